@@ -1,0 +1,31 @@
+"""Anomaly detection with generative models: one ONNX file in, verdicts with a promised false-alarm rate out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["AnomalyError", "Card", "ImageError", "Result", "Scorer", "__version__", "read_card"]
+
+if TYPE_CHECKING:
+    from anomaly.detector import Card, read_card
+    from anomaly.errors import AnomalyError, ImageError
+    from anomaly.scorer import Result, Scorer
+
+_HOMES = {
+    "AnomalyError": "errors",
+    "ImageError": "errors",
+    "Card": "detector",
+    "read_card": "detector",
+    "Result": "scorer",
+    "Scorer": "scorer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that `import anomaly` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"anomaly.{_HOMES[name]}"), name)

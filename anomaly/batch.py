@@ -1,0 +1,506 @@
+"""Images -> score table: reading, decoding and scoring overlap, and a run that was killed goes on where it stopped.
+
+While a run is under way the folder OUT.parts holds
+
+    run.json         what the rows depend on: detector, device, options, columns
+    00001000.csv     the rows of the images from number 1000 on (the first has number 0)
+    00001000.json    how many they are, the digest of their paths, and what the summary counts
+
+Each file appears whole or not at all, rows after their description, so that a part is there when its rows are. At the
+end the parts are joined into OUT, and the folder goes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import AnomalyError, DatasetError, ImageError
+from anomaly.images import Decoded, _read, find_images
+from anomaly.progress import Progress, duration, speed_text
+from anomaly.scorer import Result, Scorer, available_cores
+from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
+from anomaly.wording import percent
+
+__all__ = ["COLUMNS", "Summary", "list_inputs", "score_table"]
+
+FORMAT = 1
+SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
+MANIFESTS = (".csv", ".parquet")
+RUN, LOCK, ERROR = "run.json", "lock", "error: "
+PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
+OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{LOCK}")
+
+
+def list_inputs(inputs: Iterable[Path]) -> Iterator[Path]:
+    """Yields the images of files, folders (searched recursively) and manifests, in order; DatasetError.
+
+    A file is taken as it is: whether it can be read is said in its row.
+    """
+    for given in inputs:
+        if given.is_dir():
+            found = find_images(given)
+            if not found:
+                raise DatasetError(f"{given}: no image in this folder; .jpg, .png, .bmp, .tif or .webp files expected")
+            yield from found
+        elif given.suffix.lower() in MANIFESTS:
+            from anomaly.dataset import read_dataset
+
+            yield from (record.path for record in read_dataset(given))
+        else:
+            yield given
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None without a limit.
+
+    ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
+    at most (95 %). ``resumed``: rows of an earlier run, which ``seconds`` and ``images_per_second`` leave out.
+    ``waited``: seconds in which the model had nothing to do because images were still being read and decoded.
+    """
+
+    out: Path
+    images: int
+    ok: int
+    outside: int
+    errors: dict[str, int]
+    flagged: int | None
+    expected: float | None
+    ordinary_up_to: int | None
+    resumed: int
+    seconds: float
+    waited: float
+
+    @property
+    def not_judged(self) -> int:
+        """Number of images without a verdict: unlike the training images, or not readable."""
+        return self.outside + sum(self.errors.values())
+
+    @property
+    def images_per_second(self) -> float:
+        return (self.images - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+
+    def text(self) -> str:
+        """The summary in words, one fact a line, counts before percent."""
+        lines = [("scored", self._scored()), ("stopped", self._stopped())]
+        if self.not_judged:
+            lines.append(("not judged", self._not_judged()))
+        lines.append(("table", str(self.out)))
+        return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
+
+    def _scored(self) -> str:
+        new = self.images - self.resumed
+        pace = "reading and decoding" if self.waited > self.seconds / 2 else "the model"
+        how = f" ({speed_text(self.images_per_second)}; {pace} set the pace)" if new else ""
+        before = f", {self.resumed:,} of them before this run" if self.resumed else ""
+        return f"{_images(self.images)}{before}, in {duration(self.seconds)}{how}"
+
+    def _stopped(self) -> str:
+        if self.flagged is None or self.expected is None or self.ordinary_up_to is None:
+            return "no limit: this detector ranks only, without a promise"
+        if not self.ok:
+            return f"0 of {_images(0)} judged"
+        share = percent(self.flagged / self.ok)
+        expected = f"{self.expected:,.0f}" if self.expected >= 3 else f"{self.expected:.2g}"
+        return (
+            f"{self.flagged:,} of {_images(self.ok)} judged ({share}); if all are good expect {expected}, "
+            f"up to {self.ordinary_up_to:,} is ordinary, {self.ordinary_up_to + 1:,} or more: anomaly check"
+        )
+
+    def _not_judged(self) -> str:
+        kinds = ([("unlike the training images", self.outside)] if self.outside else []) + sorted(
+            self.errors.items(), key=lambda item: (-item[1], item[0])
+        )
+        return f"{_images(self.not_judged)}: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; treat as not OK"
+
+
+def _images(n: int) -> str:
+    return f"{n:,} image{'' if n == 1 else 's'}"
+
+
+def score_table(
+    scorer: Scorer,
+    paths: Iterable[str | os.PathLike[str]],
+    out: Path,
+    *,
+    decode_workers: int | None = None,
+    batch: int = 1,
+    part_rows: int = 1000,
+    resume: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Writes a row for every image of ``paths``, in order, to the table ``out``, and returns what it holds.
+
+    ``paths`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
+    row. ``decode_workers``: threads that read and decode (default: one for each core); ``batch``: images that the
+    scorer is given at a time, cut by input index. A part of the table is safe after ``part_rows`` images or a minute.
+
+    A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
+    is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
+    its message how to go on, a full disk is an AnomalyError that does.
+    """
+    began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
+    _refuse_to_overwrite(out, folder, force)
+    parts: list[_Part] = []
+    waited = 0.0
+    with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
+        _begin(out, folder, _run(scorer, batch), start_over=force or not resume)
+        given = map(Path, paths)
+        parts += _finished_parts(folder, suffix, given)
+        resumed = _rows(parts)
+        if progress:
+            progress.skip(resumed)
+        workers = decode_workers or available_cores()
+        with ThreadPoolExecutor(workers, "decode") as pool:
+            loading = _load_ahead(scorer, given, pool, 2 * workers + batch)
+            for scored in _cut(_score(scorer, loading, batch), part_rows, progress):
+                waited += scored.waited
+                parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
+        _finish(out, folder, suffix, parts)
+    return _summary(scorer, out, parts, resumed, time.monotonic() - began, waited)
+
+
+def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
+    if out.is_dir():
+        raise AnomalyError(f"{out}: a folder found, the name of a table to write expected")
+    if not out.parent.is_dir():
+        raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
+    # With run.json there this table is being replaced, or the run was killed between its last two steps.
+    if out.exists() and not force and not (folder / RUN).exists():
+        raise AnomalyError(f"{out}: a finished table found; --force replaces it, or choose another --out")
+
+
+# ---- images -> rows ----
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    path: Path
+    sha256: str | None
+    image: Decoded | ImageError
+
+
+@dataclass
+class _Scored:
+    """Rows in order, with what is counted of them; ``waited``: seconds without an image to judge."""
+
+    paths: list[Path] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    waited: float = 0.0
+
+    def add(self, other: _Scored) -> None:
+        self.paths += other.paths
+        self.rows += other.rows
+        self.counts += other.counts
+        self.waited += other.waited
+
+
+def _cut(batches: Iterable[_Scored], part_rows: int, progress: Progress | None) -> Iterator[_Scored]:
+    """Gathers batches into parts of ``part_rows`` rows, or of what came in a minute."""
+    part, due = _Scored(), time.monotonic() + SECONDS_A_PART
+    for scored in batches:
+        part.add(scored)
+        if progress:
+            progress.advance(len(scored.rows))
+        if len(part.rows) >= part_rows or time.monotonic() >= due:
+            yield part
+            part, due = _Scored(), time.monotonic() + SECONDS_A_PART
+    if part.rows:
+        yield part
+
+
+def _score(scorer: Scorer, loading: Iterator[Future[_Loaded]], batch: int) -> Iterator[_Scored]:
+    """Scores ``batch`` images at a time while the next ones are read and decoded."""
+    calibration, detector = scorer.card.calibration, scorer.card.identity
+    limit = None if calibration is None else shortest(float(calibration.threshold))
+    while futures := list(islice(loading, batch)):
+        began = time.perf_counter()
+        loaded = [future.result() for future in futures]
+        waited = time.perf_counter() - began
+        results = [_checked(result) for result in _judge(scorer, loaded)]
+        now = utc_text(datetime.now(UTC))
+        rows = [_row(one, result, limit, detector, now) for one, result in zip(loaded, results, strict=True)]
+        counts = Counter(name for result in results for name in _counted(result))
+        yield _Scored([one.path for one in loaded], rows, counts, waited)
+
+
+def _load_ahead(
+    scorer: Scorer, paths: Iterable[Path], pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[Future[_Loaded]]:
+    """Yields the images in order while ``ahead`` more are read: memory is flat however many come."""
+    waiting: deque[Future[_Loaded]] = deque()
+    for path in paths:
+        waiting.append(pool.submit(_load, scorer, path))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _load(scorer: Scorer, path: Path) -> _Loaded:
+    """Reads a file once, for its digest and its pixels."""
+    sha256 = None
+    try:
+        data = _read(path, limit=8 * scorer.max_pixels + (1 << 24))
+        sha256 = hashlib.sha256(data).hexdigest()
+        return _Loaded(path, sha256, scorer.decode(data))
+    except ImageError as error:
+        return _Loaded(path, sha256, error)
+
+
+def _judge(scorer: Scorer, loaded: Sequence[_Loaded]) -> list[Result]:
+    """Returns a result for each image; an error for those that could not be decoded."""
+    results = iter(scorer.judge([one.image for one in loaded if not isinstance(one.image, ImageError)]))
+    return [_error(one.image) if isinstance(one.image, ImageError) else next(results) for one in loaded]
+
+
+def _error(error: ImageError) -> Result:
+    # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
+    return Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
+
+
+def _checked(result: Result) -> Result:
+    """Returns the result, or an error where its score is not a finite number: nobody may take that for a verdict."""
+    if result.status == "error" or (result.score is not None and math.isfinite(result.score)):
+        return result
+    message = f"the score is not a finite number ({result.score})"
+    return Result("error", width=result.width, height=result.height, error=message, kind="not finite")
+
+
+def _row(loaded: _Loaded, result: Result, limit: float | None, detector: str, now: str) -> Row:
+    x, y, width, height = result.box or (None, None, None, None)
+    return Row(
+        path=printable(os.fspath(loaded.path)),
+        sha256=loaded.sha256,
+        width=result.width,
+        height=result.height,
+        score=None if result.score is None else shortest(result.score),
+        p_value=result.p_value,
+        threshold=limit,
+        is_anomaly=result.is_anomaly if result.status == "ok" else None,
+        box_x=x,
+        box_y=y,
+        box_w=width,
+        box_h=height,
+        area=result.area,
+        status=result.status,
+        error=None if result.error is None else printable(result.error),
+        detector=detector,
+        scored_at=now,
+    )
+
+
+def _counted(result: Result) -> list[str]:
+    if result.status == "error":
+        return [f"{ERROR}{result.kind}"]
+    return [result.status, "flagged"] if result.status == "ok" and result.is_anomaly else [result.status]
+
+
+# ---- parts ----
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A finished part of a table. ``first``: number of its first image; ``paths``: digest of its images' paths."""
+
+    first: int
+    rows: int
+    bytes: int
+    paths: str
+    counts: dict[str, int]
+
+
+def _rows(parts: Sequence[_Part]) -> int:
+    return sum(part.rows for part in parts)
+
+
+def _run(scorer: Scorer, batch: int) -> dict[str, Any]:
+    """What the rows depend on. The number of threads is not in it: scores agree whatever it is."""
+    return {
+        "format": FORMAT,
+        "detector": scorer.card.identity,
+        "device": scorer.device,
+        "max_pixels": scorer.max_pixels,
+        "batch": batch,
+        "columns": list(COLUMNS),
+    }
+
+
+def _begin(out: Path, folder: Path, run: dict[str, Any], start_over: bool) -> None:
+    """Makes the folder one of this run, or leaves it as it is for this run to go on."""
+    found = _read_json(folder / RUN)
+    if found is None or start_over:
+        with _writing(out):
+            _clear(folder)
+            with whole_file(folder / RUN) as file:
+                file.write(json.dumps(run).encode())
+    elif found != run:
+        name = next(name for name in [*run, *found] if found.get(name) != run.get(name))
+        raise AnomalyError(
+            f"{folder}: an unfinished run with {name} {found.get(name)} found, this one has {name} {run.get(name)}: "
+            "--force starts over, another --out keeps both"
+        )
+
+
+def _finished_parts(folder: Path, suffix: str, paths: Iterator[Path]) -> list[_Part]:
+    """Returns the parts of an earlier run, and takes their images from ``paths``, which must be the same ones."""
+    parts: list[_Part] = []
+    while part := _read_part(folder, suffix, _rows(parts)):
+        if _digest(islice(paths, part.rows)) != part.paths:
+            raise AnomalyError(
+                f"{folder}: an unfinished run over other images found (among images {part.first + 1:,} to "
+                f"{part.first + part.rows:,}): --force starts over, another --out keeps both"
+            )
+        parts.append(part)
+    return parts
+
+
+def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
+    rows, description = _part_files(folder, suffix, first)
+    found = _read_json(description) if rows.exists() else None
+    return _Part(**found) if found and rows.stat().st_size == found["bytes"] else None
+
+
+def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: _Scored) -> _Part:
+    data = encode_rows(scored.rows, suffix)
+    part = _Part(first, len(scored.rows), len(data), _digest(scored.paths), dict(scored.counts))
+    rows, description = _part_files(folder, suffix, first)
+    with _writing(out):
+        with whole_file(description) as file:
+            file.write(json.dumps(asdict(part)).encode())
+        with whole_file(rows) as file:
+            file.write(data)
+    return part
+
+
+def _part_files(folder: Path, suffix: str, first: int) -> tuple[Path, Path]:
+    return folder / f"{first:08d}{suffix}", folder / f"{first:08d}.json"
+
+
+def _finish(out: Path, folder: Path, suffix: str, parts: Sequence[_Part]) -> None:
+    with _writing(out):
+        with whole_file(out, inside=folder) as file:
+            join_parts([_part_files(folder, suffix, part.first)[0] for part in parts], suffix, file)
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run has written, run.json first: without it nothing goes on from the rest."""
+    files = list(folder.iterdir())
+    foreign = [file.name for file in files if not OURS.fullmatch(file.name)]
+    if foreign:
+        expected = "only parts of a table expected: move it, or choose another --out"
+        raise AnomalyError(f"{folder}: {foreign[0]} found, {expected}")
+    for file in sorted(files, key=lambda file: file.name != RUN):
+        if file.name != LOCK:
+            file.unlink()
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"\0".join(os.fsencode(path) for path in paths)).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Returns what a file holds, nothing where there is none, and an empty dict where it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# ---- one writer, and what is said when it stops ----
+
+
+@contextmanager
+def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
+    """Holds the folder for this process alone; afterwards it is there only if it has parts to go on from."""
+    with _writing(out):
+        folder.mkdir(exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock(lock, out)
+        try:
+            yield
+        finally:
+            if not any(PART.fullmatch(file.name) for file in folder.iterdir()):
+                (folder / RUN).unlink(missing_ok=True)
+                (folder / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):  # something of another's is in it
+                    folder.rmdir()
+    finally:
+        os.close(lock)
+
+
+def _lock(file: int, out: Path) -> None:
+    """Takes a lock that ends with this process, however it ends (where the system has such locks)."""
+    with suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = "another process is writing this table: wait for it, or choose another --out"
+            raise AnomalyError(f"{out}: {what}") from error
+        except OSError:  # a file system without locks
+            return
+
+
+@contextmanager
+def _says_how_to_go_on(folder: Path, parts: Sequence[_Part]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"stopped; {_images(_rows(parts))} kept in {folder}"
+        raise KeyboardInterrupt(f"{kept}: run the same command again (without --force) to go on") from None
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Says what could not be written, and why, in one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise AnomalyError(
+                f"{out}: no room left to write it ({os.strerror(error.errno)}); what was finished is kept in "
+                f"{out.name}.parts: make room and run the same command again (without --force) to go on"
+            ) from error
+        raise AnomalyError(f"{out}: cannot be written ({error.strerror or error}): choose another --out") from error
+
+
+def _summary(scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, waited: float) -> Summary:
+    counts = sum((Counter(part.counts) for part in parts), Counter[str]())
+    calibration, ok = scorer.card.calibration, counts["ok"]
+    return Summary(
+        out=out,
+        images=_rows(parts),
+        ok=ok,
+        outside=counts["outside"],
+        errors={name.removeprefix(ERROR): n for name, n in counts.items() if name.startswith(ERROR)},
+        flagged=None if calibration is None else counts["flagged"],
+        expected=None if calibration is None else calibration.expected(ok),
+        ordinary_up_to=None if calibration is None else calibration.ordinary_up_to(ok),
+        resumed=resumed,
+        seconds=seconds,
+        waited=waited,
+    )

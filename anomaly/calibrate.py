@@ -1,0 +1,329 @@
+"""Scores of normal images -> p-values, a threshold, and how far its false-alarm rate can be trusted.
+
+Split conformal calibration (Laxhammar & Falkman 2010; Bates, Candes, Lei, Romano and Sesia, Annals of Statistics
+2023): if a new normal image is exchangeable with the n calibration images, the k-th largest of their scores is
+exceeded with probability at most k / (n + 1), whatever the scores are distributed like. Over the draw of the
+calibration images the long-run rate follows Beta(k, n + 1 - k) (with ties it is lower), and the number flagged
+among m new normal images the beta-binomial of the same parameters.
+
+Everywhere: higher score = more anomalous; ranks are integers; a score that is not a number is never good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anomaly.errors import CalibrationError
+
+DEFAULT_RATE = 0.01  # the wish of who asks for no rate: 1 false alarm in 100 good images
+LARGEST_RATE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets the limit.
+
+    ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``wish``: the false-alarm rate
+    that was asked for, None where the default was taken. The promise never exceeds the wish; without a wish, and with
+    too few images for the default, k is 1. Raises CalibrationError where that does not hold.
+    """
+
+    scores: NDArray[np.float32]
+    k: int
+    wish: float | None = None
+
+    def __post_init__(self) -> None:
+        scores = np.sort(_finite(self.scores))
+        scores.flags.writeable = False
+        object.__setattr__(self, "scores", scores)
+        highest = max(1, rank(DEFAULT_RATE, self.n)) if self.wish is None else rank(self.wish, self.n)
+        if not 1 <= self.k <= highest:
+            raise CalibrationError(
+                f"rank k = {self.k} of {self.n} calibration scores does not keep the false-alarm rate of "
+                f"{100 * (self.wish or DEFAULT_RATE):.6g} %: expected 1 to {highest}; calibrate again"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Calibration):
+            return NotImplemented
+        return (self.k, self.wish) == (other.k, other.wish) and np.array_equal(self.scores, other.scores)
+
+    @property
+    def n(self) -> int:
+        """Number of calibration scores: of groups, not of images."""
+        return len(self.scores)
+
+    @property
+    def threshold(self) -> np.float32:
+        """The k-th largest calibration score; what is above is flagged."""
+        return np.float32(self.scores[self.n - self.k])
+
+    @property
+    def promise(self) -> float:
+        """k / (n + 1): the probability that a new normal image is flagged is at most this."""
+        return self.k / (self.n + 1)
+
+    @property
+    def bound(self) -> float:
+        """With 95 % confidence the long-run false-alarm rate of this one detector is at most this."""
+        return beta_quantile(0.95, self.k, self.n + 1 - self.k)
+
+    @property
+    def median(self) -> np.float32:
+        """m of the card: the median calibration score, a typical good image."""
+        middle = self.scores[(self.n - 1) // 2 : self.n // 2 + 1]
+        return np.float32(np.mean(middle, dtype=np.float64))
+
+    @property
+    def too_few(self) -> bool:
+        """Whether no rate was asked for and the default one could not be promised."""
+        return self.wish is None and rank(DEFAULT_RATE, self.n) == 0
+
+    def p_value(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """(1 + number of calibration scores >= score) / (n + 1), float64 shaped like ``scores``; of NaN 1 / (n + 1)."""
+        below = np.searchsorted(self.scores, _float32(scores), side="left")  # NaN sorts above every number
+        return np.asarray((1 + self.n - below) / (self.n + 1), dtype=np.float64)
+
+    def is_anomaly(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at most the promise."""
+        return np.asarray(~(_float32(scores) <= self.threshold))
+
+    def expected(self, images: int) -> float:
+        """Number of ``images`` new normal images that are flagged on average, at most."""
+        return images * self.promise
+
+    def ordinary_up_to(self, images: int, level: float = 0.95) -> int:
+        """The beta-binomial limit: at most so many of ``images`` normal ones are flagged with probability ``level``."""
+        return beta_binomial_limit(images, self.k, self.n + 1 - self.k, level)
+
+    def to_json(self) -> dict[str, Any]:
+        """The card's calibration: float32 numbers as Python floats, which round trip exactly."""
+        return {
+            "n": self.n,
+            "k": self.k,
+            "wish": self.wish,
+            "promise": self.promise,
+            "bound": self.bound,
+            "threshold": float(self.threshold),
+            "m": float(self.median),
+            "scores": [float(score) for score in self.scores],
+        }
+
+    @classmethod
+    def from_json(cls, card: Mapping[str, Any]) -> Calibration:
+        """The calibration that ``to_json`` wrote; what it derives must agree where the card says it too."""
+        if not isinstance(card, Mapping):
+            raise CalibrationError(
+                f"the card's calibration is {type(card).__name__}, expected an object: the file is damaged"
+            )
+        scores, k, wish = card.get("scores"), card.get("k"), card.get("wish")
+        if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
+            raise CalibrationError(
+                "the card's calibration scores are not a list of float32 numbers: the file is damaged"
+            )
+        if not isinstance(k, int) or isinstance(k, bool) or not (wish is None or _is_float32(wish)):
+            raise CalibrationError(
+                f"the card says k = {k!r}, wish = {wish!r}; expected an integer and a rate: export it again"
+            )
+        found = cls(_float32(scores), k, None if wish is None else float(wish))
+        for name, value in found.to_json().items():
+            # the bound is worked out, not copied: another machine's may differ in its last digits
+            if name in card and card[name] != value and name != "bound":
+                raise CalibrationError(
+                    f"the card's calibration {name} is not what its sorted scores give: the file is damaged"
+                )
+        return found
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``flagged`` of ``n`` with the exact 95 % interval from ``low`` to ``high``, as fractions."""
+
+    flagged: int
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, flagged: int, n: int) -> Rate:
+        """The rate with its Clopper-Pearson interval; the n must be independent of each other (one of each group)."""
+        return cls(flagged, n, *clopper_pearson(flagged, n))
+
+    @property
+    def value(self) -> float:
+        return self.flagged / self.n
+
+    def to_json(self) -> dict[str, float | int]:
+        return {"value": self.value, "low": self.low, "high": self.high, "flagged": self.flagged, "n": self.n}
+
+
+def calibrate(scores: ArrayLike, wish: float | None = None) -> Calibration:
+    """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate of ``wish``.
+
+    Without a wish the rate is 1 %, or the lowest that n scores can promise. A wish that they cannot keep, one outside
+    (0, 0.5], and scores that are missing or not finite raise CalibrationError.
+    """
+    found = np.sort(_finite(scores))
+    if wish is None:
+        return Calibration(found, max(1, rank(DEFAULT_RATE, len(found))))
+    k = rank(wish, len(found))
+    if k == 0:
+        raise CalibrationError(
+            f"{len(found):,} good images set the limit and can promise 1 false alarm in {len(found) + 1:,}, not "
+            f"{100 * wish:.6g} %, which needs {needed(wish):,}: add images, or --false-alarm-rate "
+            f"{lowest_wish(len(found))}, or --rank-only (order, no promise)"
+        )
+    return Calibration(found, k, float(wish))
+
+
+def rank(wish: float, n: int) -> int:
+    """k = floor(wish * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although 0.29 * 100 < 29."""
+    return math.floor(_exact(wish) * (n + 1))
+
+
+def needed(wish: float) -> int:
+    """How many calibration scores (groups) a wish needs: the smallest n with k >= 1."""
+    return math.ceil(1 / _exact(wish)) - 1
+
+
+def lowest_wish(n: int) -> float:
+    """The lowest rate to ask of n calibration scores, rounded up to one digit so that they can keep it."""
+    places = math.ceil(math.log10(n + 1))
+    return float(Fraction(math.ceil(Fraction(10**places, n + 1)), 10**places))
+
+
+def one_per_group(
+    scores: ArrayLike, groups: Sequence[str], seed: int, members: Sequence[str] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """One score of each group and its index in ``scores``, in the order of the groups' names.
+
+    The draw depends on the seed, the group's name and its members only: neither on the order of the inputs nor on
+    other groups. ``members`` are names within the group (paths); without them its scores take that place.
+    """
+    values = _float32(scores)
+    if not len(values) == len(groups) == len(groups if members is None else members):
+        raise CalibrationError(
+            f"{len(values)} scores for {len(groups)} groups: expected one group (and one name) for each score"
+        )
+    inside: dict[str, list[tuple[str, bool, float, int]]] = {}
+    for index, (group, value) in enumerate(zip(groups, values.tolist(), strict=True)):
+        name = "" if members is None else members[index]
+        inside.setdefault(group, []).append((name, math.isnan(value), value, index))
+    chosen = [sorted(inside[group])[_draw(seed, group, len(inside[group]))][-1] for group in sorted(inside)]
+    indices = np.array(chosen, dtype=np.int64)
+    return values[indices], indices
+
+
+def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval (low, high) of a rate seen as ``flagged`` of ``n`` independent images (Clopper & Pearson)."""
+    if not 0 <= flagged <= n:
+        raise CalibrationError(f"{flagged} flagged of {n}: expected a count between 0 and {n}")
+    tail = (1 - level) / 2
+    low = beta_quantile(tail, flagged, n - flagged + 1) if flagged > 0 else 0.0
+    high = beta_quantile(1 - tail, flagged + 1, n - flagged) if flagged < n else 1.0
+    return low, high
+
+
+def joint_limits(tests: Sequence[tuple[int, int, int]], level: float = 0.95) -> list[int]:
+    """Limits that all the counts of ``tests``, each (n, k, images), keep to together with probability ``level``.
+
+    Bonferroni: each alone at 1 - (1 - level) / len(tests). Where a test set has groups, ``images`` is their number.
+    """
+    return [beta_binomial_limit(images, k, n + 1 - k, 1 - (1 - level) / len(tests)) for n, k, images in tests]
+
+
+def beta_quantile(level: float, a: int, b: int) -> float:
+    """The ``level`` point of Beta(a, b), integers a, b >= 1: where P(Binomial(a + b - 1, x) >= a) is ``level``."""
+    low, high, x = 0.0, 1.0, a / (a + b)
+    for _ in range(200):
+        tail, term = _binomial(a, a + b - 1, x)
+        low, high = (x, high) if tail < level else (low, x)
+        slope = term * a / x  # the density of Beta(a, b) at x
+        step = (tail - level) / slope if slope > 0 else math.inf
+        # Newton's step, and where it leaves the bracket its middle
+        new = x - step if low < x - step < high else (low + high) / 2
+        if abs(new - x) <= 1e-15 * x:
+            break
+        x = new
+    return x
+
+
+def beta_binomial_limit(images: int, a: int, b: int, level: float) -> int:
+    """Smallest count that a beta-binomial(images, a, b), integers a, b >= 1, keeps to with probability ``level``."""
+    if images < 0:
+        raise CalibrationError(f"{images} images: expected 0 or more")
+    j = np.arange(images, dtype=np.float64)
+    terms = _terms((images - j) / (j + 1) * (a + j) / (b + images - 1 - j))
+    # 1e-12: sums that are the level itself must not fall short of it by their rounding
+    return int(np.searchsorted(np.cumsum(terms), level - 1e-12))
+
+
+def _binomial(k: int, n: int, p: float) -> tuple[float, float]:
+    """P(X >= k) and P(X = k) of X ~ Binomial(n, p), 0 < p < 1.
+
+    Summed over 20 standard deviations round the mean: what is left out is below 1e-80.
+    """
+    mean, reach = n * p, 20 * math.sqrt(n * p * (1 - p)) + 60
+    low, high = max(0, int(mean - reach)), min(n, int(mean + reach))
+    if not low <= k <= high:
+        return float(k < low), 0.0
+    j = np.arange(low, high, dtype=np.float64)
+    terms = _terms((n - j) / (j + 1) * (p / (1 - p)))
+    return float(terms[k - low :].sum()), float(terms[k - low])
+
+
+def _terms(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities from the ratios of neighbours (the next by this one), scaled to a sum of 1.
+
+    No factorials: differences of their logarithms lose seven digits at n = 100,000, ratios none.
+    """
+    logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
+    terms = np.exp(logs - logs.max())
+    return np.asarray(terms / terms.sum(), dtype=np.float64)
+
+
+def _exact(wish: float) -> Fraction:
+    """The rate as the decimal fraction that was written; CalibrationError outside (0, 0.5]."""
+    if not 0 < wish <= LARGEST_RATE:
+        raise CalibrationError(
+            f"a false-alarm rate of {wish} was asked for: expected above 0 and at most {LARGEST_RATE} "
+            "(0.01 is 1 in 100 good images)"
+        )
+    return Fraction(str(float(wish)))
+
+
+def _float32(scores: ArrayLike) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and found so
+        return np.asarray(scores).astype(np.float32)
+
+
+def _finite(scores: ArrayLike) -> NDArray[np.float32]:
+    found = _float32(scores)
+    if found.ndim != 1 or len(found) == 0:
+        raise CalibrationError(
+            f"calibration scores of shape {found.shape}: expected one score for each good image, at least 1"
+        )
+    wrong = np.flatnonzero(~np.isfinite(found))
+    if len(wrong):
+        raise CalibrationError(
+            f"{len(wrong)} of {len(found)} calibration scores are not finite float32 numbers (the first, number "
+            f"{wrong[0] + 1}, is {found[wrong[0]]}): the model cannot score these good images; look at them"
+        )
+    return found
+
+
+def _is_float32(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**128  # false for NaN
+
+
+def _draw(seed: int, group: str, count: int) -> int:
+    digest = hashlib.sha256(f"{seed}\n{group}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest, "big") % count

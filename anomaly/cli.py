@@ -1,0 +1,371 @@
+"""The command `anomaly`. Each command is thin: it reads its arguments, calls one function and prints what that returns.
+
+Exit status 0: done. 1: could not do it, one line says why. 2: usage. 3: done, but some images could not be judged.
+4: `score --fail-on-anomaly` found one. Heavy modules are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from anomaly import __version__
+from anomaly.errors import AnomalyError, RuntimeMissing
+
+NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
+MODELS = ("auto", "linear", "autoencoder", "vae")
+SPACES = ("auto", "pixels", "filters", "features")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    options.command_line = shlex.join(["anomaly", *given])
+    try:
+        status: int = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except AnomalyError as error:
+        print(f"anomaly: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"anomaly: {interrupt if str(interrupt) else 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"anomaly: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="anomaly",
+        description="Finds what is unlike good images. Train on good images only, get one ONNX file with a promised "
+        "false-alarm rate, score with it.",
+    )
+    whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    for add in (
+        add_train, add_evaluate, add_score, add_calibrate, add_show, add_verify, add_sample, add_reconstruct,
+        add_doctor, add_demo,
+    ):  # fmt: skip
+        add(commands)
+    return whole
+
+
+def command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, example: str
+) -> argparse.ArgumentParser:
+    """Adds a command with its one-line help and an example that can be typed as it is."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help, epilog=f"example:  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def rate(text: str) -> float:
+    """Reads a false-alarm rate; 0.01 and 1% are the same."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a rate such as 0.01 or 1% expected (above 0, at most 0.5)")
+    return value
+
+
+def say(line: str) -> None:
+    """Prints news and warnings where they do not mix with the answer."""
+    print(line, file=sys.stderr)
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+def add_train(commands: Any) -> None:
+    p = command(
+        commands, "train", run_train, "fit a model on good images, set the limit, write RUN/detector.onnx",
+        "anomaly train photos/good --out run",
+    )  # fmt: skip
+    p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .parquet)")
+    p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
+    p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
+    p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features of a frozen backbone")
+    p.add_argument("--size", type=int, metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
+    p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
+    p.add_argument("--epochs", type=int, metavar="N", help="passes over the images, for models that are trained")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same detector")
+    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
+    p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
+    p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
+    p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
+    p.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+
+
+def run_train(options: argparse.Namespace) -> None:
+    from anomaly.wording import card_text
+
+    training = import_training()
+    names = (
+        "images", "out", "model", "space", "size", "error", "epochs", "seed", "false_alarm_rate", "device", "group_by",
+        "exclude", "rank_only", "target", "resume",
+    )  # fmt: skip
+    chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
+    if options.dry_run:
+        print(json.dumps(training.dry_run(chosen), indent=2))
+        return
+    card = training.train(chosen, say)
+    if card is None:  # another process of a data-parallel run writes the detector
+        return
+    print(f"written                 {options.out / 'detector.onnx'}   {card.identity}")
+    print(card_text(card, str(options.out)))
+
+
+def import_training() -> Any:
+    """Returns the module training.train, or raises RuntimeMissing where torch is not installed."""
+    try:
+        import training.train
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] in ("anomaly", "training"):
+            raise
+        raise RuntimeMissing.extra(error.name or "torch", "train", "this command") from error
+    return training.train
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+def add_evaluate(commands: Any) -> None:
+    p = command(
+        commands, "evaluate", run_evaluate, "say how good a detector is on labelled images",
+        "anomaly evaluate run photos --report report.html",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("labelled", type=Path, help="a train/test folder, or a manifest with a label column")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
+    p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from anomaly.labelled import evaluate_labelled, figures_text
+    from anomaly.scorer import Scorer
+
+    scorer = Scorer(options.detector, device=options.device)
+    judged = evaluate_labelled(scorer, options.labelled, options.group_by, report=options.report)
+    figures = json.dumps(judged.evaluation.to_json(), indent=2)
+    if options.json == Path("-"):
+        print(figures)
+    else:
+        if options.json:
+            options.json.write_text(figures + "\n", encoding="utf-8")
+        print(figures_text(judged))
+    return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0
+
+
+# --- score ------------------------------------------------------------------------------------------------------------
+def add_score(commands: Any) -> None:
+    p = command(
+        commands, "score", run_score, "write a table with a row for each image",
+        "anomaly score run photos/new --out scores.csv",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, folder, or manifest (.csv, .parquet)")
+    p.add_argument("--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet")
+    p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous")
+
+
+def run_score(options: argparse.Namespace) -> int:
+    from anomaly.batch import list_inputs, score_table
+    from anomaly.scorer import Scorer
+
+    scorer = Scorer(options.detector, device=options.device)
+    paths = list_inputs(options.inputs)
+    summary = score_table(scorer, paths, options.out, force=options.force)
+    print(summary.text())
+    if options.fail_on_anomaly and summary.flagged:
+        return FOUND_ANOMALY
+    return NOT_ALL_JUDGED if summary.not_judged else 0
+
+
+# --- calibrate --------------------------------------------------------------------------------------------------------
+def add_calibrate(commands: Any) -> None:
+    p = command(
+        commands, "calibrate", run_calibrate, "set a new limit from good images, without training",
+        "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--normal", type=Path, required=True, metavar="DIR", help="good images that training did not see")
+    p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
+    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of one image from each group")
+
+
+def run_calibrate(options: argparse.Namespace) -> int:
+    from anomaly.recalibrate import recalibrate_on
+    from anomaly.wording import card_text
+
+    card, out, left_out = recalibrate_on(
+        options.detector,
+        options.normal,
+        out=options.out,
+        wish=options.false_alarm_rate,
+        group_by=options.group_by,
+        seed=options.seed,
+    )
+    for line in left_out:
+        say(f"left out, could not be read: {line}")
+    print(f"written                 {out}   {card.identity}")
+    print(card_text(card, str(out)))
+    return NOT_ALL_JUDGED if left_out else 0
+
+
+# --- show, verify, doctor ---------------------------------------------------------------------------------------------
+def add_show(commands: Any) -> None:
+    p = command(commands, "show", run_show, "say what a detector is and what it promises", "anomaly show run")
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--json", action="store_true", help="print the whole card")
+
+
+def run_show(options: argparse.Namespace) -> None:
+    from anomaly.detector import read_card
+    from anomaly.wording import card_text
+
+    card = read_card(options.detector)
+    if options.json:
+        print(json.dumps({**card.to_json(), "digest": card.digest}, indent=2))
+        return
+    training = card.training
+    sets = training.get("sets", {})
+    rows = [
+        ("detector", card.identity),
+        ("model", f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}"),
+        ("trained", f"{training.get('created')} on {training.get('images')} good images, {training.get('groups')} groups: "
+                    + ", ".join(f"{count} {name}" for name, count in sets.items())),
+        ("command", training.get("command")),
+        ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
+        ("parent", card.parent),
+    ]  # fmt: skip
+    rows += [("warning", line) for line in training.get("warnings", [])]
+    for label, text in rows:
+        if text:
+            print(f"{label:<24}{text}")
+    print(card_text(card, str(options.detector)))
+
+
+def add_verify(commands: Any) -> None:
+    p = command(
+        commands, "verify", run_verify, "check that a detector scores right on this machine", "anomaly verify run photos/new"
+    )
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_verify(options: argparse.Namespace) -> None:
+    from anomaly.scorer import Scorer
+
+    scorer = Scorer(options.detector, device=options.device)
+    worst = scorer.verify_golden()
+    samples = len(scorer.card.golden.get("samples", []))
+    print(f"golden samples          {samples} of {samples} right on {scorer.device} (largest difference {worst:.2g} of the tolerance)")
+    if options.images:
+        import_training()
+        from training.restore import verify_images
+
+        print(verify_images(options.detector, options.images, scorer.card))
+
+
+def add_doctor(commands: Any) -> None:
+    p = command(commands, "doctor", run_doctor, "say what is installed and what really works here", "anomaly doctor")
+    p.add_argument("--json", action="store_true")
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from anomaly.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([{"what": f.what, "found": f.found, "ok": f.ok} for f in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else '-- '} {finding.what:<28}{finding.found}")
+    return 0 if all(finding.ok for finding in findings if finding.needed) else 1
+
+
+# --- sample, reconstruct, demo ----------------------------------------------------------------------------------------
+def add_sample(commands: Any) -> None:
+    p = command(
+        commands, "sample", run_sample, "draw new images from a generative model", "anomaly sample run --out samples.png"
+    )
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--out", type=Path, required=True, metavar="PNG")
+    p.add_argument("--count", type=int, default=16, metavar="N")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def run_sample(options: argparse.Namespace) -> None:
+    import_training()
+    from anomaly.report import grid, save_png
+    from training.restore import sample
+
+    pictures = sample(options.detector, options.count, options.seed)
+    save_png(options.out, grid(pictures, columns=max(1, round(len(pictures) ** 0.5))))
+    print(f"written                 {options.out}   {len(pictures)} images drawn from the model, none of them is real")
+
+
+def add_reconstruct(commands: Any) -> None:
+    p = command(
+        commands, "reconstruct", run_reconstruct, "show images beside what the model expected",
+        "anomaly reconstruct run photos/new --out pairs.png",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("images", type=Path, help="image, folder or manifest")
+    p.add_argument("--out", type=Path, required=True, metavar="PNG")
+    p.add_argument("--count", type=int, default=8, metavar="N", help="of images at the most")
+
+
+def run_reconstruct(options: argparse.Namespace) -> int:
+    from anomaly.labelled import reconstructions
+    from anomaly.report import save_png
+    from anomaly.scorer import Scorer
+
+    picture, shown, errors = reconstructions(Scorer(options.detector), options.images, options.count)
+    for line in errors:
+        say(line)
+    save_png(options.out, picture)
+    print(f"written                 {options.out}   {shown} images: original, expected, heatmap")
+    return NOT_ALL_JUDGED if errors else 0
+
+
+def add_demo(commands: Any) -> None:
+    p = command(
+        commands, "demo", run_demo, "the main job on real images, to the end (in a checkout of the repository)", "anomaly demo"
+    )
+    p.add_argument("--data", choices=("solar-cells", "made-up"), default="solar-cells")
+    p.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    import_training()
+    from training.demo import demo
+
+    demo(options.data, options.out)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

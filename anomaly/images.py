@@ -1,0 +1,405 @@
+"""Finds and decodes images: which files are opened, what is refused, and what every pixel means.
+
+What the pixels of each kind of file become (the `decode` rule of a detector's card):
+
+    8-bit grey, RGB        as they are; grey in all three channels
+    1 bit                  0 and 255
+    16-bit grey            scaled, never clipped: round(255 v / (2^bits - 1)); `bits` is the smallest of 10, 12, 14, 16
+                           that holds the image's largest value, and never less than the rule's
+    16-bit colour          the high byte of each channel (all that Pillow reads); `bits` says 8. Twelve bits of colour
+                           in a 16-bit file therefore come out dark: save them as 8 bits
+    float (TIFF)           0..1 times 255; else 0..255 rounded; else 0..65535 as 16-bit grey. Anything else is refused
+    palette, CMYK, ...     to RGB
+    alpha, transparency    over white
+    several frames         the first
+    EXIF, XMP orientation  applied; metadata that cannot be read counts as none
+    ICC profile            ignored: pixel values are compared, not looked at
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from anomaly.errors import DatasetError, DetectorError, ImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # what a search of a folder lists
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # what is ever opened; the content decides which of them it is
+MAX_PIXELS = 100_000_000
+DEPTHS = (10, 12, 14, 16)  # of the cameras whose values lie in 16-bit files
+
+# The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
+# error at twice that) would stand beside max_pixels, and which takes the second picture of a stereo JPEG for a frame.
+OPENERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"BM.{12}[\x0c(48@l|]\0\0\0", re.DOTALL), BmpImageFile),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImageFile),
+)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+ORIENTATION = 0x0112  # the EXIF tag
+STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
+SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
+MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DecodeRule:
+    """How files become pixels: recorded in the detector, used alike in training, calibration and scoring.
+
+    ``bits`` is the true depth of 16-bit files (10, 12, 14 or 16; None: found in each image from its largest value,
+    so that a dark image is scaled by a smaller depth than a bright one). ``reduced`` allows JPEG to be decoded at
+    1/2, 1/4 or 1/8 scale where that is still no smaller than the model's size.
+    """
+
+    orientation: str = "exif"
+    alpha: str = "white"
+    bits: int | None = None
+    reduced: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.orientation, self.alpha) != ("exif", "white"):
+            found = f"{self.orientation!r} and {self.alpha!r}"
+            raise ValueError(f"orientation and alpha {found} found, 'exif' and 'white' expected")
+        if self.bits is not None and (type(self.bits) is not int or self.bits not in DEPTHS):
+            raise ValueError(f"bits {self.bits!r} found, one of {DEPTHS} or None expected")
+        if type(self.reduced) is not bool:
+            raise ValueError(f"reduced {self.reduced!r} found, True or False expected")
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the rule as the card stores it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, object]) -> DecodeRule:
+        """Returns the rule that a card stores; a rule that this version does not know is a `DetectorError`."""
+        try:
+            return cls(**stored)  # type: ignore[arg-type]  # __post_init__ checks every value
+        except (TypeError, ValueError) as error:
+            raise DetectorError(f"decode rule {stored!r} is not known ({error}): update this program") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One decoded image.
+
+    ``pixels`` is uint8 (H, W, 3), RGB, C-contiguous. ``width`` and ``height`` are those of the image as one looks at
+    it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth that was found (8, or that of a 16-bit
+    file), ``mode`` Pillow's name for what the file holds, ``grey`` whether all three channels are equal.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    bits: int
+    mode: str
+    grey: bool
+    format: str
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Returns the images below ``folder`` by suffix, sorted, hidden ones left out.
+
+    Links to folders are followed, but each folder is listed once, so that a loop of links ends. A folder that is
+    not there or cannot be listed is a `DatasetError`: images are never left out silently.
+    """
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = (name for name in files if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != ".")
+        found.extend(os.path.join(parent, name) for name in images)
+    return [Path(path) for path in sorted(found)]
+
+
+def decode(
+    source: str | Path | bytes,
+    rule: DecodeRule = DecodeRule(),
+    max_pixels: int = MAX_PIXELS,
+    *,
+    reduce_to: int | None = None,
+) -> Decoded:
+    """Returns the pixels of one image file, given by its path or its bytes.
+
+    The header's size is checked against ``max_pixels`` before anything is decoded (in TIFF and WebP Pillow's own
+    limit of 179 million holds besides). ``reduce_to`` is the model's size, used if the rule says ``reduced``.
+    Whatever is wrong is an `ImageError` with a kind and one line. Threads may call this at the same time.
+    """
+    try:
+        data = source if isinstance(source, bytes) else _read(source, limit=8 * max_pixels + (1 << 24))
+        return _decode(data, rule, max_pixels, reduce_to)
+    except ImageError as error:
+        name = "image" if isinstance(source, bytes) else _printable(os.fspath(source))
+        raise ImageError(error.kind, f"{name}: {error}") from error
+
+
+def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None) -> Decoded:
+    opener = _opener(data)
+    try:
+        with _quiet_pillow():
+            image = opener(BytesIO(data))
+            _check_size(image, data, max_pixels)
+            return _decoded(image, rule, reduce_to)
+    except ImageError:
+        raise
+    except Exception as error:
+        # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error, SyntaxError,
+        # ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a run over a million.
+        raise ImageError(*_what_is_wrong(error, data, opener.format or "")) from error
+
+
+def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None) -> Decoded:
+    mode, original = image.mode, image.size
+    if rule.reduced and reduce_to is not None:
+        image.draft(None, (reduce_to, reduce_to))  # changes nothing unless it is a JPEG
+    reduced = image.size != original
+    image.load()
+    turn = _turn(image)
+    upright = image if turn is None else image.transpose(turn)
+    width, height = (original[::-1] if turn in SIDEWAYS else original) if reduced else upright.size
+    if mode == "F" or mode.startswith("I"):
+        values, bits = _to_8_bits(upright, rule.bits)
+        pixels, grey = np.empty((*values.shape, 3), np.uint8), True
+        _fill(pixels, values)
+    else:
+        bits = 8
+        pixels, grey = _to_array(_to_colour(upright))
+    return Decoded(pixels, width, height, bits, mode, grey, image.format or "")
+
+
+# ---- files ----
+
+
+def _read(path: str | Path, limit: int) -> bytes:
+    """Returns the bytes of a regular file; never waits for a pipe."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise ImageError("not a file", f"is {what}, an image file expected")
+        if status.st_size > limit:
+            size = f"file of {status.st_size:,} bytes, at most {limit:,}"
+            raise ImageError("too large", f"{size} expected: --max-pixels allows more")
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            return file.read(status.st_size)
+    except FileNotFoundError as error:
+        raise ImageError("missing", "no such file") from error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError("unreadable", f"cannot be read ({why}): check its permissions and its disk") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A pipe may take the file's place after it was looked at; opened like this it gives nothing instead of blocking.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _opener(data: bytes) -> type[ImageFile.ImageFile]:
+    if not data:
+        raise ImageError("empty", "file of zero bytes: copy it again")
+    for signature, opener in OPENERS:
+        if signature.match(data):
+            return opener
+    raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
+
+
+def _cannot_list(error: OSError) -> None:
+    folder = _printable(str(error.filename))
+    raise DatasetError(f"{folder}: cannot be listed ({error.strerror}), a folder of images expected") from error
+
+
+def _printable(name: str | bytes) -> str:
+    """Returns a file's name on one line: line breaks and bytes that are not UTF-8 escaped."""
+    name = os.fsdecode(name)
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+# ---- what is wrong ----
+
+
+def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        size = f"{image.width} x {image.height} pixels"
+        raise ImageError("too large", f"{size}, at most {max_pixels:,} in all expected: --max-pixels allows more")
+    if len(image.tile) > MAX_TILES:
+        tiles = f"{len(image.tile):,} tiles, at most {MAX_TILES:,}"
+        raise ImageError("too large", f"{tiles} expected: save it again in larger ones")
+    # Each scan of a progressive JPEG passes over the whole image however few bytes it has.
+    if "progressive" in image.info and pixels * data.count(b"\xff\xda") > SCAN_PIXELS:
+        raise ImageError("too large", "progressive JPEG of too many scans: save it again as a baseline JPEG")
+
+
+def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str]:
+    """Returns the kind and the message for an exception out of Pillow."""
+    text = " ".join(str(error).split())[:100] or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "too large", "not enough memory to decode it: --max-pixels refuses such images beforehand"
+    if isinstance(error, Image.DecompressionBombError) or "too large" in text or "Too much memory" in text:
+        return "too large", f"{format} too large ({text}): save it again, smaller or without its metadata"
+    if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
+        return "unsupported", f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB"
+    if "truncated" in text.lower() or _ends_early(data, format):
+        return "truncated", f"{format} that ends early after {len(data):,} bytes ({text}): copy it again"
+    return "damaged", f"{format} that is damaged ({text}): copy it again"
+
+
+def _ends_early(data: bytes, format: str) -> bool:
+    if format == "JPEG":
+        return not data.endswith(b"\xff\xd9")
+    if format == "PNG":
+        return b"IEND" not in data[-12:]
+    if len(data) < 12:
+        return True
+    if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):  # the directory, not of BigTIFF, lies behind the end
+        return int(struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]) >= len(data)
+    if format == "WEBP":
+        return int(struct.unpack_from("<I", data, 4)[0]) + 8 > len(data)
+    return format == "BMP" and int(struct.unpack_from("<I", data, 2)[0]) > len(data)
+
+
+_quiet_lock = threading.Lock()
+_quiet_threads = 0
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Silences Pillow's warnings while any thread decodes.
+
+    They speak of odd metadata, which is not used, and of Pillow's own size limit, where ours holds; turned into
+    errors by the caller's filters they would refuse an image that was accepted in training. `catch_warnings` puts
+    back the whole list of filters, which goes wrong among threads, so one entry is added and taken away again.
+    """
+    global _quiet_threads
+    filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a sequence
+    with _quiet_lock:
+        _quiet_threads += 1
+        if _QUIET not in filters:
+            filters.insert(0, _QUIET)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_threads -= 1
+            if _quiet_threads == 0 and _QUIET in filters:
+                filters.remove(_QUIET)
+
+
+# ---- pixels ----
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns how to turn a loaded image upright. (Pillow has turned a TIFF already, and removed its tag.)"""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # metadata can be broken in as many ways as an image; then it says nothing
+        return None
+
+
+def _to_colour(image: Image.Image) -> Image.Image:
+    """Returns the image in mode L or RGB, whatever is transparent over white."""
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(clear, mask=clear.getchannel("A"))
+        return white
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _to_array(image: Image.Image) -> tuple[Pixels, bool]:
+    """Returns (H, W, 3) from an image in mode L or RGB, and whether it is grey."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    if image.mode == "L":
+        _fill(pixels, np.asarray(image))
+        return pixels, True
+    grey = True
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):  # Pillow puts all pixels together from pieces: 16 instead of 44 ms in strips
+        strip = pixels[top : top + rows]
+        strip[:] = np.asarray(image if rows >= height else image.crop((0, top, width, top + len(strip))))
+        grey = grey and _is_grey(strip)
+    return pixels, grey
+
+
+def _fill(pixels: Pixels, values: Pixels) -> None:
+    """Writes (H, W) into all channels of (H, W, 3): three strided writes take a quarter of one broadcast's time."""
+    for channel in range(3):
+        pixels[..., channel] = values
+
+
+def _is_grey(pixels: Pixels) -> bool:
+    for part in (pixels[:1], pixels):  # one row is enough to see that most pictures have colour
+        red, green, blue = part[..., 0], part[..., 1], part[..., 2]
+        if not ((red == green).all() and (green == blue).all()):
+            return False
+    return True
+
+
+def _to_8_bits(image: Image.Image, at_least: int | None) -> tuple[Pixels, int]:
+    """Returns (H, W) and the depth found, from an image of 16-bit, 32-bit or float values."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):  # min and max carry NaN along
+        raise ImageError("not finite", "holds NaN or infinite values: replace them before saving")
+    if low < 0 or high > 65535:
+        found = f"values from {low:g} to {high:g} found"
+        raise ImageError("unsupported", f"{found}, 0..1, 0..255 or 0..65535 expected: rescale them")
+    if image.mode == "F" and at_least is None and high <= 255:
+        return np.rint(values * np.float32(255.0 if high <= 1 else 1.0)).astype(np.uint8), 8
+    whole = np.rint(values).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16, copy=False)
+    bits = max(at_least or 0, _depth(int(whole.max())))
+    scaled = _scale(bits)[whole]
+    if "transparency" in image.info:  # in a 16-bit PNG: the one grey that stands for clear
+        scaled[whole == image.info["transparency"]] = 255
+    return scaled, bits
+
+
+def _depth(largest: int) -> int:
+    return next(bits for bits in DEPTHS if largest < 1 << bits)
+
+
+@lru_cache
+def _scale(bits: int) -> Pixels:
+    """Returns the table of round(255 v / (2^bits - 1)) for the values v of that depth (halves upward)."""
+    top = (1 << bits) - 1
+    return ((np.arange(top + 1, dtype=np.int64) * 255 + top // 2) // top).astype(np.uint8)

@@ -1,0 +1,236 @@
+"""A detector on labelled images: run it, gather the figures, pick the pictures, say the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.dataset import Record, labelled_test, read_dataset
+from anomaly.errors import DatasetError, ImageError
+from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
+from anomaly.images import decode
+from anomaly.progress import Progress
+from anomaly.report import GalleryItem, Report, grid, overlay, shrink, write_report
+from anomaly.scorer import Result, Scorer
+from anomaly.wording import card_text, realised_text, verdict_text
+
+GALLERY = 8  # pictures of each kind
+SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Labelled records with their results, in the same order, and the figures that follow from them."""
+
+    scorer: Scorer
+    records: list[Record]
+    results: list[Result]
+    evaluation: Evaluation
+    milliseconds: float  # of one image, decoding included
+
+
+def evaluate_labelled(scorer: Scorer, labelled: Path, group_by: str | None = None, *, report: Path | None = None) -> Judged:
+    """Returns how a detector does on labelled images, and writes the report where asked.
+
+    Raises DatasetError where no image has a label.
+    """
+    records = [record for record in labelled_test(read_dataset(labelled, group_by)) if record.label is not None]
+    if not records:
+        raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
+    judged = judge(scorer, records)
+    if report is not None:
+        write_report(report, build_report(judged, labelled))
+    return judged
+
+
+def judge(scorer: Scorer, records: list[Record]) -> Judged:
+    """Returns results and figures of labelled records; the images are read one after the other."""
+    import time
+
+    start = time.perf_counter()
+    results = []
+    with Progress(len(records), "judging images") as progress:
+        for record in records:
+            results.append(score_one(scorer, record.path))
+            progress.advance(1)
+    elapsed = time.perf_counter() - start
+    calibration = scorer.card.calibration
+    inspected = [result.score is not None for result in results]
+    scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
+    evaluation = evaluate(
+        scores,
+        [record.label or NORMAL for record in records],
+        [record.group for record in records],
+        calibration.is_anomaly(scores) if calibration else None,
+        calibration,
+        names=[str(record.path) for record in records],
+        inspected=inspected,
+        maps=pixel_maps(records, results) if any(record.mask for record in records) else None,
+        detector=scorer.card.identity,
+    )
+    return Judged(scorer, records, results, evaluation, 1000 * elapsed / len(records))
+
+
+def score_one(scorer: Scorer, path: Path) -> Result:
+    """Returns the result of one image, an unreadable one as status ``error``."""
+    try:
+        return scorer.score(path)
+    except ImageError as error:
+        return Result("error", error=str(error), kind=error.kind)
+
+
+def pixel_maps(records: Sequence[Record], results: Sequence[Result]) -> Iterator[PixelMap]:
+    """Yields heatmap and mask of each image, the masks read one at a time."""
+    for record, result in zip(records, results, strict=True):
+        mask = None
+        if record.mask is not None:
+            mask = decode(record.mask).pixels[..., 0] > 127
+        size = mask.shape[:2] if mask is not None else (result.height or 1, result.width or 1)
+        yield PixelMap(result.heatmap, mask, size)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+def figures_text(judged: Judged) -> str:
+    """Returns the figures in lines: what ranks, what is stopped, what is missed, class by class."""
+    e = judged.evaluation
+    rows = [
+        ("ranking (AUROC)", said(e.image_auroc)),
+        ("average precision", said(e.average_precision)),
+        ("defects stopped", rate_said(e.recall) + images_said(e.recall_images)),
+        ("good images stopped", false_alarms_said(judged)),
+    ]
+    if e.pixels:
+        rows.append(("pixels", f"AUROC {said(e.pixels.auroc)}; AUPRO {said(e.pixels.aupro)} ({e.pixels.regions} regions)"))
+    for name, figures in e.per_class.items():
+        rows.append((f"  {name}", f"AUROC {said(figures.image_auroc)}; stopped {rate_said(figures.recall)}"))
+    outside = outside_counts(judged)
+    if any(outside):
+        rows.append(("outside", f"{outside[0]} good and {outside[1]} defective images are unlike the training images"))
+    if e.not_inspected:
+        rows.append(("NOT INSPECTED", f"{e.not_inspected} images could not be judged. Treat as not OK."))
+    rows.append(("time", f"{judged.milliseconds:.1f} ms an image, decoding included, on {judged.scorer.device}"))
+    return "\n".join(f"{label:<24}{text}" for label, text in rows)
+
+
+def outside_counts(judged: Judged) -> tuple[int, int]:
+    """Returns how many good and how many defective images were outside the range of the training images."""
+    outside = [r.label for r, result in zip(judged.records, judged.results, strict=True) if result.status == "outside"]
+    good = sum(label == NORMAL for label in outside)
+    return good, len(outside) - good
+
+
+def said(interval: Any) -> str:
+    """Returns a figure with its interval, or why there is none."""
+    if interval is None:
+        return "needs good and defective images"
+    return f"{interval.value:.3f} (95 %: {interval.low:.3f} to {interval.high:.3f})"
+
+
+def rate_said(rate: Any) -> str:
+    """Returns counts before percent."""
+    if rate is None:
+        return "unknown: no limit, or no such images"
+    return f"{rate.flagged} of {rate.n} ({100 * rate.value:.1f} %; 95 %: {100 * rate.low:.1f} to {100 * rate.high:.1f} %)"
+
+
+def images_said(counts: tuple[int, int] | None) -> str:
+    """Returns the count over all images where it differs from the one by group."""
+    return "" if counts is None else f"; of all images {counts[0]} of {counts[1]}"
+
+
+def false_alarms_said(judged: Judged) -> str:
+    """Returns the realised count of false alarms beside what was promised."""
+    alarms, calibration = judged.evaluation.false_alarms, judged.scorer.card.calibration
+    if alarms is None or calibration is None:
+        return "unknown: no limit, or no good images"
+    return realised_text(alarms.stopped, calibration)
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> Report:
+    """Returns the report of labelled images: figures, curves and the pictures that a person wants to see."""
+    e, card = judged.evaluation, judged.scorer.card
+    calibration = card.calibration
+    good_scores = e.scores.get(NORMAL, np.array([], np.float32))
+    return Report(
+        title=f"{card.name} on {labelled.name}",
+        card={**card.to_json(), "digest": card.digest},
+        promise=card_text(card, str(judged.scorer.path)),
+        figures=e.to_json(),
+        figures_text=figures_text(judged),
+        roc=None if e.roc is None else (e.roc.fpr, e.roc.tpr),
+        scores=e.scores,
+        limit=None if calibration is None else float(calibration.threshold),
+        median=None if calibration is None else float(calibration.median),
+        p_values=None if calibration is None else calibration.p_value(good_scores),
+        galleries={kind: [gallery_item(judged.scorer, r, x) for r, x in items] for kind, items in chosen_pictures(judged).items()},
+        notes=[*notes, *card.training.get("warnings", [])] + [f"{what}: {text}" for what, text in card.licences.items()],
+    )
+
+
+def chosen_pictures(judged: Judged) -> dict[str, list[tuple[Record, Result]]]:
+    """Returns the pictures of the report by kind: most and least anomalous, false alarms, misses."""
+    pairs = [pair for pair in zip(judged.records, judged.results, strict=True) if pair[1].score is not None]
+    pairs.sort(key=lambda pair: -(pair[1].score or 0.0))
+    calibration = judged.scorer.card.calibration
+    chosen = {"most anomalous": pairs[:GALLERY], "least anomalous": pairs[::-1][:GALLERY]}
+    if calibration is not None:
+        stopped = [bool(calibration.is_anomaly(np.float32(result.score or 0.0))) for _, result in pairs]
+        alarms = [p for p, s in zip(pairs, stopped, strict=True) if s and p[0].label == NORMAL]
+        misses = [p for p, s in zip(pairs, stopped, strict=True) if not s and p[0].label != NORMAL]
+        chosen |= {"false alarms": alarms[:GALLERY], "misses": misses[::-1][:GALLERY]}
+    return chosen
+
+
+def gallery_item(scorer: Scorer, record: Record, result: Result) -> GalleryItem:
+    """Returns one picture with what the model expected and its heatmap."""
+    decoded = scorer.decode(record.path)
+    m, limit = colour_anchors(scorer, result)
+    return GalleryItem(
+        path=str(record.path),
+        caption=f"{record.label}. {verdict_text(result.status, result.score, scorer.card.calibration, result.error)}",
+        original=shrink(decoded.pixels),
+        expected=scorer.explain(decoded),
+        heatmap=result.heatmap,
+        median=m,
+        limit=limit,
+    )
+
+
+def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
+    """Returns the values that heatmap colours go by: a typical good image and the limit.
+
+    A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
+    """
+    calibration = scorer.card.calibration
+    if calibration is not None:
+        return float(calibration.median), float(calibration.threshold)
+    heatmap = np.zeros(1) if result.heatmap is None else result.heatmap
+    return float(np.median(heatmap)), float(heatmap.max())
+
+
+def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArray[np.uint8], int, list[str]]:
+    """Returns one picture with a row for each image (original, expected, heatmap), how many, and the errors."""
+    from PIL import Image
+
+    tiles, errors = [], []
+    for record in read_dataset(images)[:count] if images.is_dir() or images.suffix in (".csv", ".parquet") else [Record(images, None, None, "", None)]:
+        try:
+            decoded = scorer.decode(record.path)
+        except ImageError as error:
+            errors.append(f"{record.path}: {error}")
+            continue
+        result, expected = scorer.judge([decoded])[0], scorer.explain(decoded)
+        if expected is None:
+            raise DatasetError(f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, or not its own)")
+        original = np.asarray(Image.fromarray(decoded.pixels).resize((SIDE, SIDE)))
+        heat = original if result.heatmap is None else overlay(original, result.heatmap, *colour_anchors(scorer, result))
+        tiles += [original, np.asarray(Image.fromarray(expected).resize((SIDE, SIDE))), heat]
+    if not tiles:
+        raise DatasetError(f"{images}: no image could be read, the first error: {(errors or ['none found'])[0]}")
+    return grid(np.stack(tiles), columns=3), len(tiles) // 3, errors

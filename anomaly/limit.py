@@ -1,0 +1,122 @@
+"""A limit moved by hand: the nearest one that the calibration scores can promise something for, and the new file.
+
+A limit is always one of the calibration scores: between two of them the promise is the same, and above the highest
+there is none. A limit chosen after seeing results is a preview until fresh good images confirm it, and the new file
+says so, with who moved it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.calibrate import LARGEST_RATE, Calibration, rank
+from anomaly.detector import (
+    Card,
+    find_detector,
+    import_onnx,
+    read_card,
+    read_checked,
+    set_calibration,
+    set_card,
+    write_atomically,
+)
+from anomaly.errors import CalibrationError, DetectorError
+from anomaly.wording import one_in, percent
+
+
+def nearest(calibration: Calibration, limit: float) -> Calibration:
+    """Returns the calibration whose limit is the calibration score nearest to ``limit`` that can be promised for.
+
+    The wish becomes the promise of that limit: k / (n + 1), at most 0.5.
+    """
+    scores, n = calibration.scores, calibration.n
+    above = int(np.searchsorted(scores, np.float32(limit), side="left"))
+    near = [index for index in (above - 1, above) if 0 <= index < n]
+    index = min(near, key=lambda i: abs(float(scores[i]) - limit))
+    # with ties k counts the whole tie: the limit is the same, and the promise is the one that is kept
+    k = n - int(np.searchsorted(scores, scores[index], side="right")) + 1
+    return with_rank(calibration, min(k, largest_rank(n)))
+
+
+def with_rank(calibration: Calibration, k: int) -> Calibration:
+    """Returns the same scores with the k-th largest as the limit."""
+    if not 1 <= k <= largest_rank(calibration.n):
+        raise CalibrationError(f"rank {k} found, 1 to {largest_rank(calibration.n)} of {calibration.n} good images expected")
+    wish = k / (calibration.n + 1)
+    if rank(wish, calibration.n) < k:  # the decimal that is written may round below it
+        wish = math.nextafter(wish, 1.0)
+    return Calibration(calibration.scores, k, wish)
+
+
+def largest_rank(n: int) -> int:
+    """Returns the largest k that may be promised: half of all good images stopped."""
+    return max(1, math.floor(LARGEST_RATE * (n + 1)))
+
+
+def write_moved(
+    run: str | os.PathLike[str], calibration: Calibration, out: Path, *, by: str, low: float | None = None
+) -> Card:
+    """Writes a copy of a detector with the limit of ``calibration`` to ``out`` and returns its card.
+
+    ``low``: lower end of the band that a person looks at, up to the limit. The card names the parent's digest, and in
+    ``training`` who moved the limit and when. Raises DetectorError where ``out`` is there already.
+    """
+    onnx = import_onnx()
+    data, card = read_checked(run)
+    if card.calibration is None or not np.array_equal(card.calibration.scores, calibration.scores):
+        raise DetectorError(f"{find_detector(run)}: its calibration scores are others than the limit was chosen on; choose again")
+    if out.exists():
+        raise DetectorError(f"{out} is there already; a detector in use must not change under its name: choose another")
+    limit = float(calibration.threshold)
+    if low is not None and low > limit:
+        raise DetectorError(f"a band from {low:.6g} to {limit:.6g} found, the lower end first expected")
+    model = onnx.load_model_from_string(data)
+    set_calibration(model, calibration)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold)}
+    new = replace(
+        card,
+        version=next_version(card.version),
+        calibration=calibration,
+        band=None if low is None else (low, limit),
+        quality=None,  # figures of the old limit
+        parent=card.digest,
+        training={**card.training, **moved},
+    )
+    set_card(model, new)
+    write_atomically(out, model.SerializeToString(deterministic=True))
+    return read_card(out)
+
+
+def next_version(version: str) -> str:
+    """Returns the version after this one, as recalibration counts them."""
+    return str(int(version) + 1) if version.isdigit() else f"{version}.1"
+
+
+def free_name(detector: Path, version: str) -> Path:
+    """Returns a name beside a detector that no file has: detector-2.onnx, detector-2b.onnx, ..."""
+    for ending in ("", *"bcdefghijklmnopqrstuvwxyz"):
+        path = detector.with_name(f"detector-{version}{ending}.onnx")
+        if not path.exists():
+            return path
+    raise DetectorError(f"{detector.parent}: too many versions {version} are there already: move some of them away")
+
+
+def said(calibration: Calibration) -> str:
+    """Returns where a limit stands among the good images, and what that promises."""
+    return (
+        f"the {ordinal(calibration.k)} highest of {calibration.n:,} good images: about {one_in(calibration.promise)} good images "
+        f"stopped ({percent(calibration.promise)}; 95 % confident: at most {percent(calibration.bound)} in the long run)"
+    )
+
+
+def ordinal(number: int) -> str:
+    """Returns 1st, 2nd, 3rd, 4th ... 11th."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"

@@ -1,0 +1,70 @@
+"""`anomaly calibrate`: a new limit from good images, without torch. The weights stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.calibrate import calibrate, one_per_group
+from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
+from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.scorer import Scorer
+
+IMAGES = "images.csv"  # in a run folder: which image was used for what
+
+
+def recalibrate_on(
+    run: Path, normal: Path, *, out: Path | None, wish: float | None, group_by: str | None, seed: int
+) -> tuple[Card, Path, list[str]]:
+    """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
+
+    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
+    left out, as far as the run folder tells: a promise made on them is false. Without ``wish`` that of the detector
+    is kept. Raises CalibrationError, DatasetError, DetectorError.
+    """
+    import_onnx()
+    path = find_detector(run)
+    scorer = Scorer(path, device="cpu")
+    records, left_out = without_training_images(normal_training(read_dataset(normal, group_by)), path.with_name(IMAGES))
+    scores, kept = [], []
+    for record in records:
+        try:
+            outputs = scorer.run(scorer.decode(record.path).pixels[None])
+        except ImageError as error:
+            left_out.append(f"{record.path}: {error}")
+            continue
+        scores.append(outputs["score"][0])
+        kept.append(record)
+    if not scores:
+        raise CalibrationError(f"no good image of {normal} can set a limit ({(left_out or ['none found'])[0]}): add new ones")
+    values, index = one_per_group(scores, [r.group for r in kept], seed, [str(r.path) for r in kept])
+    if wish is None and scorer.card.calibration is not None:
+        wish = scorer.card.calibration.wish
+    calibration = calibrate(values, wish)
+    version = str(int(scorer.card.version) + 1) if scorer.card.version.isdigit() else f"{scorer.card.version}.1"
+    target = out or path.with_name(f"{path.stem}-{version}.onnx")
+    if target.exists():
+        raise DetectorError(f"{target} is there already; a detector in use must not change under its name: choose another --out")
+    highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
+    recalibrate(path, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values))
+    return read_card(target), target, left_out
+
+
+def without_training_images(records: Sequence[Record], listing: Path) -> tuple[list[Record], list[str]]:
+    """Returns the records that were neither fitted nor validated on, by their bytes, and a line for each of the others."""
+    if not listing.is_file():
+        return list(records), []
+    with open(listing, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        used = {row["sha256"] for row in csv.DictReader(file) if row["set"] in ("fit", "validation")}
+    kept, left_out = [], []
+    for record in records:
+        if record.path.is_file() and hashlib.sha256(record.path.read_bytes()).hexdigest() in used:
+            left_out.append(f"{record.path}: this detector was trained on it, so it cannot set its limit")
+        else:
+            kept.append(record)
+    return kept, left_out

@@ -1,0 +1,54 @@
+"""The review: findings of score tables in a database, judged by inspectors, alone or together.
+
+    store.py       Store: all that can be asked and done, each in one transaction
+    findings.py    what it holds, as Python has it
+    intake.py      score table -> findings         handout.py   who gets which image next
+    journal.py     the log of what was done        audit.py     the audit sample
+    evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
+    queries.py     how findings are chosen         schema.py, database.py   tables, migrations, transactions
+"""
+
+from __future__ import annotations
+
+from anomaly.errors import RuntimeMissing
+
+try:
+    import sqlalchemy as _sqlalchemy  # noqa: F401
+except ImportError as error:
+    raise RuntimeMissing.extra("SQLAlchemy", "review", "the review database") from error
+
+from anomaly.review.evidence import ImageFile
+from anomaly.review.findings import (
+    Comparison,
+    DefectType,
+    Detector,
+    Event,
+    Filters,
+    Finding,
+    Folder,
+    Progress,
+    Run,
+)
+from anomaly.review.handout import QUEUES
+from anomaly.review.queries import ORDERS
+from anomaly.review.store import Store, default_key
+from anomaly.verdicts import STATES, VERDICTS
+
+__all__ = [
+    "ORDERS",
+    "QUEUES",
+    "STATES",
+    "VERDICTS",
+    "Comparison",
+    "DefectType",
+    "Detector",
+    "Event",
+    "Filters",
+    "Finding",
+    "Folder",
+    "ImageFile",
+    "Progress",
+    "Run",
+    "Store",
+    "default_key",
+]

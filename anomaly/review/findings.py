@@ -1,0 +1,209 @@
+"""What the review database holds, as Python has it: runs, detectors, findings, events, and filters to choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.calibrate import Calibration
+
+
+@dataclass(frozen=True)
+class Run:
+    """An imported score table. ``detector``: digest; ``folder``: what relative paths are relative to.
+
+    ``flagged`` of the ``images`` were stopped; ``not_judged`` were unlike the training images or not readable.
+    """
+
+    id: int
+    name: str
+    detector: str
+    threshold: float | None
+    source: str
+    folder: str
+    images: int
+    flagged: int
+    not_judged: int
+    imported_at: str
+    imported_by: str
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector that scored a run; ``card`` is None where only its score table was given."""
+
+    digest: str
+    name: str
+    version: str
+    card: dict[str, Any] | None
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name}@{self.version} sha256:{self.digest}"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        found = None if self.card is None else self.card.get("calibration")
+        return None if found is None else Calibration.from_json(found)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
+
+    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width and
+    height in pixels of the original image.
+    """
+
+    id: int
+    run: int
+    position: int
+    path: str
+    folder: str
+    sha256: str | None
+    width: int | None
+    height: int | None
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    is_anomaly: bool | None
+    status: str
+    error: str | None
+    box: tuple[int, int, int, int] | None
+    area: int | None
+    scored_at: str
+    state: str
+    defect_type: str | None
+    sampled_as: str | None
+    stratum: int | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What somebody did. ``action``: a verdict, ``undo``, ``comment``, ``threshold``, ``audit``, ``known``, ``types``,
+    ``root`` or ``import``. ``undone``: taken back since by the event that names it in ``undoes``.
+    """
+
+    id: int
+    uuid: str
+    key: str
+    at: str
+    inspector: str
+    action: str
+    finding: int | None
+    run: int | None
+    detector: str | None
+    threshold: float | None
+    defect_type: str | None
+    undoes: int | None
+    payload: dict[str, Any]
+    undone: bool
+
+
+@dataclass(frozen=True)
+class DefectType:
+    """A kind of defect that inspectors choose. ``key``: 1 to 9 or None; ``colour``: #rrggbb."""
+
+    name: str
+    key: int | None
+    colour: str
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which findings: all that match every field that is not None.
+
+    ``folder`` takes in what lies below it; ``low`` and ``high``: of the score, inclusive; ``state``: one of STATES, or
+    ``judged``; ``inspector``: who has a current verdict on it.
+    """
+
+    run: int | None = None
+    folder: str | None = None
+    flagged: bool | None = None
+    status: str | None = None
+    low: float | None = None
+    high: float | None = None
+    state: str | None = None
+    defect_type: str | None = None
+    inspector: str | None = None
+
+    def to_query(self) -> dict[str, str]:
+        """The filters as an address has them: ``?run=3&flagged=true``."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given if value is not None}
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Filters:
+        """The filters of an address; what is not understood is left out."""
+        read = {field.name: _reader(field.type) for field in fields(cls)}
+        found = {name: read[name](value) for name, value in query.items() if name in read}
+        return cls(**found)
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    def number(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+        def read(text: str) -> Any:
+            try:
+                value = convert(text)
+            except ValueError:
+                return None
+            return value if abs(value) < 2**53 else None  # false for NaN
+
+        return read
+
+    readers: dict[str, Callable[[str], Any]] = {"int": number(int), "float": number(float), "str": lambda text: text or None}
+    readers["bool"] = {"true": True, "false": False}.get
+    return readers[str(kind).removesuffix(" | None")]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is reviewed. ``states``: number of images by state."""
+
+    images: int
+    flagged: int
+    flagged_judged: int
+    audit: int
+    audit_judged: int
+    not_judged_by_detector: int
+    states: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Folder:
+    path: str
+    images: int
+    flagged: int
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two detectors on the images that both judged, each array or list (n,); higher score = more anomalous."""
+
+    a: Run
+    b: Run
+    findings_a: list[int]
+    findings_b: list[int]
+    paths: list[str]
+    scores_a: NDArray[np.float32]
+    scores_b: NDArray[np.float32]
+    flagged_a: NDArray[np.bool_]
+    flagged_b: NDArray[np.bool_]
+
+    @property
+    def newly_stopped(self) -> list[int]:
+        """Indices of images that b stops and a does not."""
+        return [int(i) for i in np.flatnonzero(self.flagged_b & ~self.flagged_a)]
+
+    @property
+    def newly_passed(self) -> list[int]:
+        """Indices of images that a stops and b does not."""
+        return [int(i) for i in np.flatnonzero(self.flagged_a & ~self.flagged_b)]
+
+    @property
+    def flips(self) -> list[int]:
+        return sorted(self.newly_stopped + self.newly_passed)

@@ -1,0 +1,136 @@
+"""Who gets which image next. A lease says whose hands an image is in until when: nobody else is given it before."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Sequence
+
+import sqlalchemy as sa
+
+from anomaly.errors import AnomalyError
+from anomaly.review import schema
+from anomaly.review.findings import Filters
+from anomaly.review.queries import FINDINGS, Condition, Row, f, l, matching, ordered, v
+
+QUEUES = ("anomalous", "uncertain", "audit", "second")
+ORDER = {"anomalous": "score", "uncertain": "uncertain", "audit": "lot", "second": "score"}
+
+
+def hand_out(
+    c: sa.Connection,
+    now: float,
+    inspector: str,
+    queue: str,
+    filters: Filters,
+    *,
+    count: int,
+    seconds: float,
+    known_share: float,
+) -> list[Row]:
+    """Up to ``count`` findings that are now leased to the inspector: what is in hand already first, then new ones."""
+    unseen = ~sa.exists().where(v.finding == f.id, v.inspector == inspector)
+    wanted, known = sa.and_(unseen, *_queued(queue, filters)), sa.and_(unseen, f.truth.is_not(None))
+    c.execute(schema.leases.delete().where(l.until <= now))
+    held = _held(c, inspector, wanted, known, queue, count)
+    missing = count - len(held)
+    tests = _known(c, sa.and_(known, _same_detector(filters)), sum(random.random() < known_share for _ in range(missing)))
+    fresh = _free(c, wanted, queue, missing - len(tests), {row.image for row in tests})
+    new = [(row, queue) for row in fresh]
+    for row in tests:
+        new.insert(random.randint(0, len(new)), (row, "known"))
+    _prolong(c, inspector, [row.image for row in held], now + seconds)
+    lease(c, inspector, [(row.image, name) for row, name in new], now, seconds)
+    return [*held, *(row for row, _ in new)]
+
+
+def _queued(queue: str, filters: Filters) -> list[Condition]:
+    """The conditions of a queue within the filters; a filter by state or inspector replaces its own choice of states."""
+    if queue not in QUEUES:
+        raise AnomalyError(f"queue {queue!r} found, one of {', '.join(QUEUES)} expected")
+    found = matching(filters)
+    if filters.state is None and filters.inspector is None:
+        found.append(f.state.in_(("unsure", "disagreement")) if queue == "second" else f.state == "open")
+    return found
+
+
+def _held(
+    c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int
+) -> list[Row]:
+    """What the inspector was handed before and has not judged, in the order it was handed."""
+    query = FINDINGS.join(schema.leases, l.image == f.image).where(l.inspector == inspector)
+    query = query.where(sa.or_(wanted, sa.and_(l.queue == "known", known))).order_by(l.since)
+    return _one_each(c.execute(ordered(query, ORDER[queue]).limit(2 * count)))[:count]
+
+
+def _free(
+    c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Collection[str]
+) -> list[Row]:
+    """The next findings of the queue whose images are in nobody's hands; expired leases are gone already."""
+    if count < 1:
+        return []
+    query = ordered(FINDINGS.where(wanted, ~sa.exists().where(l.image == f.image)), ORDER[queue])
+    # the same image may be there more than once, in the run or among the known: one of them is enough
+    rows = _one_each(row for row in c.execute(query.limit(2 * count + len(taken))) if row.image not in taken)
+    return rows[:count]
+
+
+def _known(c: sa.Connection, known: Condition, count: int) -> list[Row]:
+    """Hidden known images that this inspector has not judged, any of them as likely as another."""
+    if count < 1:
+        return []
+    query = FINDINGS.where(known, ~sa.exists().where(l.image == f.image))
+    return _one_each(c.execute(query.order_by(sa.func.random()).limit(count)))
+
+
+def _same_detector(filters: Filters) -> Condition:
+    runs = schema.runs.c
+    detector = sa.select(runs.detector).where(runs.id == filters.run).scalar_subquery()
+    return f.run.in_(sa.select(runs.id).where(runs.detector == detector))
+
+
+def _one_each(rows: Iterable[Row]) -> list[Row]:
+    """One row for each image, the first."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(row.image, row)
+    return list(found.values())
+
+
+def lease(c: sa.Connection, inspector: str, images: Sequence[tuple[str, str]], now: float, seconds: float) -> None:
+    """Puts images, each with the queue it comes from, into an inspector's hands. Nobody may hold them."""
+    rows = [
+        # a millionth of a second apart, so that they are found in this order again
+        {"image": image, "inspector": inspector, "queue": queue, "since": now + 1e-6 * i, "until": now + seconds}
+        for i, (image, queue) in enumerate(images)
+    ]
+    if rows:
+        c.execute(schema.leases.insert(), rows)
+
+
+def lease_again(c: sa.Connection, inspector: str, image: str, now: float, seconds: float) -> None:
+    """Puts an image back into an inspector's hands, unless somebody holds it."""
+    c.execute(schema.leases.delete().where(l.until <= now))
+    if c.scalar(sa.select(l.image).where(l.image == image)) is None:
+        lease(c, inspector, [(image, "undo")], now, seconds)
+
+
+def renew(c: sa.Connection, now: float, inspector: str, findings: Collection[int], seconds: float) -> list[int]:
+    """Which of the findings are still in the inspector's hands; they stay there for ``seconds`` more."""
+    query = sa.select(f.id, f.image).join(schema.leases, l.image == f.image)
+    query = query.where(f.id.in_(list(findings)), l.inspector == inspector, l.until > now)
+    rows = c.execute(query.order_by(f.id)).all()
+    _prolong(c, inspector, [row.image for row in rows], now + seconds)
+    return [row.id for row in rows]
+
+
+def _prolong(c: sa.Connection, inspector: str, images: Sequence[str], until: float) -> None:
+    if images:
+        c.execute(schema.leases.update().where(l.inspector == inspector, l.image.in_(images)).values(until=until))
+
+
+def release(c: sa.Connection, inspector: str, findings: Collection[int] | None) -> None:
+    """Takes images out of an inspector's hands: those of ``findings``, or all."""
+    gone = schema.leases.delete().where(l.inspector == inspector)
+    if findings is not None:
+        gone = gone.where(l.image.in_(sa.select(f.image).where(f.id.in_(list(findings)))))
+    c.execute(gone)

@@ -1,0 +1,107 @@
+"""How findings, runs and events are chosen, ordered, and turned from rows into what Python has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+
+from anomaly.errors import AnomalyError
+from anomaly.review import schema
+from anomaly.review.findings import Event, Filters, Finding, Run
+from anomaly.verdicts import STATES
+
+ORDERS = ("score", "uncertain", "recent", "position")
+MOST_VALUES = 500  # in one IN (...)
+
+Condition: TypeAlias = sa.ColumnElement[bool]
+Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes
+T = TypeVar("T")
+
+f, e, v, l = schema.findings.c, schema.events.c, schema.verdicts.c, schema.leases.c  # noqa: E741
+undo = schema.events.alias("undo")
+
+RUNS = sa.select(
+    *(column for column in schema.runs.c if column.name not in ("detector", "fingerprint")),
+    schema.detectors.c.digest.label("detector"),
+).join(schema.detectors, schema.detectors.c.id == schema.runs.c.detector)
+ROOTS = sa.select(schema.roots.c.folder).order_by(schema.roots.c.folder)
+FINDINGS = sa.select(*(column for column in schema.findings.c if column.name not in ("distance", "last_event", "truth")))
+EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerjoin(undo, undo.c.undoes == e.id)
+
+
+def matching(filters: Filters) -> list[Condition]:
+    """The conditions of all filters that are set."""
+    found: list[Condition] = []
+    exact = ((f.run, "run"), (f.status, "status"), (f.defect_type, "defect_type"))
+    found += [column == getattr(filters, name) for column, name in exact if getattr(filters, name) is not None]
+    if filters.folder is not None:
+        below = filters.folder.rstrip("/")
+        # "0" is the character after "/": everything that begins with "folder/"
+        found.append(sa.or_(f.folder == filters.folder, sa.and_(f.folder >= f"{below}/", f.folder < f"{below}0")))
+    if filters.flagged is not None:
+        found.append(f.stratum == 0 if filters.flagged else f.is_anomaly.is_(False))
+    if filters.low is not None:
+        found.append(f.score >= filters.low)
+    if filters.high is not None:
+        found.append(f.score <= filters.high)
+    if filters.state is not None:
+        found.append(f.state.in_(STATES[1:]) if filters.state == "judged" else f.state == filters.state)
+    if filters.inspector is not None:
+        found.append(sa.exists().where(v.finding == f.id, v.inspector == filters.inspector))
+    return found
+
+
+def ordered(query: sa.Select[Any], order: str) -> sa.Select[Any]:
+    """The query in one of ORDERS, or in that of the audit sample's lots."""
+    if order == "score":
+        return query.order_by(f.score.desc().nulls_last(), f.id)
+    if order == "uncertain":
+        return query.where(f.distance.is_not(None)).order_by(f.distance, f.id)
+    if order == "recent":
+        return query.where(f.last_event.is_not(None)).order_by(f.last_event.desc())
+    if order == "lot":
+        return query.where(f.lot.is_not(None)).order_by(f.lot)
+    if order == "position":
+        return query.order_by(f.run, f.position)
+    raise AnomalyError(f"order {order!r} found, one of {', '.join(ORDERS)} expected")
+
+
+def find_run(c: sa.Connection, run: int) -> Run:
+    """One run; AnomalyError where there is none."""
+    row = c.execute(RUNS.where(schema.runs.c.id == run)).first()
+    if row is None:
+        raise AnomalyError(f"run {run} is not in this review database: see `anomaly review stats`")
+    return as_run(row)
+
+
+def find_row(c: sa.Connection, finding: int) -> Row:
+    """One finding's row; AnomalyError where there is none."""
+    row = c.execute(FINDINGS.where(f.id == finding)).first()
+    if row is None:
+        raise AnomalyError(f"finding {finding} is not in this review database: open the queue again")
+    return row
+
+
+def as_run(row: Row) -> Run:
+    return Run(**row._mapping)
+
+
+def as_event(row: Row) -> Event:
+    return Event(**row._mapping)
+
+
+def as_finding(row: Row) -> Finding:
+    values = dict(row._mapping)
+    box = tuple(values.pop(f"box_{part}") for part in "xywh")
+    lot, _, _ = values.pop("lot"), values.pop("core"), values.pop("image")
+    sampled_as = "flagged" if values["is_anomaly"] else "audit" if lot is not None else None
+    return Finding(**values, box=None if None in box else box, sampled_as=sampled_as)
+
+
+def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(islice(rest, size)):
+        yield some

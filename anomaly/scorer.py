@@ -1,0 +1,388 @@
+"""Scorer: images in, verdicts out. The class that services embed, and the only user of ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.detector import Card, check_model, find_detector, read_checked
+from anomaly.errors import AnomalyError, DetectorError, ImageError, RuntimeMissing
+from anomaly.images import Decoded, decode
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Pixels | Image.Image"
+MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's verdict.
+
+    ``status`` is ``ok``, ``outside`` (unlike the training images: the verdict does not count) or ``error`` (could not
+    be judged). ``score``: higher is more anomalous. ``p_value``: the share of good images that look at least this unusual,
+    from the rank among the calibration scores. ``is_anomaly``: None unless status is ``ok`` and the detector has a
+    limit: an image that was not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score.
+    ``box``: x, y, width, height of the hottest region in pixels of the original, ``area`` its pixels.
+    ``reconstruction``: uint8 (h, w, 3), in pixel space only.
+    """
+
+    status: str
+    score: float | None = None
+    p_value: float | None = None
+    is_anomaly: bool | None = None
+    heatmap: npt.NDArray[np.float32] | None = None
+    reconstruction: Pixels | None = None
+    width: int | None = None
+    height: int | None = None
+    box: tuple[int, int, int, int] | None = None
+    area: int | None = None
+    error: str | None = None
+    kind: str | None = None
+
+
+class Scorer:
+    """Scores images with a detector file.
+
+        scorer = Scorer("detector.onnx")
+        result = scorer.score("part.png")
+        if result.is_anomaly is not False: ...          # anomalous, outside or not judged
+
+    ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says which); ``cuda``
+    fails where there is none. ``threads``: of one inference on the CPU (default: the cores this process may use).
+    ``verify``: score the golden samples first and fail where this runtime gets them wrong. Threads may share a Scorer.
+    Raises DetectorError, RuntimeMissing.
+    """
+
+    def __init__(
+        self,
+        detector: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        verify: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.path = find_detector(detector)
+        data, self.card = read_checked(self.path)
+        self.max_pixels = max_pixels
+        self._threads = threads or available_cores()
+        self._session, self.device = open_session(data, device, self._threads)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._explain: Any = None
+        self._check_outputs()
+        if verify:
+            self.verify_golden()
+
+    def _check_outputs(self) -> None:
+        needed = {"score", "heatmap", "in_range"} | ({"p_value", "is_anomaly"} if self.card.calibration else set())
+        if missing := needed - set(self._outputs):
+            raise DetectorError(f"{self.path}: output {sorted(missing)[0]!r} is missing: train or copy it again")
+
+    @overload
+    def score(self, images: Source) -> Result: ...
+    @overload
+    def score(self, images: Sequence[Source]) -> list[Result]: ...
+    def score(self, images: Any) -> Any:
+        """Returns the Result of one image, or a list of them, in order, for a list.
+
+        An image is a path, the bytes of a file, a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4); sizes may be
+        mixed. One image that cannot be read raises ImageError; in a list it becomes a Result with status ``error``.
+        """
+        if isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4):
+            return [self._score_safely(image) for image in images]
+        return self.judge([self.decode(images)])[0]
+
+    def _score_safely(self, image: Source) -> Result:
+        try:
+            return self.judge([self.decode(image)])[0]
+        except ImageError as error:
+            return Result("error", error=str(error), kind=error.kind)
+
+    def decode(self, image: Source) -> Decoded:
+        """Returns the pixels of one image by the detector's own decode rule; raises ImageError."""
+        if isinstance(image, np.ndarray):
+            return decode_array(image)
+        if isinstance(image, str | bytes | os.PathLike):
+            source = image if isinstance(image, bytes) else os.fspath(image)
+            return decode(source, self.card.decode, max_pixels=self.max_pixels, reduce_to=self.card.size)
+        return decode_pil(image, self.card, self.max_pixels)
+
+    def judge(self, images: Sequence[Decoded]) -> list[Result]:
+        """Returns the verdicts of decoded images, in order. One by one on a CPU, where batches were slower."""
+        return [self._judge(image) for image in images]
+
+    def _judge(self, image: Decoded) -> Result:
+        outputs = self.run(image.pixels[None])
+        score, heatmap = np.float32(outputs["score"][0]), outputs["heatmap"][0]
+        if not np.isfinite(score):
+            message = "the score is not finite: the detector or the runtime is damaged; run anomaly verify"
+            return Result("error", width=image.width, height=image.height, error=message, kind="not finite")
+        calibration = self.card.calibration
+        why = outside(self.card, image) or ("" if outputs["in_range"][0] else PIXELS_OUTSIDE)
+        box, area = hottest_region(heatmap, image.width, image.height, calibration.median if calibration else None)
+        return Result(
+            status="outside" if why else "ok",
+            score=float(score),
+            p_value=float(calibration.p_value(score)) if calibration else None,
+            is_anomaly=bool(calibration.is_anomaly(score)) if calibration and not why else None,
+            heatmap=heatmap,
+            reconstruction=outputs["reconstruction"][0] if "reconstruction" in outputs else None,
+            width=image.width,
+            height=image.height,
+            box=box,
+            area=area,
+            error=why or None,
+            kind="outside" if why else None,
+        )
+
+    def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:
+        """Returns the graph's raw outputs by name for uint8 images (N, H, W, 3) of one size."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images}), strict=True))
+
+    def explain(self, image: Source | Decoded) -> Pixels | None:
+        """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
+
+        In pixel space it is the graph's ``reconstruction``; else explain.onnx beside the detector makes it, if it was
+        trained for these weights.
+        """
+        pixels = image.pixels if isinstance(image, Decoded) else self.decode(image).pixels
+        if "reconstruction" in self._outputs:
+            picture: Pixels = self.run(pixels[None])["reconstruction"][0]
+            return picture
+        if self._explain is None:
+            self._explain = open_explain(self.path.with_name("explain.onnx"), self.card.weights, self._threads) or False
+        if not self._explain:
+            return None
+        expected: Pixels = self._explain.run(["reconstruction"], {"images": pixels[None]})[0][0]
+        return expected
+
+    def verify_golden(self) -> float:
+        """Returns the largest difference of the golden samples' scores, as a share of their tolerance (at most 1).
+
+        Raises DetectorError where this runtime does not give the scores that the card promises.
+        """
+        worst, where = 0.0, ""
+        for sample in self.card.golden.get("samples", []):
+            picture = golden_picture(sample["height"], sample["width"], sample["a"], sample["b"])
+            score = float(self.run(picture[None])["score"][0])
+            difference = abs(score - sample["score"]) / self.card.golden["tolerance"]
+            if not difference <= worst:
+                worst, where = difference, f"{sample['width']}x{sample['height']}: {score} instead of {sample['score']}"
+        if not worst <= 1.0:
+            raise DetectorError(
+                f"{self.path}: a golden sample scores differently here ({where}); this runtime or driver computes something "
+                "else: try device='cpu', another version of ONNX Runtime, or export with --target portable"
+            )
+        return worst
+
+
+PIXELS_OUTSIDE = (
+    "brightness, contrast, colour, sharpness or direction unlike the training images: check camera and light, "
+    "or train with such images"
+)
+
+
+def outside(card: Card, image: Decoded) -> str:
+    """Returns why an image is unlike the training images by its file alone, or an empty string."""
+    ranges = card.training.get("ranges", {})
+    bits = ranges.get("bits")
+    if bits and image.bits not in bits:
+        return f"{image.bits} bits a channel found, {' or '.join(map(str, bits))} in the training images"
+    aspect = ranges.get("aspect")
+    if aspect and not aspect[0] / 1.25 <= image.width / image.height <= aspect[1] * 1.25:
+        return f"{image.width}x{image.height} found, width:height {aspect[0]:.2f} to {aspect[1]:.2f} in the training images"
+    size = ranges.get("pixels")
+    if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
+        return f"{image.width}x{image.height} found, {size[0]} to {size[1]} pixels in the training images"
+    if ranges.get("grey") and not image.grey:
+        return "a colour image found, only grey ones in the training images"
+    return ""
+
+
+def decode_array(array: npt.NDArray[Any]) -> Decoded:
+    """Returns uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: over white) as a decoded RGB image."""
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ImageError(
+            "not an image", f"an array {array.dtype} {array.shape} found, uint8 (H, W), (H, W, 3) or (H, W, 4) expected"
+        )
+    height, width = array.shape[:2]
+    if array.ndim == 2 or array.shape[2] == 1:
+        array = np.repeat(array.reshape(height, width, 1), 3, axis=2)
+    elif array.shape[2] == 4:
+        alpha = array[..., 3:].astype(np.uint16)
+        array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    grey = bool((array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all())
+    return Decoded(np.ascontiguousarray(array), width, height, bits=8, mode="array", grey=grey, format="array")
+
+
+def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
+    """Returns a PIL image as if it had been read from a lossless file."""
+    import io
+
+    if not hasattr(image, "save"):
+        raise ImageError("not an image", f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected")
+    file = io.BytesIO()
+    try:
+        image.save(file, "TIFF" if image.mode in ("F", "I;16B", "CMYK") else "PNG", exif=image.getexif())
+    except (OSError, ValueError, KeyError) as error:
+        raise ImageError("not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}") from error
+    return decode(file.getvalue(), card.decode, max_pixels=max_pixels)
+
+
+def hottest_region(
+    heatmap: npt.NDArray[np.float32], width: int, height: int, normal: float | None
+) -> tuple[tuple[int, int, int, int], int]:
+    """Returns box (x, y, w, h) and area, in pixels of the original, of the region around the hottest cell.
+
+    The region holds the cells connected with the hottest one that are nearer to it than to ``normal``, the median
+    calibration score (without one: the heatmap's own median).
+    """
+    hot = heatmap >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
+    region = np.zeros_like(hot)
+    region[np.unravel_index(int(heatmap.argmax()), heatmap.shape)] = True
+    while True:  # grows by one cell a turn, within the hot ones
+        grown = region.copy()
+        grown[1:] |= region[:-1]
+        grown[:-1] |= region[1:]
+        grown[:, 1:] |= region[:, :-1]
+        grown[:, :-1] |= region[:, 1:]
+        grown &= hot | region
+        if (grown == region).all():
+            break
+        region = grown
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
+    top, left = int(rows[0] * sy), int(columns[0] * sx)
+    bottom, right = -int(-(rows[-1] + 1) * sy // 1), -int(-(columns[-1] + 1) * sx // 1)
+    box = (left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
+    return box, max(1, round(int(region.sum()) * sy * sx))
+
+
+def golden_picture(height: int, width: int, a: int, b: int) -> Pixels:
+    """Returns a made-up picture by an integer formula, uint8 (height, width, 3), the same in every language.
+
+    pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256
+    """
+    y, x, c = np.ogrid[:height, :width, :3]
+    return ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
+
+
+# --- ONNX Runtime -----------------------------------------------------------------------------------------------------
+def available_cores() -> int:
+    """Returns the number of cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def installed_runtimes() -> list[str]:
+    """Returns which of the packages onnxruntime and onnxruntime-gpu are installed."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return found
+
+
+def import_runtime() -> Any:
+    """Returns the module onnxruntime, or raises RuntimeMissing where none or both of its packages are installed."""
+    packages = installed_runtimes()
+    if len(packages) == 2:
+        raise RuntimeMissing(
+            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one expected: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'anomaly[cpu]' or 'anomaly[gpu]'"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissing(
+            "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an NVIDIA GPU"
+        ) from error
+    onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
+def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
+    """Returns an inference session and the device it really runs on, ``cpu`` or ``cuda``."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise RuntimeMissing(f"device {device!r} found; auto, cpu or cuda expected")
+    runtime = import_runtime()
+    if device != "cpu":
+        session = _open_cuda(runtime, data, threads)
+        if session is not None:
+            return session, "cuda"
+        if device == "cuda":
+            raise RuntimeMissing(
+                f"CUDA was asked for, but ONNX Runtime {runtime.__version__} cannot use it here (no NVIDIA GPU, no driver, or "
+                "the CPU package): see anomaly doctor, install 'anomaly[gpu]', or use --device cpu"
+            )
+    try:
+        session = runtime.InferenceSession(data, _options(runtime, threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+        raise DetectorError(f"ONNX Runtime cannot load this file: {str(error).splitlines()[0][:300]}") from error
+    return session, "cpu"
+
+
+def _options(runtime: Any, threads: int) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # A service has better things to do with its cores than to spin between two images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:
+    """Returns a session that has scored something on CUDA, or None. onnxruntime-gpu lists CUDA even without a GPU."""
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime warns of what is said here in one line
+        try:
+            if hasattr(runtime, "preload_dlls"):
+                runtime.preload_dlls()
+            # TF32 rounds to 10 bits: scores would differ between devices.
+            providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+            session = runtime.InferenceSession(data, _options(runtime, threads), providers=providers)
+            if session.get_providers()[0] != "CUDAExecutionProvider":
+                return None
+            session.run(None, {"images": np.zeros((1, 8, 8, 3), np.uint8)})
+            return session
+        except Exception:  # whatever the driver or the library says, the answer is: not here
+            return None
+
+
+def open_explain(path: Path, weights: str, threads: int) -> Any:
+    """Returns a session of explain.onnx, or None where there is none for these weights."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    if check_model(memoryview(data)).get("weights", b"").decode("ascii", "replace") != weights:
+        return None
+    return open_session(data, "cpu", threads)[0]
+
+
+def judge_all(scorer: Scorer, images: Iterable[Source]) -> list[tuple[Decoded, Result] | AnomalyError]:
+    """Returns pixels and verdict of each image, or the error that it met."""
+    found: list[tuple[Decoded, Result] | AnomalyError] = []
+    for image in images:
+        try:
+            decoded = scorer.decode(image)
+            found.append((decoded, scorer.judge([decoded])[0]))
+        except ImageError as error:
+            found.append(error)
+    return found

@@ -1,0 +1,275 @@
+"""The score table: its columns, and how its rows become Parquet, CSV and JSON lines and are read back.
+
+Text is UTF-8; bytes of a file name that are not are written as %XX. Numbers are never altered: score and threshold
+are float32 in their shortest form. In CSV a cell is empty where there is no value, true and false stand for bool, and
+text that begins with = + - @ ' tab, CR or LF has one apostrophe put before it, so that no spreadsheet takes it for a
+formula (who reads the file with a program takes one leading apostrophe away again, as ``read_table`` does).
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from anomaly.errors import AnomalyError, RuntimeMissing
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+FORMULA = re.compile(r"[=+\-@'\t\r\n]")
+QUOTED = re.compile(r'[",;\t\r\n]')  # a semicolon parts cells too, where commas are decimal points
+GROUP_ROWS = 20_000  # of a Parquet row group: enough to read fast, few enough to hold
+
+
+class Row(NamedTuple):
+    """One image in the table. ``is_anomaly`` is None where it was not judged: such an image is never good.
+
+    ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the original image.
+    ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``; ``error`` says why. ``scored_at``: UTC,
+    ISO 8601.
+    """
+
+    path: str
+    sha256: str | None
+    width: int | None
+    height: int | None
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    is_anomaly: bool | None
+    box_x: int | None
+    box_y: int | None
+    box_w: int | None
+    box_h: int | None
+    area: int | None
+    status: str
+    error: str | None
+    detector: str
+    scored_at: str
+
+
+COLUMNS = Row._fields
+TEXTS = ("path", "sha256", "status", "error", "detector", "scored_at")
+FLOATS = ("score", "p_value", "threshold")
+PRESENT = ("path", "status", "detector", "scored_at")  # never null
+
+
+def table_suffix(out: Path) -> str:
+    """Returns the suffix of a table that can be written, or raises AnomalyError; RuntimeMissing without pyarrow."""
+    suffix = out.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise AnomalyError(f"{out}: {suffix or 'no suffix'} found, .parquet, .csv or .jsonl expected for a table")
+    if suffix == ".parquet":
+        import_pyarrow()
+    return suffix
+
+
+def import_pyarrow() -> Any:
+    """Returns the module pyarrow, or raises RuntimeMissing naming the extra."""
+    try:
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise RuntimeMissing.extra("pyarrow", "batch", "a Parquet table (not one in .csv or .jsonl)") from error
+
+
+def printable(text: str) -> str:
+    """Returns text that is valid UTF-8: bytes of a file name that are not become %XX."""
+    return re.sub("[\ud800-\udfff]", _percent, text)
+
+
+def _percent(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds one undecodable byte of a file name
+        return f"%{code - 0xDC00:02X}"
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def shortest(value: float) -> float:
+    """Returns a float32 as the float with the fewest digits that is this float32: 0.4127, not 0.41269999742507935."""
+    return float(str(np.float32(value)))
+
+
+# ---- rows -> bytes ----
+
+
+def encode_rows(rows: Sequence[Row], suffix: str) -> bytes:
+    """Returns a part of a table as bytes; parts of CSV have no header. See ``join_parts``."""
+    return _ENCODERS[suffix](rows)
+
+
+def _to_csv(rows: Sequence[Row]) -> bytes:
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows).encode()
+
+
+def _cell(value: str | float | bool | None) -> str:
+    """Returns a value as CSV. (csv.writer leaves a carriage return bare, which csv.reader takes for a line's end.)"""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return repr(value).lower()
+    if FORMULA.match(value):
+        value = f"'{value}"
+    return '"' + value.replace('"', '""') + '"' if QUOTED.search(value) else value
+
+
+def _to_json_lines(rows: Sequence[Row]) -> bytes:
+    return "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _to_parquet(rows: Sequence[Row]) -> bytes:
+    arrow, schema, file = import_pyarrow(), parquet_schema(), io.BytesIO()
+    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+    columns["scored_at"] = tuple(datetime.fromisoformat(value) for value in columns["scored_at"])
+    arrays = [arrow.array(columns[field.name], field.type) for field in schema]
+    arrow.parquet.write_table(arrow.Table.from_arrays(arrays, schema=schema), file)
+    return file.getvalue()
+
+
+def parquet_schema() -> Any:
+    """Returns the pyarrow schema of the table, in the order of COLUMNS."""
+    arrow = import_pyarrow()
+    types = dict.fromkeys(COLUMNS, arrow.int32()) | dict.fromkeys(TEXTS, arrow.string())
+    types |= {"score": arrow.float32(), "p_value": arrow.float64(), "threshold": arrow.float32()}
+    types |= {"is_anomaly": arrow.bool_(), "area": arrow.int64(), "scored_at": arrow.timestamp("ms", "UTC")}
+    return arrow.schema([arrow.field(name, types[name], nullable=name not in PRESENT) for name in COLUMNS])
+
+
+_ENCODERS: dict[str, Callable[[Sequence[Row]], bytes]] = {
+    ".parquet": _to_parquet,
+    ".csv": _to_csv,
+    ".jsonl": _to_json_lines,
+}
+
+
+def join_parts(parts: Sequence[Path], suffix: str, file: BinaryIO) -> None:
+    """Writes the parts of a table into one, a piece at a time. The result does not show where the parts were cut."""
+    if suffix == ".parquet":
+        _join_parquet(parts, file)
+        return
+    if suffix == ".csv":
+        file.write((",".join(COLUMNS) + "\n").encode())
+    for part in parts:
+        with open(part, "rb") as source:
+            shutil.copyfileobj(source, file)
+
+
+def _join_parquet(parts: Sequence[Path], file: BinaryIO) -> None:
+    arrow, schema = import_pyarrow(), parquet_schema()
+    held = schema.empty_table()
+    with arrow.parquet.ParquetWriter(file, schema) as writer:
+        for part in parts:
+            with open(part, "rb") as source:  # by its path pyarrow would read folders named a=b as columns
+                held = arrow.concat_tables([held, arrow.parquet.ParquetFile(source).read()])
+            while held.num_rows >= GROUP_ROWS:
+                writer.write_table(held.slice(0, GROUP_ROWS))
+                held = held.slice(GROUP_ROWS)
+        if held.num_rows:
+            writer.write_table(held)
+
+
+# ---- table -> rows ----
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """Yields the rows of a table, the same ones whichever format it has; AnomalyError where it is not one."""
+    suffix = table_suffix(path)
+    with open(path, "rb") as file:
+        try:
+            for values in _READERS[suffix](file):
+                yield Row(**values)
+        except (ValueError, TypeError, csv.Error) as error:  # pyarrow's own errors are ValueErrors
+            what = " ".join(str(error).split())[:200]
+            raise AnomalyError(f"{path}: not a score table, or a damaged one ({what}): write it again") from error
+
+
+def _from_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        lines = csv.reader(text)
+        header = next(lines, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"columns {', '.join(header)}")
+        for cells in lines:
+            yield {name: _value(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+
+
+def _value(name: str, cell: str) -> str | float | bool | None:
+    if name in TEXTS:
+        return (cell[1:] if cell.startswith("'") else cell) or None
+    if not cell:
+        return None
+    if name == "is_anomaly":
+        return cell == "true"
+    return float(cell) if name in FLOATS else int(cell)
+
+
+def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    return map(json.loads, file)
+
+
+def _from_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    for batch in import_pyarrow().parquet.ParquetFile(file).iter_batches(GROUP_ROWS):
+        for values in batch.to_pylist():
+            for name in ("score", "threshold"):
+                values[name] = None if values[name] is None else shortest(values[name])
+            values["scored_at"] = utc_text(values["scored_at"])
+            yield values
+
+
+_READERS: dict[str, Callable[[BinaryIO], Iterator[dict[str, Any]]]] = {
+    ".parquet": _from_parquet,
+    ".csv": _from_csv,
+    ".jsonl": _from_json_lines,
+}
+
+
+def utc_text(moment: datetime) -> str:
+    """Returns a moment as the table has it: 2026-01-31T23:59:59.123Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# ---- files that appear whole or not at all ----
+
+
+@contextmanager
+def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
+    """Opens a file that appears under its name when it is complete and on the disk; on an error it never does.
+
+    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file system.
+    """
+    temporary = (inside or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a loss of power."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems do not sync folders, nor need it
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,589 @@
+"""Arithmetic on what inspectors say: precision, recall, a limit tried out, agreement.
+
+Verdicts on flagged images are selected by their score. They show how many of the stopped images are defects
+(precision); what was missed (recall) only an audit sample can show: images drawn by lot, within strata of the score.
+Each answer counts for as many images of its stratum as it stands for (inverse sampling probability; Horvitz and
+Thompson 1952). No figure is shown whose 95 % interval is wider than half of the scale.
+
+States of an image: ``open``, ``anomalous``, ``normal``, ``unsure``, ``disagreement``; here also ``skip`` for an open one
+that was looked at and put aside. Unsure, disagreed and skipped images count as not answered.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anomaly.calibrate import Calibration, Rate, beta_quantile, clopper_pearson
+from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.wording import PREVIEW, one_in, percent
+
+VERDICTS = ("anomalous", "normal", "unsure", "skip")  # what an inspector can say
+STATES = ("open", "anomalous", "normal", "unsure", "disagreement")  # what the verdicts on an image come to
+WIDEST = 0.5  # of a 95 % interval that is shown
+FEWEST_FOR_KAPPA = 20
+SHARES = (1 / 64, 1 / 16, 1 / 4, 1)  # of the images that passed, from the highest score down: where strata end
+
+
+def resolve(verdicts: Iterable[str]) -> str:
+    """Returns the state that the current verdicts of all inspectors come to: the majority of anomalous and normal."""
+    counts = Counter(verdicts)
+    if counts["anomalous"] != counts["normal"]:
+        return max("anomalous", "normal", key=counts.__getitem__)
+    if counts["anomalous"]:
+        return "disagreement"
+    return "unsure" if counts["unsure"] else "open"
+
+
+# ---- the audit sample ----
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A range of scores of one run. Number 0 holds the flagged images, 1 those next to the limit, and so on.
+
+    ``images`` of the run lie in it, ``drawn`` of them are in the audit sample, and ``judged`` of those were answered.
+    """
+
+    number: int
+    low: float | None
+    high: float | None
+    images: int
+    drawn: int
+    judged: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """An audit sample of n images. ``lot``: float64 (n,) uniform; ``stratum``: int64 (n,); ``drawn``, ``core``: bool (n,).
+
+    The core holds each image, flagged or not, with the same probability: of it, and only of it, the normal images are a
+    random sample of all normal ones and may set a limit.
+    """
+
+    lot: NDArray[np.float64]
+    stratum: NDArray[np.int64]
+    drawn: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+    strata: list[Stratum]
+
+
+def draw(scores: ArrayLike, flagged: ArrayLike, images: int, seed: int = 0) -> Draw:
+    """Returns an audit sample of about ``images`` of the judged images with ``scores`` (n,) and ``flagged``, bool (n,).
+
+    Half of it is drawn from all images alike (the core), half from the strata in equal shares, so that more come
+    from near the limit, where missed defects are. An image is drawn when its lot is below its stratum's probability:
+    a larger sample with the same seed holds the smaller one. Given how many were drawn of a stratum, any set of so many is
+    as likely as another.
+    """
+    values, stopped = np.asarray(scores, dtype=np.float64), np.asarray(flagged, dtype=bool)
+    if images < 1 or not len(values):
+        raise AnomalyError(f"an audit sample of {images} from {len(values)} judged images: expected 1 or more of each")
+    stratum = _strata(values, stopped)
+    sizes = np.bincount(stratum)
+    everywhere = min(1.0, images / 2 / len(values)) if images < len(values) else 1.0
+    passed = sizes[1:]
+    chance = everywhere + images / 2 / max(1, np.count_nonzero(passed)) / np.maximum(passed, 1)
+    lot = np.random.default_rng(seed).random(len(values))
+    core = lot < everywhere
+    drawn = np.where(stopped, core, lot < np.concatenate([[0.0], chance])[stratum])
+    return Draw(lot, stratum, drawn, core, [_stratum(s, values, stratum, drawn) for s in range(len(sizes)) if sizes[s]])
+
+
+def _strata(scores: NDArray[np.float64], flagged: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers of strata: 0 where flagged, then by rank from the highest score; equal scores stay together."""
+    passed = np.sort(scores[~flagged])[::-1]
+    if not len(passed):
+        return np.zeros(len(scores), dtype=np.int64)
+    ends = np.unique([passed[math.ceil(share * len(passed)) - 1] for share in SHARES])  # lowest scores of each
+    return np.where(flagged, 0, len(ends) - np.searchsorted(ends, scores, side="right") + 1).astype(np.int64)
+
+
+def _stratum(
+    number: int, scores: NDArray[np.float64], stratum: NDArray[np.int64], drawn: NDArray[np.bool_]
+) -> Stratum:
+    inside = stratum == number
+    low, high = float(scores[inside].min()), float(scores[inside].max())
+    return Stratum(number, low, high, int(inside.sum()), int((inside & drawn).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The flagged images of a run and its audit sample, each array (n,), with the state of each image.
+
+    ``lot`` is NaN where a flagged image was not drawn. ``threshold`` is None where the detector only ranks.
+    """
+
+    threshold: float | None
+    strata: Sequence[Stratum]
+    findings: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    stratum: NDArray[np.int64]
+    lot: NDArray[np.float64]
+    core: NDArray[np.bool_]
+    states: NDArray[np.str_]
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which answers may count: anomalous or normal, and drawn before the first of its stratum not yet looked at.
+
+        Inspectors see the sample in the order of the lots, so that each beginning of it is a random sample too. What
+        somebody judged out of turn, say because it looked odd, counts when its turn has come.
+        """
+        found = np.isin(self.states, ("anomalous", "normal"))
+        for stratum in self.strata:
+            if stratum.number:
+                rows = np.flatnonzero(self.stratum == stratum.number)
+                waiting = self.lot[rows][self.states[rows] == "open"]
+                found[rows] &= self.lot[rows] < (waiting.min() if len(waiting) else np.inf)
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Number of flagged images that nobody has looked at yet."""
+        return int(np.count_nonzero((self.stratum == 0) & (self.states == "open")))
+
+
+def calibration_rows(sample: Sample) -> NDArray[np.int64]:
+    """Returns which rows of the sample may set a limit: normal ones of the core, up to the first not yet looked at.
+
+    The core was drawn without regard to the score, so its flagged images belong to it: without them every new limit
+    would be set by the images below the old one, and the false-alarm rate would rise with each (1 % becomes 2 %).
+    Verdicts on other flagged images never get in: they would push it the other way, until the detector is blind.
+    """
+    rows = np.flatnonzero(sample.core)
+    waiting = sample.lot[rows][sample.states[rows] == "open"]
+    before = sample.lot[rows] < (waiting.min() if len(waiting) else np.inf)
+    return rows[before & (sample.states[rows] == "normal")]
+
+
+# ---- precision, recall ----
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A share with its 95 % interval, or None with the reason in ``note`` where too little is known.
+
+    ``n``: answers that it rests on; ``needed``: how many more until a figure can be shown, as things stand.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    needed: int = 0
+    method: str = ""
+    note: str = ""
+
+    def text(self) -> str:
+        """The figure in words, counts with it."""
+        verdicts = f"{self.n:,} verdict{'' if self.n == 1 else 's'}"
+        if self.value is None or self.low is None or self.high is None:
+            more = f" {self.needed:,} more verdict{'' if self.needed == 1 else 's'} needed." if self.needed else ""
+            return f"unknown ({verdicts}):{more} {self.note}".rstrip(" :")
+        note = f". {self.note}" if self.note else ""
+        return f"{percent(self.value)} (95 %: {percent(self.low)} to {percent(self.high)}; {verdicts}){note}"
+
+
+def precision(sample: Sample) -> Figure:
+    """Returns which share of the flagged images are anomalous, by the verdicts on them."""
+    return Figure(None, None, None, 0, note=NO_LIMIT) if sample.threshold is None else precision_at(sample, sample.threshold)
+
+
+def recall(sample: Sample) -> Figure:
+    """Returns which share of the anomalous images of the run was flagged, by flagged images and audit sample together."""
+    return Figure(None, None, None, 0, note=NO_LIMIT) if sample.threshold is None else recall_at(sample, sample.threshold)
+
+
+NO_LIMIT = "This detector only ranks: choose a limit first."
+NO_AUDIT = "Verdicts on stopped images cannot show what was missed: draw an audit sample."
+EXACT = "exact (Clopper-Pearson)"
+WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Feuer 1997)"
+
+
+def precision_at(sample: Sample, threshold: float) -> Figure:
+    """Returns which share of the images above ``threshold`` are anomalous.
+
+    At or above the run's own limit from the verdicts on flagged images, with the exact interval; below it with the
+    audit sample, weighted.
+    """
+    above, usable = _above(sample.scores, threshold), sample.usable
+    good, bad = usable & (sample.states == "normal"), usable & (sample.states == "anomalous")
+    if sample.threshold is not None and threshold >= sample.threshold:
+        return _precision_of_flagged(sample, above & (sample.stratum == 0), bad)
+    if problem := _not_yet(sample):
+        return problem
+    anomalous, normal = _count(sample, bad, usable, above, threshold), _count(sample, good, usable, above, threshold)
+    return _share(anomalous, normal, int((usable & above).sum()), "No image above this limit has been judged.")
+
+
+def recall_at(sample: Sample, threshold: float) -> Figure:
+    """Returns which share of the anomalous images of the run lies above ``threshold``.
+
+    It takes a verdict on every flagged image and an audit sample; else ``value`` is None and ``note`` says what to do.
+    """
+    if problem := _not_yet(sample):
+        return problem
+    above, usable = _above(sample.scores, threshold), sample.usable
+    bad = usable & (sample.states == "anomalous")
+    found, missed = _count(sample, bad, usable, above, threshold), _count(sample, bad, usable, ~above, threshold)
+    return _share(found, missed, int(usable.sum()), "No defect has been found yet, so none can be counted as missed.")
+
+
+def _above(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    return np.asarray(~(scores <= np.float32(threshold)))
+
+
+def _not_yet(sample: Sample) -> Figure | None:
+    """What is missing before anything can be said of the whole run."""
+    n = int(sample.usable.sum())
+    if sample.waiting:
+        are = "is" if sample.waiting == 1 else "are"
+        note = f"{sample.waiting:,} of the stopped images {are} still to be judged."
+        return Figure(None, None, None, n, sample.waiting, WEIGHTED, note)
+    if not any(stratum.drawn for stratum in sample.strata if stratum.number):
+        return Figure(None, None, None, n, 0, WEIGHTED, NO_AUDIT)
+    return None
+
+
+def _precision_of_flagged(sample: Sample, which: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Figure:
+    n, hits = int((which & sample.usable).sum()), int((which & bad).sum())
+    low, high = clopper_pearson(hits, n)
+    if high - low > WIDEST:
+        share = hits / n if n else 0.5
+        needed = _smallest(lambda more: _width(share, n + more) <= WIDEST, 1000)
+        return Figure(None, None, None, n, needed, EXACT, "Too few stopped images have been judged.")
+    waiting = int((which & (sample.states == "open")).sum())
+    note = (
+        f"{waiting:,} more stopped images are not judged yet; the highest scores come first, so the whole is likely lower."
+        if waiting
+        else ""
+    )
+    return Figure(hits / n, low, high, n, 0, EXACT, note)
+
+
+def _width(share: float, n: int) -> float:
+    low, high = clopper_pearson(round(share * n), n)
+    return high - low
+
+
+@dataclass(frozen=True, eq=False)
+class _Count:
+    """How many images of the run have a property: by stratum ``images``, ``drawn``, ``answered`` and ``hits`` among those.
+
+    ``reaches``: whether an image of the stratum can have it at all.
+    """
+
+    images: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+    answered: NDArray[np.float64]
+    hits: NDArray[np.float64]
+    reaches: NDArray[np.bool_]
+
+    @property
+    def sampled(self) -> bool:
+        return bool((self.reaches & (self.answered < self.images)).any())
+
+    def total(self, level: float) -> tuple[float, float, float]:
+        """The estimate with its interval: weighted hits, as a weighted sum of Poisson counts (Fay and Feuer 1997).
+
+        Conservative, and valid at 0 hits. Strata that are answered whole are known exactly; of one without any answer
+        every image may have the property.
+        """
+        seen = self.answered > 0
+        weights = np.divide(self.images, self.answered, out=np.zeros_like(self.images), where=seen)
+        parts = self.reaches & seen & (self.answered < self.images)
+        known = float(self.hits[seen & ~parts].sum())
+        y, v = float((weights * self.hits)[parts].sum()), float((weights**2 * self.hits)[parts].sum())
+        low, high = _gamma_interval(y, v, float(weights[parts].max(initial=0.0)), level)
+        fewest = float(self.hits[parts].sum())
+        most = float((self.images - self.answered + self.hits)[parts].sum())
+        blind = float(self.images[self.reaches & ~seen].sum())
+        return known + y, known + max(low, fewest), known + min(high, most) + blind
+
+    def after(self, effort: float) -> _Count:
+        """What it would be with ``effort`` times the drawn images answered (1: all of them) and the same shares of hits."""
+        answered = np.minimum(self.images, np.maximum(self.answered, np.ceil(effort * np.maximum(self.drawn, 1))))
+        hits = self.hits * answered / np.maximum(self.answered, 1)
+        return replace(self, answered=answered, hits=hits)
+
+
+def _gamma_interval(y: float, v: float, widest: float, level: float) -> tuple[float, float]:
+    if widest == 0:
+        return 0.0, 0.0
+    quantile = _import("scipy.special", "SciPy").gammaincinv
+    tail = (1 - level) / 2
+    low = v / y * float(quantile(y * y / v, tail)) if y > 0 else 0.0
+    y, v = y + widest, v + widest**2
+    return low, v / y * float(quantile(y * y / v, 1 - tail))
+
+
+def _count(
+    sample: Sample, which: NDArray[np.bool_], usable: NDArray[np.bool_], inside: NDArray[np.bool_], threshold: float
+) -> _Count:
+    """Counts the rows ``which`` among the ``inside`` ones, those on one side of the threshold."""
+    upper = bool((inside == _above(sample.scores, threshold)).all())
+    numbers = [stratum.number for stratum in sample.strata]
+
+    def by_stratum(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.array([np.count_nonzero(rows & (sample.stratum == number)) for number in numbers], dtype=np.float64)
+
+    edges = np.array([s.high if upper else s.low for s in sample.strata], dtype=np.float32)
+    return _Count(
+        images=np.array([s.images for s in sample.strata], dtype=np.float64),
+        drawn=np.array([s.images if s.number == 0 else s.drawn for s in sample.strata], dtype=np.float64),
+        answered=by_stratum(usable),
+        hits=by_stratum(which & inside),
+        reaches=_above(edges, threshold) == upper,
+    )
+
+
+def _share(hits: _Count, others: _Count, n: int, nothing: str) -> Figure:
+    """hits / (hits + others), the interval from those of both (Bonferroni, where both are uncertain)."""
+    value, low, high = _ratio(hits, others)
+    if math.isnan(value):
+        return Figure(None, None, None, n, 0, WEIGHTED, nothing)
+    if high - low <= WIDEST:
+        return Figure(value, low, high, n, 0, WEIGHTED)
+
+    def enough(effort: int) -> bool:
+        _, low, high = _ratio(hits.after(effort / 16), others.after(effort / 16))
+        return high - low <= WIDEST
+
+    largest = math.ceil(16 * max(hits.images.max(), 1))
+    effort = _smallest(enough, largest) / 16
+    needed = int((hits.after(effort).answered - hits.answered).sum())
+    more = needed - int((hits.after(1).answered - hits.answered).sum())
+    note = f"Draw {more:,} more images for the audit sample." if more > 0 else "Go on with the audit sample."
+    return Figure(None, None, None, n, needed, WEIGHTED, note)
+
+
+def _ratio(hits: _Count, others: _Count) -> tuple[float, float, float]:
+    level = 0.975 if hits.sampled and others.sampled else 0.95
+    (a, a_low, a_high), (b, b_low, b_high) = hits.total(level), others.total(level)
+    if a + b == 0:
+        return math.nan, 0.0, 1.0
+    return a / (a + b), a_low / (a_low + b_high), a_high / (a_high + b_low) if a_high + b_low else 1.0
+
+
+def _smallest(enough: Callable[[int], bool], largest: int) -> int:
+    """Returns the smallest whole number from 1 up that is ``enough``, which is taken to hold from there on."""
+    low, high = 0, largest
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+# ---- a limit tried out ----
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a limit would do: images of the run that it flags, and what can be said of it.
+
+    ``k`` of ``n`` calibration scores set it; ``promise`` and ``bound`` as in Calibration, None without one. Where it is
+    not the detector's own limit the promise is a preview, since it was chosen after seeing results.
+    """
+
+    threshold: float
+    flagged: int
+    images: int
+    k: int | None
+    n: int | None
+    promise: float | None
+    bound: float | None
+    own: bool
+    precision: Figure
+    recall: Figure
+
+    def text(self) -> str:
+        """The preview in words, a fact a line."""
+        lines = [("images stopped", f"{self.flagged:,} of {self.images:,}")]
+        if self.promise is not None and self.bound is not None:
+            most = f"95 % confident: at most {percent(self.bound)} in the long run"
+            lines.append(("good images stopped", f"about {one_in(self.promise)} ({percent(self.promise)}); {most}"))
+        lines += [("of these, defects", self.precision.text()), ("of all defects", self.recall.text())]
+        text = "\n".join(f"{label:<24}{line}" for label, line in lines)
+        return text if self.own else f"{text}\n{PREVIEW}"
+
+
+def preview(sample: Sample, scores: ArrayLike, calibration: Calibration | None, threshold: float) -> Preview:
+    """Returns what ``threshold`` would do in a run with ``scores`` (n,), of images that were judged."""
+    values = np.asarray(scores, dtype=np.float32)
+    k = n = promise = bound = None
+    if calibration is not None:
+        n = calibration.n
+        k = 1 + int(np.count_nonzero(_above(calibration.scores, threshold)))
+        promise, bound = k / (n + 1), beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0
+    return Preview(
+        threshold=threshold,
+        flagged=int(np.count_nonzero(_above(values, threshold))),
+        images=len(values),
+        k=k,
+        n=n,
+        promise=promise,
+        bound=bound,
+        own=calibration is not None and np.float32(threshold) == calibration.threshold,
+        precision=precision_at(sample, threshold),
+        recall=recall_at(sample, threshold),
+    )
+
+
+class Band(NamedTuple):
+    """Two limits: images at or below the lower pass, those above the upper are stopped, a person looks at the rest."""
+
+    passed: int
+    looked_at: int
+    stopped: int
+
+
+def band(scores: ArrayLike, low: float, high: float) -> Band:
+    """Returns how many of ``scores`` (n,) fall on each side of the limits ``low`` and ``high``."""
+    if not low <= high:
+        raise AnomalyError(f"limits {low} and {high} found, the lower one first expected")
+    values = np.asarray(scores, dtype=np.float32)
+    above, stopped = int(_above(values, low).sum()), int(_above(values, high).sum())
+    return Band(len(values) - above, above - stopped, stopped)
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """``edges``: float64 (bins + 1,). ``counts``: int64 (bins,) for each set; its first and last bin hold what lies beyond."""
+
+    edges: NDArray[np.float64]
+    counts: dict[str, NDArray[np.int64]]
+
+
+def histograms(sets: Mapping[str, ArrayLike], bins: int = 60) -> Histograms:
+    """Returns histograms of several sets of scores over the same bins, which span all but the outermost 0.1 % of each."""
+    values = {name: np.asarray(scores, dtype=np.float64) for name, scores in sets.items()}
+    ends = [np.quantile(scores, (0.001, 0.999)) for scores in values.values() if len(scores)] or [np.array([0.0, 1.0])]
+    low, high = float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    counts = {name: np.histogram(np.clip(scores, low, edges[-1]), edges)[0] for name, scores in values.items()}
+    return Histograms(edges, {name: found.astype(np.int64) for name, found in counts.items()})
+
+
+# ---- people ----
+
+
+class Act(NamedTuple):
+    """A verdict that was given. ``current``: not undone, and the last one of this inspector on this image."""
+
+    inspector: str
+    finding: int
+    verdict: str
+    undone: bool
+    current: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """What one inspector has done: images by current verdict, verdicts taken back, and the time that one takes.
+
+    ``known``: hidden images of which the truth is known, how many were judged right (unsure is not), of how many.
+    """
+
+    name: str
+    anomalous: int
+    normal: int
+    unsure: int
+    skipped: int
+    undone: int
+    median_seconds: float | None
+    known: Rate | None
+
+    @property
+    def judged(self) -> int:
+        return self.anomalous + self.normal + self.unsure
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two inspectors on the ``n`` images that both called anomalous or normal, ``same`` of them alike.
+
+    ``kappa``: Cohen's, 1 for perfect agreement, 0 for what chance would give; None with fewer than 20 such images
+    (``needed`` more) or where both gave one and the same verdict throughout.
+    """
+
+    a: str
+    b: str
+    n: int
+    same: int
+    kappa: float | None
+    needed: int
+
+
+@dataclass(frozen=True)
+class Team:
+    inspectors: list[Inspector]
+    agreements: list[Agreement]
+    disagreements: int
+    unsure: int
+
+
+def team(acts: Sequence[Act], truths: Mapping[int, str]) -> Team:
+    """Returns who has done what and how far they agree. ``truths``: of the hidden known images, by finding."""
+    names = sorted({act.inspector for act in acts})
+    current = {name: {a.finding: a.verdict for a in acts if a.current and a.inspector == name} for name in names}
+    images: dict[int, list[str]] = {}
+    for verdicts in current.values():
+        for finding, verdict in verdicts.items():
+            images.setdefault(finding, []).append(verdict)
+    states = Counter(resolve(verdicts) for verdicts in images.values())
+    return Team(
+        [_inspector(name, [a for a in acts if a.inspector == name], current[name], truths) for name in names],
+        [agreement(a, b, current[a], current[b]) for a, b in combinations(names, 2)],
+        states["disagreement"],
+        states["unsure"],
+    )
+
+
+def _inspector(name: str, acts: Sequence[Act], current: Mapping[int, str], truths: Mapping[int, str]) -> Inspector:
+    counts = Counter(current.values())
+    seconds = [act.seconds for act in acts if act.seconds is not None]
+    tested = [verdict == truths[finding] for finding, verdict in current.items() if finding in truths and verdict != "skip"]
+    return Inspector(
+        name=name,
+        anomalous=counts["anomalous"],
+        normal=counts["normal"],
+        unsure=counts["unsure"],
+        skipped=counts["skip"],
+        undone=sum(act.undone for act in acts),
+        median_seconds=statistics.median(seconds) if seconds else None,
+        known=Rate.of(sum(tested), len(tested)) if tested else None,
+    )
+
+
+def agreement(a: str, b: str, verdicts_a: Mapping[int, str], verdicts_b: Mapping[int, str]) -> Agreement:
+    """Returns how far two inspectors agree on the images, by finding, that both called anomalous or normal."""
+    both = [
+        (verdicts_a[finding], verdicts_b[finding])
+        for finding in sorted(verdicts_a.keys() & verdicts_b.keys())
+        if {verdicts_a[finding], verdicts_b[finding]} <= {"anomalous", "normal"}
+    ]
+    same = sum(one == other for one, other in both)
+    needed = max(0, FEWEST_FOR_KAPPA - len(both))
+    kappa = None
+    if not needed and len({verdict for pair in both for verdict in pair}) == 2:
+        kappa = float(_import("sklearn.metrics", "scikit-learn").cohen_kappa_score(*zip(*both, strict=True)))
+    return Agreement(a, b, len(both), same, kappa, needed)
+
+
+def _import(module: str, package: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RuntimeMissing.extra(package, "evaluate", "figures from verdicts") from error

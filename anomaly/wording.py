@@ -1,0 +1,187 @@
+"""How the numbers are said. Counts before percent, never one number alone, always of good images.
+
+On screens the threshold is called the limit. The p-value is said as how rare a score is among good images, never as a
+chance that the part is bad.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from anomaly.calibrate import DEFAULT_RATE, Calibration, Rate, lowest_wish, needed
+
+if TYPE_CHECKING:
+    from anomaly.detector import Card
+
+PREVIEW = "Preview: the promise returns when fresh good images confirm it."
+OUTSIDE = "unlike the training images in brightness, contrast or sharpness"
+NOT_A_CHANCE = "That is not the chance that this part is bad: you decide."
+_COLUMN = 24
+
+
+def promise_text(
+    calibration: Calibration,
+    good_images: int,
+    *,
+    highest: Sequence[str] = (),
+    recall: Rate | None = None,
+    grouped: bool = False,
+    run: str = "RUN",
+) -> str:
+    """What a calibration promises, five lines; where there were too few images for the default rate, one.
+
+    ``good_images``: all that were given, those for training included. ``highest``: names of the calibration images,
+    the highest score first. ``recall``: of labelled defect images, if there were any. ``grouped``: one image of each
+    group was drawn. ``run``: what the user calls the detector.
+    """
+    if calibration.too_few:
+        return too_few_text(calibration, good_images)
+    n, images = calibration.n, _round_number(2 * calibration.n)
+    up_to = calibration.ordinary_up_to(images)
+    each = ", one of each group" if grouped else ""
+    unseen = "" if good_images == n else " that training did not see"
+    lines = [
+        (f"limit {calibration.threshold:.4g}", f"set by {_good(n)}{unseen}{each}"),
+        (
+            "good images stopped",
+            f"about {one_in(calibration.promise)} ({100 * calibration.promise:.3g} %); "
+            f"95 % confident: at most {_out_of(calibration.bound)} in the long run",
+        ),
+        (
+            "",
+            f"in {_good(images)} expect {_count(calibration.expected(images))}; up to {up_to:,} is ordinary, "
+            f"{up_to + 1:,} or more: anomaly check",
+        ),
+        ("defects missed", _missed(recall, run)),
+        (
+            "holds for",
+            f"good images like these {n:,}: not for a new lot, light or camera, not per part of several views",
+        ),
+    ]
+    named = list(highest)[: min(calibration.k, 5)]
+    if named:
+        these = f"the highest {len(named)}; if one is" if len(named) > 1 else "the highest; if it is"
+        lines.append(("look at these first", f"{' '.join(named)}   ({these} a defect, the limit is too high)"))
+    return "\n".join(f"{label:<{_COLUMN}}{text}" for label, text in lines)
+
+
+def card_text(card: Card, run: str) -> str:
+    """What a detector's card promises; ``run``: what the user calls the detector."""
+    if card.calibration is None:
+        return f"{'rank only':<{_COLUMN}}orders images by score; there is no limit, so nothing is promised"
+    facts = card.training
+    images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
+    return promise_text(card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run)
+
+
+def too_few_text(calibration: Calibration, good_images: int) -> str:
+    """What fewer good images than the default rate needs can promise, and what to do."""
+    n = calibration.n
+    return (
+        f"{_good(good_images)}: {n:,} set{'s' if n == 1 else ''} the limit. "
+        f"Lowest promise {percent(calibration.promise)} (could be {percent(calibration.bound)}). "
+        f"{needs_text(DEFAULT_RATE)} "
+        f"Add images, or --false-alarm-rate {lowest_wish(n)}, or --rank-only (order, no promise)."
+    )
+
+
+def needs_text(wish: float) -> str:
+    """How many good images (of different groups) must set the limit for a false-alarm rate of ``wish``."""
+    return f"{100 * wish:.6g} % needs {needed(wish):,} to set the limit."
+
+
+def verdict_text(status: str, score: float | None, calibration: Calibration | None, error: str | None = None) -> str:
+    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it was not judged."""
+    if status == "outside":
+        return f"NOT INSPECTED: {error or OUTSIDE}. Treat as not OK."
+    if status != "ok" or score is None or not math.isfinite(score):
+        return f"NOT INSPECTED: {error or 'the score is not a finite number'}. Treat as not OK."
+    if calibration is None:
+        return f"Score {score:.4g}. No limit: this detector ranks only, without a promise."
+    if not calibration.is_anomaly(score):
+        return "Not stopped. This does not mean free of defects."
+    shown, limit = _apart(score, float(calibration.threshold))
+    return f"STOPPED. Score {shown}, limit {limit}. {_rarity(calibration, score)} {NOT_A_CHANCE}"
+
+
+def realised_text(stopped: Rate, calibration: Calibration, every_image: tuple[int, int] | None = None) -> str:
+    """Good test images that were stopped, beside what was promised.
+
+    ``stopped`` counts one image of each group; ``every_image``, where groups have several, is (stopped, of) all.
+    """
+    if every_image is not None and every_image[1] != stopped.n:
+        every = f", one of each group; {every_image[0]:,} of {every_image[1]:,} counting every image"
+    else:
+        every = ""
+    up_to = calibration.ordinary_up_to(stopped.n)
+    expected = f"expected {_count(calibration.expected(stopped.n))}, up to {up_to:,} is ordinary"
+    if stopped.flagged > up_to:
+        expected += ": more than chance explains, these good images are unlike the ones that set the limit"
+    return (
+        f"{stopped.flagged:,} of {_good(stopped.n)} stopped ({percent(stopped.value)}; "
+        f"95 %: {_between(stopped.low, stopped.high)}{every}); {expected}"
+    )
+
+
+def percent(rate: float) -> str:
+    """A rate as a reader wants it: whole percent from 5 % on, two digits below."""
+    return f"{_percent(rate)} %"
+
+
+def one_in(rate: float) -> str:
+    """``1 in 100`` for 0.00995; rates above 0.1, where the rounding would show, out of 100."""
+    return f"1 in {round(1 / rate):,}" if rate <= 0.1 else f"{100 * rate:.0f} in 100"
+
+
+def _rarity(calibration: Calibration, score: float) -> str:
+    p = float(calibration.p_value(score))
+    if round(p * (calibration.n + 1)) == 1:  # the floor: no calibration score is as high
+        return f"More unusual than {'all' if calibration.n > 1 else 'the'} {_good(calibration.n)} checked."
+    return f"About {one_in(p)} good images {'looks' if p <= 0.1 else 'look'} this unusual."
+
+
+def _missed(recall: Rate | None, run: str) -> str:
+    if recall is None:
+        return f"unknown: no defect images were given -> anomaly evaluate {run} LABELLED"
+    missed = recall.n - recall.flagged
+    return (
+        f"{missed:,} of {recall.n:,} defect image{'s' if recall.n != 1 else ''} ({percent(1 - recall.value)}; "
+        f"95 %: {_between(1 - recall.high, 1 - recall.low)})"
+    )
+
+
+def _apart(score: float, limit: float) -> tuple[str, str]:
+    """A score above the limit and the limit, with two digits of the larger one and one of their difference."""
+    size = max(abs(score), abs(limit))
+    decimals = max(0, 1 - math.floor(math.log10(size)), -math.floor(math.log10(score - limit)))
+    return f"{score:.{decimals}f}", f"{limit:.{decimals}f}"
+
+
+def _out_of(rate: float) -> str:
+    base = 100
+    while rate * base < 1:
+        base *= 10
+    return f"{_percent(rate * base / 100)} in {base:,}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.0f}" if 100 * rate >= 5 else f"{100 * rate:.2g}"
+
+
+def _between(low: float, high: float) -> str:
+    return f"{_percent(low)} to {percent(high)}"
+
+
+def _count(expected: float) -> str:
+    return f"{expected:,.0f}" if expected >= 3 else f"{expected:.2g}"
+
+
+def _good(images: int) -> str:
+    return f"{images:,} good image{'s' if images != 1 else ''}"
+
+
+def _round_number(value: int) -> int:
+    size = int(10 ** (len(str(value)) - 1))
+    return round(value / size) * size

@@ -1,0 +1,44 @@
+"""The server: Streamlit's pages and our routes in one process. `anomaly review` starts it."""
+
+from __future__ import annotations
+
+import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dashboard.desk import open_desk
+from dashboard.routes import review_routes
+
+HEADERS = {
+    "Referrer-Policy": "no-referrer",  # the address holds filters, links are signed
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # no other site may put the buttons under the inspector's hand
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class SafeHeaders:
+    """Adds the headers that keep other sites out to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+app = st.App(
+    "main.py",
+    routes=review_routes(open_desk),
+    middleware=[
+        Middleware(SafeHeaders),
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(open_desk().settings.hosts), www_redirect=False),
+    ],
+)

@@ -1,0 +1,60 @@
+"""The three pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable limit.
+
+Names, comments and all other text reach them as data and become text nodes; none of it is ever put into the HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+Renderer = Callable[..., Any]
+
+
+def _component(name: str, *scripts: str) -> Renderer:
+    folder = HERE / name
+    js = "\n".join((folder / script).read_text(encoding="utf-8") for script in (*scripts, f"{name}.js"))
+    html, css = ((folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
+    made: Renderer = st.components.v2.component(f"anomaly.{name}", html=html, css=css, js=js)
+    return made
+
+
+_viewer = _component("viewer", "outbox.js", "panes.js")
+_sheet = _component("sheet")
+_limit = _component("limit")
+_remember: Renderer = st.components.v2.component(
+    "anomaly.remember",
+    js="export default ({ data }) => { document.cookie = `${data.name}=${encodeURIComponent(data.value)}; "
+    "path=/; max-age=31536000; SameSite=Strict`; };",
+)
+
+
+def viewer(data: dict[str, Any]) -> None:
+    """Shows the review desk; it talks to the routes by itself."""
+    _viewer(key="viewer", data=data)
+
+
+def sheet(rows: list[dict[str, Any]]) -> int | None:
+    """Shows a sheet of findings and returns the one that was clicked."""
+    opened = _sheet(key="sheet", data={"rows": rows}, on_open_change=lambda: None).open
+    return None if opened is None else int(opened)
+
+
+def limit_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
+    """Shows histograms with the limit on them; ``moved`` is called when ``limit`` or ``band`` was dragged."""
+    _limit(key=key, data=data, on_limit_change=moved, on_band_change=moved)
+
+
+def plain(text: str) -> str:
+    """Returns text for Streamlit's Markdown fields that shows as it is: names and comments are not markup."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:^&])", r"\\\1", text)
+
+
+def remember(name: str, value: str) -> None:
+    """Keeps a setting in this browser, in a cookie that is sent to this server only."""
+    _remember(key=f"remember {name}", data={"name": name, "value": value})

@@ -1,0 +1,66 @@
+"""What the server holds for all its pages and routes: one store, one key, the pictures."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anomaly.calibrate import Calibration
+from anomaly.review import Detector, Store
+from dashboard.access import Key
+from dashboard.detectors import DetectorFiles
+from dashboard.images import Pictures
+from dashboard.settings import Settings
+
+
+@dataclass(frozen=True)
+class Known:
+    """A detector with its calibration read from the card."""
+
+    detector: Detector
+    calibration: Calibration | None
+
+    @property
+    def short(self) -> str:
+        """Name, version and the beginning of the digest."""
+        return f"{self.detector.name} {self.detector.version} ({self.detector.digest[:8]})"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Threads may share it."""
+
+    settings: Settings
+    key: Key
+    store: Store
+    files: DetectorFiles
+    pictures: Pictures
+    _known: dict[str, Known] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Desk:
+        """Returns the desk of a server; AnomalyError where the database cannot be opened."""
+        store = Store(settings.database)
+        files = DetectorFiles(store, [Path(place) for place in settings.detectors])
+        return cls(settings, settings.key, store, files, Pictures(store, files))
+
+    def detector(self, digest: str) -> Known:
+        """Returns a detector of the store. Its card never changes once it is there, so it is read once."""
+        known = self._known.get(digest)
+        if known is None:
+            detector = self.store.detector(digest)
+            known = Known(detector, detector.calibration)
+            if detector.card is not None:
+                self._known[digest] = known
+        return known
+
+    def detector_of(self, run: int) -> Known:
+        """Returns the detector that scored a run."""
+        return self.detector(self.store.run(run).detector)
+
+
+@functools.cache
+def open_desk() -> Desk:
+    """Returns the desk of this process: routes and pages run in the same one."""
+    return Desk.open(Settings.from_environment())

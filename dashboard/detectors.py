@@ -1,0 +1,79 @@
+"""Where the detector files are: the store knows a detector by its digest only, and only a file with that digest is used.
+
+Looked for in the places that `anomaly review --detector` names, then beside the run's table, then where a new file was
+written from the Threshold page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from anomaly.errors import AnomalyError
+from anomaly.review import Run, Store
+from anomaly.scorer import Scorer
+
+READY = 3  # scorers held: some 50 MB each
+
+
+class DetectorFiles:
+    """Finds detector files by digest and holds a few scorers ready; threads may share it."""
+
+    def __init__(self, store: Store, places: Sequence[Path] = ()) -> None:
+        self._store = store
+        self._places = tuple(places)
+        self._digests: dict[tuple[Path, int, int], str] = {}
+        self._scorers: OrderedDict[str, Scorer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, run: Run) -> Path | None:
+        """Returns the file of the detector that scored a run, or None where it is not found."""
+        with self._lock:
+            return next((file for file in self._candidates(run) if self._digest(file) == run.detector), None)
+
+    def scorer(self, run: Run) -> Scorer:
+        """Returns a scorer of the detector that scored a run; AnomalyError where its file is not found."""
+        with self._lock:
+            ready = self._scorers.get(run.detector)
+            if ready is not None:
+                self._scorers.move_to_end(run.detector)
+                return ready
+        file = self.find(run)
+        if file is None:
+            raise AnomalyError("not available: the detector's file was not found; give --detector FILE to anomaly review")
+        made = Scorer(file, device="cpu", threads=1)
+        with self._lock:
+            self._scorers[run.detector] = made
+            while len(self._scorers) > READY:
+                self._scorers.popitem(last=False)
+        return made
+
+    def _candidates(self, run: Run) -> Iterator[Path]:
+        for place in self._places:
+            yield from _detectors_in(place)
+        # newest first: a file written from the Threshold page is most likely the one that is asked for
+        for event in self._store.events(actions=("threshold",), limit=100):
+            yield from _detectors_in(Path(str(event.payload.get("path") or "")))
+        table = Path(run.source)
+        yield from _detectors_in(table.parent)
+        for folder in sorted(table.parent.iterdir()) if table.parent.is_dir() else ():
+            if (folder / "detector.onnx").is_file():
+                yield folder / "detector.onnx"
+
+    def _digest(self, file: Path) -> str:
+        status = file.stat()
+        key = (file, status.st_mtime_ns, status.st_size)
+        if key not in self._digests:
+            self._digests[key] = hashlib.sha256(file.read_bytes()).hexdigest()
+        return self._digests[key]
+
+
+def _detectors_in(place: Path) -> Iterator[Path]:
+    """Yields the ONNX files of a place, which is a file or a folder; not explain.onnx, which is no detector."""
+    if place.is_file():
+        yield place
+    elif place.is_dir() and place != Path(""):
+        yield from sorted(file for file in place.glob("*.onnx") if file.is_file() and file.name != "explain.onnx")

@@ -1,0 +1,149 @@
+"""What the pages say of a finding, ready to be shown: the review page gets it as JSON, with signed links to pictures.
+
+Blind where it must be: what others said is shown to an inspector after their own verdict only, and nothing ever tells
+that an image is one of the hidden known ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from anomaly.calibrate import Calibration
+from anomaly.charts import calibration_scale, place
+from anomaly.review import VERDICTS, Event, Finding
+from anomaly.wording import verdict_text
+from dashboard.access import Person
+from dashboard.desk import Desk
+
+SIMILAR = 4
+LAST = 10  # verdicts that are listed to be changed
+
+
+def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
+    """Returns what the review page shows of a finding before anything slow is looked up."""
+    known = desk.detector_of(finding.run)
+    calibration = known.calibration
+    scored = finding.score is not None and calibration is not None
+    return {
+        "id": finding.id,
+        "name": finding.path,
+        "run": desk.store.run(finding.run).name,
+        "detectorName": known.short,
+        "limit": finding.threshold,
+        "status": finding.status,
+        "stopped": finding.is_anomaly,
+        "words": words(finding, calibration),
+        "size": f"{finding.width:,} x {finding.height:,}" if finding.width and finding.height else "",
+        "width": finding.width,
+        "height": finding.height,
+        "box": finding.box,
+        "place": asdict(place(calibration, float(finding.score or 0.0))) if scored and calibration else None,
+        "why": "audit sample, drawn by lot" if finding.sampled_as == "audit" else "",
+        "mine": own_verdict(desk, finding.id, person),
+        "links": links(desk, finding.id, calibration is not None and finding.status != "error"),
+    }
+
+
+def words(finding: Finding, calibration: Calibration | None) -> str:
+    """Returns the sentence that says the verdict of the detector; never as a chance that the part is bad."""
+    return verdict_text(finding.status, finding.score, calibration, finding.error)
+
+
+def links(desk: Desk, finding: int, heated: bool) -> dict[str, str]:
+    """Returns the signed links to a finding's pictures."""
+    kinds = ("original", "expected", "difference", *(("heat",) if heated else ()))
+    return {kind: desk.key.link(finding, kind) for kind in kinds}
+
+
+def own_verdict(desk: Desk, finding: int, person: Person) -> dict[str, Any] | None:
+    """Returns the current verdict of this person on a finding."""
+    event = desk.store.current(finding).get(person.name)
+    return None if event is None else {"verdict": event.action, "type": event.defect_type, "comment": comment_of(event)}
+
+
+def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
+    """Returns what may come a moment later: other detectors, similar findings, what was said before."""
+    store = desk.store
+    return {
+        "others": [
+            {"id": other.id, "detectorName": desk.detector_of(other.run).short, "said": in_short(other)}
+            for other in store.same_image(finding.id)
+        ],
+        "similar": [
+            {"id": other.id, "name": other.path, "thumb": desk.key.link(other.id, "thumb")}
+            for other in store.similar(finding.id, limit=SIMILAR)
+        ],
+        **history(desk, finding.id, person),
+    }
+
+
+def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
+    """Returns what was said of a finding, newest first, or for who has yet to judge it only that others did."""
+    said = [e for e in desk.store.events(finding=finding, actions=(*VERDICTS, "comment"), limit=20) if not e.undone]
+    mine = any(e.inspector == person.name and e.action in VERDICTS for e in said)
+    if person.may("inspector") and not mine:
+        others = sorted({e.inspector for e in said if e.inspector != person.name})
+        hidden = f"{len(others)} other{'s have' if len(others) > 1 else ' has'} judged it: shown after your own verdict" if others else ""
+        return {"history": [], "hidden": hidden}
+    return {"history": [event_shown(event) for event in said], "hidden": ""}
+
+
+def event_shown(event: Event) -> dict[str, Any]:
+    """Returns one line of a finding's history."""
+    return {
+        "verdict": event.action,
+        "who": event.inspector,
+        "when": event.at[:16].replace("T", " "),
+        "type": event.defect_type,
+        "comment": comment_of(event),
+    }
+
+
+def comment_of(event: Event) -> str:
+    """Returns the text that goes with an event."""
+    return str(event.payload.get("text") or "")
+
+
+def recent(desk: Desk, person: Person) -> list[dict[str, Any]]:
+    """Returns this person's last verdicts that still hold, the newest of each image, to be looked at and changed."""
+    events = desk.store.events(inspector=person.name, actions=VERDICTS, limit=4 * LAST)
+    shown: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if event.undone or event.finding is None or event.finding in shown or len(shown) == LAST:
+            continue
+        finding = desk.store.finding(event.finding)
+        shown[finding.id] = {"finding": finding.id, "name": finding.path, **event_shown(event)}
+    return list(shown.values())
+
+
+def in_short(finding: Finding) -> str:
+    """Returns a finding in a few words."""
+    if finding.status != "ok" or finding.score is None:
+        return "not inspected"
+    said = {True: "stopped", False: "not stopped", None: "ranked"}[finding.is_anomaly]
+    return f"{said}, {finding.score:.4g}"
+
+
+def rows(desk: Desk, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Returns the cards of the queue's sheet."""
+    return [row(desk, finding) for finding in findings]
+
+
+def row(desk: Desk, finding: Finding) -> dict[str, Any]:
+    """Returns one card: score against the limit, what was decided."""
+    calibration = desk.detector_of(finding.run).calibration
+    scale = None if calibration is None else calibration_scale(calibration)
+    return {
+        "id": finding.id,
+        "name": finding.path,
+        "thumb": desk.key.link(finding.id, "thumb"),
+        "score": "" if finding.score is None else f"{finding.score:.4g}",
+        "note": finding.defect_type or (in_short(finding).split(",")[0]),
+        "verdict": "" if finding.state == "open" else finding.state,
+        "stopped": bool(finding.is_anomaly) or finding.status != "ok",
+        "at": scale.at(finding.score) if scale and finding.score is not None else None,
+        "limitAt": scale.at(finding.threshold) if scale and finding.threshold is not None else None,
+        "busy": "audit" if finding.sampled_as == "audit" else "",
+    }

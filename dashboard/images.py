@@ -1,0 +1,185 @@
+"""The pictures of a finding: the file's own pixels at full resolution, and what the model made of them.
+
+A browser names a finding and a kind of picture, never a path; the store reads the file, only inside the folders of its
+run, and says whether it still is the one that was scored. Every file is decoded here before a browser gets it: what
+cannot be read becomes a message in its pane, and a picture that would exhaust the browser is never sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from anomaly.colours import difference, heat_colours
+from anomaly.errors import ImageError
+from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.review import Run, Store
+from anomaly.scorer import Result, Scorer
+from dashboard.access import AccessError
+from dashboard.detectors import DetectorFiles
+
+KINDS = ("original", "expected", "difference", "heat", "thumb")
+READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}  # by every browser, with their colours as they are
+PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
+CACHE_BYTES = 192 << 20
+LONGEST_SIDE = 16_384  # of a picture that browsers put on a canvas
+THUMB_SIDE = 192
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is sent: ``data`` of the type ``media``; ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``."""
+
+    data: bytes
+    media: str
+    state: str = "same"
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The picture that the model expected, and how far the real one is from it."""
+
+    expected: Picture
+    difference: Picture
+
+    @property
+    def size(self) -> int:
+        return self.expected.size + self.difference.size
+
+
+class Cache:
+    """Pictures by key, the longest unused dropped first; the same one is not made twice at the same time."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max = max_bytes
+        self._held: OrderedDict[object, Any] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._making: dict[object, threading.Lock] = {}
+
+    def get(self, key: object, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._held:
+                    return self._held[key]
+            try:
+                picture = make()
+                self._keep(key, picture)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+        return picture
+
+    def _keep(self, key: object, picture: Any) -> None:
+        with self._lock:
+            self._held[key] = picture
+            self._bytes += picture.size
+            while self._bytes > self._max and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1].size
+
+
+class Pictures:
+    """Makes and keeps the pictures of findings; threads may share it."""
+
+    def __init__(self, store: Store, detectors: DetectorFiles) -> None:
+        self._store = store
+        self._detectors = detectors
+        self._cache = Cache()
+
+    def picture(self, finding_id: int, kind: str) -> Picture:
+        """Returns one picture of a finding; an AnomalyError says in one line why there is none."""
+        data, state = self._read(finding_id)
+        if kind == "original":
+            return original(data, state)
+        digest = hashlib.sha256(data).digest()
+        if kind == "thumb":
+            thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data))
+            return thumb
+        if state == "changed":
+            raise ImageError("changed", "the file has changed since it was scored: score it again")
+        run = self._store.run(self._store.finding(finding_id).run)
+        if kind == "heat":
+            overlay: Picture = self._cache.get((digest, run.detector, kind), lambda: self._heat(run, data))
+            return overlay
+        # one run of the model gives the expected picture and the difference
+        pair: Pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data))
+        return pair.expected if kind == "expected" else pair.difference
+
+    def _read(self, finding_id: int) -> tuple[bytes, str]:
+        file = self._store.image(finding_id)
+        if file.state == "forbidden":
+            raise AccessError(403, file.message)
+        if file.data is None:
+            raise ImageError("moved" if file.state == "missing" else file.state, file.message)
+        return file.data, file.state
+
+    def _heat(self, run: Run, data: bytes) -> Picture:
+        scorer = self._detectors.scorer(run)
+        return heat(scorer, scorer.judge([scorer.decode(data)])[0])
+
+    def _pair(self, run: Run, data: bytes) -> Pair:
+        scorer = self._detectors.scorer(run)
+        decoded = scorer.decode(data)
+        expected = scorer.explain(decoded)
+        if expected is None:
+            raise ImageError("not available", "not available for this detector: no explain.onnx beside it")
+        return Pair(png(expected), png(difference(decoded.pixels, expected)))
+
+
+def original(data: bytes, state: str) -> Picture:
+    """Returns the file as it is where every browser shows it rightly, else its pixels as PNG, without loss."""
+    decoded = decode(data)
+    if max(decoded.width, decoded.height) > LONGEST_SIDE:
+        raise ImageError("too large", f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} a side")
+    if is_readable(decoded):
+        return Picture(data, READABLE[decoded.format], state)
+    return Picture(png(decoded.pixels).data, "image/png", state)
+
+
+def is_readable(decoded: Decoded) -> bool:
+    """Whether browsers show the file's own bytes with the pixels that the model got."""
+    return decoded.format in READABLE and decoded.bits == 8 and decoded.mode in PLAIN_MODES
+
+
+def heat(scorer: Scorer, result: Result) -> Picture:
+    """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's own limit."""
+    calibration = scorer.card.calibration
+    if calibration is None:
+        raise ImageError("not available", "not available: this detector ranks only, so no colour means a limit")
+    if result.heatmap is None:
+        raise ImageError(result.kind or "error", result.error or "this image could not be judged")
+    return png(heat_colours(result.heatmap, float(calibration.median), float(calibration.threshold)))
+
+
+def thumbnail(data: bytes) -> Picture:
+    """Returns a small JPEG for lists: for finding an image again, not for judging it."""
+    small = Image.fromarray(decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE).pixels)
+    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=88)
+    return Picture(file.getvalue(), "image/jpeg")
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> Picture:
+    """Returns pixels (h, w), (h, w, 3) or (h, w, 4) as PNG; packed lightly, since it is looked at within the second."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return Picture(file.getvalue(), "image/png")

@@ -1,0 +1,236 @@
+"""The HTTP routes that the review page calls: the next images, verdicts, and pictures.
+
+A verdict by one key must not wait for a run of the page, so it comes here as a small request of its own. Each carries
+the page's token (who asks) and, where it writes, a key under which the store counts it once. Answers are JSON; what
+went wrong is ``{"error": one line}``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from anomaly.errors import AnomalyError, ImageError
+from anomaly.review import QUEUES, VERDICTS, Filters
+from dashboard.access import AccessError, Person
+from dashboard.desk import Desk
+from dashboard.findings import described, details, recent
+from dashboard.images import KINDS
+
+MAX_BODY = 64 << 10
+MOST_AHEAD = 64  # findings that one page may hold leases on
+LEASE_SECONDS = 300
+LONGEST_COMMENT = 2000
+
+Action = Callable[[Desk, Person, dict[str, Any]], dict[str, Any]]
+
+
+def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
+    """Returns all routes; the desk is opened with the first request."""
+
+    def posted(action: Action, role: str = "inspector") -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return await answered(request, lambda desk, person, body: action(desk, person, body), open_desk, role)
+
+        return endpoint
+
+    async def finding(request: Request) -> Response:
+        number = request.path_params["finding"]
+        return await answered(request, lambda desk, person, _: one_finding(desk, person, number), open_desk, "viewer")
+
+    async def evidence(request: Request) -> Response:
+        return await run_in_threadpool(send_picture, open_desk(), request)
+
+    return [
+        Route("/healthz", lambda _: PlainTextResponse("ok")),
+        Route("/api/next", posted(hand_out), methods=["POST"]),
+        Route("/api/verdict", posted(take_verdict), methods=["POST"]),
+        Route("/api/undo", posted(take_back), methods=["POST"]),
+        Route("/api/renew", posted(renew), methods=["POST"]),
+        Route("/api/release", posted(release), methods=["POST"]),
+        Route("/api/recent", posted(list_recent, "viewer")),
+        Route("/api/finding/{finding:int}", finding),
+        Route("/evidence/{finding:int}/{kind:str}", evidence),
+    ]
+
+
+async def answered(request: Request, action: Action, open_desk: Callable[[], Desk], role: str) -> Response:
+    """Returns an action's answer as JSON, after the checks that all share."""
+    try:
+        desk = open_desk()
+        person = desk.key.person(request.headers.get("x-review-token"))
+        if not person.may(role):
+            raise AccessError(403, f"a {person.role} may not do this, {role} expected: ask an admin for the role")
+        body = await read_body(request) if request.method == "POST" else {}
+        return JSONResponse(await run_in_threadpool(action, desk, person, body))
+    except AnomalyError as error:
+        return refusal(error)
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """Returns the JSON object that was posted; a body that is large, not JSON or not declared as JSON is refused."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise AccessError(415, "a request of another kind found, application/json expected")
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BODY:
+            raise AccessError(413, f"a request of more than {MAX_BODY} bytes found: a shorter comment, please")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise AccessError(400, "a request that is no JSON found, an object expected") from error
+    if not isinstance(body, dict):
+        raise AccessError(400, "a request that is no JSON object found")
+    return body
+
+
+def refusal(error: AnomalyError) -> JSONResponse:
+    """Returns an error as the pages show it."""
+    status = error.status if isinstance(error, AccessError) else 422
+    return JSONResponse({"error": str(error)}, status)
+
+
+# ---- work ----
+
+
+def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the next findings for this person, leased, besides those that the page holds already."""
+    filters = Filters.from_query(query_of(body, "filters"))
+    held = set(numbers(body, "held"))
+    count = min(len(held) + max(1, whole(body, "count")), MOST_AHEAD)
+    queue = one_of(body, "order", QUEUES)
+    found = desk.store.next(person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=known_share(queue))
+    fresh = [described(desk, finding, person) for finding in found if finding.id not in held]
+    return {"findings": fresh, "left": left(desk, queue, filters)}
+
+
+def left(desk: Desk, queue: str, filters: Filters) -> str:
+    """Returns in words how much of a queue is left for anybody to judge."""
+    progress = desk.store.progress(filters.run or 0)
+    if queue == "audit":
+        return f"{progress.audit - progress.audit_judged:,} of {progress.audit:,} of the audit sample left"
+    if queue == "second":
+        return f"{progress.states['unsure'] + progress.states['disagreement']:,} to look at again"
+    return f"{progress.flagged - progress.flagged_judged:,} of {progress.flagged:,} stopped left"
+
+
+def known_share(queue: str) -> float:
+    """Returns how much of a queue is hidden known images; none where a sample was drawn by lot, or people disagree."""
+    return 0.03 if queue in ("anomalous", "uncertain") else 0.0
+
+
+def one_finding(desk: Desk, person: Person, number: int) -> dict[str, Any]:
+    """Returns everything about one finding, as a link names it."""
+    finding = desk.store.finding(number)
+    return {**described(desk, finding, person), **details(desk, finding, person)}
+
+
+def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Records a verdict; the answer means that it is on the disk."""
+    verdict = one_of(body, "verdict", VERDICTS)
+    seconds = body.get("seconds")
+    event = desk.store.record(
+        person.name,
+        whole(body, "finding"),
+        verdict,
+        key=text(body, "key", 100),
+        defect_type=(text(body, "type", 200) or None) if verdict == "anomalous" else None,
+        comment=text(body, "comment", LONGEST_COMMENT),
+        seconds=float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else None,
+    )
+    return {"event": event.id, "at": event.at}
+
+
+def take_back(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Undoes this person's current verdict on a finding, by another event."""
+    finding = whole(body, "finding")
+    key = text(body, "key", 100)
+    done = desk.store.events(inspector=person.name, finding=finding, actions=("undo",), limit=100)
+    if any(event.key == key for event in done):
+        return {}  # this request was sent twice: the verdict before it must stand
+    current = desk.store.current(finding).get(person.name)
+    if current is not None:
+        desk.store.undo(person.name, key=key, event=current.id)
+    return {}
+
+
+def renew(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Keeps leases for the images that a page still holds."""
+    return {"held": desk.store.renew(person.name, numbers(body, "findings"), seconds=LEASE_SECONDS)}
+
+
+def release(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Gives images back that a page will not judge."""
+    desk.store.release(person.name, numbers(body, "findings"))
+    return {}
+
+
+def list_recent(desk: Desk, person: Person, _body: dict[str, Any]) -> dict[str, Any]:
+    """Returns this person's last verdicts."""
+    return {"events": recent(desk, person)}
+
+
+def send_picture(desk: Desk, request: Request) -> Response:
+    """Returns the bytes of one picture of a finding, by a signed link."""
+    finding, kind = request.path_params["finding"], request.path_params["kind"]
+    query = request.query_params
+    try:
+        desk.key.check_link(finding, kind, query.get("until", ""), query.get("sign", ""))
+        if kind not in KINDS:
+            raise AccessError(404, f"{kind!r} found, one of {', '.join(KINDS)} expected")
+        picture = desk.pictures.picture(finding, kind)
+    except ImageError as error:
+        return JSONResponse({"error": str(error)}, 422, {"X-Image-State": error.kind})
+    except AnomalyError as error:
+        return refusal(error)
+    # an hour in this browser alone; a file that changes shows at the next link
+    headers = {"Cache-Control": "private, max-age=3600", "X-Image-State": picture.state, "Content-Disposition": "inline"}
+    if picture.state != "same":
+        headers["Cache-Control"] = "no-store"
+    return Response(picture.data, media_type=picture.media, headers=headers)
+
+
+# ---- what was posted ----
+
+
+def whole(body: dict[str, Any], name: str) -> int:
+    value = body.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise AccessError(400, f"{name} is {value!r}, a whole number expected")
+    return value
+
+
+def numbers(body: dict[str, Any], name: str) -> list[int]:
+    values = body.get(name, [])
+    if not isinstance(values, list) or len(values) > 1000:
+        raise AccessError(400, f"{name}: a list of at most 1000 whole numbers expected")
+    return [whole({name: value}, name) for value in values]
+
+
+def text(body: dict[str, Any], name: str, longest: int) -> str:
+    value = body.get(name) or ""
+    if not isinstance(value, str) or len(value) > longest:
+        raise AccessError(400, f"{name}: text of at most {longest} characters expected")
+    return value
+
+
+def one_of(body: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
+    value = body.get(name)
+    if value not in allowed:
+        raise AccessError(400, f"{name} is {value!r}, one of {', '.join(allowed)} expected")
+    return str(value)
+
+
+def query_of(body: dict[str, Any], name: str) -> dict[str, str]:
+    value = body.get(name)
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise AccessError(400, f"{name}: an object of texts expected")
+    return value

@@ -1,0 +1,629 @@
+// The review desk: one image at a time, a verdict by one key, the next image at once. The next images are leased and
+// loaded ahead, so that a key press only draws; the verdict goes out behind it and is shown as saved when it is.
+
+const AHEAD = 5; // findings leased and loaded before they are needed
+const BEHIND = 3; // pictures kept for going back
+const RENEW = 60_000; // milliseconds between renewals of the leases
+const VERDICTS = [
+  { verdict: "anomalous", key: "a", label: "Anomalous" },
+  { verdict: "normal", key: "n", label: "Normal" },
+  { verdict: "unsure", key: "u", label: "Unsure" },
+  { verdict: "skip", key: "s", label: "Skip" },
+];
+const PANES = { original: "Image", expected: "Expected", difference: "Difference", heat: "Heatmap" };
+const HELP = [
+  ["A", "anomalous"], ["N", "normal"], ["U", "unsure: somebody else looks too"], ["S", "skip: leave it to others"],
+  ["Z", "undo the last verdict"], ["J", "next, without a verdict"], ["K", "previous"],
+  ["1 to 9", "type of the defect, then A"], ["M", "write a comment (Esc leaves it)"],
+  ["H", "heatmap on or off"], ["[ and ]", "heatmap weaker, stronger"], ["X", "hold: the expected picture in place of the image"],
+  ["B", "box round the hottest region"], ["G", "one large pane, or four alike"],
+  ["+ and -", "zoom (wheel too)"], ["0", "fit"], ["arrows", "move (drag too)"], ["?", "this help"],
+];
+
+class Review {
+  constructor(parent) {
+    this.root = parent.querySelector(".review");
+    this.server = new Server();
+    this.outbox = new Outbox(this.server, () => this.showSaving());
+    this.list = []; // findings in the order they were handed out
+    this.index = 0;
+    this.pictures = new Map();
+    this.judged = []; // ids, in the order of my verdicts
+    this.recent = [];
+    this.view = new View();
+    this.setting = { opacity: 0.6, heat: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
+    this.build();
+    this.listen();
+  }
+
+  // Called at every run of the page: with a new token each time, with another queue when the filters have changed.
+  update(data) {
+    const queue = JSON.stringify([data.filters, data.order, data.finding, data.user]);
+    this.data = data;
+    this.server.token = data.token;
+    this.outbox.open(data.user);
+    this.showTypes();
+    if (queue === this.queue) {
+      this.outbox.send();
+      return;
+    }
+    this.queue = queue;
+    this.restart();
+  }
+
+  async restart() {
+    this.release(this.list.slice(this.index).map((finding) => finding.id));
+    this.pictures.forEach((pictures) => pictures.close());
+    this.pictures.clear();
+    Object.assign(this, { list: [], index: 0, over: false, problem: null });
+    this.show();
+    this.refreshRecent();
+    if (this.data.finding) await this.insert(this.data.finding);
+    await this.more();
+  }
+
+  get current() {
+    return this.list[this.index];
+  }
+
+  // ---- the queue ----
+
+  async more() {
+    const ahead = this.list.length - 1 - this.index;
+    if (this.asking || this.over || ahead >= AHEAD) return;
+    this.asking = this.queue;
+    try {
+      const held = this.list.slice(this.index).map((finding) => finding.id);
+      const { filters, order } = this.data;
+      const answer = await this.server.post("/api/next", { filters, order, count: AHEAD - ahead, held });
+      if (this.asking !== this.queue) return;
+      const known = new Set(this.list.map((finding) => finding.id));
+      const fresh = answer.findings.filter((finding) => !known.has(finding.id));
+      const waiting = !this.current;
+      this.list.push(...fresh);
+      this.left = answer.left;
+      this.over = answer.findings.length === 0;
+      this.problem = null;
+      if (waiting) this.show();
+      else this.showPosition();
+      this.loadAhead();
+    } catch (error) {
+      this.problem = error.message;
+      if (!this.current) this.show();
+      if (!error.final) setTimeout(() => this.more(), 2000);
+    } finally {
+      const again = this.asking !== this.queue;
+      this.asking = null;
+      if (again) this.more();
+    }
+  }
+
+  async insert(id) {
+    try {
+      const finding = await this.server.ask(`/api/finding/${Number(id)}`);
+      this.list.splice(this.index, 0, finding);
+    } catch (error) {
+      this.problem = error.message;
+    }
+    this.show();
+  }
+
+  loadAhead() {
+    const near = this.list.slice(Math.max(0, this.index - BEHIND), this.index + AHEAD + 1);
+    for (const finding of near) {
+      if (!this.pictures.has(finding.id)) this.pictures.set(finding.id, new Pictures(finding.links));
+    }
+    const keep = new Set(near.map((finding) => finding.id));
+    for (const [id, pictures] of this.pictures) {
+      if (keep.has(id)) continue;
+      pictures.close();
+      this.pictures.delete(id);
+    }
+    this.loadInOrder(this.list.slice(this.index, this.index + AHEAD + 1));
+  }
+
+  // Originals of all first: they are what the eye needs; heatmaps cost the server more.
+  async loadInOrder(findings) {
+    const turn = (this.turn = (this.turn || 0) + 1);
+    for (const kinds of [["original"], ["heat", "expected", "difference"]]) {
+      for (const finding of findings) {
+        const pictures = this.pictures.get(finding.id);
+        if (!pictures || turn !== this.turn) return;
+        await Promise.all(kinds.filter((kind) => finding.links[kind]).map((kind) => pictures.want(kind)));
+        if (finding === this.current) this.draw();
+      }
+    }
+  }
+
+  release(findings) {
+    if (!findings.length || !this.server.token) return;
+    this.server.post("/api/release", { findings }, { keepalive: true }).catch(() => {}); // leases run out by themselves
+  }
+
+  renew() {
+    const findings = this.list.slice(this.index).map((finding) => finding.id);
+    if (findings.length) this.server.post("/api/renew", { findings }).catch(() => {});
+  }
+
+  // ---- verdicts ----
+
+  judge(verdict, pressed = performance.now()) {
+    const finding = this.current;
+    if (!finding || !this.data.mayJudge) return;
+    this.began = pressed;
+    const seconds = (performance.now() - this.shownAt) / 1000;
+    const said = { finding: finding.id, verdict, seconds, type: verdict === "anomalous" ? this.type : null, comment: this.comment.value.trim() };
+    finding.mine = said;
+    finding.history = null; // to be asked for again: what others said may be seen now
+    this.judged.push(finding.id);
+    this.recent.unshift({ ...said, name: finding.name, links: finding.links, saving: true });
+    this.recent = this.recent.slice(0, 10);
+    this.outbox.put("/api/verdict", { ...said}, () => this.refreshRecent());
+    this.tell(`${verdict}${said.type ? `, ${said.type}` : ""}: ${finding.name}`);
+    this.step(1);
+  }
+
+  async undo() {
+    const id = this.judged.pop() ?? this.recent.find((event) => !event.saving)?.finding;
+    if (!id || !this.data.mayJudge) return;
+    this.outbox.put("/api/undo", { finding: id }, () => this.refreshRecent());
+    this.recent = this.recent.filter((event) => event.finding !== id);
+    this.tell("Undone");
+    await this.goTo(id);
+    if (this.current?.id === id) this.current.mine = null;
+    this.show();
+  }
+
+  async goTo(id) {
+    const at = this.list.findIndex((finding) => finding.id === id);
+    if (at >= 0) this.index = at;
+    else await this.insert(id);
+    this.show();
+  }
+
+  step(by) {
+    this.index = Math.min(Math.max(0, this.index + by), this.list.length);
+    this.show();
+    this.more();
+  }
+
+  async refreshRecent() {
+    try {
+      this.recent = (await this.server.ask("/api/recent")).events;
+      this.showRecent();
+    } catch {
+      // the next verdict asks again
+    }
+  }
+
+  // ---- what is seen ----
+
+  show() {
+    const finding = this.current;
+    this.type = finding?.mine?.type ?? null;
+    this.comment.value = finding?.mine?.comment ?? "";
+    this.view.fit();
+    this.shownAt = performance.now();
+    this.loadAhead();
+    this.draw();
+    this.showFinding(finding);
+    this.showTypes();
+    this.showPosition();
+    this.showRecent();
+    if (!finding) return;
+    this.address(finding.id);
+    this.lookUp(finding);
+  }
+
+  // What may come a moment later: other detectors, similar findings, what others said.
+  async lookUp(finding) {
+    if (finding.history) return;
+    await new Promise((wake) => setTimeout(wake, 150)); // who judges quickly asks for none of it
+    if (finding !== this.current) return;
+    try {
+      Object.assign(finding, await this.server.ask(`/api/finding/${finding.id}`), { mine: finding.mine });
+      if (finding === this.current) this.showDetails(finding);
+    } catch {
+      // the image can be judged without it
+    }
+  }
+
+  // The address names the image on screen, so that it can be sent to a colleague; the page does not run for it.
+  address(id) {
+    const url = new URL(location.href);
+    url.searchParams.set("finding", id);
+    history.replaceState(history.state, "", url);
+  }
+
+  draw() {
+    if (this.drawing) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = null;
+      this.drawNow();
+    });
+  }
+
+  drawNow() {
+    const finding = this.current;
+    const pictures = finding && this.pictures.get(finding.id);
+    const original = pictures?.bitmaps.original;
+    const picture = original ?? (finding?.width ? { width: finding.width, height: finding.height } : null);
+    this.picture = picture;
+    for (const pane of Object.values(this.panes)) this.drawPane(pane, finding, pictures, picture);
+    this.showState(pictures);
+    if (original && this.began) this.measureLatency();
+  }
+
+  drawPane(pane, finding, pictures, picture) {
+    const kind = pane.kind === "original" && this.flip ? "expected" : pane.kind;
+    const under = kind === "heat" ? "original" : kind;
+    const drawn = pane.paint(pane.base, pictures?.bitmaps[under], this.view, picture);
+    pane.base.style.filter = `brightness(${this.setting.brightness}) contrast(${this.setting.contrast})`;
+    const heated = kind === "heat" || (kind === "original" && this.setting.heat);
+    pane.paint(pane.over, heated ? pictures?.bitmaps.heat : null, this.view, picture);
+    pane.over.style.opacity = this.setting.opacity;
+    pane.element.dataset.flip = kind !== pane.kind;
+    if (drawn && kind === "original" && this.setting.box && finding.box) this.drawBox(pane, finding.box);
+    pane.say(this.paneNote(kind, finding, pictures));
+  }
+
+  drawBox(pane, [x, y, width, height]) {
+    const { scale, left, top } = this.view.place(pane, this.picture);
+    const context = pane.base.getContext("2d");
+    for (const [colour, wide] of [["#000a", 3], ["#fff", 1]]) {
+      Object.assign(context, { strokeStyle: colour, lineWidth: wide });
+      context.strokeRect(left + x * scale - 2, top + y * scale - 2, width * scale + 4, height * scale + 4);
+    }
+  }
+
+  paneNote(kind, finding, pictures) {
+    if (!finding) return "";
+    if (!finding.links[kind]) return kind === "original" ? "" : "not available for this detector";
+    if (pictures?.errors[kind]) return pictures.errors[kind];
+    return pictures?.bitmaps[kind] ? "" : "loading";
+  }
+
+  measureLatency() {
+    const began = this.began;
+    this.began = null;
+    // two frames on, the picture that was drawn is on the screen
+    requestAnimationFrame(() => requestAnimationFrame((now) => {
+      performance.measure("key to next image", { start: began, end: now, detail: this.current?.id });
+    }));
+  }
+
+  showFinding(finding) {
+    const { part } = this;
+    part.name.textContent = finding?.name ?? "";
+    part.name.title = finding?.name ?? "";
+    part.words.textContent = finding?.words ?? this.emptyWords();
+    part.words.dataset.judged = finding ? (finding.status !== "ok" ? "error" : finding.stopped ? "stopped" : "passed") : "";
+    part.facts.replaceChildren(...this.facts(finding));
+    part.place.replaceChildren(...(finding?.place ? [placeChart(finding.place)] : []));
+    this.showDetails(finding);
+    this.showMine(finding);
+  }
+
+  showDetails(finding) {
+    const { part } = this;
+    part.others.replaceChildren(...(finding?.others ?? []).map((other) => this.otherRow(other)));
+    part.othersBlock.hidden = !finding?.others?.length;
+    part.similar.replaceChildren(...(finding?.similar ?? []).map((other) => this.thumbnail(other)));
+    part.similarBlock.hidden = !finding?.similar?.length;
+    part.history.replaceChildren(...(finding?.history ?? []).map((event) => this.historyRow(event)));
+    part.historyBlock.hidden = !finding?.history?.length && !finding?.hidden;
+    if (finding?.hidden) part.history.replaceChildren(element("p", { class: "caption" }, finding.hidden));
+  }
+
+  emptyWords() {
+    if (this.problem) return this.problem;
+    if (!this.over) return "Loading the queue";
+    return "Nothing is left in this queue. Other filters, or the audit sample, may have more: see Queue.";
+  }
+
+  facts(finding) {
+    if (!finding) return [];
+    const rows = [["run", finding.run], ["detector", finding.detectorName], ["size", finding.size], ["drawn", finding.why]];
+    return rows.filter(([, value]) => value).flatMap(([label, value]) => [element("dt", {}, label), element("dd", { title: value }, value)]);
+  }
+
+  otherRow(other) {
+    const row = element("button", { type: "button", class: "row" }, element("span", {}, other.detectorName), element("span", { class: "number" }, other.said));
+    row.addEventListener("click", () => this.goTo(other.id));
+    return row;
+  }
+
+  historyRow(event) {
+    return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.type ? `, ${event.type}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
+  }
+
+  thumbnail(other) {
+    const image = element("img", { src: other.thumb, alt: other.name, loading: "lazy" });
+    const button = element("button", { type: "button", class: "thumb", title: other.name }, image);
+    button.addEventListener("click", () => this.goTo(other.id));
+    return button;
+  }
+
+  showMine(finding) {
+    for (const [verdict, button] of Object.entries(this.part.verdicts)) {
+      button.setAttribute("aria-pressed", String(finding?.mine?.verdict === verdict));
+      button.disabled = !finding || !this.data?.mayJudge;
+    }
+  }
+
+  showTypes() {
+    const types = this.data?.types ?? [];
+    this.part.types.replaceChildren(...types.slice(0, 9).map((type, at) => {
+      const dot = element("i", {});
+      dot.style.background = type.colour;
+      const chip = element("button", { type: "button", class: "type", "aria-pressed": String(this.type === type.name), "aria-keyshortcuts": `${at + 1}` }, element("kbd", {}, `${at + 1}`), dot, type.name);
+      chip.addEventListener("click", () => this.choose(type.name));
+      return chip;
+    }));
+  }
+
+  choose(name) {
+    this.type = this.type === name ? null : name;
+    this.showTypes();
+    this.tell(this.type ? `Type ${this.type}` : "No type");
+  }
+
+  showPosition() {
+    const { left } = this;
+    this.part.position.textContent = [this.data?.said, left].filter(Boolean).join(" / ");
+  }
+
+  showState(pictures) {
+    const state = pictures?.state;
+    const said = { changed: "This file has changed since it was scored: the score is of other pixels.", moved: "The file is no longer where it was when it was scored." }[state];
+    this.part.state.textContent = said ?? "";
+    this.part.state.hidden = !said;
+  }
+
+  showSaving() {
+    const { items, failures, refused } = this.outbox;
+    const { saving } = this.part;
+    saving.dataset.state = refused ? "refused" : failures ? "failing" : items.length ? "saving" : "saved";
+    saving.textContent = refused ? `Not accepted: ${refused}`
+      : failures ? `${items.length} not saved yet: the server does not answer, trying again`
+      : items.length ? "Saving" : "All saved";
+  }
+
+  showRecent() {
+    this.part.recent.replaceChildren(...this.recent.map((event) => {
+      const row = element("button", { type: "button", class: "row", title: `${event.name}: show it again, to change the verdict` },
+        element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict[0].toUpperCase()),
+        element("span", { class: "path" }, event.name),
+        element("span", { class: "dim" }, event.type ?? event.comment ?? ""));
+      row.addEventListener("click", () => this.goTo(event.finding));
+      return element("li", {}, row);
+    }));
+    this.part.recentBlock.hidden = !this.recent.length;
+  }
+
+  tell(text) {
+    this.part.live.textContent = text;
+  }
+
+  // ---- building, once ----
+
+  build() {
+    const find = (name) => this.root.querySelector(`[data-part="${name}"]`);
+    this.part = Object.fromEntries([...this.root.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
+    this.comment = find("comment");
+    this.panes = {};
+    for (const [kind, title] of Object.entries(PANES)) {
+      const pane = new Pane(kind, title, (chosen) => this.set("large", chosen));
+      this.panes[kind] = pane;
+      find("panes").append(pane.element);
+    }
+    this.part.verdicts = {};
+    for (const { verdict, key, label } of VERDICTS) {
+      const button = element("button", { type: "button", class: "verdict", "data-verdict": verdict, "aria-keyshortcuts": key }, element("kbd", {}, key.toUpperCase()), label);
+      button.addEventListener("click", () => this.judge(verdict));
+      this.part.verdicts[verdict] = button;
+      find("bar").append(button);
+    }
+    find("help-keys").replaceChildren(...HELP.flatMap(([key, says]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, says)]));
+    this.layout();
+  }
+
+  set(name, value) {
+    this.setting[name] = value;
+    this.layout();
+    this.draw();
+  }
+
+  layout() {
+    const { grid, large, heat, box, opacity, brightness, contrast } = this.setting;
+    this.part.panes.dataset.grid = grid;
+    for (const pane of Object.values(this.panes)) pane.element.dataset.large = pane.kind === large;
+    for (const [name, on] of Object.entries({ heat, box, grid })) this.part[name].setAttribute("aria-pressed", String(on));
+    for (const [name, value] of Object.entries({ opacity, brightness, contrast })) this.part[name].value = value;
+    this.measure();
+  }
+
+  measure() {
+    const top = this.root.getBoundingClientRect().top + window.scrollY;
+    this.root.style.height = `${Math.max(480, window.innerHeight - top - 10)}px`;
+    Object.values(this.panes).forEach((pane) => pane.measure());
+    this.draw();
+  }
+
+  listen() {
+    const { part } = this;
+    this.stop = new AbortController();
+    const { signal } = this.stop;
+    for (const name of ["opacity", "brightness", "contrast"]) {
+      part[name].addEventListener("input", () => this.set(name, Number(part[name].value)), { signal });
+    }
+    for (const name of ["heat", "box", "grid"]) part[name].addEventListener("click", () => this.set(name, !this.setting[name]), { signal });
+    const clicks = {
+      undo: () => this.undo(), next: () => this.step(1), previous: () => this.step(-1), help: () => part.dialog.showModal(),
+      closeHelp: () => part.dialog.close(), fit: () => this.fit(), real: () => this.realSize(), reset: () => this.reset(),
+      zoomIn: () => this.zoom(1.5), zoomOut: () => this.zoom(1 / 1.5),
+    };
+    for (const [name, act] of Object.entries(clicks)) part[name].addEventListener("click", act, { signal });
+    document.addEventListener("keydown", (event) => this.onKey(event), { signal });
+    document.addEventListener("keyup", (event) => event.key.toLowerCase() === "x" && this.setFlip(false), { signal });
+    window.addEventListener("pagehide", () => this.release(this.list.slice(this.index).map((finding) => finding.id)), { signal });
+    window.addEventListener("beforeunload", (event) => this.outbox.items.length && event.preventDefault(), { signal });
+    for (const pane of Object.values(this.panes)) this.listenToPane(pane, signal);
+    this.resizes = new ResizeObserver(() => this.measure());
+    this.resizes.observe(part.panes);
+    window.addEventListener("resize", () => this.measure(), { signal });
+    this.renewing = setInterval(() => this.renew(), RENEW);
+  }
+
+  listenToPane(pane, signal) {
+    const { element: figure } = pane;
+    figure.addEventListener("wheel", (event) => {
+      if (!this.picture) return;
+      event.preventDefault();
+      const box = figure.getBoundingClientRect();
+      this.view.zoomBy(Math.exp(-event.deltaY / 400), pane, this.picture, event.clientX - box.left, event.clientY - box.top);
+      this.draw();
+    }, { signal, passive: false });
+    figure.addEventListener("pointerdown", (event) => event.target.tagName === "CANVAS" && figure.setPointerCapture(event.pointerId), { signal });
+    figure.addEventListener("pointermove", (event) => {
+      this.readPixel(pane, event);
+      if (!figure.hasPointerCapture(event.pointerId) || !this.picture) return;
+      this.view.panBy(event.movementX, event.movementY, pane, this.picture);
+      this.draw();
+    }, { signal });
+    figure.addEventListener("dblclick", () => (this.view.zoom > 1 ? this.fit() : this.realSize(pane)), { signal });
+  }
+
+  // The place and the value under the pointer, of the file's own pixels.
+  readPixel(pane, event) {
+    const bitmap = this.current && this.pictures.get(this.current.id)?.bitmaps.original;
+    if (!bitmap) return;
+    const box = pane.element.getBoundingClientRect();
+    const { scale, left, top } = this.view.place(pane, this.picture);
+    const x = Math.floor((event.clientX - box.left - left) / scale);
+    const y = Math.floor((event.clientY - box.top - top) / scale);
+    const inside = x >= 0 && y >= 0 && x < bitmap.width && y < bitmap.height;
+    this.part.pixel.textContent = inside ? `${x}, ${y}  ${pixelAt(bitmap, x, y).join(" ")}` : "";
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || this.part.dialog.open) return;
+    const at = event.composedPath()[0];
+    const typing = at instanceof HTMLElement && (at.isContentEditable || /^(TEXTAREA|SELECT)$/.test(at.tagName) || (at.tagName === "INPUT" && at.type !== "range"));
+    if (typing) {
+      if (event.key === "Escape" && at === this.comment) this.comment.blur();
+      return;
+    }
+    const act = this.keyAction(event, at);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  keyAction(event, at) {
+    const key = event.key.toLowerCase();
+    const verdict = VERDICTS.find((one) => one.key === key);
+    if (verdict) return event.repeat ? () => {} : () => this.judge(verdict.verdict, event.timeStamp); // a key held down judges one image
+    if (/^[1-9]$/.test(key)) {
+      const type = this.data.types[Number(key) - 1];
+      return type && (() => this.choose(type.name));
+    }
+    const slider = at instanceof HTMLInputElement; // its arrows move it
+    const pan = { arrowleft: [60, 0], arrowright: [-60, 0], arrowup: [0, 60], arrowdown: [0, -60] }[key];
+    if (pan && !slider && this.view.zoom > 1) return () => this.pan(...pan);
+    return {
+      z: event.repeat ? () => {} : () => this.undo(), j: () => this.step(1), k: () => this.step(-1), "?": () => this.part.dialog.showModal(),
+      h: () => this.set("heat", !this.setting.heat), b: () => this.set("box", !this.setting.box), g: () => this.set("grid", !this.setting.grid),
+      "[": () => this.set("opacity", Math.max(0, this.setting.opacity - 0.1)), "]": () => this.set("opacity", Math.min(1, this.setting.opacity + 0.1)),
+      x: () => this.setFlip(true), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
+      0: () => this.fit(),
+    }[key];
+  }
+
+  setFlip(on) {
+    if (Boolean(this.flip) === on) return;
+    this.flip = on;
+    this.draw();
+  }
+
+  get mainPane() {
+    return this.panes[this.setting.large];
+  }
+
+  zoom(factor) {
+    if (this.picture) this.view.zoomBy(factor, this.mainPane, this.picture);
+    this.draw();
+  }
+
+  pan(dx, dy) {
+    if (this.picture) this.view.panBy(dx, dy, this.mainPane, this.picture);
+    this.draw();
+  }
+
+  fit() {
+    this.view.fit();
+    this.draw();
+  }
+
+  realSize(pane = this.mainPane) {
+    if (!this.picture) return;
+    const { scale } = this.view.place(pane, this.picture);
+    this.view.zoomBy(1 / (scale * pane.ratio), pane, this.picture);
+    this.draw();
+  }
+
+  reset() {
+    Object.assign(this.setting, { brightness: 1, contrast: 1, opacity: 0.6 });
+    this.layout();
+  }
+
+  close() {
+    this.release(this.list.slice(this.index).map((finding) => finding.id));
+    this.stop.abort();
+    this.resizes.disconnect();
+    clearInterval(this.renewing);
+    this.outbox.closed = true;
+    this.pictures.forEach((pictures) => pictures.close());
+  }
+}
+
+function pixelAt(bitmap, x, y) {
+  const canvas = (pixelAt.canvas ??= new OffscreenCanvas(1, 1));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, x, y, 1, 1, 0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+}
+
+// The calibration's histogram with the limit and this image's place in it, all given by the server as fractions.
+function placeChart({ bars, limit, here, label, beyond }) {
+  const svg = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+    return made;
+  };
+  const chart = svg("svg", { viewBox: "0 0 300 64", role: "img", "aria-label": label, preserveAspectRatio: "none" });
+  const wide = 300 / bars.length;
+  bars.forEach((high, at) => chart.append(svg("rect", { class: "good", x: at * wide, y: 60 - 52 * high, width: Math.max(0.5, wide - 0.75), height: 52 * high })));
+  chart.append(svg("line", { class: "axis", x1: 0, x2: 300, y1: 60.5, y2: 60.5 }));
+  if (limit != null) chart.append(svg("line", { class: "limit", x1: 300 * limit, x2: 300 * limit, y1: 4, y2: 62 }));
+  chart.append(svg("path", { class: "here", d: `M${300 * here - 5} 0h10l-5 9z M${300 * here - 0.75} 6h1.5v55h-1.5z` }));
+  const caption = element("p", { class: "caption" }, label + (beyond ? " (off the scale)" : ""));
+  const block = element("div", {});
+  block.append(chart, caption);
+  return block;
+}
+
+const reviews = new WeakMap();
+
+export default function ({ data, parentElement }) {
+  let review = reviews.get(parentElement);
+  if (!review) {
+    review = new Review(parentElement);
+    reviews.set(parentElement, review);
+  }
+  review.update(data);
+  return () => {
+    review.close();
+    reviews.delete(parentElement);
+  };
+}

@@ -1,0 +1,167 @@
+"""Runs and detectors: what was scored by what, the promise of each detector, and two of them on the same images."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from anomaly.errors import AnomalyError
+from anomaly.review import Comparison, Detector, Run
+from anomaly.wording import promise_text
+from dashboard.address import filters_here, query_for
+from dashboard.components import plain
+from dashboard.desk import Desk, open_desk
+
+SCATTER = 4000  # points that a browser draws at once
+FLIPS = 60
+
+
+def show(desk: Desk) -> None:
+    """Shows all runs, the card of the chosen one's detector, and a comparison."""
+    filters = filters_here(desk)
+    runs = desk.store.runs()
+    st.dataframe([run_row(desk, run) for run in runs], hide_index=True, width="stretch", height=min(260, 36 * (len(runs) + 1)))
+    names = {run.id: f"{run.name} ({run.imported_at[:10]})" for run in runs}
+    cards, comparison = st.tabs(["Detector", "Compare two runs"])
+    with cards:
+        chosen = st.selectbox("Run", list(names), list(names).index(filters.run), format_func=names.__getitem__)
+        card(desk.detector_of(chosen).detector)
+    with comparison:
+        if len(runs) < 2:
+            st.info("One run is here. Score the same images with another detector into this database to compare the two.")
+        else:
+            compare(desk, names)
+
+
+def run_row(desk: Desk, run: Run) -> dict[str, object]:
+    """Returns one run as a row."""
+    progress = desk.store.progress(run.id)
+    detector = desk.detector(run.detector).detector
+    return {
+        "Run": run.name,
+        "Detector": f"{detector.name} {detector.version}",
+        "Digest": run.detector[:12],
+        "Limit": None if run.threshold is None else float(f"{run.threshold:.6g}"),
+        "Images": run.images,
+        "Stopped": run.flagged,
+        "Judged": progress.flagged_judged + progress.audit_judged,
+        "Imported": run.imported_at[:16].replace("T", " "),
+        "By": run.imported_by,
+    }
+
+
+def card(detector: Detector) -> None:
+    """Shows what a detector says of itself, with its promise in the words of the command line."""
+    if detector.card is None:
+        st.info("The run came without the detector's card: import it with the detector to see its promise.")
+        return
+    said = detector.card
+    left, right = st.columns([1.3, 1], gap="medium")
+    with left.container(border=True):
+        st.markdown("###### Promise")
+        calibration = detector.calibration
+        training = said.get("training", {})
+        if calibration is None:
+            st.write("Ranks only: orders images by score, promises nothing.")
+        else:
+            text = promise_text(calibration, int(training.get("images", calibration.n)), highest=training.get("highest", []), grouped=bool(training.get("grouped")))
+            st.code(text, language=None, wrap_lines=True)
+    with right.container(border=True):
+        st.markdown("###### Detector")
+        st.dataframe(facts(detector), hide_index=True, width="stretch")
+
+
+def facts(detector: Detector) -> list[dict[str, str]]:
+    """Returns the card as rows of a name and a value."""
+    said = detector.card or {}
+    training = said.get("training", {})
+    rows = {
+        "name": f"{detector.name} {detector.version}",
+        "digest": detector.digest,
+        "parent": said.get("parent"),
+        "model": f"{said.get('model')} on {said.get('space')}, {said.get('size')} pixels",
+        "trained": training.get("created"),
+        "good images": training.get("images"),
+        "command": training.get("command"),
+        "limit moved by": training.get("limit_moved_by"),
+        "band for a person": said.get("band"),
+        "licences": "; ".join(f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()),
+    }
+    return [{"What": name, "Value": str(value)} for name, value in rows.items() if value]
+
+
+def compare(desk: Desk, names: dict[int, str]) -> None:
+    """Shows two runs on the images that both have: who stops what, and the flips."""
+    columns = st.columns(2)
+    numbers = list(names)
+    a = columns[0].selectbox("Old", numbers, 1, format_func=names.__getitem__)
+    b = columns[1].selectbox("New", numbers, 0, format_func=names.__getitem__)
+    if a == b:
+        st.info("Choose two different runs.")
+        return
+    found = desk.store.compare(a, b)
+    if not len(found.paths):
+        st.info("These two runs have no image in common.")
+        return
+    left, right = st.columns([1, 1], gap="medium")
+    with left.container(border=True):
+        st.altair_chart(scatter(found), width="stretch")
+        if len(found.paths) > SCATTER:
+            st.caption(f"All flips and every {-(-len(found.paths) // SCATTER)}th of the {len(found.paths):,} images are drawn.")
+    with right:
+        st.markdown(f"**{len(found.paths):,} images in both.** {len(found.newly_stopped):,} newly stopped, {len(found.newly_passed):,} no longer stopped.")
+        flips(desk, found)
+
+
+def scatter(found: Comparison) -> alt.LayerChart:
+    """Returns the scores of both runs against each other, the limits as lines, flips in colour."""
+    every = -(-len(found.paths) // SCATTER)
+    flips = set(found.flips)
+    kept = sorted(flips | set(range(0, len(found.paths), every)))
+    stopped, passed = set(found.newly_stopped), set(found.newly_passed)
+    kinds = ["newly stopped" if i in stopped else "no longer stopped" if i in passed else "the same" for i in kept]
+    points = pd.DataFrame({"old": found.scores_a[kept], "new": found.scores_b[kept], "image": [found.paths[i] for i in kept], "verdict": kinds})
+    drawn = alt.Chart(points).mark_circle(size=26, opacity=0.7).encode(
+        x=alt.X("old:Q", title=f"score, {found.a.name}", scale=alt.Scale(zero=False)),
+        y=alt.Y("new:Q", title=f"score, {found.b.name}", scale=alt.Scale(zero=False)),
+        color=alt.Color("verdict:N", scale=alt.Scale(domain=["the same", "newly stopped", "no longer stopped"], range=["#8a9099", "#d1433a", "#1f8f63"]), legend=alt.Legend(orient="top", title=None)),
+        tooltip=["image:N", "old:Q", "new:Q", "verdict:N"],
+    )
+    rules = [
+        alt.Chart(pd.DataFrame([{"v": limit}])).mark_rule(strokeDash=[5, 4], color="#888").encode(**{axis: "v:Q"})
+        for axis, limit in (("x", found.a.threshold), ("y", found.b.threshold))
+        if limit is not None
+    ]
+    return alt.layer(drawn, *rules).properties(height=360)
+
+
+def flips(desk: Desk, found: Comparison) -> None:
+    """Lists the images on which the two disagree; a click opens one."""
+    if not found.flips:
+        st.success("Both give every image the same verdict.")
+        return
+    shown = found.flips[:FLIPS]
+    rows = [
+        {
+            "Image": found.paths[i],
+            "Old": "stopped" if found.flagged_a[i] else "passed",
+            "New": "stopped" if found.flagged_b[i] else "passed",
+            "Score old": float(found.scores_a[i]),
+            "Score new": float(found.scores_b[i]),
+        }
+        for i in shown
+    ]
+    event = st.dataframe(rows, hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips")
+    if len(found.flips) > FLIPS:
+        st.caption(f"The first {FLIPS} of {len(found.flips):,}.")
+    chosen = event.selection.rows
+    if chosen and st.button("Open the image", icon=":material/open_in_new:"):
+        finding = int(found.findings_b[shown[chosen[0]]])
+        st.switch_page("views/image.py", query_params=query_for(filters_here(desk), "anomalous", run=str(found.b.id), finding=str(finding)))
+
+
+try:
+    show(open_desk())
+except AnomalyError as error:
+    st.error(plain(str(error)))

@@ -1,0 +1,169 @@
+"""Threshold: where the limit lies among good images, this run and the verdicts; try another one, and keep it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from anomaly.calibrate import Calibration
+from anomaly.charts import Scale
+from anomaly.errors import AnomalyError
+from anomaly.limit import free_name, largest_rank, nearest, next_version, said, with_rank, write_moved
+from anomaly.review import Run, default_key
+from anomaly.verdicts import Preview, Sample, band, preview
+from anomaly.wording import PREVIEW, one_in, percent
+from dashboard.access import Person
+from dashboard.address import filters_here, query_for, queue_here, run_here
+from dashboard.components import limit_chart, plain
+from dashboard.desk import Desk, open_desk
+
+BINS = 90
+
+
+CHART = "limit chart"
+
+
+def show(desk: Desk, person: Person) -> None:
+    """Shows the histograms with the limit to be dragged, and what the limit under the hand would do."""
+    filters = filters_here(desk)
+    run = run_here(desk, filters)
+    calibration = desk.detector(run.detector).calibration
+    if calibration is None:
+        st.info("This detector only ranks images: it has no limit, and promises nothing. `anomaly calibrate` sets one from good images.")
+        return
+    st.caption(f"{run.name}: {run.images:,} images, {run.flagged:,} stopped at the limit in use")
+    state = st.session_state
+    if state.get("limit of") != run.id:
+        state.update({"limit of": run.id, "limit": float(calibration.threshold), "band": None})
+    desk_of_limit(desk, person, run, calibration)
+
+
+@st.fragment
+def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration) -> None:
+    """Shows chart, preview and what to do with it; only this part runs again while the limit is dragged."""
+    state = st.session_state
+    sample, scores = desk.store.sample(run.id), desk.store.scores(run.id)
+    chart = st.container()
+    tried, low = controls(calibration)
+    with chart:
+        limit_chart(CHART, chart_data(sample, scores, calibration, tried, low), follow)
+    tell(preview(sample, scores, calibration, float(tried.threshold)), tried, low, scores)
+    if st.button("Show the images between this limit and the one in use", icon=":material/photo_library:"):
+        ends = sorted((float(tried.threshold), float(calibration.threshold)))
+        query = query_for(filters_here(desk), queue_here(), low=repr(ends[0]), high=repr(ends[1]))
+        st.switch_page("views/queue.py", query_params=query)
+    keep(desk, person, run, tried, low)
+    if notice := state.pop("limit notice", None):
+        st.success(notice)
+
+
+def follow() -> None:
+    """Takes over where the limit, or the lower end of the band, was dragged to."""
+    moved = st.session_state[CHART]
+    for name in ("limit", "band"):
+        value = moved.get(name)
+        if value is not None and value != st.session_state.get(f"{name} moved"):
+            st.session_state[name] = st.session_state[f"{name} moved"] = float(value)
+
+
+def controls(calibration: Calibration) -> tuple[Calibration, float | None]:
+    """Shows the fields beside the chart; returns the limit that is tried, and the lower end of the band."""
+    state = st.session_state
+    columns = st.columns([1, 1, 1.6, 1.4, 4], vertical_alignment="bottom")
+    tried = nearest(calibration, state["limit"])
+    if columns[0].button("Stop fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
+        tried = with_rank(calibration, tried.k - 1)
+    if columns[1].button("Stop more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)):
+        tried = with_rank(calibration, tried.k + 1)
+    if columns[2].button("Back to the limit in use", width="stretch"):
+        tried = calibration
+    state["limit"] = float(tried.threshold)
+    helped = "Below the band an image passes, within it a person looks, above the limit it is stopped."
+    if not columns[3].toggle("Band for a person", key="with band", help=helped):
+        return tried, None
+    if state["band"] is None:
+        state["band"] = float(nearest(calibration, float(calibration.median)).threshold)
+    state["band"] = min(state["band"], state["limit"])
+    return tried, state["band"]
+
+
+def chart_data(sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None) -> dict[str, Any]:
+    """Returns what the chart draws: good images, this run, and what the verdicts say."""
+    limit, old = float(tried.threshold), float(calibration.threshold)
+    scale = Scale.over(calibration.scores, scores, marks=[limit, old])
+    judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
+    strips = [
+        ("Good images", f"{calibration.n:,} set the limit", "calibration", calibration.scores),
+        ("This run", f"{len(scores):,} images", "run", scores),
+        ("Judged normal", f"{len(judged['normal']):,} images", "normal", judged["normal"]),
+        ("Judged anomalous", f"{len(judged['anomalous']):,} images", "anomalous", judged["anomalous"]),
+    ]
+    return {
+        "low": scale.low,
+        "high": scale.high,
+        "limit": limit,
+        "old": old,
+        "band": low,
+        "mayMove": True,
+        "shown": {"limit": f"{limit:.4g}", "band": "" if low is None else f"{low:.4g}"},
+        "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
+        "strips": [{"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)} for n, d, k, values in strips],
+    }
+
+
+def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any) -> None:
+    """Says what the limit would do, counts before percent, and nothing that the verdicts do not carry."""
+    columns = st.columns(4)
+    with columns[0].container(border=True, height="stretch"):
+        st.metric("Images stopped in this run", f"{shown.flagged:,} of {shown.images:,}")
+        if low is not None:
+            parts = band(scores, low, float(tried.threshold))
+            st.caption(f"{parts.passed:,} pass, a person looks at {parts.looked_at:,}, {parts.stopped:,} are stopped")
+    with columns[1].container(border=True, height="stretch"):
+        st.metric("Good images stopped", f"about {one_in(tried.promise)}")
+        st.caption(said(tried) + ("." if shown.own else f". {PREVIEW}"))
+    for column, name, figure in (
+        (columns[2], "Of the stopped, defects", shown.precision),
+        (columns[3], "Of all defects, stopped", shown.recall),
+    ):
+        with column.container(border=True, height="stretch"):
+            st.metric(name, "unknown" if figure.value is None else percent(figure.value))
+            st.caption(plain(figure.text()))
+
+
+def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
+    """Offers to write a new detector file with the limit that is tried; the file in use never changes."""
+    if not person.may("admin"):
+        st.caption("An admin can write a detector with this limit.")
+        return
+    file = desk.files.find(run)
+    if file is None:
+        st.caption("The detector's file was not found, so no new one can be written: give --detector FILE to anomaly review.")
+        return
+    detector = desk.detector(run.detector).detector
+    with st.form("keep", border=True):
+        columns = st.columns([5, 1.5], vertical_alignment="bottom")
+        name = columns[0].text_input("Write a new detector file with this limit", str(free_name(file, next_version(desk.detector(run.detector).detector.version))))
+        pressed = columns[1].form_submit_button("Use this limit", type="primary", width="stretch")
+    if pressed:
+        st.session_state["limit notice"] = write(desk, person, run, tried, low, file, Path(name))
+        st.rerun(scope="fragment")
+
+
+def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, out: Path) -> str:
+    """Writes the file and notes in the log who did it; returns what to tell."""
+    if out.suffix != ".onnx" or out.parent.resolve() != file.parent.resolve():
+        raise AnomalyError(f"{out}: a new .onnx file in {file.parent} expected")
+    card = write_moved(file, tried, out, by=person.name, low=low)
+    desk.store.set_threshold(
+        run.id, float(tried.threshold), by=person.name, key=default_key(), detector=card.digest, path=str(out)
+    )
+    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its limit. {PREVIEW}"
+
+
+try:
+    show(open_desk(), st.session_state["person"])
+except AnomalyError as error:
+    st.error(plain(str(error)))

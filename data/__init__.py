@@ -1,0 +1,1 @@
+"""Data sets: loaders, and a maker of small parts with known defects."""

@@ -1,0 +1,38 @@
+"""What all tests share: their settings, a folder for a whole session, the folder of benchmark images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# This file is read before any test imports NumPy, torch or ONNX Runtime. The tests' arrays are small, and more threads
+# than two would only wait for each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+
+# The same examples on every run, and none fails for being slow on a busy machine. `HYPOTHESIS_PROFILE=search` looks for
+# new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns one empty folder for what several tests share, such as a detector that took a while to train."""
+    return tmp_path_factory.mktemp("session")
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """Returns the folder of benchmark images, or skips the test where none was named."""
+    named = os.environ.get("ANOMALY_DATASETS")
+    if not named:
+        pytest.skip("ANOMALY_DATASETS is not set: a folder of benchmark images is expected there (see data/README.md)")
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        pytest.fail(f"ANOMALY_DATASETS={named} found, a folder of benchmark images expected (see data/README.md)")
+    return folder

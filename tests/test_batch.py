@@ -1,0 +1,583 @@
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import anomaly.batch
+from anomaly.batch import COLUMNS, Summary, list_inputs, score_table
+from anomaly.calibrate import Calibration, calibrate
+from anomaly.detector import Card
+from anomaly.errors import AnomalyError, DatasetError
+from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.progress import Progress
+from anomaly.scorer import Result
+from anomaly.table import SUFFIXES, Row, read_table
+
+LIMIT = calibrate(np.linspace(0.2, 0.6, 199))
+
+
+def card(name: str = "brightness", limit: Calibration | None = LIMIT) -> Card:
+    return Card(
+        name=name, version="1", model="brightness", space="pixels", size=8, score="mean", decode=DecodeRule(),
+        calibration=limit, band=None, training={}, golden={}, licences={}, quality=None, parent=None, weights="",
+        digest="00ff",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Judges by brightness: white is anomalous. Images wider than 20 pixels are unlike the training images."""
+
+    card: Card = field(default_factory=card)
+    device: str = "cpu"
+    max_pixels: int = 1_000_000
+    seconds: float = 0.0  # an image takes
+
+    def decode(self, image: bytes) -> Decoded:
+        return decode(image, self.card.decode, self.max_pixels)
+
+    def judge(self, images: Sequence[Decoded]) -> list[Result]:
+        time.sleep(self.seconds * len(images))
+        return [self._judge(image) for image in images]
+
+    def _judge(self, image: Decoded) -> Result:
+        score, limit = np.float32(image.pixels.mean() / 255), self.card.calibration
+        if score == 1:
+            score = np.float32("nan")  # as a damaged model might say of a white image
+        outside = image.width > 20
+        return Result(
+            status="outside" if outside else "ok",
+            score=float(score),
+            p_value=None if limit is None else float(limit.p_value(score)),
+            is_anomaly=None if limit is None else bool(limit.is_anomaly(score)),
+            width=image.width,
+            height=image.height,
+            box=(0, 0, image.width, image.height),
+            area=image.width * image.height,
+            error="wider than the training images" if outside else None,
+            kind="outside" if outside else None,
+        )
+
+
+def picture(path: Path, grey: int, width: int = 8) -> Path:
+    Image.new("L", (width, 6), grey).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """60 inputs, every tenth of which is not an image."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(60):
+        picture(folder / f"{i:02}.png", 50 + 2 * i)
+    for i in range(5, 60, 10):
+        (folder / f"{i:02}.png").write_bytes(b"no image")
+    return [folder / f"{i:02}.png" for i in range(60)]
+
+
+def undated(table: Path) -> list[Row]:
+    return [row._replace(scored_at="") for row in read_table(table)]
+
+
+def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
+    good, white = picture(tmp_path / "good.png", 100), picture(tmp_path / "white.png", 255)
+    bright, wide = picture(tmp_path / "bright.png", 200), picture(tmp_path / "wide.png", 100, width=30)
+    (tmp_path / "text.png").write_bytes(b"hello")
+    paths = [good, tmp_path / "none.png", bright, wide, tmp_path / "text.png", white, tmp_path]
+    summary = score_table(Brightness(), paths, tmp_path / "t.jsonl")
+
+    def row(path: Path, *values: object) -> Row:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        named = dict(zip(COLUMNS[2:-2], values, strict=True))
+        return Row(path=str(path), sha256=digest, **named, detector="brightness@1 sha256:00ff", scored_at="")
+
+    limit, box = 0.5979798, (0, 0, 8, 6, 48)
+    none = (None,) * 5
+    assert undated(tmp_path / "t.jsonl") == [
+        row(good, 8, 6, 0.39215687, 0.52, limit, False, *box, "ok", None),
+        row(tmp_path / "none.png", None, None, None, None, limit, None, *none, "error", "no such file"),
+        row(bright, 8, 6, 0.78431374, 0.005, limit, True, *box, "ok", None),
+        row(wide, 30, 6, 0.39215687, 0.52, limit, None, 0, 0, 30, 6, 180, "outside", "wider than the training images"),
+        row(
+            tmp_path / "text.png", None, None, None, None, limit, None, *none, "error",
+            "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP: convert it",
+        ),
+        row(white, 8, 6, None, None, limit, None, *none, "error", "the score is not a finite number (nan)"),
+        row(tmp_path, None, None, None, None, limit, None, *none, "error", "is a folder, an image file expected"),
+    ]  # fmt: skip
+    assert summary.errors == {"missing": 1, "not an image": 1, "not finite": 1, "not a file": 1}
+    assert (summary.images, summary.ok, summary.outside, summary.flagged, summary.not_judged) == (7, 2, 1, 1, 5)
+    assert not (tmp_path / "t.jsonl.parts").exists()
+
+
+def test_the_three_formats_hold_the_same_rows(tmp_path: Path, pictures: list[Path]) -> None:
+    tables = []
+    for suffix in SUFFIXES:
+        score_table(Brightness(), pictures, tmp_path / f"t{suffix}")
+        tables.append(undated(tmp_path / f"t{suffix}"))
+    assert tables[0] == tables[1] == tables[2]
+
+
+@pytest.mark.parametrize(("batch", "part_rows", "workers"), [(1, 1, 1), (4, 10, 2), (7, 1000, 5), (100, 3, 3)])
+def test_batches_parts_and_threads_do_not_show(
+    tmp_path: Path, pictures: list[Path], batch: int, part_rows: int, workers: int
+) -> None:
+    score_table(Brightness(), pictures, tmp_path / "plain.csv")
+    score_table(
+        Brightness(), iter(pictures), tmp_path / "t.csv", batch=batch, part_rows=part_rows, decode_workers=workers
+    )
+    assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_images_make_an_empty_table(tmp_path: Path, suffix: str) -> None:
+    summary = score_table(Brightness(), [], tmp_path / f"t{suffix}")
+    assert list(read_table(tmp_path / f"t{suffix}")) == []
+    assert summary.text().splitlines()[1] == "stopped                 0 of 0 images judged"
+
+
+def test_a_detector_without_a_limit_stops_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    summary = score_table(Brightness(card(limit=None)), pictures, tmp_path / "t.csv")
+    assert {(row.threshold, row.p_value, row.is_anomaly) for row in read_table(tmp_path / "t.csv")} == {(None,) * 3}
+    assert (summary.flagged, summary.expected, summary.ordinary_up_to) == (None, None, None)
+    assert "stopped                 no limit: this detector ranks only, without a promise" in summary.text()
+
+
+def test_names_that_are_not_utf8_or_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = os.fsencode(tmp_path) + b"/=a\xff.png"
+    Path(os.fsdecode(path)).write_bytes(picture(tmp_path / "x.png", 100).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    score_table(Brightness(), [os.fsdecode(b"=a\xff.png")], tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text("utf-8").splitlines()[1].startswith("'=a%FF.png,")
+    assert next(read_table(tmp_path / "t.csv")).path == "=a%FF.png"
+
+
+def test_scores_are_dated_in_utc(tmp_path: Path, pictures: list[Path]) -> None:
+    before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    score_table(Brightness(), pictures, tmp_path / "t.jsonl")
+    after = time.strftime("%Y-%m-%dT%H:%M:%S.999Z", time.gmtime())
+    assert all(before <= row.scored_at <= after for row in read_table(tmp_path / "t.jsonl"))
+
+
+# ---- inputs ----
+
+
+def test_inputs_are_files_folders_and_manifests(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    first, second = picture(tmp_path / "a" / "1.png", 1), picture(tmp_path / "a" / "2.png", 2)
+    (tmp_path / "list.csv").write_text("path\na/2.png\na/1.png\n")
+    found = list(list_inputs([tmp_path / "none.png", tmp_path / "a", tmp_path / "list.csv"]))
+    assert found == [tmp_path / "none.png", first, second, second, first]
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r": no image in this folder; \.jpg"):
+        list(list_inputs([tmp_path]))
+    with pytest.raises(DatasetError, match=r": no image in this folder; \.jpg"):
+        score_table(Brightness(), list_inputs([tmp_path]), tmp_path / "t.csv")
+    assert os.listdir(tmp_path) == []
+
+
+# ---- what is there already ----
+
+
+def test_a_finished_table_is_replaced_only_by_force(tmp_path: Path, pictures: list[Path]) -> None:
+    out = tmp_path / "t.csv"
+    score_table(Brightness(), pictures[:10], out)
+    with pytest.raises(
+        AnomalyError, match=r"t\.csv: a finished table found; --force replaces it, or choose another --"
+    ):
+        score_table(Brightness(), pictures, out)
+    assert len(undated(out)) == 10
+    score_table(Brightness(), pictures, out, force=True)
+    assert len(undated(out)) == 60
+    assert os.listdir(tmp_path) == ["t.csv"]
+
+
+def test_an_out_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(AnomalyError, match=r"folder\.csv: a folder found, the name of a table to write expected$"):
+        score_table(Brightness(), [], tmp_path / "folder.csv")
+    with pytest.raises(AnomalyError, match=r"none: no such folder; make it first, or choose another --out$"):
+        score_table(Brightness(), [], tmp_path / "none" / "t.csv")
+    with pytest.raises(AnomalyError, match=r"\.xls found, \.parquet, \.csv or \.jsonl expected"):
+        score_table(Brightness(), [], tmp_path / "t.xls")
+
+
+class Stop(Exception):
+    """The work ends here, as if the machine had failed."""
+
+
+def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop) -> Iterator[Path]:
+    yield from paths[:after]
+    raise how
+
+
+def unfinished(out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None) -> Path:
+    with pytest.raises(Stop):
+        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10)
+    return out.with_name(f"{out.name}.parts")
+
+
+def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: list[Path]) -> None:
+    out = tmp_path / "t.csv"
+    parts = unfinished(out, pictures, 37)
+    assert not out.exists()
+    assert sorted(file.name for file in parts.glob("*.csv")) == ["00000000.csv", "00000010.csv", "00000020.csv"]
+    kept = (parts / "00000000.csv").read_text("utf-8")
+    summary = score_table(Brightness(), pictures, out, part_rows=7)
+    assert summary.resumed == 30
+    assert kept in out.read_text("utf-8")  # with its times: it was not scored again
+    score_table(Brightness(), pictures, tmp_path / "plain.csv")
+    assert undated(out) == undated(tmp_path / "plain.csv")
+    assert summary.errors == {"not an image": 6}
+    assert sorted(os.listdir(tmp_path)) == ["plain.csv", "t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"card": card("other")}, "detector brightness@1 sha256:00ff found, this one has detector other@1 sha256:00ff"),
+        ({"device": "cuda"}, "device cpu found, this one has device cuda"),
+        ({"max_pixels": 7}, "max_pixels 1000000 found, this one has max_pixels 7"),
+    ],
+)
+def test_another_detector_or_other_options_are_refused(
+    tmp_path: Path, pictures: list[Path], change: dict[str, object], message: str
+) -> None:
+    out = tmp_path / "t.csv"
+    parts = unfinished(out, pictures, 25)
+    before = sorted(os.listdir(parts))
+    with pytest.raises(AnomalyError) as error:
+        score_table(Brightness(**change), pictures, out)  # type: ignore[arg-type]
+    assert str(error.value) == (
+        f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both"
+    )
+    assert sorted(os.listdir(parts)) == before
+    score_table(Brightness(**change), pictures, out, force=True)  # type: ignore[arg-type]
+    assert len(undated(out)) == 60
+
+
+def test_another_batch_is_refused(tmp_path: Path, pictures: list[Path]) -> None:
+    unfinished(tmp_path / "t.csv", pictures, 25)
+    with pytest.raises(AnomalyError, match="with batch 1 found, this one has batch 4"):
+        score_table(Brightness(), pictures, tmp_path / "t.csv", batch=4)
+
+
+def test_other_images_are_refused(tmp_path: Path, pictures: list[Path]) -> None:
+    out = tmp_path / "t.csv"
+    parts = unfinished(out, pictures, 25)
+    changed = [*pictures[:15], *pictures[16:]]
+    message = (
+        f"{parts}: an unfinished run over other images found (among images 11 to 20): --force starts over, another "
+        "--out keeps both"
+    )
+    for paths in (changed, pictures[:15]):
+        with pytest.raises(AnomalyError) as error:
+            score_table(Brightness(), paths, out)
+        assert str(error.value) == message
+    score_table(Brightness(), changed, out, force=True)
+    assert [row.path for row in read_table(out)] == [str(path) for path in changed]
+
+
+def test_a_run_is_started_over_without_resume(tmp_path: Path, pictures: list[Path]) -> None:
+    unfinished(tmp_path / "t.csv", pictures, 25)
+    assert score_table(Brightness(), pictures, tmp_path / "t.csv", resume=False).resumed == 0
+
+
+def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path, pictures: list[Path]) -> None:
+    out = tmp_path / "t.csv"
+    score_table(Brightness(), pictures[:10], out)
+    with pytest.raises(Stop):
+        score_table(Brightness(), stopping(pictures, 25), out, part_rows=10, force=True)
+    assert len(undated(out)) == 10
+    assert score_table(Brightness(), pictures, out).resumed == 20
+    assert len(undated(out)) == 60
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0}'])
+def test_a_run_of_another_kind_is_refused(tmp_path: Path, pictures: list[Path], damage: str) -> None:
+    parts = unfinished(tmp_path / "t.csv", pictures, 25)
+    (parts / "run.json").write_text(damage)
+    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 1"):
+        score_table(Brightness(), pictures, tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["00000010.csv", "00000010.json"])
+def test_a_damaged_part_is_scored_again(tmp_path: Path, pictures: list[Path], name: str) -> None:
+    parts = unfinished(tmp_path / "t.csv", pictures, 25)
+    (parts / name).write_bytes((parts / name).read_bytes()[:-5])
+    assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == 10
+    assert len(undated(tmp_path / "t.csv")) == 60
+
+
+def test_what_is_not_ours_is_never_deleted(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "t.csv.parts").mkdir()
+    (tmp_path / "t.csv.parts" / "thesis.txt").write_text("only copy")
+    with pytest.raises(AnomalyError, match=r"t\.csv\.parts: thesis\.txt found, only parts of a table expected: move"):
+        score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
+    assert os.listdir(tmp_path / "t.csv.parts") == ["thesis.txt"]
+
+
+def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -> None:
+    go_on, started = threading.Event(), threading.Event()
+
+    def paths() -> Iterator[Path]:
+        started.set()
+        go_on.wait(10)
+        yield from pictures
+
+    first = threading.Thread(target=score_table, args=(Brightness(), paths(), tmp_path / "t.csv"))
+    first.start()
+    started.wait(10)
+    with pytest.raises(AnomalyError, match=r"t\.csv: another process is writing this table: wait for it"):
+        score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
+    go_on.set()
+    first.join()
+    assert len(undated(tmp_path / "t.csv")) == 60
+
+
+def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(KeyboardInterrupt) as error:
+        score_table(Brightness(), stopping(pictures, 35, KeyboardInterrupt), tmp_path / "t.csv", part_rows=10)
+    assert str(error.value) == (
+        f"stopped; 30 images kept in {tmp_path}/t.csv.parts: run the same command again (without --force) to go on"
+    )
+    assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == 30
+
+
+# ---- summary and progress ----
+
+
+def summary(**changes: object) -> Summary:
+    values: dict[str, object] = {
+        "out": Path("scores.csv"), "images": 404, "ok": 400, "outside": 2, "errors": {"truncated": 1, "missing": 1},
+        "flagged": 11, "expected": 3.98, "ordinary_up_to": 9, "resumed": 0, "seconds": 7.0, "waited": 1.0,
+    }  # fmt: skip
+    return Summary(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_summary_in_words() -> None:
+    assert summary().text().splitlines() == [
+        "scored                  404 images, in 7.0 s (58 a second; the model set the pace)",
+        "stopped                 11 of 400 images judged (2.8 %); if all are good expect 4, up to 9 is ordinary, "
+        "10 or more: anomaly check",
+        "not judged              4 images: 2 unlike the training images, 1 missing, 1 truncated; treat as not OK",
+        "table                   scores.csv",
+    ]
+    assert summary(resumed=304, waited=6.0, outside=0, errors={}).text().splitlines()[0::2] == [
+        "scored                  404 images, 304 of them before this run, in 7.0 s (14 a second; reading and decoding "
+        "set the pace)",
+        "table                   scores.csv",
+    ]
+
+
+def test_progress_counts_every_image(tmp_path: Path, pictures: list[Path]) -> None:
+    unfinished(tmp_path / "t.csv", pictures, 25)
+    progress = Progress(60, "scoring images", quiet=True)
+    score_table(Brightness(), pictures, tmp_path / "t.csv", progress=progress)
+    assert progress.done == 60
+
+
+# ---- memory and time ----
+
+
+def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
+    image = picture(tmp_path / "x.png", 100)
+    taken, ahead = itertools.count(), []
+
+    @dataclass(frozen=True)
+    class Counting(Brightness):
+        def judge(self, images: Sequence[Decoded]) -> list[Result]:
+            position = next(judged)
+            ahead.append(last[0] - position)
+            return super().judge(images)
+
+    judged, last = itertools.count(), [0]
+
+    def paths() -> Iterator[Path]:
+        for _ in range(3000):
+            last[0] = next(taken)
+            yield image
+
+    score_table(Counting(), paths(), tmp_path / "t.csv", decode_workers=2)
+    assert max(ahead) <= 6  # images that were read or decoded before they were needed: 2 x workers + batch + 1
+
+
+def test_decoding_and_scoring_overlap(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Slow(Brightness):
+        def decode(self, image: bytes) -> Decoded:
+            time.sleep(0.02)
+            return super().decode(image)
+
+    paths = [picture(tmp_path / "x.png", 100)] * 40
+    found = score_table(Slow(seconds=0.02), paths, tmp_path / "t.csv", decode_workers=1)
+    assert found.seconds < 40 * 0.04 * 0.8
+
+
+def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomaly.batch, "SECONDS_A_PART", 0.05)
+    with pytest.raises(Stop):
+        score_table(Brightness(seconds=0.01), stopping(pictures, 40), tmp_path / "t.csv")
+    assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed >= 20
+
+
+# ---- killed, and out of room ----
+
+KILLS = {".csv": 12, ".jsonl": 4, ".parquet": 4}
+
+
+def start(
+    folder: Path, out: Path, part_rows: int, *, seconds: float = 0, dies_before: int = 0
+) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, folder, out, part_rows, seconds, dies_before]
+    home = Path(__file__).parents[1]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(home)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_killed_run_ends_like_a_whole_one(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
+    """SIGKILL at random moments, again and again: the table is that of an undisturbed run but for ``scored_at``."""
+    folder, seed = pictures[0].parent, random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
+    score_table(Brightness(), pictures, whole, part_rows=3)
+    kills = 0
+    while kills < KILLS[suffix]:
+        run = start(folder, out, 3, seconds=0.004)
+        assert run.stdout is not None
+        run.stdout.readline()  # scoring has begun
+        time.sleep(draw.uniform(0, 0.08))
+        run.send_signal(signal.SIGKILL)
+        stderr = run.communicate()[1]
+        assert run.returncode in (-signal.SIGKILL, 0), stderr
+        kills += run.returncode != 0
+        if out.exists():  # then it is whole, and the next runs start anew
+            assert undated(out) == undated(whole)
+            out.unlink()
+    run = start(folder, out, 3)
+    stderr = run.communicate()[1]
+    assert (run.returncode, stderr) == (0, "")
+    assert undated(out) == undated(whole)
+    assert sorted(os.listdir(tmp_path)) == sorted([whole.name, out.name])
+
+
+def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    """Dies before the 1st, 2nd, 3rd ... rename or removal, each time in the middle of a fresh run, and goes on."""
+    folder = pictures[0].parent
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", part_rows=25)
+    for change in itertools.count(1):
+        out = tmp_path / f"{change}.csv"
+        run = start(folder, out, 25, dies_before=change)
+        stderr = run.communicate()[1]
+        assert (run.returncode, stderr) in [(9, ""), (0, "")]
+        try:
+            score_table(Brightness(), pictures, out, part_rows=25)
+        except AnomalyError as error:  # it died after its last act, or not at all
+            assert "a finished table found" in str(error)
+        assert undated(out) == undated(tmp_path / "whole.csv")
+        if run.returncode == 0:
+            break
+    # run.json, 3 parts of 2 files, the table; then all of it goes, and the run that follows dies no more
+    assert change == 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 KB. Needs root and the right to mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path, pictures: list[Path], suffix: str) -> None:
+    out, paths = small_disk / f"t{suffix}", pictures * 10
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 60_000)
+    with pytest.raises(AnomalyError) as error:
+        score_table(Brightness(), paths, out, part_rows=20)
+    assert str(error.value) == (
+        f"{out}: no room left to write it (No space left on device); what was finished is kept in t{suffix}.parts: "
+        "make room and run the same command again (without --force) to go on"
+    )
+    assert not list(small_disk.glob("**/*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    found = score_table(Brightness(), paths, out, part_rows=20)
+    assert found.resumed > 0
+    score_table(Brightness(), paths, tmp_path / f"t{suffix}")
+    assert undated(out) == undated(tmp_path / f"t{suffix}")
+
+
+def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    """A limit on the size of files, which stops the join and none of the parts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+        with pytest.raises(AnomalyError, match=r"t\.csv: no room left to write it \(File too large\); what was "):
+            score_table(Brightness(), pictures, tmp_path / "t.csv", part_rows=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == 60
+    assert len(undated(tmp_path / "t.csv")) == 60
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "t.csv.parts").write_text("a file in the folder's place")
+    with pytest.raises(AnomalyError, match=r"t\.csv: cannot be written \(File exists\): choose another --out$"):
+        score_table(Brightness(), [], tmp_path / "t.csv")
+
+
+def main(folder: str, out: str, part_rows: str, seconds: str, dies_before: str) -> None:
+    """A run that tells when it begins, and dies before the given change of the disk (0: it does not)."""
+    changes = itertools.count(1)
+
+    def dying(change: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(*arguments: Any, **options: Any) -> None:
+            if next(changes) == int(dies_before):
+                os._exit(9)
+            change(*arguments, **options)
+
+        return wrapped
+
+    os.replace, os.unlink, os.rmdir = dying(os.replace), dying(os.unlink), dying(os.rmdir)
+    print("begin", flush=True)
+    try:
+        score_table(
+            Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), part_rows=int(part_rows)
+        )
+    except AnomalyError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
+from anomaly.errors import DatasetError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def csv_of(root: Path, text: str) -> Path:
+    path = root / "manifest.csv"
+    path.write_bytes(os.fsencode(text))
+    return path
+
+
+# ---- folders ----
+
+
+def test_a_folder_of_images_is_all_normal(tmp_path):
+    root = touch(tmp_path, "b.png", "lot 2/a.jpg", "notes.txt")
+    assert read_dataset(root) == [
+        Record(root / "b.png", None, "good", "b.png", None),
+        Record(root / "lot 2/a.jpg", None, "good", "lot 2/a.jpg", None),
+    ]
+
+
+def test_the_layout_of_mvtec(tmp_path):
+    root = touch(tmp_path, "train/good/0.png", "test/good/1.png", "test/crack/2.png", "test/hole/3.png")
+    touch(root, "test/hole/4.png", "license.txt", "test/.cache/5.png")
+    touch(root, "ground_truth/crack/2_mask.png", "ground_truth/hole/3.png")
+    assert read_dataset(root) == [
+        Record(root / "train/good/0.png", "train", "good", "train/good/0.png", None),
+        Record(root / "test/crack/2.png", "test", "crack", "test/crack/2.png", root / "ground_truth/crack/2_mask.png"),
+        Record(root / "test/good/1.png", "test", "good", "test/good/1.png", None),
+        Record(root / "test/hole/3.png", "test", "hole", "test/hole/3.png", root / "ground_truth/hole/3.png"),
+        Record(root / "test/hole/4.png", "test", "hole", "test/hole/4.png", None),
+    ]
+
+
+def test_a_folder_good_makes_its_neighbours_defects(tmp_path):
+    root = touch(tmp_path, "good/0.png", "crack/1.png", "ground_truth/crack/1_mask.png")
+    assert read_dataset(root) == [
+        Record(root / "crack/1.png", None, "crack", "crack/1.png", root / "ground_truth/crack/1_mask.png"),
+        Record(root / "good/0.png", None, "good", "good/0.png", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r": no images found, rows or files ending in \.jpg, \.png, \.bmp, \.tif, \.webp expected$"),
+        (["notes.txt"], ": no images found"),
+        (["train/OK/0.png"], ": folder train without train/good found, train/good expected: rename it$"),
+        (["train/0.png"], ": folder train without train/good found"),
+        (["train/good/0.png", "test/1.png"], r"test/1\.png: an image beside the folder good has no label: move it"),
+    ],
+)
+def test_folders_that_cannot_be_understood(tmp_path, names, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(touch(tmp_path, *names))
+
+
+def test_what_is_neither_folder_nor_manifest(tmp_path):
+    with pytest.raises(DatasetError, match=r"none: no such folder or manifest: check the path$"):
+        read_dataset(tmp_path / "none")
+    with pytest.raises(DatasetError, match=r"none\.csv: no such folder or manifest: check the path$"):
+        read_dataset(tmp_path / "none.csv")
+    touch(tmp_path, "a.png")
+    with pytest.raises(DatasetError, match=r"a\.png: a file found, a folder of images or a \.csv or \.parquet"):
+        read_dataset(tmp_path / "a.png")
+
+
+# ---- manifests ----
+
+ROWS = [
+    {"path": "a.png", "split": "train", "label": "good", "group": "tile 1", "mask": None},
+    {"path": "/data/b.png", "split": "test", "label": "crack", "group": None, "mask": "masks/b.png"},
+    {"path": "c, d.png", "split": None, "label": None, "group": "tile 1", "mask": None},
+]
+
+
+def records_of(root: Path) -> list[Record]:
+    return [
+        Record(root / "a.png", "train", "good", "tile 1", None),
+        Record(Path("/data/b.png"), "test", "crack", "/data/b.png", root / "masks/b.png"),
+        Record(root / "c, d.png", None, None, "tile 1", None),
+    ]
+
+
+def test_a_csv_manifest(tmp_path):
+    head = "\ufeffpath,split,label,group,mask\n"  # as Excel saves it
+    rows = 'a.png,train,good,tile 1,\n/data/b.png,test,crack,,masks/b.png\n\n"c, d.png",,,tile 1,\n'
+    assert read_dataset(csv_of(tmp_path, head + rows)) == records_of(tmp_path)
+
+
+@pytest.mark.parametrize("encode", [lambda path: path, os.fsencode], ids=["text", "bytes"])
+def test_a_parquet_manifest(tmp_path, encode):
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{**row, "path": encode(row["path"]), "width": 3} for row in ROWS]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "manifest.parquet")
+    assert read_dataset(tmp_path / "manifest.parquet") == records_of(tmp_path)
+
+
+def test_a_manifest_needs_only_paths(tmp_path):
+    manifest = csv_of(tmp_path, "path\nlost.png\nsub/b.png\n")
+    assert read_dataset(manifest) == [
+        Record(tmp_path / "lost.png", None, None, "lost.png", None),
+        Record(tmp_path / "sub/b.png", None, None, "sub/b.png", None),
+    ]
+
+
+def test_masks_beside_a_manifest_without_a_column_for_them(tmp_path):
+    touch(tmp_path, "ground_truth/crack/a_mask.png")
+    (record,) = read_dataset(csv_of(tmp_path, "path,label\ntest/crack/a.jpg,crack\n"))
+    assert record.mask == tmp_path / "ground_truth/crack/a_mask.png"
+
+
+def test_names_that_are_not_utf_8_survive_a_manifest(tmp_path):
+    (record,) = read_dataset(csv_of(tmp_path, "path\nb\udcff.png\n"))
+    assert os.fsencode(record.path) == os.fsencode(tmp_path) + b"/b\xff.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", ": columns none found, 'path' expected among them$"),
+        ("file;split\na.png;train\n", ": columns 'file;split' found, 'path' expected among them$"),
+        ("path,path\na,b\n", ": column 'path' found twice, once expected$"),
+        ("path,split\n", ": no images found"),
+        ("path,split\na.png,train\n,test\n", ", line 3: no path found, one expected in every row$"),
+        ("path,split\na.png,val\n", ", line 2: split 'val' found, 'train', 'test' or nothing expected$"),
+        ("path,split\na.png\n", ", line 2: 1 cells found, 2 expected$"),
+        ("path\na.png\nb.png\n./a.png\n", r", line 4: './a\.png' stands in line 2 already: remove one of them$"),
+        ('path\n"a.png\n', r": cannot be read as CSV \(unexpected end of data\)$"),
+    ],
+)
+def test_manifests_that_cannot_be_understood(tmp_path, text, message):
+    with pytest.raises(DatasetError, match=r"manifest\.csv" + message):
+        read_dataset(csv_of(tmp_path, text))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", b"path\na.png\n"])
+def test_a_parquet_manifest_that_is_none(tmp_path, content):
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    (tmp_path / "m.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"m\.parquet: cannot be read as Parquet \(.+\)$"):
+        read_dataset(tmp_path / "m.parquet")
+
+
+# ---- groups ----
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [
+        (r"part(\d+)", ["1", "1", "2"]),
+        (r"^lot[^/]*", ["lot_a", "lot_a", "lot_b"]),
+        (r"(?P<lot>lot_.)/part", ["lot_a", "lot_a", "lot_b"]),
+    ],
+)
+def test_groups_from_the_path(tmp_path, pattern, groups):
+    root = touch(tmp_path, "lot_a/part1_left.png", "lot_a/part1_right.png", "lot_b/part2_left.png")
+    assert [record.group for record in read_dataset(root, pattern)] == groups
+
+
+def test_groups_from_the_path_take_the_place_of_the_column(tmp_path):
+    manifest = csv_of(tmp_path, "path,group\nlot1/a.png,x\nlot2/b.png,x\n")
+    assert [record.group for record in read_dataset(manifest)] == ["x", "x"]
+    assert [record.group for record in read_dataset(manifest, r"lot\d")] == ["lot1", "lot2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"lot(\d)", r"^--group-by 'lot\(\\\\d\)' does not match 'b\.png': every path must name its group$"),
+        (r"(x)|.", r"does not match 'b\.png'"),
+        ("(", r"^--group-by '\(' found, a regular expression expected: missing \)"),
+    ],
+)
+def test_a_path_without_a_group_is_named(tmp_path, pattern, message):
+    root = touch(tmp_path, "b.png", "lot1/a.png")
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(root, pattern)
+
+
+# ---- what is for training, what for testing ----
+
+
+def record(split: str | None, label: str | None) -> Record:
+    return Record(Path("a.png"), split, label, "a.png", None)
+
+
+RECORDS = st.builds(record, st.sampled_from(["train", "test", None]), st.sampled_from(["good", "crack", None]))
+
+
+@given(st.lists(RECORDS))
+def test_training_sees_normal_images_only_and_nothing_of_the_test(records):
+    tested = labelled_test(records)
+    try:
+        trained = normal_training(records)
+    except DatasetError:
+        trained = []
+    assert {r.label for r in trained} <= {"good", None}
+    assert None not in {r.label for r in tested}
+    if any(r.split for r in records):
+        assert {r.split for r in trained} <= {"train"} and {r.split for r in tested} <= {"test"}
+
+
+def test_without_splits_everything_is_for_both():
+    records = [record(None, "good"), record(None, None), record(None, "crack")]
+    assert normal_training(records) == records[:2]
+    assert labelled_test(records) == [records[0], records[2]]
+
+
+def test_images_without_a_split_are_for_neither_if_others_have_one():
+    records = [record("train", "good"), record(None, "good"), record("test", "crack"), record("test", None)]
+    assert normal_training(records) == records[:1]
+    assert labelled_test(records) == [records[2]]
+
+
+def test_no_normal_training_image():
+    with pytest.raises(DatasetError, match=r"^no normal training image: test/good, train/crack found, train/good"):
+        normal_training([record("train", "crack"), record("test", "good")])
+    with pytest.raises(DatasetError, match=r"^no normal training image: nothing found"):
+        normal_training([])

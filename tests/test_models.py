@@ -1,0 +1,264 @@
+"""One contract over all models: what every model owes to fit, to export and to the detector."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from anomaly.errors import TrainingError
+from training.export import quiet
+from training.fit import FitOptions, fit
+from training.models import MODELS
+from training.models.autoencoder import ConvolutionalAutoencoder, LinearAutoencoder, principal_components
+from training.models.vae import VAE, divergence
+from training.scores import ERRORS, pool
+
+SHAPES = {"pixels": (3, 32, 32), "maps": (12, 16, 16)}
+OPTIONS = FitOptions(epochs=10, batch_size=8, learning_rate=2e-3, warm_up=5)
+
+
+def normal_maps(space: str, count: int, seed: int) -> Tensor:
+    """Mixtures of six fixed smooth patterns and a little noise, in 0..1 for pixels."""
+    channels, height, width = SHAPES[space]
+    patterns = torch.randn(6, channels, 4, 4, generator=torch.Generator().manual_seed(99))
+    patterns = nn.functional.interpolate(patterns, (height, width), mode="bilinear")
+    random = torch.Generator().manual_seed(seed)
+    maps = torch.einsum("nk,kchw->nchw", torch.randn(count, 6, generator=random), patterns) / 6**0.5
+    maps = maps + 0.1 * torch.randn(maps.shape, generator=random)
+    return torch.sigmoid(maps) if space == "pixels" else maps
+
+
+def anomalous_maps(space: str, count: int, seed: int) -> Tensor:
+    """The same with a checkered patch somewhere, of the range that normal maps have."""
+    maps, random = normal_maps(space, count, seed), np.random.default_rng(seed)
+    checks = 2.0 * ((torch.arange(6)[:, None] + torch.arange(6)) % 2) - 1
+    for image in maps:
+        y, x = (int(random.integers(0, side - 6)) for side in image.shape[1:])
+        image[:, y : y + 6, x : x + 6] = 0.5 + 0.4 * checks if space == "pixels" else 2.0 * checks
+    return maps
+
+
+def new(name: str, space: str) -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS[name](*SHAPES[space], pixels=space == "pixels")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    name: str
+    space: str
+    model: nn.Module
+    history: list[dict]
+    normal: Tensor
+    anomalous: Tensor
+
+
+@pytest.fixture(scope="module", params=[(name, space) for name in MODELS for space in SHAPES], ids="-".join)
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    name, space = request.param
+    model = new(name, space)
+    checkpoint = tmp_path_factory.mktemp(name) / "checkpoint.safetensors"
+    history = fit(model, normal_maps(space, 64, 1), normal_maps(space, 16, 2), OPTIONS, checkpoint, say=lambda line: None)
+    return Fitted(name, space, model, history, normal_maps(space, 20, 3), anomalous_maps(space, 20, 4))
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, maps: Tensor) -> Tensor:
+    return pool(model(maps)[0])
+
+
+def test_held_out_loss_falls(fitted: Fitted) -> None:
+    if fitted.model.closed_form:
+        spread = float(fitted.normal.var(0).mean())
+        assert fitted.history[-1]["held_out"]["model"] < 0.2 * spread
+    else:
+        assert fitted.history[-1]["held_out"]["model"] < 0.8 * fitted.history[0]["held_out"]["model"]
+
+
+def test_anomalous_maps_outscore_normal_ones(fitted: Fitted) -> None:
+    normal, anomalous = scores(fitted.model, fitted.normal), scores(fitted.model, fitted.anomalous)
+    assert float((anomalous[:, None] > normal).float().mean()) > 0.95
+
+
+def test_heatmap_and_reconstruction_have_the_shapes_and_range_they_should(fitted: Fitted) -> None:
+    heatmap, reconstruction = fitted.model(fitted.normal)
+    assert heatmap.shape == (20, *SHAPES[fitted.space][1:])
+    assert reconstruction.shape == fitted.normal.shape
+    assert heatmap.dtype == reconstruction.dtype == torch.float32
+    if fitted.space == "pixels":
+        assert 0.0 <= float(reconstruction.min()) <= float(reconstruction.max()) <= 1.0
+
+
+def test_the_anomaly_is_where_the_heatmap_is_hottest(fitted: Fitted) -> None:
+    maps = fitted.normal.clone()
+    maps[:, :, 2:8, 3:9] = 1.0 if fitted.space == "pixels" else 3.0
+    with torch.inference_mode():
+        change = fitted.model(maps)[0] - fitted.model(fitted.normal)[0]
+    inside = change[:, 2:8, 3:9].mean((1, 2))
+    assert bool((inside > change[:, 8:].mean((1, 2))).all())
+
+
+@torch.inference_mode()
+def test_batch_and_single_agree(fitted: Fitted) -> None:
+    together = fitted.model(fitted.anomalous)[0]
+    alone = torch.cat([fitted.model(image[None])[0] for image in fitted.anomalous])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+
+
+def test_loss_is_per_sample_and_reaches_every_parameter(fitted: Fitted) -> None:
+    noise = torch.randn(4, fitted.model.noise_size(), generator=torch.Generator().manual_seed(0))
+    for player, parameters in fitted.model.players().items():
+        loss = fitted.model.loss(fitted.normal[:4], noise, player)
+        assert loss.shape == (4,)
+        alone = torch.cat([fitted.model.loss(fitted.normal[i : i + 1], noise[i : i + 1], player) for i in range(4)])
+        torch.testing.assert_close(loss, alone, rtol=1e-4, atol=1e-5)
+        gradients = torch.autograd.grad(loss.sum(), parameters)
+        assert all(float(gradient.abs().max()) > 0 for gradient in gradients)
+
+
+def test_players_share_no_parameter_and_leave_none_out(fitted: Fitted) -> None:
+    played = [id(p) for parameters in fitted.model.players().values() for p in parameters]
+    assert sorted(played) == sorted(id(p) for p in fitted.model.parameters())
+
+
+def test_no_layer_mixes_the_images_of_a_batch(fitted: Fitted) -> None:
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fitted.model.modules())
+
+
+def to_session(model: nn.Module, example: Tensor) -> onnxruntime.InferenceSession:
+    with quiet():
+        program = torch.onnx.export(
+            model, (example[:2],), dynamo=True, opset_version=18, external_data=False, input_names=["x"],
+            output_names=["heatmap", "reconstruction"], dynamic_shapes={"x": {0: "N"}},
+        )  # fmt: skip
+    buffer = io.BytesIO()
+    onnx.save_model(program.model_proto, buffer)
+    return onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+
+
+def test_onnx_agrees_with_torch_at_batch_1_2_and_7(fitted: Fitted) -> None:
+    session = to_session(fitted.model, fitted.normal)
+    for count in (1, 2, 7):
+        maps = fitted.anomalous[:count]
+        with torch.inference_mode():
+            expected = fitted.model(maps)
+        for ours, theirs in zip(expected, session.run(None, {"x": maps.numpy()}), strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
+
+
+def test_state_makes_a_new_model_the_same(fitted: Fitted) -> None:
+    torch.manual_seed(1)
+    other = MODELS[fitted.name](*SHAPES[fitted.space], pixels=fitted.space == "pixels")
+    other.load_state_dict(fitted.model.state_dict())
+    assert torch.equal(scores(other.eval(), fitted.anomalous), scores(fitted.model, fitted.anomalous))
+
+
+def test_the_seed_repeats_the_fit(fitted: Fitted, tmp_path: Path) -> None:
+    maps, held_out = normal_maps(fitted.space, 16, 1), normal_maps(fitted.space, 4, 2)
+    runs = []
+    for run in "ab":
+        model = new(fitted.name, fitted.space)
+        fit(model, maps, held_out, FitOptions(epochs=1, seed=5), tmp_path / run / "c.safetensors", say=lambda line: None)
+        runs.append(scores(model, held_out))
+    assert torch.equal(*runs)
+
+
+def test_samples_have_the_shape_of_maps(fitted: Fitted) -> None:
+    if not hasattr(fitted.model, "sample"):
+        pytest.skip("this model draws no samples")
+    drawn = fitted.model.sample(torch.randn(3, fitted.model.sample_size()))
+    assert drawn.shape == (3, *SHAPES[fitted.space])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("height, width", [(4, 4), (12, 12), (13, 13), (8, 20)])
+def test_maps_of_any_size_pass(name: str, height: int, width: int) -> None:
+    model, maps = MODELS[name](5, height, width, pixels=False), torch.randn(4, 5, height, width)
+    if model.closed_form:
+        model.fit_maps(maps)
+    assert [part.shape for part in model(maps)] == [(4, height, width), (4, 5, height, width)]
+
+
+# --- what is special about one of them --------------------------------------------------------------------------------
+def test_linear_autoencoder_is_scikit_learns_pca() -> None:
+    maps = normal_maps("maps", 40, 5)
+    model = new("linear", "maps")
+    model.fit_maps(maps)
+    pca = PCA(n_components=len(model.components), svd_solver="full").fit(maps.flatten(1).double().numpy())
+    others = normal_maps("maps", 10, 6)
+    expected = pca.inverse_transform(pca.transform(others.flatten(1).double().numpy())).reshape(others.shape)
+    np.testing.assert_allclose(model(others)[1], expected, atol=1e-5)
+    share = np.cumsum(pca.explained_variance_ratio_)
+    assert share[-1] >= 0.9 > share[-2]
+
+
+def test_linear_autoencoder_drops_directions_that_are_rounding_noise() -> None:
+    rows = torch.randn(3, 500).repeat(5, 1)  # rank 2 after centring, and 13 eigenvalues of rounding noise
+    _, components = principal_components(rows)
+    assert len(components) == 2
+    torch.testing.assert_close(components @ components.T, torch.eye(2, dtype=torch.float64))
+
+
+def test_linear_autoencoder_of_many_maps_takes_a_subset_that_is_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.models.autoencoder.MOST_MAPS", 10)
+    maps = normal_maps("maps", 40, 7)
+    models = [new("linear", "maps") for _ in range(2)]
+    for model in models:
+        model.fit_maps(maps)
+    assert torch.equal(models[0].mean, models[1].mean)
+    assert any(torch.equal(models[0].mean, maps[i : i + 10].flatten(1).mean(0)) for i in range(30)) is False
+    assert len(models[0].components) <= 9
+
+
+@pytest.mark.parametrize("maps", [torch.zeros(5, 12, 16, 16), torch.ones(5, 12, 16, 16), normal_maps("maps", 1, 0).repeat(5, 1, 1, 1)])
+def test_linear_autoencoder_refuses_identical_maps(maps: Tensor) -> None:
+    with pytest.raises(TrainingError, match="all 5 images to fit look the same"):
+        new("linear", "maps").fit_maps(maps)
+
+
+@pytest.mark.parametrize("model", [LinearAutoencoder, ConvolutionalAutoencoder])
+@pytest.mark.parametrize("error", ERRORS)
+def test_autoencoders_score_pixels_by_the_error_that_was_chosen(model: Callable[..., nn.Module], error: str) -> None:
+    fitted, x = model(3, 32, 32, pixels=True, error=error), normal_maps("pixels", 4, 8)
+    heatmap, y = fitted(x)
+    assert torch.equal(heatmap, ERRORS[error](x, y))
+    assert repr(fitted).startswith(f"{model.__name__}(") and f"error={error}" in fitted.extra_repr()
+
+
+def test_vae_heatmap_sums_to_the_negative_bound_at_the_posterior_mean() -> None:
+    torch.manual_seed(0)
+    model, x = VAE(12, 16, 16, pixels=False), normal_maps("maps", 5, 9)
+    heatmap, _ = model(x)
+    bound = model.loss(x, torch.zeros(5, model.noise_size()), "model") * x[0].numel()
+    torch.testing.assert_close(heatmap.sum((1, 2)), bound, rtol=1e-5, atol=1e-3)
+
+
+def test_vae_terms_are_those_of_torchs_distributions() -> None:
+    torch.manual_seed(0)
+    model, x = VAE(12, 16, 16, pixels=False), normal_maps("maps", 5, 10)
+    y = torch.randn(x.shape)
+    sigma = torch.full(x.shape, float(model.log_sigma().exp().flatten()[0]))
+    expected = torch.distributions.Normal(y, sigma).log_prob(x).sum(1)
+    torch.testing.assert_close(model.log_likelihood(x, y), expected, rtol=1e-4, atol=1e-4)
+    mean, log_sigma = torch.randn(5, 8), torch.randn(5, 8)
+    posterior, prior = torch.distributions.Normal(mean, log_sigma.exp()), torch.distributions.Normal(0.0, 1.0)
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(1)
+    torch.testing.assert_close(divergence(mean, log_sigma), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_vae_learns_the_noise_that_there_is(tmp_path: Path) -> None:
+    model = new("vae", "maps")
+    maps = 0.5 * torch.randn(64, *SHAPES["maps"], generator=torch.Generator().manual_seed(0))
+    fit(model, maps, maps[:8], FitOptions(epochs=20, batch_size=8, learning_rate=5e-3), tmp_path / "c.safetensors")
+    sigma = model.log_sigma().exp().detach()
+    assert float(sigma.mean()) == pytest.approx(0.5, abs=0.06)

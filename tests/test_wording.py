@@ -1,0 +1,193 @@
+"""What is said, as whole texts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from anomaly.calibrate import Rate, calibrate
+from anomaly.wording import (
+    PREVIEW,
+    needs_text,
+    one_in,
+    percent,
+    promise_text,
+    realised_text,
+    too_few_text,
+    verdict_text,
+)
+
+
+def with_limit(limit: float, n: int = 200, wish: float | None = None):
+    """A calibration of n scores, evenly spread, whose limit is ``limit``."""
+    k = calibrate(np.arange(n), wish).k
+    return calibrate((np.arange(n) - (n - k)) * abs(limit) / n + limit, wish)
+
+
+def test_the_promise():
+    text = promise_text(with_limit(0.4127), 1000, highest=["good/0412.jpg", "good/0077.jpg", "good/0001.jpg"])
+    assert text == (
+        "limit 0.4127            set by 200 good images that training did not see\n"
+        "good images stopped     about 1 in 100 (0.995 %); 95 % confident: at most 2.3 in 100 in the long run\n"
+        "                        in 400 good images expect 4; up to 11 is ordinary, 12 or more: anomaly check\n"
+        "defects missed          unknown: no defect images were given -> anomaly evaluate RUN LABELLED\n"
+        "holds for               good images like these 200: not for a new lot, light or camera, not per part of "
+        "several views\n"
+        "look at these first     good/0412.jpg good/0077.jpg   (the highest 2; if one is a defect, the limit is too "
+        "high)"
+    )
+
+
+def test_the_promise_of_groups_with_labelled_defects():
+    text = promise_text(
+        with_limit(-1234.5, 2000, 0.0005),
+        9000,
+        highest=["a.png", "b.png"],
+        recall=Rate.of(68, 80),
+        grouped=True,
+        run="runs/cells",
+    )
+    assert text == (
+        "limit -1234             set by 2,000 good images that training did not see, one of each group\n"
+        "good images stopped     about 1 in 2,001 (0.05 %); 95 % confident: at most 1.5 in 1,000 in the long run\n"
+        "                        in 4,000 good images expect 2; up to 7 is ordinary, 8 or more: anomaly check\n"
+        "defects missed          12 of 80 defect images (15 %; 95 %: 8 to 25 %)\n"
+        "holds for               good images like these 2,000: not for a new lot, light or camera, not per part of "
+        "several views\n"
+        "look at these first     a.png   (the highest; if it is a defect, the limit is too high)"
+    )
+
+
+def test_the_promise_of_a_large_rate_set_by_all_images():
+    assert promise_text(with_limit(2.0, 40, 0.25), 40, run="runs/cells").splitlines()[:4] == [
+        "limit 2                 set by 40 good images",
+        "good images stopped     about 24 in 100 (24.4 %); 95 % confident: at most 36 in 100 in the long run",
+        "                        in 80 good images expect 20; up to 31 is ordinary, 32 or more: anomaly check",
+        "defects missed          unknown: no defect images were given -> anomaly evaluate runs/cells LABELLED",
+    ]
+
+
+def test_too_few():
+    assert promise_text(calibrate(np.arange(10.0)), 20) == too_few_text(calibrate(np.arange(10.0)), 20)
+    assert too_few_text(calibrate(np.arange(10.0)), 20) == (
+        "20 good images: 10 set the limit. Lowest promise 9 % (could be 26 %). 1 % needs 99 to set the limit. "
+        "Add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)."
+    )
+    assert too_few_text(calibrate([1.0]), 2) == (
+        "2 good images: 1 sets the limit. Lowest promise 50 % (could be 95 %). 1 % needs 99 to set the limit. "
+        "Add images, or --false-alarm-rate 0.5, or --rank-only (order, no promise)."
+    )
+
+
+def test_enough_for_the_rate_that_was_asked_for_is_not_too_few():
+    assert promise_text(calibrate(np.arange(10.0), 0.1), 20).startswith("limit 9                 set by 10 good images")
+
+
+def test_needs():
+    assert needs_text(0.01) == "1 % needs 99 to set the limit."
+    assert needs_text(0.0005) == "0.05 % needs 1,999 to set the limit."
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (
+            0.9,
+            "STOPPED. Score 0.90, limit 0.41. More unusual than all 1,000 good images checked. "
+            "That is not the chance that this part is bad: you decide.",
+        ),
+        (
+            0.4129,
+            "STOPPED. Score 0.413, limit 0.411. About 1 in 167 good images looks this unusual. "
+            "That is not the chance that this part is bad: you decide.",
+        ),
+        (0.39, "Not stopped. This does not mean free of defects."),
+        (-5.0, "Not stopped. This does not mean free of defects."),
+        (math.nan, "NOT INSPECTED: the score is not a finite number. Treat as not OK."),
+        (math.inf, "NOT INSPECTED: the score is not a finite number. Treat as not OK."),
+        (None, "NOT INSPECTED: the score is not a finite number. Treat as not OK."),
+    ],
+)
+def test_verdict(score, text):
+    assert verdict_text("ok", score, with_limit(0.411, 1000)) == text
+
+
+def test_verdict_of_the_design():
+    # 1,999 good images, 4 of them as unusual as this one or more
+    scores = np.concatenate([np.linspace(0.1, 0.4, 1980), np.full(16, 0.41), np.full(3, 0.7), np.full(0, 1.0), [0.61]])
+    assert verdict_text("ok", 0.61, calibrate(scores)) == (
+        "STOPPED. Score 0.61, limit 0.41. About 1 in 400 good images looks this unusual. "
+        "That is not the chance that this part is bad: you decide."
+    )
+
+
+def test_verdict_at_a_large_rate():
+    found = with_limit(1.0, 40, 0.25)
+    assert verdict_text("ok", 1.05, found) == (
+        "STOPPED. Score 1.05, limit 1.00. About 22 in 100 good images look this unusual. "
+        "That is not the chance that this part is bad: you decide."
+    )
+
+
+def test_verdict_of_what_was_not_inspected():
+    found = with_limit(0.41)
+    assert verdict_text("error", None, found, "file is truncated") == (
+        "NOT INSPECTED: file is truncated. Treat as not OK."
+    )
+    assert verdict_text("outside", 0.2, found) == (
+        "NOT INSPECTED: unlike the training images in brightness, contrast or sharpness. Treat as not OK."
+    )
+    assert verdict_text("outside", 0.9, found, "too dark") == "NOT INSPECTED: too dark. Treat as not OK."
+
+
+def test_verdict_without_a_promise():
+    assert verdict_text("ok", 0.61, None) == "Score 0.61. No limit: this detector ranks only, without a promise."
+
+
+def test_scores_that_differ_are_told_apart():
+    found = calibrate(np.full(99, 1234.5, dtype=np.float32))
+    assert verdict_text("ok", float(np.nextafter(np.float32(1234.5), np.float32(2000))), found) == (
+        "STOPPED. Score 1234.5001, limit 1234.5000. More unusual than all 99 good images checked. "
+        "That is not the chance that this part is bad: you decide."
+    )
+
+
+def test_realised_false_alarms():
+    found = calibrate(np.arange(300.0))
+    assert realised_text(Rate.of(5, 302), found) == (
+        "5 of 302 good images stopped (1.7 %; 95 %: 0.54 to 3.8 %); expected 3, up to 8 is ordinary"
+    )
+    assert realised_text(Rate.of(9, 302), found) == (
+        "9 of 302 good images stopped (3 %; 95 %: 1.4 to 6 %); expected 3, up to 8 is ordinary: "
+        "more than chance explains, these good images are unlike the ones that set the limit"
+    )
+    assert realised_text(Rate.of(5, 302), found, (5, 302)) == realised_text(Rate.of(5, 302), found)
+    assert realised_text(Rate.of(5, 302), found, (14, 906)) == (
+        "5 of 302 good images stopped (1.7 %; 95 %: 0.54 to 3.8 %, one of each group; 14 of 906 counting every image); "
+        "expected 3, up to 8 is ordinary"
+    )
+    assert realised_text(Rate.of(0, 1), found) == (
+        "0 of 1 good image stopped (0 %; 95 %: 0 to 98 %); expected 0.01, up to 0 is ordinary"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0.00995, "1 %"), (0.0234, "2.3 %"), (0.0909, "9 %"), (0.259, "26 %"), (0, "0 %"), (0.00016, "0.016 %")],
+)
+def test_percent(rate, text):
+    assert percent(rate) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [(2 / 201, "1 in 100"), (1 / 2000, "1 in 2,000"), (10 / 41, "24 in 100")])
+def test_one_in(rate, text):
+    assert one_in(rate) == text
+
+
+def test_no_text_calls_the_p_value_a_chance():
+    found = with_limit(0.41)
+    texts = [promise_text(found, 1000), PREVIEW, *(verdict_text("ok", s, found) for s in (0.1, 0.405, 0.412, 0.9))]
+    assert not any("probab" in text or "p-value" in text or "%" in text for text in texts[1:])
+    assert PREVIEW == "Preview: the promise returns when fresh good images confirm it."

@@ -1,0 +1,35 @@
+"""The checkpoint: one safetensors file, tensors by name and facts as text, that appears whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from anomaly.detector import write_atomically
+from anomaly.errors import TrainingError
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    """Writes tensors and facts; a run that is killed meanwhile leaves the file that was there before."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors.torch.save(whole, facts))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors, on the CPU, and the facts; TrainingError where the file is not a checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path}: no checkpoint that can be read ({error}), one that anomaly train wrote expected: "
+            "train again without --resume"
+        ) from None
+
+
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Returns the tensors whose names begin with ``name.``, without it."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

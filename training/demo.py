@@ -1,0 +1,115 @@
+"""`anomaly demo`: the main job from good images to scored images, on real photographs, with the lines a user decides by."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.batch import list_inputs, score_table
+from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
+from anomaly.errors import DatasetError
+from anomaly.evaluate import NORMAL
+from anomaly.images import decode
+from anomaly.labelled import Judged, build_report, images_said, judge, rate_said, said
+from anomaly.report import write_report
+from anomaly.scorer import Scorer
+from training.train import TrainOptions, train
+
+ATTRIBUTION = (
+    "images: S. Deitsch et al., ELPV data set of solar cells, CC BY-NC-SA 4.0; non-commercial: do not ship this detector"
+)
+
+
+def demo(data: str, out: Path) -> None:
+    """Runs the demo into ``out`` and prints its result in the last fifteen lines."""
+    start = time.perf_counter()
+    folder = out / time.strftime("%Y%m%d-%H%M%S")
+    manifest, defect, attribution = prepare(data, folder)
+    print(f"1/4  train, set the limit, export: anomaly train {manifest} --out {folder / 'run'}", file=sys.stderr)
+    command = f"anomaly train {manifest} --out {folder / 'run'}"
+    card = train(TrainOptions(images=manifest, out=folder / "run", command=command), lambda line: print(line, file=sys.stderr))
+    if card is None:
+        return
+    scorer = Scorer(folder / "run")
+    records = labelled_test(read_dataset(manifest))
+    print("2/4  judge the test images", file=sys.stderr)
+    judged = judge(scorer, records)
+    print("3/4  report", file=sys.stderr)
+    report = build_report(judged, manifest, notes=[attribution] if attribution else [])
+    write_report(folder / "report.html", report)
+    print("4/4  score table of the test images", file=sys.stderr)
+    good_or_defect = [r for r in records if r.label in (NORMAL, defect)]
+    table = folder / "scores.csv"
+    summary = score_table(scorer, list_inputs([r.path for r in records]), table)
+    baseline = pixel_pca(normal_training(read_dataset(manifest)), good_or_defect)
+    print("\n".join(last_lines(judged, defect, baseline, folder, summary.images_per_second, attribution)))
+    print(f"all done in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def prepare(data: str, folder: Path) -> tuple[Path, str, str]:
+    """Returns the images (a folder or a manifest), the class that is surely defective, and the attribution."""
+    try:
+        if data == "made-up":
+            from data.made_up import write_dataset
+
+            write_dataset(folder / "images", train=400, good=150, per_defect=25)
+            return folder / "images", "", ""
+        from data.elpv import write_manifest
+    except ImportError as error:
+        raise DatasetError(
+            "the demo's images are made by the folder data/ of the repository, which is not in the installed package: "
+            "run it in a checkout (make demo)"
+        ) from error
+    print(ATTRIBUTION, file=sys.stderr)
+    return write_manifest(folder), "defective", ATTRIBUTION
+
+
+def pixel_pca(train: list[Record], test: list[Record], side: int = 32, components: int = 64) -> float:
+    """Returns the AUROC of the plainest model, PCA of grey pixels at 32 x 32 (the mean squared residual is its score)."""
+    from PIL import Image
+    from sklearn.decomposition import PCA
+    from sklearn.metrics import roc_auc_score
+
+    def pixels(records: list[Record]) -> np.ndarray:
+        grey = (Image.fromarray(decode(r.path).pixels).convert("L").resize((side, side), Image.Resampling.BOX) for r in records)
+        return np.stack([np.asarray(image, np.float32).ravel() / 255 for image in grey])
+
+    pca = PCA(min(components, len(train) - 1), random_state=0).fit(pixels(train))
+    x = pixels(test)
+    residual = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(1)
+    return float(roc_auc_score([r.label != NORMAL for r in test], residual))
+
+
+def last_lines(judged: Judged, defect: str, baseline: float, folder: Path, speed: float, attribution: str) -> list[str]:
+    """Returns the lines by which a user decides: at most fifteen."""
+    e, card = judged.evaluation, judged.scorer.card
+    calibration, alarms = card.calibration, e.false_alarms
+    assert calibration is not None and alarms is not None
+    sure = e.per_class[defect] if defect else None
+    weak = {name: figures for name, figures in e.per_class.items() if name != defect}
+    ranking, recall = (sure.image_auroc, sure.recall) if sure else (e.image_auroc, e.recall)
+    rows = [
+        ("ranking", f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}"),
+        ("", f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, weak ones too"),
+        ("good images stopped", f"{alarms.stopped.flagged} of {alarms.stopped.n}; expected {calibration.expected(alarms.stopped.n):.1f}, "
+                                f"ordinary up to {alarms.limit}"),
+        (f"{defect or 'defects'} stopped", rate_said(recall) + ("" if sure else images_said(e.recall_images))),
+        ("weak defects stopped" if defect else "by kind",
+         "; ".join(f"{name} {f.recall.flagged} of {f.recall.n}" for name, f in weak.items() if f.recall)),
+        ("limit", f"{calibration.threshold:.4g}: about {1000 * calibration.promise:.1f} in 1,000 good images stopped; 95 % confident: "
+                  f"at most {1000 * calibration.bound:.1f} in the long run; set by {calibration.n} good images"),
+        ("torch against ONNX", f"scores agree to {card.training['parity']:.1e} of (limit - typical); at most 1e-3 allowed"),
+        ("speed", f"{1000 / speed:.1f} ms an image with decoding ({speed:.0f} images/s) on {judged.scorer.device}"),
+        ("detector", str(folder / "run" / "detector.onnx")),
+        ("scores, report", f"{folder / 'scores.csv'}   {folder / 'report.html'}"),
+    ]  # fmt: skip
+    if attribution:
+        rows.append(("data", attribution))
+    lines = [f"{label:<24}{text}" for label, text in rows]
+    lines.append(f"next: .venv/bin/anomaly show {folder / 'run'}")
+    lines.append(f"      .venv/bin/anomaly score {folder / 'run'} YOUR_IMAGES --out scores.csv")
+    lines.append("      .venv/bin/anomaly train YOUR_GOOD_IMAGES --out run")
+    return lines

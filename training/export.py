@@ -1,0 +1,187 @@
+"""torch -> one ONNX file: the whole way from uint8 pixels to the score in one graph, checked against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.detector import OPSET
+from anomaly.errors import TrainingError
+from anomaly.scorer import available_cores, golden_picture, open_session
+from training.data import pixel_statistics
+from training.preprocess import Preprocess
+from training.scores import pool
+
+LARGEST_HEATMAP = 64  # cells a side; a finer map is averaged down: a defect is larger than a pixel
+
+
+class DetectorGraph(nn.Module):
+    """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel space, reconstruction."""
+
+    def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.prepare, self.space, self.model = prepare, space, model
+        self.pixels = space.whitening is None
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x = self.prepare(images)
+        statistics = pixel_statistics(x)  # (N, 5)
+        inside = torch.minimum(statistics - self.low, self.high - statistics).amin(1) >= 0
+        error, expected = self.model(self.space(x))
+        heatmap = smooth(error)
+        outputs = (pool(heatmap), inside, heatmap)
+        return (*outputs, to_picture(expected)) if self.pixels else outputs
+
+    @property
+    def output_names(self) -> list[str]:
+        return ["score", "in_range", "heatmap"] + (["reconstruction"] if self.pixels else [])
+
+
+class ExplainGraph(nn.Module):
+    """uint8 images (N, H, W, 3) -> the picture that the model expected to see, uint8 (N, 96, 96, 3)."""
+
+    output_names = ("reconstruction",)
+
+    def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.prepare, self.space, self.model, self.decoder = prepare, space, model, decoder
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (to_picture(self.decoder(self.model(self.space(self.prepare(images)))[1])),)
+
+
+def smooth(error: Tensor) -> Tensor:
+    """Returns the heatmap (N, h, w) of a map of errors: averaged over 3 x 3 cells, since a defect is larger than one."""
+    factor = -(-error.shape[-1] // LARGEST_HEATMAP)
+    x = error[:, None]
+    x = F.avg_pool2d(x, factor) if factor > 1 else x
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)[:, 0]
+
+
+def to_picture(x: Tensor) -> Tensor:
+    """Returns pixels in 0..1 (N, 3, h, w) as uint8 (N, h, w, 3)."""
+    return (x.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def to_onnx(graph: nn.Module) -> onnx.ModelProto:
+    """Returns a graph as an ONNX model of opset 18 with open N, H and W, nodes named ``prepare/...`` and ``judge/...``."""
+    example = torch.zeros(2, 40, 48, 3, dtype=torch.uint8)
+    with quiet():
+        program = torch.onnx.export(
+            graph.eval().cpu(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=["images"],
+            output_names=list(graph.output_names),
+            dynamic_shapes={"images": {0: "N", 1: "H", 2: "W"}},
+        )
+    buffer = io.BytesIO()
+    onnx.save_model(program.model_proto, buffer)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    tidy(model)
+    return model
+
+
+@contextlib.contextmanager
+def quiet():
+    """Silences the exporter, which talks of its own insides."""
+    level = logging.getLogger("torch.onnx").level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.getLogger("torch.onnx").setLevel(level)
+
+
+def tidy(model: onnx.ModelProto) -> None:
+    """Renames the nodes by the part they belong to and drops what the exporter says of its machine and source code."""
+    for number, node in enumerate(model.graph.node):
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
+        part = "prepare" if "'prepare'" in scopes else "judge"
+        node.name = f"{part}/{node.op_type}_{number}"
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    del model.graph.value_info[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    del model.functions[:]
+    model.producer_name, model.producer_version, model.doc_string = "anomaly", "", ""
+    model.graph.name, model.graph.doc_string = "detector", ""
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+GOLDEN_STEPS = ((3, 5), (7, 2), (11, 13), (1, 0), (2, 9))
+
+
+def golden_sizes(size: int) -> list[tuple[int, int]]:
+    """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to show a missing antialias."""
+    return [(size // 2 + 1, size // 2 + 7), (2 * size + 3, 3 * size + 1), (4 * size + 5, 2 * size + 9), (31, 57), (size, size)]
+
+
+def golden_samples(model: bytes, size: int, tolerance: float) -> dict[str, object]:
+    """Returns the golden samples for the card: made-up pictures, their scores on a CPU and the tolerance."""
+    session, _ = open_session(model, "cpu", available_cores())
+    samples = []
+    for (height, width), (a, b) in zip(golden_sizes(size), GOLDEN_STEPS, strict=True):
+        picture = golden_picture(height, width, a, b)
+        score = float(session.run(["score"], {"images": picture[None]})[0][0])
+        samples.append({"height": height, "width": width, "a": a, "b": b, "score": score})
+    formula = "pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256"
+    return {"formula": formula, "tolerance": tolerance, "samples": samples}
+
+
+def check_parity(graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float) -> float:
+    """Returns the largest difference between torch and ONNX Runtime over images of odd sizes and batches of 1, 2 and 7.
+
+    Scores and heatmaps are compared in units of ``unit`` = threshold - m; above 1e-3 the file is refused (TrainingError).
+    The images are the given real ones, cut to odd sizes, and the golden pictures.
+    """
+    session, _ = open_session(model, "cpu", available_cores())
+    graph = graph.eval().cpu()
+    worst = 0.0
+    for batch in parity_batches(images, graph.prepare.size):
+        with torch.inference_mode():
+            expected = dict(zip(graph.output_names, graph(torch.from_numpy(batch)), strict=True))
+        found = dict(zip(graph.output_names, session.run(list(graph.output_names), {"images": batch}), strict=True))
+        for name in ("score", "heatmap"):
+            difference = float(np.abs(found[name] - expected[name].numpy()).max()) / unit
+            worst = max(worst, difference)
+    if not worst <= 1e-3:
+        raise TrainingError(
+            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the limit, at most 0.001 "
+            "expected: the detector was not written; please report this with the output of anomaly doctor"
+        )
+    return worst
+
+
+def parity_batches(images: Sequence[npt.NDArray[np.uint8]], size: int) -> list[npt.NDArray[np.uint8]]:
+    """Returns batches of 1, 2 and 7 images of odd sizes."""
+    batches = [golden_picture(height, width, 3, 5)[None] for height, width in ((1, 1), (17, 301), (2 * size + 1, size - 1))]
+    for count, cut in ((1, 0), (2, 1), (7, 3)):
+        chosen = [images[i % len(images)] for i in range(count)]
+        height, width = (min(image.shape[axis] for image in chosen) for axis in (0, 1))
+        cut_y, cut_x = min(cut, height - 1), min(2 * cut, width - 1)
+        batches.append(np.stack([image[cut_y:height, cut_x:width] for image in chosen]))
+    return batches

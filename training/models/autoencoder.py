@@ -1,0 +1,199 @@
+"""Autoencoders: what does not pass the bottleneck was not seen in normal images. The score is the reconstruction error."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.errors import TrainingError
+from training.scores import ERRORS, squared_error
+
+ENERGY = 0.9  # share of the fit set's variance that the linear code keeps
+MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
+MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
+CODE = 128  # numbers in the convolutional autoencoder's bottleneck
+DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
+WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving; the last is repeated
+
+
+class LinearAutoencoder(nn.Module):
+    """The best linear autoencoder of whole maps, in closed form: projection on their first principal components.
+
+    Baldi & Hornik, "Neural networks and principal component analysis" (Neural Networks 1989): the squared error of a
+    linear autoencoder has no other minimum. The code keeps 90 % of the fit maps' variance, in at most 256 numbers.
+    """
+
+    closed_form: ClassVar[bool] = True
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "l2") -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.error = ERRORS[error] if pixels else squared_error
+        self.register_buffer("mean", torch.zeros(channels * height * width))
+        self.register_buffer("components", torch.zeros(0, channels * height * width))  # (r, D), orthonormal rows
+        # How many components there are is only known after the fit: a saved state brings its own number.
+        self.register_load_state_dict_pre_hook(_make_room_for_components)
+
+    def fit_maps(self, maps: Tensor) -> None:
+        """Sets mean and components from maps (n, C, h, w), float32; of more than 4096 a random subset, always the same.
+
+        Raises TrainingError where fewer than two maps are given or all are the same.
+        """
+        if len(maps) > MOST_MAPS:
+            maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
+        mean, components = principal_components(maps.flatten(1))
+        self.mean, self.components = mean.to(self.mean), components.to(self.mean)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {}
+
+    def noise_size(self) -> int:
+        return 0
+
+    def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
+        """Returns the mean squared error of each map, (N,)."""
+        return squared_error(x, self.reconstruct(x)).mean((1, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the error at each location (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w)."""
+        y = self.reconstruct(x)
+        return self.error(x, y), y
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        code = F.linear(x.flatten(1) - self.mean, self.components)  # (N, r)
+        y = (self.mean + code @ self.components).reshape(x.shape)
+        return y.clamp(0.0, 1.0) if self.pixels else y
+
+
+def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    saved = state.get(f"{prefix}components")
+    if saved is not None and saved.shape[1:] == model.components.shape[1:]:
+        model.components = model.components.new_zeros(saved.shape)
+
+
+def principal_components(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean (D,) and the first principal components (r, D), float64, of rows (n, D), D far above n.
+
+    By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x D covariance.
+    Directions whose variance is rounding noise are dropped. Raises TrainingError where nothing varies.
+    """
+    if len(rows) < 2:
+        raise TrainingError(f"{len(rows)} image to fit found, at least 2 expected: add good images")
+    mean = rows.mean(0, dtype=torch.float64)
+    blocks = range(0, rows.shape[1], 4096)  # of columns, so that memory never holds all of it in float64
+
+    def centred(start: int) -> Tensor:
+        return rows[:, start : start + 4096].double() - mean[start : start + 4096]
+
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for start in blocks:
+        gram += centred(start) @ centred(start).T
+    values, vectors = (part.flip(-1) for part in torch.linalg.eigh(gram))
+    # float32 maps of one image seen twice differ by about 1e-7 of their size.
+    if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
+        raise TrainingError(
+            f"all {len(rows)} images to fit look the same to the model, photographs of different good parts expected: "
+            "check that the folder does not hold copies of one image"
+        )
+    share = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
+    r = min(int((share < ENERGY).sum()) + 1, MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
+    scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
+    return mean, torch.cat([scaled.T @ centred(start) for start in blocks], 1)
+
+
+class ConvolutionalAutoencoder(nn.Module):
+    """Strided convolutions down to 8 x 8 or so, a dense code of 128 numbers for the whole map, and the way back.
+
+    Hinton & Salakhutdinov (Science 2006); for defects: Bergmann et al., "Improving unsupervised defect segmentation by
+    applying structural similarity to autoencoders" (VISAPP 2019). The code is dense, so that it knows the whole part, and
+    noisy, so that the decoder learns to come back to what is normal (Vincent et al., ICML 2008; as "noisy bottleneck":
+    Guo et al., "Dinomaly", CVPR 2025).
+    """
+
+    closed_form: ClassVar[bool] = False
+
+    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "gradient") -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.error = ERRORS[error] if pixels else squared_error
+        self.encoder = Encoder(channels, height, width, CODE)
+        self.decoder = Decoder(channels, height, width, CODE)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.parameters())}
+
+    def noise_size(self) -> int:
+        return CODE
+
+    def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
+        """Returns the reconstruction error of each map, (N,), under noise (N, 128) that multiplies the code."""
+        code = self.encoder(x)
+        # Gaussian dropout (Srivastava et al., JMLR 2014, section 10): its strength does not depend on the code's scale.
+        y = self.decode(code * (1 + DROPOUT * noise))
+        loss = squared_error(x, y)
+        if self.error is not squared_error:  # squared error too: similarity of structure alone leaves the colours open
+            loss = loss + self.error(x, y)
+        return loss.mean((1, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the error at each location (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w)."""
+        y = self.decode(self.encoder(x))
+        return self.error(x, y), y
+
+    def decode(self, code: Tensor) -> Tensor:
+        y = self.decoder(code).float()  # errors are computed in float32, also under autocast
+        return torch.sigmoid(y) if self.pixels else y
+
+
+class Encoder(nn.Module):
+    """Maps (N, C, h, w) -> codes (N, ``code``)."""
+
+    def __init__(self, channels: int, height: int, width: int, code: int) -> None:
+        super().__init__()
+        sizes, widths = pyramid(height, width)
+        layers: list[nn.Module] = []
+        for before, after in zip([channels, *widths[:-1]], widths, strict=True):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), norm(after), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], code)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layers(x).flatten(1))
+
+
+class Decoder(nn.Module):
+    """Codes (N, ``code``) -> maps (N, C, h, w), unbounded."""
+
+    def __init__(self, channels: int, height: int, width: int, code: int) -> None:
+        super().__init__()
+        sizes, widths = pyramid(height, width)
+        self.start = (widths[-1], *sizes[-1])
+        self.first = nn.Linear(code, widths[-1] * sizes[-1][0] * sizes[-1][1])
+        layers: list[nn.Module] = []
+        targets = [*sizes[-2::-1], (height, width)]
+        for before, after, size in zip(widths[::-1], [*widths[-2::-1], widths[0]], targets, strict=True):
+            layers += [nn.Upsample(size), nn.Conv2d(before, after, 3, padding=1), norm(after), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        return self.last(self.layers(self.first(code).unflatten(1, self.start)))
+
+
+def pyramid(height: int, width: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """Returns sizes and channels after each halving, until the longer side is 8 or less (at least one halving)."""
+    sizes = [(height // 2, width // 2)]
+    while max(sizes[-1]) > 8:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    widths = [WIDTHS[min(i, len(WIDTHS) - 1)] for i in range(len(sizes))]
+    return sizes, widths
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Returns the normalisation of a trained layer: by group, never by batch, so that an image's score is its own."""
+    return nn.GroupNorm(8, channels)

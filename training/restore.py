@@ -1,0 +1,82 @@
+"""A run folder -> the torch modules it was made of: to compare torch with ONNX on a user's images, and to draw samples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from anomaly.dataset import read_dataset
+from anomaly.detector import Card, find_detector
+from anomaly.errors import DatasetError, TrainingError
+from anomaly.images import Decoded
+from training.checkpoint import load_checkpoint, part
+from training.data import decode_all
+from training.explain import PictureDecoder
+from training.export import DetectorGraph, check_parity, to_picture
+from training.models import MODELS
+from training.preprocess import Preprocess
+from training.spaces import make_space
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a finished run."""
+
+    graph: DetectorGraph
+    decoder: PictureDecoder | None
+    facts: dict[str, Any]
+
+
+def restore(run: Path) -> Run:
+    """Returns the torch modules of a run from its checkpoint; TrainingError where it is not there or unfinished."""
+    path = (run if run.is_dir() else run.parent) / "checkpoint.safetensors"
+    if not path.is_file():
+        raise TrainingError(f"{path}: no checkpoint found; this needs the run folder that `anomaly train` wrote, not the detector alone")
+    tensors, metadata = load_checkpoint(path)
+    if "run" not in metadata:
+        raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
+    facts = json.loads(metadata["run"])
+    space = make_space(facts["space"], facts["size"])
+    if space.whitening is not None:
+        space.whitening.load_state_dict(part(tensors, "space"))
+    channels, grid = space.channels, space.grid
+    chosen = {} if facts["error"] is None else {"error": facts["error"]}
+    model = MODELS[facts["model"]](channels, grid, grid, pixels=facts["space"] == "pixels", **chosen)
+    model.load_state_dict(part(tensors, "model"))
+    decoder = None
+    if weights := part(tensors, "decoder"):
+        decoder = PictureDecoder(channels, grid)
+        decoder.load_state_dict(weights)
+        decoder.eval()
+    limits = part(tensors, "range")
+    graph = DetectorGraph(Preprocess(facts["size"], facts["target"]), space, model, limits["low"], limits["high"])
+    return Run(graph.eval(), decoder, facts)
+
+
+def verify_images(run: Path, images: Path, card: Card) -> str:
+    """Returns what a comparison of torch and ONNX on a user's images found; TrainingError where they differ too much."""
+    graph = restore(run).graph
+    found = [image.pixels for _, image in decode_all(read_dataset(images)[:50], card.decode, card.size) if isinstance(image, Decoded)]
+    if not found:
+        raise DatasetError(f"{images}: no image that can be read found, a folder or manifest of images expected")
+    unit = card.golden["tolerance"] * 1e3
+    worst = check_parity(graph, find_detector(run).read_bytes(), found, unit)
+    return f"torch against ONNX      {len(found)} of your images: scores agree to {worst:.1e} of (limit - typical); at most 1e-3 allowed"
+
+
+@torch.inference_mode()
+def sample(run: Path, count: int, seed: int) -> np.ndarray:
+    """Returns new images drawn from the run's model, uint8 (count, h, w, 3); TrainingError where it cannot draw."""
+    restored = restore(run)
+    model: nn.Module = restored.graph.model
+    if not hasattr(model, "sample"):
+        raise TrainingError(f"the model {restored.facts['model']} cannot draw new images; train a generative one: --model vae")
+    noise = torch.randn(count, model.sample_size(), generator=torch.Generator().manual_seed(seed))
+    maps = model.sample(noise)
+    return to_picture(maps if restored.decoder is None else restored.decoder(maps)).numpy()

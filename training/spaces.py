@@ -1,0 +1,169 @@
+"""The space that a generative model models: pixels, filters (fixed Gabor energies) or features (a frozen backbone).
+
+A space turns prepared pixels, float32 (N, 3, s, s) in 0..1, into maps, float32 (N, C, h, w). Nothing in it is trained by
+gradient; filters and features are whitened by the statistics of the fit set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.errors import TrainingError
+from training.backbone import Backbone
+from training.preprocess import triangle_weights
+
+SPACES = ("pixels", "filters", "features")
+DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256}
+# Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
+FEATURE_STAGES = (112, 192)
+FEATURE_CHANNELS = 96
+CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
+
+
+class Resample(nn.Module):
+    """Resamples maps (N, C, h, w) to (N, C, grid, grid) by an antialiased triangle filter, as two constant matrices."""
+
+    def __init__(self, length: int, grid: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", triangle_weights(length, grid, torch.zeros(1)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weights @ x @ self.weights.transpose(0, 1)
+
+
+class Whitening(nn.Module):
+    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest directions dropped."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("matrix", torch.eye(channels, inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x - self.mean[:, None, None], self.matrix[:, :, None, None])
+
+    def fit(self, maps: Iterable[Tensor]) -> None:
+        """Sets mean and matrix from batches of maps (N, C, h, w), in one pass and in float64."""
+        count, total, products = 0, torch.zeros_like(self.mean, dtype=torch.float64), 0.0
+        for batch in maps:
+            vectors = batch.double().permute(1, 0, 2, 3).flatten(1)  # (C, N h w)
+            count += vectors.shape[1]
+            total += vectors.sum(1)
+            products = products + vectors @ vectors.T
+        mean = total / count
+        covariance = products / count - torch.outer(mean, mean)
+        values, vectors = torch.linalg.eigh(covariance)
+        if not values[-1] > 1e-10:
+            raise TrainingError(
+                "all training images look the same to the model (no variance at all); photographs of different good "
+                "parts are expected: check that the folder does not hold copies of one image"
+            )
+        channels = self.matrix.shape[0]
+        scale = torch.sqrt(values[-channels:] + 1e-6 * values[-1])
+        self.mean.copy_(mean)
+        self.matrix.copy_((vectors[:, -channels:] / scale).T.flip(0))
+
+
+class PixelSpace(nn.Module):
+    """The pixels themselves, (N, 3, s, s) in 0..1."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.channels, self.grid, self.whitening = 3, size, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class FilterSpace(nn.Module):
+    """Local contrast normalisation, then Gabor energies: 3 octaves x 8 orientations, and the local brightness and contrast.
+
+    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991).
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.grid = max(4, round(size / CELL))
+        self.channels = 26
+        self.register_buffer("kernels", gabor_kernels(), persistent=False)
+        self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
+        self.octaves = nn.ModuleList(Resample(size // 2**octave, self.grid) for octave in range(3))
+        self.whitening = Whitening(26, 26)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Returns the maps before whitening."""
+        grey = x.mean(1, keepdim=True)  # (N, 1, s, s)
+        mean = self.blur(grey)
+        contrast = torch.sqrt(self.blur((grey - mean) ** 2) + 1e-5)
+        normalised = (grey - mean) / (contrast + 0.02)
+        maps = []
+        for octave, resample in enumerate(self.octaves):
+            level = F.avg_pool2d(normalised, 2**octave) if octave else normalised
+            pairs = F.conv2d(F.pad(level, (5, 5, 5, 5), mode="replicate"), self.kernels)  # even, odd: (N, 16, ., .)
+            energy = torch.sqrt(pairs[:, :8] ** 2 + pairs[:, 8:] ** 2 + 1e-6)
+            maps.append(torch.log(resample(energy) + 1e-3))
+        return torch.cat([*maps, self.octaves[0](mean), torch.log(self.octaves[0](contrast) + 1e-3)], 1)
+
+    def blur(self, x: Tensor) -> Tensor:
+        """Returns x (N, 1, h, w) under a Gaussian window, by two passes of one dimension."""
+        half = self.window.numel() // 2
+        x = F.conv2d(F.pad(x, (0, 0, half, half), mode="replicate"), self.window[None, None, :, None])
+        return F.conv2d(F.pad(x, (half, half, 0, 0), mode="replicate"), self.window[None, None, None, :])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whitening(self.raw(x))
+
+
+class FeatureSpace(nn.Module):
+    """Deep stages of a frozen backbone on one grid, whitened."""
+
+    def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
+        super().__init__()
+        self.grid = max(4, round(size / CELL))
+        self.backbone = Backbone(backbone, FEATURE_STAGES)
+        with torch.inference_mode():
+            shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, size, size))]
+        self.resample = nn.ModuleList(Resample(shape[-1], self.grid) for shape in shapes)
+        self.channels = FEATURE_CHANNELS
+        self.whitening = Whitening(sum(shape[1] for shape in shapes), FEATURE_CHANNELS)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Returns the maps before whitening."""
+        features = self.backbone(x)
+        return torch.cat([resample(f) for resample, f in zip(self.resample, features, strict=True)], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whitening(self.raw(x))
+
+
+def make_space(name: str, size: int) -> nn.Module:
+    """Returns the space of that name for prepared images of ``size`` pixels a side."""
+    return {"pixels": PixelSpace, "filters": FilterSpace, "features": FeatureSpace}[name](size)
+
+
+def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:
+    """Returns 8 even and 8 odd Gabor kernels, (16, 1, side, side), zero mean and unit L1 norm."""
+    line = torch.arange(side, dtype=torch.float32) - side // 2
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    envelope = torch.exp(-(x**2 + y**2) / (2 * (0.5 * wavelength) ** 2))
+    kernels = []
+    for phase in (torch.cos, torch.sin):
+        for step in range(8):
+            angle = math.pi * step / 8
+            wave = envelope * phase(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength)
+            wave = wave - envelope * (wave.sum() / envelope.sum())
+            kernels.append(wave / wave.abs().sum())
+    return torch.stack(kernels)[:, None]
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """Returns a Gaussian of ``sigma`` pixels, cut at 2 sigma, sum 1."""
+    half = max(1, round(2 * sigma))
+    line = torch.arange(-half, half + 1, dtype=torch.float32)
+    kernel = torch.exp(-(line**2) / (2 * sigma**2))
+    return kernel / kernel.sum()

