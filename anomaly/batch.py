@@ -23,14 +23,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError, DatasetError, ImageError
-from anomaly.images import Decoded, _read, find_images
+from anomaly.images import Decoded, find_images, read_file
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
@@ -196,34 +196,46 @@ class _Loaded:
     image: Decoded | ImageError
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Scored:
     """Rows in order, with what is counted of them; ``waited``: seconds without an image to judge."""
 
-    paths: list[Path] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    waited: float = 0.0
+    paths: list[Path]
+    rows: list[Row]
+    counts: Counter[str]
+    waited: float
 
-    def add(self, other: _Scored) -> None:
-        self.paths += other.paths
-        self.rows += other.rows
-        self.counts += other.counts
-        self.waited += other.waited
+
+def _joined(batches: Sequence[_Scored]) -> _Scored:
+    return _Scored(
+        paths=[path for scored in batches for path in scored.paths],
+        rows=[row for scored in batches for row in scored.rows],
+        counts=sum((scored.counts for scored in batches), Counter[str]()),
+        waited=sum(scored.waited for scored in batches),
+    )
 
 
 def _cut(batches: Iterable[_Scored], part_rows: int, progress: Progress | None) -> Iterator[_Scored]:
-    """Gathers batches into parts of ``part_rows`` rows, or of what came in a minute."""
-    part, due = _Scored(), time.monotonic() + SECONDS_A_PART
-    for scored in batches:
-        part.add(scored)
-        if progress:
-            progress.advance(len(scored.rows))
-        if len(part.rows) >= part_rows or time.monotonic() >= due:
-            yield part
-            part, due = _Scored(), time.monotonic() + SECONDS_A_PART
-    if part.rows:
-        yield part
+    """Gathers batches into parts of ``part_rows`` rows, or of what came in a minute, or until the work was stopped."""
+    held: list[_Scored] = []
+    rows, due = 0, time.monotonic() + SECONDS_A_PART
+    try:
+        for scored in batches:
+            held.append(scored)
+            rows += len(scored.rows)
+            if progress:
+                progress.advance(len(scored.rows))
+            if rows >= part_rows or time.monotonic() >= due:
+                # Given up before it is handed on: stopped in between, rows may be lost and scored again, never doubled.
+                part, held, rows = _joined(held), [], 0
+                yield part
+                due = time.monotonic() + SECONDS_A_PART
+    except (Exception, KeyboardInterrupt):
+        if held:
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
 
 
 def _score(scorer: Scorer, loading: Iterator[Future[_Loaded]], batch: int) -> Iterator[_Scored]:
@@ -241,9 +253,7 @@ def _score(scorer: Scorer, loading: Iterator[Future[_Loaded]], batch: int) -> It
         yield _Scored([one.path for one in loaded], rows, counts, waited)
 
 
-def _load_ahead(
-    scorer: Scorer, paths: Iterable[Path], pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[Future[_Loaded]]:
+def _load_ahead(scorer: Scorer, paths: Iterable[Path], pool: ThreadPoolExecutor, ahead: int) -> Iterator[Future[_Loaded]]:
     """Yields the images in order while ``ahead`` more are read: memory is flat however many come."""
     waiting: deque[Future[_Loaded]] = deque()
     for path in paths:
@@ -258,7 +268,7 @@ def _load(scorer: Scorer, path: Path) -> _Loaded:
     """Reads a file once, for its digest and its pixels."""
     sha256 = None
     try:
-        data = _read(path, limit=8 * scorer.max_pixels + (1 << 24))
+        data = read_file(path, limit=8 * scorer.max_pixels + (1 << 24))
         sha256 = hashlib.sha256(data).hexdigest()
         return _Loaded(path, sha256, scorer.decode(data))
     except ImageError as error:
@@ -470,6 +480,8 @@ def _says_how_to_go_on(folder: Path, parts: Sequence[_Part]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if not parts:
+            raise KeyboardInterrupt("stopped before the first image was scored") from None
         kept = f"stopped; {_images(_rows(parts))} kept in {folder}"
         raise KeyboardInterrupt(f"{kept}: run the same command again (without --force) to go on") from None
 

@@ -121,25 +121,17 @@ class Calibration:
     def from_json(cls, card: Mapping[str, Any]) -> Calibration:
         """The calibration that ``to_json`` wrote; what it derives must agree where the card says it too."""
         if not isinstance(card, Mapping):
-            raise CalibrationError(
-                f"the card's calibration is {type(card).__name__}, expected an object: the file is damaged"
-            )
+            raise CalibrationError(f"the card's calibration is {type(card).__name__}, expected an object: the file is damaged")
         scores, k, wish = card.get("scores"), card.get("k"), card.get("wish")
         if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
-            raise CalibrationError(
-                "the card's calibration scores are not a list of float32 numbers: the file is damaged"
-            )
+            raise CalibrationError("the card's calibration scores are not a list of float32 numbers: the file is damaged")
         if not isinstance(k, int) or isinstance(k, bool) or not (wish is None or _is_float32(wish)):
-            raise CalibrationError(
-                f"the card says k = {k!r}, wish = {wish!r}; expected an integer and a rate: export it again"
-            )
+            raise CalibrationError(f"the card says k = {k!r}, wish = {wish!r}; expected an integer and a rate: export it again")
         found = cls(_float32(scores), k, None if wish is None else float(wish))
         for name, value in found.to_json().items():
             # the bound is worked out, not copied: another machine's may differ in its last digits
             if name in card and card[name] != value and name != "bound":
-                raise CalibrationError(
-                    f"the card's calibration {name} is not what its sorted scores give: the file is damaged"
-                )
+                raise CalibrationError(f"the card's calibration {name} is not what its sorted scores give: the file is damaged")
         return found
 
 
@@ -308,9 +300,7 @@ def _float32(scores: ArrayLike) -> NDArray[np.float32]:
 def _finite(scores: ArrayLike) -> NDArray[np.float32]:
     found = _float32(scores)
     if found.ndim != 1 or len(found) == 0:
-        raise CalibrationError(
-            f"calibration scores of shape {found.shape}: expected one score for each good image, at least 1"
-        )
+        raise CalibrationError(f"calibration scores of shape {found.shape}: expected one score for each good image, at least 1")
     wrong = np.flatnonzero(~np.isfinite(found))
     if len(wrong):
         raise CalibrationError(

@@ -68,7 +68,11 @@ def command(
 ) -> argparse.ArgumentParser:
     """Adds a command with its one-line help and an example that can be typed as it is."""
     added: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=help, epilog=f"example:  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=help,
+        description=help,
+        epilog=f"example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     added.set_defaults(run=run)
     return added
@@ -190,11 +194,12 @@ def add_score(commands: Any) -> None:
 
 def run_score(options: argparse.Namespace) -> int:
     from anomaly.batch import list_inputs, score_table
+    from anomaly.progress import Progress
     from anomaly.scorer import Scorer
 
     scorer = Scorer(options.detector, device=options.device)
-    paths = list_inputs(options.inputs)
-    summary = score_table(scorer, paths, options.out, force=options.force)
+    with Progress(None, "scoring") as progress:
+        summary = score_table(scorer, list_inputs(options.inputs), options.out, force=options.force, progress=progress)
     print(summary.text())
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
@@ -269,7 +274,11 @@ def run_show(options: argparse.Namespace) -> None:
 
 def add_verify(commands: Any) -> None:
     p = command(
-        commands, "verify", run_verify, "check that a detector scores right on this machine", "anomaly verify run photos/new"
+        commands,
+        "verify",
+        run_verify,
+        "check that a detector scores right on this machine",
+        "anomaly verify run photos/new",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
@@ -282,7 +291,7 @@ def run_verify(options: argparse.Namespace) -> None:
     scorer = Scorer(options.detector, device=options.device)
     worst = scorer.verify_golden()
     samples = len(scorer.card.golden.get("samples", []))
-    print(f"golden samples          {samples} of {samples} right on {scorer.device} (largest difference {worst:.2g} of the tolerance)")
+    print(f"golden samples          {samples} of {samples} right on {scorer.device}, within {worst:.2g} of the tolerance")
     if options.images:
         import_training()
         from training.restore import verify_images
@@ -310,7 +319,11 @@ def run_doctor(options: argparse.Namespace) -> int:
 # --- sample, reconstruct, demo ----------------------------------------------------------------------------------------
 def add_sample(commands: Any) -> None:
     p = command(
-        commands, "sample", run_sample, "draw new images from a generative model", "anomaly sample run --out samples.png"
+        commands,
+        "sample",
+        run_sample,
+        "draw new images from a generative model",
+        "anomaly sample run --out samples.png",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--out", type=Path, required=True, metavar="PNG")
@@ -354,7 +367,11 @@ def run_reconstruct(options: argparse.Namespace) -> int:
 
 def add_demo(commands: Any) -> None:
     p = command(
-        commands, "demo", run_demo, "the main job on real images, to the end (in a checkout of the repository)", "anomaly demo"
+        commands,
+        "demo",
+        run_demo,
+        "the main job on real images, to the end (in a checkout of the repository)",
+        "anomaly demo",
     )
     p.add_argument("--data", choices=("solar-cells", "made-up"), default="solar-cells")
     p.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")

@@ -29,10 +29,11 @@ def heat_scale(heatmap: npt.NDArray[np.float32], median: float, limit: float) ->
 
     A cell that is not a number counts as infinitely hot.
     """
-    span = max(limit - median, np.finfo(np.float32).tiny)  # calibration scores that are all equal
+    span = max(limit - median, float(np.finfo(np.float32).tiny))  # calibration scores that are all equal
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (heatmap.astype(np.float64) - median) / span
-    return np.nan_to_num(scaled, nan=np.inf, posinf=np.inf, neginf=-np.inf).clip(-1e9, 1e9).astype(np.float32)
+    finite: npt.NDArray[np.float64] = np.nan_to_num(scaled, nan=np.inf, posinf=np.inf, neginf=-np.inf)
+    return finite.clip(-1e9, 1e9).astype(np.float32)
 
 
 def heat_colours(heatmap: npt.NDArray[np.float32], median: float, limit: float) -> Pixels:

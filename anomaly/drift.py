@@ -137,10 +137,7 @@ def watch(
         raise AnomalyError(f"a false-alarm rate of {false_alarm_rate} found, above 0 and below 1 expected")
     limit = math.log10(max(1, len(series)) / false_alarm_rate)
     generators = np.random.default_rng(seed).spawn(len(series))
-    return [
-        _watch(one, calibration, limit, false_alarm_rate, random)
-        for one, random in zip(series, generators, strict=True)
-    ]
+    return [_watch(one, calibration, limit, false_alarm_rate, random) for one, random in zip(series, generators, strict=True)]
 
 
 def _watch(

@@ -23,7 +23,7 @@ class ImageError(AnomalyError):
     """One image could not be judged.
 
     ``kind`` is a short name for tables and summaries: ``missing``, ``unreadable``, ``empty``, ``not an image``,
-    ``truncated``, ``too large``, ``not finite`` or ``not a file``.
+    ``truncated``, ``damaged``, ``unsupported``, ``too large``, ``not finite``, ``not a file`` or ``runtime``.
     """
 
     def __init__(self, kind: str, message: str) -> None:

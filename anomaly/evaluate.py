@@ -223,9 +223,7 @@ class _TestSet:
         given = {"scores": scores, "groups": groups, "flagged": flagged, "inspected": inspected, "names": names}
         for what, values in given.items():
             if values is not None and np.shape(values) != (len(labels),):
-                raise DatasetError(
-                    f"{what} of shape {np.shape(values)} for {len(labels)} labels: expected one for each image"
-                )
+                raise DatasetError(f"{what} of shape {np.shape(values)} for {len(labels)} labels: expected one for each image")
         judged = np.ones(len(labels), dtype=bool) if inspected is None else np.asarray(inspected, dtype=bool)
         kept = np.asarray(scores, dtype=np.float32)[judged]
         return cls(
@@ -340,9 +338,7 @@ def _resampled(test: _TestSet) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return auroc, precision, {str(name): by_class[:, i] for i, name in enumerate(names) if name != NORMAL}
 
 
-def _placements(
-    weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _placements(weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Share of normal weight that ranks below each image, ties by half; their mean over positives is the AUROC."""
     at = np.bincount(ranks, weights * ~positive)
     below = np.cumsum(at) - at
@@ -459,9 +455,7 @@ class _PixelCounts:
         self.regions += regions
 
 
-def _pixel_figures(
-    maps: Iterable[PixelMap], labels: Sequence[str], groups: Sequence[str], seed: int
-) -> PixelFigures | None:
+def _pixel_figures(maps: Iterable[PixelMap], labels: Sequence[str], groups: Sequence[str], seed: int) -> PixelFigures | None:
     counts = _PixelCounts()
     for image, label, group in zip(maps, labels, groups, strict=True):
         if image.heatmap is None:

@@ -162,7 +162,7 @@ def decode(
     Whatever is wrong is an `ImageError` with a kind and one line. Threads may call this at the same time.
     """
     try:
-        data = source if isinstance(source, bytes) else _read(source, limit=8 * max_pixels + (1 << 24))
+        data = source if isinstance(source, bytes) else read_file(source, limit=8 * max_pixels + (1 << 24))
         return _decode(data, rule, max_pixels, reduce_to)
     except ImageError as error:
         name = "image" if isinstance(source, bytes) else _printable(os.fspath(source))
@@ -206,7 +206,7 @@ def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None
 # ---- files ----
 
 
-def _read(path: str | Path, limit: int) -> bytes:
+def read_file(path: str | Path, limit: int) -> bytes:
     """Returns the bytes of a regular file; never waits for a pipe."""
     try:
         status = os.stat(path)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.calibrate import one_per_group
 from anomaly.dataset import Record, labelled_test, read_dataset
 from anomaly.errors import DatasetError, ImageError
 from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
@@ -156,7 +157,6 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
     """Returns the report of labelled images: figures, curves and the pictures that a person wants to see."""
     e, card = judged.evaluation, judged.scorer.card
     calibration = card.calibration
-    good_scores = e.scores.get(NORMAL, np.array([], np.float32))
     return Report(
         title=f"{card.name} on {labelled.name}",
         card={**card.to_json(), "digest": card.digest},
@@ -167,10 +167,19 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
         scores=e.scores,
         limit=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
-        p_values=None if calibration is None else calibration.p_value(good_scores),
-        galleries={kind: [gallery_item(judged.scorer, r, x) for r, x in items] for kind, items in chosen_pictures(judged).items()},
-        notes=[*notes, *card.training.get("warnings", [])] + [f"{what}: {text}" for what, text in card.licences.items()],
+        p_values=None if calibration is None else calibration.p_value(good_scores(judged)),
+        galleries={
+            kind: [gallery_item(judged.scorer, r, x) for r, x in items] for kind, items in chosen_pictures(judged).items()
+        },
+        notes=[*notes, *card.training.get("warnings", [])],
     )
+
+
+def good_scores(judged: Judged) -> npt.NDArray[np.float32]:
+    """Returns the scores of the good images, one of each group."""
+    good = [p for p in zip(judged.records, judged.results, strict=True) if p[0].label == NORMAL and p[1].score is not None]
+    scores = [result.score or 0.0 for _, result in good]
+    return one_per_group(scores, [r.group for r, _ in good], 0, [str(r.path) for r, _ in good])[0]
 
 
 def chosen_pictures(judged: Judged) -> dict[str, list[tuple[Record, Result]]]:
@@ -192,7 +201,7 @@ def gallery_item(scorer: Scorer, record: Record, result: Result) -> GalleryItem:
     decoded = scorer.decode(record.path)
     m, limit = colour_anchors(scorer, result)
     return GalleryItem(
-        path=str(record.path),
+        path=str(Path(*record.path.parts[-3:])),
         caption=f"{record.label}. {verdict_text(result.status, result.score, scorer.card.calibration, result.error)}",
         original=shrink(decoded.pixels),
         expected=scorer.explain(decoded),
@@ -219,7 +228,11 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
     from PIL import Image
 
     tiles, errors = [], []
-    for record in read_dataset(images)[:count] if images.is_dir() or images.suffix in (".csv", ".parquet") else [Record(images, None, None, "", None)]:
+    for record in (
+        read_dataset(images)[:count]
+        if images.is_dir() or images.suffix in (".csv", ".parquet")
+        else [Record(images, None, None, "", None)]
+    ):
         try:
             decoded = scorer.decode(record.path)
         except ImageError as error:
@@ -227,7 +240,9 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
             continue
         result, expected = scorer.judge([decoded])[0], scorer.explain(decoded)
         if expected is None:
-            raise DatasetError(f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, or not its own)")
+            raise DatasetError(
+                f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, or not its own)"
+            )
         original = np.asarray(Image.fromarray(decoded.pixels).resize((SIDE, SIDE)))
         heat = original if result.heatmap is None else overlay(original, result.heatmap, *colour_anchors(scorer, result))
         tiles += [original, np.asarray(Image.fromarray(expected).resize((SIDE, SIDE))), heat]

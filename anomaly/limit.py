@@ -27,7 +27,7 @@ from anomaly.detector import (
     write_atomically,
 )
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.wording import one_in, percent
+from anomaly.wording import percent
 
 
 def nearest(calibration: Calibration, limit: float) -> Calibration:
@@ -59,9 +59,7 @@ def largest_rank(n: int) -> int:
     return max(1, math.floor(LARGEST_RATE * (n + 1)))
 
 
-def write_moved(
-    run: str | os.PathLike[str], calibration: Calibration, out: Path, *, by: str, low: float | None = None
-) -> Card:
+def write_moved(run: str | os.PathLike[str], calibration: Calibration, out: Path, *, by: str, low: float | None = None) -> Card:
     """Writes a copy of a detector with the limit of ``calibration`` to ``out`` and returns its card.
 
     ``low``: lower end of the band that a person looks at, up to the limit. The card names the parent's digest, and in
@@ -70,7 +68,9 @@ def write_moved(
     onnx = import_onnx()
     data, card = read_checked(run)
     if card.calibration is None or not np.array_equal(card.calibration.scores, calibration.scores):
-        raise DetectorError(f"{find_detector(run)}: its calibration scores are others than the limit was chosen on; choose again")
+        raise DetectorError(
+            f"{find_detector(run)}: its calibration scores are others than the limit was chosen on; choose again"
+        )
     if out.exists():
         raise DetectorError(f"{out} is there already; a detector in use must not change under its name: choose another")
     limit = float(calibration.threshold)
@@ -110,9 +110,10 @@ def free_name(detector: Path, version: str) -> Path:
 
 def said(calibration: Calibration) -> str:
     """Returns where a limit stands among the good images, and what that promises."""
+    place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
-        f"the {ordinal(calibration.k)} highest of {calibration.n:,} good images: about {one_in(calibration.promise)} good images "
-        f"stopped ({percent(calibration.promise)}; 95 % confident: at most {percent(calibration.bound)} in the long run)"
+        f"Set by the {place} of {calibration.n:,} good images: {percent(calibration.promise)}; 95 % confident: at most "
+        f"{percent(calibration.bound)} in the long run."
     )
 
 

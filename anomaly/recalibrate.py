@@ -49,7 +49,9 @@ def recalibrate_on(
     version = str(int(scorer.card.version) + 1) if scorer.card.version.isdigit() else f"{scorer.card.version}.1"
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     if target.exists():
-        raise DetectorError(f"{target} is there already; a detector in use must not change under its name: choose another --out")
+        raise DetectorError(
+            f"{target} is there already; a detector in use must not change under its name: choose another --out"
+        )
     highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(path, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values))
     return read_card(target), target, left_out

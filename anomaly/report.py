@@ -173,9 +173,7 @@ def _promise(text: str) -> str:
 
 def _terms(rows: Iterable[tuple[str, object]], kind: str) -> str:
     """Returns a list of terms; a row without a label goes on with the one before."""
-    items = "".join(
-        (f"<dt>{_text(label)}</dt>" if label else "") + f"<dd>{_text(said, 1000)}</dd>" for label, said in rows
-    )
+    items = "".join((f"<dt>{_text(label)}</dt>" if label else "") + f"<dd>{_text(said, 1000)}</dd>" for label, said in rows)
     return f'<dl class="{kind}">{items}</dl>'
 
 
@@ -397,9 +395,7 @@ def _calibration(report: Report) -> str:
         marks.append(chart.dot(promise, float(np.interp(promise, levels, counts / len(p)))))
     outside = int(((counts < low) | (counts > high)).sum())
     ticks = [(value, f"{100 * value:g} %") for value in (0, 0.01, 0.05, 0.25, 0.5, 1)]
-    drawing = chart.draw(
-        "Good images stopped, promised and counted", ticks, ticks, "promised at a limit", "counted", marks
-    )
+    drawing = chart.draw("Good images stopped, promised and counted", ticks, ticks, "promised at a limit", "counted", marks)
     said = (
         f"For every limit that {n:,} calibration images can set: the share of good images that it promises to stop at "
         f"most, and the share of {len(p):,} good test images that it stops. The band holds what chance does in 95 of "
@@ -610,9 +606,7 @@ def shrink(pixels: Pixels, side: int = SIDE) -> Pixels:
     return np.asarray(picture)
 
 
-def overlay(
-    pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, limit: float, opacity: float = 0.8
-) -> Pixels:
+def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, limit: float, opacity: float = 0.8) -> Pixels:
     """Returns ``pixels`` (H, W, 3) with the heatmap (h, w) laid over it, uint8 (H, W, 3).
 
     Colours go by (v - median) / (limit - median) alone, never by the other pixels of the image. What reaches the limit
@@ -712,7 +706,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .notes { background: var(--note); border: 1px solid var(--noteline); border-radius: 12px; padding: 14px 20px; margin:
   0 0 20px; }
 .notes ul { margin: 0; padding-left: 18px; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 14px; margin-bottom: 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; margin-bottom: 16px; }
 .tile { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
 .tile h3 { margin: 0; font-size: 14px; font-weight: 600; color: var(--soft); }
 .tile p { margin: 0; font-size: 13.5px; color: var(--soft); }

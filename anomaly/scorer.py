@@ -92,7 +92,7 @@ class Scorer:
     @overload
     def score(self, images: Source) -> Result: ...
     @overload
-    def score(self, images: Sequence[Source]) -> list[Result]: ...
+    def score(self, images: list[Source] | tuple[Source, ...]) -> list[Result]: ...
     def score(self, images: Any) -> Any:
         """Returns the Result of one image, or a list of them, in order, for a list.
 
@@ -130,7 +130,7 @@ class Scorer:
             return Result("error", width=image.width, height=image.height, error=message, kind="not finite")
         calibration = self.card.calibration
         why = outside(self.card, image) or ("" if outputs["in_range"][0] else PIXELS_OUTSIDE)
-        box, area = hottest_region(heatmap, image.width, image.height, calibration.median if calibration else None)
+        box, area = hottest_region(heatmap, image.width, image.height, float(calibration.median) if calibration else None)
         return Result(
             status="outside" if why else "ok",
             score=float(score),
@@ -148,7 +148,11 @@ class Scorer:
 
     def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:
         """Returns the graph's raw outputs by name for uint8 images (N, H, W, 3) of one size."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images}), strict=True))
+        try:
+            found = self._session.run(self._outputs, {"images": images})
+        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+            raise ImageError("runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}") from error
+        return dict(zip(self._outputs, found, strict=True))
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
         """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
@@ -275,7 +279,8 @@ def golden_picture(height: int, width: int, a: int, b: int) -> Pixels:
     pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256
     """
     y, x, c = np.ogrid[:height, :width, :3]
-    return ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
+    picture: Pixels = ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
+    return picture
 
 
 # --- ONNX Runtime -----------------------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ def draw(scores: ArrayLike, flagged: ArrayLike, images: int, seed: int = 0) -> D
         raise AnomalyError(f"an audit sample of {images} from {len(values)} judged images: expected 1 or more of each")
     stratum = _strata(values, stopped)
     sizes = np.bincount(stratum)
-    everywhere = min(1.0, images / 2 / len(values)) if images < len(values) else 1.0
-    passed = sizes[1:]
-    chance = everywhere + images / 2 / max(1, np.count_nonzero(passed)) / np.maximum(passed, 1)
+    everywhere = images / 2 / len(values) if images < len(values) else 1.0
+    passed = sizes[1:].astype(np.float64)
+    chance = everywhere + images / 2 / max(1, len(passed)) / np.maximum(passed, 1)
     lot = np.random.default_rng(seed).random(len(values))
     core = lot < everywhere
     drawn = np.where(stopped, core, lot < np.concatenate([[0.0], chance])[stratum])
@@ -107,9 +107,7 @@ def _strata(scores: NDArray[np.float64], flagged: NDArray[np.bool_]) -> NDArray[
     return np.where(flagged, 0, len(ends) - np.searchsorted(ends, scores, side="right") + 1).astype(np.int64)
 
 
-def _stratum(
-    number: int, scores: NDArray[np.float64], stratum: NDArray[np.int64], drawn: NDArray[np.bool_]
-) -> Stratum:
+def _stratum(number: int, scores: NDArray[np.float64], stratum: NDArray[np.int64], drawn: NDArray[np.bool_]) -> Stratum:
     inside = stratum == number
     low, high = float(scores[inside].min()), float(scores[inside].max())
     return Stratum(number, low, high, int(inside.sum()), int((inside & drawn).sum()))
@@ -162,7 +160,7 @@ def calibration_rows(sample: Sample) -> NDArray[np.int64]:
     rows = np.flatnonzero(sample.core)
     waiting = sample.lot[rows][sample.states[rows] == "open"]
     before = sample.lot[rows] < (waiting.min() if len(waiting) else np.inf)
-    return rows[before & (sample.states[rows] == "normal")]
+    return np.asarray(rows[before & (sample.states[rows] == "normal")])
 
 
 # ---- precision, recall ----

@@ -29,8 +29,9 @@ _sheet = _component("sheet")
 _limit = _component("limit")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
-    js="export default ({ data }) => { document.cookie = `${data.name}=${encodeURIComponent(data.value)}; "
-    "path=/; max-age=31536000; SameSite=Strict`; };",
+    js="""export default function ({ data }) {
+  document.cookie = `${data.name}=${encodeURIComponent(data.value)}; path=/; max-age=31536000; SameSite=Strict`;
+}""",
 )
 
 

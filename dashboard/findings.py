@@ -28,7 +28,7 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
     scored = finding.score is not None and calibration is not None
     return {
         "id": finding.id,
-        "name": finding.path,
+        "name": short_path(finding.path, roots(desk, finding.run)),
         "run": desk.store.run(finding.run).name,
         "detectorName": known.short,
         "limit": finding.threshold,
@@ -72,7 +72,7 @@ def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
             for other in store.same_image(finding.id)
         ],
         "similar": [
-            {"id": other.id, "name": other.path, "thumb": desk.key.link(other.id, "thumb")}
+            {"id": other.id, "name": short_path(other.path, roots(desk, other.run)), "thumb": desk.key.link(other.id, "thumb")}
             for other in store.similar(finding.id, limit=SIMILAR)
         ],
         **history(desk, finding.id, person),
@@ -114,8 +114,20 @@ def recent(desk: Desk, person: Person) -> list[dict[str, Any]]:
         if event.undone or event.finding is None or event.finding in shown or len(shown) == LAST:
             continue
         finding = desk.store.finding(event.finding)
-        shown[finding.id] = {"finding": finding.id, "name": finding.path, **event_shown(event)}
+        name = short_path(finding.path, roots(desk, finding.run))
+        shown[finding.id] = {"finding": finding.id, "name": name, **event_shown(event)}
     return list(shown.values())
+
+
+def roots(desk: Desk, run: int) -> list[str]:
+    """Returns the folders of a run's images, the deepest first."""
+    return sorted((str(folder) for folder in desk.store.roots(run)), key=len, reverse=True)
+
+
+def short_path(path: str, folders: Sequence[str]) -> str:
+    """Returns a path without the folder that all images of its run lie in."""
+    inside = (path.removeprefix(folder).lstrip("/") for folder in folders if path.startswith(f"{folder.rstrip('/')}/"))
+    return next(inside, path)
 
 
 def in_short(finding: Finding) -> str:
@@ -128,16 +140,17 @@ def in_short(finding: Finding) -> str:
 
 def rows(desk: Desk, findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Returns the cards of the queue's sheet."""
-    return [row(desk, finding) for finding in findings]
+    folders = roots(desk, findings[0].run) if findings else []
+    return [row(desk, finding, folders) for finding in findings]
 
 
-def row(desk: Desk, finding: Finding) -> dict[str, Any]:
+def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
     """Returns one card: score against the limit, what was decided."""
     calibration = desk.detector_of(finding.run).calibration
     scale = None if calibration is None else calibration_scale(calibration)
     return {
         "id": finding.id,
-        "name": finding.path,
+        "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
         "score": "" if finding.score is None else f"{finding.score:.4g}",
         "note": finding.defect_type or (in_short(finding).split(",")[0]),

@@ -30,7 +30,7 @@ from dashboard.detectors import DetectorFiles
 KINDS = ("original", "expected", "difference", "heat", "thumb")
 READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}  # by every browser, with their colours as they are
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
-CACHE_BYTES = 192 << 20
+CACHE_BYTES = 64 << 20
 LONGEST_SIDE = 16_384  # of a picture that browsers put on a canvas
 THUMB_SIDE = 192
 

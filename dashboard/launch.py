@@ -47,6 +47,7 @@ THEME = {
     "theme.baseFontSize": "14",
     "theme.baseRadius": "4px",
     "theme.buttonRadius": "4px",
+    "theme.metricValueFontSize": "1.35rem",
     "theme.headingFontSizes": "1.35rem,1.1rem,1rem",
     "theme.paddingTop": "0.5rem",
     "theme.paddingBottom": "0.5rem",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboard.access import ROLES
 from dashboard.desk import open_desk
 from dashboard.who import name_box, sign_in
 
+ICON = Path(__file__).with_name("icon.svg")
 PAGES = {
     "Queue": "views/queue.py",
     "Image": "views/image.py",
@@ -25,7 +28,8 @@ STYLE = """<style>
 
 def main() -> None:
     """Runs the page that the address names."""
-    st.set_page_config(page_title="Review", page_icon=":material/frame_inspect:", layout="wide", initial_sidebar_state="collapsed")
+    # an icon of our own: Streamlit's would be fetched from another host
+    st.set_page_config("Review", str(ICON), layout="wide", initial_sidebar_state="collapsed")
     desk = open_desk()
     st.html(STYLE)
     person = sign_in(desk.settings)

@@ -36,3 +36,6 @@ def datasets() -> Path:
     if not folder.is_dir():
         pytest.fail(f"ANOMALY_DATASETS={named} found, a folder of benchmark images expected (see data/README.md)")
     return folder
+
+
+pytest_plugins = ["tests.runs"]

@@ -221,7 +221,7 @@ def test_an_out_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 
 
 class Stop(Exception):
-    """The work ends here, as if the machine had failed."""
+    """The work ends here: of the images so far, the last five are decoded (by two workers) and not yet scored."""
 
 
 def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop) -> Iterator[Path]:
@@ -231,7 +231,7 @@ def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop)
 
 def unfinished(out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None) -> Path:
     with pytest.raises(Stop):
-        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10)
+        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10, decode_workers=2)
     return out.with_name(f"{out.name}.parts")
 
 
@@ -239,10 +239,12 @@ def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: li
     out = tmp_path / "t.csv"
     parts = unfinished(out, pictures, 37)
     assert not out.exists()
-    assert sorted(file.name for file in parts.glob("*.csv")) == ["00000000.csv", "00000010.csv", "00000020.csv"]
+    assert sorted(file.name for file in parts.glob("*.csv")) == [
+        "00000000.csv", "00000010.csv", "00000020.csv", "00000030.csv",
+    ]  # fmt: skip
     kept = (parts / "00000000.csv").read_text("utf-8")
     summary = score_table(Brightness(), pictures, out, part_rows=7)
-    assert summary.resumed == 30
+    assert summary.resumed == 32
     assert kept in out.read_text("utf-8")  # with its times: it was not scored again
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
     assert undated(out) == undated(tmp_path / "plain.csv")
@@ -355,11 +357,31 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -
 
 def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) -> None:
     with pytest.raises(KeyboardInterrupt) as error:
-        score_table(Brightness(), stopping(pictures, 35, KeyboardInterrupt), tmp_path / "t.csv", part_rows=10)
+        score_table(Brightness(), stopping(pictures, 35, KeyboardInterrupt), tmp_path / "t.csv", decode_workers=2)
     assert str(error.value) == (
         f"stopped; 30 images kept in {tmp_path}/t.csv.parts: run the same command again (without --force) to go on"
     )
     assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == 30
+
+
+def test_interruption_before_the_first_image_leaves_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped before the first image was scored$"):
+        score_table(Brightness(), stopping(pictures, 0, KeyboardInterrupt), tmp_path / "t.csv")
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_at_any_moment_doubles_and_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    folder, out, draw = pictures[0].parent, tmp_path / "t.csv", random.Random(0)
+    score_table(Brightness(), pictures, tmp_path / "whole.csv")
+    for _ in range(3):
+        run = start(folder, out, 1000, seconds=0.02)
+        assert run.stdout is not None
+        run.stdout.readline()
+        time.sleep(draw.uniform(0.15, 0.3))
+        run.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in run.communicate()[1]
+    assert score_table(Brightness(), pictures, out).resumed > 0
+    assert undated(out) == undated(tmp_path / "whole.csv")
 
 
 # ---- summary and progress ----

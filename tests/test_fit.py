@@ -153,7 +153,7 @@ def test_players_alternate_and_each_moves_its_own_numbers_only(tmp_path: Path) -
     history = fit(model, maps(8, 1), maps(2, 2), FitOptions(epochs=1, batch_size=8, warm_up=0), tmp_path / "c.safetensors")
     assert history[0]["loss"]["discriminator"] == 0.0
     assert history[0]["loss"]["generator"] == pytest.approx(0.001, rel=0.01)
-    assert (float(model.level), float(model.other)) == (pytest.approx(-0.001, rel=0.01), pytest.approx(0.999, rel=0.01))
+    assert (model.level.item(), model.other.item()) == (pytest.approx(-0.001, rel=0.01), pytest.approx(0.999, rel=0.01))
 
 
 def test_closed_form_models_say_what_they_ignore(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path) -> 
     program = tmp_path / "long.py"
     program.write_text(PROGRAM + "fit(new_model(), maps(20, 1), maps(5, 2), FitOptions(epochs=100_000, batch_size=8), Path('c.st'))")
     process = run(tmp_path, sys.executable, str(program))
-    while process.poll() is None and not (tmp_path / "train.jsonl").exists():
+    while process.poll() is None and not (tmp_path / "c.st").exists():
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ from training.models.vae import VAE, divergence
 from training.scores import ERRORS, pool
 
 SHAPES = {"pixels": (3, 32, 32), "maps": (12, 16, 16)}
-OPTIONS = FitOptions(epochs=10, batch_size=8, learning_rate=2e-3, warm_up=5)
+OPTIONS = FitOptions(epochs=25, batch_size=8, learning_rate=2e-3, warm_up=5)
 
 
 def normal_maps(space: str, count: int, seed: int) -> Tensor:

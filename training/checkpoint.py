@@ -22,7 +22,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns the tensors, on the CPU, and the facts; TrainingError where the file is not a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{path}: no checkpoint that can be read ({error}), one that anomaly train wrote expected: "

@@ -130,7 +130,12 @@ def find_rule(records: Sequence[Record], reduced: bool = False) -> DecodeRule:
 
 @torch.inference_mode()
 def see(
-    records: Sequence[Record], rule: DecodeRule, prepare: Preprocess, space: nn.Module, device: str, seen: Callable[[], object]
+    records: Sequence[Record],
+    rule: DecodeRule,
+    prepare: Preprocess,
+    space: nn.Module,
+    device: str,
+    seen: Callable[[], object],
 ) -> Seen:
     """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
 
@@ -200,15 +205,17 @@ def pixel_statistics(x: Tensor) -> Tensor:
     return torch.stack([grey.mean((1, 2)), torch.log(contrast + 1e-2), colour, sharpness, direction], 1)
 
 
-def statistic_limits(statistics: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def statistic_limits(
+    statistics: npt.NDArray[np.float32], groups: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Returns the lowest and the highest statistics (5,) that count as in range.
 
     That is the range of the fit and validation images, widened on both sides by a quarter of it and at least by a
-    little: among few images the extremes have not been seen yet.
+    little: among few images (or groups of them) the extremes have not been seen yet.
     """
     low, high = statistics.min(0), statistics.max(0)
     least = np.array([0.02, 0.1, 0.02, 0.1, 0.1], np.float32)
-    margin = np.maximum(least, (high - low) * (0.25 + 5.0 / len(statistics)))
+    margin = np.maximum(least, (high - low) * (0.25 + 5.0 / groups))
     return low - margin, high + margin
 
 

@@ -16,11 +16,10 @@ from anomaly.images import decode
 from anomaly.labelled import Judged, build_report, images_said, judge, rate_said, said
 from anomaly.report import write_report
 from anomaly.scorer import Scorer
+from anomaly.wording import card_text, realised_text
 from training.train import TrainOptions, train
 
-ATTRIBUTION = (
-    "images: S. Deitsch et al., ELPV data set of solar cells, CC BY-NC-SA 4.0; non-commercial: do not ship this detector"
-)
+ATTRIBUTION = "ELPV solar cells, S. Deitsch et al., CC BY-NC-SA 4.0; non-commercial: do not ship this detector"
 
 
 def demo(data: str, out: Path) -> None:
@@ -88,28 +87,29 @@ def last_lines(judged: Judged, defect: str, baseline: float, folder: Path, speed
     e, card = judged.evaluation, judged.scorer.card
     calibration, alarms = card.calibration, e.false_alarms
     assert calibration is not None and alarms is not None
+    promise_lines = [line[24:] for line in card_text(card, str(folder / "run")).splitlines()[:2]]
     sure = e.per_class[defect] if defect else None
     weak = {name: figures for name, figures in e.per_class.items() if name != defect}
     ranking, recall = (sure.image_auroc, sure.recall) if sure else (e.image_auroc, e.recall)
     rows = [
         ("ranking", f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}"),
         ("", f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, weak ones too"),
-        ("good images stopped", f"{alarms.stopped.flagged} of {alarms.stopped.n}; expected {calibration.expected(alarms.stopped.n):.1f}, "
-                                f"ordinary up to {alarms.limit}"),
+        ("good images stopped", realised_text(alarms.stopped, calibration)),
         (f"{defect or 'defects'} stopped", rate_said(recall) + ("" if sure else images_said(e.recall_images))),
         ("weak defects stopped" if defect else "by kind",
          "; ".join(f"{name} {f.recall.flagged} of {f.recall.n}" for name, f in weak.items() if f.recall)),
-        ("limit", f"{calibration.threshold:.4g}: about {1000 * calibration.promise:.1f} in 1,000 good images stopped; 95 % confident: "
-                  f"at most {1000 * calibration.bound:.1f} in the long run; set by {calibration.n} good images"),
+        ("limit", promise_lines[0]),
+        ("promise", promise_lines[1]),
         ("torch against ONNX", f"scores agree to {card.training['parity']:.1e} of (limit - typical); at most 1e-3 allowed"),
         ("speed", f"{1000 / speed:.1f} ms an image with decoding ({speed:.0f} images/s) on {judged.scorer.device}"),
         ("detector", str(folder / "run" / "detector.onnx")),
-        ("scores, report", f"{folder / 'scores.csv'}   {folder / 'report.html'}"),
+        ("scores and report", f"{folder / 'scores.csv'}   {folder / 'report.html'}"),
     ]  # fmt: skip
     if attribution:
         rows.append(("data", attribution))
     lines = [f"{label:<24}{text}" for label, text in rows]
-    lines.append(f"next: .venv/bin/anomaly show {folder / 'run'}")
-    lines.append(f"      .venv/bin/anomaly score {folder / 'run'} YOUR_IMAGES --out scores.csv")
-    lines.append("      .venv/bin/anomaly train YOUR_GOOD_IMAGES --out run")
+    anomaly = Path(sys.executable).with_name("anomaly")
+    lines.append(f"{'next':<24}{anomaly} show {folder / 'run'}")
+    lines.append(f"{'':<24}{anomaly} score {folder / 'run'} YOUR_IMAGES --out scores.csv")
+    lines.append(f"{'':<24}{anomaly} train YOUR_GOOD_IMAGES --out run")
     return lines

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from training.data import PICTURE
 
-STEPS, BATCH = 300, 16
+BATCH = 16
+PASSES, MOST_STEPS = 20, 300
 WIDTHS = (64, 48, 24)  # channels at g, 24 and 48 cells a side
 
 
@@ -36,6 +37,11 @@ class PictureDecoder(nn.Module):
         return self.unclamped(maps).clamp(0.0, 1.0)
 
 
+def steps_for(images: int) -> int:
+    """Returns how many steps the fit takes for so many images."""
+    return min(MOST_STEPS, -(-images * PASSES // BATCH))
+
+
 def fit_decoder(
     model: nn.Module, maps: Tensor, pictures: Tensor, seed: int, device: str, seen: Callable[[], object]
 ) -> PictureDecoder:
@@ -47,9 +53,9 @@ def fit_decoder(
     decoder = PictureDecoder(maps.shape[1], maps.shape[2]).to(device)
     decoder.mean.copy_(pictures.float().mean(0) / 255)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps_for(len(maps)))
     order = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
+    for _ in range(steps_for(len(maps))):
         index = torch.randint(len(maps), (BATCH,), generator=order)
         with torch.no_grad():
             expected = model(maps[index].to(device))[1]

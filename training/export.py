@@ -100,7 +100,11 @@ def to_onnx(graph: nn.Module) -> onnx.ModelProto:
 def quiet():
     """Silences the exporter, which talks of its own insides."""
     level = logging.getLogger("torch.onnx").level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
@@ -137,7 +141,13 @@ GOLDEN_STEPS = ((3, 5), (7, 2), (11, 13), (1, 0), (2, 9))
 
 def golden_sizes(size: int) -> list[tuple[int, int]]:
     """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to show a missing antialias."""
-    return [(size // 2 + 1, size // 2 + 7), (2 * size + 3, 3 * size + 1), (4 * size + 5, 2 * size + 9), (31, 57), (size, size)]
+    return [
+        (size // 2 + 1, size // 2 + 7),
+        (2 * size + 3, 3 * size + 1),
+        (4 * size + 5, 2 * size + 9),
+        (31, 57),
+        (size, size),
+    ]
 
 
 def golden_samples(model: bytes, size: int, tolerance: float) -> dict[str, object]:

@@ -37,7 +37,9 @@ def restore(run: Path) -> Run:
     """Returns the torch modules of a run from its checkpoint; TrainingError where it is not there or unfinished."""
     path = (run if run.is_dir() else run.parent) / "checkpoint.safetensors"
     if not path.is_file():
-        raise TrainingError(f"{path}: no checkpoint found; this needs the run folder that `anomaly train` wrote, not the detector alone")
+        raise TrainingError(
+            f"{path}: no checkpoint found; this needs the run folder that `anomaly train` wrote, not the detector alone"
+        )
     tensors, metadata = load_checkpoint(path)
     if "run" not in metadata:
         raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
@@ -62,12 +64,15 @@ def restore(run: Path) -> Run:
 def verify_images(run: Path, images: Path, card: Card) -> str:
     """Returns what a comparison of torch and ONNX on a user's images found; TrainingError where they differ too much."""
     graph = restore(run).graph
-    found = [image.pixels for _, image in decode_all(read_dataset(images)[:50], card.decode, card.size) if isinstance(image, Decoded)]
+    found = [
+        image.pixels for _, image in decode_all(read_dataset(images)[:50], card.decode, card.size) if isinstance(image, Decoded)
+    ]
     if not found:
         raise DatasetError(f"{images}: no image that can be read found, a folder or manifest of images expected")
     unit = card.golden["tolerance"] * 1e3
     worst = check_parity(graph, find_detector(run).read_bytes(), found, unit)
-    return f"torch against ONNX      {len(found)} of your images: scores agree to {worst:.1e} of (limit - typical); at most 1e-3 allowed"
+    agreement = f"scores agree to {worst:.1e} of (limit - typical); at most 1e-3 allowed"
+    return f"torch against ONNX      {len(found)} of your images: {agreement}"
 
 
 @torch.inference_mode()

@@ -45,7 +45,7 @@ from training.data import (
     statistic_limits,
     three_sets,
 )
-from training.explain import STEPS, fit_decoder
+from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
@@ -91,7 +91,9 @@ def resolve(options: TrainOptions) -> TrainOptions:
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
     model = "linear" if options.model == "auto" else options.model
     if options.error and (space != "pixels" or model == "vae"):
-        raise TrainingError(f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels")
+        raise TrainingError(
+            f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
+        )
     return replace(options, model=model, space=space, size=size)
 
 
@@ -108,9 +110,9 @@ def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
 
 
 def name_of(record: Record, images: Path) -> str:
-    """Returns an image's path as the user knows it: relative to the folder (or the manifest's) that was given."""
+    """Returns an image's path as the user knows it: relative to the folder that was given, else its last two parts."""
     root = images if images.is_dir() else images.parent
-    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(record.path)
+    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(Path(*record.path.parts[-2:]))
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def fit_model(
     history = fit(model, maps, held_out, fit_options, options.out / "checkpoint.safetensors", options.resume, say)
     decoder = None
     if space.whitening is not None and rank() == 0:
-        with Progress(STEPS, "learning to draw what is expected") as progress:
+        with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
             decoder = fit_decoder(model, maps, seen.pictures, options.seed, device, lambda: progress.advance(1))
     return Trained(prepare.cpu(), space.cpu(), model.cpu().eval(), decoder and decoder.cpu(), history)
 
@@ -228,7 +230,8 @@ def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
 
 def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
-    low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics))
+    groups = len({record.group for record in seen.records})
+    low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
     graph = DetectorGraph(trained.prepare, trained.space, trained.model, low, high).eval()
     return graph, to_onnx(graph)
 
@@ -325,7 +328,12 @@ def versions() -> dict[str, str]:
 
 
 def write(
-    options: TrainOptions, card: Card, graph: DetectorGraph, model: onnx.ModelProto, trained: Trained, records: Sequence[Record]
+    options: TrainOptions,
+    card: Card,
+    graph: DetectorGraph,
+    model: onnx.ModelProto,
+    trained: Trained,
+    records: Sequence[Record],
 ) -> Card:
     """Checks the file against torch and writes RUN: first what belongs to the detector, last detector.onnx itself."""
     if card.calibration is not None:
@@ -375,7 +383,11 @@ def training_report(options: TrainOptions, card: Card, highest: Sequence[Record]
     """Returns the report of a training: the promise, the scores that set the limit, the images to look at first."""
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
-    losses = {f"{kind} {player}": [row[kind][player] for row in history] for kind in ("loss", "held_out") for player in history[0][kind]}
+    losses = {
+        f"{kind} {player}": [row[kind][player] for row in history]
+        for kind in ("loss", "held_out")
+        for player in history[0][kind]
+    }
     return Report(
         title=f"{card.name}: training",
         card={**card.to_json(), "digest": card.digest},
@@ -385,7 +397,7 @@ def training_report(options: TrainOptions, card: Card, highest: Sequence[Record]
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
         galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in highest[:8]]},
-        notes=[*card.training["warnings"], *(f"{what}: {text}" for what, text in card.licences.items())],
+        notes=card.training["warnings"],
     )
 
 

@@ -1,11 +1,11 @@
 """The review: findings of score tables in a database, judged by inspectors, alone or together.
 
-    store.py       Store: all that can be asked and done, each in one transaction
-    findings.py    what it holds, as Python has it
-    intake.py      score table -> findings         handout.py   who gets which image next
-    journal.py     the log of what was done        audit.py     the audit sample
-    evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
-    queries.py     how findings are chosen         schema.py, database.py   tables, migrations, transactions
+store.py       Store: all that can be asked and done, each in one transaction
+findings.py    what it holds, as Python has it
+intake.py      score table -> findings         handout.py   who gets which image next
+journal.py     the log of what was done        audit.py     the audit sample
+evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
+queries.py     how findings are chosen         schema.py, database.py   tables, migrations, transactions
 """
 
 from __future__ import annotations

@@ -40,12 +40,18 @@ def _check(c: sa.Connection, run: int, images: int, seed: int) -> None:
 
 def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> None:
     rows = [
-        {"finding": findings[i], "part": int(found.stratum[i]), "number": float(found.lot[i]), "inner": bool(found.core[i])}
+        {
+            "finding": findings[i],
+            "part": int(found.stratum[i]),
+            "number": float(found.lot[i]),
+            "inner": bool(found.core[i]),
+        }
         for i in np.flatnonzero(found.drawn).tolist()
     ]
-    values = {"stratum": sa.bindparam("part"), "lot": sa.bindparam("number"), "core": sa.bindparam("inner")}
+    update = schema.findings.update().where(f.id == sa.bindparam("finding"))
+    update = update.values(stratum=sa.bindparam("part"), lot=sa.bindparam("number"), core=sa.bindparam("inner"))
     if rows:
-        c.execute(schema.findings.update().where(f.id == sa.bindparam("finding")).values(values), rows)
+        c.execute(update, rows)
 
 
 def read_strata(c: sa.Connection, run: int) -> list[Stratum]:

@@ -58,17 +58,21 @@ class Database:
         return self._transaction("BEGIN")
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that is the only one to write; at its end what it wrote is on the disk."""
-        with self._transaction("BEGIN IMMEDIATE") as c:
+    def write(self, lasting: bool = True) -> Iterator[sa.Connection]:
+        """A transaction that is the only one to write; at its end what it wrote is on the disk.
+
+        Not ``lasting``: it does not wait for the disk, and outlives the process but not a loss of power.
+        """
+        with self._transaction("BEGIN IMMEDIATE", "FULL" if lasting else "NORMAL") as c:
             if not self._sqlite:
-                c.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+                c.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if lasting else 'off'}")
+                c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
             yield c
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+    def _transaction(self, begin: str, synchronous: str = "FULL") -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect().execution_options(begin=begin) as c, c.begin():
+            with self._engine.connect().execution_options(begin=begin, synchronous=synchronous) as c, c.begin():
                 yield c
         except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
             if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
@@ -109,14 +113,15 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")  # a verdict that was confirmed survives a loss of power
         # Turning WAL on does not wait for others by itself. It stays on, so that it happens once in a file's life.
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA synchronous = {options['synchronous']}")
+        connection.exec_driver_sql(options["begin"])
 
     return engine
 

@@ -27,9 +27,7 @@ class ImageFile:
     message: str
 
 
-def read_image(
-    base: Path, path: str, sha256: str | None, roots: Sequence[Path], max_bytes: int = MAX_IMAGE_BYTES
-) -> ImageFile:
+def read_image(base: Path, path: str, sha256: str | None, roots: Sequence[Path], max_bytes: int = MAX_IMAGE_BYTES) -> ImageFile:
     """The file ``path`` of a table, relative to ``base``, if it lies under one of ``roots`` once links are followed."""
     found = _existing(base, path)
     if found is None:

@@ -134,7 +134,9 @@ class Filters:
     def to_query(self) -> dict[str, str]:
         """The filters as an address has them: ``?run=3&flagged=true``."""
         given = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given if value is not None}
+        return {
+            name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given if value is not None
+        }
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Filters:
@@ -155,7 +157,11 @@ def _reader(kind: Any) -> Callable[[str], Any]:
 
         return read
 
-    readers: dict[str, Callable[[str], Any]] = {"int": number(int), "float": number(float), "str": lambda text: text or None}
+    readers: dict[str, Callable[[str], Any]] = {
+        "int": number(int),
+        "float": number(float),
+        "str": lambda text: text or None,
+    }
     readers["bool"] = {"true": True, "false": False}.get
     return readers[str(kind).removesuffix(" | None")]
 

@@ -53,18 +53,14 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
     return found
 
 
-def _held(
-    c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int
-) -> list[Row]:
+def _held(c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int) -> list[Row]:
     """What the inspector was handed before and has not judged, in the order it was handed."""
     query = FINDINGS.join(schema.leases, l.image == f.image).where(l.inspector == inspector)
     query = query.where(sa.or_(wanted, sa.and_(l.queue == "known", known))).order_by(l.since)
     return _one_each(c.execute(ordered(query, ORDER[queue]).limit(2 * count)))[:count]
 
 
-def _free(
-    c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Collection[str]
-) -> list[Row]:
+def _free(c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Collection[str]) -> list[Row]:
     """The next findings of the queue whose images are in nobody's hands; expired leases are gone already."""
     if count < 1:
         return []

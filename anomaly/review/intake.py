@@ -74,6 +74,8 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
     run = int(c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one())
     counts = _insert_rows(c, run, source.table, first, rows)
     c.execute(schema.runs.update().where(schema.runs.c.id == run).values(counts))
+    if c.dialect.name == "postgresql":
+        c.exec_driver_sql("ANALYZE findings")  # else it plans as if the table were as small as before
     folders = {Path(root).resolve() for root in source.roots} or {_common_folder(c, run, source.folder)}
     c.execute(schema.roots.insert(), [{"run": run, "folder": os.fspath(folder)} for folder in sorted(folders)])
     return run

@@ -49,18 +49,22 @@ def repeated(
     found = as_event(row)
     same = (found.inspector, found.action) == (click.inspector, action)
     if not same or finding not in (None, found.finding) or undoes not in (None, found.undoes):
-        raise AnomalyError(
-            f"key {click.key!r} belongs to another action ({found.action}): make a new key for each click"
-        )
+        raise AnomalyError(f"key {click.key!r} belongs to another action ({found.action}): make a new key for each click")
     return found
 
 
 def append(c: sa.Connection, click: Click, at: str, action: str, **facts: Any) -> Event:
     """Adds an event. ``facts``: columns of the table, of which ``payload`` is everything that has no column."""
-    values: dict[str, Any] = dict.fromkeys(
-        ("finding", "run", "detector", "threshold", "defect_type", "undoes")
-    ) | {"payload": {}}
-    values |= facts | {"uuid": str(uuid.uuid4()), "key": click.key, "at": at, "inspector": click.inspector, "action": action}
+    values: dict[str, Any] = dict.fromkeys(("finding", "run", "detector", "threshold", "defect_type", "undoes")) | {
+        "payload": {}
+    }
+    values |= facts | {
+        "uuid": str(uuid.uuid4()),
+        "key": click.key,
+        "at": at,
+        "inspector": click.inspector,
+        "action": action,
+    }
     new = c.execute(schema.events.insert().values(values).returning(e.id)).scalar_one()
     return Event(id=new, undone=False, **values)
 

@@ -117,7 +117,7 @@ def m001_findings_and_events() -> list[str]:
              area BIGINT, status TEXT NOT NULL, error TEXT, scored_at TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
              defect_type TEXT, last_event BIGINT, UNIQUE (run, position))""",
         "CREATE INDEX findings_by_score ON findings (run, state, score DESC {last}, id)",
-        "CREATE INDEX findings_in_order ON findings (run, score DESC {last}, id)",
+        "CREATE INDEX findings_in_order ON findings (run, score DESC {last}, id, status)",
         "CREATE INDEX findings_by_distance ON findings (run, state, distance, id)",
         "CREATE INDEX findings_by_folder ON findings (run, folder, state, score DESC {last}, id)",
         "CREATE INDEX findings_by_image ON findings (image)",
@@ -150,8 +150,8 @@ def m002_audit_sample() -> list[str]:
         "ALTER TABLE findings ADD COLUMN lot DOUBLE PRECISION",
         "ALTER TABLE findings ADD COLUMN core BOOLEAN",
         "UPDATE findings SET stratum = 0 WHERE is_anomaly",
-        "CREATE INDEX findings_by_lot ON findings (run, lot) WHERE lot IS NOT NULL",
-        "CREATE INDEX findings_by_stratum ON findings (run, stratum) WHERE stratum IS NOT NULL",
+        "CREATE INDEX findings_by_lot ON findings (run, lot, state) WHERE lot IS NOT NULL",
+        "CREATE INDEX findings_by_stratum ON findings (run, stratum, state, folder) WHERE stratum IS NOT NULL",
         """CREATE TABLE strata (run BIGINT NOT NULL REFERENCES runs (id), number BIGINT NOT NULL, low DOUBLE PRECISION,
              high DOUBLE PRECISION, images BIGINT NOT NULL, drawn BIGINT NOT NULL, seed BIGINT NOT NULL,
              size BIGINT NOT NULL, PRIMARY KEY (run, number))""",
@@ -172,9 +172,7 @@ def migrate(connection: sa.Connection, now: str) -> None:
     if found and "migrations" not in found:
         raise AnomalyError(f"table {found[0]!r} found, a review database or an empty one expected: choose another one")
     if not found:
-        connection.exec_driver_sql(
-            "CREATE TABLE migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, at TEXT NOT NULL)"
-        )
+        connection.exec_driver_sql("CREATE TABLE migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, at TEXT NOT NULL)")
     done = connection.scalar(sa.select(sa.func.max(migrations.c.number))) or 0
     if done > len(MIGRATIONS):
         raise AnomalyError(

@@ -31,7 +31,7 @@ class Review {
     this.judged = []; // ids, in the order of my verdicts
     this.recent = [];
     this.view = new View();
-    this.setting = { opacity: 0.6, heat: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
+    this.setting = { opacity: 0.4, heat: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
     this.build();
     this.listen();
   }
@@ -386,7 +386,7 @@ class Review {
     saving.dataset.state = refused ? "refused" : failures ? "failing" : items.length ? "saving" : "saved";
     saving.textContent = refused ? `Not accepted: ${refused}`
       : failures ? `${items.length} not saved yet: the server does not answer, trying again`
-      : items.length ? "Saving" : "All saved";
+      : `${this.data.user}: ${items.length ? "saving" : "all saved"}`;
   }
 
   showRecent() {
@@ -573,7 +573,7 @@ class Review {
   }
 
   reset() {
-    Object.assign(this.setting, { brightness: 1, contrast: 1, opacity: 0.6 });
+    Object.assign(this.setting, { brightness: 1, contrast: 1, opacity: 0.4 });
     this.layout();
   }
 

@@ -44,7 +44,7 @@ def show(desk: Desk) -> None:
     watches = watch(found, calibration, false_alarm_rate=ALARM_RATE)
     verdict(watches)
     names = [series.name for series in found]
-    chosen = st.selectbox("Folder", range(len(names)), format_func=lambda i: names[i] or "all images") if len(names) > 1 else 0
+    chosen = st.selectbox("Folder", range(len(names)), format_func=names.__getitem__, width=320) if len(names) > 1 else 0
     charts(found[chosen], watches[chosen], calibration)
 
 
@@ -99,7 +99,7 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
     """Returns the lines of the windows' quantiles over the band of the calibration."""
     lines = pd.DataFrame(
         [
-            {"window": at, "score": float(value), "quantile": name, "from": window.start}
+            {"window": at + 1, "score": float(value), "quantile": name, "from": window.start}
             for at, window in enumerate(found)
             for name, value in zip(QUANTILES, window.quantiles, strict=True)
         ]

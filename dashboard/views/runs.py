@@ -57,8 +57,7 @@ def card(detector: Detector) -> None:
         st.info("The run came without the detector's card: import it with the detector to see its promise.")
         return
     said = detector.card
-    left, right = st.columns([1.3, 1], gap="medium")
-    with left.container(border=True):
+    with st.container(border=True):
         st.markdown("###### Promise")
         calibration = detector.calibration
         training = said.get("training", {})
@@ -66,8 +65,8 @@ def card(detector: Detector) -> None:
             st.write("Ranks only: orders images by score, promises nothing.")
         else:
             text = promise_text(calibration, int(training.get("images", calibration.n)), highest=training.get("highest", []), grouped=bool(training.get("grouped")))
-            st.code(text, language=None, wrap_lines=True)
-    with right.container(border=True):
+            st.code(text, language=None)
+    with st.container(border=True):
         st.markdown("###### Detector")
         st.dataframe(facts(detector), hide_index=True, width="stretch")
 

@@ -25,12 +25,14 @@ def show(desk: Desk, person: Person) -> None:
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
         st.markdown("##### Inspectors")
-        st.dataframe([inspector_row(one) for one in team.inspectors], hide_index=True, width="stretch")
-        if not team.inspectors:
+        if team.inspectors:
+            st.dataframe([inspector_row(one) for one in team.inspectors], hide_index=True, width="stretch")
+        else:
             st.caption("Nobody has judged an image of this run yet.")
     with right:
         st.markdown("##### Agreement")
-        st.dataframe([agreement_row(one) for one in team.agreements], hide_index=True, width="stretch")
+        if team.agreements:
+            st.dataframe([agreement_row(one) for one in team.agreements], hide_index=True, width="stretch")
         st.caption("Cohen's kappa: 1 is perfect agreement, 0 what chance would give. Only images that both called anomalous or normal count.")
     second_opinion(desk, run, team.disagreements, team.unsure)
     with st.expander("Audit sample", expanded=not desk.store.strata(run.id)):

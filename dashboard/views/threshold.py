@@ -33,7 +33,7 @@ def show(desk: Desk, person: Person) -> None:
     if calibration is None:
         st.info("This detector only ranks images: it has no limit, and promises nothing. `anomaly calibrate` sets one from good images.")
         return
-    st.caption(f"{run.name}: {run.images:,} images, {run.flagged:,} stopped at the limit in use")
+    st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} stopped at the limit in use"))
     state = st.session_state
     if state.get("limit of") != run.id:
         state.update({"limit of": run.id, "limit": float(calibration.threshold), "band": None})
@@ -49,6 +49,10 @@ def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration
     tried, low = controls(calibration)
     with chart:
         limit_chart(CHART, chart_data(sample, scores, calibration, tried, low), follow)
+        st.caption(
+            "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the promise is "
+            "the same, above the highest there is none. Heights are square roots of counts."
+        )
     tell(preview(sample, scores, calibration, float(tried.threshold)), tried, low, scores)
     if st.button("Show the images between this limit and the one in use", icon=":material/photo_library:"):
         ends = sorted((float(tried.threshold), float(calibration.threshold)))
@@ -123,7 +127,7 @@ def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any) -> 
             st.caption(f"{parts.passed:,} pass, a person looks at {parts.looked_at:,}, {parts.stopped:,} are stopped")
     with columns[1].container(border=True, height="stretch"):
         st.metric("Good images stopped", f"about {one_in(tried.promise)}")
-        st.caption(said(tried) + ("." if shown.own else f". {PREVIEW}"))
+        st.caption(said(tried) + ("" if shown.own else f" {PREVIEW}"))
     for column, name, figure in (
         (columns[2], "Of the stopped, defects", shown.precision),
         (columns[3], "Of all defects, stopped", shown.recall),

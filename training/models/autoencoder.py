@@ -33,7 +33,8 @@ class LinearAutoencoder(nn.Module):
     def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "l2") -> None:
         super().__init__()
         self.pixels = pixels
-        self.error = ERRORS[error] if pixels else squared_error
+        self.error_name = error if pixels else "l2"
+        self.error = ERRORS[self.error_name]
         self.register_buffer("mean", torch.zeros(channels * height * width))
         self.register_buffer("components", torch.zeros(0, channels * height * width))  # (r, D), orthonormal rows
         # How many components there are is only known after the fit: a saved state brings its own number.
@@ -48,6 +49,9 @@ class LinearAutoencoder(nn.Module):
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
         mean, components = principal_components(maps.flatten(1))
         self.mean, self.components = mean.to(self.mean), components.to(self.mean)
+
+    def extra_repr(self) -> str:
+        return f"error={self.error_name}"
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {}
@@ -120,9 +124,13 @@ class ConvolutionalAutoencoder(nn.Module):
     def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "gradient") -> None:
         super().__init__()
         self.pixels = pixels
-        self.error = ERRORS[error] if pixels else squared_error
+        self.error_name = error if pixels else "l2"
+        self.error = ERRORS[self.error_name]
         self.encoder = Encoder(channels, height, width, CODE)
         self.decoder = Decoder(channels, height, width, CODE)
+
+    def extra_repr(self) -> str:
+        return f"error={self.error_name}"
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
@@ -151,14 +159,14 @@ class ConvolutionalAutoencoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps (N, C, h, w) -> codes (N, ``code``)."""
+    """Maps (N, C, h, w) -> codes (N, ``code``): strided convolutions, then one dense layer."""
 
     def __init__(self, channels: int, height: int, width: int, code: int) -> None:
         super().__init__()
-        sizes, widths = pyramid(height, width)
+        sizes, widths = pyramid(channels, height, width)
         layers: list[nn.Module] = []
         for before, after in zip([channels, *widths[:-1]], widths, strict=True):
-            layers += [nn.Conv2d(before, after, 4, 2, 1), norm(after), nn.SiLU()]
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], code)
 
@@ -167,33 +175,34 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (N, ``code``) -> maps (N, C, h, w), unbounded."""
+    """Codes (N, ``code``) -> maps (N, C, h, w), unbounded: the encoder's mirror image.
+
+    Each level convolves before it enlarges, which costs a quarter of the other order.
+    """
 
     def __init__(self, channels: int, height: int, width: int, code: int) -> None:
         super().__init__()
-        sizes, widths = pyramid(height, width)
+        sizes, widths = pyramid(channels, height, width)
         self.start = (widths[-1], *sizes[-1])
         self.first = nn.Linear(code, widths[-1] * sizes[-1][0] * sizes[-1][1])
         layers: list[nn.Module] = []
-        targets = [*sizes[-2::-1], (height, width)]
-        for before, after, size in zip(widths[::-1], [*widths[-2::-1], widths[0]], targets, strict=True):
-            layers += [nn.Upsample(size), nn.Conv2d(before, after, 3, padding=1), norm(after), nn.SiLU()]
-        self.layers = nn.Sequential(*layers)
-        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
+        for before, after, size in zip(
+            widths[::-1], [*widths[-2::-1], widths[0]], [*sizes[-2::-1], (height, width)], strict=True
+        ):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(), nn.Upsample(size)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.last(self.layers(self.first(code).unflatten(1, self.start)))
+        return self.layers(self.first(code).unflatten(1, self.start))
 
 
-def pyramid(height: int, width: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """Returns sizes and channels after each halving, until the longer side is 8 or less (at least one halving)."""
+def pyramid(channels: int, height: int, width: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """Returns sizes and channels after each halving, until the longer side is 8 or less (at least one halving).
+
+    Pixels start narrow; maps of many channels keep about as many.
+    """
     sizes = [(height // 2, width // 2)]
     while max(sizes[-1]) > 8:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    widths = [WIDTHS[min(i, len(WIDTHS) - 1)] for i in range(len(sizes))]
-    return sizes, widths
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    """Returns the normalisation of a trained layer: by group, never by batch, so that an image's score is its own."""
-    return nn.GroupNorm(8, channels)
+    narrowest = channels // 8 * 8
+    return sizes, [max(narrowest, WIDTHS[min(i, len(WIDTHS) - 1)]) for i in range(len(sizes))]

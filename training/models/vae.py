@@ -74,10 +74,13 @@ class VAE(nn.Module):
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns log N(x; y, sigma^2) summed over channels, (N, h, w), in nats."""
-        log_sigma = self.channel_sigma + self.location_sigma
-        log_sigma = SMALLEST + nn.functional.softplus(log_sigma - SMALLEST)  # soft lower limit (Rybkin et al., section 3)
+        log_sigma = self.log_sigma()
         normed = ((x - y) / log_sigma.exp()) ** 2
         return -(0.5 * normed + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def log_sigma(self) -> Tensor:
+        """Returns the decoder's log standard deviation, (C, h, w), with a soft lower limit (Rybkin et al., section 3)."""
+        return SMALLEST + nn.functional.softplus(self.channel_sigma + self.location_sigma - SMALLEST)
 
 
 def divergence(mean: Tensor, log_sigma: Tensor) -> Tensor:

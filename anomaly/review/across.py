@@ -1,0 +1,80 @@
+"""Findings beside each other: two detectors on the same images, one detector over time, images that look alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from anomaly.drift import Series
+from anomaly.review import schema
+from anomaly.review.findings import Comparison, Finding, Run
+from anomaly.review.queries import FINDINGS, Row, as_finding, f
+
+
+def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
+    """Two runs on the images, by digest, that both judged, in the order of the first."""
+    one, other = schema.findings.alias("one"), schema.findings.alias("other")
+    columns = (one.c.id, other.c.id, one.c.path, one.c.score, other.c.score, one.c.is_anomaly, other.c.is_anomaly)
+    query = sa.select(*columns).join(other, sa.and_(other.c.image == one.c.image, other.c.run == b.id))
+    query = query.where(one.c.run == a.id, one.c.status == "ok", other.c.status == "ok")
+    first: dict[int, Row] = {}  # where an image is there twice
+    for row in c.execute(query.order_by(one.c.position, other.c.position)):
+        first.setdefault(row[0], row)
+    columns_of = list(zip(*first.values(), strict=True)) or [()] * 7
+    return Comparison(
+        a=a,
+        b=b,
+        findings_a=list(columns_of[0]),
+        findings_b=list(columns_of[1]),
+        paths=list(columns_of[2]),
+        scores_a=np.array(columns_of[3], dtype=np.float32),
+        scores_b=np.array(columns_of[4], dtype=np.float32),
+        flagged_a=np.array(columns_of[5], dtype=bool),
+        flagged_b=np.array(columns_of[6], dtype=bool),
+    )
+
+
+def series(c: sa.Connection, common: Mapping[int, str], depth: int) -> list[Series]:
+    """The scores of runs in the order they were made, for each folder. ``common``: the folder that a run's images share."""
+    query = sa.select(f.run, f.folder, f.scored_at, f.score, f.status).where(f.run.in_(list(common)))
+    names: dict[tuple[int, str], str] = {}
+    found: dict[str, list[Row]] = {}
+    for row in c.execute(query.order_by(f.scored_at, f.run, f.position)):
+        place = (row.run, row.folder)
+        if place not in names:
+            parts = Path(os.path.relpath(row.folder or ".", common[row.run] or ".")).parts
+            names[place] = "/".join(parts[:depth]) or "."
+        found.setdefault(names[place], []).append(row)
+    return [_series(name, found[name]) for name in sorted(found)]
+
+
+def _series(name: str, rows: Sequence[Row]) -> Series:
+    judged = [row for row in rows if row.status == "ok"]
+    scores = np.array([row.score for row in judged], dtype=np.float32)
+    return Series(name, scores, [row.scored_at for row in judged], sum(row.status == "outside" for row in rows))
+
+
+def similar(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
+    """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
+    if row.score is None:
+        return []
+    inside = FINDINGS.where(f.run == row.run, f.id != row.id)
+    below = inside.where(f.score <= row.score).order_by(f.score.desc().nulls_last()).limit(5 * limit)
+    above = inside.where(f.score > row.score).order_by(f.score.asc().nulls_first()).limit(5 * limit)
+    found = [as_finding(near) for query in (below, above) for near in c.execute(query)]
+    this = as_finding(row)
+    return sorted(found, key=lambda near: (-overlap(near, this), abs((near.score or 0) - row.score)))[:limit]
+
+
+def overlap(a: Finding, b: Finding) -> float:
+    """Intersection over union of two regions, 0 to 1."""
+    if a.box is None or b.box is None:
+        return 0.0
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a.box, b.box
+    width, height = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
+    inside = max(0, width) * max(0, height)
+    return inside / max(1, aw * ah + bw * bh - inside)

@@ -1,0 +1,209 @@
+"""Findings and verdicts for other programs: CSV, JSON lines, COCO, the whole log, and a folder to train and test on.
+
+Files appear whole or not at all, and nothing that is there is overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import AnomalyError
+from anomaly.review.findings import Event, Filters, Finding
+from anomaly.review.store import Store
+from anomaly.table import _cell, whole_file
+from anomaly.verdicts import VERDICTS
+
+FORMATS = (".csv", ".jsonl", ".json")
+PAGE = 2_000
+NORMAL = "good"  # the folder, and the label in a manifest, of normal images
+UNNAMED = "anomalous"  # the category, and the folder, of anomalous images without a defect type
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Exported:
+    """``written`` rows or images; ``left_out``: a line for each that could not be, with the reason."""
+
+    written: int
+    left_out: list[str]
+
+
+def export_findings(store: Store, out: Path, filters: Filters) -> Exported:
+    """Writes the findings that match, with what was said of them: .csv, .jsonl, or .json for COCO.
+
+    COCO: ``images`` are those judged anomalous or normal; each anomalous one has an annotation, the box of its hottest
+    region in the category of its defect type.
+    """
+    _check_out(out, FORMATS)
+    findings = list(_all(store, filters))
+    text = {".csv": _to_csv, ".jsonl": _to_json_lines, ".json": _to_coco}[out.suffix.lower()](store, findings)
+    with whole_file(out) as file:
+        file.write(text.encode())
+    judged = sum(finding.state in ("anomalous", "normal") for finding in findings)
+    return Exported(judged if out.suffix.lower() == ".json" else len(findings), [])
+
+
+def export_events(store: Store, out: Path, run: int | None = None) -> Exported:
+    """Writes the log as JSON lines, the oldest event first: whatever was done, also what was undone."""
+    _check_out(out, (".jsonl",))
+    events = store.events(run=run, limit=None)[::-1]
+    with whole_file(out) as file:
+        file.write("".join(json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in events).encode())
+    return Exported(len(events), [])
+
+
+def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = False) -> Exported:
+    """Copies (or links) the judged images that match into ``train/good``, ``test/good`` and ``test/<defect type>``.
+
+    A fifth of the normal ones is for testing, always the same ones: an image's digest decides. An image that moved or
+    changed since it was scored is left out. A file that is there stays as it is.
+    """
+    if out.exists() and not out.is_dir():
+        raise AnomalyError(f"{out}: a file found, a folder to write images to expected: choose another name")
+    written, left_out = 0, []
+    done: set[str] = set()
+    for state in ("anomalous", "normal"):
+        for finding in _all(store, replace(filters, state=state)):
+            if finding.sha256 in done:
+                continue
+            image = store.image(finding.id)
+            if image.state != "same" or image.path is None or image.data is None or finding.sha256 is None:
+                left_out.append(image.message)
+                continue
+            done.add(finding.sha256)
+            written += _place(out / _folder(finding), image.path, finding.sha256, image.data, link)
+    return Exported(written, left_out)
+
+
+def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
+    """Writes a manifest (CSV) of the images that may set a new limit, as ``anomaly calibrate`` takes it.
+
+    They are those of the audit sample's core that were judged normal (see ``verdicts.calibration_rows``).
+    """
+    _check_out(out, (".csv",))
+    rows, left_out = [], []
+    for finding in store.calibration_images(run):
+        image = store.image(finding.id)
+        if image.state != "same":
+            left_out.append(image.message)
+        else:
+            rows.append((os.fspath(image.path or ""), "train", NORMAL))
+    with whole_file(out) as file:
+        file.write(_csv([("path", "split", "label"), *rows]).encode("utf-8", "surrogateescape"))
+    return Exported(len(rows), left_out)
+
+
+def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
+    if out.suffix.lower() not in suffixes:
+        raise AnomalyError(f"{out}: {out.suffix or 'no suffix'} found, {' or '.join(suffixes)} expected for this export")
+    if out.exists():
+        raise AnomalyError(f"{out} is there already and stays as it is: choose another --out")
+    if not out.parent.is_dir():
+        raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
+
+
+def _all(store: Store, filters: Filters) -> Iterator[Finding]:
+    start = 0
+    while page := store.findings(filters, "position", PAGE, start):
+        yield from page
+        start += len(page)
+
+
+# ---- files ----
+
+
+def _rows(store: Store, findings: list[Finding]) -> Iterator[dict[str, Any]]:
+    """A finding with the verdicts that count, by inspector, and the comments that are not undone."""
+    names = {run.id: run.name for run in store.runs()}
+    said: dict[int, list[Event]] = {}
+    for event in store.standing():
+        said.setdefault(event.finding or 0, []).append(event)
+    for finding in findings:
+        events = said.get(finding.id, [])
+        yield {
+            **asdict(finding),
+            "run": names[finding.run],
+            "verdicts": {event.inspector: event.action for event in events if event.action in VERDICTS},
+            "comments": [f"{event.inspector}: {event.payload['text']}" for event in events if "text" in event.payload],
+            "judged_at": max((event.at for event in events if event.action in VERDICTS), default=None),
+        }
+
+
+def _to_json_lines(store: Store, findings: list[Finding]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(store, findings))
+
+
+def _to_csv(store: Store, findings: list[Finding]) -> str:
+    names = [field.name for field in fields(Finding) if field.name != "box"]
+    lines: list[list[Any]] = [[*names, "box_x", "box_y", "box_w", "box_h", "verdicts", "comments", "judged_at"]]
+    for row in _rows(store, findings):
+        verdicts = "; ".join(f"{who}: {what}" for who, what in row["verdicts"].items())
+        said = [verdicts or None, "\n".join(row["comments"]) or None, row["judged_at"]]
+        lines.append([*(row[name] for name in names), *(row["box"] or [None] * 4), *said])
+    return _csv(lines)
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _to_coco(store: Store, findings: list[Finding]) -> str:
+    judged = [finding for finding in findings if finding.state in ("anomalous", "normal")]
+    marked = [finding for finding in judged if finding.state == "anomalous" and finding.box is not None]
+    listed = [kind.name for kind in store.defect_types()]
+    used = {finding.defect_type or UNNAMED for finding in judged if finding.state == "anomalous"}
+    names = [*listed, *sorted(used - set(listed))]
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    content = {
+        "info": {"description": "Verdicts on anomalies. Boxes are the detector's hottest regions, not drawn by hand."},
+        "images": [
+            {"id": f.id, "file_name": f.path, "width": f.width, "height": f.height, "sha256": f.sha256, "state": f.state}
+            for f in judged
+        ],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": f.id,
+                "category_id": numbers[f.defect_type or UNNAMED],
+                "bbox": f.box,
+                "area": f.area,
+                "iscrowd": 0,
+                "score": f.score,
+            }
+            for number, f in enumerate(marked, 1)
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+# ---- a folder of images ----
+
+
+def _folder(finding: Finding) -> Path:
+    if finding.state == "anomalous":
+        return Path("test", finding.defect_type or UNNAMED)
+    lot = int(hashlib.sha256(f"split {finding.sha256}".encode()).hexdigest()[:8], 16) / 2**32
+    return Path("test" if lot < TEST_SHARE else "train", NORMAL)
+
+
+def _place(folder: Path, source: Path, sha256: str, data: bytes, link: bool) -> int:
+    """Puts an image into the folder under its own name and part of its digest; 1, or 0 where it was there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^\w.-]", "_", source.stem)[:100]
+    target = folder / f"{stem}-{sha256[:12]}{source.suffix.lower()}"
+    if os.path.lexists(target):
+        return 0
+    if link:
+        target.symlink_to(source)
+    else:
+        with whole_file(target) as file:
+            file.write(data)
+    return 1

@@ -1,0 +1,564 @@
+"""The dashboard without a browser: its routes over HTTP against the real server, its pages by AppTest."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("streamlit")
+pytest.importorskip("sqlalchemy")
+pytest.importorskip("torch")
+
+from streamlit.testing.v1 import AppTest
+
+from anomaly.colours import difference, heat_colours
+from anomaly.detector import read_card
+from anomaly.images import decode
+from anomaly.review import VERDICTS, DefectType, Filters, Store, default_key
+from anomaly.scorer import Scorer
+from dashboard.desk import open_desk
+from tests.measure_dashboard import kill_and_count
+from tests.review_server import KEY, ROOT, SECRET, Client, Server, free_port, serving, train_detector
+
+EVIL = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
+
+
+@pytest.fixture(scope="session")
+def made(session_folder: Path) -> Path:
+    """A folder with a run folder, its test images and their score table."""
+    folder = session_folder / "review"
+    folder.mkdir(exist_ok=True)
+    train_detector(folder)
+    return folder
+
+
+def new_database(made: Path, folder: Path, table: Path | None = None) -> tuple[Path, int]:
+    """Returns a database with one run in it, and the run's number."""
+    database = folder / "review.db"
+    with Store(database) as store:
+        run, _ = store.import_table(table or made / "scores.csv", card=read_card(made / "run"), by="import")
+        types = [DefectType(name, at + 1, "#a03050") for at, name in enumerate(("scratch", "crack", EVIL[:20].replace("<", "")))]
+        store.set_defect_types(
+            [t for t in types if t.name in ("scratch", "crack")], by="admin", key=default_key()
+        )
+    return database, run.id
+
+
+@pytest.fixture(scope="module")
+def database(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    return new_database(made, tmp_path_factory.mktemp("routes"))
+
+
+@pytest.fixture(scope="module")
+def server(made: Path, database: tuple[Path, int]) -> Iterator[Server]:
+    with serving(database[0], detectors=(made / "run",)) as running:
+        yield running
+
+
+# ---- routes: what is asked for and by whom ----
+
+
+def test_health_and_headers(server: Server) -> None:
+    answer = Client(server.port).ask("GET", "/healthz")
+    assert (answer.status, answer.data) == (200, b"ok")
+    kept = ("referrer-policy", "x-content-type-options", "x-frame-options", "cross-origin-resource-policy")
+    assert [answer.headers[name] for name in kept] == ["no-referrer", "nosniff", "DENY", "same-origin"]
+
+
+def test_another_host_name_is_refused_everywhere(server: Server) -> None:
+    for path in ("/", "/healthz", "/api/recent", "/_stcore/health"):
+        assert Client(server.port).ask("GET", path, headers={"Host": "evil.example.com"}).status == 400
+
+
+@pytest.mark.parametrize("token", [None, "", "x", "W10.00", KEY.token.__doc__])
+def test_without_a_token_nothing_is_told(server: Server, token: str | None) -> None:
+    headers = {"Content-Type": "application/json"} | ({} if token is None else {"X-Review-Token": token.split("\n")[0]})
+    for method, path in (
+        ("POST", "/api/next"), ("POST", "/api/verdict"), ("POST", "/api/undo"), ("POST", "/api/renew"),
+        ("POST", "/api/release"), ("GET", "/api/recent"), ("GET", "/api/finding/1"),
+    ):  # fmt: skip
+        answer = Client(server.port).ask(method, path, b"{}" if method == "POST" else None, headers)
+        assert (answer.status, answer.json) == (401, {"error": "this page is not signed in here: reload it"})
+
+
+def test_a_viewer_looks_but_does_not_judge(server: Server, database: tuple[Path, int]) -> None:
+    viewer = Client(server.port, "vic", "viewer")
+    assert viewer.get("/api/finding/1").status == viewer.get("/api/recent").status == 200
+    answer = viewer.judge(1, "normal", default_key())
+    assert (answer.status, answer.json["error"]) == (
+        403,
+        "a viewer may not do this, inspector expected: ask an admin for the role",
+    )
+    assert viewer.post("/api/next", {}).status == 403
+
+
+def test_forms_of_other_sites_cannot_post(server: Server) -> None:
+    """A form of another site can send cookies and these kinds of content, but neither JSON nor a header of its own."""
+    client = Client(server.port)
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data"):
+        answer = client.ask("POST", "/api/verdict", b"{}", client.headers | {"Content-Type": kind})
+        assert answer.status == 415
+    assert client.ask("POST", "/api/verdict", b"{}", {"Content-Type": "application/json"}).status == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400), (b"[]", 400), (b"{", 400), (b"[" * 60_000, 400), (b'{"finding": "1"}', 400), (b"x" * 70_000, 413),
+        (b'{"verdict": "normal", "finding": true, "key": "k"}', 400),
+        (b'{"verdict": "normal", "finding": 99999999, "key": "k"}', 422),
+        (b'{"verdict": "splendid", "finding": 1, "key": "k"}', 400),
+        (b'{"verdict": "normal", "finding": 1, "key": ""}', 422),
+        (b'{"verdict": "anomalous", "finding": 1, "key": "k2", "type": "no such type"}', 422),
+    ],
+)  # fmt: skip
+def test_what_is_no_verdict_is_refused_in_one_line(server: Server, body: bytes, status: int) -> None:
+    client = Client(server.port)
+    answer = client.ask("POST", "/api/verdict", body, client.headers)
+    assert answer.status == status and list(answer.json) == ["error"]
+    assert "\n" not in answer.json["error"] and "Traceback" not in answer.json["error"]
+
+
+# ---- routes: pictures ----
+
+
+def test_the_file_itself_is_sent_at_full_resolution(server: Server, database: tuple[Path, int]) -> None:
+    with Store(database[0]) as store:
+        path = Path(store.finding(1).path)
+    answer = Client(server.port).ask("GET", KEY.link(1, "original"))
+    assert answer.data == path.read_bytes()
+    kept = {name: answer.headers[name] for name in ("content-type", "x-image-state", "cache-control")}
+    assert kept == {"content-type": "image/png", "x-image-state": "same", "cache-control": "private, max-age=3600"}
+
+
+def test_heatmap_expected_and_difference_are_the_scorers(server: Server, database: tuple[Path, int], made: Path) -> None:
+    with Store(database[0]) as store:
+        path = store.finding(1).path
+    scorer = Scorer(made / "run", device="cpu", threads=1)
+    result, calibration = scorer.score(path), scorer.card.calibration
+    client = Client(server.port)
+    sent = {
+        kind: np.asarray(Image.open(io.BytesIO(client.ask("GET", KEY.link(1, kind)).data)))
+        for kind in ("heat", "expected", "difference")
+    }
+    colours = heat_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
+    assert np.abs(sent["heat"].astype(int) - colours).max() <= 1
+    assert np.array_equal(sent["expected"], result.reconstruction)
+    assert np.array_equal(sent["difference"], difference(decode(path).pixels, result.reconstruction))
+
+
+def test_a_thumbnail_is_small(server: Server) -> None:
+    picture = Image.open(io.BytesIO(Client(server.port).ask("GET", KEY.link(1, "thumb")).data))
+    assert max(picture.size) <= 192
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/evidence/1/original",
+        "/evidence/1/original?until=99999999999&sign=00",
+        KEY.link(1, "original", time.time() - 10_800),
+        KEY.link(1, "original").replace("/1/", "/2/"),
+        KEY.link(1, "heat").replace("heat", "original"),
+        KEY.link(1, "original") + "0",
+        KEY.link(1, "original").replace("until=1", "until=2"),
+    ],
+)
+def test_forged_and_expired_links_are_refused(server: Server, path: str) -> None:
+    answer = Client(server.port).ask("GET", path)
+    assert (answer.status, answer.json) == (403, {"error": "this link is not signed, or too old: open the page again"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/evidence/1/../../../etc/passwd", "/evidence/..%2f..%2fetc%2fpasswd/original", "/evidence/%2e%2e/%2e%2e/etc/passwd",
+        "/evidence//etc/passwd", "/evidence/1/original/../../../../etc/passwd", "/static/../../etc/passwd", "/media/../../../etc/passwd",
+        "/app/static/../../../../etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd", KEY.link(1, "../../../etc/passwd"),
+    ],
+)  # fmt: skip
+def test_no_path_of_the_browser_reaches_a_file(server: Server, path: str) -> None:
+    answer = Client(server.port).ask("GET", path)
+    assert b"root:" not in answer.data
+    assert answer.status >= 400 or b"<html" in answer.data  # Streamlit answers unknown pages with its own
+
+
+@pytest.fixture(scope="module")
+def odd(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, int]]]:
+    """A server on images that are hostile, moved, changed, elsewhere or not for browsers; finding by name."""
+    folder = tmp_path_factory.mktemp("odd")
+    inside = folder / "images"
+    inside.mkdir()
+    part = Image.open(next((made / "parts" / "test" / "good").glob("*.png")))
+    part.save(inside / "plain.png")
+    part.save(inside / "photo.jpg", quality=95)
+    part.save(inside / "windows.bmp")
+    part.save(inside / "tiled.tif")
+    Image.fromarray((np.arange(160 * 160).reshape(160, 160) % 4096).astype(np.uint16)).save(inside / "deep.png")
+    part.save(inside / f"{EVIL.replace('/', '_')}.png")
+    for name in ("changed.png", "moved.png", "bomb.png", "cut.png", "link.png", "loop.png"):
+        part.save(inside / name)
+    part.save(folder / "secret.png")
+    table = folder / "scores.csv"
+    score(made, inside, table)
+    (inside / "moved.png").rename(inside / "elsewhere.dat")
+    part.rotate(90).save(inside / "changed.png")
+    (inside / "link.png").unlink()
+    (inside / "link.png").symlink_to(folder / "secret.png")
+    (inside / "loop.png").unlink()
+    (inside / "loop.png").symlink_to("loop.png")
+    spoil(inside / "bomb.png", inside / "cut.png")
+    database = folder / "review.db"
+    with Store(database) as store:
+        store.import_table(table, roots=[inside], card=read_card(made / "run"), by="import")
+        numbers = {Path(finding.path).name: finding.id for finding in store.findings(Filters())}
+    with serving(database, detectors=(made / "run",)) as running:
+        yield running, numbers
+
+
+def score(made: Path, images: Path, table: Path) -> None:
+    command = [sys.executable, "-m", "anomaly", "score", str(made / "run"), str(images), "--out", str(table)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120).returncode in (0, 3)
+
+
+def spoil(bomb: Path, cut: Path) -> None:
+    """Makes of one PNG a picture that claims 60,000 x 60,000 pixels, and cuts the other off."""
+    import zlib
+
+    data = bytearray(bomb.read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    bomb.write_bytes(data)
+    cut.write_bytes(cut.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("name", ["windows.bmp", "tiled.tif", "deep.png"])
+def test_what_browsers_do_not_show_rightly_is_sent_as_png_without_loss(odd: Any, name: str) -> None:
+    server, numbers = odd
+    answer = Client(server.port).ask("GET", KEY.link(numbers[name], "original"))
+    with Store(server.settings.database) as store:
+        expected = decode(store.finding(numbers[name]).path).pixels
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB")), expected)
+
+
+@pytest.mark.parametrize("name", ["plain.png", "photo.jpg"])
+def test_what_browsers_show_rightly_is_sent_as_it_is(odd: Any, name: str) -> None:
+    server, numbers = odd
+    answer = Client(server.port).ask("GET", KEY.link(numbers[name], "original"))
+    with Store(server.settings.database) as store:
+        assert hashlib.sha256(answer.data).hexdigest() == store.finding(numbers[name]).sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("moved.png", 422, "is not there any more"),
+        ("bomb.png", 422, "60000 x 60000 pixels"),
+        ("cut.png", 422, "ends early"),
+        ("link.png", 403, "lies outside the folders of its run"),
+        ("loop.png", 422, "is not there any more"),
+    ],
+)
+def test_hostile_and_lost_images_become_a_message(odd: Any, name: str, status: int, said: str) -> None:
+    server, numbers = odd
+    client = Client(server.port)
+    for kind in ("original", "thumb", "heat"):
+        answer = client.ask("GET", KEY.link(numbers[name], kind))
+        assert answer.status == status and list(answer.json) == ["error"]
+        assert said in answer.json["error"] or "changed since it was scored" in answer.json["error"]
+    assert client.get(f"/api/finding/{numbers[name]}").status == 200  # the rest of its page is there
+
+
+def test_a_file_that_changed_is_shown_as_such_without_a_heatmap(odd: Any) -> None:
+    server, numbers = odd
+    client = Client(server.port)
+    answer = client.ask("GET", KEY.link(numbers["changed.png"], "original"))
+    assert (answer.status, answer.headers["x-image-state"], answer.headers["cache-control"]) == (200, "changed", "no-store")
+    assert client.ask("GET", KEY.link(numbers["changed.png"], "heat")).json == {
+        "error": "the file has changed since it was scored: score it again"
+    }
+
+
+# ---- routes: work ----
+
+
+@pytest.fixture
+def fresh(made: Path, tmp_path: Path) -> Iterator[tuple[Server, int]]:
+    """A server on a database of its own, for what gives verdicts."""
+    database, run = new_database(made, tmp_path)
+    with serving(database, detectors=(made / "run",)) as running:
+        yield running, run
+
+
+def test_verdicts_are_counted_once_and_taken_back_once(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    client = Client(server.port)
+    finding = client.next(run, 3)[0]["id"]
+    first = client.judge(finding, "normal", "key 1", comment=EVIL)
+    assert [client.judge(finding, "normal", "key 1", comment=EVIL).json for _ in range(3)] == [first.json] * 3
+    assert client.judge(finding, "anomalous", "key 2", type="crack").status == 200
+    for _ in range(3):  # sent again, since the answer got lost
+        assert client.post("/api/undo", {"finding": finding, "key": "key 3"}).status == 200
+    shown = client.get(f"/api/finding/{finding}").json
+    assert shown["mine"] == {"verdict": "normal", "type": None, "comment": EVIL}
+    listed = client.get("/api/recent").json["events"]
+    assert [(event["finding"], event["verdict"], event["comment"]) for event in listed] == [(finding, "normal", EVIL)]
+    with Store(server.settings.database) as store:
+        log = [(e.action, e.key, e.undone) for e in store.events(finding=finding, limit=None)]
+    assert log == [("undo", "key 3", False), ("anomalous", "key 2", True), ("normal", "key 1", False)]
+
+
+def test_what_others_said_is_shown_after_ones_own_verdict(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    ann, bo, vic = Client(server.port, "ann"), Client(server.port, "bo"), Client(server.port, "vic", "viewer")
+    finding = ann.next(run)[0]["id"]
+    ann.judge(finding, "unsure", default_key(), comment="look again")
+    hidden = bo.get(f"/api/finding/{finding}").json
+    assert (hidden["history"], hidden["hidden"]) == ([], "1 other has judged it: shown after your own verdict")
+    bo.judge(finding, "normal", default_key())
+    seen = [(e["who"], e["verdict"], e["comment"]) for e in bo.get(f"/api/finding/{finding}").json["history"]]
+    assert seen == [("bo", "normal", ""), ("ann", "unsure", "look again")]
+    assert len(vic.get(f"/api/finding/{finding}").json["history"]) == 2
+
+
+def test_nothing_tells_that_an_image_is_a_hidden_known_one(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    with Store(server.settings.database) as store:
+        store.set_known(5, "normal", by="admin", key=default_key())
+    client = Client(server.port)
+    client.judge(5, "normal", default_key())
+    for role in ("viewer", "inspector", "admin"):
+        answer = Client(server.port, "ann", role).get("/api/finding/5")
+        assert "known" not in str(answer.json).replace("unknown", "") and "truth" not in str(answer.json)
+
+
+def test_asking_again_gives_the_same_images_and_release_gives_them_back(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    ann, bo = Client(server.port, "ann"), Client(server.port, "bo")
+    mine = [finding["id"] for finding in ann.next(run, 3)]
+    assert [finding["id"] for finding in ann.next(run, 3)] == mine
+    more = [finding["id"] for finding in ann.next(run, 2, held=mine)]
+    theirs = [finding["id"] for finding in bo.next(run, 3)]
+    assert len({*mine, *more, *theirs}) == 8
+    ann.post("/api/release", {"findings": mine})
+    assert {finding["id"] for finding in bo.next(run, 3, held=theirs)} == set(mine)
+    assert ann.post("/api/renew", {"findings": [*mine, *more]}).json == {"held": sorted(more)}
+
+
+def test_four_inspectors_at_once_lose_double_and_share_nothing(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    handed: list[tuple[str, int]] = []
+    given: dict[str, tuple[str, int, str]] = {}
+    errors: list[BaseException] = []
+
+    def inspector(name: str) -> None:
+        client, luck = Client(server.port, name), random.Random(name)
+        try:
+            held: list[int] = []
+            while True:
+                fresh_ones = [finding["id"] for finding in client.next(run, 3, held=held)]
+                handed.extend((name, finding) for finding in fresh_ones)
+                held += fresh_ones
+                if not held:
+                    return
+                finding, verdict, key = held.pop(0), luck.choice(("anomalous", "normal")), default_key()
+                for _ in range(2):  # a double press
+                    assert client.judge(finding, verdict, key).status == 200
+                given[key] = (name, finding, verdict)
+        except BaseException as error:
+            errors.append(error)
+
+    people = [threading.Thread(target=inspector, args=(name,)) for name in ("ann", "bo", "cy", "di")]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    assert errors == []
+    with Store(server.settings.database) as store:
+        images = store.run(run).images
+        events = store.events(actions=VERDICTS, limit=None)
+    assert {e.key: (e.inspector, e.finding, e.action) for e in events} == given
+    assert len(events) == images == len(handed)
+    assert max(Counter(finding for _, finding in handed).values()) == 1
+
+
+def test_every_acknowledged_verdict_survives_kill_9(made: Path, tmp_path: Path) -> None:
+    database, run = new_database(made, tmp_path)
+    with serving(database, detectors=(made / "run",)) as server:
+        kill_and_count(server, database, run, kills=5)
+
+
+def test_ctrl_c_ends_the_server_and_its_port_is_free_again(made: Path, tmp_path: Path) -> None:
+    database, _ = new_database(made, tmp_path)
+    port = free_port()
+    said = f"from dashboard.launch import launch; raise SystemExit(launch({str(database)!r}, port={port}))"
+    started = subprocess.Popen([sys.executable, "-c", said], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline() == f"review               http://127.0.0.1:{port}   (Ctrl-C stops it)\n"
+        started.send_signal(2)
+        assert started.wait(20) == 0
+    finally:
+        started.kill()
+        started.wait()
+        started.stdout.close()
+    with pytest.raises(OSError, match=r"refused"):
+        Client(port).ask("GET", "/healthz")
+
+
+# ---- pages ----
+
+
+@pytest.fixture
+def pages(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, int]]:
+    """The store of a fresh database that the pages of this process open."""
+    shutil.copytree(made / "run", tmp_path / "run")
+    database, run = new_database(made, tmp_path)
+    for name, value in {
+        "DATABASE": str(database), "SECRET": SECRET, "HOSTS": "localhost", "LOGIN": "", "ROLES": "{}", "OPEN_ROLE": "admin",
+        "DETECTORS": f'["{tmp_path / "run"}"]',
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"ANOMALY_REVIEW_{name}", value)
+    monkeypatch.syspath_prepend(str(ROOT / "dashboard"))
+    open_desk.cache_clear()
+    yield open_desk().store, run
+    open_desk().store.close()
+    open_desk.cache_clear()
+
+
+def open_page(name: str = "", **query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=30)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    if name:
+        app.switch_page(f"views/{name}.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(str(found.value) for kind in ("markdown", "caption", "info", "error", "success") for found in app.get(kind))
+
+
+def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> None:
+    for name in people:
+        for finding in store.next(name, filters=Filters(run=run), count=200):
+            verdict = "normal" if "good" in finding.folder else "anomalous"
+            store.record(name, finding.id, verdict, key=default_key(), seconds=2.0)
+
+
+@pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
+def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
+    open_page(name)
+
+
+@pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
+def test_without_a_run_every_page_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for key, value in {"DATABASE": str(tmp_path / "empty.db"), "SECRET": SECRET, "HOSTS": "", "LOGIN": ""}.items():
+        monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
+    for key, value in {"ROLES": "{}", "OPEN_ROLE": "admin", "DETECTORS": "[]"}.items():
+        monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
+    open_desk.cache_clear()
+    app = open_page(name)
+    open_desk().store.close()
+    open_desk.cache_clear()
+    assert "Nothing to review yet" in texts(app)
+
+
+def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, int]) -> None:
+    store, run = pages
+    app = open_page(flagged="true", queue="uncertain", low="0.001")
+    chosen = {box.label: box.value for box in app.selectbox}
+    assert (chosen["Detector says"], chosen["Order"]) == ("stopped", "uncertain")
+    assert app.number_input[0].value == 0.001
+    app.selectbox(key="Detector says").set_value("not stopped").run()
+    assert app.query_params == {"run": [str(run)], "flagged": ["false"], "low": ["0.001"], "queue": ["uncertain"]}
+
+
+@pytest.mark.parametrize("query", [{"run": "999"}, {"run": "x"}, {"queue": EVIL}, {"folder": EVIL}, {"low": "nan"}, {"state": "?"}])
+def test_an_address_that_makes_no_sense_opens_the_queue(pages: tuple[Store, int], query: dict[str, str]) -> None:
+    app = open_page(**query)
+    assert app.selectbox(key="Run").value == pages[1]
+
+
+def test_team_says_counts_and_agreement(pages: tuple[Store, int]) -> None:
+    store, run = pages
+    judge_all(store, run, ("ann",))
+    app = open_page("team")
+    assert {m.label: m.value for m in app.metric}["Disagreement"] == "0"
+    assert app.dataframe[0].value["Inspector"].tolist() == ["ann"]
+
+
+def test_an_admin_draws_an_audit_sample(pages: tuple[Store, int]) -> None:
+    store, run = pages
+    app = open_page("team")
+    app.button(key="FormSubmitter:audit-Draw").click().run()
+    assert not app.exception
+    assert sum(stratum.drawn for stratum in store.strata(run)) > 0
+
+
+def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_it(pages: tuple[Store, int]) -> None:
+    store, run = pages
+    before = read_card(open_desk().settings.detectors[0])
+    app = open_page("threshold")
+    app.session_state["limit"] = float(before.calibration.scores[-10])
+    app.run()
+    assert "Preview: the promise returns when fresh good images confirm it" in texts(app).replace("\\", "")
+    button = next(button for button in app.button if button.label == "Use this limit")
+    button.click().run()
+    assert not app.exception
+    events = store.events(actions=("threshold",))
+    card = read_card(events[0].payload["path"])
+    assert (card.parent, card.version, card.calibration.k) == (before.digest, "2", 10)
+    assert card.training["limit_moved_by"] == events[0].inspector and events[0].detector == card.digest
+    assert read_card(open_desk().settings.detectors[0]).digest == before.digest  # the one in use is as it was
+
+
+def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) -> None:
+    store, run = pages
+    shown = {m.label: m.value for m in open_page("threshold").metric}
+    assert (shown["Of the stopped, defects"], shown["Of all defects, stopped"]) == ("unknown", "unknown")
+    judge_all(store, run)
+    app = open_page("threshold")
+    assert {m.label: m.value for m in app.metric}["Of the stopped, defects"] != "unknown"
+    assert "audit sample" in texts(app)  # what recall still needs
+
+
+@pytest.mark.parametrize("name", ["threshold", "team"])
+def test_a_viewer_is_offered_nothing_that_writes(
+    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("ANOMALY_REVIEW_OPEN_ROLE", "viewer")
+    open_desk.cache_clear()
+    app = open_page(name)
+    labels = {button.label for button in app.button}
+    assert labels.isdisjoint({"Use this limit", "Draw", "Enlarge", "Set", "Save the types"})
+
+
+def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_REVIEW_LOGIN", "1")
+    open_desk.cache_clear()
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=30).run()
+    assert [button.label for button in app.button] == ["Log in"] and not app.selectbox
+
+
+def test_the_dashboard_imports_no_torch() -> None:
+    program = "import sys, dashboard.routes, dashboard.launch; assert not {'torch', 'training'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
