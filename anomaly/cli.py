@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly import __version__
+from anomaly.cli_review import add_review
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"anomaly: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"anomaly: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         add_train, add_evaluate, add_score, add_calibrate, add_show, add_verify, add_sample, add_reconstruct,
-        add_doctor, add_demo,
+        add_review, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -89,6 +91,25 @@ def rate(text: str) -> float:
     return value
 
 
+def number(least: int) -> Callable[[str], int]:
+    """Returns a reader of whole numbers from ``least`` on (and below 2^32, which every generator takes as a seed)."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdecimal() else -1
+        if not least <= value < 2**32:
+            raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from {least} on expected")
+        return value
+
+    return read
+
+
+def check_folders(*files: Path | None) -> None:
+    """Raises AnomalyError where the folder of a file to write is not there: before the work, not after it."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise AnomalyError(f"{file.parent}: no such folder; make it first, or choose another name for {file.name}")
+
+
 def say(line: str) -> None:
     """Prints news and warnings where they do not mix with the answer."""
     print(line, file=sys.stderr)
@@ -104,10 +125,10 @@ def add_train(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
     p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
     p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features of a frozen backbone")
-    p.add_argument("--size", type=int, metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
+    p.add_argument("--size", type=number(1), metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
     p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
-    p.add_argument("--epochs", type=int, metavar="N", help="passes over the images, for models that are trained")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same detector")
+    p.add_argument("--epochs", type=number(1), metavar="N", help="passes over the images, for models that are trained")
+    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="the same seed gives the same detector")
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
@@ -166,6 +187,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from anomaly.labelled import evaluate_labelled, figures_text
     from anomaly.scorer import Scorer
 
+    check_folders(options.json, options.report)
     scorer = Scorer(options.detector, device=options.device)
     judged = evaluate_labelled(scorer, options.labelled, options.group_by, report=options.report)
     figures = json.dumps(judged.evaluation.to_json(), indent=2)
@@ -189,6 +211,8 @@ def add_score(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet")
     p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
+    p.add_argument("--review", metavar="DB", help="also put the table into a review database (file or postgresql://)")
     p.add_argument("--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous")
 
 
@@ -197,10 +221,14 @@ def run_score(options: argparse.Namespace) -> int:
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
 
-    scorer = Scorer(options.detector, device=options.device)
+    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels)
     with Progress(None, "scoring") as progress:
         summary = score_table(scorer, list_inputs(options.inputs), options.out, force=options.force, progress=progress)
     print(summary.text())
+    if options.review:
+        from anomaly.cli_review import import_into
+
+        print(import_into(options.review, options.out, None, options.detector))
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.not_judged else 0
@@ -213,30 +241,58 @@ def add_calibrate(commands: Any) -> None:
         "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("--normal", type=Path, required=True, metavar="DIR", help="good images that training did not see")
+    p.add_argument("--normal", type=Path, metavar="DIR", help="good images that training did not see")
+    p.add_argument("--verdicts", metavar="DB", help="instead: images of a review's audit sample that were judged normal")
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of the review's run N (default: the newest)")
     p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of one image from each group")
+    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
 
 
-def run_calibrate(options: argparse.Namespace) -> int:
+def run_calibrate(options: argparse.Namespace) -> None:
     from anomaly.recalibrate import recalibrate_on
     from anomaly.wording import card_text
 
+    if (options.normal is None) == (options.verdicts is None):
+        raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
+    normal = options.normal or audited(options.verdicts, options.run_number)
     card, out, left_out = recalibrate_on(
         options.detector,
-        options.normal,
+        normal,
         out=options.out,
         wish=options.false_alarm_rate,
         group_by=options.group_by,
         seed=options.seed,
     )
     for line in left_out:
-        say(f"left out, could not be read: {line}")
+        say(f"left out: {line}")
     print(f"written                 {out}   {card.identity}")
     print(card_text(card, str(out)))
-    return NOT_ALL_JUDGED if left_out else 0
+
+
+def audited(database: str, run: int | None) -> Path:
+    """Returns a manifest of the images that verdicts allow to set a limit: those of the audit sample judged normal.
+
+    Verdicts on stopped images were selected by their score: they would ratchet the limit up until the detector is blind.
+    """
+    import tempfile
+
+    from anomaly.review import Store
+    from anomaly.review.exports import write_calibration_manifest
+
+    manifest = Path(tempfile.mkdtemp(prefix="anomaly-")) / "audited.csv"
+    with Store(database) as store:
+        runs = store.runs()
+        if not runs:
+            raise AnomalyError(f"{database}: no run found; import a score table first: anomaly review import TABLE")
+        done = write_calibration_manifest(store, run or runs[0].id, manifest)
+    if not done.written:
+        raise AnomalyError(
+            f"{database}: no image of an audit sample was judged normal; draw one (anomaly review audit) and judge it, or "
+            "give good images by --normal. Verdicts on stopped images cannot set a limit: they were selected by score"
+        )
+    return manifest
 
 
 # --- show, verify, doctor ---------------------------------------------------------------------------------------------
@@ -327,8 +383,8 @@ def add_sample(commands: Any) -> None:
     )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--out", type=Path, required=True, metavar="PNG")
-    p.add_argument("--count", type=int, default=16, metavar="N")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--count", type=number(1), default=16, metavar="N")
+    p.add_argument("--seed", type=number(0), default=0, metavar="N")
 
 
 def run_sample(options: argparse.Namespace) -> None:
@@ -336,6 +392,7 @@ def run_sample(options: argparse.Namespace) -> None:
     from anomaly.report import grid, save_png
     from training.restore import sample
 
+    check_folders(options.out)
     pictures = sample(options.detector, options.count, options.seed)
     save_png(options.out, grid(pictures, columns=max(1, round(len(pictures) ** 0.5))))
     print(f"written                 {options.out}   {len(pictures)} images drawn from the model, none of them is real")
@@ -349,7 +406,7 @@ def add_reconstruct(commands: Any) -> None:
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("images", type=Path, help="image, folder or manifest")
     p.add_argument("--out", type=Path, required=True, metavar="PNG")
-    p.add_argument("--count", type=int, default=8, metavar="N", help="of images at the most")
+    p.add_argument("--count", type=number(1), default=8, metavar="N", help="of images at the most")
 
 
 def run_reconstruct(options: argparse.Namespace) -> int:
@@ -357,6 +414,7 @@ def run_reconstruct(options: argparse.Namespace) -> int:
     from anomaly.report import save_png
     from anomaly.scorer import Scorer
 
+    check_folders(options.out)
     picture, shown, errors = reconstructions(Scorer(options.detector), options.images, options.count)
     for line in errors:
         say(line)

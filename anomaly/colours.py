@@ -59,4 +59,5 @@ def difference(picture: Pixels, expected: Pixels) -> Pixels:
     height, width = expected.shape[:2]
     small = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.int16)
     apart = np.abs(small - expected.astype(np.int16)).max(axis=-1)
-    return np.minimum(apart * GAIN, 255).astype(np.uint8)
+    shown: Pixels = np.minimum(apart * GAIN, 255).astype(np.uint8)
+    return shown

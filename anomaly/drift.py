@@ -1,10 +1,10 @@
-"""Do new images still look like those that set the limit? Quantiles over time, and a test that may be looked at any time.
+"""Do new images still look like those that set the limit? Quantiles over time, and a test to be looked at any time.
 
 The test is a conformal test martingale: the Simple Jumper of Vovk, Petej, Nouretdinov, Ahlberg, Carlsson and Gammerman
 ("Retrain or not retrain", COPA 2021). Each new score gets a p-value against the calibration scores and all new ones
 before it, ties broken at random; while images stay exchangeable these are independent and uniform. A gambler bets
-against that. Wealth that started at 1 ever reaches 1 / a with probability at most a (Ville 1939), however often and long one
-looks. So an alarm at wealth 1 / a has a false-alarm rate of at most a *for good*, not per day.
+against that. Wealth that started at 1 ever reaches 1 / a with probability at most a (Ville 1939), however often and
+long one looks. So an alarm at wealth 1 / a has a false-alarm rate of at most a *for good*, not per day.
 
 What it takes: one image of each group, in the order they were taken, and nothing left out. A series with many more
 defects than before raises the alarm too, and should.
@@ -64,7 +64,7 @@ def calibration_quantiles(calibration: Calibration) -> NDArray[np.float64]:
 
 
 def windows(series: Series, calibration: Calibration | None, images: int = 200) -> list[Window]:
-    """The series cut into windows of ``images`` images; the last one, where it is shorter than half, joins the one before."""
+    """The series cut into windows of ``images`` images; a last one that is shorter than half joins the one before."""
     if images < 1:
         raise AnomalyError(f"windows of {images} images: expected 1 or more")
     starts = list(range(0, len(series.scores), images))
@@ -117,9 +117,9 @@ class Watch:
         blind = "; with lower scores defects may pass" if self.direction == "lower" else ""
         return (
             f"{self.name}: the scores are {self.direction} since about image {self.changed_at + 1:,} of {self.images:,} "
-            f"({self.changed_time}), so the promised rate of false alarms no longer holds here{blind} ({rate}). Look at the "
-            "newest images: light, focus, camera, dirt, a new lot? Mend that if you can; else collect good images of today "
-            "and run anomaly check, which says whether to recalibrate or to train again"
+            f"({self.changed_time}), so the promised rate of false alarms no longer holds here{blind} ({rate}). Look at "
+            "the newest images: light, focus, camera, dirt, a new lot? Mend that if you can; else collect good images of "
+            "today and run anomaly check, which says whether to recalibrate or to train again"
         )
 
 

@@ -113,7 +113,8 @@ def figures_text(judged: Judged) -> str:
     if any(outside):
         rows.append(("outside", f"{outside[0]} good and {outside[1]} defective images are unlike the training images"))
     if e.not_inspected:
-        rows.append(("NOT INSPECTED", f"{e.not_inspected} images could not be judged. Treat as not OK."))
+        images = "image" if e.not_inspected == 1 else "images"
+        rows.append(("NOT INSPECTED", f"{e.not_inspected} {images} could not be judged. Treat as not OK."))
     rows.append(("time", f"{judged.milliseconds:.1f} ms an image, decoding included, on {judged.scorer.device}"))
     return "\n".join(f"{label:<24}{text}" for label, text in rows)
 
@@ -236,7 +237,7 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
         try:
             decoded = scorer.decode(record.path)
         except ImageError as error:
-            errors.append(f"{record.path}: {error}")
+            errors.append(str(error))
             continue
         result, expected = scorer.judge([decoded])[0], scorer.explain(decoded)
         if expected is None:

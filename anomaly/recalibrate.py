@@ -30,15 +30,18 @@ def recalibrate_on(
     import_onnx()
     path = find_detector(run)
     scorer = Scorer(path, device="cpu")
+    version = next_version(scorer.card.version)
+    target = out or path.with_name(f"{path.stem}-{version}.onnx")
+    check_free(target)
     records, left_out = without_training_images(normal_training(read_dataset(normal, group_by)), path.with_name(IMAGES))
     scores, kept = [], []
     for record in records:
         try:
-            outputs = scorer.run(scorer.decode(record.path).pixels[None])
+            image = scorer.decode(record.path)
         except ImageError as error:
-            left_out.append(f"{record.path}: {error}")
+            left_out.append(str(error))
             continue
-        scores.append(outputs["score"][0])
+        scores.append(scorer.run(image.pixels[None])["score"][0])
         kept.append(record)
     if not scores:
         raise CalibrationError(f"no good image of {normal} can set a limit ({(left_out or ['none found'])[0]}): add new ones")
@@ -46,15 +49,24 @@ def recalibrate_on(
     if wish is None and scorer.card.calibration is not None:
         wish = scorer.card.calibration.wish
     calibration = calibrate(values, wish)
-    version = str(int(scorer.card.version) + 1) if scorer.card.version.isdigit() else f"{scorer.card.version}.1"
-    target = out or path.with_name(f"{path.stem}-{version}.onnx")
+    highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
+    recalibrate(path, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values))
+    return read_card(target), target, left_out
+
+
+def next_version(version: str) -> str:
+    """Returns the version after 1, 2, 3, ...; of any other one with .1 behind it."""
+    return str(int(version) + 1) if version.isdecimal() else f"{version}.1"
+
+
+def check_free(target: Path) -> None:
+    """Raises DetectorError where a new detector cannot be written under that name."""
     if target.exists():
         raise DetectorError(
             f"{target} is there already; a detector in use must not change under its name: choose another --out"
         )
-    highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
-    recalibrate(path, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values))
-    return read_card(target), target, left_out
+    if not target.parent.is_dir():
+        raise DetectorError(f"{target.parent}: no such folder; make it first, or choose another --out")
 
 
 def without_training_images(records: Sequence[Record], listing: Path) -> tuple[list[Record], list[str]]:
@@ -62,7 +74,7 @@ def without_training_images(records: Sequence[Record], listing: Path) -> tuple[l
     if not listing.is_file():
         return list(records), []
     with open(listing, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        used = {row["sha256"] for row in csv.DictReader(file) if row["set"] in ("fit", "validation")}
+        used = {row.get("sha256") for row in csv.DictReader(file) if row.get("set") in ("fit", "validation")}
     kept, left_out = [], []
     for record in records:
         if record.path.is_file() and hashlib.sha256(record.path.read_bytes()).hexdigest() in used:

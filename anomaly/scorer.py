@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.detector import Card, check_model, find_detector, read_checked
-from anomaly.errors import AnomalyError, DetectorError, ImageError, RuntimeMissing
+from anomaly.detector import MAX_FILE_BYTES, Card, check_model, find_detector, read_checked
+from anomaly.errors import DetectorError, ImageError, RuntimeMissing
 from anomaly.images import Decoded, decode
 
 if TYPE_CHECKING:
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Pixels | Image.Image"
 MAX_PIXELS = 100_000_000
+OUTPUTS = {  # of a detector: type and number of dimensions
+    "score": ("tensor(float)", 1),
+    "p_value": ("tensor(float)", 1),
+    "is_anomaly": ("tensor(bool)", 1),
+    "in_range": ("tensor(bool)", 1),
+    "heatmap": ("tensor(float)", 3),
+    "reconstruction": ("tensor(uint8)", 4),
+}
 
 
 @dataclass(frozen=True)
@@ -85,9 +93,13 @@ class Scorer:
             self.verify_golden()
 
     def _check_outputs(self) -> None:
-        needed = {"score", "heatmap", "in_range"} | ({"p_value", "is_anomaly"} if self.card.calibration else set())
-        if missing := needed - set(self._outputs):
-            raise DetectorError(f"{self.path}: output {sorted(missing)[0]!r} is missing: train or copy it again")
+        found = {output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()}
+        needed = set(OUTPUTS) - {"reconstruction"} - (set() if self.card.calibration else {"p_value", "is_anomaly"})
+        for name in sorted(needed | (found.keys() & OUTPUTS.keys())):
+            if found.get(name) != OUTPUTS[name]:
+                what = "{} of {} dimensions".format(*found[name]) if name in found else "nothing"
+                expected = "{} of {} dimensions".format(*OUTPUTS[name])
+                raise DetectorError(f"{self.path}: output {name!r}: {what} found, {expected} expected: train or copy it again")
 
     @overload
     def score(self, images: Source) -> Result: ...
@@ -148,11 +160,7 @@ class Scorer:
 
     def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:
         """Returns the graph's raw outputs by name for uint8 images (N, H, W, 3) of one size."""
-        try:
-            found = self._session.run(self._outputs, {"images": images})
-        except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-            raise ImageError("runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}") from error
-        return dict(zip(self._outputs, found, strict=True))
+        return dict(zip(self._outputs, _run(self._session, self._outputs, images), strict=True))
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
         """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
@@ -162,13 +170,13 @@ class Scorer:
         """
         pixels = image.pixels if isinstance(image, Decoded) else self.decode(image).pixels
         if "reconstruction" in self._outputs:
-            picture: Pixels = self.run(pixels[None])["reconstruction"][0]
+            picture: Pixels = _run(self._session, ["reconstruction"], pixels[None])[0][0]
             return picture
         if self._explain is None:
             self._explain = open_explain(self.path.with_name("explain.onnx"), self.card.weights, self._threads) or False
         if not self._explain:
             return None
-        expected: Pixels = self._explain.run(["reconstruction"], {"images": pixels[None]})[0][0]
+        expected: Pixels = _run(self._explain, ["reconstruction"], pixels[None])[0][0]
         return expected
 
     def verify_golden(self) -> float:
@@ -176,18 +184,18 @@ class Scorer:
 
         Raises DetectorError where this runtime does not give the scores that the card promises.
         """
-        worst, where = 0.0, ""
-        for sample in self.card.golden.get("samples", []):
-            picture = golden_picture(sample["height"], sample["width"], sample["a"], sample["b"])
-            score = float(self.run(picture[None])["score"][0])
-            difference = abs(score - sample["score"]) / self.card.golden["tolerance"]
-            if not difference <= worst:
-                worst, where = difference, f"{sample['width']}x{sample['height']}: {score} instead of {sample['score']}"
-        if not worst <= 1.0:
-            raise DetectorError(
-                f"{self.path}: a golden sample scores differently here ({where}); this runtime or driver computes something "
-                "else: try device='cpu', another version of ONNX Runtime, or export with --target portable"
-            )
+        worst = 0.0
+        tolerance, samples = golden_samples(self.card, self.path)
+        for height, width, a, b, expected in samples:
+            score = float(self.run(golden_picture(height, width, a, b)[None])["score"][0])
+            difference = abs(score - expected) / tolerance
+            if not difference <= 1.0:  # NaN too
+                raise DetectorError(
+                    f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} instead of {expected}); "
+                    "this runtime or driver computes something else: try device='cpu', another version of ONNX Runtime, or "
+                    "export with --target portable"
+                )
+            worst = max(worst, difference)
         return worst
 
 
@@ -230,16 +238,23 @@ def decode_array(array: npt.NDArray[Any]) -> Decoded:
     return Decoded(np.ascontiguousarray(array), width, height, bits=8, mode="array", grey=grey, format="array")
 
 
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+TIFF_MODES = ("I", "I;16B", "I;16L", "F", "CMYK")
+
+
 def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
     """Returns a PIL image as if it had been read from a lossless file."""
     import io
 
-    if not hasattr(image, "save"):
+    if not hasattr(image, "getexif"):
         raise ImageError("not an image", f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected")
     file = io.BytesIO()
     try:
-        image.save(file, "TIFF" if image.mode in ("F", "I;16B", "CMYK") else "PNG", exif=image.getexif())
-    except (OSError, ValueError, KeyError) as error:
+        exif = image.getexif()
+        if image.mode not in PNG_MODES + TIFF_MODES:
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image.save(file, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=exif, compress_level=0)
+    except Exception as error:  # Pillow reads files late: whatever is wrong with one can come out here
         raise ImageError("not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}") from error
     return decode(file.getvalue(), card.decode, max_pixels=max_pixels)
 
@@ -271,6 +286,20 @@ def hottest_region(
     bottom, right = -int(-(rows[-1] + 1) * sy // 1), -int(-(columns[-1] + 1) * sx // 1)
     box = (left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
     return box, max(1, round(int(region.sum()) * sy * sx))
+
+
+def golden_samples(card: Card, path: Path) -> tuple[float, list[tuple[int, int, int, int, float]]]:
+    """Returns tolerance and golden samples (height, width, a, b, score) of a card; DetectorError where they are not there."""
+    try:
+        tolerance = float(card.golden["tolerance"])
+        samples = [
+            (int(s["height"]), int(s["width"]), int(s["a"]), int(s["b"]), float(s["score"])) for s in card.golden["samples"]
+        ]
+        if not samples or not tolerance > 0 or not all(0 < side <= 10_000 for sample in samples for side in sample[:2]):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DetectorError(f"{path}: no golden samples in the card, or damaged ones: train or copy it again") from error
+    return tolerance, samples
 
 
 def golden_picture(height: int, width: int, a: int, b: int) -> Pixels:
@@ -341,6 +370,14 @@ def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
     return session, "cpu"
 
 
+def _run(session: Any, outputs: list[str], images: Pixels) -> list[npt.NDArray[Any]]:
+    try:
+        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images})
+    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+        raise ImageError("runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}") from error
+    return found
+
+
 def _options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -372,22 +409,15 @@ def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:
 
 
 def open_explain(path: Path, weights: str, threads: int) -> Any:
-    """Returns a session of explain.onnx, or None where there is none for these weights."""
+    """Returns a session of explain.onnx, or None where there is none for these weights; DetectorError if it is damaged."""
     if not path.is_file():
         return None
-    data = path.read_bytes()
-    if check_model(memoryview(data)).get("weights", b"").decode("ascii", "replace") != weights:
-        return None
-    return open_session(data, "cpu", threads)[0]
-
-
-def judge_all(scorer: Scorer, images: Iterable[Source]) -> list[tuple[Decoded, Result] | AnomalyError]:
-    """Returns pixels and verdict of each image, or the error that it met."""
-    found: list[tuple[Decoded, Result] | AnomalyError] = []
-    for image in images:
-        try:
-            decoded = scorer.decode(image)
-            found.append((decoded, scorer.judge([decoded])[0]))
-        except ImageError as error:
-            found.append(error)
-    return found
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DetectorError(f"at most {MAX_FILE_BYTES} bytes expected")
+        data = path.read_bytes()
+        if check_model(memoryview(data)).get("weights", b"").decode("ascii", "replace") != weights:
+            return None
+        return open_session(data, "cpu", threads)[0]
+    except DetectorError as error:
+        raise DetectorError(f"{path}: {error}") from error

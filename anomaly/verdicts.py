@@ -5,8 +5,8 @@ Verdicts on flagged images are selected by their score. They show how many of th
 Each answer counts for as many images of its stratum as it stands for (inverse sampling probability; Horvitz and
 Thompson 1952). No figure is shown whose 95 % interval is wider than half of the scale.
 
-States of an image: ``open``, ``anomalous``, ``normal``, ``unsure``, ``disagreement``; here also ``skip`` for an open one
-that was looked at and put aside. Unsure, disagreed and skipped images count as not answered.
+States of an image: ``open``, ``anomalous``, ``normal``, ``unsure``, ``disagreement``; here also ``skip`` for an open
+one that was looked at and put aside. Unsure, disagreed and skipped images count as not answered.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Stratum:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """An audit sample of n images. ``lot``: float64 (n,) uniform; ``stratum``: int64 (n,); ``drawn``, ``core``: bool (n,).
+    """An audit sample of n images, each array (n,); ``lot`` is uniform in [0, 1), the lowest lots are drawn.
 
-    The core holds each image, flagged or not, with the same probability: of it, and only of it, the normal images are a
-    random sample of all normal ones and may set a limit.
+    The core holds each image, flagged or not, with the same probability: of it, and only of it, the normal images are
+    a random sample of all normal ones and may set a limit.
     """
 
     lot: NDArray[np.float64]
@@ -81,8 +81,8 @@ def draw(scores: ArrayLike, flagged: ArrayLike, images: int, seed: int = 0) -> D
 
     Half of it is drawn from all images alike (the core), half from the strata in equal shares, so that more come
     from near the limit, where missed defects are. An image is drawn when its lot is below its stratum's probability:
-    a larger sample with the same seed holds the smaller one. Given how many were drawn of a stratum, any set of so many is
-    as likely as another.
+    a larger sample with the same seed holds the smaller one. Given how many were drawn of a stratum, any set of so
+    many is as likely as another.
     """
     values, stopped = np.asarray(scores, dtype=np.float64), np.asarray(flagged, dtype=bool)
     if images < 1 or not len(values):
@@ -197,7 +197,7 @@ def precision(sample: Sample) -> Figure:
 
 
 def recall(sample: Sample) -> Figure:
-    """Returns which share of the anomalous images of the run was flagged, by flagged images and audit sample together."""
+    """Returns which share of the run's anomalous images was flagged, by flagged images and audit sample together."""
     return Figure(None, None, None, 0, note=NO_LIMIT) if sample.threshold is None else recall_at(sample, sample.threshold)
 
 
@@ -213,14 +213,12 @@ def precision_at(sample: Sample, threshold: float) -> Figure:
     At or above the run's own limit from the verdicts on flagged images, with the exact interval; below it with the
     audit sample, weighted.
     """
-    above, usable = _above(sample.scores, threshold), sample.usable
-    good, bad = usable & (sample.states == "normal"), usable & (sample.states == "anomalous")
     if sample.threshold is not None and threshold >= sample.threshold:
-        return _precision_of_flagged(sample, above & (sample.stratum == 0), bad)
+        return _precision_of_flagged(sample, threshold)
     if problem := _not_yet(sample):
         return problem
-    anomalous, normal = _count(sample, bad, usable, above, threshold), _count(sample, good, usable, above, threshold)
-    return _share(anomalous, normal, int((usable & above).sum()), "No image above this limit has been judged.")
+    anomalous, normal = (_count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal"))
+    return _share(anomalous, normal, "No image above this limit has been judged.")
 
 
 def recall_at(sample: Sample, threshold: float) -> Figure:
@@ -230,10 +228,8 @@ def recall_at(sample: Sample, threshold: float) -> Figure:
     """
     if problem := _not_yet(sample):
         return problem
-    above, usable = _above(sample.scores, threshold), sample.usable
-    bad = usable & (sample.states == "anomalous")
-    found, missed = _count(sample, bad, usable, above, threshold), _count(sample, bad, usable, ~above, threshold)
-    return _share(found, missed, int(usable.sum()), "No defect has been found yet, so none can be counted as missed.")
+    found, missed = (_count(sample, "anomalous", threshold, above=above) for above in (True, False))
+    return _share(found, missed, "No defect has been found yet, so none can be counted as missed.")
 
 
 def _above(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
@@ -252,20 +248,18 @@ def _not_yet(sample: Sample) -> Figure | None:
     return None
 
 
-def _precision_of_flagged(sample: Sample, which: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Figure:
-    n, hits = int((which & sample.usable).sum()), int((which & bad).sum())
+def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
+    flagged = (sample.stratum == 0) & _above(sample.scores, threshold)
+    n = int(np.count_nonzero(flagged & sample.usable))
+    hits = int(np.count_nonzero(flagged & (sample.states == "anomalous")))
     low, high = clopper_pearson(hits, n)
     if high - low > WIDEST:
         share = hits / n if n else 0.5
         needed = _smallest(lambda more: _width(share, n + more) <= WIDEST, 1000)
         return Figure(None, None, None, n, needed, EXACT, "Too few stopped images have been judged.")
-    waiting = int((which & (sample.states == "open")).sum())
-    note = (
-        f"{waiting:,} more stopped images are not judged yet; the highest scores come first, so the whole is likely lower."
-        if waiting
-        else ""
-    )
-    return Figure(hits / n, low, high, n, 0, EXACT, note)
+    waiting = int(np.count_nonzero(flagged & (sample.states == "open")))
+    more = f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it is likely less."
+    return Figure(hits / n, low, high, n, 0, EXACT, more if waiting else "")
 
 
 def _width(share: float, n: int) -> float:
@@ -275,9 +269,8 @@ def _width(share: float, n: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Count:
-    """How many images of the run have a property: by stratum ``images``, ``drawn``, ``answered`` and ``hits`` among those.
-
-    ``reaches``: whether an image of the stratum can have it at all.
+    """How many images of the run have a property: by stratum, float64 (strata,), ``images`` in all, how many of them
+    ``drawn``, ``answered``, and ``hits`` that have it; ``reaches``: whether an image of the stratum can have it at all.
     """
 
     images: NDArray[np.float64]
@@ -308,7 +301,7 @@ class _Count:
         return known + y, known + max(low, fewest), known + min(high, most) + blind
 
     def after(self, effort: float) -> _Count:
-        """What it would be with ``effort`` times the drawn images answered (1: all of them) and the same shares of hits."""
+        """What it would be with ``effort`` times the drawn images answered (1: all of them), hits in proportion."""
         answered = np.minimum(self.images, np.maximum(self.answered, np.ceil(effort * np.maximum(self.drawn, 1))))
         hits = self.hits * answered / np.maximum(self.answered, 1)
         return replace(self, answered=answered, hits=hits)
@@ -324,29 +317,28 @@ def _gamma_interval(y: float, v: float, widest: float, level: float) -> tuple[fl
     return low, v / y * float(quantile(y * y / v, 1 - tail))
 
 
-def _count(
-    sample: Sample, which: NDArray[np.bool_], usable: NDArray[np.bool_], inside: NDArray[np.bool_], threshold: float
-) -> _Count:
-    """Counts the rows ``which`` among the ``inside`` ones, those on one side of the threshold."""
-    upper = bool((inside == _above(sample.scores, threshold)).all())
-    numbers = [stratum.number for stratum in sample.strata]
+def _count(sample: Sample, verdict: str, threshold: float, *, above: bool) -> _Count:
+    """How many images above (or not above) the threshold have this verdict."""
+    usable, side = sample.usable, _above(sample.scores, threshold) == above
+    edges = np.array([s.high if above else s.low for s in sample.strata], dtype=np.float32)
 
     def by_stratum(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.array([np.count_nonzero(rows & (sample.stratum == number)) for number in numbers], dtype=np.float64)
+        counts = [np.count_nonzero(rows & (sample.stratum == s.number)) for s in sample.strata]
+        return np.array(counts, dtype=np.float64)
 
-    edges = np.array([s.high if upper else s.low for s in sample.strata], dtype=np.float32)
     return _Count(
         images=np.array([s.images for s in sample.strata], dtype=np.float64),
-        drawn=np.array([s.images if s.number == 0 else s.drawn for s in sample.strata], dtype=np.float64),
+        drawn=np.array([s.drawn if s.number else s.images for s in sample.strata], dtype=np.float64),
         answered=by_stratum(usable),
-        hits=by_stratum(which & inside),
-        reaches=_above(edges, threshold) == upper,
+        hits=by_stratum(usable & side & (sample.states == verdict)),
+        reaches=_above(edges, threshold) == above,
     )
 
 
-def _share(hits: _Count, others: _Count, n: int, nothing: str) -> Figure:
+def _share(hits: _Count, others: _Count, nothing: str) -> Figure:
     """hits / (hits + others), the interval from those of both (Bonferroni, where both are uncertain)."""
     value, low, high = _ratio(hits, others)
+    n = int(hits.answered.sum())
     if math.isnan(value):
         return Figure(None, None, None, n, 0, WEIGHTED, nothing)
     if high - low <= WIDEST:
@@ -455,14 +447,14 @@ def band(scores: ArrayLike, low: float, high: float) -> Band:
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """``edges``: float64 (bins + 1,). ``counts``: int64 (bins,) for each set; its first and last bin hold what lies beyond."""
+    """``edges``: float64 (bins + 1,). ``counts``: int64 (bins,) of each set; the outer bins hold what lies beyond."""
 
     edges: NDArray[np.float64]
     counts: dict[str, NDArray[np.int64]]
 
 
 def histograms(sets: Mapping[str, ArrayLike], bins: int = 60) -> Histograms:
-    """Returns histograms of several sets of scores over the same bins, which span all but the outermost 0.1 % of each."""
+    """Returns histograms of several sets of scores over the same bins, which span all but the last 0.1 % of each."""
     values = {name: np.asarray(scores, dtype=np.float64) for name, scores in sets.items()}
     ends = [np.quantile(scores, (0.001, 0.999)) for scores in values.values() if len(scores)] or [np.array([0.0, 1.0])]
     low, high = float(min(e[0] for e in ends)), float(max(e[1] for e in ends))

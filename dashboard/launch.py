@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from dashboard.settings import PREFIX, Settings
 
 APP = Path(__file__).with_name("app.py")
 START_SECONDS, STOP_SECONDS = 60, 10
+AUTH_NEEDS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 
 # Streamlit's own defaults are to report usage, to show tracebacks in the browser and to answer to any host name.
@@ -89,6 +91,7 @@ def launch(
         database_url, host, insecure=insecure, roles=roles, auth_file=auth_file, allowed_hosts=allowed_hosts, detectors=detectors
     )
     check_port(host, port)
+    open_store(database_url)
     command = server_command(settings, host, port, auth_file)
     return run_server(command, {**os.environ, **environment(settings)}, address(host, port))
 
@@ -108,16 +111,16 @@ def settings_for(
     public = [name for name in (host, *names) if not is_private(name)]
     if public and auth_file is None and not insecure:
         raise AnomalyError(
-            f"{public[0]} can be reached from other machines and nobody would have to log in: give --auth FILE and --roles "
-            "FILE (see docs/review.md), or --insecure where the network itself keeps strangers out"
+            f"{public[0]} can be reached from other machines and nobody would have to log in: give --auth FILE and "
+            "--roles FILE, or --insecure where the network itself keeps strangers out"
         )
     if (auth_file is None) != (roles is None):
         raise AnomalyError(
             f"{'--auth without --roles' if roles is None else '--roles without --auth'} found: a login says who somebody "
             "is, the roles say what they may do; give both or neither"
         )
-    if auth_file is not None and not auth_file.is_file():
-        raise AnomalyError(f"{auth_file}: no such file; a TOML file with the section [auth] was expected")
+    if auth_file is not None:
+        check_auth(auth_file)
     return Settings(
         database=database_url,
         secret=os.environ.get(f"{PREFIX}SECRET") or secrets.token_hex(32),  # given where several servers share a proxy
@@ -127,6 +130,28 @@ def settings_for(
         open_role="inspector" if public else "admin",
         detectors=tuple(str(place.resolve()) for place in detectors),
     )
+
+
+def open_store(database_url: str) -> None:
+    """Makes or migrates the database, so that what is wrong with it is said here, in one line."""
+    from anomaly.review import Store
+
+    Store(database_url).close()
+
+
+def check_auth(auth_file: Path) -> None:
+    """Raises AnomalyError where a login could not work: the file, its section [auth] or the package for it is missing."""
+    if not auth_file.is_file():
+        raise AnomalyError(f"{auth_file}: no such file; a TOML file with the section [auth] was expected")
+    try:
+        found = tomllib.loads(auth_file.read_text(encoding="utf-8")).get("auth")
+    except (OSError, ValueError) as error:
+        raise AnomalyError(f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was expected") from error
+    missing = [name for name in AUTH_NEEDS if not isinstance(found, dict) or not found.get(name)]
+    if missing:
+        raise AnomalyError(f"{auth_file}: [auth] without {', '.join(missing)} found; {', '.join(AUTH_NEEDS)} expected")
+    if importlib.util.find_spec("authlib") is None:
+        raise RuntimeMissing.extra("Authlib", "dashboard", "a login")
 
 
 def server_names(host: str) -> tuple[str, ...]:

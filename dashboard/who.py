@@ -20,7 +20,7 @@ def sign_in(settings: Settings) -> Person:
 
 def logged_in(settings: Settings) -> Person:
     """Returns who has logged in with the provider, with the role that the roles file gives."""
-    if not st.user.is_logged_in:
+    if not st.user.get("is_logged_in"):
         st.title("Review")
         st.write("Log in to see the findings and to judge them.")
         st.button("Log in", on_click=st.login, type="primary")

@@ -1,6 +1,6 @@
 """Kills a process that gives verdicts, at random moments, and looks whether everything it confirmed is there.
 
-    python -m tests.kill_review [--rounds 50] [--database postgresql://...]
+python -m tests.kill_review [--rounds 50] [--database postgresql://...]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from anomaly.review import Filters, Store, default_key
+from anomaly.review import Filters, Store, default_key, schema
 from anomaly.verdicts import resolve
 from tests.bench_review import made_up_rows, write_table
 
@@ -73,6 +73,11 @@ def check(store: Store, confirmed: list[str]) -> None:
     states = {finding.id: finding.state for finding in store.findings(limit=1_000_000)}
     assert states == {finding: resolve(said.get(finding, [])) for finding in states}
     with store._db.read() as c:
+        log, kept = schema.verdicts.c, schema.current.c
+        derived = c.execute(sa.select(log.finding, log.inspector, log.id, log.verdict).order_by(log.id)).all()
+        assert (
+            c.execute(sa.select(kept.finding, kept.inspector, kept.event, kept.verdict).order_by(kept.event)).all() == derived
+        )
         if c.dialect.name == "sqlite":
             assert c.scalar(sa.text("PRAGMA integrity_check")) == "ok"
 

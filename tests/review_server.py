@@ -152,14 +152,33 @@ class Client:
 
 
 def train_detector(folder: Path) -> Path:
-    """Returns the run folder of a small detector of discs, trained by the real command in some ten seconds."""
+    """Returns the run folder of a small detector of discs, trained by the real command in some ten seconds, once."""
     from data.made_up import write_dataset
 
+    if (folder / "scores.csv").is_file():
+        return folder / "run"
+    folder.mkdir(exist_ok=True)
     write_dataset(folder / "parts", kind="disc", train=120, good=26, per_defect=5, size=160)
     command = ["train", str(folder / "parts"), "--out", str(folder / "run"), "--space", "pixels", "--size", "64"]
     anomaly(*command)
     anomaly("score", str(folder / "run"), str(folder / "parts" / "test"), "--out", str(folder / "scores.csv"))
     return folder / "run"
+
+
+def new_database(made: Path, folder: Path, table: Path | None = None, name: str | None = None) -> tuple[Path, int]:
+    """Returns a database with one run in it, and the run's number. ``made``: the folder of ``train_detector``."""
+    from anomaly.detector import read_card
+    from anomaly.review import DefectType, Store, default_key
+
+    database = folder / "review.db"
+    with Store(database) as store:
+        run, _ = store.import_table(
+            table or made / "scores.csv", name=name, card=read_card(made / "run"), by="import"
+        )
+        types = [("scratch", "#e4572e"), ("crack", "#9b5de5"), ("chip", "#00a6a6"), ("stain", "#6a994e")]
+        kinds = [DefectType(name, at + 1, colour) for at, (name, colour) in enumerate(types)]
+        store.set_defect_types(kinds, by="admin", key=default_key())
+    return database, run.id
 
 
 def anomaly(*arguments: str) -> str:

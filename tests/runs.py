@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 SIZE = 64
 
@@ -29,6 +31,27 @@ def run(session_folder: Path, parts: Path) -> Path:
 def pixel_run(session_folder: Path, parts: Path) -> Path:
     """Returns a run of a VAE on pixels, trained for two epochs."""
     return trained(session_folder / "pixel-run", parts, model="vae", space="pixels", epochs=2)
+
+
+@pytest.fixture(scope="session")
+def grey_parts(session_folder: Path) -> Path:
+    """Returns a folder of 30 grey 12-bit photographs of solar cells in 16-bit files, and two files that are none."""
+    from data.made_up import make
+
+    folder = session_folder / "grey-parts"
+    folder.mkdir()
+    for seed in range(30):
+        grey = make("cell", seed, 48)[0][..., 0].astype(np.uint16)
+        Image.fromarray(grey * 16 + seed % 16).save(folder / f"{seed:02}.png")
+    (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:300])
+    (folder / "notes.png").write_text("the ones at night are dark")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grey_run(session_folder: Path, grey_parts: Path) -> Path:
+    """Returns a run of the linear autoencoder on pixels, of grey images of 12 bits."""
+    return trained(session_folder / "grey-run", grey_parts, space="pixels")
 
 
 def trained(out: Path, images: Path, **options: object) -> Path:

@@ -13,7 +13,7 @@ pytest.importorskip("streamlit")
 
 from anomaly.errors import AnomalyError
 from dashboard.access import ROLES, AccessError, Key, Person, clean_name, is_private, read_roles, role_of
-from dashboard.launch import SAFE, server_command, server_names, settings_for
+from dashboard.launch import AUTH_NEEDS, SAFE, server_command, server_names, settings_for
 from dashboard.settings import Settings
 
 KEY, OTHER = Key(b"k" * 32), Key(b"o" * 32)
@@ -154,7 +154,14 @@ def test_login_needs_roles_and_roles_need_a_login(tmp_path):
         settings(roles=roles)
     with pytest.raises(AnomalyError, match=r"auth\.toml: no such file"):
         settings("0.0.0.0", roles=roles, auth_file=auth)
-    auth.write_text("[auth]\n")
+    auth.write_text("[auth]\nredirect_uri = 'x'\ncookie_secret = ''\n")
+    with pytest.raises(AnomalyError, match=r"\[auth\] without cookie_secret, client_id, client_secret, server_metadata_url"):
+        settings("0.0.0.0", roles=roles, auth_file=auth)
+    auth.write_text("[auth")
+    with pytest.raises(AnomalyError, match=r"auth\.toml: cannot be read"):
+        settings("0.0.0.0", roles=roles, auth_file=auth)
+    pytest.importorskip("authlib")
+    auth.write_text("[auth]\n" + "".join(f"{name} = 'x'\n" for name in AUTH_NEEDS))
     found = settings("0.0.0.0", roles=roles, auth_file=auth, allowed_hosts=["Review.example.com"])
     assert found.login and found.roles == {"ann@example.com": "admin"} and "review.example.com" in found.hosts
 

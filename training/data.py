@@ -119,13 +119,12 @@ def _batched(records: Sequence[Record], count: int) -> Iterator[Sequence[Record]
 def find_rule(records: Sequence[Record], reduced: bool = False) -> DecodeRule:
     """Returns the decode rule for a set of images: the true depth of 16-bit files is the largest found among them."""
     rule = DecodeRule(reduced=reduced)
-    bits = 8
-    for _, image in decode_all(records[:3], rule, PICTURE):
-        bits = max(bits, image.bits if isinstance(image, Decoded) else 8)
-    if bits > 8:  # an image alone may be dark: only the whole set shows the depth
-        bits = max(image.bits for _, image in decode_all(records, rule, PICTURE) if isinstance(image, Decoded))
-        return replace(rule, bits=bits)
-    return rule
+    first = [image for _, image in decode_all(records[:3], rule, PICTURE)]
+    if all(isinstance(image, Decoded) and image.bits == 8 for image in first):
+        return rule
+    # An image alone may be dark: only the whole set shows the depth.
+    bits = max((image.bits for _, image in decode_all(records, rule, PICTURE) if isinstance(image, Decoded)), default=8)
+    return replace(rule, bits=bits) if bits > 8 else rule
 
 
 @torch.inference_mode()
@@ -156,7 +155,7 @@ def see(
             for record, image in zip(chunk, pool.map(one, chunk), strict=True):
                 seen()
                 if isinstance(image, ImageError):
-                    left_out.append(f"{record.path}: {image}")
+                    left_out.append(str(image))
                 else:
                     found.append((record, *image))
     if not found:

@@ -177,7 +177,7 @@ def check_parity(graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np
         found = dict(zip(graph.output_names, session.run(list(graph.output_names), {"images": batch}), strict=True))
         for name in ("score", "heatmap"):
             difference = float(np.abs(found[name] - expected[name].numpy()).max()) / unit
-            worst = max(worst, difference)
+            worst = float(np.maximum(worst, difference))  # NaN stays
     if not worst <= 1e-3:
         raise TrainingError(
             f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the limit, at most 0.001 "

@@ -52,6 +52,8 @@ from training.models import MODELS
 from training.preprocess import Preprocess
 from training.spaces import DEFAULT_SIZE, make_space
 
+COPY = 0.9  # correlation of two images that are copies of each other
+FEW = 0.02  # share of images that may look alike by chance
 SCORE = "mean of the hottest 5 % of the heatmap"
 
 
@@ -101,7 +103,8 @@ def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
     """Returns the normal images that training may use and the three sets drawn from them."""
     records = normal_training(read_dataset(options.images, options.group_by))
     if options.exclude:
-        unwanted = {line.strip() for line in options.exclude.read_text(encoding="utf-8").splitlines() if line.strip()}
+        lines = options.exclude.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        unwanted = {line.strip() for line in lines if line.strip()}
         kept = [r for r in records if str(r.path) not in unwanted and name_of(r, options.images) not in unwanted]
         if len(kept) == len(records):
             raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
@@ -142,17 +145,17 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
     warnings = warn(everything, options)
-    for line in warnings:
+    for line in warnings if rank() == 0 else []:
         say(line)
+    if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
+        records = everything.records
+        sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
-    calibration_records = everything.part(sets.calibration).records
-    if min(len(seen.records), len(validation.records)) == 0:
-        raise DatasetError("too few images could be read: add good images, or mend those that are named above")
     trained = fit_model(options, prepare, space, seen, validation, device, say)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
     graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
-    calibration, highest = calibrate_on(model, calibration_records, rule, options)
+    calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     list_images(options.out / IMAGES, sets)
     card = replace(card, training={**card.training, "highest": [name_of(r, options.images) for r in highest[:5]]})
@@ -175,9 +178,10 @@ def warn(seen: Seen, options: TrainOptions) -> list[str]:
     if len(seen.left_out) > 10:
         lines.append(f"left out, could not be read: {len(seen.left_out) - 10} more")
     pairs = near_duplicates(seen.thumbs, [record.group for record in seen.records])
-    if pairs:
+    count = len({index for pair in pairs for index in pair[:2]})
+    # A pair or two of many thousands look alike by chance; copies do not.
+    if pairs and (pairs[0][2] > COPY or count >= FEW * len(seen.records)):
         i, j, alike = pairs[0]
-        count = len({index for pair in pairs for index in pair[:2]})
         first, second = (name_of(seen.records[index], options.images) for index in (i, j))
         lines.append(
             f"near-duplicates: {count} of {len(seen.records)} good images show nearly the same as another one in a different "

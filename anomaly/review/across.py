@@ -39,7 +39,7 @@ def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
 
 
 def series(c: sa.Connection, common: Mapping[int, str], depth: int) -> list[Series]:
-    """The scores of runs in the order they were made, for each folder. ``common``: the folder that a run's images share."""
+    """The scores of runs in the order they were made, for each folder. ``common``: the folder of all a run's images."""
     query = sa.select(f.run, f.folder, f.scored_at, f.score, f.status).where(f.run.in_(list(common)))
     names: dict[tuple[int, str], str] = {}
     found: dict[str, list[Row]] = {}

@@ -65,8 +65,8 @@ class Database:
         """
         with self._transaction("BEGIN IMMEDIATE", "FULL" if lasting else "NORMAL") as c:
             if not self._sqlite:
-                c.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if lasting else 'off'}")
-                c.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+                wait = "on" if lasting else "off"
+                c.exec_driver_sql(f"SELECT set_config('synchronous_commit', '{wait}', true), pg_advisory_xact_lock({LOCK})")
             yield c
 
     @contextmanager

@@ -55,8 +55,8 @@ class Detector:
 class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
-    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width and
-    height in pixels of the original image.
+    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width
+    and height in pixels of the original image.
     """
 
     id: int

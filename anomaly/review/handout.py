@@ -44,7 +44,7 @@ def hand_out(
 
 
 def _queued(queue: str, filters: Filters) -> list[Condition]:
-    """The conditions of a queue within the filters; a filter by state or inspector replaces its own choice of states."""
+    """The conditions of a queue within the filters; one by state or inspector replaces its own choice of states."""
     if queue not in QUEUES:
         raise AnomalyError(f"queue {queue!r} found, one of {', '.join(QUEUES)} expected")
     found = matching(filters)

@@ -21,7 +21,7 @@ LONGEST_NAME, LONGEST_KEY, LONGEST_COMMENT = 200, 200, 10_000
 
 @dataclass(frozen=True)
 class Click:
-    """One action of one person. Its ``key`` tells it from every other, so that it counts once however often it comes."""
+    """One action of one person. Its ``key`` tells it from every other: however often it comes, it counts once."""
 
     inspector: str
     key: str
@@ -98,17 +98,21 @@ def own(c: sa.Connection, inspector: str, event: int) -> Event:
 
 
 def settle(c: sa.Connection, finding: int) -> None:
-    """Works out anew what the verdicts on a finding come to."""
-    query = sa.select(v.id, v.verdict, v.defect_type).where(v.finding == finding)
-    current = c.execute(query.order_by(v.id)).all()
-    state = resolve(row.verdict for row in current)
-    types = [row.defect_type for row in current if row.defect_type is not None]
+    """Works out anew, from the log, what the verdicts on a finding come to."""
+    view = schema.verdicts.c
+    standing = c.execute(sa.select(schema.verdicts).where(view.finding == finding).order_by(view.id)).all()
+    state = resolve(row.verdict for row in standing)
+    types = [row.defect_type for row in standing if row.defect_type is not None]
     values = {
         "state": state,
         "defect_type": types[-1] if types and state == "anomalous" else None,
-        "last_event": current[-1].id if current else None,
+        "last_event": standing[-1].id if standing else None,
     }
     c.execute(schema.findings.update().where(f.id == finding).values(values))
+    c.execute(schema.current.delete().where(v.finding == finding))
+    rows = [{"finding": finding, "inspector": row.inspector, "event": row.id, "verdict": row.verdict} for row in standing]
+    if rows:
+        c.execute(schema.current.insert(), rows)
 
 
 # ---- what comes from people ----

@@ -20,7 +20,7 @@ Condition: TypeAlias = sa.ColumnElement[bool]
 Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes
 T = TypeVar("T")
 
-f, e, v, l = schema.findings.c, schema.events.c, schema.verdicts.c, schema.leases.c  # noqa: E741
+f, e, v, l = schema.findings.c, schema.events.c, schema.current.c, schema.leases.c  # noqa: E741
 undo = schema.events.alias("undo")
 
 RUNS = sa.select(

@@ -6,6 +6,7 @@
     findings    an image's result in a run; only what its verdicts come to (state, defect_type, last_event) ever changes
     events      who did what and when: append-only, the database itself refuses UPDATE and DELETE
     verdicts    a view: the last verdict of each inspector on each finding that is not undone
+    current     the same as a table, kept beside the events for speed
     leases      which image is in whose hands until when
     strata      how the audit sample was drawn
 
@@ -61,14 +62,12 @@ events = _table(
     json="payload",
 )
 verdicts = _table("verdicts", text="inspector verdict defect_type at", whole="id finding")
+current = _table("current", text="inspector verdict", whole="finding event")
 leases = _table("leases", text="image inspector queue", real="since until")
 defect_types = _table("defect_types", text="name colour", whole="place key")
 strata = _table("strata", whole="run number images drawn seed size", real="low high")
 
 # ---- migrations ----
-
-MIGRATIONS: list[Callable[[], list[str]]] = []
-migration = MIGRATIONS.append
 
 # What the two databases spell differently.
 SPELLING = {
@@ -99,7 +98,6 @@ APPEND_ONLY = {
 }
 
 
-@migration
 def m001_findings_and_events() -> list[str]:
     return [
         """CREATE TABLE detectors ({id}, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, version TEXT NOT NULL,
@@ -135,6 +133,9 @@ def m001_findings_and_events() -> list[str]:
              AND NOT EXISTS (SELECT 1 FROM events AS l WHERE l.finding = e.finding AND l.inspector = e.inspector
                AND l.id > e.id AND l.action IN ('anomalous', 'normal', 'unsure', 'skip')
                AND NOT EXISTS (SELECT 1 FROM events AS u WHERE u.undoes = l.id))""",
+        """CREATE TABLE current (finding BIGINT NOT NULL REFERENCES findings (id), inspector TEXT NOT NULL,
+             event BIGINT NOT NULL UNIQUE REFERENCES events (id), verdict TEXT NOT NULL,
+             PRIMARY KEY (finding, inspector))""",
         """CREATE TABLE leases (image TEXT PRIMARY KEY, inspector TEXT NOT NULL, queue TEXT NOT NULL,
              since DOUBLE PRECISION NOT NULL, until DOUBLE PRECISION NOT NULL)""",
         "CREATE INDEX leases_by_inspector ON leases (inspector)",
@@ -143,7 +144,6 @@ def m001_findings_and_events() -> list[str]:
     ]
 
 
-@migration
 def m002_audit_sample() -> list[str]:
     return [
         "ALTER TABLE findings ADD COLUMN stratum BIGINT",
@@ -158,12 +158,14 @@ def m002_audit_sample() -> list[str]:
     ]
 
 
-@migration
 def m003_known_images() -> list[str]:
     return [
         "ALTER TABLE findings ADD COLUMN truth TEXT",
         "CREATE INDEX findings_known ON findings (run) WHERE truth IS NOT NULL",
     ]
+
+
+MIGRATIONS: list[Callable[[], list[str]]] = [m001_findings_and_events, m002_audit_sample, m003_known_images]
 
 
 def migrate(connection: sa.Connection, now: str) -> None:
@@ -181,7 +183,7 @@ def migrate(connection: sa.Connection, now: str) -> None:
         )
     dialect = connection.dialect.name
     for number, step in enumerate(MIGRATIONS[done:], done + 1):
-        for statement in step() + (APPEND_ONLY[dialect] if step is m001_findings_and_events else []):
+        for statement in [*step(), *(APPEND_ONLY[dialect] if step is m001_findings_and_events else [])]:
             connection.exec_driver_sql(statement.format_map(SPELLING[dialect]))
         connection.execute(migrations.insert().values(number=number, name=step.__name__, at=now))
 

@@ -1,7 +1,7 @@
 """The review database: findings, who said what of them, and who is looking at what.
 
-What inspectors do is a log of events that is only ever added to: a verdict is changed by another one and taken back by
-an ``undo``. What the verdicts on a finding come to (its state) follows from the events, and is kept beside it for speed.
+What inspectors do is a log of events that is only ever added to: a verdict is changed by another one and taken back
+by an ``undo``. What the verdicts on a finding come to (its state) follows from the events, and is kept with it for speed.
 
 Higher score = more anomalous. Times are UTC, as text: 2026-01-31T23:59:59.123Z.
 """
@@ -223,7 +223,7 @@ class Store:
     # ---- image files ----
 
     def image(self, finding: int, max_bytes: int = MAX_IMAGE_BYTES) -> ImageFile:
-        """The bytes of a finding's image, read once and compared with what was scored. Never outside the run's roots."""
+        """The bytes of a finding's image, read once and compared with what was scored; never outside the run's roots."""
         with self._db.read() as c:
             row = find_row(c, finding)
             run = find_run(c, row.run)
@@ -259,10 +259,10 @@ class Store:
     ) -> list[Finding]:
         """Up to ``count`` findings for this inspector to judge, leased for ``seconds``: nobody else gets these images.
 
-        ``queue``: ``anomalous`` (highest score first), ``uncertain`` (nearest the limit), ``audit`` (the audit sample in
-        the order of its lots) or ``second`` (unsure, or inspectors disagree). ``filters.run`` says of which run, and has
-        to; ``filters.state`` or ``filters.inspector`` replaces the queue's own choice of states. What the inspector
-        holds already comes first, so that asking again gives the same; what they judged or skipped never comes.
+        ``queue``: ``anomalous`` (highest score first), ``uncertain`` (nearest the limit), ``audit`` (the audit sample,
+        lowest lot first) or ``second`` (unsure, or inspectors disagree). ``filters.run`` says of which run, and has to;
+        ``filters.state`` or ``filters.inspector`` replaces the queue's own choice of states. What the inspector holds
+        already comes first, so that asking again gives the same; what they judged or skipped never comes.
         ``known_share``: how many of the new ones are to be hidden known images of the same detector, as far as there
         are any.
         """
@@ -300,8 +300,8 @@ class Store:
     ) -> Event:
         """The event of a verdict, one of VERDICTS, which counts until this inspector gives another or takes it back.
 
-        ``defect_type`` goes with ``anomalous`` only. ``seconds``: how long the inspector looked. ``skip`` puts the image
-        aside for this inspector.
+        ``defect_type`` goes with ``anomalous`` only. ``seconds``: how long the inspector looked. ``skip`` puts the
+        image aside for this inspector.
         """
         if verdict not in VERDICTS:
             raise AnomalyError(f"verdict {verdict!r} found, one of {', '.join(VERDICTS)} expected")
@@ -373,14 +373,14 @@ class Store:
 
     def current(self, finding: int) -> dict[str, Event]:
         """The verdict (or skip) of each inspector on a finding that counts now."""
-        query = EVENTS.join(schema.verdicts, v.id == e.id).where(v.finding == finding).order_by(e.inspector)
+        query = EVENTS.join(schema.current, v.event == e.id).where(v.finding == finding).order_by(e.inspector)
         with self._db.read() as c:
             return {row.inspector: as_event(row) for row in c.execute(query)}
 
     def standing(self, run: int | None = None) -> list[Event]:
         """All verdicts that count now and all comments that are not undone, the oldest first."""
-        query = EVENTS.outerjoin(schema.verdicts, v.id == e.id).order_by(e.id)
-        query = query.where(sa.or_(v.id.is_not(None), sa.and_(e.action == "comment", undo.c.id.is_(None))))
+        query = EVENTS.outerjoin(schema.current, v.event == e.id).order_by(e.id)
+        query = query.where(sa.or_(v.event.is_not(None), sa.and_(e.action == "comment", undo.c.id.is_(None))))
         query = query if run is None else query.where(e.run == run)
         with self._db.read() as c:
             return [as_event(row) for row in c.execute(query)]
@@ -444,7 +444,7 @@ class Store:
     def set_threshold(
         self, run: int, threshold: float, *, by: str, key: str, detector: str | None = None, path: str = ""
     ) -> Event:
-        """Notes in the log who chose a limit after looking at a run, with digest and path of the detector made of it."""
+        """Notes in the log who chose a limit after looking at a run, with digest and path of the detector made."""
         click = Click.of(by, key)
         with self._db.write() as c:
             if done := journal.repeated(c, click, "threshold"):
@@ -461,12 +461,12 @@ class Store:
             return audit.read_sample(c, find_run(c, run))
 
     def calibration_images(self, run: int) -> list[Finding]:
-        """Images judged normal that may set a limit: drawn by lot whatever their score (``verdicts.calibration_rows``)."""
+        """Images judged normal that may set a limit, drawn by lot whatever their score: ``verdicts.calibration_rows``."""
         sample = self.sample(run)
         return self._by_number(sample.findings[calibration_rows(sample)].tolist())
 
     def judged_anomalous(self, sha256s: Collection[str]) -> list[Finding]:
-        """Which of these images were judged anomalous in any run: a calibration image among them should not set a limit."""
+        """Which of these images were judged anomalous, in any run: such a one should not set a limit."""
         with self._db.read() as c:
             queries = (FINDINGS.where(f.image.in_(some), f.state == "anomalous") for some in chunks(sha256s, MOST_VALUES))
             return [as_finding(row) for query in queries for row in c.execute(query.order_by(f.id))]
@@ -479,8 +479,8 @@ class Store:
 
     def team(self, run: int | None = None) -> Team:
         """Who has done what, and how far they agree: in a run, or in all."""
-        query = EVENTS.add_columns(v.id.label("current")).where(e.action.in_(VERDICTS))
-        query = query.outerjoin(schema.verdicts, v.id == e.id).order_by(e.id)
+        query = EVENTS.add_columns(v.event.label("current")).where(e.action.in_(VERDICTS))
+        query = query.outerjoin(schema.current, v.event == e.id).order_by(e.id)
         query = query if run is None else query.where(e.run == run)
         with self._db.read() as c:
             truths = {row.id: row.truth for row in c.execute(sa.select(f.id, f.truth).where(f.truth.is_not(None)))}

@@ -38,8 +38,9 @@ class Review {
 
   // Called at every run of the page: with a new token each time, with another queue when the filters have changed.
   update(data) {
-    const queue = JSON.stringify([data.filters, data.order, data.finding, data.user]);
-    this.data = data;
+    const here = data.finding === (this.current?.id ?? null) ? this.data?.finding : data.finding;
+    const queue = JSON.stringify([data.filters, data.order, here ?? null, data.user]);
+    this.data = { ...data, finding: here };
     this.server.token = data.token;
     this.outbox.open(data.user);
     this.showTypes();
@@ -122,17 +123,27 @@ class Review {
     this.loadInOrder(this.list.slice(this.index, this.index + AHEAD + 1));
   }
 
-  // Originals of all first: they are what the eye needs; heatmaps cost the server more.
+  // The one on screen first, then the originals of the next ones: they are what the eye needs, and heatmaps cost the
+  // server more.
   async loadInOrder(findings) {
     const turn = (this.turn = (this.turn || 0) + 1);
-    for (const kinds of [["original"], ["heat", "expected", "difference"]]) {
-      for (const finding of findings) {
-        const pictures = this.pictures.get(finding.id);
-        if (!pictures || turn !== this.turn) return;
-        await Promise.all(kinds.filter((kind) => finding.links[kind]).map((kind) => pictures.want(kind)));
-        if (finding === this.current) this.draw();
+    const made = ["heat", "expected", "difference"];
+    const [first, ...others] = findings;
+    if (!first) return;
+    await this.load(first, ["original"]);
+    this.load(first, made);
+    for (const kinds of [["original"], made]) {
+      for (const finding of others) {
+        if (turn !== this.turn) return; // another one is on screen by now
+        await this.load(finding, kinds);
       }
     }
+  }
+
+  async load(finding, kinds) {
+    const pictures = this.pictures.get(finding.id);
+    const wanted = kinds.filter((kind) => finding.links[kind]);
+    await Promise.all(wanted.map((kind) => pictures?.want(kind).then(() => finding === this.current && this.draw())));
   }
 
   release(findings) {
@@ -181,7 +192,8 @@ class Review {
     this.show();
   }
 
-  step(by) {
+  step(by, pressed = this.began) {
+    this.began = pressed;
     this.index = Math.min(Math.max(0, this.index + by), this.list.length);
     this.show();
     this.more();
@@ -338,8 +350,8 @@ class Review {
   }
 
   thumbnail(other) {
-    const image = element("img", { src: other.thumb, alt: other.name, loading: "lazy" });
-    const button = element("button", { type: "button", class: "thumb", title: other.name }, image);
+    const image = element("img", { src: other.thumb, alt: "", loading: "lazy" });
+    const button = element("button", { type: "button", class: "thumb", title: other.name, "aria-label": `Similar: ${other.name}` }, image);
     button.addEventListener("click", () => this.goTo(other.id));
     return button;
   }
@@ -532,7 +544,9 @@ class Review {
     const pan = { arrowleft: [60, 0], arrowright: [-60, 0], arrowup: [0, 60], arrowdown: [0, -60] }[key];
     if (pan && !slider && this.view.zoom > 1) return () => this.pan(...pan);
     return {
-      z: event.repeat ? () => {} : () => this.undo(), j: () => this.step(1), k: () => this.step(-1), "?": () => this.part.dialog.showModal(),
+      z: event.repeat ? () => {} : () => this.undo(),
+      j: () => this.step(1, event.timeStamp), k: () => this.step(-1, event.timeStamp),
+      "?": () => this.part.dialog.showModal(),
       h: () => this.set("heat", !this.setting.heat), b: () => this.set("box", !this.setting.box), g: () => this.set("grid", !this.setting.grid),
       "[": () => this.set("opacity", Math.max(0, this.setting.opacity - 0.1)), "]": () => this.set("opacity", Math.min(1, this.setting.opacity + 0.1)),
       x: () => this.setFlip(true), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),

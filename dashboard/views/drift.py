@@ -34,17 +34,17 @@ def show(desk: Desk) -> None:
     if calibration is None:
         st.info("This detector only ranks images: there are no calibration scores to compare with.")
         return
-    left, right = st.columns([4, 1.2], vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 1.6, 1.4], vertical_alignment="bottom")
     left.caption(plain(f"{desk.detector(run.detector).short}: all runs of this detector, in the order of time, against its {calibration.n:,} calibration scores"))
     depth = right.segmented_control("Series for each", list(DEPTHS), default="folder", required=True, key="depth")
     found = desk.store.series(run.detector, depth=DEPTHS[depth])
     if not found:
         st.info("No image has been scored by this detector yet.")
         return
+    names = [series.name for series in found]
+    chosen = middle.selectbox("Folder", range(len(names)), format_func=names.__getitem__)
     watches = watch(found, calibration, false_alarm_rate=ALARM_RATE)
     verdict(watches)
-    names = [series.name for series in found]
-    chosen = st.selectbox("Folder", range(len(names)), format_func=names.__getitem__, width=320) if len(names) > 1 else 0
     charts(found[chosen], watches[chosen], calibration)
 
 

@@ -12,9 +12,11 @@ from anomaly.wording import promise_text
 from dashboard.address import filters_here, query_for
 from dashboard.components import plain
 from dashboard.desk import Desk, open_desk
+from dashboard.findings import roots, short_path
 
 SCATTER = 4000  # points that a browser draws at once
 FLIPS = 60
+WHAT = st.column_config.TextColumn(width=160)
 
 
 def show(desk: Desk) -> None:
@@ -68,7 +70,7 @@ def card(detector: Detector) -> None:
             st.code(text, language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
-        st.dataframe(facts(detector), hide_index=True, width="stretch")
+        st.dataframe(facts(detector), hide_index=True, width="stretch", column_config={"What": WHAT})
 
 
 def facts(detector: Detector) -> list[dict[str, str]]:
@@ -140,10 +142,10 @@ def flips(desk: Desk, found: Comparison) -> None:
     if not found.flips:
         st.success("Both give every image the same verdict.")
         return
-    shown = found.flips[:FLIPS]
+    shown, folders = found.flips[:FLIPS], roots(desk, found.a.id)
     rows = [
         {
-            "Image": found.paths[i],
+            "Image": short_path(found.paths[i], folders),
             "Old": "stopped" if found.flagged_a[i] else "passed",
             "New": "stopped" if found.flagged_b[i] else "passed",
             "Score old": float(found.scores_a[i]),

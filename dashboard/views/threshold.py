@@ -12,6 +12,7 @@ from anomaly.charts import Scale
 from anomaly.errors import AnomalyError
 from anomaly.limit import free_name, largest_rank, nearest, next_version, said, with_rank, write_moved
 from anomaly.review import Run, default_key
+from anomaly.table import shortest
 from anomaly.verdicts import Preview, Sample, band, preview
 from anomaly.wording import PREVIEW, one_in, percent
 from dashboard.access import Person
@@ -46,21 +47,16 @@ def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration
     state = st.session_state
     sample, scores = desk.store.sample(run.id), desk.store.scores(run.id)
     chart = st.container()
-    tried, low = controls(calibration)
+    tried, low = controls(desk, calibration)
     with chart:
         limit_chart(CHART, chart_data(sample, scores, calibration, tried, low), follow)
         st.caption(
             "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the promise is "
             "the same, above the highest there is none. Heights are square roots of counts."
         )
-    tell(preview(sample, scores, calibration, float(tried.threshold)), tried, low, scores)
-    if st.button("Show the images between this limit and the one in use", icon=":material/photo_library:"):
-        ends = sorted((float(tried.threshold), float(calibration.threshold)))
-        query = query_for(filters_here(desk), queue_here(), low=repr(ends[0]), high=repr(ends[1]))
-        st.switch_page("views/queue.py", query_params=query)
+    # as the score table has it: the run's own limit must be found to be the same one
+    tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores)
     keep(desk, person, run, tried, low)
-    if notice := state.pop("limit notice", None):
-        st.success(notice)
 
 
 def follow() -> None:
@@ -72,10 +68,10 @@ def follow() -> None:
             st.session_state[name] = st.session_state[f"{name} moved"] = float(value)
 
 
-def controls(calibration: Calibration) -> tuple[Calibration, float | None]:
+def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float | None]:
     """Shows the fields beside the chart; returns the limit that is tried, and the lower end of the band."""
     state = st.session_state
-    columns = st.columns([1, 1, 1.6, 1.4, 4], vertical_alignment="bottom")
+    columns = st.columns([1, 1, 1.5, 1.5, 2.8], vertical_alignment="bottom")
     tried = nearest(calibration, state["limit"])
     if columns[0].button("Stop fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
         tried = with_rank(calibration, tried.k - 1)
@@ -85,12 +81,21 @@ def controls(calibration: Calibration) -> tuple[Calibration, float | None]:
         tried = calibration
     state["limit"] = float(tried.threshold)
     helped = "Below the band an image passes, within it a person looks, above the limit it is stopped."
-    if not columns[3].toggle("Band for a person", key="with band", help=helped):
+    banded = columns[3].toggle("Band for a person", key="with band", help=helped)
+    if columns[4].button("Show the images between it and the limit in use", icon=":material/photo_library:"):
+        show_between(desk, *sorted((float(tried.threshold), float(calibration.threshold))))
+    if not banded:
         return tried, None
     if state["band"] is None:
         state["band"] = float(nearest(calibration, float(calibration.median)).threshold)
     state["band"] = min(state["band"], state["limit"])
     return tried, state["band"]
+
+
+def show_between(desk: Desk, low: float, high: float) -> None:
+    """Goes to the queue, with the images between two limits."""
+    query = query_for(filters_here(desk), queue_here(), low=repr(low), high=repr(high))
+    st.switch_page("views/queue.py", query_params=query)
 
 
 def chart_data(sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None) -> dict[str, Any]:
@@ -152,8 +157,7 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
         name = columns[0].text_input("Write a new detector file with this limit", str(free_name(file, next_version(desk.detector(run.detector).detector.version))))
         pressed = columns[1].form_submit_button("Use this limit", type="primary", width="stretch")
     if pressed:
-        st.session_state["limit notice"] = write(desk, person, run, tried, low, file, Path(name))
-        st.rerun(scope="fragment")
+        st.success(plain(write(desk, person, run, tried, low, file, Path(name))))
 
 
 def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, out: Path) -> str:

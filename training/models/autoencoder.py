@@ -14,9 +14,10 @@ from training.scores import ERRORS, squared_error
 ENERGY = 0.9  # share of the fit set's variance that the linear code keeps
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
-CODE = 128  # numbers in the convolutional autoencoder's bottleneck
+CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
-WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving; the last is repeated
+SQUARED = 10.0  # weight of the squared error beside a similarity, which is about so much larger in 0..1
+WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the last is repeated
 
 
 class LinearAutoencoder(nn.Module):
@@ -111,7 +112,7 @@ def principal_components(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Strided convolutions down to 8 x 8 or so, a dense code of 128 numbers for the whole map, and the way back.
+    """Strided convolutions down to 8 x 8 or so, a dense code of 256 numbers for the whole map, and the way back.
 
     Hinton & Salakhutdinov (Science 2006); for defects: Bergmann et al., "Improving unsupervised defect segmentation by
     applying structural similarity to autoencoders" (VISAPP 2019). The code is dense, so that it knows the whole part, and
@@ -126,8 +127,9 @@ class ConvolutionalAutoencoder(nn.Module):
         self.pixels = pixels
         self.error_name = error if pixels else "l2"
         self.error = ERRORS[self.error_name]
-        self.encoder = Encoder(channels, height, width, CODE)
-        self.decoder = Decoder(channels, height, width, CODE)
+        widths = WIDTHS if pixels else (128,)
+        self.encoder = Encoder(channels, height, width, CODE, widths)
+        self.decoder = Decoder(channels, height, width, CODE, widths)
 
     def extra_repr(self) -> str:
         return f"error={self.error_name}"
@@ -139,13 +141,14 @@ class ConvolutionalAutoencoder(nn.Module):
         return CODE
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the reconstruction error of each map, (N,), under noise (N, 128) that multiplies the code."""
+        """Returns the reconstruction error of each map, (N,), under noise (N, 256) that multiplies the code."""
         code = self.encoder(x)
         # Gaussian dropout (Srivastava et al., JMLR 2014, section 10): its strength does not depend on the code's scale.
         y = self.decode(code * (1 + DROPOUT * noise))
-        loss = squared_error(x, y)
-        if self.error is not squared_error:  # squared error too: similarity of structure alone leaves the colours open
-            loss = loss + self.error(x, y)
+        with torch.autocast(x.device.type, enabled=False):  # the windows of the similarities need float32
+            loss = squared_error(x, y)
+            if self.error is not squared_error:  # alone, similarity leaves the colours open and learns too slowly
+                loss = SQUARED * loss + self.error(x, y)
         return loss.mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,13 +162,17 @@ class ConvolutionalAutoencoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps (N, C, h, w) -> codes (N, ``code``): strided convolutions, then one dense layer."""
+    """Maps (N, C, h, w) -> codes (N, ``code``): strided convolutions, then one dense layer.
 
-    def __init__(self, channels: int, height: int, width: int, code: int) -> None:
+    ``widths``: channels after each halving, the last repeated.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        sizes, widths = pyramid(channels, height, width)
+        sizes = pyramid(height, width)
+        widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
         layers: list[nn.Module] = []
-        for before, after in zip([channels, *widths[:-1]], widths, strict=True):
+        for before, after in zip((channels, *widths[:-1]), widths, strict=True):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], code)
@@ -180,14 +187,15 @@ class Decoder(nn.Module):
     Each level convolves before it enlarges, which costs a quarter of the other order.
     """
 
-    def __init__(self, channels: int, height: int, width: int, code: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        sizes, widths = pyramid(channels, height, width)
+        sizes = pyramid(height, width)
+        widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
         self.start = (widths[-1], *sizes[-1])
         self.first = nn.Linear(code, widths[-1] * sizes[-1][0] * sizes[-1][1])
         layers: list[nn.Module] = []
         for before, after, size in zip(
-            widths[::-1], [*widths[-2::-1], widths[0]], [*sizes[-2::-1], (height, width)], strict=True
+            widths[::-1], (*widths[-2::-1], widths[0]), (*sizes[-2::-1], (height, width)), strict=True
         ):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(), nn.Upsample(size)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], channels, 3, padding=1))
@@ -196,13 +204,9 @@ class Decoder(nn.Module):
         return self.layers(self.first(code).unflatten(1, self.start))
 
 
-def pyramid(channels: int, height: int, width: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """Returns sizes and channels after each halving, until the longer side is 8 or less (at least one halving).
-
-    Pixels start narrow; maps of many channels keep about as many.
-    """
+def pyramid(height: int, width: int) -> list[tuple[int, int]]:
+    """Returns the sizes after each halving, until the longer side is 8 or less (at least one halving)."""
     sizes = [(height // 2, width // 2)]
     while max(sizes[-1]) > 8:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    narrowest = channels // 8 * 8
-    return sizes, [max(narrowest, WIDTHS[min(i, len(WIDTHS) - 1)]) for i in range(len(sizes))]
+    return sizes

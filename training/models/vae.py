@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.models.autoencoder import Decoder, Encoder
+from training.models.autoencoder import WIDTHS, Decoder, Encoder
 
 LATENT = 64
 SMALLEST = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
@@ -26,8 +26,10 @@ class VAE(nn.Module):
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__()
         self.pixels = pixels
-        self.encoder = Encoder(channels, height, width, 2 * LATENT)
-        self.decoder = Decoder(channels, height, width, LATENT)
+        # Wider ones fit better and generalise worse: the held-out bound decided.
+        widths = WIDTHS if pixels else (64,)
+        self.encoder = Encoder(channels, height, width, 2 * LATENT, widths)
+        self.decoder = Decoder(channels, height, width, LATENT, widths)
         self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))  # log sigma = a_c + b_hw
         self.location_sigma = nn.Parameter(torch.zeros(height, width))
 

@@ -1,0 +1,189 @@
+"""The commands `anomaly review ...`: the dashboard, and its database for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import RuntimeMissing
+
+DATABASE = "review.db"
+
+
+def add_review(commands: Any) -> None:
+    """Adds `review` and its actions to the command line."""
+    p = commands.add_parser(
+        "review",
+        help="judge flagged images in the dashboard",
+        description="judge flagged images in the dashboard, alone or together",
+        epilog="example:  anomaly score run photos/today --out today.csv --review review.db && anomaly review --detector run",
+    )
+    p.set_defaults(run=run_dashboard)
+    add_database(p)
+    p.add_argument(
+        "--detector", type=Path, action="append", default=[], metavar="RUN", help="for heatmaps and expected pictures"
+    )
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    p.add_argument("--port", type=int, default=8501)
+    p.add_argument("--auth", type=Path, metavar="FILE", help="TOML with the [auth] section of an OpenID provider")
+    p.add_argument("--roles", type=Path, metavar="FILE", help="TOML: e-mail addresses of viewers, inspectors, admins")
+    p.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name under which browsers reach it")
+    p.add_argument("--insecure", action="store_true", help="a public address without a login")
+    actions = p.add_subparsers(metavar="ACTION")
+    add_import(actions)
+    add_export(actions)
+    add_stats(actions)
+    add_audit(actions)
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--db", default=DATABASE, metavar="DB", help=f"SQLite file or postgresql:// address (default {DATABASE})"
+    )
+
+
+def add_import(actions: Any) -> None:
+    p = actions.add_parser("import", help="put a score table into the database")
+    add_database(p)
+    p.add_argument("table", type=Path, help="a table that anomaly score wrote")
+    p.add_argument("--name", help="of the run (default: the file's)")
+    p.add_argument("--detector", type=Path, metavar="RUN", help="the detector that scored it: brings its calibration")
+    p.set_defaults(run=run_import)
+
+
+def add_export(actions: Any) -> None:
+    p = actions.add_parser("export", help="write findings and verdicts")
+    add_database(p)
+    p.add_argument("out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout")
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
+    p.add_argument("--link", action="store_true", help="a folder of links instead of copies")
+    p.add_argument("--log", action="store_true", help="the log of everything that was done (.jsonl)")
+    p.set_defaults(run=run_export)
+
+
+def add_stats(actions: Any) -> None:
+    p = actions.add_parser("stats", help="how much is done, by whom, precision and recall")
+    add_database(p)
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=run_stats)
+
+
+def add_audit(actions: Any) -> None:
+    p = actions.add_parser("audit", help="draw a random sample of images that were not stopped")
+    add_database(p)
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)")
+    p.add_argument("--images", type=int, default=100, metavar="N", help="about so many (default 100)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.set_defaults(run=run_audit)
+
+
+def run_dashboard(options: argparse.Namespace) -> int:
+    try:
+        from dashboard.launch import launch
+    except ImportError as error:
+        raise RuntimeMissing.extra(error.name or "streamlit", "dashboard", "the review dashboard") from error
+    status: int = launch(
+        options.db,
+        options.host,
+        options.port,
+        insecure=options.insecure,
+        roles=options.roles,
+        auth_file=options.auth,
+        allowed_hosts=options.allow_host,
+        detectors=options.detector,
+    )
+    return status
+
+
+def import_into(database: str, table: Path, name: str | None, detector: Path | None) -> str:
+    """Puts a score table into a review database and returns what that did, in words."""
+    from anomaly.detector import read_card
+    from anomaly.review import Store
+
+    card = read_card(detector) if detector else None
+    with Store(database) as store:
+        run, new = store.import_table(table, name=name, card=card, by=user())
+    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} stopped"
+    return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
+
+
+def user() -> str:
+    """Returns who is at the keyboard, for the log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for this user
+        return "import"
+
+
+def run_import(options: argparse.Namespace) -> None:
+    print(import_into(options.db, options.table, options.name, options.detector))
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from anomaly.review import Filters, Store
+    from anomaly.review.exports import export_events, export_findings, export_folder
+
+    filters = Filters(run=options.run_number)
+    with Store(options.db) as store:
+        if options.log:
+            done = export_events(store, options.out, options.run_number)
+        elif options.out.suffix:
+            done = export_findings(store, options.out, filters)
+        else:
+            done = export_folder(store, options.out, filters, link=options.link)
+    print(f"{'written':<24}{options.out}   {done.written} entries")
+    for line in done.left_out:
+        print(f"{'left out':<24}{line}")
+    return 3 if done.left_out else 0
+
+
+def run_stats(options: argparse.Namespace) -> None:
+    from anomaly.review import Store
+    from anomaly.verdicts import precision, recall
+
+    with Store(options.db) as store:
+        team = store.team(options.run_number)
+        runs = [run for run in store.runs() if options.run_number in (None, run.id)]
+        progress = {run: store.progress(run.id) for run in runs}
+        figures = {run: (precision(store.sample(run.id)), recall(store.sample(run.id))) for run in runs}
+    if options.json:
+        rows = [
+            {**asdict(run), **asdict(progress[run]), "precision": asdict(p), "recall": asdict(r)}
+            for run, (p, r) in figures.items()
+        ]
+        print(json.dumps({"runs": rows, "team": asdict(team)}, indent=2, default=str))
+        return
+    for run, (p, r) in figures.items():
+        done = progress[run]
+        print(
+            f"{f'run {run.id}':<24}{run.name}: {done.flagged_judged} of {done.flagged} stopped images judged; audit sample {done.audit_judged} of {done.audit}"
+        )
+        print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
+    for person in team.inspectors:
+        print(
+            f"{person.name:<24}{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, {person.skipped} skipped"
+        )
+    for pair in team.agreements:
+        kappa = "unknown" if pair.kappa is None else f"{pair.kappa:.2f}"
+        print(f"{f'{pair.a} and {pair.b}':<24}{pair.same} of {pair.n} alike, kappa {kappa}")
+
+
+def run_audit(options: argparse.Namespace) -> None:
+    from anomaly.errors import AnomalyError
+    from anomaly.review import Store, default_key
+
+    with Store(options.db) as store:
+        runs = store.runs()
+        if not runs:
+            raise AnomalyError(f"{options.db}: no run found; import a score table first: anomaly review import TABLE")
+        run = options.run_number or runs[0].id
+        strata = store.draw_audit(run, options.images, options.seed, by=user(), key=default_key())
+    drawn = sum(stratum.drawn for stratum in strata if stratum.number)
+    print(
+        f"{'audit sample':<24}{drawn} images of run {run} that were not stopped, drawn at random; judge them in the dashboard"
+    )

@@ -1,0 +1,438 @@
+"""The dashboard in a real browser: Debian's Chromium without a screen, driven by Playwright, against the real server."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("streamlit")
+pytest.importorskip("sqlalchemy")
+pytest.importorskip("torch")
+sync_api = pytest.importorskip("playwright.sync_api")
+
+from anomaly.detector import read_card
+from anomaly.images import decode
+from anomaly.recalibrate import recalibrate_on
+from anomaly.review import VERDICTS, Filters, Store, default_key
+from anomaly.review.exports import export_findings, write_calibration_manifest
+from tests.review_server import (
+    BROWSER,
+    Server,
+    find_chromium,
+    new_database,
+    press_and_wait,
+    serving,
+    train_detector,
+    wait_until_saved,
+)
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+SIZES = [(1280, 720), (1920, 1080)]
+EVIL = "<img src=x onerror='window.hit=1'><b>bold</b>"
+
+
+@pytest.fixture(scope="session")
+def made(session_folder: Path) -> Path:
+    train_detector(session_folder / "review")
+    return session_folder / "review"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=find_chromium(), args=BROWSER)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def server(made: Path, tmp_path: Path) -> Iterator[Server]:
+    database, _ = new_database(made, tmp_path, name="line 3")
+    with serving(database, detectors=(made / "run",)) as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens pages in browsers of their own; at the end nothing was asked of another host, and no script had failed."""
+    contexts, strange = [], []
+
+    def opened(url: str, size: tuple[int, int] = SIZES[0], **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda r: strange.append(r.url) if urlsplit(r.url).hostname not in ("127.0.0.1", None) else None)
+        page.on("pageerror", lambda error: strange.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [url for url in strange if not url.startswith(("data:", "blob:"))] == []
+
+
+def shown(page: Any) -> int:
+    """Returns the number of the finding on the screen, once its picture is drawn."""
+    page.wait_for_function("new URL(location.href).searchParams.get('finding')")
+    return int(parse_qs(urlsplit(page.url).query)["finding"][0])
+
+
+def wait_for_picture(page: Any) -> None:
+    page.locator("[data-part=name]:not(:empty)").wait_for()
+    page.wait_for_function(
+        """() => { const find = (node) => node.querySelector('.review') ??
+             [...node.querySelectorAll('*')].map((one) => one.shadowRoot && find(one.shadowRoot)).find(Boolean);
+           const canvas = find(document).querySelector('[data-kind=original] canvas');
+           return canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data[3] > 0; }"""
+    )
+
+
+def pixel(page: Any, kind: str, x: float, y: float) -> list[int]:
+    """Returns what a pane shows at a place, from its canvas: red, green, blue, opacity."""
+    canvas = page.locator(f"[data-kind={kind}] canvas").first
+    return list(canvas.evaluate("(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]", [x, y]))
+
+
+def log_of(server: Server) -> list[tuple[str, int | None, str, str | None]]:
+    """Returns the verdicts that count: inspector, finding, verdict, defect type, in the order they were given."""
+    with Store(server.settings.database) as store:
+        events = store.events(actions=VERDICTS, limit=None)
+    return [(e.inspector, e.finding, e.action, e.defect_type) for e in reversed(events) if not e.undone]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], made: Path, tmp_path: Path) -> None:
+    page = open_page(server.url, size)
+
+    # the queue, the most anomalous first
+    page.locator("a.card").first.wait_for()
+    names = page.locator("a.card .name").all_inner_texts()
+    with Store(server.settings.database) as store:
+        best = [Path(finding.path).name for finding in store.findings(Filters(run=1), limit=3)]
+    assert [Path(name).name for name in names[:3]] == best
+    page.keyboard.press("Enter")
+
+    # twenty images by keyboard, with the type of the defect
+    wait_for_picture(page)
+    given, times = [], []
+    for at in range(20):
+        finding, key = shown(page), "anu"[at % 3]
+        if key == "a":
+            page.keyboard.press("2")
+        times.append(press_and_wait(page, key))
+        given.append((finding, {"a": "anomalous", "n": "normal", "u": "unsure"}[key], "crack" if key == "a" else None))
+    wait_until_saved(page)
+    assert [entry[1:] for entry in log_of(server)] == given
+    assert len({finding for finding, *_ in given}) == 20
+    assert median(times) < 300  # 150 on a machine with nothing else to do: tests/measure_dashboard.py
+
+    # undo takes the last one back and shows it again
+    page.keyboard.press("z")
+    page.wait_for_function(f"new URL(location.href).searchParams.get('finding') === '{given[-1][0]}'")
+    wait_until_saved(page)
+    assert [entry[1:] for entry in log_of(server)] == given[:-1]
+
+    # the last ten are listed, and one of them is changed by mouse, with a comment
+    sync_api.expect(page.locator("[data-part=recent] li")).to_have_count(10)
+    page.locator("[data-part=recent] li button").nth(3).click()
+    changed = given[-5][0]
+    page.wait_for_function(f"new URL(location.href).searchParams.get('finding') === '{changed}'")
+    page.get_by_label("Comment").fill("seen again under the lamp")
+    page.get_by_role("button", name="Normal").click()
+    wait_until_saved(page)
+    with Store(server.settings.database) as store:
+        event = next(iter(store.current(changed).values()))
+    assert (event.action, event.payload["text"]) == ("normal", "seen again under the lamp")
+
+    # a link with filters shows the same to somebody else
+    link = f"{server.url}/?run=1&state=anomalous&defect_type=crack"
+    other = open_page(link, size)
+    other.locator("a.card").first.wait_for()
+    cracks = {finding for finding, verdict, _ in given[:-1] if verdict == "anomalous"} - {changed}
+    assert other.locator("a.card").count() == len(cracks)
+    assert "defect_type=crack" in other.url
+
+    # the limit is moved, by mouse and by keyboard, and kept in a new file
+    limit_by_mouse_and_keyboard(page, server, made)
+
+    # recalibrate: the audit sample's verdicts, and nothing else, may set a limit
+    with Store(server.settings.database) as store:
+        store.draw_audit(1, 60, by="ann", key=default_key())
+        for finding in store.next("bo", "audit", Filters(run=1), count=60):
+            store.record("bo", finding.id, "normal" if "good" in finding.folder else "anomalous", key=default_key())
+        manifest = tmp_path / "audit.csv"
+        write_calibration_manifest(store, 1, manifest)
+        out = tmp_path / "detector-3.onnx"
+        card, _, _ = recalibrate_on(made / "run", manifest, out=out, wish=None, group_by=None, seed=0)
+        assert card.parent == read_card(made / "run").digest and card.calibration is not None
+
+        # export
+        table = tmp_path / "verdicts.csv"
+        export_findings(store, table, Filters(run=1, state="judged"))
+    with open(table, newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) >= 19
+
+
+def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
+    page.get_by_role("link", name="Threshold").click()
+    handle = page.get_by_role("slider", name="Limit", exact=True)
+    handle.wait_for()
+    stopped = page.get_by_test_id("stMetric").filter(has_text="Images stopped in this run")
+    before = stopped.inner_text()
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] - page.viewport_size["width"] / 10, box["y"] + 80, steps=8)
+    page.mouse.up()
+    sync_api.expect(stopped).not_to_have_text(before, use_inner_text=True)
+    page.get_by_text("Preview: the promise returns when fresh good images confirm it.").first.wait_for()
+    page.get_by_role("button", name="Stop more").click()
+    value = handle.get_attribute("aria-valuenow")
+    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
+    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
+    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
+    page.wait_for_timeout(1000)
+    assert float(page.get_by_role("slider", name="Limit", exact=True).get_attribute("aria-valuenow")) < float(value)
+    page.get_by_role("button", name="Use this limit").click()
+    page.get_by_text(re.compile(r"Written: .*detector-2\w?\.onnx")).wait_for()
+    written = max((made / "run").glob("detector-2*.onnx"), key=lambda file: file.stat().st_mtime)
+    assert read_card(written).parent == read_card(made / "run").digest
+    assert server.process is not None and server.process.poll() is None
+
+
+def test_html_in_names_and_comments_shows_as_text(made: Path, tmp_path: Path, open_page: Any) -> None:
+    images = tmp_path / "images" / EVIL.replace("/", "_")
+    images.mkdir(parents=True)
+    part = Image.open(next((made / "parts" / "test" / "chip").glob("*.png")))
+    for name in ("a", "b", EVIL.replace("/", "_"), "![x](http:__example.com_x.png) *y*"):
+        part.rotate(len(name)).save(images / f"{name}.png")
+    table = tmp_path / "scores.csv"
+    from tests.review_server import anomaly
+
+    anomaly("score", str(made / "run"), str(tmp_path / "images"), "--out", str(table))
+    database, run = new_database(made, tmp_path, table, name=EVIL)
+    with Store(database) as store:
+        for finding in store.findings(Filters(run=run)):
+            store.record(EVIL, finding.id, "unsure", key=default_key(), comment=EVIL)
+    with serving(database, detectors=(made / "run",)) as server:
+        page = open_page(server.url)
+        page.locator("a.card").first.wait_for()
+        assert any(EVIL.replace("/", "_") in name for name in page.locator("a.card .name").all_inner_texts())
+        for name in ("Image", "Threshold", "Team", "Drift", "Runs"):
+            page.get_by_role("link", name=name, exact=True).click()
+            page.wait_for_timeout(700)
+            assert page.evaluate("window.hit") is None
+            assert page.locator("b", has_text="bold").count() == page.locator("img[src=x]").count() == 0
+        page.goto(f"{server.url}/image?run={run}&queue=second")
+        wait_for_picture(page)
+        assert EVIL.replace("/", "_") in page.locator("[data-part=name]").inner_text()
+        page.get_by_label("Comment").fill(EVIL)
+        page.get_by_label("Comment").press("Escape")
+        press_and_wait(page, "n")
+        page.keyboard.press("k")
+        page.locator("[data-part=history] .event", has_text=EVIL).first.wait_for()  # as it was typed
+        assert page.evaluate("window.hit") is None
+
+
+def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page: Any) -> None:
+    page = open_page(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    page.wait_for_timeout(500)  # the heatmap
+    with Store(server.settings.database) as store:
+        pixels = decode(store.finding(shown(page)).path).pixels
+    page.keyboard.press("b")  # the box off
+    page.get_by_role("button", name="1:1").click()
+    page.wait_for_timeout(300)
+    size = page.locator("[data-kind=original] canvas").first.evaluate("c => [c.width, c.height]")
+    height, width = pixels.shape[:2]
+    if width > size[0]:
+        pytest.fail("the pane is smaller than the picture: choose another size for this test")
+    view = "[data-kind={}] canvas"
+    page.get_by_role("button", name="Fit").click()
+    for _ in range(6):
+        page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    # far in, each pixel of the file is a square of its own: every colour on the canvas is one of the file's
+    seen = page.locator(view.format("original")).first.evaluate(
+        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const s = new Set();"
+        " for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) s.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]); return [...s]; }"
+    )
+    coded = pixels.astype(np.int64) @ np.array([65536, 256, 1])
+    assert len(seen) > 5 and np.isin(seen, coded).mean() > 0.98
+    # all panes look at the same place: nothing is empty, and going back shows the whole again
+    assert [pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heat")] == [255] * 4
+    page.keyboard.press("0")
+    page.wait_for_timeout(300)
+    assert [pixel(page, kind, 2, 60)[3] for kind in ("original",)] == [0]  # beside the square picture
+
+
+def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open_page: Any) -> None:
+    page = open_page(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    nameless = page.locator(".review :is(button, input, textarea, canvas[role=img])").evaluate_all(
+        "nodes => nodes.filter((n) => !(n.ariaLabel || n.textContent.trim() || n.labels?.length)).map((n) => n.outerHTML)"
+    )
+    assert nameless == []
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(
+            """() => { let at = document.activeElement; while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+              const style = getComputedStyle(at); return [at.dataset.part || at.dataset.verdict || at.className,
+                style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
+        )
+        if focus[0] in ("heat", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"):
+            reached.add(focus[0])
+            assert focus[1], f"the focus on {focus[0]} is not seen"
+    assert reached == {"heat", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"}
+    page.locator("[data-part=name]").click()
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keys").wait_for()
+    page.keyboard.press("n")  # no verdict while the help is open
+    page.keyboard.press("Escape")
+    page.keyboard.press("m")
+    page.keyboard.type("a note with a and n and z in it")  # typing gives no verdicts
+    page.keyboard.press("Escape")
+    assert log_of(server) == []
+    press_and_wait(page, "j")
+    press_and_wait_back(page)
+    assert page.get_by_label("Comment").input_value() == ""
+    press_and_wait(page, "s")
+    wait_until_saved(page)
+    assert [entry[2] for entry in log_of(server)] == ["skip"]
+
+
+def press_and_wait_back(page: Any) -> None:
+    before = page.url
+    page.keyboard.press("k")
+    page.wait_for_function(f"location.href !== {before!r}")
+
+
+def test_a_verdict_given_while_the_server_is_dead_is_saved_when_it_is_back(server: Server, open_page: Any) -> None:
+    page = open_page(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    page.wait_for_timeout(1500)  # the next ones are loaded
+    server.kill()
+    finding = shown(page)
+    press_and_wait(page, "a")
+    page.locator("[data-part=saving][data-state=failing]").wait_for()
+    assert "1 not saved yet" in page.locator("[data-part=saving]").inner_text()
+    server.start()
+    wait_until_saved(page)
+    assert [entry[1:3] for entry in log_of(server)] == [(finding, "anomalous")]
+
+
+def test_a_verdict_that_was_not_sent_survives_a_reload(server: Server, open_page: Any) -> None:
+    page = open_page(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    page.route("**/api/verdict", lambda route: route.abort())
+    finding = shown(page)
+    press_and_wait(page, "u")
+    page.locator("[data-part=saving][data-state=failing]").wait_for()
+    page.unroute("**/api/verdict")
+    page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
+    page.reload()
+    wait_for_picture(page)
+    wait_until_saved(page)
+    assert [entry[1:3] for entry in log_of(server)] == [(finding, "unsure")]
+
+
+def test_hostile_and_lost_images_do_not_stop_the_page(made: Path, tmp_path: Path, open_page: Any) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    parts = sorted((made / "parts" / "test").glob("*/*.png"))
+    for at, part in enumerate(parts[:8]):
+        (images / f"{at}.png").write_bytes(part.read_bytes())
+    table = tmp_path / "scores.csv"
+    from tests.review_server import anomaly
+
+    anomaly("score", str(made / "run"), str(images), "--out", str(table))
+    (images / "1.png").unlink()
+    (images / "2.png").write_bytes((images / "2.png").read_bytes()[:3000])
+    Image.open(images / "3.png").rotate(90).save(images / "3.png")
+    database, run = new_database(made, tmp_path, table)
+    with serving(database, detectors=(made / "run",)) as server:
+        page = open_page(f"{server.url}/image?run={run}")
+        page.locator("[data-part=name]:not(:empty)").wait_for()
+        said = {}
+        for _ in range(8):
+            page.wait_for_timeout(500)
+            name = page.locator("[data-part=name]").inner_text()
+            note = page.locator("[data-kind=original] .note").inner_text()
+            said[name] = (note, page.locator("[data-part=state]").inner_text())
+            page.keyboard.press("n")
+        wait_until_saved(page)
+    assert "is not there any more" in said["1.png"][0] and "no longer where it was" in said["1.png"][1]
+    assert "ends early" in said["2.png"][0]
+    assert said["3.png"] == ("", "This file has changed since it was scored: the score is of other pixels.")
+    assert {said[f"{at}.png"] for at in (0, 4, 5, 6, 7)} == {("", "")}
+    assert len(log_of(server)) == 8
+
+
+def test_four_browsers_at_once_lose_double_and_share_nothing(server: Server, open_page: Any) -> None:
+    pages = {}
+    for name in ("ann", "bo", "cy", "di"):
+        cookie = {"name": "review_inspector", "value": name, "url": server.url}
+        page = open_page("about:blank")
+        page.context.add_cookies([cookie])
+        page.goto(f"{server.url}/image?run=1")
+        pages[name] = page
+    for page in pages.values():
+        wait_for_picture(page)
+    given: list[tuple[str, int]] = []
+    for at in range(6):
+        for name, page in pages.items():  # Playwright drives one at a time; the servers' work goes on behind
+            given.append((name, shown(page)))
+            press_and_wait(page, "an"[at % 2])
+    for page in pages.values():
+        wait_until_saved(page)
+    assert sorted((who, finding) for who, finding, *_ in log_of(server)) == sorted(given)
+    assert max(Counter(finding for _, finding in given).values()) == 1
+
+
+def test_a_name_typed_in_stays_in_this_browser(server: Server, open_page: Any) -> None:
+    page = open_page(server.url)
+    page.locator("a.card").first.wait_for()
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_role("textbox", name="Inspector").fill("Zoë from the night shift")
+    page.get_by_role("textbox", name="Inspector").press("Enter")
+    page.wait_for_function("document.cookie.includes('review_inspector')")
+    page.goto(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    press_and_wait(page, "n")
+    wait_until_saved(page)
+    assert [entry[0] for entry in log_of(server)] == ["Zoë from the night shift"]
+
+
+def test_the_address_names_the_image_and_opens_it_again(server: Server, open_page: Any) -> None:
+    page = open_page(f"{server.url}/image?run=1&flagged=true&queue=uncertain")
+    wait_for_picture(page)
+    press_and_wait(page, "j")
+    link, name = page.url, page.locator("[data-part=name]").inner_text()
+    other = open_page(link)
+    wait_for_picture(other)
+    assert other.locator("[data-part=name]").inner_text() == name
+    assert {"flagged", "queue", "finding", "run"} <= set(parse_qs(urlsplit(other.url).query))
+
+
+def test_no_error_details_reach_the_browser(made: Path, tmp_path: Path, open_page: Any) -> None:
+    """A bug in a page, here a database that is taken away, shows no traceback, path or version."""
+    database, _ = new_database(made, tmp_path)
+    with serving(database, detectors=(made / "run",)) as server:
+        page = open_page(server.url)
+        page.locator("a.card").first.wait_for()
+        assert page.locator("text=Traceback").count() == 0
+        body = page.content()
+    assert "site-packages" not in body and str(tmp_path) not in re.sub(r"title=\"[^\"]*\"", "", body)
