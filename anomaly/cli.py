@@ -228,7 +228,7 @@ def run_score(options: argparse.Namespace) -> int:
     if options.review:
         from anomaly.cli_review import import_into
 
-        print(import_into(options.review, options.out, None, options.detector))
+        print(import_into(options.review, options.out, options.detector))
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.not_judged else 0

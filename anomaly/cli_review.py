@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ def add_import(actions: Any) -> None:
     p.add_argument("table", type=Path, help="a table that anomaly score wrote")
     p.add_argument("--name", help="of the run (default: the file's)")
     p.add_argument("--detector", type=Path, metavar="RUN", help="the detector that scored it: brings its calibration")
+    p.add_argument("--folder", type=Path, metavar="DIR", help="what relative paths are relative to (default: this folder)")
+    p.add_argument(
+        "--root", type=Path, action="append", default=[], metavar="DIR", help="a folder that images may be read from"
+    )
     p.set_defaults(run=run_import)
 
 
@@ -100,14 +105,22 @@ def run_dashboard(options: argparse.Namespace) -> int:
     return status
 
 
-def import_into(database: str, table: Path, name: str | None, detector: Path | None) -> str:
+def import_into(
+    database: str,
+    table: Path,
+    detector: Path | None = None,
+    *,
+    name: str | None = None,
+    folder: Path | None = None,
+    roots: Sequence[Path] = (),
+) -> str:
     """Puts a score table into a review database and returns what that did, in words."""
     from anomaly.detector import read_card
     from anomaly.review import Store
 
     card = read_card(detector) if detector else None
     with Store(database) as store:
-        run, new = store.import_table(table, name=name, card=card, by=user())
+        run, new = store.import_table(table, name=name, folder=folder, roots=roots, card=card, by=user())
     what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} stopped"
     return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
 
@@ -121,7 +134,8 @@ def user() -> str:
 
 
 def run_import(options: argparse.Namespace) -> None:
-    print(import_into(options.db, options.table, options.name, options.detector))
+    given = {"name": options.name, "folder": options.folder, "roots": options.root}
+    print(import_into(options.db, options.table, options.detector, **given))
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -160,14 +174,12 @@ def run_stats(options: argparse.Namespace) -> None:
         return
     for run, (p, r) in figures.items():
         done = progress[run]
-        print(
-            f"{f'run {run.id}':<24}{run.name}: {done.flagged_judged} of {done.flagged} stopped images judged; audit sample {done.audit_judged} of {done.audit}"
-        )
+        judged = f"{done.flagged_judged} of {done.flagged} stopped images judged"
+        print(f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of {done.audit}")
         print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
     for person in team.inspectors:
-        print(
-            f"{person.name:<24}{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, {person.skipped} skipped"
-        )
+        said = f"{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, {person.skipped} skipped"
+        print(f"{person.name:<24}{said}")
     for pair in team.agreements:
         kappa = "unknown" if pair.kappa is None else f"{pair.kappa:.2f}"
         print(f"{f'{pair.a} and {pair.b}':<24}{pair.same} of {pair.n} alike, kappa {kappa}")

@@ -67,11 +67,11 @@ def windows(series: Series, calibration: Calibration | None, images: int = 200) 
     """The series cut into windows of ``images`` images; a last one that is shorter than half joins the one before."""
     if images < 1:
         raise AnomalyError(f"windows of {images} images: expected 1 or more")
-    starts = list(range(0, len(series.scores), images))
+    starts = list(range(0, len(series.scores), images)) or [0]
     if len(starts) > 1 and len(series.scores) - starts[-1] < images / 2:
         starts.pop()
     ends = [*starts[1:], len(series.scores)]
-    return [_window(series, calibration, start, end) for start, end in zip(starts, ends, strict=True)]
+    return [_window(series, calibration, start, end) for start, end in zip(starts, ends, strict=True) if end > start]
 
 
 def _window(series: Series, calibration: Calibration | None, start: int, end: int) -> Window:

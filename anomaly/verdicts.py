@@ -3,7 +3,8 @@
 Verdicts on flagged images are selected by their score. They show how many of the stopped images are defects
 (precision); what was missed (recall) only an audit sample can show: images drawn by lot, within strata of the score.
 Each answer counts for as many images of its stratum as it stands for (inverse sampling probability; Horvitz and
-Thompson 1952). No figure is shown whose 95 % interval is wider than half of the scale.
+Thompson 1952). Precision is shown from 20 answers on, recall once its interval would span at most half of the scale if
+no answer of the audit sample were "anomalous": neither rule looks at the answers that it lets through.
 
 States of an image: ``open``, ``anomalous``, ``normal``, ``unsure``, ``disagreement``; here also ``skip`` for an open
 one that was looked at and put aside. Unsure, disagreed and skipped images count as not answered.
@@ -28,8 +29,7 @@ from anomaly.wording import PREVIEW, one_in, percent
 
 VERDICTS = ("anomalous", "normal", "unsure", "skip")  # what an inspector can say
 STATES = ("open", "anomalous", "normal", "unsure", "disagreement")  # what the verdicts on an image come to
-WIDEST = 0.5  # of a 95 % interval that is shown
-FEWEST_FOR_KAPPA = 20
+FEWEST = 20  # answers that a precision or a kappa rests on
 SHARES = (1 / 64, 1 / 16, 1 / 4, 1)  # of the images that passed, from the highest score down: where strata end
 
 
@@ -188,7 +188,8 @@ class Figure:
             more = f" {self.needed:,} more verdict{'' if self.needed == 1 else 's'} needed." if self.needed else ""
             return f"unknown ({verdicts}):{more} {self.note}".rstrip(" :")
         note = f". {self.note}" if self.note else ""
-        return f"{percent(self.value)} (95 %: {percent(self.low)} to {percent(self.high)}; {verdicts}){note}"
+        between = f"{percent(self.low).removesuffix(' %')} to {percent(self.high)}"
+        return f"{percent(self.value)} (95 %: {between}; {verdicts}){note}"
 
 
 def precision(sample: Sample) -> Figure:
@@ -203,6 +204,8 @@ def recall(sample: Sample) -> Figure:
 
 NO_LIMIT = "This detector only ranks: choose a limit first."
 NO_AUDIT = "Verdicts on stopped images cannot show what was missed: draw an audit sample."
+NOTHING_FOUND = "No defect has been found above this limit yet."
+GO_ON = "Go on with the audit sample."
 EXACT = "exact (Clopper-Pearson)"
 WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Feuer 1997)"
 
@@ -217,8 +220,11 @@ def precision_at(sample: Sample, threshold: float) -> Figure:
         return _precision_of_flagged(sample, threshold)
     if problem := _not_yet(sample):
         return problem
-    anomalous, normal = (_count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal"))
-    return _share(anomalous, normal, "No image above this limit has been judged.")
+    n = int(np.count_nonzero(sample.usable & _above(sample.scores, threshold)))
+    if n < FEWEST:
+        return Figure(None, None, None, n, FEWEST - n, WEIGHTED, GO_ON)
+    hits, others = (_count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal"))
+    return Figure(*_ratio(hits, others), n, 0, WEIGHTED)
 
 
 def recall_at(sample: Sample, threshold: float) -> Figure:
@@ -228,8 +234,19 @@ def recall_at(sample: Sample, threshold: float) -> Figure:
     """
     if problem := _not_yet(sample):
         return problem
+    n = int(sample.usable.sum())
     found, missed = (_count(sample, "anomalous", threshold, above=above) for above in (True, False))
-    return _share(found, missed, "No defect has been found yet, so none can be counted as missed.")
+    most = found.total(0.95)[0]
+    if not most:
+        return Figure(None, None, None, n, 0, WEIGHTED, NOTHING_FOUND)
+    none_missed = replace(missed, hits=np.zeros_like(missed.hits))
+    effort = _smallest(lambda sixteenths: none_missed.after(sixteenths / 16).total(0.95)[2] <= most)
+    needed = int((none_missed.after(effort / 16).answered - missed.answered).sum())
+    if needed:
+        in_hand = int((missed.drawn - missed.answered).sum())
+        go_on = f"Draw {needed - in_hand:,} more images for the audit sample." if needed > in_hand else GO_ON
+        return Figure(None, None, None, n, needed, WEIGHTED, go_on)
+    return Figure(*_ratio(found, missed), n, 0, WEIGHTED)
 
 
 def _above(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
@@ -252,19 +269,11 @@ def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
     flagged = (sample.stratum == 0) & _above(sample.scores, threshold)
     n = int(np.count_nonzero(flagged & sample.usable))
     hits = int(np.count_nonzero(flagged & (sample.states == "anomalous")))
-    low, high = clopper_pearson(hits, n)
-    if high - low > WIDEST:
-        share = hits / n if n else 0.5
-        needed = _smallest(lambda more: _width(share, n + more) <= WIDEST, 1000)
-        return Figure(None, None, None, n, needed, EXACT, "Too few stopped images have been judged.")
+    if n < FEWEST:
+        return Figure(None, None, None, n, FEWEST - n, EXACT, "Too few stopped images have been judged.")
     waiting = int(np.count_nonzero(flagged & (sample.states == "open")))
     more = f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it is likely less."
-    return Figure(hits / n, low, high, n, 0, EXACT, more if waiting else "")
-
-
-def _width(share: float, n: int) -> float:
-    low, high = clopper_pearson(round(share * n), n)
-    return high - low
+    return Figure(hits / n, *clopper_pearson(hits, n), n, 0, EXACT, more if waiting else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,38 +344,19 @@ def _count(sample: Sample, verdict: str, threshold: float, *, above: bool) -> _C
     )
 
 
-def _share(hits: _Count, others: _Count, nothing: str) -> Figure:
-    """hits / (hits + others), the interval from those of both (Bonferroni, where both are uncertain)."""
-    value, low, high = _ratio(hits, others)
-    n = int(hits.answered.sum())
-    if math.isnan(value):
-        return Figure(None, None, None, n, 0, WEIGHTED, nothing)
-    if high - low <= WIDEST:
-        return Figure(value, low, high, n, 0, WEIGHTED)
-
-    def enough(effort: int) -> bool:
-        _, low, high = _ratio(hits.after(effort / 16), others.after(effort / 16))
-        return high - low <= WIDEST
-
-    largest = math.ceil(16 * max(hits.images.max(), 1))
-    effort = _smallest(enough, largest) / 16
-    needed = int((hits.after(effort).answered - hits.answered).sum())
-    more = needed - int((hits.after(1).answered - hits.answered).sum())
-    note = f"Draw {more:,} more images for the audit sample." if more > 0 else "Go on with the audit sample."
-    return Figure(None, None, None, n, needed, WEIGHTED, note)
-
-
 def _ratio(hits: _Count, others: _Count) -> tuple[float, float, float]:
+    """hits / (hits + others) with the interval from those of both (Bonferroni, where both are uncertain)."""
     level = 0.975 if hits.sampled and others.sampled else 0.95
     (a, a_low, a_high), (b, b_low, b_high) = hits.total(level), others.total(level)
-    if a + b == 0:
-        return math.nan, 0.0, 1.0
-    return a / (a + b), a_low / (a_low + b_high), a_high / (a_high + b_low) if a_high + b_low else 1.0
+    low, high = (x / (x + y) if x + y else end for x, y, end in ((a_low, b_high, 0.0), (a_high, b_low, 1.0)))
+    return a / (a + b), low, high
 
 
-def _smallest(enough: Callable[[int], bool], largest: int) -> int:
-    """Returns the smallest whole number from 1 up that is ``enough``, which is taken to hold from there on."""
-    low, high = 0, largest
+def _smallest(enough: Callable[[int], bool]) -> int:
+    """Returns the smallest whole number from 0 up that is ``enough``, which must hold from there on."""
+    low, high = -1, 1
+    while not enough(high):
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -563,7 +553,7 @@ def agreement(a: str, b: str, verdicts_a: Mapping[int, str], verdicts_b: Mapping
         if {verdicts_a[finding], verdicts_b[finding]} <= {"anomalous", "normal"}
     ]
     same = sum(one == other for one, other in both)
-    needed = max(0, FEWEST_FOR_KAPPA - len(both))
+    needed = max(0, FEWEST - len(both))
     kappa = None
     if not needed and len({verdict for pair in both for verdict in pair}) == 2:
         kappa = float(_import("sklearn.metrics", "scikit-learn").cohen_kappa_score(*zip(*both, strict=True)))

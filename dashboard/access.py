@@ -114,7 +114,9 @@ def read_roles(path: Path) -> dict[str, str]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise AnomalyError(f'{path}: cannot be read as roles ({error}); lines like "ann@example.com" = "inspector" expected') from error
+        raise AnomalyError(
+            f'{path}: cannot be read as roles ({error}); lines like "ann@example.com" = "inspector" expected'
+        ) from error
     for name, role in found.items():
         if role not in ROLES:
             raise AnomalyError(f"{path}: role {role!r} of {name} found, one of {', '.join(ROLES)} expected")

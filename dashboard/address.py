@@ -23,7 +23,10 @@ def filters_here(desk: Desk) -> Filters:
     filters = Filters.from_query(query_here())
     runs = desk.store.runs()
     if not runs:
-        st.info("Nothing to review yet. Score images into this database: `anomaly score RUN IMAGES --out scores.csv --review DATABASE`")
+        st.info(
+            "Nothing to review yet. Score images into this database: "
+            "`anomaly score RUN IMAGES --out scores.csv --review DATABASE`"
+        )
         st.stop()
     known = {run.id for run in runs}
     return filters if filters.run in known else replace(filters, run=runs[0].id)

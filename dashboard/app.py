@@ -16,6 +16,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",  # no other site may put the buttons under the inspector's hand
     "Cross-Origin-Resource-Policy": "same-origin",
+    # what a page may load and talk to is this server alone, whatever text finds its way into it
+    "Content-Security-Policy": (
+        "img-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
+        "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    ),
 }
 
 

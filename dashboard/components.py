@@ -37,7 +37,7 @@ _remember: Renderer = st.components.v2.component(
 
 def viewer(data: dict[str, Any]) -> None:
     """Shows the review desk; it talks to the routes by itself."""
-    _viewer(key="viewer", data=data)
+    _viewer(key="viewer", data=data, on_renew_change=lambda: None)
 
 
 def sheet(rows: list[dict[str, Any]]) -> int | None:

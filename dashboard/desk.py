@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.calibrate import Calibration
+from anomaly.drift import Series
 from anomaly.review import Detector, Store
 from dashboard.access import Key
 from dashboard.detectors import DetectorFiles
 from dashboard.images import Pictures
 from dashboard.settings import Settings
+
+KEPT = 6  # results that are kept; each a few MB at 100,000 images
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Desk:
     files: DetectorFiles
     pictures: Pictures
     _known: dict[str, Known] = field(default_factory=dict)
+    _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, settings: Settings) -> Desk:
@@ -58,6 +67,27 @@ class Desk:
     def detector_of(self, run: int) -> Known:
         """Returns the detector that scored a run."""
         return self.detector(self.store.run(run).detector)
+
+    def scores(self, run: int) -> NDArray[np.float32]:
+        """Returns the scores of a run's judged images."""
+        found: NDArray[np.float32] = self._keep(("scores", run), lambda: self.store.scores(run))
+        return found
+
+    def series(self, detector: str, depth: int) -> list[Series]:
+        """Returns the scores of all runs of a detector in the order of time, for each folder."""
+        runs = tuple(run.id for run in self.store.runs() if run.detector == detector)
+        found: list[Series] = self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
+        return found
+
+    def _keep(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """Runs never change, so what was read of one is kept, of the last few."""
+        found = self._kept.get(key)
+        if found is None:
+            found = make()
+            for old in list(self._kept)[: 1 - KEPT]:
+                self._kept.pop(old, None)
+            self._kept[key] = found
+        return found
 
 
 @functools.cache

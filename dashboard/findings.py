@@ -85,7 +85,11 @@ def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
     mine = any(e.inspector == person.name and e.action in VERDICTS for e in said)
     if person.may("inspector") and not mine:
         others = sorted({e.inspector for e in said if e.inspector != person.name})
-        hidden = f"{len(others)} other{'s have' if len(others) > 1 else ' has'} judged it: shown after your own verdict" if others else ""
+        hidden = (
+            f"{len(others)} other{'s have' if len(others) > 1 else ' has'} judged it: shown after your own verdict"
+            if others
+            else ""
+        )
         return {"history": [], "hidden": hidden}
     return {"history": [event_shown(event) for event in said], "hidden": ""}
 

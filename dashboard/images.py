@@ -37,7 +37,10 @@ THUMB_SIDE = 192
 
 @dataclass(frozen=True)
 class Picture:
-    """What is sent: ``data`` of the type ``media``; ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``."""
+    """What is sent: ``data`` of the type ``media``.
+
+    ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``.
+    """
 
     data: bytes
     media: str
@@ -148,7 +151,9 @@ def original(data: bytes, state: str) -> Picture:
     """Returns the file as it is where every browser shows it rightly, else its pixels as PNG, without loss."""
     decoded = decode(data)
     if max(decoded.width, decoded.height) > LONGEST_SIDE:
-        raise ImageError("too large", f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} a side")
+        raise ImageError(
+            "too large", f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} a side"
+        )
     if is_readable(decoded):
         return Picture(data, READABLE[decoded.format], state)
     return Picture(png(decoded.pixels).data, "image/png", state)

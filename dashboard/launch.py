@@ -88,7 +88,13 @@ def launch(
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
     settings = settings_for(
-        database_url, host, insecure=insecure, roles=roles, auth_file=auth_file, allowed_hosts=allowed_hosts, detectors=detectors
+        database_url,
+        host,
+        insecure=insecure,
+        roles=roles,
+        auth_file=auth_file,
+        allowed_hosts=allowed_hosts,
+        detectors=detectors,
     )
     check_port(host, port)
     open_store(database_url)
@@ -146,7 +152,9 @@ def check_auth(auth_file: Path) -> None:
     try:
         found = tomllib.loads(auth_file.read_text(encoding="utf-8")).get("auth")
     except (OSError, ValueError) as error:
-        raise AnomalyError(f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was expected") from error
+        raise AnomalyError(
+            f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was expected"
+        ) from error
     missing = [name for name in AUTH_NEEDS if not isinstance(found, dict) or not found.get(name)]
     if missing:
         raise AnomalyError(f"{auth_file}: [auth] without {', '.join(missing)} found; {', '.join(AUTH_NEEDS)} expected")

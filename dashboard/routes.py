@@ -50,7 +50,7 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
 
     return [
         Route("/healthz", lambda _: PlainTextResponse("ok")),
-        Route("/api/next", posted(hand_out), methods=["POST"]),
+        Route("/api/next", posted(hand_out, "viewer"), methods=["POST"]),
         Route("/api/verdict", posted(take_verdict), methods=["POST"]),
         Route("/api/undo", posted(take_back), methods=["POST"]),
         Route("/api/renew", posted(renew), methods=["POST"]),
@@ -102,12 +102,17 @@ def refusal(error: AnomalyError) -> JSONResponse:
 
 
 def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the next findings for this person, leased, besides those that the page holds already."""
+    """Returns the next findings besides those that the page holds already: leased to who may judge, else just in order."""
     filters = Filters.from_query(query_of(body, "filters"))
     held = set(numbers(body, "held"))
     count = min(len(held) + max(1, whole(body, "count")), MOST_AHEAD)
     queue = one_of(body, "order", QUEUES)
-    found = desk.store.next(person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=known_share(queue))
+    if person.may("inspector"):
+        share = known_share(queue)
+        found = desk.store.next(person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=share)
+    else:
+        order = "uncertain" if queue == "uncertain" else "score"
+        found = desk.store.findings(filters, order=order, limit=count)
     fresh = [described(desk, finding, person) for finding in found if finding.id not in held]
     return {"findings": fresh, "left": left(desk, queue, filters)}
 

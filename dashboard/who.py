@@ -46,5 +46,7 @@ def named(settings: Settings) -> Person:
 def name_box(person: Person) -> None:
     """Shows who it is, and where nobody logs in a field to change it: the next shift at the same machine."""
     typed = st.text_input("Inspector", person.name, key="inspector", help="Your verdicts carry this name.", max_chars=80)
-    if clean_name(typed) and clean_name(typed) == person.name:
+    known = unquote(st.context.cookies.get(COOKIE, "")) or user_of_machine()
+    if clean_name(typed) == person.name and (person.name != known or "renamed" in st.session_state):
+        st.session_state["renamed"] = True
         remember(COOKIE, person.name)

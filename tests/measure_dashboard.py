@@ -34,6 +34,12 @@ from tests.review_server import (
     write_large_table,
 )
 
+PAGES = {
+    "Threshold": "Images stopped in this run",
+    "Team": "Second opinion",
+    "Drift": "Evidence of a change",
+    "Runs": "Compare two runs",
+}
 PAUSE = 0.35  # seconds that the fastest inspector looks at an image
 
 
@@ -85,6 +91,9 @@ def measure_browser(server: Server, run: int, keys: int) -> None:
         print(f"queue from nothing   {said} s (the first also loads Streamlit itself)")
         back = [come_back(page) for _ in range(7)]
         print(f"queue from a page    median {statistics.median(back):.2f} s, slowest {max(back):.2f} s")
+        for name, text in PAGES.items():
+            print(f"{name.lower():<21}{open_page(page, name, text):.2f} s")
+        print(f"limit moved          {move_limit(page):.2f} s until the figures follow")
         page.goto(f"{server.url}/image?run={run}")
         page.locator("canvas").first.wait_for()
         time.sleep(5)
@@ -114,6 +123,24 @@ def come_back(page: Any) -> float:
     start = time.perf_counter()
     page.get_by_role("link", name="Queue").click()
     page.locator("a.card").first.wait_for()
+    return time.perf_counter() - start
+
+
+def open_page(page: Any, name: str, text: str) -> float:
+    start = time.perf_counter()
+    page.get_by_role("link", name=name, exact=True).click()
+    page.get_by_text(text).first.wait_for()
+    return time.perf_counter() - start
+
+
+def move_limit(page: Any) -> float:
+    open_page(page, "Threshold", PAGES["Threshold"])
+    metric = page.get_by_test_id("stMetric").filter(has_text="Images stopped in this run")
+    before = metric.inner_text()
+    start = time.perf_counter()
+    page.get_by_role("button", name="Stop more").click()
+    while metric.inner_text() == before:
+        time.sleep(0.01)
     return time.perf_counter() - start
 
 
@@ -150,15 +177,11 @@ def kill_and_count(server: Server, database: Path, run: int, kills: int) -> None
     for person in people:
         person.join()
     lost, doubled = check(database, acknowledged)
-    print(
-        f"kill -9              {kills} times, {len(acknowledged):,} verdicts acknowledged, {lost} lost, {doubled} doubled"
-    )
+    print(f"kill -9              {kills} times, {len(acknowledged):,} verdicts acknowledged, {lost} lost, {doubled} doubled")
     assert lost == doubled == 0
 
 
-def judge_on(
-    server: Server, run: int, name: str, acknowledged: dict[str, tuple[int, str]], stop: threading.Event
-) -> None:
+def judge_on(server: Server, run: int, name: str, acknowledged: dict[str, tuple[int, str]], stop: threading.Event) -> None:
     client = Client(server.port, name)
     while not stop.is_set():
         for finding in retry_until(60, lambda: client.next(run, 1)):

@@ -49,6 +49,7 @@ class Server:
     settings: Settings
     port: int
     log: Path
+    auth_file: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -56,7 +57,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Server:
-        command = server_command(self.settings, "127.0.0.1", self.port, None)
+        command = server_command(self.settings, "127.0.0.1", self.port, self.auth_file)
         variables = {**os.environ, **environment(self.settings)}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=self.log.parent)
@@ -172,9 +173,7 @@ def new_database(made: Path, folder: Path, table: Path | None = None, name: str 
 
     database = folder / "review.db"
     with Store(database) as store:
-        run, _ = store.import_table(
-            table or made / "scores.csv", name=name, card=read_card(made / "run"), by="import"
-        )
+        run, _ = store.import_table(table or made / "scores.csv", name=name, card=read_card(made / "run"), by="import")
         types = [("scratch", "#e4572e"), ("crack", "#9b5de5"), ("chip", "#00a6a6"), ("stain", "#6a994e")]
         kinds = [DefectType(name, at + 1, colour) for at, (name, colour) in enumerate(types)]
         store.set_defect_types(kinds, by="admin", key=default_key())
@@ -183,9 +182,7 @@ def new_database(made: Path, folder: Path, table: Path | None = None, name: str 
 
 def anomaly(*arguments: str) -> str:
     """Runs the command line as a user does and returns what it prints."""
-    found = subprocess.run(
-        [sys.executable, "-m", "anomaly", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    found = subprocess.run([sys.executable, "-m", "anomaly", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert found.returncode in (0, 3), found.stderr
     return found.stdout
 

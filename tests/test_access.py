@@ -102,7 +102,9 @@ def test_roles_file(tmp_path):
         role_of("eve@example.com", roles)
 
 
-@pytest.mark.parametrize(("text", "match"), [('"a@b.c" = "boss"', "role 'boss' of a@b.c"), ("a@b.c", "cannot be read as roles")])
+@pytest.mark.parametrize(
+    ("text", "match"), [('"a@b.c" = "boss"', "role 'boss' of a@b.c"), ("a@b.c", "cannot be read as roles")]
+)
 def test_roles_files_that_are_wrong(tmp_path, text, match):
     file = tmp_path / "roles.toml"
     file.write_text(text)
@@ -120,7 +122,9 @@ def test_addresses_of_this_machine(host):
     assert is_private(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "review.example.com", "localhost.example.com", "127.0.0.1.nip.io"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.168.1.5", "review.example.com", "localhost.example.com", "127.0.0.1.nip.io"]
+)
 def test_addresses_that_others_reach(host):
     assert not is_private(host)
 
@@ -178,7 +182,11 @@ def test_the_server_is_started_safely():
     assert {name.removeprefix("--"): flags[name] for name in flags if name.removeprefix("--") in SAFE} == SAFE
     assert flags["--browser.gatherUsageStats"] == "false" and flags["--client.showErrorDetails"] == "none"
     assert flags["--server.address"] == "127.0.0.1"
-    assert [command[i + 1] for i, part in enumerate(command) if part == "--server.allowedHosts"] == ["127.0.0.1", "localhost", "::1"]
+    assert [command[i + 1] for i, part in enumerate(command) if part == "--server.allowedHosts"] == [
+        "127.0.0.1",
+        "localhost",
+        "::1",
+    ]
     assert not any(re.search("review.db|" + found.secret, part) for part in command)  # processes are seen by all users
 
 

@@ -139,9 +139,7 @@ def test_batches_parts_and_threads_do_not_show(
     tmp_path: Path, pictures: list[Path], batch: int, part_rows: int, workers: int
 ) -> None:
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
-    score_table(
-        Brightness(), iter(pictures), tmp_path / "t.csv", batch=batch, part_rows=part_rows, decode_workers=workers
-    )
+    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", batch=batch, part_rows=part_rows, decode_workers=workers)
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
 
 
@@ -200,9 +198,7 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
 def test_a_finished_table_is_replaced_only_by_force(tmp_path: Path, pictures: list[Path]) -> None:
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures[:10], out)
-    with pytest.raises(
-        AnomalyError, match=r"t\.csv: a finished table found; --force replaces it, or choose another --"
-    ):
+    with pytest.raises(AnomalyError, match=r"t\.csv: a finished table found; --force replaces it, or choose another --"):
         score_table(Brightness(), pictures, out)
     assert len(undated(out)) == 10
     score_table(Brightness(), pictures, out, force=True)
@@ -268,9 +264,7 @@ def test_another_detector_or_other_options_are_refused(
     before = sorted(os.listdir(parts))
     with pytest.raises(AnomalyError) as error:
         score_table(Brightness(**change), pictures, out)  # type: ignore[arg-type]
-    assert str(error.value) == (
-        f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both"
-    )
+    assert str(error.value) == (f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both")
     assert sorted(os.listdir(parts)) == before
     score_table(Brightness(**change), pictures, out, force=True)  # type: ignore[arg-type]
     assert len(undated(out)) == 60
@@ -466,9 +460,7 @@ def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], mo
 KILLS = {".csv": 12, ".jsonl": 4, ".parquet": 4}
 
 
-def start(
-    folder: Path, out: Path, part_rows: int, *, seconds: float = 0, dies_before: int = 0
-) -> subprocess.Popen[str]:
+def start(folder: Path, out: Path, part_rows: int, *, seconds: float = 0, dies_before: int = 0) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, folder, out, part_rows, seconds, dies_before]
     home = Path(__file__).parents[1]
     return subprocess.Popen(
@@ -594,9 +586,7 @@ def main(folder: str, out: str, part_rows: str, seconds: str, dies_before: str) 
     os.replace, os.unlink, os.rmdir = dying(os.replace), dying(os.unlink), dying(os.rmdir)
     print("begin", flush=True)
     try:
-        score_table(
-            Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), part_rows=int(part_rows)
-        )
+        score_table(Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), part_rows=int(part_rows))
     except AnomalyError as error:
         raise SystemExit(str(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,15 +19,19 @@ from PIL import Image
 pytest.importorskip("streamlit")
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("torch")
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright")
+
+from playwright import sync_api
 
 from anomaly.detector import read_card
 from anomaly.images import decode
 from anomaly.recalibrate import recalibrate_on
 from anomaly.review import VERDICTS, Filters, Store, default_key
 from anomaly.review.exports import export_findings, write_calibration_manifest
+from dashboard.access import Person
 from tests.review_server import (
     BROWSER,
+    KEY,
     Server,
     find_chromium,
     new_database,
@@ -255,7 +260,7 @@ def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page:
     page.get_by_role("button", name="1:1").click()
     page.wait_for_timeout(300)
     size = page.locator("[data-kind=original] canvas").first.evaluate("c => [c.width, c.height]")
-    height, width = pixels.shape[:2]
+    width = pixels.shape[1]
     if width > size[0]:
         pytest.fail("the pane is smaller than the picture: choose another size for this test")
     view = "[data-kind={}] canvas"
@@ -267,7 +272,8 @@ def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page:
     # far in, each pixel of the file is a square of its own: every colour on the canvas is one of the file's
     seen = page.locator(view.format("original")).first.evaluate(
         "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const s = new Set();"
-        " for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) s.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]); return [...s]; }"
+        " for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) s.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);"
+        " return [...s]; }"
     )
     coded = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     assert len(seen) > 5 and np.isin(seen, coded).mean() > 0.98
@@ -349,6 +355,37 @@ def test_a_verdict_that_was_not_sent_survives_a_reload(server: Server, open_page
     assert [entry[1:3] for entry in log_of(server)] == [(finding, "unsure")]
 
 
+def test_a_page_left_open_overnight_signs_itself_in_again(server: Server, open_page: Any) -> None:
+    """What a token of yesterday and links of yesterday get for an answer; a run of the page brings new ones."""
+    old = KEY.token(Person("root", "admin"), time.time() - 24 * 3600)
+    page = open_page("about:blank")
+    answers: list[tuple[str, int]] = []
+    page.on("response", lambda r: answers.append((urlsplit(r.url).path, r.status)))
+    aged: set[str] = set()
+
+    def with_old_token(route: Any) -> None:
+        first = "verdict" not in aged
+        aged.add("verdict")
+        route.continue_(headers=route.request.headers | ({"x-review-token": old} if first else {}))
+
+    def with_old_link(route: Any) -> None:
+        number = urlsplit(route.request.url).path.split("/")[2]
+        first = number not in aged
+        aged.add(number)
+        link = KEY.link(int(number), "original", time.time() - 24 * 3600)
+        route.continue_(url=server.url + link) if first else route.continue_()
+
+    page.route("**/api/verdict", with_old_token)
+    page.route("**/evidence/*/original?*", with_old_link)
+    page.goto(f"{server.url}/image?run=1")
+    wait_for_picture(page)
+    finding = shown(page)
+    press_and_wait(page, "a")
+    wait_until_saved(page)
+    assert ("/api/verdict", 401) in answers and (f"/evidence/{finding}/original", 403) in answers
+    assert [entry[1:3] for entry in log_of(server)] == [(finding, "anomalous")]
+
+
 def test_hostile_and_lost_images_do_not_stop_the_page(made: Path, tmp_path: Path, open_page: Any) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -408,7 +445,7 @@ def test_a_name_typed_in_stays_in_this_browser(server: Server, open_page: Any) -
     page.get_by_test_id("stExpandSidebarButton").click()
     page.get_by_role("textbox", name="Inspector").fill("Zoë from the night shift")
     page.get_by_role("textbox", name="Inspector").press("Enter")
-    page.wait_for_function("document.cookie.includes('review_inspector')")
+    page.wait_for_function("document.cookie.includes('review_inspector=Zo')")
     page.goto(f"{server.url}/image?run=1")
     wait_for_picture(page)
     press_and_wait(page, "n")

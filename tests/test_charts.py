@@ -51,7 +51,12 @@ def test_what_is_not_a_number_lies_at_the_anomalous_end():
 
 
 def test_ticks_are_round_and_in_their_places():
-    assert list(Scale(0.1, 0.9).ticks(4)) == [(pytest.approx(0.125), "0.2"), (pytest.approx(0.375), "0.4"), (pytest.approx(0.625), "0.6"), (pytest.approx(0.875), "0.8")]
+    assert list(Scale(0.1, 0.9).ticks(4)) == [
+        (pytest.approx(0.125), "0.2"),
+        (pytest.approx(0.375), "0.4"),
+        (pytest.approx(0.625), "0.6"),
+        (pytest.approx(0.875), "0.8"),
+    ]
     assert [text for _, text in Scale(-250, 1000).ticks(5)] == ["0", "500", "1000"]
 
 

@@ -90,7 +90,9 @@ def test_a_viewer_looks_but_does_not_judge(server: Server, database: tuple[Path,
         403,
         "a viewer may not do this, inspector expected: ask an admin for the role",
     )
-    assert viewer.post("/api/next", {}).status == 403
+    seen = viewer.next(database[1], 3)
+    assert [finding["id"] for finding in Client(server.port, "ann").next(database[1], 3)] == [f["id"] for f in seen]
+    Client(server.port, "ann").post("/api/release", {"findings": [finding["id"] for finding in seen]})
 
 
 def test_forms_of_other_sites_cannot_post(server: Server) -> None:
@@ -174,7 +176,8 @@ def test_forged_and_expired_links_are_refused(server: Server, path: str) -> None
     "path",
     [
         "/evidence/1/../../../etc/passwd", "/evidence/..%2f..%2fetc%2fpasswd/original", "/evidence/%2e%2e/%2e%2e/etc/passwd",
-        "/evidence//etc/passwd", "/evidence/1/original/../../../../etc/passwd", "/static/../../etc/passwd", "/media/../../../etc/passwd",
+        "/evidence//etc/passwd", "/evidence/1/original/../../../../etc/passwd", "/static/../../etc/passwd",
+        "/media/../../../etc/passwd",
         "/app/static/../../../../etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd", KEY.link(1, "../../../etc/passwd"),
     ],
 )  # fmt: skip
@@ -324,7 +327,7 @@ def test_what_others_said_is_shown_after_ones_own_verdict(fresh: tuple[Server, i
 
 
 def test_nothing_tells_that_an_image_is_a_hidden_known_one(fresh: tuple[Server, int]) -> None:
-    server, run = fresh
+    server, _ = fresh
     with Store(server.settings.database) as store:
         store.set_known(5, "normal", by="admin", key=default_key())
     client = Client(server.port)
@@ -440,7 +443,9 @@ def open_page(name: str = "", **query: str) -> AppTest:
 
 
 def texts(app: AppTest) -> str:
-    return "\n".join(str(found.value) for kind in ("markdown", "caption", "info", "error", "success") for found in app.get(kind))
+    return "\n".join(
+        str(found.value) for kind in ("markdown", "caption", "info", "error", "success") for found in app.get(kind)
+    )
 
 
 def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> None:
@@ -469,7 +474,7 @@ def test_without_a_run_every_page_says_what_to_do(tmp_path: Path, monkeypatch: p
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, int]) -> None:
-    store, run = pages
+    _, run = pages
     app = open_page(flagged="true", queue="uncertain", low="0.001")
     chosen = {box.label: box.value for box in app.selectbox}
     assert (chosen["Detector says"], chosen["Order"]) == ("stopped", "uncertain")
@@ -479,7 +484,22 @@ def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, i
     assert found == {"run": str(run), "flagged": "false", "low": "0.001", "queue": "uncertain"}
 
 
-@pytest.mark.parametrize("query", [{"run": "999"}, {"run": "x"}, {"queue": EVIL}, {"folder": EVIL}, {"low": "nan"}, {"state": "?"}])
+def test_a_link_to_a_folder_of_folders_keeps_what_lies_below_it(pages: tuple[Store, int], made: Path) -> None:
+    app = open_page(folder=str(made / "parts" / "test"), status="ok")
+    assert app.selectbox(key="Folder").value == str(made / "parts" / "test")
+    assert app.query_params["folder"] == str(made / "parts" / "test")
+
+
+@pytest.mark.parametrize("says", ["unlike the training images", "not readable"])
+def test_images_that_were_not_judged_can_be_found(pages: tuple[Store, int], says: str) -> None:
+    app = open_page()
+    app.selectbox(key="Detector says").set_value(says).run()
+    assert app.query_params["status"] == {"unlike the training images": "outside", "not readable": "error"}[says]
+
+
+@pytest.mark.parametrize(
+    "query", [{"run": "999"}, {"run": "x"}, {"queue": EVIL}, {"folder": EVIL}, {"low": "nan"}, {"state": "?"}]
+)
 def test_an_address_that_makes_no_sense_opens_the_queue(pages: tuple[Store, int], query: dict[str, str]) -> None:
     app = open_page(**query)
     assert app.selectbox(key="Run").value == pages[1]
@@ -502,7 +522,7 @@ def test_an_admin_draws_an_audit_sample(pages: tuple[Store, int]) -> None:
 
 
 def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_it(pages: tuple[Store, int]) -> None:
-    store, run = pages
+    store, _ = pages
     before = read_card(open_desk().settings.detectors[0])
     app = open_page("threshold")
     app.session_state["limit"] = float(before.calibration.scores[-10])
@@ -529,9 +549,7 @@ def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) 
 
 
 @pytest.mark.parametrize("name", ["threshold", "team"])
-def test_a_viewer_is_offered_nothing_that_writes(
-    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_viewer_is_offered_nothing_that_writes(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ANOMALY_REVIEW_OPEN_ROLE", "viewer")
     open_desk.cache_clear()
     app = open_page(name)

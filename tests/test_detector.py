@@ -137,7 +137,9 @@ REFUSED: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "another operator set": (lambda m: setattr(m.opset_import[0], "version", 22), "ai.onnx 22 found, ai.onnx 18 expected"),
     "a function": (lambda m: m.functions.add(name="f", domain=""), "functions or training information"),
     "a subgraph": (
-        lambda m: m.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.CopyFrom(onnx.GraphProto(name="g")),
+        lambda m: (
+            m.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.CopyFrom(onnx.GraphProto(name="g"))
+        ),
         "a subgraph",
     ),
     "external data": (
@@ -181,7 +183,10 @@ def test_what_is_no_protobuf_is_refused(data: bytes) -> None:
 
 def test_fields_reads_what_protobuf_wrote() -> None:
     tensor = onnx.TensorProto(data_type=1, name="x", raw_data=b"abc")
-    found = [(number, value if isinstance(value, int) else bytes(value)) for number, value in fields(memoryview(tensor.SerializeToString()))]
+    found = [
+        (number, value if isinstance(value, int) else bytes(value))
+        for number, value in fields(memoryview(tensor.SerializeToString()))
+    ]
     assert found == [(2, 1), (8, b"x"), (9, b"abc")]
 
 

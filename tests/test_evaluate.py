@@ -86,9 +86,7 @@ def test_figures_are_scikit_learns_in_any_order(n, seed, random):
     names = [f"{i}.png" for i in range(n)]
     order = random.sample(range(n), n)
     found = small(scores, labels, groups, names=names)
-    again = small(
-        scores[order], *([one[i] for i in order] for one in (labels, groups)), names=[names[i] for i in order]
-    )
+    again = small(scores[order], *([one[i] for i in order] for one in (labels, groups)), names=[names[i] for i in order])
     defect = np.array(labels) != "good"
     assert found.image_auroc.value == pytest.approx(roc_auc_score(defect, scores))
     assert found.average_precision.value == pytest.approx(average_precision_score(defect, scores))
@@ -162,9 +160,7 @@ def test_the_bound_of_a_perfect_precision_holds():
     generator, perfect, missed = np.random.default_rng(0), 0, 0
     labels = ["hole"] * 20 + ["good"] * 100
     defects, good = np.r_[np.full(11, 2.0), -1.0], np.r_[np.zeros(99), 3.0]
-    truth = average_precision_score(
-        np.r_[np.ones(1200), np.zeros(6000)], np.r_[np.tile(defects, 100), np.tile(good, 60)]
-    )
+    truth = average_precision_score(np.r_[np.ones(1200), np.zeros(6000)], np.r_[np.tile(defects, 100), np.tile(good, 60)])
     for _ in range(2000):
         scores = np.r_[generator.choice(defects, 20), generator.choice(good, 100)]
         if scores[:20].min() > scores[20:].max():
@@ -216,9 +212,7 @@ def test_one_kind_of_image_only(label):
     found = small([0.1, 0.95, 0.3], [label] * 3).to_json()
     assert found["image_auroc"] is found["average_precision"] is found["pixel_auroc"] is None
     assert (found["false_alarms"] is None, found["recall"] is None) == (label != "good", label == "good")
-    assert found["per_class"] == (
-        {} if label == "good" else {"hole": {"image_auroc": None, "recall": found["recall"], "n": 3}}
-    )
+    assert found["per_class"] == ({} if label == "good" else {"hole": {"image_auroc": None, "recall": found["recall"], "n": 3}})
     assert (found["n_normal"], found["n_anomalous"]) == ((3, 0) if label == "good" else (0, 3))
 
 
@@ -336,9 +330,7 @@ def test_pixel_figures_agree_with_the_exact_ones(offset, noise):
     assert found.pixels.regions == sum(ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks)
 
 
-@pytest.mark.parametrize(
-    ("small_size", "size"), [((5, 7), (31, 64)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((2, 9), (50, 9))]
-)
+@pytest.mark.parametrize(("small_size", "size"), [((5, 7), (31, 64)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((2, 9), (50, 9))])
 def test_heatmaps_are_enlarged_as_pillow_does(small_size, size, monkeypatch):
     monkeypatch.setattr(evaluation, "_STRIPE", 200)  # so that there are several stripes
     heatmap = np.random.default_rng(0).normal(size=small_size).astype(np.float32)
@@ -360,8 +352,7 @@ def test_a_heatmap_that_shows_the_defect_exactly():
     labels = ["hole"] * 12 + ["good"] * 12
     images = [painted(generator, label) for label in labels]
     exact = [
-        PixelMap(np.zeros(i.size, np.float32) if i.mask is None else i.mask.astype(np.float32), i.mask, i.size)
-        for i in images
+        PixelMap(np.zeros(i.size, np.float32) if i.mask is None else i.mask.astype(np.float32), i.mask, i.size) for i in images
     ]
     found = small(np.linspace(0, 1, 24), labels, maps=exact).pixels
     assert found.auroc == Interval(1.0, pytest.approx(0.025 ** (1 / 12)), 1.0)
@@ -379,9 +370,7 @@ def test_a_defective_image_without_a_mask_is_left_out_and_counted():
     assert (found.images, found.without_mask) == (3, 2)
     kept = [images[i] for i in (0, 3, 4)]
     masks = [np.zeros(i.size, bool) if i.mask is None else i.mask for i in kept]
-    assert found.auroc.value == pytest.approx(
-        roc_auc_score(np.ravel(masks), np.ravel([enlarged(i) for i in kept])), abs=1e-4
-    )
+    assert found.auroc.value == pytest.approx(roc_auc_score(np.ravel(masks), np.ravel([enlarged(i) for i in kept])), abs=1e-4)
 
 
 def test_without_any_mask_there_are_no_pixel_figures():

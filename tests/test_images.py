@@ -282,9 +282,7 @@ def test_orientation_from_xmp():
 # ---- reduced JPEG ----
 
 
-@pytest.mark.parametrize(
-    ("reduce_to", "shape"), [(50, (60, 80)), (100, (120, 160)), (200, (240, 320)), (300, (480, 640))]
-)
+@pytest.mark.parametrize(("reduce_to", "shape"), [(50, (60, 80)), (100, (120, 160)), (200, (240, 320)), (300, (480, 640))])
 def test_jpeg_at_reduced_scale_is_no_smaller_than_asked(reduce_to, shape):
     data = file_of(Image.effect_mandelbrot((640, 480), (-2, -1, 1, 1), 50), "JPEG")
     decoded = decode(data, DecodeRule(reduced=True), reduce_to=reduce_to)

@@ -300,8 +300,8 @@ def test_an_old_database_is_migrated(database: str, tmp_path: Path, version: int
         raw(old, "INSERT INTO runs (name, source, fingerprint, folder, detector, threshold, images, flagged, not_judged, "
                  "imported_at, imported_by) VALUES ('old', '', '', '/', 1, 1.0, 2, 1, 0, '', '')")  # fmt: skip
         for position, flagged in enumerate(("false", "true")):
-            raw(old, "INSERT INTO findings (run, position, path, folder, image, score, is_anomaly, status, scored_at) VALUES "
-                     f"(1, {position}, '/a/{position}.png', '/a', 'i{position}', {position}.5, {flagged}, 'ok', '')")  # fmt: skip
+            raw(old, "INSERT INTO findings (run, position, path, folder, image, score, is_anomaly, status, scored_at) "
+                     f"VALUES (1, {position}, '/a/{position}', '/a', 'i{position}', 0.5, {flagged}, 'ok', '')")  # fmt: skip
         if version > 1:
             raw(old, "UPDATE findings SET stratum = 0 WHERE is_anomaly")
         raw(old, "INSERT INTO events (uuid, key, at, inspector, action, finding, run, payload) "
@@ -330,12 +330,14 @@ def test_a_foreign_database_is_refused_and_stays_as_it_is(database: str) -> None
     with Store(database) as store:
         raw(store, "ALTER TABLE migrations RENAME TO notes")
         before = columns(store)
-        with pytest.raises(AnomalyError, match="table '.*' found, a review database or an empty one expected"):
+        with pytest.raises(AnomalyError, match=r"table '.*' found, a review database or an empty one expected"):
             Store(database)
         assert columns(store) == before
 
 
 # ---- the log ----
+
+EVENT = "uuid, key, at, inspector, action, payload"
 
 
 @pytest.mark.parametrize(
@@ -346,10 +348,10 @@ def test_a_foreign_database_is_refused_and_stays_as_it_is(database: str) -> None
         "DELETE FROM events",
         "DELETE FROM events WHERE id = 2",
         "TRUNCATE events CASCADE",
-        "INSERT OR REPLACE INTO events (id, uuid, key, at, inspector, action, payload) VALUES (2, 'u', 'k', '', 'eve', 'normal', '{}')",
-        "REPLACE INTO events (uuid, key, at, inspector, action, payload) SELECT 'u', key, '', 'eve', 'normal', '{}' FROM events",
+        f"INSERT OR REPLACE INTO events (id, {EVENT}) VALUES (2, 'u', 'k', '', 'eve', 'normal', '{{}}')",
+        f"REPLACE INTO events ({EVENT}) SELECT 'u', key, '', 'eve', 'normal', '{{}}' FROM events",
         "UPDATE OR REPLACE events SET id = 1 WHERE id = 2",
-        "INSERT INTO events (uuid, key, at, inspector, action, payload) SELECT 'u', key, '', 'eve', 'normal', '{}' FROM events",
+        f"INSERT INTO events ({EVENT}) SELECT 'u', key, '', 'eve', 'normal', '{{}}' FROM events",
     ],
 )
 def test_the_database_itself_keeps_the_log(store: Store, tmp_path: Path, statement: str) -> None:
@@ -628,7 +630,7 @@ def test_known_images_are_mixed_in_for_everybody_once(queue: tuple[Store, Filter
     assert [(i.name, i.known.flagged, i.known.n) for i in store.team().inspectors if i.known] == [("ann", 0, 3), ("bob", 0, 3)]
 
 
-def hand_out(database: str, inspector: str, run: int, results: "multiprocessing.Queue[object]") -> None:
+def hand_out(database: str, inspector: str, run: int, results: multiprocessing.Queue[object]) -> None:
     """Takes images until there are none, and says which."""
     with Store(database) as store:
         taken, hand = [], store.next(inspector, filters=Filters(run=run), count=3)
@@ -684,7 +686,8 @@ def mixed(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     random = np.random.default_rng(0)
     for _ in range(2):
         rows = [
-            row(i, None if i % 11 == 0 else float(random.integers(0, 8)) / 4, path=f"/p{['', '/a', '/a/b', '/ab'][i % 4]}/{next(names)}.png",
+            row(i, None if i % 11 == 0 else float(random.integers(0, 8)) / 4,
+                path=f"/p{['', '/a', '/a/b', '/ab'][i % 4]}/{next(names)}.png",
                 status="error" if i % 11 == 0 else "outside" if i % 7 == 0 else "ok")
             for i in range(60)
         ]  # fmt: skip

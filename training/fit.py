@@ -3,8 +3,8 @@
     fit(model, maps, validation, FitOptions(seed=0), run / "checkpoint.safetensors")
     torchrun --nproc-per-node 2 -m anomaly train ...        # the same loop, each batch shared among the processes
 
-Order, noise and learning rate are pure functions of (seed, epoch, step): a resumed run ends like an undisturbed one, and
-two processes compute what one would.
+Order, noise and learning rate are pure functions of (seed, epoch, step): a resumed run ends like an undisturbed one,
+and two processes compute what one would.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from anomaly.progress import Progress
 from training.checkpoint import load_checkpoint, part, save_checkpoint
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
+WRITE_EVERY = 3.0  # seconds between two writings of the checkpoint at least: an epoch may be shorter than the writing
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def fit(
 
     ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are divided by 255. A row has
     ``epoch``, ``loss`` and ``held_out`` (for each player the mean over the images), ``learning_rate`` and ``seconds``.
-    Rows go to train.jsonl beside the checkpoint, which is written after every epoch. ``say`` gets news, a line each.
+    Rows go to train.jsonl beside the checkpoint, which holds the last finished epoch whatever ends the training (and
+    one of a few seconds earlier where the process is killed outright). ``say`` gets news, a line each.
 
     Raises TrainingError where images are too few or all the same, where numbers stop being finite, and where ``resume``
     finds the checkpoint of another run. KeyboardInterrupt says in its message how to go on.
@@ -80,7 +82,7 @@ def fit(
             say(f"{type(model).__name__} is fitted in closed form: epochs and further processes are ignored")
         history = fit_closed_form(model, maps, validation, options)
         if rank() == 0:
-            save(checkpoint, model, {}, identity(model, maps, options), energy(maps), history)
+            save_checkpoint(checkpoint, *state(model, {}, identity(model, maps, options), energy(maps), history))
             write_history(checkpoint, history)
     else:
         with joined_processes(options.device):
@@ -120,7 +122,7 @@ def descend(
     if rank() == 0:
         write_history(checkpoint, history)
     note = ""
-    with Progress(epochs * len(maps), "training", quiet=rank() > 0) as progress, kept_on_interrupt(checkpoint):
+    with Progress(epochs * len(maps), "training", quiet=rank() > 0) as progress, Keeper(checkpoint) as keeper:
         progress.skip(len(history) * len(maps))
         for epoch in range(len(history) + 1, epochs + 1):
             began = time.monotonic()
@@ -144,8 +146,8 @@ def descend(
             row = {"epoch": epoch, "loss": means, "held_out": held_out, "learning_rate": rate, "seconds": seconds}
             history.append(row)
             if rank() == 0:
-                save(checkpoint, model, players, facts, energies, history)
-                write_history(checkpoint, history)
+                keeper.keep(*state(model, players, facts, energies, history))
+                append_history(checkpoint, row)
             note = f"epoch {epoch} of {epochs}, " + ", ".join(
                 f"{player} loss {means[player]:.4g} (held out {held_out[player]:.4g})" for player in players
             )
@@ -197,7 +199,9 @@ def sum_over_processes(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True) -> dict[str, float]:
+def mean_loss(
+    model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True
+) -> dict[str, float]:
     """Returns each player's mean loss over maps, in float32 and under the same noise every time."""
     random = generator(options.seed, 0)
     sums = torch.zeros(len(players), dtype=torch.float64, device=options.device)
@@ -240,11 +244,14 @@ def check_maps(maps: Tensor, validation: Tensor) -> None:
     """Raises TrainingError where no model can be fitted on these maps."""
     if len(maps) < 2 or len(validation) < 1:
         raise TrainingError(
-            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and 1 expected: add good images"
+            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and 1 expected: "
+            "add good images"
         )
     for name, given in (("fit", maps), ("validate", validation)):
         if given.is_floating_point() and not given.isfinite().all():
-            raise TrainingError(f"the maps of the images to {name} hold numbers that are not finite: please report this")
+            raise TrainingError(
+                f"the maps of the images to {name} hold numbers that are not finite: please report this"
+            )
     first = maps[0].float()
     least = 1e-5 * float(first.abs().max())
     if all(float((other.float() - first).abs().max()) <= least for other in maps[1:]):
@@ -255,20 +262,51 @@ def check_maps(maps: Tensor, validation: Tensor) -> None:
 
 
 # --- checkpoint -------------------------------------------------------------------------------------------------------
-def save(
-    path: Path,
+def state(
     model: nn.Module,
     players: dict[str, torch.optim.Optimizer],
     facts: dict[str, Any],
     energies: Tensor,
     history: list[dict[str, Any]],
-) -> None:
-    """Writes the checkpoint of the last epoch of ``history``."""
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns what a checkpoint holds after the last epoch of ``history``: copies of all tensors, and the facts."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {"energy": energies}
     for player, optimiser in players.items():
-        for number, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{player}.{number}.{name}": value for name, value in state.items()}
-    save_checkpoint(path, tensors, {"identity": json.dumps(facts), "history": json.dumps(history)})
+        for number, moments in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{player}.{number}.{name}": value for name, value in moments.items()}
+    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return copies, {"identity": json.dumps(facts), "history": json.dumps(history)}
+
+
+class Keeper:
+    """Keeps the last finished epoch: writes it every few seconds, and at the end whatever ends the training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.pending, self.written = path, None, time.monotonic()
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def keep(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+        self.pending = (tensors, facts)
+        if time.monotonic() - self.written > WRITE_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        if self.pending is not None:
+            save_checkpoint(self.path, *self.pending)
+            self.pending, self.written = None, time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.write()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            message = "stopped before the first epoch was finished: nothing is kept"
+            if self.path.exists():
+                finished = len(json.loads(load_checkpoint(self.path)[1]["history"]))
+                message = (
+                    f"stopped; epoch {finished} is kept in {self.path}: run the same command with --resume to go on"
+                )
+            raise KeyboardInterrupt(message) from None
 
 
 def begin(
@@ -283,7 +321,8 @@ def begin(
     """Puts model and optimisers where the checkpoint left them and returns its history; empty for a new run."""
     if path.exists() and not resume:
         raise TrainingError(
-            f"{path} is there from an earlier run, a new folder expected: add --resume to go on, or choose another --out"
+            f"{path} is there from an earlier run, a new folder expected: add --resume to go on with it, or choose "
+            "another --out"
         )
     if not path.exists():
         if resume:
@@ -291,7 +330,9 @@ def begin(
         return []
     tensors, metadata = load_checkpoint(path)
     if not {"identity", "history"} <= metadata.keys():
-        raise TrainingError(f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out")
+        raise TrainingError(
+            f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out"
+        )
     refuse_another(path, json.loads(metadata["identity"]), facts)
     if not torch.allclose(tensors["energy"], energies, rtol=0.01):
         raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
@@ -307,7 +348,9 @@ def begin(
 def refuse_another(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises TrainingError, naming what differs, where the checkpoint is of a run with other options."""
     differing = [
-        f"{name.replace('_', ' ')} {before.get(name)}, not {value}" for name, value in now.items() if before.get(name) != value
+        f"{name.replace('_', ' ')} {before.get(name)}, not {value}"
+        for name, value in now.items()
+        if before.get(name) != value
     ]
     if differing:
         raise TrainingError(
@@ -328,22 +371,14 @@ def energy(maps: Tensor) -> Tensor:
 
 
 def write_history(checkpoint: Path, history: list[dict[str, Any]]) -> None:
-    """Writes train.jsonl beside the checkpoint, a row for each epoch; whole, so that a resumed run has none twice."""
+    """Writes train.jsonl beside the checkpoint anew, so that no epoch is in it twice where a run goes on."""
     rows = "".join(json.dumps(row) + "\n" for row in history)
     write_atomically(checkpoint.with_name("train.jsonl"), rows.encode())
 
 
-@contextlib.contextmanager
-def kept_on_interrupt(checkpoint: Path) -> Iterator[None]:
-    """Makes KeyboardInterrupt say what is kept and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        message = "stopped before the first epoch was finished: nothing is kept"
-        if checkpoint.exists():  # what is kept the file knows best: it may be one epoch ahead of the loop
-            finished = len(json.loads(load_checkpoint(checkpoint)[1]["history"]))
-            message = f"stopped; epoch {finished} is kept in {checkpoint}: run the same command with --resume to go on"
-        raise KeyboardInterrupt(message) from None
+def append_history(checkpoint: Path, row: dict[str, Any]) -> None:
+    with open(checkpoint.with_name("train.jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def broke_down(epoch: int, loss: float, finished: int, options: FitOptions, checkpoint: Path) -> str:
@@ -356,9 +391,9 @@ def broke_down(epoch: int, loss: float, finished: int, options: FitOptions, chec
 
 # --- devices and processes --------------------------------------------------------------------------------------------
 def pick_device(name: str) -> str:
-    """Returns ``cpu`` or ``cuda:<number>`` for ``auto``, ``cpu`` or ``cuda``; TrainingError where CUDA is asked for and absent.
+    """Returns ``cpu`` or ``cuda:<number>`` for ``auto``, ``cpu`` or ``cuda``.
 
-    Under torchrun each process of a machine gets a GPU of its own.
+    Under torchrun each process of a machine gets a GPU of its own. TrainingError where CUDA is asked for and absent.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise TrainingError(f"device {name!r} found, one of auto, cpu, cuda expected")

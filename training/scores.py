@@ -20,9 +20,9 @@ def squared_error(x: Tensor, y: Tensor) -> Tensor:
 def ssim_error(x: Tensor, y: Tensor) -> Tensor:
     """Returns 1 - structural similarity, (N, H, W) from 0 (alike) to 2, from two (N, C, H, W) of pixels in 0..1.
 
-    Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004), equation 13,
-    under their Gaussian window of 11 pixels, sigma 1.5; mean over channels; as a reconstruction loss and anomaly score:
-    Bergmann et al. (VISAPP 2019).
+    Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004), equation
+    13, under their Gaussian window of 11 pixels, sigma 1.5; mean over channels; as a reconstruction loss and anomaly
+    score: Bergmann et al. (VISAPP 2019).
     """
     c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y = gaussian_window(x), gaussian_window(y)
@@ -73,8 +73,9 @@ def gradient_magnitude(x: Tensor) -> Tensor:
     line = torch.tensor([1.0, 0.0, -1.0], dtype=x.dtype, device=x.device) / 3
     kernels = torch.stack([line.expand(3, 3), line.expand(3, 3).T])[:, None]  # (2, 1, 3, 3)
     gradient = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
-    # The square root's slope at 0 is infinite: without the small number a flat image would make the gradient NaN.
-    return torch.sqrt((gradient**2).sum(1, keepdim=True) + 1e-8)
+    # The square root's slope at 0 is infinite: without the small number a flat image would make the gradient NaN. Not
+    # smaller: torch's exporter takes 1e-8 for zero and leaves it out.
+    return torch.sqrt((gradient**2).sum(1, keepdim=True) + 1e-6)
 
 
 ERRORS = {"l2": squared_error, "ssim": ssim_error, "gradient": gradient_similarity_error}

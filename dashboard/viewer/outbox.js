@@ -95,6 +95,7 @@ class Server {
     const headers = { "X-Review-Token": this.token, "Content-Type": "application/json" };
     const response = await fetch(path, { ...options, headers, cache: "no-store" });
     if (response.ok) return response.json();
+    if (response.status === 401) this.onSignedOut?.();
     const said = await response.json().catch(() => ({ error: `the server answers ${response.status}` }));
     const error = new Error(said.error);
     // 401 mends itself when the page runs again and brings a new token; 5xx when the server is back

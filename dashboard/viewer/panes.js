@@ -5,8 +5,9 @@ const KINDS = ["original", "expected", "difference", "heat"];
 const LARGEST_ZOOM = 64; // screen pixels for a pixel of the picture
 
 class Pictures {
-  constructor(links) {
+  constructor(links, freshLinks) {
     this.links = links;
+    this.freshLinks = freshLinks; // asks for new ones, where a page was open for longer than its links hold
     this.bitmaps = {};
     this.errors = {};
     this.state = null; // "as scored", "changed" or "moved"
@@ -21,7 +22,12 @@ class Pictures {
 
   async load(kind) {
     try {
-      const response = await fetch(this.links[kind]);
+      let response = await fetch(this.links[kind]);
+      if (response.status === 403 && !this.renewed) {
+        this.renewed = true;
+        this.links = await this.freshLinks();
+        response = await fetch(this.links[kind]);
+      }
       if (kind === "original") this.state = response.headers.get("X-Image-State");
       if (!response.ok) {
         this.errors[kind] = (await response.json()).error;

@@ -3,6 +3,7 @@
 
 const AHEAD = 5; // findings leased and loaded before they are needed
 const BEHIND = 3; // pictures kept for going back
+const MOST_PIXELS = 150e6; // of all pictures held, at 4 bytes each
 const RENEW = 60_000; // milliseconds between renewals of the leases
 const VERDICTS = [
   { verdict: "anomalous", key: "a", label: "Anomalous" },
@@ -24,6 +25,7 @@ class Review {
   constructor(parent) {
     this.root = parent.querySelector(".review");
     this.server = new Server();
+    this.server.onSignedOut = () => this.askForToken();
     this.outbox = new Outbox(this.server, () => this.showSaving());
     this.list = []; // findings in the order they were handed out
     this.index = 0;
@@ -37,7 +39,8 @@ class Review {
   }
 
   // Called at every run of the page: with a new token each time, with another queue when the filters have changed.
-  update(data) {
+  update({ data, setTriggerValue }) {
+    this.trigger = setTriggerValue;
     const here = data.finding === (this.current?.id ?? null) ? this.data?.finding : data.finding;
     const queue = JSON.stringify([data.filters, data.order, here ?? null, data.user]);
     this.data = { ...data, finding: here };
@@ -110,9 +113,10 @@ class Review {
   }
 
   loadAhead() {
-    const near = this.list.slice(Math.max(0, this.index - BEHIND), this.index + AHEAD + 1);
+    const near = this.withinBudget();
     for (const finding of near) {
-      if (!this.pictures.has(finding.id)) this.pictures.set(finding.id, new Pictures(finding.links));
+      if (this.pictures.has(finding.id)) continue;
+      this.pictures.set(finding.id, new Pictures(finding.links, async () => (await this.server.ask(`/api/finding/${finding.id}`)).links));
     }
     const keep = new Set(near.map((finding) => finding.id));
     for (const [id, pictures] of this.pictures) {
@@ -120,7 +124,25 @@ class Review {
       pictures.close();
       this.pictures.delete(id);
     }
-    this.loadInOrder(this.list.slice(this.index, this.index + AHEAD + 1));
+    this.loadInOrder(near.filter((finding) => this.list.indexOf(finding) >= this.index));
+  }
+
+  // The findings whose pictures are held: this one, the next ones, the last ones, as far as the memory for them goes.
+  withinBudget() {
+    const { index, list } = this;
+    const wanted = [...list.slice(index, index + AHEAD + 1), ...list.slice(Math.max(0, index - BEHIND), index).reverse()];
+    let pixels = 0;
+    return wanted.filter((finding, at) => {
+      pixels += (finding.width ?? 0) * (finding.height ?? 0);
+      return at === 0 || pixels <= MOST_PIXELS;
+    });
+  }
+
+  // A page that was open for a whole shift gets a new token by running again.
+  askForToken() {
+    if (performance.now() - (this.askedForToken ?? -Infinity) < 5000) return;
+    this.askedForToken = performance.now();
+    this.trigger("renew", Date.now());
   }
 
   // The one on screen first, then the originals of the next ones: they are what the eye needs, and heatmaps cost the
@@ -629,13 +651,14 @@ function placeChart({ bars, limit, here, label, beyond }) {
 
 const reviews = new WeakMap();
 
-export default function ({ data, parentElement }) {
+export default function (component) {
+  const { parentElement } = component;
   let review = reviews.get(parentElement);
   if (!review) {
     review = new Review(parentElement);
     reviews.set(parentElement, review);
   }
-  review.update(data);
+  review.update(component);
   return () => {
     review.close();
     reviews.delete(parentElement);

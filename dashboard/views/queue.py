@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,11 +14,17 @@ from dashboard.access import Person
 from dashboard.address import QUEUE_NAMES, filters_here, query_for, query_here, queue_here, run_here, set_address
 from dashboard.components import sheet
 from dashboard.desk import Desk, open_desk
-from dashboard.findings import rows
+from dashboard.findings import roots, rows, short_path
 
 A_PAGE = 60
 ANY = "any"
-STOPPED = {"any": None, "stopped": True, "not stopped": False}
+DETECTOR_SAYS = {  # flagged, status
+    "any": (None, None),
+    "stopped": (True, None),
+    "not stopped": (False, None),
+    "unlike the training images": (None, "outside"),
+    "not readable": (None, "error"),
+}
 
 
 def show(desk: Desk, person: Person) -> None:
@@ -51,22 +58,41 @@ def filter_row(desk: Desk, filters: Filters, queue: str) -> tuple[Filters, str]:
 
     run = choose("Run", list(runs), filters.run, runs)
     queue = choose("Order", list(QUEUE_NAMES), queue, QUEUE_NAMES)
+    folder = choose("Folder", *folder_options(desk, run, filters))
+    said = choose("Detector says", list(DETECTOR_SAYS), detector_said(filters))
     chosen = Filters(
         run=run,
-        folder=_unless_any(choose("Folder", [ANY, *(folder.path for folder in store.folders(run))], filters.folder)),
-        flagged=STOPPED[choose("Detector says", list(STOPPED), _name(STOPPED, filters.flagged))],
-        status=filters.status,
+        folder=_unless_any(folder),
+        flagged=DETECTOR_SAYS[said][0],
+        status=DETECTOR_SAYS[said][1],
         state=_unless_any(choose("Verdict", [ANY, "judged", *STATES], filters.state)),
-        defect_type=_unless_any(choose("Defect type", [ANY, *(k.name for k in store.defect_types())], filters.defect_type)),
-        inspector=_unless_any(choose("Judged by", [ANY, *store.inspectors()], filters.inspector)),
+        defect_type=_unless_any(
+            choose("Defect type", options((k.name for k in store.defect_types()), filters.defect_type), filters.defect_type)
+        ),
+        inspector=_unless_any(choose("Judged by", options(store.inspectors(), filters.inspector), filters.inspector)),
         low=number("Score from", filters.low),
         high=number("to", filters.high),
     )
     return chosen, queue
 
 
-def _name(names: dict[str, Any], value: object) -> str:
-    return next(name for name, one in names.items() if one == value)
+def options(known: Iterable[str], chosen: str | None) -> list[str]:
+    """Returns what a field offers; what a link asks for too, so that it is never left out without a word."""
+    offered = [ANY, *known]
+    return offered if chosen is None or chosen in offered else [*offered, chosen]
+
+
+def folder_options(desk: Desk, run: int, filters: Filters) -> tuple[list[str], str | None, dict[str, str]]:
+    """Returns the folders that the field offers, the chosen one, and how they are called."""
+    offered = options((folder.path for folder in desk.store.folders(run)), filters.folder)
+    inside = roots(desk, run)
+    return offered, filters.folder, {path: short_path(path, inside) for path in offered}
+
+
+def detector_said(filters: Filters) -> str:
+    """Returns the name of what the filters want of the detector's verdict."""
+    wanted = (filters.flagged, filters.status)
+    return next((name for name, one in DETECTOR_SAYS.items() if one == wanted), ANY)
 
 
 def _unless_any(value: str) -> str | None:
@@ -89,7 +115,9 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
     for column, (name, value) in zip(columns[1:], figures.items(), strict=False):
         column.metric(name, value)
     if progress.not_judged_by_detector:
-        columns[5].warning(f"{progress.not_judged_by_detector:,} images could not be judged by the detector: treat them as not OK.")
+        columns[5].warning(
+            f"{progress.not_judged_by_detector:,} images could not be judged by the detector: treat them as not OK."
+        )
 
 
 def findings_sheet(desk: Desk, filters: Filters, queue: str, query: dict[str, str]) -> None:

@@ -66,7 +66,12 @@ def card(detector: Detector) -> None:
         if calibration is None:
             st.write("Ranks only: orders images by score, promises nothing.")
         else:
-            text = promise_text(calibration, int(training.get("images", calibration.n)), highest=training.get("highest", []), grouped=bool(training.get("grouped")))
+            text = promise_text(
+                calibration,
+                int(training.get("images", calibration.n)),
+                highest=training.get("highest", []),
+                grouped=bool(training.get("grouped")),
+            )
             st.code(text, language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
@@ -111,7 +116,10 @@ def compare(desk: Desk, names: dict[int, str]) -> None:
         if len(found.paths) > SCATTER:
             st.caption(f"All flips and every {-(-len(found.paths) // SCATTER)}th of the {len(found.paths):,} images are drawn.")
     with right:
-        st.markdown(f"**{len(found.paths):,} images in both.** {len(found.newly_stopped):,} newly stopped, {len(found.newly_passed):,} no longer stopped.")
+        st.markdown(
+            f"**{len(found.paths):,} images in both.** {len(found.newly_stopped):,} newly stopped, "
+            f"{len(found.newly_passed):,} no longer stopped."
+        )
         flips(desk, found)
 
 
@@ -122,12 +130,24 @@ def scatter(found: Comparison) -> alt.LayerChart:
     kept = sorted(flips | set(range(0, len(found.paths), every)))
     stopped, passed = set(found.newly_stopped), set(found.newly_passed)
     kinds = ["newly stopped" if i in stopped else "no longer stopped" if i in passed else "the same" for i in kept]
-    points = pd.DataFrame({"old": found.scores_a[kept], "new": found.scores_b[kept], "image": [found.paths[i] for i in kept], "verdict": kinds})
-    drawn = alt.Chart(points).mark_circle(size=26, opacity=0.7).encode(
-        x=alt.X("old:Q", title=f"score, {found.a.name}", scale=alt.Scale(zero=False)),
-        y=alt.Y("new:Q", title=f"score, {found.b.name}", scale=alt.Scale(zero=False)),
-        color=alt.Color("verdict:N", scale=alt.Scale(domain=["the same", "newly stopped", "no longer stopped"], range=["#8a9099", "#d1433a", "#1f8f63"]), legend=alt.Legend(orient="top", title=None)),
-        tooltip=["image:N", "old:Q", "new:Q", "verdict:N"],
+    points = pd.DataFrame(
+        {"old": found.scores_a[kept], "new": found.scores_b[kept], "image": [found.paths[i] for i in kept], "verdict": kinds}
+    )
+    drawn = (
+        alt.Chart(points)
+        .mark_circle(size=26, opacity=0.7)
+        .encode(
+            x=alt.X("old:Q", title=f"score, {found.a.name}", scale=alt.Scale(zero=False)),
+            y=alt.Y("new:Q", title=f"score, {found.b.name}", scale=alt.Scale(zero=False)),
+            color=alt.Color(
+                "verdict:N",
+                scale=alt.Scale(
+                    domain=["the same", "newly stopped", "no longer stopped"], range=["#8a9099", "#d1433a", "#1f8f63"]
+                ),
+                legend=alt.Legend(orient="top", title=None),
+            ),
+            tooltip=["image:N", "old:Q", "new:Q", "verdict:N"],
+        )
     )
     rules = [
         alt.Chart(pd.DataFrame([{"v": limit}])).mark_rule(strokeDash=[5, 4], color="#888").encode(**{axis: "v:Q"})
@@ -153,13 +173,17 @@ def flips(desk: Desk, found: Comparison) -> None:
         }
         for i in shown
     ]
-    event = st.dataframe(rows, hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips")
+    event = st.dataframe(
+        rows, hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips"
+    )
     if len(found.flips) > FLIPS:
         st.caption(f"The first {FLIPS} of {len(found.flips):,}.")
     chosen = event.selection.rows
     if chosen and st.button("Open the image", icon=":material/open_in_new:"):
         finding = int(found.findings_b[shown[chosen[0]]])
-        st.switch_page("views/image.py", query_params=query_for(filters_here(desk), "anomalous", run=str(found.b.id), finding=str(finding)))
+        st.switch_page(
+            "views/image.py", query_params=query_for(filters_here(desk), "anomalous", run=str(found.b.id), finding=str(finding))
+        )
 
 
 try:

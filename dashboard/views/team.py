@@ -33,7 +33,10 @@ def show(desk: Desk, person: Person) -> None:
         st.markdown("##### Agreement")
         if team.agreements:
             st.dataframe([agreement_row(one) for one in team.agreements], hide_index=True, width="stretch")
-        st.caption("Cohen's kappa: 1 is perfect agreement, 0 what chance would give. Only images that both called anomalous or normal count.")
+        st.caption(
+            "Cohen's kappa: 1 is perfect agreement, 0 what chance would give. Only images that both called anomalous or "
+            "normal count."
+        )
     second_opinion(desk, run, team.disagreements, team.unsure)
     with st.expander("Audit sample", expanded=not desk.store.strata(run.id)):
         audit(desk, person, run)
@@ -61,7 +64,11 @@ def progress(desk: Desk, run: Run) -> None:
 
 def inspector_row(one: Inspector) -> dict[str, Any]:
     """Returns one inspector as a row: counts first, and how they did on known images with its interval."""
-    known = "" if one.known is None else f"{one.known.flagged} of {one.known.n} ({percent(one.known.low)} to {percent(one.known.high)})"
+    known = (
+        ""
+        if one.known is None
+        else f"{one.known.flagged} of {one.known.n} ({percent(one.known.low)} to {percent(one.known.high)})"
+    )
     return {
         "Inspector": one.name,
         "Anomalous": one.anomalous,
@@ -76,7 +83,13 @@ def inspector_row(one: Inspector) -> dict[str, Any]:
 
 def agreement_row(one: Agreement) -> dict[str, Any]:
     """Returns a pair of inspectors as a row."""
-    kappa = f"{one.kappa:.2f}" if one.kappa is not None else f"{one.needed} more images needed" if one.needed else "one verdict only"
+    kappa = (
+        f"{one.kappa:.2f}"
+        if one.kappa is not None
+        else f"{one.needed} more images needed"
+        if one.needed
+        else "one verdict only"
+    )
     return {"Inspectors": f"{one.a}, {one.b}", "Both judged": one.n, "Alike": one.same, "Kappa": kappa}
 
 
@@ -92,8 +105,8 @@ def audit(desk: Desk, person: Person, run: Run) -> None:
     """Shows the audit sample by stratum, and lets an admin draw or enlarge it."""
     strata = desk.store.strata(run.id)
     st.write(
-        "Verdicts on stopped images cannot show what the detector missed. An audit sample is drawn by lot from all images, more densely "
-        "near the limit: it makes recall measurable, and its normal images are the only ones that may set a new limit."
+        "Verdicts on stopped images cannot show what the detector missed. An audit sample is drawn by lot from all images, "
+        "more densely near the limit: it makes recall measurable, and only its normal images may set a new limit."
     )
     if strata:
         st.dataframe([stratum_row(stratum) for stratum in strata], hide_index=True, width="stretch")
@@ -116,10 +129,15 @@ def stratum_row(stratum: Stratum) -> dict[str, Any]:
 
 def known(desk: Desk, person: Person, run: Run) -> None:
     """Lets an admin say the truth of an image, which is then shown to inspectors like any other."""
-    st.write("Images of which the truth is known are mixed into the queue. Nothing tells an inspector which they are; the table above says how many were judged right.")
+    st.write(
+        "Images of which the truth is known are mixed into the queue. Nothing tells an inspector which they are; the table "
+        "above says how many were judged right."
+    )
     with st.form("known", border=False):
         columns = st.columns([1, 1, 1, 3], vertical_alignment="bottom")
-        finding = columns[0].number_input("Number of the finding", 1, step=1, help="It stands in the address of its page: finding=...")
+        finding = columns[0].number_input(
+            "Number of the finding", 1, step=1, help="It stands in the address of its page: finding=..."
+        )
         truth = columns[1].selectbox("Truth", ["anomalous", "normal", "no longer known"])
         if columns[2].form_submit_button("Set", width="stretch"):
             if desk.store.finding(int(finding)).run != run.id:
@@ -133,7 +151,10 @@ def types(desk: Desk, person: Person) -> None:
     """Lets an admin edit the list of defect types; the first nine have the keys 1 to 9."""
     rows = [{"Name": kind.name, "Colour": kind.colour} for kind in desk.store.defect_types()]
     edited = st.data_editor(rows, num_rows="dynamic", hide_index=True, width="stretch", key="types")
-    st.caption("The first nine are given by the keys 1 to 9, in this order. Colours as #rrggbb. Verdicts keep the names that they were given with.")
+    st.caption(
+        "The first nine are given by the keys 1 to 9, in this order. Colours as #rrggbb. Verdicts keep the names that they "
+        "were given with."
+    )
     if st.button("Save the types"):
         named = [row for row in edited if str(row.get("Name") or "").strip()]
         kinds = [

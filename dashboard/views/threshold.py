@@ -32,7 +32,10 @@ def show(desk: Desk, person: Person) -> None:
     run = run_here(desk, filters)
     calibration = desk.detector(run.detector).calibration
     if calibration is None:
-        st.info("This detector only ranks images: it has no limit, and promises nothing. `anomaly calibrate` sets one from good images.")
+        st.info(
+            "This detector only ranks images: it has no limit, and promises nothing. `anomaly calibrate` sets one from good "
+            "images."
+        )
         return
     st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} stopped at the limit in use"))
     state = st.session_state
@@ -44,15 +47,14 @@ def show(desk: Desk, person: Person) -> None:
 @st.fragment
 def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration) -> None:
     """Shows chart, preview and what to do with it; only this part runs again while the limit is dragged."""
-    state = st.session_state
-    sample, scores = desk.store.sample(run.id), desk.store.scores(run.id)
+    sample, scores = desk.store.sample(run.id), desk.scores(run.id)
     chart = st.container()
     tried, low = controls(desk, calibration)
     with chart:
         limit_chart(CHART, chart_data(sample, scores, calibration, tried, low), follow)
         st.caption(
-            "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the promise is "
-            "the same, above the highest there is none. Heights are square roots of counts."
+            "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the "
+            "promise is the same, above the highest there is none. Heights are square roots of counts."
         )
     # as the score table has it: the run's own limit must be found to be the same one
     tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores)
@@ -75,7 +77,9 @@ def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float |
     tried = nearest(calibration, state["limit"])
     if columns[0].button("Stop fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
         tried = with_rank(calibration, tried.k - 1)
-    if columns[1].button("Stop more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)):
+    if columns[1].button(
+        "Stop more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)
+    ):
         tried = with_rank(calibration, tried.k + 1)
     if columns[2].button("Back to the limit in use", width="stretch"):
         tried = calibration
@@ -151,10 +155,12 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
     if file is None:
         st.caption("The detector's file was not found, so no new one can be written: give --detector FILE to anomaly review.")
         return
-    detector = desk.detector(run.detector).detector
     with st.form("keep", border=True):
         columns = st.columns([5, 1.5], vertical_alignment="bottom")
-        name = columns[0].text_input("Write a new detector file with this limit", str(free_name(file, next_version(desk.detector(run.detector).detector.version))))
+        name = columns[0].text_input(
+            "Write a new detector file with this limit",
+            str(free_name(file, next_version(desk.detector(run.detector).detector.version))),
+        )
         pressed = columns[1].form_submit_button("Use this limit", type="primary", width="stretch")
     if pressed:
         st.success(plain(write(desk, person, run, tried, low, file, Path(name))))

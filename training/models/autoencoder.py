@@ -1,4 +1,4 @@
-"""Autoencoders: what does not pass the bottleneck was not seen in normal images. The score is the reconstruction error."""
+"""Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LinearAutoencoder(nn.Module):
         return squared_error(x, self.reconstruct(x)).mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the error at each location (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w)."""
+        """Returns the error at each location, (N, h, w), higher = more anomalous; the reconstruction, (N, C, h, w)."""
         y = self.reconstruct(x)
         return self.error(x, y), y
 
@@ -115,9 +115,9 @@ class ConvolutionalAutoencoder(nn.Module):
     """Strided convolutions down to 8 x 8 or so, a dense code of 256 numbers for the whole map, and the way back.
 
     Hinton & Salakhutdinov (Science 2006); for defects: Bergmann et al., "Improving unsupervised defect segmentation by
-    applying structural similarity to autoencoders" (VISAPP 2019). The code is dense, so that it knows the whole part, and
-    noisy, so that the decoder learns to come back to what is normal (Vincent et al., ICML 2008; as "noisy bottleneck":
-    Guo et al., "Dinomaly", CVPR 2025).
+    applying structural similarity to autoencoders" (VISAPP 2019). The code is dense, so that it knows the whole part,
+    and noisy, so that the decoder learns to come back to what is normal (Vincent et al., ICML 2008; as "noisy
+    bottleneck": Guo et al., "Dinomaly", CVPR 2025).
     """
 
     closed_form: ClassVar[bool] = False
@@ -152,7 +152,7 @@ class ConvolutionalAutoencoder(nn.Module):
         return loss.mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the error at each location (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w)."""
+        """Returns the error at each location, (N, h, w), higher = more anomalous; the reconstruction, (N, C, h, w)."""
         y = self.decode(self.encoder(x))
         return self.error(x, y), y
 

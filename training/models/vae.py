@@ -1,4 +1,4 @@
-"""Variational autoencoder: a lower bound of the map's likelihood under a model with a dense latent for the whole map."""
+"""Variational autoencoder: a lower bound of a map's likelihood, under a model with a dense latent for the whole map."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from training.models.autoencoder import WIDTHS, Decoder, Encoder
 
 LATENT = 64
+FASTER = 10.0  # the decoder's sigma learns so much faster than the weights, or it would not arrive within the steps
 SMALLEST = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
 
 
 class VAE(nn.Module):
     """Kingma & Welling, "Auto-encoding variational Bayes" (ICLR 2014): z ~ N(0, 1), x | z ~ N(mu(z), sigma^2).
 
-    sigma is learned, for each channel and each location: Rybkin, Daniilidis & Levine, "Simple and effective VAE training
-    with calibrated decoders" (ICML 2021); so beta is 1 and the score has a unit, nats.
+    sigma is learned, for each channel and each location: Rybkin, Daniilidis & Levine, "Simple and effective VAE
+    training with calibrated decoders" (ICML 2021); so beta is 1 and the score has a unit, nats.
     """
 
     closed_form: ClassVar[bool] = False
@@ -30,7 +31,7 @@ class VAE(nn.Module):
         widths = WIDTHS if pixels else (64,)
         self.encoder = Encoder(channels, height, width, 2 * LATENT, widths)
         self.decoder = Decoder(channels, height, width, LATENT, widths)
-        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))  # log sigma = a_c + b_hw
+        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))  # log sigma = 10 (a_c + b_hw)
         self.location_sigma = nn.Parameter(torch.zeros(height, width))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -49,9 +50,10 @@ class VAE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction (N, C, h, w).
 
-        A location's value is the negative log-likelihood of what is there, given the posterior's mean, and an equal share
-        of the divergence between posterior and prior, which knows no location. So a heatmap sums to the negative evidence
-        lower bound (Kingma & Welling, equation 10), with the posterior's mean in place of draws: same image, same score.
+        A location's value is the negative log-likelihood of what is there, given the posterior's mean, and an equal
+        share of the divergence between posterior and prior, which knows no location. So a heatmap sums to the negative
+        evidence lower bound (Kingma & Welling, equation 10), with the posterior's mean in place of draws: same image,
+        same score.
         """
         mean, log_sigma = self.encode(x)
         y = self.decode(mean)
@@ -81,8 +83,9 @@ class VAE(nn.Module):
         return -(0.5 * normed + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
 
     def log_sigma(self) -> Tensor:
-        """Returns the decoder's log standard deviation, (C, h, w), with a soft lower limit (Rybkin et al., section 3)."""
-        return SMALLEST + nn.functional.softplus(self.channel_sigma + self.location_sigma - SMALLEST)
+        """Returns the decoder's log standard deviation, (C, h, w), softly limited below (Rybkin et al., section 3)."""
+        log_sigma = FASTER * (self.channel_sigma + self.location_sigma)
+        return SMALLEST + nn.functional.softplus(log_sigma - SMALLEST)
 
 
 def divergence(mean: Tensor, log_sigma: Tensor) -> Tensor:
