@@ -47,10 +47,6 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
 
 
-def nothing(line: str) -> None:
-    return None
-
-
 class Stumbling(nn.Module):
     """One number that is learned; its loss is not finite from the third epoch (of three batches) on."""
 
@@ -160,9 +156,7 @@ def test_uint8_pixels_are_divided_by_255(tmp_path: Path) -> None:
 def test_players_alternate_and_each_moves_its_own_numbers_only(tmp_path: Path) -> None:
     model = Duel()
     # Of one batch: the discriminator moves first, down the product's slope, then the generator up the other's.
-    history = fit(
-        model, maps(8, 1), maps(2, 2), FitOptions(epochs=1, batch_size=8, warm_up=0), tmp_path / "c.safetensors"
-    )
+    history = fit(model, maps(8, 1), maps(2, 2), FitOptions(epochs=1, batch_size=8, warm_up=0), tmp_path / "c.safetensors")
     assert history[0]["loss"]["discriminator"] == 0.0
     assert history[0]["loss"]["generator"] == pytest.approx(0.001, rel=0.01)
     assert (model.level.item(), model.other.item()) == (pytest.approx(-0.001, rel=0.01), pytest.approx(0.999, rel=0.01))
@@ -213,6 +207,18 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_good_one(s
     assert [row["epoch"] for row in json.loads(facts["history"])] == [1, 2]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gpu_fits_what_a_cpu_does(name: str, tmp_path: Path) -> None:
+    losses = []
+    for device in ("cpu", pick_device("cuda")):
+        options = FitOptions(epochs=8, batch_size=8, warm_up=2, device=device)
+        history = fit(new_model(name), maps(40, 1), maps(8, 2), options, tmp_path / device / "c.safetensors")
+        losses.append(history[-1]["held_out"]["model"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 # --- resume -----------------------------------------------------------------------------------------------------------
 class Stop(Exception):
     pass
@@ -242,9 +248,7 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(name: str, tmp_path: Path, m
     resumed, undisturbed = load_checkpoint(path)[0], load_checkpoint(whole)[0]
     assert resumed.keys() == undisturbed.keys()
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in resumed)
-    assert [row["held_out"] for row in rows(tmp_path / "killed")] == [
-        row["held_out"] for row in rows(tmp_path / "whole")
-    ]
+    assert [row["held_out"] for row in rows(tmp_path / "killed")] == [row["held_out"] for row in rows(tmp_path / "whole")]
 
 
 def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -259,9 +263,7 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 def test_resume_refuses_another_run_and_names_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     fit(new_model(), maps(20, 1), maps(5, 2), OPTIONS, path)
-    with pytest.raises(
-        TrainingError, match=r"was made with epochs 4, not 5; seed 0, not 1: resume with the options of before"
-    ):
+    with pytest.raises(TrainingError, match=r"was made with epochs 4, not 5; seed 0, not 1: resume with the options of before"):
         fit(
             new_model(),
             maps(20, 1),
@@ -287,9 +289,7 @@ def test_a_run_does_not_write_over_an_earlier_one_unasked(tmp_path: Path) -> Non
 
 def test_resume_without_a_checkpoint_starts_at_the_first_epoch(tmp_path: Path) -> None:
     said: list[str] = []
-    history = fit(
-        new_model(), maps(20, 1), maps(5, 2), OPTIONS, tmp_path / "c.safetensors", resume=True, say=said.append
-    )
+    history = fit(new_model(), maps(20, 1), maps(5, 2), OPTIONS, tmp_path / "c.safetensors", resume=True, say=said.append)
     assert len(history) == 4
     assert said == [f"{tmp_path / 'c.safetensors'}: no checkpoint yet, training starts at the first epoch"]
 

@@ -94,7 +94,7 @@ def fit(
 def fit_closed_form(model: nn.Module, maps: Tensor, validation: Tensor, options: FitOptions) -> list[dict[str, Any]]:
     """Fits a model that needs no gradient; every process computes the same. Returns a history of one row, epoch 0."""
     began = time.monotonic()
-    model.fit_maps(to_float(maps, options.device))
+    model.fit_maps(maps)
     loss, held_out = (mean_loss(model, ["model"], part, options, shared=False) for part in (maps, validation))
     seconds = round(time.monotonic() - began, 3)
     return [{"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}]
@@ -199,9 +199,7 @@ def sum_over_processes(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(
-    model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True
-) -> dict[str, float]:
+def mean_loss(model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True) -> dict[str, float]:
     """Returns each player's mean loss over maps, in float32 and under the same noise every time."""
     random = generator(options.seed, 0)
     sums = torch.zeros(len(players), dtype=torch.float64, device=options.device)
@@ -244,14 +242,11 @@ def check_maps(maps: Tensor, validation: Tensor) -> None:
     """Raises TrainingError where no model can be fitted on these maps."""
     if len(maps) < 2 or len(validation) < 1:
         raise TrainingError(
-            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and 1 expected: "
-            "add good images"
+            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and 1 expected: add good images"
         )
     for name, given in (("fit", maps), ("validate", validation)):
         if given.is_floating_point() and not given.isfinite().all():
-            raise TrainingError(
-                f"the maps of the images to {name} hold numbers that are not finite: please report this"
-            )
+            raise TrainingError(f"the maps of the images to {name} hold numbers that are not finite: please report this")
     first = maps[0].float()
     least = 1e-5 * float(first.abs().max())
     if all(float((other.float() - first).abs().max()) <= least for other in maps[1:]):
@@ -282,7 +277,8 @@ class Keeper:
     """Keeps the last finished epoch: writes it every few seconds, and at the end whatever ends the training."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.pending, self.written = path, None, time.monotonic()
+        self.path, self.written = path, time.monotonic()
+        self.pending: tuple[dict[str, Tensor], dict[str, str]] | None = None
 
     def __enter__(self) -> Keeper:
         return self
@@ -303,9 +299,7 @@ class Keeper:
             message = "stopped before the first epoch was finished: nothing is kept"
             if self.path.exists():
                 finished = len(json.loads(load_checkpoint(self.path)[1]["history"]))
-                message = (
-                    f"stopped; epoch {finished} is kept in {self.path}: run the same command with --resume to go on"
-                )
+                message = f"stopped; epoch {finished} is kept in {self.path}: run the same command with --resume to go on"
             raise KeyboardInterrupt(message) from None
 
 
@@ -330,9 +324,7 @@ def begin(
         return []
     tensors, metadata = load_checkpoint(path)
     if not {"identity", "history"} <= metadata.keys():
-        raise TrainingError(
-            f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out"
-        )
+        raise TrainingError(f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out")
     refuse_another(path, json.loads(metadata["identity"]), facts)
     if not torch.allclose(tensors["energy"], energies, rtol=0.01):
         raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
@@ -348,9 +340,7 @@ def begin(
 def refuse_another(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises TrainingError, naming what differs, where the checkpoint is of a run with other options."""
     differing = [
-        f"{name.replace('_', ' ')} {before.get(name)}, not {value}"
-        for name, value in now.items()
-        if before.get(name) != value
+        f"{name.replace('_', ' ')} {before.get(name)}, not {value}" for name, value in now.items() if before.get(name) != value
     ]
     if differing:
         raise TrainingError(

@@ -212,6 +212,8 @@ def fit_model(
     if options.epochs is not None:
         fit_options = replace(fit_options, epochs=options.epochs)
     history = fit(model, maps, held_out, fit_options, options.out / "checkpoint.safetensors", options.resume, say)
+    if hasattr(model, "fit_prior"):
+        model.fit_prior(maps)
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
@@ -376,7 +378,7 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
     tensors |= {"range.low": graph.low, "range.high": graph.high}
-    parts = {"space": trained.space.whitening, "decoder": trained.decoder}
+    parts = {"model": trained.model, "space": trained.space.whitening, "decoder": trained.decoder}
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
     built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "seed", "target")}

@@ -42,13 +42,14 @@ class LinearAutoencoder(nn.Module):
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
     def fit_maps(self, maps: Tensor) -> None:
-        """Sets mean and components from maps (n, C, h, w), float32; of more than 4096 a random subset, always the same.
+        """Sets mean and components from maps (n, C, h, w); of more than 4096 a random subset, always the same.
 
-        Raises TrainingError where fewer than two maps are given or all are the same.
+        Maps are float32, or uint8 that stands for 0..1. Raises TrainingError where they are too few or all alike.
         """
         if len(maps) > MOST_MAPS:
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
-        mean, components = principal_components(maps.flatten(1))
+        rows = maps.flatten(1).to(self.mean)
+        mean, components = principal_components(rows / 255 if maps.dtype == torch.uint8 else rows)
         self.mean, self.components = mean.to(self.mean), components.to(self.mean)
 
     def extra_repr(self) -> str:
