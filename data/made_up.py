@@ -51,9 +51,7 @@ class Part:
     changed: Plane  # how far each pixel is changed by a defect of the shape (a hole not drilled, a chip)
 
 
-def make(
-    kind: str, seed: int, size: int = 128, defect: str | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def make(kind: str, seed: int, size: int = 128, defect: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Returns the picture (size, size, 3) and the mask (size, size) of its defect, all False without one.
 
     Any size from 32 on; below there is no room for the defects.
@@ -297,9 +295,7 @@ def casting(rng: Generator, size: int, flaw: Flaw | None) -> Part:
     wall = inside(abs(face - 0.03) - 0.035, 0.05)  # the rise from the skin to the face
     skin = skin + lit(-np.clip(face, -0.01, 0.07), 0.30) * wall
     passes = length(u + 2.3, v - 0.1) - 1.2
-    milled = (
-        0.63 + 0.030 * rings(rng, passes, 60) + 0.018 * rings(rng, passes, 24) + 0.05 * (u * LIGHT[0] + v * LIGHT[1])
-    )
+    milled = 0.63 + 0.030 * rings(rng, passes, 60) + 0.018 * rings(rng, passes, 24) + 0.05 * (u * LIGHT[0] + v * LIGHT[1])
     milled = milled + 0.012 * noise(rng, size, 4)
     towards = ((u - 0.34) * LIGHT[0] + (v + 0.12) * LIGHT[1]) / 0.17
     milled = milled - 0.22 * towards * inside(abs(bore - 0.012) - 0.014, 0.03)

@@ -141,9 +141,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return [*read_dataset(folder), record("100.png", folder=folder)]
 
 
-def seen_of(records: list[Record], space: torch.nn.Module, rule: DecodeRule = DecodeRule()) -> tuple[Seen, int]:
+def seen_of(records: list[Record], space: torch.nn.Module) -> tuple[Seen, int]:
     count = []
-    found = see(records, rule, Preprocess(64), space.eval(), "cpu", lambda: count.append(1))
+    found = see(records, DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: count.append(1))
     return found, len(count)
 
 

@@ -191,7 +191,7 @@ def test_fields_reads_what_protobuf_wrote() -> None:
 
 
 def test_a_missing_detector_says_what_was_found(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(DetectorError, match="a folder without detector.onnx"):
+    with pytest.raises(DetectorError, match=r"a folder without detector\.onnx"):
         find_detector(tmp_path)
     with pytest.raises(DetectorError, match="no such file or folder"):
         find_detector(tmp_path / "none")

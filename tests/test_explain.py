@@ -31,10 +31,10 @@ def maps_and_pictures(count: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_decoder_learns_what_the_maps_tell() -> None:
-    maps, pictures = maps_and_pictures(200)
+    maps, pictures = maps_and_pictures(16)
     calls = []
     decoder = fit_decoder(Perfect(), maps, pictures, 0, "cpu", lambda: calls.append(1))
-    assert len(calls) == steps_for(200)
+    assert len(calls) == steps_for(16)
     with torch.inference_mode():
         drawn = decoder(maps)
     target = pictures.float() / 255
@@ -43,7 +43,7 @@ def test_the_decoder_learns_what_the_maps_tell() -> None:
 
 
 def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
-    maps, pictures = maps_and_pictures(100)
+    maps, pictures = maps_and_pictures(16)
     decoder = fit_decoder(Perfect(), maps * 0, pictures, 0, "cpu", lambda: None)
     with torch.inference_mode():
         drawn = decoder(maps[:1] * 0)[0]
@@ -51,7 +51,7 @@ def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    maps, pictures = maps_and_pictures(20)
+    maps, pictures = maps_and_pictures(3)
     first, same, other = (fit_decoder(Perfect(), maps, pictures, seed, "cpu", lambda: None) for seed in (0, 0, 1))
     states = [torch.cat([value.flatten() for value in decoder.state_dict().values()]) for decoder in (first, same, other)]
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])

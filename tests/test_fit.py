@@ -106,11 +106,11 @@ def test_cuda_by_name_where_there_is_none_is_refused() -> None:
         pick_device("cuda")
 
 
-@given(steps=st.integers(60, 5000))
+@given(steps=st.integers(1, 5000))
 def test_learning_rate_warms_up_and_falls(steps: int) -> None:
     rates = [learning_rate(FitOptions(), step, steps) for step in range(steps)]
     peak = rates.index(max(rates))
-    assert min(rates) > 0 and max(rates) <= FitOptions().learning_rate and peak <= FitOptions().warm_up
+    assert min(rates) > 0 and max(rates) <= FitOptions().learning_rate and peak <= min(FitOptions().warm_up, steps // 10)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
 

@@ -48,13 +48,16 @@ def demo(data: str, out: Path) -> None:
     print(f"all done in {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
-def prepare(data: str, folder: Path) -> tuple[Path, str, str]:
-    """Returns the images (a folder or a manifest), the class that is surely defective, and the attribution."""
+def prepare(data: str, folder: Path, train: int = 400, good: int = 150, per_defect: int = 25) -> tuple[Path, str, str]:
+    """Returns the images (a folder or a manifest), the class that is surely defective, and the attribution.
+
+    ``train``, ``good`` and ``per_defect`` say how many images are made up.
+    """
     try:
         if data == "made-up":
             from data.made_up import write_dataset
 
-            write_dataset(folder / "images", train=400, good=150, per_defect=25)
+            write_dataset(folder / "images", train=train, good=good, per_defect=per_defect)
             return folder / "images", "", ""
         from data.elpv import write_manifest
     except ImportError as error:
@@ -87,19 +90,22 @@ def last_lines(judged: Judged, defect: str, baseline: float, folder: Path, speed
     e, card = judged.evaluation, judged.scorer.card
     calibration, alarms = card.calibration, e.false_alarms
     assert calibration is not None and alarms is not None
-    promise_lines = [line[24:] for line in card_text(card, str(folder / "run")).splitlines()[:2]]
+    told = card_text(card, str(folder / "run")).splitlines()
+    if calibration.too_few:
+        promise = [("limit and promise", told[0])]
+    else:
+        promise = [(told[0][:24].rstrip(), told[0][24:]), ("promise", told[1][24:])]
     sure = e.per_class[defect] if defect else None
     weak = {name: figures for name, figures in e.per_class.items() if name != defect}
     ranking, recall = (sure.image_auroc, sure.recall) if sure else (e.image_auroc, e.recall)
     rows = [
         ("ranking", f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}"),
-        ("", f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, weak ones too"),
+        *([("", f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, weak ones too")] if sure else []),
         ("good images stopped", realised_text(alarms.stopped, calibration)),
         (f"{defect or 'defects'} stopped", rate_said(recall) + ("" if sure else images_said(e.recall_images))),
         ("weak defects stopped" if defect else "by kind",
          "; ".join(f"{name} {f.recall.flagged} of {f.recall.n}" for name, f in weak.items() if f.recall)),
-        ("limit", promise_lines[0]),
-        ("promise", promise_lines[1]),
+        *promise,
         ("torch against ONNX", f"scores agree to {card.training['parity']:.1e} of (limit - typical); at most 1e-3 allowed"),
         ("speed", f"{1000 / speed:.1f} ms an image with decoding ({speed:.0f} images/s) on {judged.scorer.device}"),
         ("detector", str(folder / "run" / "detector.onnx")),

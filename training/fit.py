@@ -41,7 +41,7 @@ class FitOptions:
     epochs: int | None = None  # passes over the images; None: enough for 1500 steps, from 10 to 300 passes
     batch_size: int = 16  # of all processes together
     learning_rate: float = 1e-3  # its peak: it warms up, then falls to zero as a half cosine
-    warm_up: int = 50  # steps
+    warm_up: int = 50  # steps, or a tenth of all where these are few
     weight_decay: float = 1e-4
     clip: float = 1.0  # the longest gradient
     seed: int = 0
@@ -223,7 +223,7 @@ def to_float(maps: Tensor, device: str) -> Tensor:
 
 def learning_rate(options: FitOptions, step: int, steps: int) -> float:
     """Returns the learning rate of a step of so many: a linear warm-up, then a half cosine down to zero."""
-    warm = min(1.0, (step + 1) / (options.warm_up + 1))
+    warm = min(1.0, (step + 1) / (min(options.warm_up, steps // 10) + 1))
     return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
