@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 # than two would only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+
+# A job in the background (nohup, some CI) starts with Ctrl-C ignored, and so would every process that the tests start and
+# then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and none fails for being slow on a busy machine. `HYPOTHESIS_PROFILE=search` looks for
 # new ones.

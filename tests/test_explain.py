@@ -43,7 +43,7 @@ def test_the_decoder_learns_what_the_maps_tell() -> None:
 
 
 def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
-    maps, pictures = maps_and_pictures(16)
+    maps, pictures = maps_and_pictures(8)
     decoder = fit_decoder(Perfect(), maps * 0, pictures, 0, "cpu", lambda: None)
     with torch.inference_mode():
         drawn = decoder(maps[:1] * 0)[0]

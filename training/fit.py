@@ -328,7 +328,10 @@ def begin(
     refuse_another(path, json.loads(metadata["identity"]), facts)
     if not torch.allclose(tensors["energy"], energies, rtol=0.01):
         raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
-    model.load_state_dict(part(tensors, "model"))
+    try:
+        model.load_state_dict(part(tensors, "model"))
+    except RuntimeError as error:  # torch's word for weights that do not fit
+        raise TrainingError(f"{path} holds weights of another model or version: train again in a new --out") from error
     for player, optimiser in players.items():
         numbers = range(len(optimiser.param_groups[0]["params"]))
         state = {number: part(tensors, f"optimiser.{player}.{number}") for number in numbers}
