@@ -85,7 +85,6 @@ def test_verify_finds_a_file_that_is_not_what_was_trained(run: Path, photos: Pat
 
 
 def test_verify_looks_behind_the_first_seven_images(run: Path, tmp_path: Path) -> None:
-    """A file that goes wrong on one kind of image only: here on those of a certain height."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(9):
