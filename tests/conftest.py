@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# This file is read before any test imports NumPy, torch or ONNX Runtime. The tests' arrays are small, and more threads
-# than two would only wait for each other.
+# This file is read before any test imports NumPy, torch or ONNX Runtime. The tests' arrays are small, and on a busy machine
+# several threads spend their time waiting for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+    os.environ.setdefault(_name, "1")
 
 # A job in the background (nohup, some CI) starts with Ctrl-C ignored, and so would every process that the tests start and
 # then interrupt.

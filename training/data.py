@@ -197,7 +197,7 @@ def pixel_statistics(x: Tensor) -> Tensor:
     grey = x.mean(1)  # (N, s, s)
     across = (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean((1, 2))
     down = (grey[:, 1:, :] - grey[:, :-1, :]).abs().mean((1, 2))
-    contrast = torch.sqrt(((grey - grey.mean((1, 2), keepdim=True)) ** 2).mean((1, 2)) + 1e-8)
+    contrast = torch.sqrt(((grey - grey.mean((1, 2), keepdim=True)) ** 2).mean((1, 2)) + 1e-6)
     colour = (x.amax(1) - x.amin(1)).mean((1, 2))
     sharpness = torch.log((across + down + 1e-4) / (contrast + 1e-3))
     direction = torch.log((across + 1e-4) / (down + 1e-4))
