@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,19 @@ from training.benchmark import Case, by_class, cases, promises, run_case, table
 
 
 @pytest.fixture(scope="module")
-def row(run: Path, parts: Path) -> dict[str, object]:
-    """Returns the figures of the shared run, which is there already and is not trained again."""
-    return run_case(Case("parts 0", parts, 0, True), run, {})
+def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a copy of the shared run, to which the benchmark adds its files."""
+    return Path(shutil.copytree(run, tmp_path_factory.mktemp("benchmark") / "run"))
 
 
-def test_a_finished_case_is_not_done_again(row: dict[str, object], run: Path, parts: Path) -> None:
-    assert run_case(Case("parts 0", parts / "gone", 0, True), run, {}) == row
+@pytest.fixture(scope="module")
+def row(folder: Path, parts: Path) -> dict[str, object]:
+    """Returns the figures of that run, which is there already and is not trained again."""
+    return run_case(Case("parts 0", parts, 0, True), folder, {})
+
+
+def test_a_finished_case_is_not_done_again(row: dict[str, object], folder: Path, parts: Path) -> None:
+    assert run_case(Case("parts 0", parts / "gone", 0, True), folder, {}) == row
 
 
 def test_the_table_gives_counts_and_intervals(row: dict[str, object]) -> None:
