@@ -20,7 +20,7 @@ from anomaly.cli_review import add_review
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
-MODELS = ("auto", "linear", "autoencoder", "vae")
+MODELS = ("auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "pixelcnn")
 SPACES = ("auto", "pixels", "filters", "features")
 
 
@@ -127,6 +127,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features of a frozen backbone")
     p.add_argument("--size", type=number(1), metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
     p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
+    p.add_argument("--score", metavar="NAME", help="what makes an image's score: hottest, mean, typicality, or the model's own")
     p.add_argument("--epochs", type=number(1), metavar="N", help="passes over the images, for models that are trained")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="the same seed gives the same detector")
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
@@ -144,7 +145,7 @@ def run_train(options: argparse.Namespace) -> None:
 
     training = import_training()
     names = (
-        "images", "out", "model", "space", "size", "error", "epochs", "seed", "false_alarm_rate", "device", "group_by",
+        "images", "out", "model", "space", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device", "group_by",
         "exclude", "rank_only", "target", "resume",
     )  # fmt: skip
     chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)

@@ -31,7 +31,7 @@ _main = sys.modules["__main__"]
 
 @pytest.fixture(autouse=True)
 def main_module() -> None:
-    """Puts back the program that runs: Streamlit leaves its page as ``__main__``, and processes that are spawned import that."""
+    """Puts back the program that runs: Streamlit leaves its page as ``__main__``, and spawned processes import that."""
     sys.modules["__main__"] = _main
 
 

@@ -33,16 +33,17 @@ from training.export import (
 )
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import pool
+from training.scores import TYPICALITY, DensityOfStates, ImageScore, pool, states_of
 from training.spaces import make_space
 
 SIZE = 64
 IMAGES = [make("disc", seed, 60 + seed)[0] for seed in range(9)]
 COMBINATIONS = [(model, space, "ort") for model in MODELS for space in ("pixels", "filters")]
 COMBINATIONS += [("linear", "pixels", "portable"), ("linear", "features", "ort")]
+COMBINATIONS += [("vae", "filters", "ort", TYPICALITY)]
 
 
-def graph_of(model: str, space: str, target: str = "ort") -> DetectorGraph:
+def graph_of(model: str, space: str, target: str = "ort", score: str = "hottest") -> DetectorGraph:
     """Returns a detector whose whitening and linear models are fitted, the others as their first numbers are."""
     torch.manual_seed(0)
     prepare, maps_of = Preprocess(SIZE, target), make_space(space, SIZE).eval()
@@ -54,7 +55,12 @@ def graph_of(model: str, space: str, target: str = "ort") -> DetectorGraph:
     made = MODELS[model](*maps.shape[1:], pixels=space == "pixels")
     if made.closed_form:
         made.fit_maps(maps[:5].clone())
-    return DetectorGraph(prepare, maps_of, made, torch.full((5,), -9.0), torch.full((5,), 9.0)).eval()
+    density = (
+        DensityOfStates.of(torch.stack(list(states_of(made.eval(), maps[5:]).values()), 1)) if score == TYPICALITY else None
+    )
+    return DetectorGraph(
+        prepare, maps_of, made, ImageScore(score, density), torch.full((5,), -9.0), torch.full((5,), 9.0)
+    ).eval()
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ def exported(request: pytest.FixtureRequest) -> Exported:
 
 
 @cache
-def export(name: str, space: str, target: str) -> Exported:
-    graph = graph_of(name, space, target)
+def export(name: str, space: str, target: str, score: str = "hottest") -> Exported:
+    graph = graph_of(name, space, target, score)
     model = to_onnx(graph)
     with torch.inference_mode():
         scores = torch.cat([graph(torch.from_numpy(image)[None])[0] for image in IMAGES])

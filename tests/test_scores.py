@@ -6,9 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
-from training.scores import ERRORS, gradient_similarity_error, pool, squared_error, ssim_error
+from anomaly.errors import TrainingError
+from training.models.vae import VAE
+from training.scores import (
+    ERRORS,
+    DensityOfStates,
+    gradient_similarity_error,
+    image_scores,
+    pool,
+    score_names,
+    squared_error,
+    ssim_error,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -85,3 +97,48 @@ def test_pool_is_the_mean_of_the_hottest_share() -> None:
 def test_a_hotter_heatmap_never_scores_lower(seed: int, share: float) -> None:
     heatmap, more = pictures(seed, (3, 7, 9))
     assert bool((pool(heatmap + more, share) >= pool(heatmap, share)).all())
+
+
+# --- image scores -----------------------------------------------------------------------------------------------------
+@given(seeds, st.integers(1, 3))
+def test_density_of_states_is_scikit_learns_kernel_density(seed: int, statistics: int) -> None:
+    random = np.random.default_rng(seed)
+    states = random.normal(1e4, 3.0, (40, statistics)).astype(np.float32)
+    judged = random.normal(1e4, 6.0, (9, statistics)).astype(np.float32)
+    density = DensityOfStates.of(torch.from_numpy(states))
+    expected = np.zeros(9)  # in nats
+    for column, width in enumerate(density.bandwidth.tolist()):
+        kernels = KernelDensity(bandwidth=width, rtol=1e-8).fit(states[:, [column]].astype(float))
+        expected -= kernels.score_samples(judged[:, [column]].astype(float)) + np.log(width * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(density(torch.from_numpy(judged)).expm1(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_density_of_states_finds_too_low_as_rare_as_too_high() -> None:
+    states = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    low, typical, high = DensityOfStates.of(states)(torch.tensor([[-9.0], [0.0], [9.0]])).tolist()
+    assert min(low, high) > typical + 2
+
+
+def test_density_of_states_bears_a_statistic_that_never_varies() -> None:
+    states = torch.stack([torch.ones(50), torch.arange(50.0)], 1)
+    assert DensityOfStates.of(states)(states).isfinite().all()
+    assert DensityOfStates.of(torch.zeros(50, 2))(torch.zeros(3, 2)).isfinite().all()
+
+
+def test_density_of_states_needs_two_images() -> None:
+    with pytest.raises(TrainingError, match="1 validation image found, at least 2 expected"):
+        DensityOfStates.of(torch.zeros(1, 3))
+
+
+def test_the_scores_of_a_vae_are_named_and_make_sense() -> None:
+    torch.manual_seed(0)
+    model, x = VAE(1, 32, 32, pixels=True).eval(), torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        scores = image_scores(model, x)
+    names = ["hottest", "mean", "kl", "reconstruction", "iwae", "complexity"]
+    assert list(scores) == names
+    assert score_names(model, x.shape[1:]) == [*names, "typicality"]
+    assert bool((scores["hottest"] >= scores["mean"]).all()), "the hottest part is hotter than the whole"
+    # Jensen's inequality (Burda et al., theorem 1): with the same draws the bound of many is never looser than that of one.
+    assert bool((scores["iwae"] <= scores["reconstruction"] + scores["kl"] + 0.02).all())
+    assert image_scores(VAE(4, 8, 8, pixels=False).eval(), torch.zeros(2, 4, 8, 8)).keys() == set(names) - {"complexity"}

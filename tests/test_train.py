@@ -29,6 +29,7 @@ from data.made_up import make
 from tests.test_data import photographed_again, seen_of
 from training.checkpoint import load_checkpoint
 from training.data import three_sets
+from training.restore import verify_images
 from training.spaces import PixelSpace
 from training.train import TrainOptions, dry_run, find_images, name_of, resolve, train, warn
 
@@ -227,6 +228,19 @@ def test_a_rate_that_fails_for_images_that_cannot_be_read_is_refused_before_trai
 )
 def test_options_that_make_no_sense(chosen: dict, message: str, cells: Path, tmp_path: Path) -> None:
     refused(cells, tmp_path, TrainingError, message, **chosen)
+
+
+def test_a_score_that_the_model_does_not_have_is_refused_before_the_fit(cells: Path, tmp_path: Path) -> None:
+    message = r"^--score iwae found, one of hottest, mean, typicality expected of this model in this space$"
+    refused(cells, tmp_path, TrainingError, message, score="iwae")
+
+
+def test_typicality_of_a_pixel_vae_holds_in_the_file(parts: Path, tmp_path: Path) -> None:
+    options = options_for(parts, tmp_path / "x", model="dense-vae", score="typicality", epochs=4)
+    card = train(options, lambda line: None)
+    assert card.score.startswith("rarity of the model's statistics among validation images, two-sided")
+    assert 0 <= card.training["parity"] <= 1e-3
+    assert verify_images(tmp_path / "x", parts / "test" / "good", card).startswith("torch against ONNX      30 of your images")
 
 
 def test_a_finished_run_is_never_written_over(run: Path, parts: Path) -> None:

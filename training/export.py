@@ -13,24 +13,23 @@ import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomaly.detector import OPSET
 from anomaly.errors import TrainingError
 from anomaly.scorer import available_cores, golden_picture, open_session
 from training.data import pixel_statistics
 from training.preprocess import Preprocess
-from training.scores import pool
-
-LARGEST_HEATMAP = 64  # cells a side; a finer map is averaged down: a defect is larger than a pixel
+from training.scores import ImageScore, smooth
 
 
 class DetectorGraph(nn.Module):
     """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel space, reconstruction."""
 
-    def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, low: Tensor, high: Tensor) -> None:
+    def __init__(
+        self, prepare: Preprocess, space: nn.Module, model: nn.Module, score: ImageScore, low: Tensor, high: Tensor
+    ) -> None:
         super().__init__()
-        self.prepare, self.space, self.model = prepare, space, model
+        self.prepare, self.space, self.model, self.score = prepare, space, model, score
         self.pixels = space.whitening is None
         self.register_buffer("low", low)
         self.register_buffer("high", high)
@@ -39,9 +38,10 @@ class DetectorGraph(nn.Module):
         x = self.prepare(images)
         statistics = pixel_statistics(x)  # (N, 5)
         inside = torch.minimum(statistics - self.low, self.high - statistics).amin(1) >= 0
-        error, expected = self.model(self.space(x))
+        maps = self.space(x)
+        error, expected = self.model(maps)
         heatmap = smooth(error)
-        outputs = (pool(heatmap), inside, heatmap)
+        outputs = (self.score(self.model, maps, heatmap), inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
 
     @property
@@ -62,17 +62,9 @@ class ExplainGraph(nn.Module):
         return (to_picture(self.decoder(self.model(self.space(self.prepare(images)))[1])),)
 
 
-def smooth(error: Tensor) -> Tensor:
-    """Returns the heatmap (N, h, w) of a map of errors: averaged over 3 x 3 cells, since a defect is larger than one."""
-    factor = -(-error.shape[-1] // LARGEST_HEATMAP)
-    x = error[:, None]
-    x = F.avg_pool2d(x, factor) if factor > 1 else x
-    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)[:, 0]
-
-
 def to_picture(x: Tensor) -> Tensor:
-    """Returns pixels in 0..1 (N, 3, h, w) as uint8 (N, h, w, 3)."""
-    return (x.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+    """Returns pixels in 0..1 (N, 3, h, w), or grey ones (N, 1, h, w), as uint8 (N, h, w, 3)."""
+    return (x.expand(-1, 3, -1, -1).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def to_onnx(graph: nn.Module) -> onnx.ModelProto:

@@ -113,8 +113,9 @@ def descend(
     epochs = options.epochs or enough_epochs(len(maps), options.batch_size)
     options = replace(options, epochs=epochs)
     steps = math.ceil(len(maps) / options.batch_size)  # in an epoch
+    betas = getattr(model, "betas", (0.9, 0.999))  # players who answer each other want a short memory
     players = {
-        player: torch.optim.AdamW(parameters, options.learning_rate, weight_decay=options.weight_decay)
+        player: torch.optim.AdamW(parameters, options.learning_rate, betas, weight_decay=options.weight_decay)
         for player, parameters in model.players().items()
     }
     facts, energies = identity(model, maps, options), energy(maps)

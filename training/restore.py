@@ -15,12 +15,15 @@ from anomaly.dataset import read_dataset
 from anomaly.detector import Card, find_detector
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.images import Decoded
+from anomaly.progress import Progress
 from training.checkpoint import load_checkpoint, part
 from training.data import decode_all
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
 from training.models import MODELS
+from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
+from training.scores import DensityOfStates, ImageScore
 from training.spaces import make_space
 
 
@@ -44,7 +47,7 @@ def restore(run: Path) -> Run:
     if "run" not in metadata:
         raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
     facts = json.loads(metadata["run"])
-    space = make_space(facts["space"], facts["size"])
+    space = make_space(facts["space"], facts["size"], facts["grey"])
     if space.whitening is not None:
         space.whitening.load_state_dict(part(tensors, "space"))
     channels, grid = space.channels, space.grid
@@ -56,8 +59,13 @@ def restore(run: Path) -> Run:
         decoder = PictureDecoder(channels, grid)
         decoder.load_state_dict(weights)
         decoder.eval()
+    density = None
+    if states := part(tensors, "density"):
+        density = DensityOfStates(*reversed(states["references"].shape))
+        density.load_state_dict(states)
+    score = ImageScore(facts["score"], density)
     limits = part(tensors, "range")
-    graph = DetectorGraph(Preprocess(facts["size"], facts["target"]), space, model, limits["low"], limits["high"])
+    graph = DetectorGraph(Preprocess(facts["size"], facts["target"]), space, model, score, limits["low"], limits["high"])
     return Run(graph.eval(), decoder, facts)
 
 
@@ -84,5 +92,9 @@ def sample(run: Path, count: int, seed: int) -> np.ndarray:
     if not hasattr(model, "sample"):
         raise TrainingError(f"the model {restored.facts['model']} cannot draw new images; train a generative one: --model vae")
     noise = torch.randn(count, model.sample_size(), generator=torch.Generator().manual_seed(seed))
-    maps = model.sample(noise)
+    if isinstance(model, PixelCNN):  # it draws one location after the other
+        with Progress(model.shape[1], "drawing rows") as progress:
+            maps = model.sample(noise, lambda: progress.advance(1))
+    else:
+        maps = model.sample(noise)
     return to_picture(maps if restored.decoder is None else restored.decoder(maps)).numpy()

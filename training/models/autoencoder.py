@@ -15,6 +15,7 @@ ENERGY = 0.9  # share of the fit set's variance that the linear code keeps
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
+DENSE_CODE = 128  # and in the dense one's
 DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
 SQUARED = 10.0  # weight of the squared error beside a similarity, which is about so much larger in 0..1
 WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the last is repeated
@@ -70,9 +71,12 @@ class LinearAutoencoder(nn.Module):
         y = self.reconstruct(x)
         return self.error(x, y), y
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the codes of maps, (N, r)."""
+        return F.linear(x.flatten(1) - self.mean, self.components)
+
     def reconstruct(self, x: Tensor) -> Tensor:
-        code = F.linear(x.flatten(1) - self.mean, self.components)  # (N, r)
-        y = (self.mean + code @ self.components).reshape(x.shape)
+        y = (self.mean + self.encode(x) @ self.components).reshape(x.shape)
         return y.clamp(0.0, 1.0) if self.pixels else y
 
 
@@ -143,7 +147,7 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the reconstruction error of each map, (N,), under noise (N, 256) that multiplies the code."""
-        code = self.encoder(x)
+        code = self.encode(x)
         # Gaussian dropout (Srivastava et al., JMLR 2014, section 10): its strength does not depend on the code's scale.
         y = self.decode(code * (1 + DROPOUT * noise))
         with torch.autocast(x.device.type, enabled=False):  # the windows of the similarities need float32
@@ -154,12 +158,47 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the error at each location, (N, h, w), higher = more anomalous; the reconstruction, (N, C, h, w)."""
-        y = self.decode(self.encoder(x))
+        y = self.decode(self.encode(x))
         return self.error(x, y), y
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the codes of maps, (N, code)."""
+        return self.encoder(x)
 
     def decode(self, code: Tensor) -> Tensor:
         y = self.decoder(code).float()  # errors are computed in float32, also under autocast
         return torch.sigmoid(y) if self.pixels else y
+
+
+class DenseAutoencoder(ConvolutionalAutoencoder):
+    """The textbook autoencoder: numbers of the map - 256 - 128 - 256 - numbers of the map.
+
+    Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (Science 2006). For small images.
+    """
+
+    pixel_size: ClassVar[int] = 32
+
+    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "l2") -> None:
+        nn.Module.__init__(self)
+        self.pixels = pixels
+        self.error_name = error if pixels else "l2"
+        self.error = ERRORS[self.error_name]
+        self.encoder = dense_encoder(channels, height, width, 256, DENSE_CODE)
+        self.decoder = dense_decoder(channels, height, width, 256, DENSE_CODE)
+
+    def noise_size(self) -> int:
+        return DENSE_CODE
+
+
+def dense_encoder(channels: int, height: int, width: int, hidden: int, code: int) -> nn.Sequential:
+    """Returns the network maps (N, C, h, w) -> codes (N, ``code``), with one hidden layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.SiLU(), nn.Linear(hidden, code))
+
+
+def dense_decoder(channels: int, height: int, width: int, hidden: int, code: int) -> nn.Sequential:
+    """Returns the network codes (N, ``code``) -> maps (N, C, h, w), unbounded, with one hidden layer."""
+    last = nn.Linear(hidden, channels * height * width)
+    return nn.Sequential(nn.Linear(code, hidden), nn.SiLU(), last, nn.Unflatten(1, (channels, height, width)))
 
 
 class Encoder(nn.Module):

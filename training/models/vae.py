@@ -8,9 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.models.autoencoder import WIDTHS, Decoder, Encoder
+from training.models.autoencoder import WIDTHS, Decoder, Encoder, dense_decoder, dense_encoder
 
 LATENT = 64
+DENSE_LATENT = 10
+DRAWS = 16  # of the posterior, that the importance-weighted bound and the reconstruction probability average over
 FASTER = 10.0  # the decoder's sigma learns so much faster than the weights, or it would not arrive within the steps
 SMALLEST = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
 
@@ -23,28 +25,36 @@ class VAE(nn.Module):
     """
 
     closed_form: ClassVar[bool] = False
+    likelihood: ClassVar[bool] = True
+    latent: ClassVar[int] = LATENT
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__()
         self.pixels = pixels
-        # Wider ones fit better and generalise worse: the held-out bound decided.
-        widths = WIDTHS if pixels else (64,)
-        self.encoder = Encoder(channels, height, width, 2 * LATENT, widths)
-        self.decoder = Decoder(channels, height, width, LATENT, widths)
+        self.encoder, self.decoder = self.networks(channels, height, width)
         self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))  # log sigma = 10 (a_c + b_hw)
         self.location_sigma = nn.Parameter(torch.zeros(height, width))
-        self.register_buffer("latent_mean", torch.zeros(LATENT))
-        self.register_buffer("latent_factor", torch.eye(LATENT))
+        self.register_buffer("latent_mean", torch.zeros(self.latent))
+        self.register_buffer("latent_factor", torch.eye(self.latent))
+        # The same draws for every image, in the file too: same input, same score.
+        draws = torch.randn(DRAWS, self.latent, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("draws", draws, persistent=False)
+
+    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
+        # Wider ones fit better and generalise worse: the held-out bound decided.
+        widths = WIDTHS if self.pixels else (64,)
+        encoder = Encoder(channels, height, width, 2 * self.latent, widths)
+        return encoder, Decoder(channels, height, width, self.latent, widths)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
 
     def noise_size(self) -> int:
-        return LATENT
+        return self.latent
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the negative evidence lower bound of each map in nats per number of the map, (N,)."""
-        mean, log_sigma = self.encode(x)
+        mean, log_sigma = self.posterior(x)
         z = mean + log_sigma.exp() * noise  # reparametrisation (Kingma & Welling, equation 4)
         bound = -self.log_likelihood(x, self.decode(z)).sum((1, 2)) + divergence(mean, log_sigma)
         return bound / x[0].numel()
@@ -57,13 +67,32 @@ class VAE(nn.Module):
         evidence lower bound (Kingma & Welling, equation 10), with the posterior's mean in place of draws: same image,
         same score.
         """
-        mean, log_sigma = self.encode(x)
+        mean, log_sigma = self.posterior(x)
         y = self.decode(mean)
         share = divergence(mean, log_sigma) / (x.shape[2] * x.shape[3])
         return share[:, None, None] - self.log_likelihood(x, y), y
 
+    def statistics(self, x: Tensor) -> dict[str, Tensor]:
+        """Returns further scores (N,), in nats for a number of the map, higher = more anomalous.
+
+        ``kl``: how far the posterior is from the prior. ``reconstruction``: the reconstruction probability, the negative
+        log-likelihood averaged over draws of the posterior (An & Cho, "Variational autoencoder based anomaly detection
+        using reconstruction probability", 2015). ``iwae``: the importance-weighted bound of 16 draws (Burda, Grosse &
+        Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, equation 8).
+        """
+        mean, log_sigma = self.posterior(x)
+        noise = self.draws[:, None]  # (K, 1, latent)
+        z = mean + log_sigma.exp() * noise  # (K, N, latent)
+        y = self.decode(z.flatten(0, 1)).unflatten(0, (DRAWS, -1))  # (K, N, C, h, w)
+        log_likelihood = torch.stack([self.log_likelihood(x, y[k]).sum((1, 2)) for k in range(DRAWS)])  # (K, N)
+        # log p(z) - log q(z | x): the constants of the two Gaussians cancel.
+        log_ratio = (0.5 * noise**2 + log_sigma - 0.5 * z**2).sum(2)
+        iwae = math.log(DRAWS) - (log_likelihood + log_ratio).logsumexp(0)
+        scores = {"kl": divergence(mean, log_sigma), "reconstruction": -log_likelihood.mean(0), "iwae": iwae}
+        return {name: score / x[0].numel() for name, score in scores.items()}
+
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w) drawn from the model, as their means, from standard normal noise (N, 64).
+        """Returns maps (N, C, h, w) drawn from the model, as their means, from standard normal noise (N, latent).
 
         Latents come from the Gaussian that ``fit_prior`` found: few images leave holes in the standard normal prior,
         where the decoder has never been (Ghosh et al., "From variational to deterministic autoencoders", ICLR 2020).
@@ -75,16 +104,20 @@ class VAE(nn.Module):
         """Fits the Gaussian that ``sample`` draws latents from to the posterior means of normal maps; scores ignore it."""
         scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.latent_mean.device
-        latents = torch.cat([self.encode(part.to(device).float() / scale)[0] for part in maps.split(64)]).double()
-        covariance = torch.cov(latents.T) + 1e-6 * torch.eye(LATENT, dtype=torch.float64, device=device)
+        latents = torch.cat([self.posterior(part.to(device).float() / scale)[0] for part in maps.split(64)]).double()
+        covariance = torch.cov(latents.T) + 1e-6 * torch.eye(self.latent, dtype=torch.float64, device=device)
         self.latent_mean.copy_(latents.mean(0))
         self.latent_factor.copy_(torch.linalg.cholesky(covariance))
 
     def sample_size(self) -> int:
-        return LATENT
+        return self.latent
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the posterior's mean and log standard deviation, (N, 64) each."""
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the latents of maps, the posterior's mean, (N, latent)."""
+        return self.posterior(x)[0]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the posterior's mean and log standard deviation, (N, latent) each."""
         mean, log_sigma = self.encoder(x).float().chunk(2, 1)
         return mean, log_sigma.clamp(-8.0, 4.0)
 
@@ -102,6 +135,17 @@ class VAE(nn.Module):
         """Returns the decoder's log standard deviation, (C, h, w), softly limited below (Rybkin et al., section 3)."""
         log_sigma = FASTER * (self.channel_sigma + self.location_sigma)
         return SMALLEST + nn.functional.softplus(log_sigma - SMALLEST)
+
+
+class DenseVAE(VAE):
+    """The textbook one: two hidden layers and a latent of 10 numbers (Kingma & Welling, section 5). For small images."""
+
+    pixel_size: ClassVar[int] = 32
+    latent: ClassVar[int] = DENSE_LATENT
+
+    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
+        encoder = dense_encoder(channels, height, width, 512, 2 * self.latent)
+        return encoder, dense_decoder(channels, height, width, 512, self.latent)
 
 
 def divergence(mean: Tensor, log_sigma: Tensor) -> Tensor:

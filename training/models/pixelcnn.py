@@ -1,0 +1,224 @@
+"""Autoregressive model: the exact likelihood of each pixel, or of each feature vector, given those before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH = {"pixels": 32, "maps": 64}
+DILATIONS = {"pixels": (1, 2, 4, 8), "maps": (1, 2, 1, 2)}
+COMPONENTS = 5  # of a mixture
+LEVELS = 256  # of a pixel
+
+
+class PixelCNN(nn.Module):
+    """van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural networks" (ICML 2016): p(x) = prod_i p(x_i | x_<i).
+
+    i runs through the locations row by row. Masked convolutions see what comes before a location and nothing else, so
+    that one pass gives all conditional densities: of pixels a mixture of discretised logistics, of features a mixture of
+    Gaussians. The heatmap is exact, in nats, and sums to -log p(x).
+    """
+
+    closed_form: ClassVar[bool] = False
+    likelihood: ClassVar[bool] = True
+    pixel_size: ClassVar[int] = 32
+
+    def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
+        super().__init__()
+        self.shape, self.pixels = (channels, height, width), pixels
+        self.density = DiscretisedLogistics(channels) if pixels else Gaussians(channels)
+        hidden, dilations = (choice["pixels" if pixels else "maps"] for choice in (WIDTH, DILATIONS))
+        self.first = CausalConv(channels, hidden, rows=3, columns=3, own=False)
+        self.position = nn.Parameter(torch.zeros(hidden, height, width))  # parts are aligned: a bias for each location
+        self.blocks = nn.ModuleList(CausalConv(hidden, hidden, dilation=dilation) for dilation in dilations)
+        self.last = nn.Sequential(
+            nn.SiLU(), nn.Conv2d(hidden, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, self.density.parameters_wanted, 1)
+        )
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.parameters())}
+
+    def noise_size(self) -> int:
+        return 0
+
+    def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
+        """Returns the negative log-likelihood of each map in nats per number of the map, (N,)."""
+        return self.forward(x)[0].mean((1, 2)) / self.shape[0]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w).
+
+        A location's value is -log p of what is there, given all locations before it; its reconstruction is what is
+        expected there, given the same.
+        """
+        x = self.density.prepare(x)
+        parameters = self.conditionals(x)
+        return -self.density.log_likelihood(x, parameters), self.density.mean(parameters)
+
+    def conditionals(self, x: Tensor) -> Tensor:
+        """Returns the density's parameters at each location, (N, P, rows, w), of maps or their first rows (N, C, rows, w)."""
+        y = self.first(x) + self.position[:, : x.shape[2]]
+        for block in self.blocks:
+            y = y + block(F.silu(y))
+        return self.last(y).float()  # likelihoods are computed in float32, also under autocast
+
+    def sample_size(self) -> int:
+        channels, height, width = self.shape
+        return (channels + 1) * height * width
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, advance: Callable[[], None] | None = None) -> Tensor:
+        """Returns maps (N, C, h, w) drawn from the model, location by location, from standard normal noise.
+
+        Each location costs a pass through the network; ``advance`` is called after each row.
+        """
+        channels, height, width = self.shape
+        uniform = noise.reshape(-1, channels + 1, height, width)
+        x = torch.zeros_like(uniform[:, 1:])
+        for row in range(height):
+            for column in range(width):
+                here = (..., slice(row, row + 1), slice(column, column + 1))
+                parameters = self.conditionals(x[:, :, : row + 1])[here]
+                x[here] = self.density.draw(parameters, uniform[here])
+            if advance is not None:
+                advance()
+        return self.density.restore(x)
+
+
+class CausalConv(nn.Module):
+    """A convolution whose window holds ``rows`` rows above and, in the location's own row, only what is to its left.
+
+    ``own``: the location itself too, as in all layers but the first (masks A and B of the paper).
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, rows: int = 1, columns: int = 1, dilation: int = 1, own: bool = True) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.pad = (columns * dilation, columns * dilation, rows * dilation, 0)  # left, right, above, below
+        self.conv = nn.Conv2d(inputs, outputs, (rows + 1, 2 * columns + 1))
+        mask = torch.ones(rows + 1, 2 * columns + 1)
+        mask[-1, columns + own :] = 0.0
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, self.pad), self.conv.weight * self.mask, self.conv.bias, dilation=self.dilation)
+
+
+class DiscretisedLogistics(nn.Module):
+    """A mixture over the 256 levels of a pixel: Salimans et al., "PixelCNN++" (ICLR 2017), sections 2.1 and 2.2.
+
+    A pixel's channels follow each other: a component's mean moves linearly with the channels before.
+    """
+
+    centres: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pairs = [(channel, before) for channel in range(channels) for before in range(channel)]
+        self.sizes = (1, channels, channels, len(self.pairs))  # of weight, means, scales and slopes
+        self.parameters_wanted = COMPONENTS * sum(self.sizes)
+        # Components that begin apart learn to share the range among them.
+        self.register_buffer("centres", torch.linspace(-1, 1, COMPONENTS)[:, None, None, None], persistent=False)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Returns pixels 0..1 as -1..1, rounded to the nearest level: a resized image has values between them."""
+        return (x.float() * 255).round().clamp(0, 255) / 127.5 - 1
+
+    def restore(self, x: Tensor) -> Tensor:
+        return (x + 1) / 2
+
+    def log_likelihood(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """Returns log p of prepared pixels (N, C, h, w) at each location, (N, h, w), in nats; over the levels it sums to 1.
+
+        A level has the logistic's mass within half a level of it, the lowest and the highest all that lies beyond:
+        sigmoid(b) - sigmoid(a) = sigmoid(b) (1 - sigmoid(a)) (1 - e^(a - b)), whose logarithm no tail can spoil.
+        """
+        weights, means, scales, slopes = self.split(parameters)
+        x = x[:, None]  # (N, 1, C, h, w)
+        z = (x - self.follow(means, slopes, x)) * torch.exp(-scales)
+        half = torch.exp(-scales) / 255
+        above, below = x < 0.999, x > -0.999  # whether the level ends on that side
+        logs = torch.where(above & below, torch.log(-torch.expm1(-2 * half)), 0.0)
+        logs = logs - torch.where(above, F.softplus(-z - half), 0.0) - torch.where(below, F.softplus(z - half), 0.0)
+        return torch.logsumexp(weights + logs.sum(2), 1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Returns the pixels that are expected, (N, C, h, w) in 0..1, the channels before at their own means."""
+        weights, means, _, slopes = self.split(parameters)
+        means = self.follow(means, slopes, None).clamp(-1.0, 1.0)
+        return self.restore((weights.exp()[:, :, None] * means).sum(1))
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Returns prepared pixels (N, C, 1, 1), drawn by standard normal noise (N, C + 1, 1, 1)."""
+        weights, *others = self.split(parameters)
+        means, scales, slopes = (part[:, None] for part in choose(weights, noise[:, :1], others))  # (N, 1, C, 1, 1)
+        noise = noise[:, None, 1:]
+        logistic = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)  # log (u / (1 - u)) of a uniform u
+        x = torch.zeros_like(means)
+        for channel in range(x.shape[2]):
+            drawn = self.follow(means, slopes, x) + scales.exp() * logistic
+            x[:, :, channel] = self.prepare(self.restore(drawn[:, :, channel]))
+        return x[:, 0]
+
+    def split(self, parameters: Tensor) -> list[Tensor]:
+        """Returns log weights (N, K, h, w), means, log scales (N, K, C, h, w) and slopes (N, K, pairs, h, w)."""
+        weights, means, scales, slopes = parameters.unflatten(1, (COMPONENTS, -1)).split(self.sizes, 2)
+        return [F.log_softmax(weights[:, :, 0], 1), means + self.centres, (scales - 2.0).clamp(-7.0, 2.0), slopes]
+
+    def follow(self, means: Tensor, slopes: Tensor, x: Tensor | None) -> Tensor:
+        """Returns means (N, K, C, h, w) that the pixel's channels before have moved; where x is None, by their means."""
+        moved = list(means.unbind(2))
+        for number, (channel, before) in enumerate(self.pairs):
+            moved[channel] = moved[channel] + slopes[:, :, number] * (moved[before] if x is None else x[:, :, before])
+        return torch.stack(moved, 2)
+
+
+class Gaussians(nn.Module):
+    """A mixture of Gaussians over the feature vector of a location, each without correlations: the maps are whitened."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.sizes = (1, channels, channels)  # of weight, means and scales
+        self.parameters_wanted = COMPONENTS * sum(self.sizes)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x.float()
+
+    def restore(self, x: Tensor) -> Tensor:
+        return x
+
+    def log_likelihood(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """Returns log p of feature vectors (N, C, h, w) at each location, (N, h, w), in nats."""
+        weights, means, scales = self.split(parameters)
+        z = (x[:, None] - means) * torch.exp(-scales)
+        logs = -(0.5 * z**2 + scales + 0.5 * math.log(2 * math.pi)).sum(2)
+        return torch.logsumexp(weights + logs, 1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        weights, means, _ = self.split(parameters)
+        return (weights.exp()[:, :, None] * means).sum(1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Returns feature vectors (N, C, 1, 1), drawn by standard normal noise (N, C + 1, 1, 1)."""
+        weights, *others = self.split(parameters)
+        means, scales = choose(weights, noise[:, :1], others)
+        return means + scales.exp() * noise[:, 1:]
+
+    def split(self, parameters: Tensor) -> list[Tensor]:
+        """Returns log weights (N, K, h, w), means and log standard deviations (N, K, C, h, w)."""
+        weights, means, scales = parameters.unflatten(1, (COMPONENTS, -1)).split(self.sizes, 2)
+        return [F.log_softmax(weights[:, :, 0], 1), means, scales.clamp(-4.0, 4.0)]
+
+
+def choose(weights: Tensor, noise: Tensor, parts: list[Tensor]) -> list[Tensor]:
+    """Returns each of ``parts`` (N, K, ...) at a component (N, ...) drawn by its log weight (N, K, 1, 1) and one normal."""
+    below = weights.exp().cumsum(1) < torch.special.ndtr(noise)
+    component = below.sum((1, 2, 3)).clamp(max=COMPONENTS - 1)
+    return [part[torch.arange(len(part), device=part.device), component] for part in parts]

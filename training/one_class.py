@@ -1,0 +1,172 @@
+"""The one-class benchmark of MNIST and Fashion-MNIST: fit on one class, tell the others by the score; ten times.
+
+    python -m training.one_class FOLDER --out bench/mnist --model vae --seeds 0 1 2        (resumable)
+
+FOLDER holds the idx files (data/README.md). Each class's training images are divided into 85 % to fit and 15 % to validate
+by the seed; the figure is the AUROC over the whole test set, at the last epoch. Every score that the model has is given, but
+only the one of ``--score`` counts: it was chosen before. ``--development`` judges on held-out training images of the class
+against training images of the others instead: choices are made there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.detector import write_atomically
+from data.idx import read_part
+from training.fit import FitOptions, fit
+from training.models import MODELS
+from training.scores import TYPICALITY, DensityOfStates, states_of
+from training.spaces import make_space
+
+CLASSES = 10
+OTHERS = 4000  # training images of the other classes that a development run judges
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fit: what a finished case's file is found by."""
+
+    model: str
+    space: str
+    size: int  # pixels a side of the prepared image; in pixel space the images stay as they are
+    one: int  # the class that is normal
+    seed: int
+    epochs: int | None
+    batch_size: int
+    development: bool
+
+    @property
+    def name(self) -> str:
+        kind = "development" if self.development else "test"
+        epochs = "" if self.epochs is None else f"-{self.epochs}-epochs"
+        size = "" if self.space == "pixels" else f"-{self.size}"
+        return f"{self.model}-{self.space}{size}{epochs}-{kind}-{self.one}-{self.seed}"
+
+
+def run(case: Case, folder: Path, out: Path) -> dict[str, Any]:
+    """Returns the case's AUROC by every score, from its file in ``out`` where it is finished already."""
+    path = out / f"{case.name}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    began = time.monotonic()
+    fit_on, validation, judged, anomalous = divide(case, folder)
+    maps, held_out, judged = to_maps(case.space, case.size, fit_on, validation, judged)
+    torch.manual_seed(case.seed)
+    model = MODELS[case.model](*maps.shape[1:], pixels=case.space == "pixels")
+    options = FitOptions(epochs=case.epochs, batch_size=case.batch_size, seed=case.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        history = fit(model, maps, held_out, options, Path(scratch) / "c.safetensors", say=lambda line: None)
+    if hasattr(model, "fit_prior"):
+        model.fit_prior(maps)
+    fitted = time.monotonic()
+    scores = judge(model, held_out, judged)
+    result = {
+        **asdict(case),
+        "auroc": {name: float(roc_auc_score(anomalous, values)) for name, values in scores.items()},
+        "held_out": history[-1]["held_out"],
+        "seconds": round(fitted - began, 1),
+        "ms_an_image": round(1000 * (time.monotonic() - fitted) / len(judged), 3),
+    }
+    write_atomically(path, json.dumps(result).encode())
+    return result
+
+
+def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """Returns images to fit, to validate and to judge, uint8 (n, 1, 28, 28), and which of the last are anomalous."""
+    images, classes = read_part(folder, "train")
+    random = np.random.default_rng(case.seed)
+    own = random.permutation(np.flatnonzero(classes == case.one))
+    held = own[: round(0.15 * len(own))]
+    if case.development:  # what the validation set is used for (a density of states) and what is judged must differ
+        held, normal = held[::2], held[1::2]
+        others = random.choice(np.flatnonzero(classes != case.one), OTHERS, replace=False)
+        judged, anomalous = images[np.concatenate([normal, others])], np.arange(len(normal) + OTHERS) >= len(normal)
+    else:
+        judged, of = read_part(folder, "test")
+        anomalous = of != case.one
+    parts = (images[own[round(0.15 * len(own)) :]], images[held], judged)
+    return (*(torch.from_numpy(part.copy())[:, None] for part in parts), anomalous)
+
+
+@torch.inference_mode()
+def to_maps(space_name: str, size: int, *parts: Tensor) -> list[Tensor]:
+    """Returns the space's maps of each part, uint8 (n, 1, h, w); whitened by the first, which is the one to fit."""
+    if space_name == "pixels":
+        return list(parts)
+    space = make_space(space_name, size)
+
+    def raw(images: Tensor) -> Tensor:
+        x = F.interpolate(images.float() / 255, (size, size), mode="bilinear", antialias=True)
+        return space.raw(x.expand(-1, 3, -1, -1))
+
+    maps = [torch.cat([raw(batch) for batch in part.split(250)]) for part in parts]
+    space.whitening.fit(maps[0].split(1000))
+    return [torch.cat([space.whitening(batch) for batch in part.split(1000)]) for part in maps]
+
+
+@torch.inference_mode()
+def judge(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
+    """Returns the scores of the images to judge, by name; the validation images set the density of states."""
+    states, scores = states_of(model, validation), states_of(model, judged)
+    density = DensityOfStates.of(torch.stack(list(states.values()), 1))
+    scores[TYPICALITY] = torch.cat([density(part) for part in torch.stack(list(scores.values()), 1).split(250)])
+    return {name: values.numpy() for name, values in scores.items()}
+
+
+def table(results: list[dict[str, Any]], score: str) -> str:
+    """Returns a line for each score: the mean over classes (the spread of seeds), then the classes."""
+    names = list(results[0]["auroc"])
+    order = ([score] if score in names else []) + [name for name in names if name != score]
+    classes, seeds = (sorted({r[key] for r in results}) for key in ("one", "seed"))
+    lines = []
+    for name in order:
+        by_class = [np.mean([r["auroc"][name] for r in results if r["one"] == c]) for c in classes]
+        by_seed = [np.mean([r["auroc"][name] for r in results if r["seed"] == s]) for s in seeds]
+        spread = f" +- {np.std(by_seed, ddof=1):.4f}" if len(seeds) > 1 else ""
+        each = " ".join(f"{c}: {value:.3f}" for c, value in zip(classes, by_class, strict=True))
+        lines.append(f"{name:16} {np.mean(by_class):.4f}{spread}   {each}")
+    seconds, ms = (np.mean([r[key] for r in results]) for key in ("seconds", "ms_an_image"))
+    return "\n".join([*lines, f"{len(classes)} classes, seeds {seeds}: {seconds:.0f} s a fit, {ms:.2f} ms an image"])
+
+
+def main() -> None:
+    """Runs the cases that are not finished and prints the table."""
+    parser = argparse.ArgumentParser(description="the one-class benchmark of MNIST and Fashion-MNIST")
+    parser.add_argument("folder", type=Path, help="of the idx files")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", choices=MODELS, default="linear")
+    parser.add_argument("--space", choices=("pixels", "filters", "features"), default="pixels")
+    parser.add_argument("--size", type=int, default=64, help="of the image in filter and feature space (64)")
+    parser.add_argument("--score", help="the score that counts; default: the model's own")
+    parser.add_argument("--classes", type=int, nargs="+", default=list(range(CLASSES)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--development", action="store_true")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    case = Case(given.model, given.space, given.size, 0, 0, given.epochs, given.batch_size, given.development)
+    results = []
+    for seed in given.seeds:
+        for one in given.classes:
+            results.append(run(replace(case, one=one, seed=seed), given.folder, given.out))
+            print(f"{given.model} class {one} seed {seed}", file=sys.stderr)
+    print(table(results, given.score or getattr(MODELS[given.model], "score", "hottest")))
+
+
+if __name__ == "__main__":
+    main()
