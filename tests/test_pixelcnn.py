@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.fit import FitOptions, fit
-from training.models.pixelcnn import COMPONENTS, DiscretisedLogistics, Gaussians, PixelCNN
+from training.models.pixelcnn import COMPONENTS, SHRINKAGE, DiscretisedLogistics, Gaussians, PixelCNN
 
 SHAPES = {"pixels": (3, 9, 7), "maps": (4, 9, 7)}
 
@@ -88,11 +88,9 @@ def test_far_away_pixels_and_features_are_unlikely_and_finite() -> None:
 def test_gaussians_are_torchs() -> None:
     density = Gaussians(4)
     given, x = parameters(density), torch.randn(6, 4, 1, 1, generator=torch.Generator().manual_seed(3))
-    weights, means, scales = (part[0, ..., 0, 0] for part in density.split(given))
-    components = torch.distributions.Independent(torch.distributions.Normal(means, scales.exp()), 1)
-    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=weights), components)
-    torch.testing.assert_close(density.log_likelihood(x, given).flatten(), mixture.log_prob(x[..., 0, 0]))
-    torch.testing.assert_close(density.mean(given).flatten(), mixture.mean)
+    mean, log_sigma = density.split(given)
+    expected = torch.distributions.Normal(mean, log_sigma.exp()).log_prob(x).sum(1)
+    torch.testing.assert_close(density.log_likelihood(x, given), expected)
 
 
 @pytest.mark.parametrize("density", [DiscretisedLogistics(2), Gaussians(2)], ids=["pixels", "maps"])
@@ -133,6 +131,30 @@ def test_samples_come_from_the_conditionals_in_order_and_each_row_is_told(space:
         here = (..., slice(row, row + 1), slice(column, column + 1))
         expected = model.density.restore(model.density.draw(given[here], noise[here]))
         torch.testing.assert_close(x[here], expected, rtol=1e-4, atol=0.51 / 255 if space == "pixels" else 1e-4)
+
+
+@pytest.mark.parametrize("space", SHAPES)
+def test_parts_are_as_far_as_their_mahalanobis_distance_says(space: str) -> None:
+    model, x, others = new(space), maps(space, 40), maps(space, 50)[40:]
+    model.fit_prior(x)
+    with torch.inference_mode():
+        # 9 x 7 locations in parts of 2 x 1; the last row of parts has one row of locations.
+        parts, judged = ([[row.mean(0) for row in heatmap.split(2)] for heatmap in model(part)[0]] for part in (x, others))
+    parts, judged = (np.stack([torch.cat(rows).double().numpy() for rows in part]) for part in (parts, judged))
+    covariance = np.cov(parts.T)
+    covariance += SHRINKAGE * np.diag(covariance).mean() * np.eye(35)
+    away = judged - parts.mean(0)
+    expected = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away) / 35
+    np.testing.assert_allclose(model.statistics(others)["parts"].detach(), expected, rtol=1e-3)
+
+
+def test_parts_find_what_is_too_easy_as_strange_as_what_is_too_hard() -> None:
+    model, noise = new("pixels"), maps("pixels", 60)
+    model.fit_prior(noise[:40])
+    with torch.inference_mode():
+        normal, flat = (model.statistics(x)["parts"] for x in (noise[40:], noise[40:] * 0.05 + 0.5))
+        assert float(model(noise[40:] * 0.05 + 0.5)[0].mean()) < float(model(noise[40:])[0].mean())
+    assert float(flat.min()) > float(normal.max())
 
 
 def test_it_learns_the_entropy_that_there_is(tmp_path: Path) -> None:

@@ -135,10 +135,13 @@ def test_the_scores_of_a_vae_are_named_and_make_sense() -> None:
     model, x = VAE(1, 32, 32, pixels=True).eval(), torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         scores = image_scores(model, x)
-    names = ["hottest", "mean", "kl", "reconstruction", "iwae", "complexity"]
+    names = ["hottest", "mean", "kl", "reconstruction", "iwae", "complexity", "corrected"]
     assert list(scores) == names
     assert score_names(model, x.shape[1:]) == [*names, "typicality"]
     assert bool((scores["hottest"] >= scores["mean"]).all()), "the hottest part is hotter than the whole"
     # Jensen's inequality (Burda et al., theorem 1): with the same draws the bound of many is never looser than that of one.
     assert bool((scores["iwae"] <= scores["reconstruction"] + scores["kl"] + 0.02).all())
-    assert image_scores(VAE(4, 8, 8, pixels=False).eval(), torch.zeros(2, 4, 8, 8)).keys() == set(names) - {"complexity"}
+    assert image_scores(VAE(4, 8, 8, pixels=False).eval(), torch.zeros(2, 4, 8, 8)).keys() == set(names) - {
+        "complexity",
+        "corrected",
+    }

@@ -93,8 +93,8 @@ def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray
     held = own[: round(0.15 * len(own))]
     if case.development:  # what the validation set is used for (a density of states) and what is judged must differ
         held, normal = held[::2], held[1::2]
-        others = random.choice(np.flatnonzero(classes != case.one), OTHERS, replace=False)
-        judged, anomalous = images[np.concatenate([normal, others])], np.arange(len(normal) + OTHERS) >= len(normal)
+        others = random.permutation(np.flatnonzero(classes != case.one))[:OTHERS]
+        judged, anomalous = images[np.concatenate([normal, others])], np.arange(len(normal) + len(others)) >= len(normal)
     else:
         judged, of = read_part(folder, "test")
         anomalous = of != case.one

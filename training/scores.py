@@ -110,17 +110,19 @@ def smooth(error: Tensor) -> Tensor:
 def image_scores(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
 
-    ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; what the model calls its
-    ``statistics``; and for likelihoods of pixels ``complexity``: the nats that the model needs for a number less those
-    that a general compressor needs (Serra et al., "Input complexity and out-of-distribution detection with
-    likelihood-based generative models", ICLR 2020, equation 3).
+    ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; and what the model calls
+    its ``statistics``. Of pixels also ``complexity``: the nats for a number that a general compressor needs, whatever the
+    model; and of likelihoods of pixels ``corrected``: the nats that the model needs less those (Serra et al., "Input
+    complexity and out-of-distribution detection with likelihood-based generative models", ICLR 2020, equation 3).
     """
     heatmap = model(x)[0]
     scores = {"hottest": pool(smooth(heatmap)), "mean": heatmap.mean((1, 2))}
     if hasattr(model, "statistics"):
         scores |= model.statistics(x)
-    if getattr(model, "likelihood", False) and model.pixels:
-        scores["complexity"] = (heatmap.sum((1, 2)) - complexity(x)) / x[0].numel()
+    if model.pixels:
+        scores["complexity"] = complexity(x) / x[0].numel()
+    if model.pixels and getattr(model, "likelihood", False):
+        scores["corrected"] = heatmap.sum((1, 2)) / x[0].numel() - scores["complexity"]
     return scores
 
 
