@@ -20,7 +20,9 @@ from anomaly.cli_review import add_review
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
-MODELS = ("auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "pixelcnn")
+MODELS = (
+    "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann", "markov", "flow",
+)  # fmt: skip
 SPACES = ("auto", "pixels", "filters", "features")
 
 

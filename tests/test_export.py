@@ -33,7 +33,7 @@ from training.export import (
 )
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, ImageScore, pool, states_of
+from training.scores import TYPICALITY, DensityOfStates, ImageScore, pool, scores_of, states
 from training.spaces import make_space
 
 SIZE = 64
@@ -55,9 +55,7 @@ def graph_of(model: str, space: str, target: str = "ort", score: str = "hottest"
     made = MODELS[model](*maps.shape[1:], pixels=space == "pixels")
     if made.closed_form:
         made.fit_maps(maps[:5].clone())
-    density = (
-        DensityOfStates.of(torch.stack(list(states_of(made.eval(), maps[5:]).values()), 1)) if score == TYPICALITY else None
-    )
+    density = DensityOfStates.of(states(scores_of(made.eval(), maps[5:]))) if score == TYPICALITY else None
     return DetectorGraph(
         prepare, maps_of, made, ImageScore(score, density), torch.full((5,), -9.0), torch.full((5,), 9.0)
     ).eval()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tests.test_models import normal_maps
 from training.export import quiet
 from training.fit import FitOptions, fit
-from training.models.gan import DIVERGENCE, GAN, RECONSTRUCTION, FeatureGAN, PixelGAN
+from training.models.gan import DIVERGENCE, GAN, PENALTY, RECONSTRUCTION, FeatureGAN, PixelGAN
 from training.models.vae import divergence
 
 
@@ -47,7 +47,9 @@ def test_the_losses_are_the_cross_entropies_of_the_paper(images: Tensor) -> None
     model, x, noise = PixelGAN(3, 32, 32), images[:5], torch.randn(5, 20)
     drawn = model.sample(noise[:, :10])
     real, made_up = torch.sigmoid(model.discriminator(x)), torch.sigmoid(model.discriminator(drawn))
-    torch.testing.assert_close(model.loss(x, noise, "discriminator"), -real.log() - (1 - made_up).log())
+    gradients = torch.stack([torch.func.grad(lambda image: model.discriminator(image[None])[0])(image) for image in x])
+    penalty = PENALTY / 2 * gradients.square().sum((1, 2, 3))
+    torch.testing.assert_close(model.loss(x, noise, "discriminator"), -real.log() - (1 - made_up).log() + penalty)
     mean, log_sigma = model.posterior(x)
     y = model.sample(mean + log_sigma.exp() * noise[:, 10:])
     own = RECONSTRUCTION * (x - y).square().mean((1, 2, 3)) + DIVERGENCE * divergence(mean, log_sigma)
@@ -59,6 +61,17 @@ def test_the_discriminators_loss_moves_no_generator(pixels: bool) -> None:
     model, x = GAN(3, 16, 16, pixels=pixels), torch.rand(2, 3, 16, 16)
     model.loss(x, torch.randn(2, model.noise_size()), "discriminator").sum().backward()
     assert all(parameter.grad is None for parameter in model.players()["generator"])
+
+
+@torch.no_grad()
+def test_the_held_out_loss_is_that_of_training(images: Tensor) -> None:
+    """Also where nothing is recorded for gradients: the penalty needs one all the same."""
+    torch.manual_seed(0)
+    model, noise = PixelGAN(3, 32, 32), torch.randn(5, 20)
+    with torch.enable_grad():
+        expected = model.loss(images[:5], noise, "discriminator")
+    torch.testing.assert_close(model.loss(images[:5], noise, "discriminator"), expected.detach())
+    assert not model.loss(images[:5], noise, "discriminator").requires_grad
 
 
 def test_players_take_turns_and_both_learn(trained: PixelGAN, images: Tensor) -> None:

@@ -29,7 +29,7 @@ from anomaly.detector import write_atomically
 from data.idx import read_part
 from training.fit import FitOptions, fit
 from training.models import MODELS
-from training.scores import TYPICALITY, DensityOfStates, states_of
+from training.scores import TYPICALITY, DensityOfStates, scores_of, states
 from training.spaces import make_space
 
 CLASSES = 10
@@ -121,9 +121,9 @@ def to_maps(space_name: str, size: int, *parts: Tensor) -> list[Tensor]:
 @torch.inference_mode()
 def judge(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
     """Returns the scores of the images to judge, by name; the validation images set the density of states."""
-    states, scores = states_of(model, validation), states_of(model, judged)
-    density = DensityOfStates.of(torch.stack(list(states.values()), 1))
-    scores[TYPICALITY] = torch.cat([density(part) for part in torch.stack(list(scores.values()), 1).split(250)])
+    density = DensityOfStates.of(states(scores_of(model, validation)))
+    scores = scores_of(model, judged)
+    scores[TYPICALITY] = torch.cat([density(part) for part in states(scores).split(250)])
     return {name: values.numpy() for name, values in scores.items()}
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=list(range(CLASSES)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--development", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -126,8 +126,17 @@ def image_scores(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return scores
 
 
+def states(scores: dict[str, Tensor]) -> Tensor:
+    """Returns what typicality looks at, (N, k), from all image scores: one of each kind.
+
+    Of several that say nearly the same a sum of densities would count each.
+    """
+    kinds = ("mean", "corrected" if "corrected" in scores else "complexity", "parts")
+    return torch.stack([scores[name] for name in kinds if name in scores], 1)
+
+
 class ImageScore(nn.Module):
-    """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density of all of them."""
+    """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density of its ``states``."""
 
     def __init__(self, name: str, density: DensityOfStates | None = None) -> None:
         super().__init__()
@@ -138,7 +147,7 @@ class ImageScore(nn.Module):
         if self.name == "hottest":
             return pool(heatmap)
         scores = image_scores(model, maps)
-        return scores[self.name] if self.density is None else self.density(torch.stack(list(scores.values()), 1))
+        return scores[self.name] if self.density is None else self.density(states(scores))
 
     def in_words(self) -> str:
         """Returns what the card says of it."""
@@ -164,7 +173,7 @@ def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
 
 
 @torch.inference_mode()
-def states_of(model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64) -> dict[str, Tensor]:
+def scores_of(model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64) -> dict[str, Tensor]:
     """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps stand for 0..1."""
     scale = 255 if maps.dtype == torch.uint8 else 1
     batches = [image_scores(model, part.to(device).float() / scale) for part in maps.split(batch)]

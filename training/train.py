@@ -50,7 +50,7 @@ from training.export import DetectorGraph, ExplainGraph, check_parity, golden_sa
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, states_of
+from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
 from training.spaces import DEFAULT_SIZE, make_space
 
 COPY = 0.9  # correlation of two images that are copies of each other
@@ -229,7 +229,7 @@ def fit_model(
         say(line)
     density = None
     if options.score == TYPICALITY:
-        density = DensityOfStates.of(torch.stack(list(states_of(model, held_out, device).values()), 1))
+        density = DensityOfStates.of(states(scores_of(model, held_out, device)))
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:

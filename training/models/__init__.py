@@ -1,6 +1,10 @@
 """The generative models. A new one is a file here and a line below."""
 
 from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder
+from training.models.boltzmann import BoltzmannMachine
+from training.models.flow import Flow
+from training.models.gan import GAN
+from training.models.markov import HiddenMarkov
 from training.models.pixelcnn import PixelCNN
 from training.models.vae import VAE, DenseVAE
 
@@ -10,5 +14,9 @@ MODELS: dict[str, type] = {
     "dense-autoencoder": DenseAutoencoder,
     "vae": VAE,
     "dense-vae": DenseVAE,
+    "gan": GAN,
     "pixelcnn": PixelCNN,
+    "boltzmann": BoltzmannMachine,
+    "markov": HiddenMarkov,
+    "flow": Flow,
 }

@@ -23,7 +23,12 @@ class BoltzmannMachine(nn.Module):
     2002) and "A practical guide to training restricted Boltzmann machines" (2012). Pixels are Bernoulli units given by
     their probabilities, as usual for grey levels: the mean field v in 0..1 stands for the draws. Maps are Gaussian units,
     sigma learned for each channel, as Cho, Ilin & Raiko write them, "Improved learning of Gaussian-Bernoulli restricted
-    Boltzmann machines" (ICANN 2011), but for v / sigma in place of v / sigma^2, as in Hinton's guide.
+    Boltzmann machines" (ICANN 2011), but for v / sigma in place of v / sigma^2, as in Hinton's guide. Hidden units count
+    from 1/2, or what they have in common would move with the visible biases and slow them down (the centring of Montavon
+    & Mueller, "Deep Boltzmann machines and the centering trick", 2012, of this layer alone):
+
+        E(v, h) = -b v - c h - (h - 1/2) W v                            of pixels
+        E(v, h) = |(v - b) / sigma|^2 / 2 - c h - (h - 1/2) W v / sigma  of maps
     """
 
     closed_form: ClassVar[bool] = False
@@ -56,7 +61,7 @@ class BoltzmannMachine(nn.Module):
         look at, and the parameters move by the difference.
         """
         with torch.autocast(x.device.type, enabled=False):
-            v = x.float().flatten(1)
+            v = x.flatten(1)
             error = ((v - self.reconstruct(v)) ** 2).mean(1)
             difference = (self.free_energy(v) - self.negative_energy(v, noise)) / self.visible
             return error.detach() + difference - difference.detach()
@@ -118,13 +123,14 @@ class BoltzmannMachine(nn.Module):
         """Returns F(v) = -log sum_h exp(-E(v, h)), (N,) (Hinton's guide, equation 25)."""
         b = FASTER * self.visible_bias
         own = -(v @ b) if self.pixels else 0.5 * (((v - b) / self.sigma()) ** 2).sum(1)
-        return own - F.softplus(self.hidden_input(v)).sum(1)
+        a = self.hidden_input(v)
+        return own - (F.softplus(a) - 0.5 * (a - self.hidden_bias)).sum(1)  # a - c = W v
 
     def hidden_input(self, v: Tensor) -> Tensor:
         return F.linear(v if self.pixels else v / self.sigma(), self.weight, self.hidden_bias)
 
     def mean_visible(self, h: Tensor) -> Tensor:
-        b, joined = FASTER * self.visible_bias, h @ self.weight
+        b, joined = FASTER * self.visible_bias, (h - 0.5) @ self.weight
         return torch.sigmoid(b + joined) if self.pixels else b + self.sigma() * joined
 
     def reconstruct(self, v: Tensor) -> Tensor:

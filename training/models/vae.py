@@ -144,6 +144,11 @@ class DenseVAE(VAE):
     likelihood: ClassVar[bool] = False  # of pixels it is a ratio of likelihoods, which needs no correction by complexity
     latent: ClassVar[int] = DENSE_LATENT
 
+    def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
+        super().__init__(channels, height, width, pixels)
+        if pixels:  # a chance has no spread of its own
+            del self.channel_sigma, self.location_sigma
+
     def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
         encoder = dense_encoder(channels, height, width, 512, 2 * self.latent)
         return encoder, dense_decoder(channels, height, width, 512, self.latent)
