@@ -91,8 +91,8 @@ def test_held_out_loss_falls(fitted: Fitted) -> None:
     if fitted.model.closed_form:
         other, shape = new(fitted.name, fitted.space), fitted.normal.shape[1:]
         other.fit_maps(torch.rand(64, *shape, generator=torch.Generator().manual_seed(5)))
-        losses = [float(model.loss(fitted.normal, torch.zeros(20, 0), "model").mean()) for model in (fitted.model, other.eval())]
-        assert losses[0] < losses[1] - 0.2 * abs(losses[1])
+        loss, worse = (float(m.loss(fitted.normal, torch.zeros(20, 0), "model").mean()) for m in (fitted.model, other.eval()))
+        assert loss < worse - 0.2 * abs(worse)
         return
     player = "generator" if fitted.name == "gan" else "model"  # a discriminator's loss rises as its opponent learns
     first, last = (fitted.history[i]["held_out"][player] for i in (0, -1))
