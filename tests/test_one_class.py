@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from training import few_labels, one_class
-from training.one_class import Case, divide, run, table
+from training.one_class import ALL, Case, divide, divide_sets, run, table
 
 CASE = Case("linear", "pixels", 64, 0, 0, None, 16, False)
 
@@ -89,3 +89,17 @@ def test_a_few_labels_on_latents_and_on_pixels(
     assert [line.split(":")[0] for line in lines] == ["   10 labels", "  300 labels"]
     accuracies = [[float(part.split()[0]) for part in (line.split("pixels ")[1], line.rsplit("pixels ")[2])] for line in lines]
     assert min(accuracies[1]) > 0.85 > max(accuracies[0]) > 0.3
+
+
+def test_another_set_is_told_from_all_classes(digits: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for part in digits.iterdir():
+        content = bytearray(part.read_bytes())
+        if "images" in part.name:
+            content[16:] = bytes(255 - value for value in content[16:])  # black on white
+        (other / part.name).write_bytes(content)
+    result = run(replace(CASE, one=ALL), digits, tmp_path, other)
+    assert result["auroc"]["mean"] > 0.99
+    fit_on, validation, judged, anomalous = divide_sets(CASE, digits, other)
+    assert (len(fit_on) + len(validation), len(judged), anomalous.sum()) == (1200, 2 * 597, 597)

@@ -1,11 +1,13 @@
 """The one-class benchmark of MNIST and Fashion-MNIST: fit on one class, tell the others by the score; ten times.
 
     python -m training.one_class FOLDER --out bench/mnist --model vae --seeds 0 1 2        (resumable)
+    python -m training.one_class FASHION --against MNIST --out bench/against --model vae   (fit on all classes of one set)
 
 FOLDER holds the idx files (data/README.md). Each class's training images are divided into 85 % to fit and 15 % to validate
 by the seed; the figure is the AUROC over the whole test set, at the last epoch. Every score that the model has is given, but
 only the one of ``--score`` counts: it was chosen before. ``--development`` judges on held-out training images of the class
-against training images of the others instead: choices are made there.
+against training images of the others instead: choices are made there. ``--against`` tells the test images of another
+set, by a model of 10,000 training images of all classes: the test in which raw likelihoods fail.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from training.scores import TYPICALITY, DensityOfStates, scores_of, states
 from training.spaces import make_space
 
 CLASSES = 10
+ALL = -1  # in place of a class
+IMAGES = 10_000  # training images that a model of all classes sees
 OTHERS = 4000  # training images of the other classes that a development run judges
 
 
@@ -43,7 +47,7 @@ class Case:
     model: str
     space: str
     size: int  # pixels a side of the prepared image; in pixel space the images stay as they are
-    one: int  # the class that is normal
+    one: int  # the class that is normal, or ALL
     seed: int
     epochs: int | None
     batch_size: int
@@ -57,13 +61,13 @@ class Case:
         return f"{self.model}-{self.space}{size}{epochs}-{kind}-{self.one}-{self.seed}"
 
 
-def run(case: Case, folder: Path, out: Path) -> dict[str, Any]:
+def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dict[str, Any]:
     """Returns the case's AUROC by every score, from its file in ``out`` where it is finished already."""
     path = out / f"{case.name}.json"
     if path.is_file():
         return json.loads(path.read_text())
     began = time.monotonic()
-    fit_on, validation, judged, anomalous = divide(case, folder)
+    fit_on, validation, judged, anomalous = divide(case, folder) if against is None else divide_sets(case, folder, against)
     maps, held_out, judged = to_maps(case.space, case.size, fit_on, validation, judged)
     torch.manual_seed(case.seed)
     model = MODELS[case.model](*maps.shape[1:], pixels=case.space == "pixels")
@@ -100,6 +104,16 @@ def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray
         anomalous = of != case.one
     parts = (images[own[round(0.15 * len(own)) :]], images[held], judged)
     return (*(torch.from_numpy(part.copy())[:, None] for part in parts), anomalous)
+
+
+def divide_sets(case: Case, folder: Path, against: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """Returns what ``divide`` does, of all classes of one set, and to judge the test images of both sets."""
+    images, _ = read_part(folder, "train")
+    images = images[np.random.default_rng(case.seed).permutation(len(images))[:IMAGES]]
+    normal, anomalous = (read_part(part, "test")[0] for part in (folder, against))
+    held = round(0.15 * len(images))
+    parts = (images[held:], images[:held], np.concatenate([normal, anomalous]))
+    return (*(torch.from_numpy(part.copy())[:, None] for part in parts), np.arange(len(parts[2])) >= len(normal))
 
 
 @torch.inference_mode()
@@ -152,6 +166,7 @@ def main() -> None:
     parser.add_argument("--space", choices=("pixels", "filters", "features"), default="pixels")
     parser.add_argument("--size", type=int, default=64, help="of the image in filter and feature space (64)")
     parser.add_argument("--score", help="the score that counts; default: the model's own")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="of another set, which is to be told")
     parser.add_argument("--classes", type=int, nargs="+", default=list(range(CLASSES)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int)
@@ -162,8 +177,8 @@ def main() -> None:
     case = Case(given.model, given.space, given.size, 0, 0, given.epochs, given.batch_size, given.development)
     results = []
     for seed in given.seeds:
-        for one in given.classes:
-            results.append(run(replace(case, one=one, seed=seed), given.folder, given.out))
+        for one in given.classes if given.against is None else [ALL]:
+            results.append(run(replace(case, one=one, seed=seed), given.folder, given.out, given.against))
             print(f"{given.model} class {one} seed {seed}", file=sys.stderr)
     print(table(results, given.score or getattr(MODELS[given.model], "score", "hottest")))
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STATES = 32
+STATES = 64
 PATCH = 4  # pixels a side; of other maps every cell is a patch
 MOST_CELLS = 150_000  # that the fit uses: its cost grows with their number
 ITERATIONS = 30  # of expectation and maximisation at most
 GAIN = 1e-4  # relative, of the objective, below which they end
 FLOOR = 0.1  # least variance of a state, as a share of that of all patches: or one state could shrink to one patch
-GREY = 1e-3  # least variance in pixel space besides: what lies in the dark of every good image is no defect yet
+GREY = 1.0  # the same of pixels, besides, of the mean over directions: or flat patches alone would decide by grey levels
 COUNT = 1.0  # of each start, transition and place that is taken for seen before any image is: nothing is impossible
 
 
@@ -193,7 +193,8 @@ class HiddenMarkov(nn.Module):
         """
         rows = o.flatten(0, 2)
         state = F.one_hot(clusters(rows, STATES), STATES).to(o).unflatten(0, o.shape[:3])
-        floor = FLOOR * rows.var(0) + (GREY if self.pixels else 1e-6)
+        variance = rows.var(0)
+        floor = FLOOR * variance + 1e-6 + (GREY * variance.mean() if self.pixels else 0.0)
         starts = torch.stack([state[:, :, 0].sum((0, 1)), state[:, 0].sum((0, 1))])
         pairs = [torch.einsum("nhwi,nhwj->ij", s[:, :, :-1], s[:, :, 1:]) for s in (state, state.transpose(1, 2))]
         self.maximise(o, state, floor, starts, torch.stack(pairs))
