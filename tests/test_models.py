@@ -229,6 +229,20 @@ def test_linear_autoencoder_is_scikit_learns_pca() -> None:
     assert share[-1] >= 0.9 > share[-2]
 
 
+def test_linear_autoencoders_gaussian_is_numpys_mahalanobis_distance() -> None:
+    maps, others = normal_maps("maps", 40, 5)[:, :2, :4, :4], normal_maps("maps", 10, 6)[:, :2, :4, :4]
+    model = LinearAutoencoder(2, 4, 4, pixels=False)
+    model.fit_maps(maps)
+    rows = maps.flatten(1).double().numpy()
+    r = len(model.components)
+    values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
+    values[:-r] = 0.0  # what the code leaves out has the ridge alone
+    covariance = vectors @ np.diag(values + 3.0 * rows.var(0).mean()) @ vectors.T
+    deviations = others.flatten(1).double().numpy() - rows.mean(0)
+    expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(covariance), deviations) / 32
+    np.testing.assert_allclose(model.statistics(others)["gaussian"], expected, rtol=1e-4)
+
+
 def test_linear_autoencoder_takes_uint8_as_0_to_1() -> None:
     maps, models = torch.randint(0, 256, (9, 12, 16, 16), dtype=torch.uint8), [new("linear", "maps") for _ in range(2)]
     models[0].fit_maps(maps)

@@ -30,7 +30,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_class_is_told_from_the_others(digits: Path, tmp_path: Path) -> None:
     result = run(CASE, digits, tmp_path)
-    assert set(result["auroc"]) == {"hottest", "mean", "complexity", "typicality"}
+    assert set(result["auroc"]) == {"hottest", "mean", "gaussian", "complexity", "typicality"}
     assert result["auroc"]["mean"] > 0.98
     assert run(CASE, digits / "gone", tmp_path) == result, "a finished case is not done again"
 
@@ -74,7 +74,7 @@ def test_the_command_prints_the_table(
     monkeypatch.setattr("sys.argv", ["one_class", str(digits), "--out", str(tmp_path), "--classes", "0", "1"])
     one_class.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["hottest", "mean", "complexity", "typicality", "2"]
+    assert [line.split()[0] for line in lines] == ["hottest", "mean", "gaussian", "complexity", "typicality", "2"]
 
 
 def test_a_few_labels_on_latents_and_on_pixels(

@@ -16,7 +16,7 @@ ITERATIONS = 30  # of expectation and maximisation at most
 GAIN = 1e-4  # relative, of the objective, below which they end
 FLOOR = 0.1  # least variance of a state, as a share of that of all patches: or one state could shrink to one patch
 GREY = 1.0  # the same of pixels, besides, of the mean over directions: or flat patches alone would decide by grey levels
-COUNT = 1.0  # of each start, transition and place that is taken for seen before any image is: nothing is impossible
+COUNT = 0.1  # of each start, transition and place that is taken for seen before any image is: nothing is impossible
 
 
 class HiddenMarkov(nn.Module):
