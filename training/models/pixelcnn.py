@@ -163,8 +163,16 @@ class DiscretisedLogistics(nn.Module):
         self.register_buffer("centres", torch.linspace(-1, 1, COMPONENTS)[:, None, None, None], persistent=False)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Returns pixels 0..1 as -1..1, rounded to the nearest level: a resized image has values between them."""
-        return (x.float() * 255).round().clamp(0, 255) / 127.5 - 1
+        """Returns pixels 0..1 as -1..1.
+
+        A resized image has values between the levels; they get the mass of the level's width around them. Rounding them would
+        let a difference in the last place between two runtimes move a pixel by a whole level.
+        """
+        return x.float() * 2 - 1
+
+    def to_level(self, x: Tensor) -> Tensor:
+        """Returns prepared pixels at the nearest of the 256 levels."""
+        return ((x + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
     def restore(self, x: Tensor) -> Tensor:
         return (x + 1) / 2
@@ -199,7 +207,7 @@ class DiscretisedLogistics(nn.Module):
         x = torch.zeros_like(means)
         for channel in range(x.shape[2]):
             drawn = self.follow(means, slopes, x) + scales.exp() * logistic
-            x[:, :, channel] = self.prepare(self.restore(drawn[:, :, channel]))
+            x[:, :, channel] = self.to_level(drawn[:, :, channel])
         return x[:, 0]
 
     def split(self, parameters: Tensor) -> list[Tensor]:
