@@ -54,6 +54,22 @@ def grey_run(session_folder: Path, grey_parts: Path) -> Path:
     return trained(session_folder / "grey-run", grey_parts, space="pixels")
 
 
+@pytest.fixture(scope="session")
+def digits(session_folder: Path) -> Path:
+    """Returns a folder of idx files: 1,797 digits of 8 x 8 pixels, the last 597 to test."""
+    from sklearn.datasets import load_digits
+
+    folder = session_folder / "digits"
+    folder.mkdir()
+    images, classes = load_digits(return_X_y=True)
+    images = np.round(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    for stem, part in (("train", slice(0, 1200)), ("t10k", slice(1200, None))):
+        for kind, array in (("images-idx3", images[part]), ("labels-idx1", classes[part].astype(np.uint8))):
+            header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return folder
+
+
 def trained(out: Path, images: Path, **options: object) -> Path:
     """Trains into ``out`` and returns it."""
     from training.train import TrainOptions, train

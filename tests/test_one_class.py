@@ -1,31 +1,16 @@
-"""The one-class benchmark and the latents, on scikit-learn's digits written as idx files."""
+"""The one-class benchmark, on scikit-learn's digits written as idx files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
-from training import few_labels, one_class
+from training import one_class
 from training.one_class import ALL, Case, divide, divide_sets, run, table
 
 CASE = Case("linear", "pixels", 64, 0, 0, None, 16, False)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder of idx files: 1,797 digits of 8 x 8 pixels, the last 597 to test."""
-    folder = tmp_path_factory.mktemp("digits")
-    images, classes = load_digits(return_X_y=True)
-    images = np.round(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-    for stem, part in (("train", slice(0, 1200)), ("t10k", slice(1200, None))):
-        for kind, array in (("images-idx3", images[part]), ("labels-idx1", classes[part].astype(np.uint8))):
-            header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    return folder
 
 
 def test_a_class_is_told_from_the_others(digits: Path, tmp_path: Path) -> None:
@@ -75,20 +60,6 @@ def test_the_command_prints_the_table(
     one_class.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["hottest", "mean", "gaussian", "complexity", "typicality", "2"]
-
-
-def test_a_few_labels_on_latents_and_on_pixels(
-    digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(few_labels, "HELD_OUT", 100)
-    monkeypatch.setattr(
-        "sys.argv", ["few_labels", str(digits), "--model", "linear", "--labels", "10", "300", "--seeds", "0", "1"]
-    )
-    few_labels.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["   10 labels", "  300 labels"]
-    accuracies = [[float(part.split()[0]) for part in (line.split("pixels ")[1], line.rsplit("pixels ")[2])] for line in lines]
-    assert min(accuracies[1]) > 0.85 > max(accuracies[0]) > 0.3
 
 
 def test_another_set_is_told_from_all_classes(digits: Path, tmp_path: Path) -> None:
