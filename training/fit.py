@@ -426,5 +426,6 @@ def joined_processes(device: str) -> Iterator[None]:
     dist.init_process_group("gloo" if device == "cpu" else "nccl")
     try:
         yield
+        dist.barrier()  # who leaves while another one still talks to it takes that one down
     finally:
         dist.destroy_process_group()

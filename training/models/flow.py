@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STEPS = 6  # couplings
-HIDDEN = 32  # channels of their subnetworks on maps; wider ones fit better and generalise worse
+HIDDEN = 32  # channels of their subnetworks on maps
 PIXEL_HIDDEN = 64  # on pixels, where four pixels are one location of the subnetwork
 NOISE = 0.25  # standard deviation of the noise on whitened maps in training: without it the held-out likelihood falls
 PIXEL_NOISE = 0.05  # on pixels of 0..1: what is constant there has no density
@@ -141,7 +141,7 @@ class Subnetwork(nn.Module):
     """Maps (N, C, h, w) -> (N, 2C, h, w): two convolutions, with a learned bias for each location between them.
 
     Pixels are taken two by two, the last row or column repeated where their number is odd: a quarter of the cost, and
-    twice the sight. The bias tells where the part is; without it the held-out likelihood is worse.
+    twice the sight. The bias tells where the part is: the held-out likelihood of features is better for it.
     """
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
