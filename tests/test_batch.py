@@ -167,9 +167,10 @@ def test_names_that_are_not_utf8_or_formulas(tmp_path: Path, monkeypatch: pytest
 
 
 def test_scores_are_dated_in_utc(tmp_path: Path, pictures: list[Path]) -> None:
-    before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    # A second to spare on both sides: milliseconds are rounded, and clocks are set.
+    before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - 1))
     score_table(Brightness(), pictures, tmp_path / "t.jsonl")
-    after = time.strftime("%Y-%m-%dT%H:%M:%S.999Z", time.gmtime())
+    after = time.strftime("%Y-%m-%dT%H:%M:%S.999Z", time.gmtime(time.time() + 1))
     assert all(before <= row.scored_at <= after for row in read_table(tmp_path / "t.jsonl"))
 
 
