@@ -182,6 +182,7 @@ class Scorer:
     def verify_golden(self) -> float:
         """Returns the largest difference of the golden samples' scores, as a share of their tolerance (at most 1).
 
+        A score more than a hundred times limit - typical away from the typical one has a tolerance of 1e-5 of that distance.
         Raises DetectorError where this runtime does not give the scores that the card promises.
         """
         worst = 0.0
