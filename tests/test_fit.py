@@ -165,7 +165,7 @@ def test_players_alternate_and_each_moves_its_own_numbers_only(tmp_path: Path) -
 def test_closed_form_models_say_what_they_ignore(tmp_path: Path) -> None:
     said: list[str] = []
     history = fit(new_model("linear"), maps(20, 1), maps(5, 2), OPTIONS, tmp_path / "c.safetensors", say=said.append)
-    assert said == ["LinearAutoencoder is fitted in closed form: epochs and further processes are ignored"]
+    assert said == ["LinearAutoencoder is fitted to all maps at once: epochs and further processes are ignored"]
     assert [row["epoch"] for row in history] == [0]
     kept = ["components", "mean", "ridge", "variances"]
     assert list(load_checkpoint(tmp_path / "c.safetensors")[0]) == ["energy", *(f"model.{name}" for name in kept)]

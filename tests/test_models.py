@@ -19,7 +19,7 @@ from anomaly.errors import TrainingError
 from training.export import quiet
 from training.fit import FitOptions, fit
 from training.models import MODELS
-from training.models.autoencoder import ConvolutionalAutoencoder, LinearAutoencoder, principal_components
+from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder, principal_components
 from training.models.vae import VAE, divergence
 from training.scores import ERRORS, pool
 
@@ -218,29 +218,35 @@ def test_maps_of_any_size_pass(name: str, height: int, width: int) -> None:
 
 # --- what is special about one of them --------------------------------------------------------------------------------
 def test_linear_autoencoder_is_scikit_learns_pca() -> None:
-    maps = normal_maps("maps", 40, 5)
-    model = new("linear", "maps")
+    maps, model = normal_maps("maps", 40, 5), new("linear", "maps")
     model.fit_maps(maps)
     pca = PCA(n_components=len(model.components), svd_solver="full").fit(maps.flatten(1).double().numpy())
+    np.testing.assert_allclose(model.variances.numpy(), pca.explained_variance_ * 39 / 40, rtol=1e-4)
     others = normal_maps("maps", 10, 6)
-    expected = pca.inverse_transform(pca.transform(others.flatten(1).double().numpy())).reshape(others.shape)
-    np.testing.assert_allclose(model(others)[1], expected, atol=1e-5)
-    share = np.cumsum(pca.explained_variance_ratio_)
-    assert share[-1] >= 0.9 > share[-2]
+    code = pca.transform(others.flatten(1).double().numpy())
+    np.testing.assert_allclose(model.encode(others).abs().numpy(), np.abs(code), atol=1e-3)  # a component has no sign
+    shrunk = code * (model.variances / (model.variances + model.ridge)).double().numpy()
+    np.testing.assert_allclose(model(others)[1], pca.inverse_transform(shrunk).reshape(others.shape), atol=1e-5)
 
 
-def test_linear_autoencoders_gaussian_is_numpys_mahalanobis_distance() -> None:
+def test_linear_heatmap_sums_to_numpys_mahalanobis_distance() -> None:
     maps, others = normal_maps("maps", 40, 5)[:, :2, :4, :4], normal_maps("maps", 10, 6)[:, :2, :4, :4]
     model = LinearAutoencoder(2, 4, 4, pixels=False)
     model.fit_maps(maps)
     rows = maps.flatten(1).double().numpy()
-    r = len(model.components)
     values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
-    values[:-r] = 0.0  # what the code leaves out has the ridge alone
-    covariance = vectors @ np.diag(values + 3.0 * rows.var(0).mean()) @ vectors.T
+    values[: -len(model.components)] = 0.0  # what the code leaves out has the ridge alone
+    covariance = vectors @ np.diag(values + 2.0 * rows.var(0).mean()) @ vectors.T
     deviations = others.flatten(1).double().numpy() - rows.mean(0)
-    expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(covariance), deviations) / 32
-    np.testing.assert_allclose(model.statistics(others)["gaussian"], expected, rtol=1e-4)
+    expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(covariance), deviations)
+    np.testing.assert_allclose(2 * model(others)[0].sum((1, 2)), expected, rtol=1e-4)  # a location is the mean of 2 channels
+
+
+def test_linear_samples_vary_as_the_components_do() -> None:
+    model = new("linear", "maps")
+    model.fit_maps(normal_maps("maps", 40, 5))
+    noise = torch.randn(4000, model.sample_size(), generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(model.encode(model.sample(noise)).var(0), model.variances, rtol=0.15)
 
 
 def test_linear_autoencoder_takes_uint8_as_0_to_1() -> None:
@@ -252,7 +258,7 @@ def test_linear_autoencoder_takes_uint8_as_0_to_1() -> None:
 
 def test_linear_autoencoder_drops_directions_that_are_rounding_noise() -> None:
     rows = torch.randn(3, 500).repeat(5, 1)  # rank 2 after centring, and 13 eigenvalues of rounding noise
-    _, components = principal_components(rows)
+    _, components, _, _ = principal_components(rows)
     assert len(components) == 2
     torch.testing.assert_close(components @ components.T, torch.eye(2, dtype=torch.float64))
 
@@ -276,7 +282,7 @@ def test_linear_autoencoder_refuses_identical_maps(image: Tensor) -> None:
         new("linear", "maps").fit_maps(image.repeat(5, 1, 1, 1))
 
 
-@pytest.mark.parametrize("model", [LinearAutoencoder, ConvolutionalAutoencoder])
+@pytest.mark.parametrize("model", [ConvolutionalAutoencoder, DenseAutoencoder])
 @pytest.mark.parametrize("error", ERRORS)
 def test_autoencoders_score_pixels_by_the_error_that_was_chosen(model: Callable[..., nn.Module], error: str) -> None:
     fitted, x = model(3, 32, 32, pixels=True, error=error), normal_maps("pixels", 4, 8)

@@ -26,6 +26,14 @@ def test_whitened_channels_have_unit_variance_and_no_correlation() -> None:
     assert torch.allclose(torch.cov(vectors), torch.eye(4), atol=1e-2)
 
 
+def test_without_rotation_each_channel_is_scaled_by_itself() -> None:
+    maps = torch.randn(20, 3, 6, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 5.0, 0.1])[:, None, None]
+    whitening = Whitening(3, 3, rotate=False)
+    whitening.fit(maps.split(7))
+    expected = (maps - maps.mean((0, 2, 3))[:, None, None]) / maps.std((0, 2, 3))[:, None, None]
+    torch.testing.assert_close(whitening(maps), expected, rtol=2e-3, atol=2e-3)
+
+
 def test_whitening_does_not_depend_on_the_batches() -> None:
     maps = torch.randn(10, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     one, other = Whitening(3, 3), Whitening(3, 3)
@@ -54,7 +62,9 @@ def test_gabor_kernels_are_blind_to_a_flat_area() -> None:
     assert gabor_kernels().sum((1, 2, 3)).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(("name", "size", "shape"), [("pixels", 32, (3, 32, 32)), ("filters", 64, (26, 4, 4))])
+@pytest.mark.parametrize(
+    ("name", "size", "shape"), [("pixels", 32, (3, 32, 32)), ("filters", 64, (26, 7, 7)), ("filters", 256, (26, 12, 12))]
+)
 def test_spaces_say_the_shape_of_their_maps(name: str, size: int, shape: tuple[int, ...]) -> None:
     space = make_space(name, size)
     assert tuple(space(pictures(1, size))[0].shape) == shape == (space.channels, space.grid, space.grid)

@@ -79,7 +79,7 @@ def fit(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if model.closed_form:
         if options.epochs is not None or processes() > 1:
-            say(f"{type(model).__name__} is fitted in closed form: epochs and further processes are ignored")
+            say(f"{type(model).__name__} is fitted to all maps at once: epochs and further processes are ignored")
         history = fit_closed_form(model, maps, validation, options)
         if rank() == 0:
             save_checkpoint(checkpoint, *state(model, {}, identity(model, maps, options), energy(maps), history))

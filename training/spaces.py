@@ -23,6 +23,7 @@ DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256}
 FEATURE_STAGES = (112, 192)
 FEATURE_CHANNELS = 96
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
+FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
 
 class Resample(nn.Module):
@@ -37,10 +38,15 @@ class Resample(nn.Module):
 
 
 class Whitening(nn.Module):
-    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest directions dropped."""
+    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest directions dropped.
 
-    def __init__(self, inputs: int, channels: int) -> None:
+    Without ``rotate`` every channel is brought to unit variance by itself, and correlations stay: where there are few
+    channels the weakest directions are noise, which whitening would make as loud as the rest.
+    """
+
+    def __init__(self, inputs: int, channels: int, rotate: bool = True) -> None:
         super().__init__()
+        self.rotate = rotate
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("matrix", torch.eye(channels, inputs))
 
@@ -57,16 +63,19 @@ class Whitening(nn.Module):
             products = products + vectors @ vectors.T
         mean = total / count
         covariance = products / count - torch.outer(mean, mean)
-        values, vectors = torch.linalg.eigh(covariance)
-        if not values[-1] > 1e-10:
+        if self.rotate:
+            values, directions = (part.flip(-1) for part in torch.linalg.eigh(covariance))
+        else:
+            values, directions = covariance.diag(), torch.eye(len(covariance), dtype=torch.float64)
+        if not values.max() > 1e-10:
             raise TrainingError(
                 "all training images look the same to the model (no variance at all); photographs of different good "
                 "parts are expected: check that the folder does not hold copies of one image"
             )
         channels = self.matrix.shape[0]
-        scale = torch.sqrt(values[-channels:] + 1e-6 * values[-1])
+        scale = torch.sqrt(values[:channels] + 1e-6 * values.max())
         self.mean.copy_(mean)
-        self.matrix.copy_((vectors[:, -channels:] / scale).T.flip(0))
+        self.matrix.copy_((directions[:, :channels] / scale).T)
 
 
 class PixelSpace(nn.Module):
@@ -88,12 +97,12 @@ class FilterSpace(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.grid = max(4, round(size / CELL))
+        self.grid = max(FEWEST_CELLS, round(size / CELL))
         self.channels = 26
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
         self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
         self.octaves = nn.ModuleList(Resample(size // 2**octave, self.grid) for octave in range(3))
-        self.whitening = Whitening(26, 26)
+        self.whitening = Whitening(26, 26, rotate=False)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""

@@ -66,7 +66,7 @@ class TrainOptions:
     model: str = "auto"
     space: str = "auto"
     size: int | None = None
-    error: str | None = None  # of an autoencoder of pixels: l2, ssim or gradient; None: the model's own choice
+    error: str | None = None  # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own choice
     score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
     epochs: int | None = None
     seed: int = 0
@@ -94,7 +94,7 @@ def resolve(options: TrainOptions) -> TrainOptions:
     size = options.size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
     if not 32 <= size <= 1024 or size % 16:
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
-    if options.error and (space != "pixels" or model not in ("linear", "autoencoder")):
+    if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
         raise TrainingError(
             f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
         )

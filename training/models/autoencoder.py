@@ -1,4 +1,7 @@
-"""Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error."""
+"""Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error.
+
+The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from torch.nn import functional as F
 from anomaly.errors import TrainingError
 from training.scores import ERRORS, squared_error
 
-ENERGY = 0.9  # share of the fit set's variance that the linear code keeps
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
-RIDGE = 3.0  # what is added to every variance of the Gaussian, in units of their mean: chosen on training images of digits
+RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
+WEAKEST = 0.02  # a component with less variance than this share of the ridge changes nothing
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DENSE_CODE = 128  # and in the dense one's
@@ -23,10 +26,13 @@ WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the las
 
 
 class LinearAutoencoder(nn.Module):
-    """The best linear autoencoder of whole maps, in closed form: projection on their first principal components.
+    """The linear autoencoder of whole maps and its Gaussian, in closed form, from their principal components.
 
     Baldi & Hornik, "Neural networks and principal component analysis" (Neural Networks 1989): the squared error of a
-    linear autoencoder has no other minimum. The code keeps 90 % of the fit maps' variance, in at most 256 numbers.
+    linear autoencoder has no other minimum. Tipping & Bishop, "Probabilistic principal component analysis" (J. R. Stat.
+    Soc. B 1999): the components with their variances v and one variance s for all other directions are a Gaussian,
+
+        p(x) = N(mean, U v U' + s I)    s: the ridge
     """
 
     closed_form: ClassVar[bool] = True
@@ -35,11 +41,10 @@ class LinearAutoencoder(nn.Module):
     variances: Tensor
     ridge: Tensor
 
-    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "l2") -> None:
+    def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__()
         self.pixels = pixels
-        self.error_name = error if pixels else "l2"
-        self.error = ERRORS[self.error_name]
+        self.shape = (channels, height, width)
         self.register_buffer("mean", torch.zeros(channels * height * width))
         self.register_buffer("components", torch.zeros(0, channels * height * width))  # (r, D), orthonormal rows
         self.register_buffer("variances", torch.zeros(0))  # (r,), of the codes
@@ -48,7 +53,7 @@ class LinearAutoencoder(nn.Module):
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
     def fit_maps(self, maps: Tensor) -> None:
-        """Sets mean and components from maps (n, C, h, w); of more than 4096 a random subset, always the same.
+        """Sets mean, components and variances from maps (n, C, h, w); of more than 4096 a random subset, always the same.
 
         Maps are float32, or uint8 that stands for 0..1. Raises TrainingError where they are too few or all alike.
         """
@@ -56,14 +61,10 @@ class LinearAutoencoder(nn.Module):
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
         rows = maps.flatten(1).to(self.mean)
         rows = rows / 255 if maps.dtype == torch.uint8 else rows
-        mean, components = principal_components(rows)
-        self.mean, self.components = mean.to(self.mean), components.to(self.mean)
-        deviations = rows - self.mean
-        self.variances = F.linear(deviations, self.components).square().mean(0)
-        self.ridge = RIDGE * deviations.square().mean()
-
-    def extra_repr(self) -> str:
-        return f"error={self.error_name}"
+        mean, components, variances, total = principal_components(rows)
+        self.ridge = (RIDGE * total / len(mean)).to(self.mean)
+        kept = variances > WEAKEST * self.ridge.double()
+        self.mean, self.components, self.variances = (part.to(self.mean) for part in (mean, components[kept], variances[kept]))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {}
@@ -76,27 +77,35 @@ class LinearAutoencoder(nn.Module):
         return squared_error(x, self.reconstruct(x)).mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the error at each location, (N, h, w), higher = more anomalous; the reconstruction, (N, C, h, w)."""
-        y = self.reconstruct(x)
-        return self.error(x, y), y
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w).
 
-    def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """Returns ``gaussian``, (N,): the squared Mahalanobis distance from the mean map, for a number of the map.
-
-        Under the Gaussian of probabilistic principal components (Tipping & Bishop, 1999), its variances raised by a ridge:
-        unlike the error it also tells a map whose code is one that no normal map has.
+        A location's value is the mean over channels of w^2, w = C^(-1/2) (x - mean) with C the covariance of the Gaussian:
+        the whole heatmap sums to the squared Mahalanobis distance. Unlike the error it also tells a map whose code no
+        normal map has, and what often varies counts less.
         """
-        code = self.encode(x)
-        rest = (x.flatten(1) - self.mean).square().sum(1) - code.square().sum(1)
-        distance = (code.square() / (self.variances + self.ridge)).sum(1) + rest / self.ridge
-        return {"gaussian": distance / self.mean.numel()}
+        deviation, code = x.flatten(1) - self.mean, self.encode(x)
+        gain = (self.variances + self.ridge).rsqrt() - self.ridge.rsqrt()
+        w = deviation * self.ridge.rsqrt() + (code * gain) @ self.components
+        return w.square().reshape(x.shape).mean(1), self.reconstruct(x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the codes of maps, (N, r)."""
         return F.linear(x.flatten(1) - self.mean, self.components)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        y = (self.mean + self.encode(x) @ self.components).reshape(x.shape)
+        """Returns the expectation of maps without what the ridge stands for (Tipping & Bishop, section 3.4): (N, C, h, w)."""
+        code = self.encode(x) * self.variances / (self.variances + self.ridge)
+        return self.as_map(code, x.shape)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Returns maps (N, C, h, w) from standard normal noise (N, r), without what the ridge stands for."""
+        return self.as_map(noise * self.variances.sqrt(), (len(noise), *self.shape))
+
+    def sample_size(self) -> int:
+        return len(self.variances)
+
+    def as_map(self, code: Tensor, shape: tuple[int, ...]) -> Tensor:
+        y = (self.mean + code @ self.components).reshape(shape)
         return y.clamp(0.0, 1.0) if self.pixels else y
 
 
@@ -107,8 +116,8 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
         model.variances = model.variances.new_zeros(len(saved))
 
 
-def principal_components(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean (D,) and the first principal components (r, D), float64, of rows (n, D), D far above n.
+def principal_components(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns mean (D,), first components (r, D), their variances (r,) and the sum of all, in float64, of rows (n, D).
 
     By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x D covariance.
     Directions whose variance is rounding noise are dropped. Raises TrainingError where nothing varies.
@@ -131,10 +140,10 @@ def principal_components(rows: Tensor) -> tuple[Tensor, Tensor]:
             f"all {len(rows)} images to fit look the same to the model, photographs of different good parts expected: "
             "check that the folder does not hold copies of one image"
         )
-    share = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
-    r = min(int((share < ENERGY).sum()) + 1, MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
+    r = min(MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
     scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
-    return mean, torch.cat([scaled.T @ centred(start) for start in blocks], 1)
+    components = torch.cat([scaled.T @ centred(start) for start in blocks], 1)
+    return mean, components, values[:r] / len(rows), values.clamp(min=0).sum() / len(rows)
 
 
 class ConvolutionalAutoencoder(nn.Module):

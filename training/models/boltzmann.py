@@ -101,11 +101,13 @@ class BoltzmannMachine(nn.Module):
         return {"free-energy": self.free_energy(x.flatten(1)) / self.visible}
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w), as their means, after 200 Gibbs steps from a random start; noise (N, sample_size).
+        """Returns maps (N, C, h, w), as their means, after 200 Gibbs steps; noise (N, sample_size).
 
-        Every step takes the same numbers at other places, so that a few decide a long chain.
+        They start where the chains of the training ended: from a random state a part of them stays for long in valleys
+        that no image is in, the negative of a digit for one. Every step takes the same numbers at other places, so that
+        a few decide a long chain.
         """
-        h = (noise[:, :HIDDEN] > 0).to(noise.dtype)
+        h = self.chains.repeat(math.ceil(len(noise) / CHAINS), 1)[: len(noise)]
         for step in range(STEPS):
             shifted = noise.roll(997 * (step + 1), 1)
             h = self.draw_hidden(self.draw_visible(h, shifted[:, HIDDEN:]), shifted[:, :HIDDEN])
