@@ -202,7 +202,7 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     box = handle.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80)
     page.mouse.down()
-    page.mouse.move(box["x"] - page.viewport_size["width"] / 10, box["y"] + 80, steps=8)
+    page.mouse.move(box["x"] - page.viewport_size["width"] / 60, box["y"] + 80, steps=8)
     page.mouse.up()
     sync_api.expect(stopped).not_to_have_text(before, use_inner_text=True)
     page.get_by_text("Preview: the promise returns when fresh good images confirm it.").first.wait_for()

@@ -159,7 +159,7 @@ def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> No
     assert [line.split(": ")[0] for line in seen.left_out] == [str(folder / "99.png"), str(folder / "100.png")]
     assert seen.left_out[1] == f"{folder / '100.png'}: no such file"
     maps = seen_of(photos[:3], FilterSpace(64))[0].maps
-    assert (maps.shape, maps.dtype) == ((3, 26, 4, 4), torch.float32)
+    assert (maps.shape, maps.dtype) == ((3, 26, 7, 7), torch.float32)
 
 
 def test_see_gives_the_same_whatever_else_is_looked_at(photos: list[Record]) -> None:

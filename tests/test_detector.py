@@ -55,7 +55,7 @@ def test_inputs_and_outputs_are_those_of_the_contract(run: Path, pixel_run: Path
         "p_value": ("tensor(float)", ["N"]),
         "is_anomaly": ("tensor(bool)", ["N"]),
         "in_range": ("tensor(bool)", ["N"]),
-        "heatmap": ("tensor(float)", ["N", 4, 4]),
+        "heatmap": ("tensor(float)", ["N", 7, 7]),
     }
     assert signature(run) == expected
     pixels = {"heatmap": ("tensor(float)", ["N", 64, 64]), "reconstruction": ("tensor(uint8)", ["N", 64, 64, 3])}

@@ -98,7 +98,7 @@ def test_the_report_shows_the_pictures_that_matter(judged: Judged, labelled: Pat
     report = build_report(judged, labelled, notes=["a note"])
     assert report.title == "run on parts" and report.notes[0] == "a note"
     first = report.galleries["most anomalous"][0]
-    assert first.original.shape[2] == 3 and first.heatmap.shape == (4, 4) and first.expected.shape == (96, 96, 3)
+    assert first.original.shape[2] == 3 and first.heatmap.shape == (7, 7) and first.expected.shape == (96, 96, 3)
     calibration = judged.scorer.card.calibration
     assert (first.median, first.limit) == (float(calibration.median), float(calibration.threshold))
     assert len(report.p_values) == 31

@@ -20,6 +20,7 @@ from tests.test_export import with_numbers
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.export import check_parity
 from training.restore import restore, sample, verify_images
+from training.train import TrainOptions, train
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +112,19 @@ def test_samples_are_new_images_and_depend_on_the_seed(pixel_run: Path) -> None:
     assert np.abs(sample(pixel_run, 2, 0).astype(int) - pictures[:2]).max() <= 1
 
 
-def test_a_model_that_cannot_draw_says_so(run: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^the model linear cannot draw new images; train a generative one: --model vae$"):
-        sample(run, 4, 0)
+def test_a_model_that_cannot_draw_says_so(parts: Path, tmp_path: Path) -> None:
+    options = TrainOptions(images=parts, out=tmp_path / "dense", model="dense-autoencoder", space="pixels", size=32, epochs=1)
+    train(options, say=lambda line: None)
+    what = "the model dense-autoencoder cannot draw new images; train a generative one: --model vae"
+    with pytest.raises(TrainingError, match=f"^{what}$"):
+        sample(tmp_path / "dense", 4, 0)
+
+
+def test_the_linear_model_draws_whole_parts_from_filters(run: Path) -> None:
+    pictures = sample(run, 4, 0)
+    assert pictures.shape == (4, 96, 96, 3)
+    assert (pictures[0] != pictures[1]).any()
+    assert np.abs(pictures.mean() - np.mean([make("disc", seed, 96)[0] for seed in range(8)])) < 25
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
