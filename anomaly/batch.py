@@ -1,4 +1,4 @@
-"""Images -> score table: reading, decoding and scoring overlap, and a run that was killed goes on where it stopped.
+"""Images -> score table: every core reads, decodes and judges, and a run that was killed goes on where it stopped.
 
 While a run is under way the folder OUT.parts holds
 
@@ -19,26 +19,28 @@ import math
 import os
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError, DatasetError, ImageError
-from anomaly.images import Decoded, find_images, read_file
+from anomaly.images import find_images, read_file
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
+from anomaly.threads import in_order
 from anomaly.wording import percent
 
 __all__ = ["COLUMNS", "Summary", "list_inputs", "score_table"]
 
 FORMAT = 1
+AHEAD = 2  # images for each thread that wait for it or for an earlier one
 SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
 MANIFESTS = (".csv", ".parquet")
 RUN, LOCK, ERROR = "run.json", "lock", "error: "
@@ -71,7 +73,7 @@ class Summary:
 
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
     at most (95 %). ``resumed``: rows of an earlier run, which ``seconds`` and ``images_per_second`` leave out.
-    ``waited``: seconds in which the model had nothing to do because images were still being read and decoded.
+    ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
     """
 
     out: Path
@@ -84,7 +86,8 @@ class Summary:
     ordinary_up_to: int | None
     resumed: int
     seconds: float
-    waited: float
+    reading: float
+    judging: float
 
     @property
     def not_judged(self) -> int:
@@ -105,7 +108,7 @@ class Summary:
 
     def _scored(self) -> str:
         new = self.images - self.resumed
-        pace = "reading and decoding" if self.waited > self.seconds / 2 else "the model"
+        pace = "reading and decoding" if self.reading > self.judging else "the model"
         how = f" ({speed_text(self.images_per_second)}; {pace} set the pace)" if new else ""
         before = f", {self.resumed:,} of them before this run" if self.resumed else ""
         return f"{_images(self.images)}{before}, in {duration(self.seconds)}{how}"
@@ -138,8 +141,7 @@ def score_table(
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     *,
-    decode_workers: int | None = None,
-    batch: int = 1,
+    workers: int | None = None,
     part_rows: int = 1000,
     resume: bool = True,
     force: bool = False,
@@ -148,8 +150,8 @@ def score_table(
     """Writes a row for every image of ``paths``, in order, to the table ``out``, and returns what it holds.
 
     ``paths`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
-    row. ``decode_workers``: threads that read and decode (default: one for each core); ``batch``: images that the
-    scorer is given at a time, cut by input index. A part of the table is safe after ``part_rows`` images or a minute.
+    row. ``workers``: threads, each of which reads, decodes and judges one image at a time (default: one for each core);
+    the scorer should compute with one thread then. A part of the table is safe after ``part_rows`` images or a minute.
 
     A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
     is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
@@ -158,22 +160,22 @@ def score_table(
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
     _refuse_to_overwrite(out, folder, force)
     parts: list[_Part] = []
-    waited = 0.0
+    reading = judging = 0.0
     with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
-        _begin(out, folder, _run(scorer, batch), start_over=force or not resume)
+        _begin(out, folder, _run(scorer), start_over=force or not resume)
         given = map(Path, paths)
         parts += _finished_parts(folder, suffix, given)
         resumed = _rows(parts)
         if progress:
             progress.skip(resumed)
-        workers = decode_workers or available_cores()
-        with ThreadPoolExecutor(workers, "decode") as pool:
-            loading = _load_ahead(scorer, given, pool, 2 * workers + batch)
-            for scored in _cut(_score(scorer, loading, batch), part_rows, progress):
-                waited += scored.waited
+        workers = workers or available_cores()
+        with closing(in_order(partial(_score, scorer), given, workers, AHEAD * workers)) as images:
+            for scored in _cut(images, part_rows, progress):
+                reading += sum(one.reading for one in scored)
+                judging += sum(one.judging for one in scored)
                 parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
         _finish(out, folder, suffix, parts)
-    return _summary(scorer, out, parts, resumed, time.monotonic() - began, waited)
+    return _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
 
 
 def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
@@ -190,100 +192,54 @@ def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    path: Path
-    sha256: str | None
-    image: Decoded | ImageError
-
-
-@dataclass(frozen=True)
 class _Scored:
-    """Rows in order, with what is counted of them; ``waited``: seconds without an image to judge."""
+    """One image's row, what is counted of it, and the seconds of its thread that each half of the work took."""
 
-    paths: list[Path]
-    rows: list[Row]
-    counts: Counter[str]
-    waited: float
-
-
-def _joined(batches: Sequence[_Scored]) -> _Scored:
-    return _Scored(
-        paths=[path for scored in batches for path in scored.paths],
-        rows=[row for scored in batches for row in scored.rows],
-        counts=sum((scored.counts for scored in batches), Counter[str]()),
-        waited=sum(scored.waited for scored in batches),
-    )
+    path: Path
+    row: Row
+    counted: list[str]
+    reading: float
+    judging: float
 
 
-def _cut(batches: Iterable[_Scored], part_rows: int, progress: Progress | None) -> Iterator[_Scored]:
-    """Gathers batches into parts of ``part_rows`` rows, or of what came in a minute, or until the work was stopped."""
+def _cut(scored: Iterable[_Scored], part_rows: int, progress: Progress | None) -> Iterator[list[_Scored]]:
+    """Gathers rows into parts of ``part_rows``, or of what came in a minute, or until the work was stopped."""
     held: list[_Scored] = []
-    rows, due = 0, time.monotonic() + SECONDS_A_PART
+    due = time.monotonic() + SECONDS_A_PART
     try:
-        for scored in batches:
-            held.append(scored)
-            rows += len(scored.rows)
+        for one in scored:
+            held.append(one)
             if progress:
-                progress.advance(len(scored.rows))
-            if rows >= part_rows or time.monotonic() >= due:
+                progress.advance()
+            if len(held) >= part_rows or time.monotonic() >= due:
                 # Given up before it is handed on: stopped in between, rows may be lost and scored again, never doubled.
-                part, held, rows = _joined(held), [], 0
+                part, held = held, []
                 yield part
                 due = time.monotonic() + SECONDS_A_PART
     except (Exception, KeyboardInterrupt):
         if held:
-            yield _joined(held)
+            yield held
         raise
     if held:
-        yield _joined(held)
+        yield held
 
 
-def _score(scorer: Scorer, loading: Iterator[Future[_Loaded]], batch: int) -> Iterator[_Scored]:
-    """Scores ``batch`` images at a time while the next ones are read and decoded."""
-    calibration, detector = scorer.card.calibration, scorer.card.identity
-    limit = None if calibration is None else shortest(float(calibration.threshold))
-    while futures := list(islice(loading, batch)):
-        began = time.perf_counter()
-        loaded = [future.result() for future in futures]
-        waited = time.perf_counter() - began
-        results = [_checked(result) for result in _judge(scorer, loaded)]
-        now = utc_text(datetime.now(UTC))
-        rows = [_row(one, result, limit, detector, now) for one, result in zip(loaded, results, strict=True)]
-        counts = Counter(name for result in results for name in _counted(result))
-        yield _Scored([one.path for one in loaded], rows, counts, waited)
-
-
-def _load_ahead(scorer: Scorer, paths: Iterable[Path], pool: ThreadPoolExecutor, ahead: int) -> Iterator[Future[_Loaded]]:
-    """Yields the images in order while ``ahead`` more are read: memory is flat however many come."""
-    waiting: deque[Future[_Loaded]] = deque()
-    for path in paths:
-        waiting.append(pool.submit(_load, scorer, path))
-        if len(waiting) > ahead:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
-
-
-def _load(scorer: Scorer, path: Path) -> _Loaded:
-    """Reads a file once, for its digest and its pixels."""
-    sha256 = None
+def _score(scorer: Scorer, path: Path) -> _Scored:
+    """Reads a file once, for its digest and its pixels, and judges it: all in one thread, so that one image is held."""
+    began = time.perf_counter()
+    sha256, read = None, None
     try:
         data = read_file(path, limit=8 * scorer.max_pixels + (1 << 24))
         sha256 = hashlib.sha256(data).hexdigest()
-        return _Loaded(path, sha256, scorer.decode(data))
+        image = scorer.decode(data)
+        read = time.perf_counter()
+        result = _checked(scorer.judge([image])[0])
     except ImageError as error:
-        return _Loaded(path, sha256, error)
-
-
-def _judge(scorer: Scorer, loaded: Sequence[_Loaded]) -> list[Result]:
-    """Returns a result for each image; an error for those that could not be decoded."""
-    results = iter(scorer.judge([one.image for one in loaded if not isinstance(one.image, ImageError)]))
-    return [_error(one.image) if isinstance(one.image, ImageError) else next(results) for one in loaded]
-
-
-def _error(error: ImageError) -> Result:
-    # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
-    return Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
+        # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
+        result = Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
+    ended = time.perf_counter()
+    read = read or ended
+    return _Scored(path, _row(scorer, path, sha256, result), _counted(result), read - began, ended - read)
 
 
 def _checked(result: Result) -> Result:
@@ -294,16 +250,17 @@ def _checked(result: Result) -> Result:
     return Result("error", width=result.width, height=result.height, error=message, kind="not finite")
 
 
-def _row(loaded: _Loaded, result: Result, limit: float | None, detector: str, now: str) -> Row:
+def _row(scorer: Scorer, path: Path, sha256: str | None, result: Result) -> Row:
     x, y, width, height = result.box or (None, None, None, None)
+    calibration = scorer.card.calibration
     return Row(
-        path=printable(os.fspath(loaded.path)),
-        sha256=loaded.sha256,
+        path=printable(os.fspath(path)),
+        sha256=sha256,
         width=result.width,
         height=result.height,
         score=None if result.score is None else shortest(result.score),
         p_value=result.p_value,
-        threshold=limit,
+        threshold=None if calibration is None else shortest(float(calibration.threshold)),
         is_anomaly=result.is_anomaly if result.status == "ok" else None,
         box_x=x,
         box_y=y,
@@ -312,8 +269,8 @@ def _row(loaded: _Loaded, result: Result, limit: float | None, detector: str, no
         area=result.area,
         status=result.status,
         error=None if result.error is None else printable(result.error),
-        detector=detector,
-        scored_at=now,
+        detector=scorer.card.identity,
+        scored_at=utc_text(datetime.now(UTC)),
     )
 
 
@@ -341,14 +298,13 @@ def _rows(parts: Sequence[_Part]) -> int:
     return sum(part.rows for part in parts)
 
 
-def _run(scorer: Scorer, batch: int) -> dict[str, Any]:
+def _run(scorer: Scorer) -> dict[str, Any]:
     """What the rows depend on. The number of threads is not in it: scores agree whatever it is."""
     return {
         "format": FORMAT,
         "detector": scorer.card.identity,
         "device": scorer.device,
         "max_pixels": scorer.max_pixels,
-        "batch": batch,
         "columns": list(COLUMNS),
     }
 
@@ -388,9 +344,10 @@ def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
     return _Part(**found) if found and rows.stat().st_size == found["bytes"] else None
 
 
-def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: _Scored) -> _Part:
-    data = encode_rows(scored.rows, suffix)
-    part = _Part(first, len(scored.rows), len(data), _digest(scored.paths), dict(scored.counts))
+def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[_Scored]) -> _Part:
+    data = encode_rows([one.row for one in scored], suffix)
+    counts = Counter(name for one in scored for name in one.counted)
+    part = _Part(first, len(scored), len(data), _digest(one.path for one in scored), dict(counts))
     rows, description = _part_files(folder, suffix, first)
     with _writing(out):
         with whole_file(description) as file:
@@ -500,7 +457,9 @@ def _writing(out: Path) -> Iterator[None]:
         raise AnomalyError(f"{out}: cannot be written ({error.strerror or error}): choose another --out") from error
 
 
-def _summary(scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, waited: float) -> Summary:
+def _summary(
+    scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, reading: float, judging: float
+) -> Summary:
     counts = sum((Counter(part.counts) for part in parts), Counter[str]())
     calibration, ok = scorer.card.calibration, counts["ok"]
     return Summary(
@@ -514,5 +473,6 @@ def _summary(scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, se
         ordinary_up_to=None if calibration is None else calibration.ordinary_up_to(ok),
         resumed=resumed,
         seconds=seconds,
-        waited=waited,
+        reading=reading,
+        judging=judging,
     )

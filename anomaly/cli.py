@@ -224,7 +224,7 @@ def run_score(options: argparse.Namespace) -> int:
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
 
-    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels)
+    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     with Progress(None, "scoring") as progress:
         summary = score_table(scorer, list_inputs(options.inputs), options.out, force=options.force, progress=progress)
     print(summary.text())

@@ -42,7 +42,8 @@ def demo(data: str, out: Path) -> None:
     print("4/4  score table of the test images", file=sys.stderr)
     good_or_defect = [r for r in records if r.label in (NORMAL, defect)]
     table = folder / "scores.csv"
-    summary = score_table(scorer, list_inputs([r.path for r in records]), table)
+    one_thread = Scorer(folder / "run", threads=1)  # for each of the threads that score
+    summary = score_table(one_thread, list_inputs([r.path for r in records]), table)
     baseline = pixel_pca(normal_training(read_dataset(manifest)), good_or_defect)
     print("\n".join(last_lines(judged, defect, baseline, folder, summary.images_per_second, attribution)))
     print(f"all done in {time.perf_counter() - start:.0f} s", file=sys.stderr)

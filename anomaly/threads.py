@@ -1,0 +1,31 @@
+"""Work of one kind on many things, in threads, whose results come in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+def in_order(function: Callable[[Item], Done], items: Iterable[Item], workers: int, ahead: int) -> Generator[Done, None, None]:
+    """Yields ``function(item)`` of every item, in order, while ``workers`` threads work on the ``ahead`` items that follow.
+
+    ``items`` is read as the work goes on, in the caller's thread, and may be of any length. What ``function`` or
+    ``items`` raises comes out at once; items that were waiting then are dropped. Close it (``contextlib.closing``)
+    where it may not be read to its end: then its threads are gone when that returns.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Done]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
