@@ -7,6 +7,7 @@
       DetectorError       the file is not a detector, is damaged, unsafe or of a newer format
       RuntimeMissing      ONNX Runtime, a provider or an optional extra is not there
       TrainingError       training could not go on (NaN, too few images, a checkpoint that does not fit)
+      RequestError        a request to `anomaly serve` cannot be answered; it carries the HTTP status
 
 A message says what was found, what was expected and what to do, in one line. The command line prints
 it and exits with 1; a traceback is a bug.
@@ -54,3 +55,12 @@ class RuntimeMissing(AnomalyError):
 
 class TrainingError(AnomalyError):
     """Training could not go on."""
+
+
+class RequestError(AnomalyError):
+    """A request to `anomaly serve` cannot be answered; ``status`` is the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind

@@ -92,6 +92,13 @@ class Scorer:
         if verify:
             self.verify_golden()
 
+    @property
+    def outputs(self) -> dict[str, tuple[str, list[int]]]:
+        """The graph's outputs: name -> (NumPy's name of its type, shape with -1 for any length)."""
+        kinds = {"tensor(float)": "float32", "tensor(bool)": "bool", "tensor(uint8)": "uint8"}
+        found = [output for output in self._session.get_outputs() if output.name in OUTPUTS]
+        return {o.name: (kinds[o.type], [n if isinstance(n, int) else -1 for n in o.shape]) for o in found}
+
     def _check_outputs(self) -> None:
         found = {output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()}
         needed = set(OUTPUTS) - {"reconstruction"} - (set() if self.card.calibration else {"p_value", "is_anomaly"})

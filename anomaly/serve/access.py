@@ -1,0 +1,60 @@
+"""API keys: who may ask."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from anomaly.errors import AnomalyError
+
+SHORTEST = 16  # characters of a key: `openssl rand -hex 32` makes a good one
+
+
+class Keys:
+    """The keys of a service: none lets everybody in. Held as digests, and compared in constant time."""
+
+    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+        self._digests = {name: hashlib.sha256(key.encode()).digest() for name, key in (keys or {}).items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def holder(self, headers: Mapping[str, str]) -> str | None:
+        """Returns whose key a request carries (``Authorization: Bearer KEY`` or ``X-API-Key: KEY``), None for nobody's."""
+        given = headers.get("x-api-key") or headers.get("authorization", "").partition("Bearer ")[2]
+        digest = hashlib.sha256(given.encode()).digest()
+        matching = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        return matching[0] if matching and given else None
+
+
+def read_keys(file: Path) -> Keys:
+    """Returns the keys of a file with a line ``NAME KEY`` for each client; # starts a comment. Raises AnomalyError."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnomalyError(f"{file}: cannot be read ({error}); a file with lines NAME KEY was expected") from error
+    keys: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if words and (len(words) != 2 or words[0] in keys or len(words[1]) < SHORTEST or not re.fullmatch(r"[!-~]+", words[1])):
+            raise AnomalyError(
+                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {SHORTEST} plain characters "
+                "(openssl rand -hex 32 makes one)"
+            )
+        if words:
+            keys[words[0]] = words[1]
+    if not keys:
+        raise AnomalyError(f"{file}: no key found, at least one line NAME KEY expected")
+    return Keys(keys)
+
+
+def is_own(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

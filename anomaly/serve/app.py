@@ -1,0 +1,450 @@
+"""The routes of `anomaly serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from anomaly import __version__
+from anomaly.errors import ImageError, RequestError
+from anomaly.scorer import Result
+from anomaly.serve import protocol
+from anomaly.serve.access import Keys
+from anomaly.serve.detectors import Detectors, Served
+from anomaly.serve.log import say
+from anomaly.serve.metrics import Metrics
+from anomaly.serve.workers import Deadline, Workers
+
+OPEN_ROUTES = ("/v2/health/live", "/v2/health/ready")  # probes carry no key
+REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+RELOAD_SECONDS = 1.0
+
+
+@dataclass
+class Service:
+    """What the routes work with. ``max_bytes``: of a request's body."""
+
+    detectors: Detectors
+    workers: Workers
+    keys: Keys = field(default_factory=Keys)
+    max_bytes: int = 32 << 20
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(lambda: self.workers.inside)
+        for name in self.detectors.names:
+            self.metrics.watch(self.detector(name))
+
+    def detector(self, name: str | None, version: str | None = None) -> Served:
+        """Returns a detector by its name, the only one where none is named; RequestError 404 or 422."""
+        names = self.detectors.names
+        if name is None and len(names) != 1:
+            raise RequestError(422, f"no detector named, one of {', '.join(names)} expected: /score?detector=NAME")
+        served = self.detectors.get(names[0] if name is None else name)
+        if served is None:
+            raise RequestError(404, f"detector {name!r} is not served here; there are {', '.join(names)}")
+        if version not in (None, served.scorer.card.version):
+            raise RequestError(404, f"version {version!r} is not served here, version {served.scorer.card.version!r} is")
+        return served
+
+    def refresh(self) -> None:
+        """Loads what has changed on the disk."""
+        for served, error in self.detectors.refresh():
+            self.metrics.reloads.labels(served.name, "failed" if error else "loaded").inc()
+            if error is None:
+                self.metrics.watch(served)
+                say("detector loaded anew", detector=served.name, identity=served.scorer.card.identity)
+            else:
+                say("the old detector stays", logging.ERROR, detector=served.name, error=str(error))
+
+
+class Box(BaseModel):
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class Verdict(BaseModel):
+    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never good."""
+
+    detector: str
+    status: str
+    score: float
+    limit: float | None
+    p_value: float | None
+    is_anomaly: bool | None
+    width: int
+    height: int
+    box: Box | None
+    area: int | None
+    error: str | None
+    heatmap: list[list[float]] | None = None
+
+
+class Problem(BaseModel):
+    """What was found, what was expected, what to do."""
+
+    error: str
+    kind: str | None = None
+
+
+class Live(BaseModel):
+    live: bool
+
+
+class Ready(BaseModel):
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """What OpenAPI says of answers that are no success."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (401, *statuses)}
+
+
+BINARY = {"type": "string", "format": "binary"}
+IMAGE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": BINARY},
+            "multipart/form-data": {"schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}},
+        },
+    }
+}
+INFER_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": protocol.request_schema()}}}}
+JUDGED = problems(400, 404, 408, 413, 415, 422, 429, 500, 504)
+Name = Annotated[str, Path(description="A detector's name: that of its run folder, or its file's stem")]
+router = APIRouter()
+
+
+def service_of(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def detector_of(request: Request, name: str | None, version: str | None = None) -> Served:
+    served = service_of(request).detector(name, version)
+    request.state.log["detector"] = served.name
+    return served
+
+
+# --- health and metadata ----------------------------------------------------------------------------------------------
+@router.get("/v2/health/live", tags=["health"])
+async def live() -> Live:
+    """Whether the server runs."""
+    return Live(live=True)
+
+
+@router.get("/v2/health/ready", tags=["health"], responses={503: {"model": Ready, "description": "Stopping"}})
+async def ready(request: Request) -> Response:
+    """Whether the server takes requests."""
+    stopping: bool = request.app.state.stopping
+    return JSONResponse({"ready": not stopping}, 503 if stopping else 200)
+
+
+@router.get("/v2", tags=["health"], responses=problems())
+async def server_metadata() -> ServerMetadata:
+    """Name and version of the server."""
+    return ServerMetadata(name="anomaly", version=__version__, extensions=["binary_tensor_data"])
+
+
+@router.get("/v2/models/{name}/versions/{version}/ready", tags=["detectors"], responses=problems(404))
+@router.get("/v2/models/{name}/ready", tags=["detectors"], responses=problems(404))
+async def model_ready(request: Request, name: Name, version: str | None = None) -> Ready:
+    """Whether a detector is served."""
+    detector_of(request, name, version)
+    return Ready(ready=True)
+
+
+@router.get("/v2/models/{name}/versions/{version}", tags=["detectors"], responses=problems(404))
+@router.get("/v2/models/{name}", tags=["detectors"], responses=problems(404))
+async def model_metadata(request: Request, name: Name, version: str | None = None) -> protocol.ModelMetadata:
+    """What a detector takes and gives."""
+    served = detector_of(request, name, version)
+    card, calibration = served.scorer.card, served.scorer.card.calibration
+    numbers = {"limit": float(calibration.threshold), "promise": calibration.promise, "n": calibration.n} if calibration else {}
+    outputs = served.scorer.outputs.items()
+    return protocol.ModelMetadata(
+        name=served.name,
+        versions=[card.version],
+        platform="onnxruntime_onnx",
+        inputs=[protocol.TensorMetadata(name="images", datatype="UINT8", shape=[-1, -1, -1, 3])],
+        outputs=[protocol.TensorMetadata(name=n, datatype=protocol.DATATYPES[d], shape=s) for n, (d, s) in outputs],
+        parameters={"detector": card.identity, "encoded_images": "datatype BYTES, shape [N]", **numbers},
+    )
+
+
+@router.get(
+    "/metrics", tags=["health"], responses={**problems(), 200: {"content": {"text/plain": {}}}}, response_class=Response
+)
+async def metrics(request: Request) -> Response:
+    """The figures that Prometheus collects."""
+    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+@router.post("/score", tags=["judging"], responses={**JUDGED, 200: {"model": Verdict}}, openapi_extra=IMAGE_BODY)
+async def score(
+    request: Request,
+    detector: Annotated[str | None, Query(description="Needed where several are served")] = None,
+    heatmap: Annotated[bool, Query(description="With the heatmap, rows of numbers in the unit of the score")] = False,
+) -> Response:
+    """The verdict on one image file, sent as the body or as a form's `file`."""
+    served = detector_of(request, detector)
+
+    def work(body: bytes, deadline: Deadline) -> Result:
+        return judge(request, served, [body], deadline)[0]
+
+    result = await taken(request, lambda: read_file(request), work)
+    return JSONResponse(verdict(served, result, heatmap))
+
+
+@router.post(
+    "/v2/models/{name}/versions/{version}/infer", tags=["judging"], openapi_extra=INFER_BODY,
+    responses={**JUDGED, 200: {"model": protocol.InferResponse}},
+)  # fmt: skip
+@router.post(
+    "/v2/models/{name}/infer", tags=["judging"], openapi_extra=INFER_BODY,
+    responses={**JUDGED, 200: {"model": protocol.InferResponse}},
+)  # fmt: skip
+async def infer(request: Request, name: Name, version: str | None = None) -> Response:
+    """The Open Inference Protocol: verdicts on raw pixels (UINT8) or encoded files (BYTES)."""
+    served = detector_of(request, name, version)
+
+    def work(body: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
+        json_length = request.headers.get("inference-header-content-length")
+        asked = protocol.read_request(body, json_length, list(served.scorer.outputs))
+        results = judge(request, served, asked.images, deadline)
+        return protocol.write_response(served.name, served.scorer.card.version, asked, results)
+
+    answer, json_length = await taken(request, lambda: read_body(request), work)
+    if json_length is None:
+        return Response(answer, media_type="application/json")
+    headers = {"Inference-Header-Content-Length": str(json_length)}
+    return Response(answer, media_type="application/octet-stream", headers=headers)
+
+
+async def taken(request: Request, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], Any]) -> Any:
+    """Returns work(body) from a worker's thread, and notes how long the body waited for it."""
+    log, service = request.state.log, service_of(request)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise RequestError(415, "a compressed body found, a plain one expected: images are compressed already")
+
+    def timed(body: bytes, deadline: Deadline) -> Any:
+        waited = time.monotonic() - log.pop("read")
+        log["wait_ms"] = round(1000 * waited, 1)
+        service.metrics.waited.observe(waited)
+        return work(body, deadline)
+
+    async def read_and_note() -> bytes:
+        body = await read()
+        log["bytes"], log["read"] = len(body), time.monotonic()
+        return body
+
+    return await service.workers.run(read_and_note, timed)
+
+
+def judge(request: Request, served: Served, images: Any, deadline: Deadline) -> list[Result]:
+    """Returns the verdicts of all images; RequestError 422 for an image that is none, 500 where there is no score."""
+    results = []
+    for number, image in enumerate(images):
+        deadline.check()
+        try:
+            result = served.scorer.score(image)
+        except ImageError as error:
+            result = Result("error", error=str(error), kind=error.kind)
+        service_of(request).metrics.count(served, result)
+        if result.status == "error":
+            which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
+            status = 500 if result.kind in ("not finite", "runtime") else 422
+            raise RequestError(status, f"NOT INSPECTED: {which}{result.error}", result.kind)
+        results.append(result)
+    request.state.log.update(images=len(results), stopped=sum(r.is_anomaly is True for r in results))
+    return results
+
+
+def verdict(served: Served, result: Result, heatmap: bool) -> dict[str, Any]:
+    """Returns a verdict as JSON's kinds."""
+    card = served.scorer.card
+    answer = {
+        name: getattr(result, name) for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
+    }
+    answer["detector"] = card.identity
+    answer["limit"] = float(card.calibration.threshold) if card.calibration else None
+    answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
+    if heatmap and result.heatmap is not None:
+        answer["heatmap"] = result.heatmap.tolist()
+    return answer
+
+
+async def read_body(request: Request) -> bytes:
+    """Returns the body; RequestError 413 as soon as it is too long."""
+    most = service_of(request).max_bytes
+    too_long = RequestError(413, f"more than {most} bytes found: send a smaller image, or raise --max-bytes")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > most:
+        raise too_long
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise too_long
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def read_file(request: Request) -> bytes:
+    """Returns the image file of a body, which is the file itself or a form with the field ``file``."""
+    body = await read_body(request)
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return body
+
+    async def again() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        async with Request(request.scope, again).form(max_files=1, max_fields=10) as form:
+            file = form.get("file")
+            if file is None or isinstance(file, str):
+                raise RequestError(422, "a form without a file found, the field 'file' with an image expected")
+            return await file.read()
+    except HTTPException as error:
+        raise RequestError(400, f"a damaged form found ({error.detail}): send the file as the body instead") from error
+
+
+# --- around every request ---------------------------------------------------------------------------------------------
+class Watch:
+    """Around every request: its number, its key, its line in the log, and its place in the metrics."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, request, code = time.monotonic(), Request(scope), 500
+        given = request.headers.get("x-request-id", "")
+        number = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        log: dict[str, Any] = {}
+        scope.setdefault("state", {})["log"] = log
+
+        async def sending(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
+            await send(message)
+
+        holder = self.service.keys.holder(request.headers)
+        try:
+            if self.service.keys and holder is None and scope["path"] not in OPEN_ROUTES:
+                headers = {"WWW-Authenticate": "Bearer"}
+                await problem(401, "no known API key found, Authorization: Bearer KEY expected", headers)(
+                    scope, receive, sending
+                )
+            else:
+                await self.app(scope, receive, sending)
+        finally:
+            self._note(scope, {"request": number, "client": holder, "code": code, **log}, time.monotonic() - start)
+
+    def _note(self, scope: Scope, fields: dict[str, Any], seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        metrics, detector, code = self.service.metrics, fields.get("detector", ""), fields["code"]
+        metrics.requests.labels(route, detector, str(code)).inc()
+        metrics.seconds.labels(route, detector).observe(seconds)
+        fields.pop("read", None)
+        if route not in OPEN_ROUTES:
+            say("request", **fields, method=scope["method"], route=route, ms=round(1000 * seconds, 1))
+
+
+def problem(status: int, error: str, headers: Any = None, kind: str | None = None) -> JSONResponse:
+    """Returns an answer that says in one line what is wrong."""
+    return JSONResponse({"error": error} if kind is None else {"error": error, "kind": kind}, status, headers)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    request.state.log["error"] = str(error)
+    headers = {"Retry-After": "1"} if error.status == 429 else None
+    return problem(error.status, str(error), headers, error.kind)
+
+
+async def not_valid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return problem(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}", error.headers)
+
+
+async def gone(request: Request, error: Exception) -> Response:
+    return problem(400, "the client went away before its body had arrived")
+
+
+async def bug(request: Request, error: Exception) -> Response:
+    say("a bug", logging.ERROR, error, error=repr(error))
+    return problem(500, "the server failed on this request; its log says where")
+
+
+def build_app(service: Service) -> FastAPI:
+    """Returns the application. It watches the detectors' files while it runs, and closes the workers when it ends."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch_files(service))
+        yield
+        watching.cancel()
+        service.workers.close()
+
+    app = FastAPI(
+        title="anomaly", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Verdicts on images, by the Open Inference Protocol v2 and a plain POST /score.",
+    )  # fmt: skip
+    app.state.service, app.state.stopping = service, False
+    app.include_router(router)
+    handlers = ((RequestError, refused), (RequestValidationError, not_valid), (HTTPException, http_error))
+    for kind, handler in (*handlers, (ClientDisconnect, gone), (Exception, bug)):
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(Watch, service=service)
+    return app
+
+
+async def watch_files(service: Service) -> None:
+    """Looks for changed detectors once a second, in a thread: loading one takes a while."""
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        try:
+            await asyncio.to_thread(service.refresh)
+        except Exception as error:  # a bug here must not end the watching
+            say("a bug", logging.ERROR, error, error=repr(error))

@@ -1,0 +1,90 @@
+"""Which detectors are served, by name; one whose file changes is loaded anew while the old one goes on answering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from anomaly.detector import find_detector
+from anomaly.errors import AnomalyError
+from anomaly.scorer import Scorer
+
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+def name_of(place: Path) -> str:
+    """Returns a detector's name: that of its run folder, or the stem of its file."""
+    place = place.absolute()
+    return place.name if place.is_dir() else place.stem
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """Returns what changes when a file is written or replaced; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@dataclass(frozen=True)
+class Served:
+    """One detector as it was loaded from its file. A request that has got it keeps it to its end."""
+
+    name: str
+    file: Path
+    scorer: Scorer
+    stamp: Stamp | None
+
+
+class Detectors:
+    """The detectors of a service; each has passed its checks and its golden samples.
+
+    Raises AnomalyError where one cannot be loaded or two have the same name.
+    """
+
+    def __init__(self, places: Sequence[Path], *, device: str = "auto", max_pixels: int = 100_000_000) -> None:
+        self._device, self._max_pixels = device, max_pixels
+        self._seen: dict[str, Stamp | None] = {}
+        self._served: dict[str, Served] = {}
+        for place in places:
+            name = name_of(place)
+            if name in self._served:
+                raise AnomalyError(f"two detectors named {name!r} given: rename a run folder or file, names must differ")
+            self._served[name] = self._load(name, find_detector(place))
+
+    def _load(self, name: str, file: Path) -> Served:
+        stamp = self._seen[name] = stamp_of(file)
+        # One thread for each image: requests run beside each other.
+        scorer = Scorer(file, device=self._device, threads=1, verify=True, max_pixels=self._max_pixels)
+        return Served(name, file, scorer, stamp)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._served)
+
+    def get(self, name: str) -> Served | None:
+        """Returns the detector of that name as it is now."""
+        return self._served.get(name)
+
+    def refresh(self) -> list[tuple[Served, AnomalyError | None]]:
+        """Loads what has changed and returns it, with the reason where the old one stays.
+
+        A file is loaded when it has looked the same twice in a row, so that one that is being copied is left alone, and
+        a bad one is tried once.
+        """
+        changed: list[tuple[Served, AnomalyError | None]] = []
+        for name, old in list(self._served.items()):
+            stamp = stamp_of(old.file)
+            settled, self._seen[name] = stamp == self._seen[name], stamp
+            if stamp is None or stamp == old.stamp or not settled:
+                continue
+            try:
+                self._served[name] = self._load(name, old.file)
+                changed.append((self._served[name], None))
+            except AnomalyError as error:
+                self._served[name] = Served(name, old.file, old.scorer, stamp)
+                changed.append((self._served[name], error))
+        return changed

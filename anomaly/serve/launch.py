@@ -1,0 +1,89 @@
+"""Runs the service until it is asked to stop; it finishes what it took."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from anomaly.errors import AnomalyError
+from anomaly.scorer import available_cores
+from anomaly.serve.access import Keys, is_own, read_keys
+from anomaly.serve.app import Service, build_app
+from anomaly.serve.detectors import Detectors
+from anomaly.serve.log import set_up
+from anomaly.serve.workers import Workers
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says where it is once it answers and is not ready any more once it is asked to stop."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        app = self.config.app
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        names = ", ".join(app.state.service.detectors.names)  # type: ignore[union-attr]
+        print(f"{'serve':<24}http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.stopping = True  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
+def serve(
+    places: Sequence[Path],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    waiting: int = 32,
+    timeout: float = 10.0,
+    max_bytes: int = 32 << 20,
+    max_pixels: int = 100_000_000,
+    keys_file: Path | None = None,
+    insecure: bool = False,
+) -> int:
+    """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
+
+    ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
+    may wait besides; more are told to come again. ``timeout``: seconds for a request. Without keys it listens on addresses
+    of this machine only, unless ``insecure``. Raises AnomalyError.
+    """
+    if not is_own(host) and keys_file is None and not insecure:
+        raise AnomalyError(
+            f"{host} can be reached from other machines and anybody could use it: give --api-keys FILE, or --insecure "
+            "where the network itself keeps strangers out"
+        )
+    keys = Keys() if keys_file is None else read_keys(keys_file)
+    detectors = Detectors(places, device=device, max_pixels=max_pixels)
+    service = Service(detectors, Workers(workers or available_cores(), waiting, timeout), keys, max_bytes)
+    listening = listen(host, port)
+    set_up()
+    config = uvicorn.Config(
+        build_app(service), host=host, port=listening.getsockname()[1], log_config=None, access_log=False,
+        server_header=False, ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
+    )  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal that stopped it again at its end
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run(sockets=[listening])
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens there (port 0: a free one); AnomalyError where that cannot be."""
+    found = None
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(where)
+    except OSError as error:
+        if found is not None:
+            found.close()
+        raise AnomalyError(f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port") from error
+    return found

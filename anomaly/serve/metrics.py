@@ -1,0 +1,100 @@
+"""What Prometheus reads: requests, waiting, images by verdict, scores, the share stopped, and whether scores have drifted.
+
+Scores are counted in (score - m) / (limit - m): 0 is a typical good image and 1 the limit, for every detector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from anomaly.calibrate import Calibration
+from anomaly.drift import online_p_values, simple_jumper
+from anomaly.scorer import Result
+from anomaly.serve.detectors import Served
+
+SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SCORES = (-2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 5.0, 10.0, 100.0)
+WINDOW = 1000  # images that the share stopped and the drift are taken from
+
+
+class Recent:
+    """The last scores of one detector, finite ones of images that were judged."""
+
+    def __init__(self, calibration: Calibration | None) -> None:
+        self.calibration = calibration
+        self.scores: deque[float] = deque(maxlen=WINDOW)
+
+    def flagged_share(self) -> float:
+        """Returns the share of them that is above the limit, NaN for none."""
+        scores = list(self.scores)
+        return float(self.calibration.is_anomaly(scores).mean()) if self.calibration and scores else math.nan
+
+    def drift(self) -> float:
+        """Returns log10 of the evidence that they are unlike the calibration scores: 2 or more has a chance of 1 in 100.
+
+        The highest wealth of the test martingale of ``anomaly.drift`` over the window.
+        """
+        scores = np.array(self.scores, np.float32)
+        if self.calibration is None or not len(scores):
+            return 0.0
+        p_values = online_p_values(self.calibration.scores, scores, np.random.default_rng(0))
+        return max(0.0, float(simple_jumper(p_values).log10_wealth.max()))
+
+
+class Metrics:
+    """The figures of one service."""
+
+    def __init__(self, inside: Callable[[], float]) -> None:
+        self.registry = registry = CollectorRegistry()
+        of_detector = ["detector"]
+        self.requests = Counter("anomaly_requests", "Requests answered", ["route", "detector", "code"], registry=registry)
+        self.seconds = Histogram(
+            "anomaly_request_seconds", "From a request's first byte to its answer", ["route", "detector"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self.waited = Histogram(
+            "anomaly_wait_seconds", "From a body's last byte to a free thread", buckets=SECONDS, registry=registry
+        )
+        Gauge("anomaly_requests_inside", "Requests being read, waiting or judged", registry=registry).set_function(inside)
+        self.images = Counter("anomaly_images", "Images", ["detector", "verdict"], registry=registry)
+        self.scores = Histogram(
+            "anomaly_score", "Scores; 0 is a typical good image, 1 the limit", of_detector, buckets=SCORES, registry=registry
+        )
+        self.share = Gauge("anomaly_flagged_share", f"Share stopped of the last {WINDOW}", of_detector, registry=registry)
+        self.promise = Gauge("anomaly_promise", "Promised share of good images that is stopped", of_detector, registry=registry)
+        self.drift = Gauge(
+            "anomaly_drift_evidence", f"log10 of the evidence that the last {WINDOW} scores have changed; 2 is rare",
+            of_detector, registry=registry,
+        )  # fmt: skip
+        self.reloads = Counter("anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry)
+        self.dropped = Counter("anomaly_findings_dropped", "Findings that did not reach the review database", registry=registry)
+        self._recent: dict[str, Recent] = {}
+
+    def watch(self, served: Served) -> None:
+        """Starts or, after a reload, starts again the window of a detector."""
+        calibration = served.scorer.card.calibration
+        recent = self._recent[served.name] = Recent(calibration)
+        self.share.labels(served.name).set_function(recent.flagged_share)
+        self.drift.labels(served.name).set_function(recent.drift)
+        self.promise.labels(served.name).set(calibration.promise if calibration else math.nan)
+
+    def count(self, served: Served, result: Result) -> None:
+        """Counts one image."""
+        verdict = {True: "stopped", False: "not stopped", None: result.status}[result.is_anomaly]
+        self.images.labels(served.name, verdict).inc()
+        if result.status != "ok" or result.score is None:
+            return
+        self._recent[served.name].scores.append(result.score)
+        calibration = served.scorer.card.calibration
+        if calibration is not None and calibration.threshold > calibration.median:
+            unit = float(calibration.threshold) - float(calibration.median)
+            self.scores.labels(served.name).observe((result.score - float(calibration.median)) / unit)
+
+    def text(self) -> bytes:
+        """Returns everything in Prometheus's text format."""
+        return generate_latest(self.registry)

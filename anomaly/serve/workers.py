@@ -1,0 +1,67 @@
+"""A bounded number of requests inside, a few threads that judge, and a time limit for each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from anomaly.errors import RequestError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The moment, on the monotonic clock, at which a request has waited long enough."""
+
+    at: float
+    seconds: float
+
+    def check(self) -> None:
+        """Raises RequestError (504) when it has passed."""
+        if time.monotonic() > self.at:
+            raise RequestError(504, f"not done within {self.seconds:g} s: send fewer or smaller images, or raise --timeout")
+
+
+class Workers:
+    """``threads`` judge, ``waiting`` more requests may wait or be on their way in; all others are told to come again (429)."""
+
+    def __init__(self, threads: int, waiting: int, seconds: float) -> None:
+        self.threads, self.most, self.seconds = threads, threads + waiting, seconds
+        self.inside = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="judge")
+
+    async def run(self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], T]) -> T:
+        """Returns work(body, deadline), done in a thread; RequestError 429 (full), 408 (slow body) or 504 (too slow)."""
+        if self.inside >= self.most:
+            raise RequestError(429, f"{self.inside} requests are inside already: try again in a second, or add a server")
+        self.inside += 1
+        job = None
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(time.monotonic() + self.seconds, self.seconds)
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await read()
+                job = self._pool.submit(work, body, deadline)
+                return await asyncio.wrap_future(job)
+        except TimeoutError as error:
+            if job is None:
+                raise RequestError(408, f"the body did not arrive within {self.seconds:g} s") from error
+            raise RequestError(504, f"not done within {self.seconds:g} s: the server is too slow for this") from error
+        finally:
+            # A job that is running cannot be stopped: its place is free when it has really ended.
+            if job is None:
+                self._leave()
+            else:
+                job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+
+    def _leave(self) -> None:
+        self.inside -= 1
+
+    def close(self) -> None:
+        """Waits for the jobs that were taken."""
+        self._pool.shutdown()

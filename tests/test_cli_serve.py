@@ -1,0 +1,33 @@
+"""The command line of `anomaly serve`: what it says when it cannot, and without its extra."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomaly.cli import main
+
+
+def test_what_is_no_detector_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 1
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "a folder without detector.onnx" in error) == (1, True)
+
+
+def test_without_its_extra_it_names_it(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in sys.modules if name.startswith("anomaly.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", str(run)]) == 1
+    assert capsys.readouterr().err == (
+        "anomaly: the service needs uvicorn, which is not installed: pip install 'anomaly[serve]'\n"
+    )
+
+
+@pytest.mark.parametrize("wrong", [["--port", "-1"], ["--workers", "0"], ["--timeout", "soon"]])
+def test_bad_numbers_are_usage_errors(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "run", *wrong])
+    assert "a whole number from" in capsys.readouterr().err

@@ -1,0 +1,435 @@
+"""`anomaly serve`: the real server in a process of its own, asked by clients that others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from anomaly.calibrate import calibrate
+from anomaly.detector import recalibrate
+from anomaly.errors import AnomalyError, RequestError
+from anomaly.scorer import Result, Scorer
+from anomaly.serve.access import Keys, is_own, read_keys
+from anomaly.serve.detectors import Detectors
+from anomaly.serve.launch import serve
+from anomaly.serve.protocol import Inference, read_request, write_response
+from anomaly.serve.workers import Deadline, Workers
+from tests.serving import Service, serving
+
+KNOWN = ["score", "p_value", "is_anomaly", "in_range", "heatmap"]
+
+
+@pytest.fixture(scope="module")
+def service(run: Path, pixel_run: Path, session_folder: Path) -> Iterator[Service]:
+    with serving(session_folder / "serve.log", run, pixel_run) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def strict(run: Path, session_folder: Path) -> Iterator[Service]:
+    """A service that takes one small request at a time, from those with a key, for a second."""
+    (session_folder / "keys").write_text("line 4d0f7c8e9b6a5f4e3d2c # the camera over line 4\n")
+    limits = "--workers 1 --waiting 0 --timeout 1 --max-bytes 200000 --max-pixels 20000".split()
+    with serving(session_folder / "strict.log", run, "--api-keys", session_folder / "keys", *limits) as found:
+        yield found
+
+
+KEY = {"Authorization": "Bearer 4d0f7c8e9b6a5f4e3d2c"}
+
+
+def files(parts: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((parts / "test").rglob("*.png"))]
+
+
+def png(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+# --- the plain route --------------------------------------------------------------------------------------------------
+def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Path, parts: Path) -> None:
+    scorer = Scorer(run)
+    for body in files(parts)[:: len(files(parts)) // 8]:
+        expected = scorer.score(body)
+        answer = service.post("/score?detector=run&heatmap=true", body)
+        assert answer.status == 200
+        found = answer.json
+        assert found.pop("score") == pytest.approx(expected.score, rel=1e-5)
+        assert np.allclose(found.pop("heatmap"), expected.heatmap, rtol=1e-4)
+        assert expected.box is not None and scorer.card.calibration is not None
+        assert found == {
+            "detector": scorer.card.identity,
+            "status": expected.status,
+            "limit": float(scorer.card.calibration.threshold),
+            "p_value": expected.p_value,
+            "is_anomaly": expected.is_anomaly,
+            "width": expected.width,
+            "height": expected.height,
+            "box": dict(zip("xywh", expected.box, strict=True)),
+            "area": expected.area,
+            "error": expected.error,
+        }
+
+
+def test_a_form_does_as_well_and_httpx_sends_one(service: Service, parts: Path) -> None:
+    import httpx
+
+    body = files(parts)[0]
+    with httpx.Client(trust_env=False) as client:
+        answer = client.post(f"{service.url}/score", params={"detector": "run"}, files={"file": ("part.png", body)})
+    assert answer.json() == service.post("/score?detector=run", body).json
+
+
+def test_what_is_wrong_is_said_in_one_line(service: Service) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    for path, body, headers, status, message in (
+        ("/score", b"x", {}, 422, "no detector named, one of run, pixel-run expected"),
+        ("/score?detector=none", b"x", {}, 404, "'none' is not served here"),
+        ("/score?detector=run", b"hello", {}, 422, "NOT INSPECTED: image: begins with b'hello'"),
+        ("/score?detector=run", b"", {}, 422, "NOT INSPECTED"),
+        ("/score?detector=run", b"--x--\r\n", form, 422, "a form without a file"),
+        ("/score?detector=run", b"no form", form, 400, "a damaged form"),
+        ("/score?detector=run", b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "a compressed body"),
+        ("/score?heatmap=perhaps&detector=run", b"", {}, 422, "query.heatmap"),
+        ("/v2/models/run/versions/7/infer", b"{}", {}, 404, "version '7' is not served"),
+        ("/v2/health/live", b"", {}, 405, "Method Not Allowed"),
+    ):
+        answer = service.post(path, body, headers)
+        assert (answer.status, message in answer.json["error"]) == (status, True), answer.data
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+def test_it_keeps_its_limits(strict: Service) -> None:
+    assert strict.post("/score", png(60, 60), KEY).status == 200
+    assert strict.post("/score", bytes(200_001), KEY).status == 413
+    answer = strict.post("/score", png(150, 150), KEY)
+    assert (answer.status, answer.json["kind"]) == (422, "too large")
+
+
+def test_a_body_of_unknown_length_is_cut_off(strict: Service) -> None:
+    import httpx
+
+    with httpx.Client(trust_env=False) as client:
+        answer = client.post(f"{strict.url}/score", content=(bytes(50_000) for _ in range(10)), headers=KEY)
+    assert answer.status_code == 413
+
+
+def test_nobody_without_a_key(strict: Service) -> None:
+    for headers in ({}, {"X-API-Key": "4d0f7c8e9b6a5f4e3d2d"}, {"Authorization": "Bearer "}):
+        answer = strict.post("/score", b"", headers)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert strict.get("/metrics").status == strict.get("/openapi.json").status == 401
+    assert strict.ask("GET", "/v2", headers={"X-API-Key": "4d0f7c8e9b6a5f4e3d2c"}).status == 200
+    assert strict.get("/v2/health/live").json == {"live": True}
+    assert strict.get("/v2/health/ready").json == {"ready": True}
+
+
+def test_when_it_is_full_it_says_so_and_a_slow_body_does_not_stay(strict: Service) -> None:
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY['Authorization']}\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as slow:
+        slow.sendall(head.encode())  # and no body: it takes the only place, for a second
+        for _ in range(50):
+            answer = strict.post("/score", png(8, 8), KEY)
+            if answer.status != 200:
+                break
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        assert slow.recv(20).split()[1] == b"408"
+    assert strict.post("/score", png(60, 60), KEY).status == 200
+
+
+def test_what_takes_too_long_ends_in_time_and_keeps_its_place_until_it_has_ended() -> None:
+    async def ask(workers: Workers, release: threading.Event) -> None:
+        async def body() -> bytes:
+            return b"x"
+
+        def work(body: bytes, deadline: Deadline) -> None:
+            release.wait(20)
+
+        with pytest.raises(RequestError, match=r"not done within 0\.2 s") as caught:
+            await workers.run(body, work)
+        assert caught.value.status == 504
+        with pytest.raises(RequestError, match="1 requests are inside already") as caught:
+            await workers.run(body, work)
+        assert caught.value.status == 429
+        release.set()
+        while workers.inside:
+            await asyncio.sleep(0.01)
+        assert await workers.run(body, lambda body, deadline: body) == b"x"
+
+    workers = Workers(1, 0, 0.2)
+    asyncio.run(ask(workers, threading.Event()))
+    workers.close()
+
+
+def test_between_two_images_the_time_is_looked_at() -> None:
+    Deadline(time.monotonic() + 5, 5).check()
+    with pytest.raises(RequestError, match="send fewer or smaller images"):
+        Deadline(time.monotonic() - 1, 5).check()
+
+
+# --- the Open Inference Protocol ---------------------------------------------------------------------------------------
+def test_tritons_own_client_gets_the_scorers_numbers(service: Service, pixel_run: Path, parts: Path) -> None:
+    triton = pytest.importorskip("tritonclient.http")
+    scorer, name = Scorer(pixel_run), "pixel-run"
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(body)).convert("RGB")) for body in files(parts)[:3]])
+    expected = scorer.score(list(pixels))
+    with triton.InferenceServerClient(f"127.0.0.1:{service.port}") as client:
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(name)
+        assert client.get_server_metadata()["name"] == "anomaly"
+        metadata = client.get_model_metadata(name)
+        assert [tensor["name"] for tensor in metadata["outputs"]] == list(scorer.outputs)
+        assert metadata["versions"] == ["1"]
+        for binary_in in (True, False):
+            for wanted in (None, True, False):
+                given = triton.InferInput("images", list(pixels.shape), "UINT8")
+                given.set_data_from_numpy(pixels, binary_data=binary_in)
+                outputs = wanted if wanted is None else [triton.InferRequestedOutput(n, wanted) for n in scorer.outputs]
+                answer = client.infer(name, [given], outputs=outputs, request_id="7")
+                assert answer.get_response()["id"] == "7"
+                same_verdicts(answer, expected)
+        encoded = triton.InferInput("images", [3], "BYTES")
+        encoded.set_data_from_numpy(np.array(files(parts)[:3], dtype=np.object_), binary_data=True)
+        same_verdicts(client.infer(name, [encoded]), expected)
+        with pytest.raises(triton.InferenceServerException, match="asked for, one of score"):
+            client.infer(name, [given], outputs=[triton.InferRequestedOutput("nothing")])
+
+
+def same_verdicts(answer: object, expected: list[Result]) -> None:
+    found = {name: answer.as_numpy(name) for name in [*KNOWN, "reconstruction"]}  # type: ignore[attr-defined]
+    assert np.allclose(found["score"], [r.score for r in expected], rtol=1e-5)
+    assert np.allclose(found["p_value"], np.array([r.p_value for r in expected], np.float32))
+    assert found["is_anomaly"].tolist() == [r.is_anomaly is not False for r in expected]
+    assert found["in_range"].tolist() == [r.status == "ok" for r in expected]
+    assert np.allclose(found["heatmap"], [r.heatmap for r in expected], rtol=1e-3, atol=1e-5)
+    assert np.abs(found["reconstruction"].astype(int) - [r.reconstruction for r in expected]).max() <= 1
+
+
+def test_files_in_json_are_base64(service: Service, run: Path, parts: Path) -> None:
+    body = files(parts)[0]
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(body).decode()]}
+    answer = service.infer("run", inputs=[tensor], outputs=[{"name": "score"}])
+    assert answer.json["outputs"][0]["data"] == pytest.approx([Scorer(run).score(body).score], rel=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_json_and_bytes_say_the_same(n: int, h: int, w: int, random: object, nested: bool, encoded: bool) -> None:
+    pixels = np.frombuffer(random.randbytes(n * h * w * 3), np.uint8).reshape(n, h, w, 3)  # type: ignore[attr-defined]
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [n, h, w, 3]}
+    plain = json.dumps({"inputs": [{**tensor, "data": (pixels if nested else pixels.ravel()).tolist()}]}).encode()
+    raw = pixels.tobytes()
+    if encoded:
+        tensor |= {"datatype": "BYTES", "shape": [n]}
+        plain = json.dumps(
+            {"inputs": [{**tensor, "data": [base64.b64encode(one.tobytes()).decode() for one in pixels]}]}
+        ).encode()
+        raw = b"".join(len(one.tobytes()).to_bytes(4, "little") + one.tobytes() for one in pixels)
+    head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}]}).encode()
+    one, other = read_request(plain, None, KNOWN), read_request(head + raw, str(len(head)), KNOWN)
+    assert [bytes(i) for i in one.images] == [bytes(i) for i in other.images] == [image.tobytes() for image in pixels]
+    assert one.binary == other.binary == dict.fromkeys(KNOWN, False)
+
+
+GOOD = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, 2, 3]}
+REFUSED = {
+    "no JSON": (b"{", None, "not an inference request"),
+    "another input": (json.dumps({"inputs": [{**GOOD, "name": "x"}]}), None, "inputs.0.name"),
+    "floats": (json.dumps({"inputs": [{**GOOD, "data": [0.5, 1, 2]}]}), None, "whole numbers from 0 to 255"),
+    "too large a number": (json.dumps({"inputs": [{**GOOD, "data": [256, 1, 2]}]}), None, "whole numbers from 0 to 255"),
+    "a huge number": (json.dumps({"inputs": [{**GOOD, "data": [10**400, 1, 2]}]}), None, "whole numbers|not an inference"),
+    "ragged": (json.dumps({"inputs": [{**GOOD, "data": [[1], [2, 3]]}]}), None, "ragged"),
+    "too few": (json.dumps({"inputs": [{**GOOD, "data": [1, 2]}]}), None, "2 values found"),
+    "a shape that overflows": (json.dumps({"inputs": [{**GOOD, "shape": [1, 2**62, 2**62, 3]}]}), None, "3 values found"),
+    "a negative shape": (json.dumps({"inputs": [{**GOOD, "shape": [-1, 1, 1, 3]}]}), None, r"\[N, H, W, 3\]"),
+    "no data": (json.dumps({"inputs": [{**GOOD, "data": None}]}), None, "without data"),
+    "bytes that are not there": (
+        json.dumps({"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": 3}}]}), None, "binary_data_size 3",
+    ),
+    "a length beyond the end": (json.dumps({"inputs": [GOOD]}), "100000", "at most"),
+    "a length that is none": (json.dumps({"inputs": [GOOD]}), "-1", "at most"),
+    "no base64": (json.dumps({"inputs": [{**GOOD, "datatype": "BYTES", "shape": [1], "data": ["?"]}]}), None, "base64"),
+    "too many files": (
+        json.dumps({"inputs": [{**GOOD, "datatype": "BYTES", "shape": [257], "data": ["AAAA"] * 257}]}), None, "1 to 256",
+    ),
+    "another output": (json.dumps({"inputs": [GOOD], "outputs": [{"name": "x"}]}), None, "output 'x' asked for"),
+    "deep": ('{"inputs":' + "[" * 100_000, None, "not an inference request"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_bad_inference_request_is_refused(what: str) -> None:
+    body, length, message = REFUSED[what]
+    with pytest.raises(RequestError, match=message) as caught:
+        read_request(body if isinstance(body, bytes) else body.encode(), length, KNOWN)
+    assert caught.value.status == 400 and "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_cut_short_are_refused() -> None:
+    for raw in (b"\x05\0\0\0abc", b"\x01\0"):
+        tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        with pytest.raises(RequestError, match="cut short"):
+            read_request(head + raw, str(len(head)), KNOWN)
+
+
+def test_what_was_not_judged_is_never_good() -> None:
+    outside = Result("outside", score=0.1, p_value=0.9, is_anomaly=None)
+    body, _ = write_response("d", "1", Inference(None, [], {"is_anomaly": False, "in_range": False}), [outside])
+    assert [output["data"] for output in json.loads(body)["outputs"]] == [[True], [False]]
+
+
+def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis")
+    (tmp_path / "schemathesis.toml").write_text(
+        '[parameters]\n"path.name" = "run"\n"path.version" = "1"\n"query.detector" = "run"\n'
+    )
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{service.url}/openapi.json", "--max-examples", "10"]
+    # Which bytes are an image is beyond a schema, so a body that fits it may be refused.
+    command += [
+        "--checks",
+        "all",
+        "--exclude-checks",
+        "positive_data_acceptance",
+        "--seed",
+        "1",
+        "--phases",
+        "examples,coverage,fuzzing",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Tested: 11" in done.stdout and "Unresolvable" not in done.stdout, done.stdout[-3000:]
+
+
+# --- metrics and log --------------------------------------------------------------------------------------------------
+def test_prometheus_reads_the_metrics(service: Service, parts: Path) -> None:
+    def values() -> dict[tuple[str, ...], float]:
+        families = text_string_to_metric_families(service.get("/metrics").data.decode())
+        return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+    before = values()
+    for body in files(parts):
+        service.post("/score?detector=run", body)
+    after = values()
+    keys = {verdict: ("anomaly_images_total", *sorted(("run", verdict))) for verdict in ("stopped", "not stopped", "outside")}
+    verdicts = {verdict: after.get(key, 0) - before.get(key, 0) for verdict, key in keys.items()}
+    assert sum(verdicts.values()) == len(files(parts))
+    assert verdicts["stopped"] >= 1 and verdicts["not stopped"] >= 10
+    assert 0 < after["anomaly_flagged_share", "run"] <= 1
+    assert after["anomaly_promise", "run"] == pytest.approx(1 / 61)
+    assert after["anomaly_drift_evidence", "run"] >= 0
+    assert after["anomaly_requests_total", "/score", "200", "run"] >= len(files(parts))
+    assert after["anomaly_requests_inside",] == 0
+
+
+def test_every_request_has_its_line_of_json(service: Service, parts: Path) -> None:
+    number = "from-the-line:7"
+    answer = service.post("/score?detector=run", files(parts)[0], {"X-Request-ID": number})
+    assert answer.headers["x-request-id"] == number
+    assert len(service.post("/score", b"", {"X-Request-ID": 'no " id'}).headers["x-request-id"]) == 32
+    time.sleep(0.2)
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    mine = [line for line in lines if line.get("request") == number]
+    assert len(mine) == 1
+    assert mine[0].items() >= {"code": 200, "detector": "run", "images": 1, "bytes": len(files(parts)[0])}.items()
+    assert mine[0]["ms"] >= mine[0]["wait_ms"] >= 0
+
+
+# --- reload and shutdown ----------------------------------------------------------------------------------------------
+def test_a_recalibrated_detector_comes_in_without_a_lost_request(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "detector.onnx", tmp_path / "line.onnx")
+    found: list[tuple[int, str]] = []
+    done = threading.Event()
+    bodies = files(parts)
+
+    def ask(service: Service) -> None:
+        while not done.is_set():
+            answer = service.post("/score", bodies[len(found) % len(bodies)])
+            found.append((answer.status, answer.json.get("detector", "")))
+
+    with serving(tmp_path / "log", tmp_path / "line.onnx") as service:
+        threads = [threading.Thread(target=ask, args=(service,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        calibration = calibrate(np.linspace(0, 1, 200, dtype=np.float32), 0.05)
+        recalibrate(run, calibration, tmp_path / "line.onnx", version="2", highest=["a"], images=200, groups=200)
+        waited = time.monotonic()
+        while not found or not found[-1][1].startswith("run@2"):
+            assert time.monotonic() - waited < 20
+            time.sleep(0.05)
+        (tmp_path / "line.onnx").write_bytes(b"not a detector")
+        while "the old detector stays" not in service.log.read_text():
+            assert time.monotonic() - waited < 30
+            time.sleep(0.05)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert service.post("/score", bodies[0]).json["detector"].startswith("run@2")
+        metrics = service.get("/metrics").data.decode()
+        assert 'anomaly_reloads_total{detector="line",outcome="loaded"} 1.0' in metrics
+        assert 'anomaly_reloads_total{detector="line",outcome="failed"} 1.0' in metrics
+    assert {status for status, _ in found} == {200}
+    assert {identity[:5] for _, identity in found} == {"run@1", "run@2"}
+
+
+def test_it_finishes_what_it_took_and_stops(run: Path, tmp_path: Path) -> None:
+    answers: list[int] = []
+    with serving(tmp_path / "log", run, "--workers", "1") as service:
+        body = png(2000, 2000)
+        threads = [threading.Thread(target=lambda: answers.append(service.post("/score", body).status)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while "anomaly_requests_inside 4.0" not in service.get("/metrics").data.decode():
+            time.sleep(0.01)
+        assert service.stop() == 0
+        for thread in threads:
+            thread.join()
+        with pytest.raises(ConnectionError):
+            service.get("/v2/health/live")
+    assert answers == [200] * 4
+
+
+# --- keys and start -----------------------------------------------------------------------------------------------------
+def test_keys_are_read_and_compared(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# clients\na 0123456789abcdef\n\nb fedcba9876543210 # the other\n")
+    keys = read_keys(file)
+    assert keys and not Keys()
+    assert keys.holder({"authorization": "Bearer fedcba9876543210"}) == "b"
+    assert keys.holder({"x-api-key": "0123456789abcdef"}) == "a"
+    assert keys.holder({"authorization": "Basic 0123456789abcdef"}) is keys.holder({}) is None
+
+
+@pytest.mark.parametrize("text", ["", "a short", "a 0123456789abcdef\na 0123456789abcdef1", "a 0123456789abcdef x", "only"])
+def test_a_bad_file_of_keys_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(AnomalyError, match="NAME KEY"):
+        read_keys(tmp_path / "keys")
+
+
+def test_what_cannot_be_served_is_said_at_the_start(run: Path) -> None:
+    with pytest.raises(AnomalyError, match="two detectors named 'run'"):
+        Detectors([run, run])
+    with pytest.raises(AnomalyError, match=r"0\.0\.0\.0 can be reached from other machines"):
+        serve([run], "0.0.0.0")
+    with socket.socket() as taken, pytest.raises(AnomalyError, match="cannot be listened on"):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        serve([run], port=taken.getsockname()[1])
+    assert [is_own(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example.com")] == [True] * 3 + [False] * 2
