@@ -12,7 +12,8 @@ def test_every_error_is_one_that_the_user_can_mend() -> None:
     found = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
     assert all(issubclass(value, AnomalyError) for value in found)
     assert {value.__name__ for value in found} == {
-        "AnomalyError", "CalibrationError", "DatasetError", "DetectorError", "ImageError", "RuntimeMissing", "TrainingError",
+        "AnomalyError", "CalibrationError", "DatasetError", "DetectorError", "ImageError", "RequestError", "RuntimeMissing",
+        "TrainingError",
     }  # fmt: skip
 
 
