@@ -4,7 +4,7 @@ While a run is under way the folder OUT.parts holds
 
     run.json         what the rows depend on: detector, device, options, columns
     00001000.csv     the rows of the images from number 1000 on (the first has number 0)
-    00001000.json    how many they are, the digest of their paths, and what the summary counts
+    00001000.json    how many they are, the digest of their names, and what the summary counts
 
 Each file appears whole or not at all, rows after their description, so that a part is there when its rows are. At the
 end the parts are joined into OUT, and the folder goes.
@@ -29,42 +29,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from anomaly.errors import AnomalyError, DatasetError, ImageError
-from anomaly.images import find_images, read_file
+from anomaly.errors import AnomalyError, ImageError
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
+from anomaly.sources import Source, as_source
 from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
 from anomaly.threads import in_order
 from anomaly.wording import percent
 
-__all__ = ["COLUMNS", "Summary", "list_inputs", "score_table"]
+__all__ = ["COLUMNS", "Summary", "score_table"]
 
-FORMAT = 1
+FORMAT = 2
 AHEAD = 2  # images for each thread that wait for it or for an earlier one
 SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
-MANIFESTS = (".csv", ".parquet")
 RUN, LOCK, ERROR = "run.json", "lock", "error: "
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
 OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{LOCK}")
-
-
-def list_inputs(inputs: Iterable[Path]) -> Iterator[Path]:
-    """Yields the images of files, folders (searched recursively) and manifests, in order; DatasetError.
-
-    A file is taken as it is: whether it can be read is said in its row.
-    """
-    for given in inputs:
-        if given.is_dir():
-            found = find_images(given)
-            if not found:
-                raise DatasetError(f"{given}: no image in this folder; .jpg, .png, .bmp, .tif or .webp files expected")
-            yield from found
-        elif given.suffix.lower() in MANIFESTS:
-            from anomaly.dataset import read_dataset
-
-            yield from (record.path for record in read_dataset(given))
-        else:
-            yield given
 
 
 @dataclass(frozen=True)
@@ -138,7 +118,7 @@ def _images(n: int) -> str:
 
 def score_table(
     scorer: Scorer,
-    paths: Iterable[str | os.PathLike[str]],
+    sources: Iterable[Source | str | os.PathLike[str]],
     out: Path,
     *,
     workers: int | None = None,
@@ -147,9 +127,9 @@ def score_table(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Writes a row for every image of ``paths``, in order, to the table ``out``, and returns what it holds.
+    """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
 
-    ``paths`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
+    ``sources`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
     row. ``workers``: threads, each of which reads, decodes and judges one image at a time (default: one for each core);
     the scorer should compute with one thread then. A part of the table is safe after ``part_rows`` images or a minute.
 
@@ -163,7 +143,7 @@ def score_table(
     reading = judging = 0.0
     with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
         _begin(out, folder, _run(scorer), start_over=force or not resume)
-        given = map(Path, paths)
+        given = map(as_source, sources)
         parts += _finished_parts(folder, suffix, given)
         resumed = _rows(parts)
         if progress:
@@ -195,7 +175,7 @@ def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
 class _Scored:
     """One image's row, what is counted of it, and the seconds of its thread that each half of the work took."""
 
-    path: Path
+    name: str
     row: Row
     counted: list[str]
     reading: float
@@ -224,12 +204,12 @@ def _cut(scored: Iterable[_Scored], part_rows: int, progress: Progress | None) -
         yield held
 
 
-def _score(scorer: Scorer, path: Path) -> _Scored:
-    """Reads a file once, for its digest and its pixels, and judges it: all in one thread, so that one image is held."""
+def _score(scorer: Scorer, source: Source) -> _Scored:
+    """Reads an image once, for its digest and its pixels, and judges it: all in one thread, so that one image is held."""
     began = time.perf_counter()
     sha256, read = None, None
     try:
-        data = read_file(path, limit=8 * scorer.max_pixels + (1 << 24))
+        data = source.read(limit=8 * scorer.max_pixels + (1 << 24))
         sha256 = hashlib.sha256(data).hexdigest()
         image = scorer.decode(data)
         read = time.perf_counter()
@@ -239,7 +219,7 @@ def _score(scorer: Scorer, path: Path) -> _Scored:
         result = Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
     ended = time.perf_counter()
     read = read or ended
-    return _Scored(path, _row(scorer, path, sha256, result), _counted(result), read - began, ended - read)
+    return _Scored(source.name, _row(scorer, source.name, sha256, result), _counted(result), read - began, ended - read)
 
 
 def _checked(result: Result) -> Result:
@@ -250,11 +230,11 @@ def _checked(result: Result) -> Result:
     return Result("error", width=result.width, height=result.height, error=message, kind="not finite")
 
 
-def _row(scorer: Scorer, path: Path, sha256: str | None, result: Result) -> Row:
+def _row(scorer: Scorer, name: str, sha256: str | None, result: Result) -> Row:
     x, y, width, height = result.box or (None, None, None, None)
     calibration = scorer.card.calibration
     return Row(
-        path=printable(os.fspath(path)),
+        path=printable(name),
         sha256=sha256,
         width=result.width,
         height=result.height,
@@ -285,12 +265,12 @@ def _counted(result: Result) -> list[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A finished part of a table. ``first``: number of its first image; ``paths``: digest of its images' paths."""
+    """A finished part of a table. ``first``: number of its first image; ``names``: digest of its images' names."""
 
     first: int
     rows: int
     bytes: int
-    paths: str
+    names: str
     counts: dict[str, int]
 
 
@@ -325,11 +305,11 @@ def _begin(out: Path, folder: Path, run: dict[str, Any], start_over: bool) -> No
         )
 
 
-def _finished_parts(folder: Path, suffix: str, paths: Iterator[Path]) -> list[_Part]:
-    """Returns the parts of an earlier run, and takes their images from ``paths``, which must be the same ones."""
+def _finished_parts(folder: Path, suffix: str, sources: Iterator[Source]) -> list[_Part]:
+    """Returns the parts of an earlier run, and takes their images from ``sources``, which must be the same ones."""
     parts: list[_Part] = []
     while part := _read_part(folder, suffix, _rows(parts)):
-        if _digest(islice(paths, part.rows)) != part.paths:
+        if _digest(source.name for source in islice(sources, part.rows)) != part.names:
             raise AnomalyError(
                 f"{folder}: an unfinished run over other images found (among images {part.first + 1:,} to "
                 f"{part.first + part.rows:,}): --force starts over, another --out keeps both"
@@ -347,7 +327,7 @@ def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
 def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[_Scored]) -> _Part:
     data = encode_rows([one.row for one in scored], suffix)
     counts = Counter(name for one in scored for name in one.counted)
-    part = _Part(first, len(scored), len(data), _digest(one.path for one in scored), dict(counts))
+    part = _Part(first, len(scored), len(data), _digest(one.name for one in scored), dict(counts))
     rows, description = _part_files(folder, suffix, first)
     with _writing(out):
         with whole_file(description) as file:
@@ -380,8 +360,8 @@ def _clear(folder: Path) -> None:
             file.unlink()
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    return hashlib.sha256(b"\0".join(os.fsencode(path) for path in paths)).hexdigest()
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

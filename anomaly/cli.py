@@ -211,7 +211,7 @@ def add_score(commands: Any) -> None:
         "anomaly score run photos/new --out scores.csv",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image, folder, or manifest (.csv, .parquet)")
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or manifest (.csv, .parquet)")
     p.add_argument("--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet")
     p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -221,13 +221,14 @@ def add_score(commands: Any) -> None:
 
 
 def run_score(options: argparse.Namespace) -> int:
-    from anomaly.batch import list_inputs, score_table
+    from anomaly.batch import score_table
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
+    from anomaly.sources import list_sources
 
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     with Progress(None, "scoring") as progress:
-        summary = score_table(scorer, list_inputs(options.inputs), options.out, force=options.force, progress=progress)
+        summary = score_table(scorer, list_sources(options.inputs), options.out, force=options.force, progress=progress)
     print(summary.text())
     if options.review:
         from anomaly.cli_review import import_into

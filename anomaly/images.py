@@ -129,23 +129,55 @@ class Decoded:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Returns the images below ``folder`` by suffix, sorted, hidden ones left out.
+    """Returns the images below ``folder``, as `walk_images` yields them."""
+    return [Path(path) for path in walk_images(folder)]
+
+
+def walk_images(folder: str | Path) -> Iterator[str]:
+    """Yields the images below ``folder`` by suffix, sorted, hidden ones left out; one folder's names are held at a time.
 
     Links to folders are followed, but each folder is listed once, so that a loop of links ends. A folder that is
     not there or cannot be listed is a `DatasetError`: images are never left out silently.
     """
-    found: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
-        status = os.stat(parent)
+    root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
+    open_folders = [(root, _names(root, seen))]
+    while open_folders:
+        parent, names = open_folders[-1]
+        if not names:
+            open_folders.pop()
+        elif (name := names.pop()).endswith("/"):
+            open_folders.append((parent + name, _names(parent + name, seen)))
+        else:
+            yield parent + name
+
+
+def _names(folder: str, seen: set[tuple[int, int]]) -> list[str]:
+    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last."""
+    try:
+        status = os.stat(folder or ".")
         if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
+            return []
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = (name for name in files if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != ".")
-        found.extend(os.path.join(parent, name) for name in images)
-    return [Path(path) for path in sorted(found)]
+        with os.scandir(folder or ".") as entries:
+            shown = [(entry.name, _is_folder(entry)) for entry in entries if entry.name[0] != "."]
+    except OSError as error:
+        where = _printable(folder.rstrip("/") or "/")
+        raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
+    names = [f"{name}/" if is_folder else name for name, is_folder in shown if is_folder or is_image_name(name)]
+    return sorted(names, reverse=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is listed when a folder or an archive is searched."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def decode(
@@ -237,11 +269,6 @@ def _opener(data: bytes) -> type[ImageFile.ImageFile]:
         if signature.match(data):
             return opener
     raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
-
-
-def _cannot_list(error: OSError) -> None:
-    folder = _printable(str(error.filename))
-    raise DatasetError(f"{folder}: cannot be listed ({error.strerror}), a folder of images expected") from error
 
 
 def _printable(name: str | bytes) -> str:

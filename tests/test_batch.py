@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 import anomaly.batch
-from anomaly.batch import COLUMNS, Summary, list_inputs, score_table
+from anomaly.batch import COLUMNS, Summary, score_table
 from anomaly.calibrate import Calibration, calibrate
 from anomaly.detector import Card
-from anomaly.errors import AnomalyError, DatasetError, ImageError
+from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.progress import Progress
 from anomaly.scorer import Result
@@ -172,25 +172,6 @@ def test_scores_are_dated_in_utc(tmp_path: Path, pictures: list[Path]) -> None:
     assert all(before <= row.scored_at <= after for row in read_table(tmp_path / "t.jsonl"))
 
 
-# ---- inputs ----
-
-
-def test_inputs_are_files_folders_and_manifests(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    first, second = picture(tmp_path / "a" / "1.png", 1), picture(tmp_path / "a" / "2.png", 2)
-    (tmp_path / "list.csv").write_text("path\na/2.png\na/1.png\n")
-    found = list(list_inputs([tmp_path / "none.png", tmp_path / "a", tmp_path / "list.csv"]))
-    assert found == [tmp_path / "none.png", first, second, second, first]
-
-
-def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r": no image in this folder; \.jpg"):
-        list(list_inputs([tmp_path]))
-    with pytest.raises(DatasetError, match=r": no image in this folder; \.jpg"):
-        score_table(Brightness(), list_inputs([tmp_path]), tmp_path / "t.csv")
-    assert os.listdir(tmp_path) == []
-
-
 # ---- what is there already ----
 
 
@@ -304,7 +285,7 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path
 def test_a_run_of_another_kind_is_refused(tmp_path: Path, pictures: list[Path], damage: str) -> None:
     parts = unfinished(tmp_path / "t.csv", pictures, 25)
     (parts / "run.json").write_text(damage)
-    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 1"):
+    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 2"):
         score_table(Brightness(), pictures, tmp_path / "t.csv")
 
 

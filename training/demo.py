@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.batch import list_inputs, score_table
+from anomaly.batch import score_table
 from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.errors import DatasetError
 from anomaly.evaluate import NORMAL
@@ -43,7 +43,7 @@ def demo(data: str, out: Path) -> None:
     good_or_defect = [r for r in records if r.label in (NORMAL, defect)]
     table = folder / "scores.csv"
     one_thread = Scorer(folder / "run", threads=1)  # for each of the threads that score
-    summary = score_table(one_thread, list_inputs([r.path for r in records]), table)
+    summary = score_table(one_thread, [r.path for r in records], table)
     baseline = pixel_pca(normal_training(read_dataset(manifest)), good_or_defect)
     print("\n".join(last_lines(judged, defect, baseline, folder, summary.images_per_second, attribution)))
     print(f"all done in {time.perf_counter() - start:.0f} s", file=sys.stderr)
