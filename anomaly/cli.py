@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_evaluate, add_score, add_calibrate, add_show, add_verify, add_sample, add_reconstruct,
+        add_train, add_evaluate, add_score, add_calibrate, add_show, add_verify, add_sign, add_sample, add_reconstruct,
         add_review, add_serve, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
@@ -327,10 +327,9 @@ def run_show(options: argparse.Namespace) -> None:
         ("parent", card.parent),
     ]  # fmt: skip
     rows += [("warning", line) for line in training.get("warnings", [])]
-    for label, text in rows:
-        if text:
-            print(f"{label:<24}{text}")
-    print(card_text(card, str(options.detector)))
+    lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(card, str(options.detector)).splitlines()
+    for line in lines:  # a card from elsewhere may hold what moves a terminal's cursor
+        print("".join(char if char.isprintable() else "?" for char in line))
 
 
 def add_verify(commands: Any) -> None:
@@ -343,13 +342,16 @@ def add_verify(commands: Any) -> None:
     )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
+    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def run_verify(options: argparse.Namespace) -> None:
     from anomaly.scorer import Scorer
 
-    scorer = Scorer(options.detector, device=options.device)
+    scorer = Scorer(options.detector, device=options.device, key=options.key)
+    if options.key:
+        print(f"signature               right: this very file was signed with the key of {options.key}")
     worst = scorer.verify_golden()
     samples = len(scorer.card.golden.get("samples", []))
     print(f"golden samples          {samples} of {samples} right on {scorer.device}, within {worst:.2g} of the tolerance")
@@ -358,6 +360,20 @@ def run_verify(options: argparse.Namespace) -> None:
         from training.restore import verify_images
 
         print(verify_images(options.detector, options.images, scorer.card))
+
+
+def add_sign(commands: Any) -> None:
+    p = command(
+        commands, "sign", run_sign, "sign a detector, so that others can tell it is yours", "anomaly sign run --key key.pem"
+    )
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key: openssl genpkey -algorithm ed25519")
+
+
+def run_sign(options: argparse.Namespace) -> None:
+    from anomaly.signature import sign
+
+    print(f"written                 {sign(options.detector, options.key)}   keep it beside the detector")
 
 
 def add_doctor(commands: Any) -> None:

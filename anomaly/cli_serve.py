@@ -26,6 +26,7 @@ def add_serve(commands: Any) -> None:
         "--max-pixels", type=number(1), default=100_000_000, metavar="N", help="of an image; more get 422 (100000000)"
     )
     p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
+    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which every detector must be signed")
     p.add_argument("--insecure", action="store_true", help="a public address without keys")
 
 
@@ -48,4 +49,5 @@ def run_serve(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
         keys_file=options.api_keys,
         insecure=options.insecure,
+        key=options.key,
     )

@@ -30,6 +30,7 @@ OPSET = 18
 CARD_KEY = "anomaly"
 MAX_FILE_BYTES = 1 << 30
 MAX_CARD_BYTES = 16 << 20
+MAX_NODES = 20_000  # reading more takes minutes; ours have some hundred
 
 # Operators that compute and nothing else: no control flow, no files, no custom code.
 ALLOWED_OPERATORS = frozenset(
@@ -130,8 +131,8 @@ class Card:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 10_000:
-        raise TypeError(f"text expected, {type(value).__name__} found")
+    if not isinstance(value, str) or len(value) > 10_000 or not value.isprintable():  # names are printed on terminals
+        raise TypeError(f"one line of text expected, {str(value)[:40]!r} found")
     return value
 
 
@@ -273,8 +274,12 @@ def _check_opset(entry: dict[int, int | memoryview]) -> None:
 
 
 def _check_graph(graph: memoryview) -> None:
+    nodes = 0
     for number, value in fields(graph):
         if number == GRAPH_NODE:
+            nodes += 1
+            if nodes > MAX_NODES:
+                raise DetectorError(f"more than {MAX_NODES} operators found in the file: not a detector, not loaded")
             _check_node(_inside(value))
         elif number == GRAPH_INITIALIZER:
             _check_tensor(_inside(value))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import os
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +71,10 @@ class Scorer:
 
     ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says which); ``cuda``
     fails where there is none. ``threads``: of one inference on the CPU (default: the cores this process may use).
-    ``verify``: score the golden samples first and fail where this runtime gets them wrong. Threads may share a Scorer.
+    ``verify``: score the golden samples first and fail where this runtime gets them wrong. ``key``: a public key (PEM) by
+    which the file must be signed. ``seconds``: of one inference; one that takes longer is ended between two of its steps
+    and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once (default: the cores); more wait.
+    Threads may share a Scorer; a process that was forked makes its own.
     Raises DetectorError, RuntimeMissing.
     """
 
@@ -79,12 +85,21 @@ class Scorer:
         device: str = "auto",
         threads: int | None = None,
         verify: bool = False,
+        key: str | os.PathLike[str] | None = None,
         max_pixels: int = MAX_PIXELS,
+        seconds: float | None = None,
+        at_once: int | None = None,
     ) -> None:
         self.path = find_detector(detector)
         data, self.card = read_checked(self.path)
+        if key is not None:
+            from anomaly.signature import check_signature
+
+            check_signature(self.path, data, key)
         self.max_pixels = max_pixels
         self._threads = threads or available_cores()
+        self._seconds, self._process = seconds, os.getpid()
+        self._free = threading.BoundedSemaphore(at_once or available_cores())
         self._session, self.device = open_session(data, device, self._threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._explain: Any = None
@@ -167,7 +182,14 @@ class Scorer:
 
     def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:
         """Returns the graph's raw outputs by name for uint8 images (N, H, W, 3) of one size."""
-        return dict(zip(self._outputs, _run(self._session, self._outputs, images), strict=True))
+        if os.getpid() != self._process:
+            raise RuntimeMissing(
+                "a Scorer made before a fork found in the child process, where ONNX Runtime's threads are gone: make the "
+                "Scorer in the child, or start processes by spawn"
+            )
+        with self._free:
+            found = _run(self._session, self._outputs, images, self._seconds)
+        return dict(zip(self._outputs, found, strict=True))
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
         """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
@@ -380,12 +402,30 @@ def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
     return session, "cpu"
 
 
-def _run(session: Any, outputs: list[str], images: Pixels) -> list[npt.NDArray[Any]]:
+def _run(session: Any, outputs: list[str], images: Pixels, seconds: float | None = None) -> list[npt.NDArray[Any]]:
     try:
-        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images})
+        if seconds is None:
+            found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images})
+            return found
+        return _run_within(session, outputs, images, seconds)
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+        if "terminate flag" in str(error):
+            raise ImageError(
+                "too slow", f"not judged within {seconds:g} s: a smaller image, or more seconds, expected"
+            ) from error
         raise ImageError("runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}") from error
-    return found
+
+
+def _run_within(session: Any, outputs: list[str], images: Pixels, seconds: float) -> list[npt.NDArray[Any]]:
+    options = import_runtime().RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
+        return found
+    finally:
+        timer.cancel()
 
 
 def _options(runtime: Any, threads: int) -> Any:
@@ -395,7 +435,28 @@ def _options(runtime: Any, threads: int) -> Any:
     options.log_severity_level = 4
     # A service has better things to do with its cores than to spin between two images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    bound_memory(runtime)
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return options
+
+
+@functools.cache
+def bound_memory(runtime: Any) -> None:
+    """Bounds what ONNX Runtime's sessions take together to three quarters of the memory that this process may use.
+
+    A few small nodes can ask for terabytes; such a detector fails with a message instead of bringing the machine down.
+    """
+    arena = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(arena, runtime.OrtArenaCfg({"max_mem": available_memory() * 3 // 4}))
+
+
+def available_memory() -> int:
+    """Returns the bytes of memory that this process may use: the machine's, or less where its container has a limit."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+            found.append(int(Path(limit).read_text()))
+    return min(found)
 
 
 def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:

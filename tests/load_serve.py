@@ -1,7 +1,7 @@
 """Measures `anomaly serve` with an open-loop client: requests leave at a constant rate, whether answers come or not.
 
     python -m tests.load_serve RUN IMAGES                  against decoding and the bare session; at 50 % and 200 % load
-    python -m tests.load_serve RUN IMAGES --soak 15        15 minutes at half of its capacity: is its memory flat?
+    python -m tests.load_serve RUN IMAGES --soak 15        15 minutes at 20 a second: is its memory flat?
 
 Latency counts from the moment at which a request was due, so a server that stalls cannot hide it. Client and server share
 the machine; the client's own share of the processor is printed. JPEG bodies of quality 90.
@@ -159,10 +159,8 @@ def measure(service: Service, run: Path, bodies: list[bytes], seconds: float) ->
     print("double load: ", asyncio.run(drive(service.port, bodies, served * 2, seconds)).text(), flush=True)
 
 
-def soak(service: Service, bodies: list[bytes], minutes: float, share: float) -> None:
-    """Prints the server's memory every tenth of a soak at ``share`` of its capacity."""
-    served = asyncio.run(closed(service.port, bodies, 2 * available_cores(), 5))
-    rate = share * served.codes[200] / served.seconds
+def soak(service: Service, bodies: list[bytes], minutes: float, rate: float) -> None:
+    """Prints the server's memory every tenth of a soak at a constant rate."""
     total: Counter[int] = Counter()
     memory = [service.memory()]
     for _ in range(10):
@@ -182,13 +180,13 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--soak", type=float, metavar="MINUTES")
-    parser.add_argument("--share", type=float, default=0.5, help="of its capacity in a soak")
+    parser.add_argument("--rate", type=float, default=20, help="requests a second in a soak")
     options = parser.parse_args()
     bodies = jpegs(options.images)
     log = Path(tempfile.mkdtemp()) / "serve.log"
     with serving(log, options.run, "--device", "cpu") as service:
         if options.soak:
-            soak(service, bodies, options.soak, options.share)
+            soak(service, bodies, options.soak, options.rate)
         else:
             measure(service, options.run, bodies, options.seconds)
         lines = [json.loads(line) for line in log.read_text().splitlines()]

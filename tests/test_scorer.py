@@ -7,6 +7,8 @@ import io
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -544,3 +546,51 @@ def test_the_card_is_where_other_languages_find_it(run: Path) -> None:
     session, device = open_session((run / "detector.onnx").read_bytes(), "cpu", 1)
     assert device == "cpu"
     assert list(session.get_modelmeta().custom_metadata_map) == [CARD_KEY]
+
+
+# --- under load ---------------------------------------------------------------------------------------------------------
+class Counted:
+    """A session that notes how many of its runs overlapped."""
+
+    def __init__(self, session: object) -> None:
+        self.session, self.lock, self.running, self.most = session, threading.Lock(), 0, 0
+
+    def run(self, *arguments: object) -> object:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.01)
+        found = self.session.run(*arguments)  # type: ignore[attr-defined]
+        with self.lock:
+            self.running -= 1
+        return found
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_so_many_inferences_run_at_once_and_no_more(at_once: int, run: Path) -> None:
+    scorer = Scorer(run, device="cpu", threads=1, at_once=at_once)
+    scorer._session = Counted(scorer._session)
+    image = np.full((40, 40, 3), 90, np.uint8)
+    with ThreadPoolExecutor(8) as pool:
+        scores = {result.score for result in pool.map(scorer.score, [image] * 24)}
+    assert (len(scores), scorer._session.most) == (1, at_once)
+
+
+def test_a_budget_that_is_kept_changes_nothing(run: Path) -> None:
+    image = np.full((40, 40, 3), 90, np.uint8)
+    assert Scorer(run, device="cpu", seconds=30).score(image).score == Scorer(run, device="cpu").score(image).score
+
+
+def test_after_a_fork_it_says_so_instead_of_hanging(run: Path) -> None:
+    program = (
+        "import os, sys, numpy as np\n"
+        "from anomaly import Scorer\n"
+        "scorer, image = Scorer(sys.argv[1], device='cpu', threads=2), np.full((40, 40, 3), 90, np.uint8)\n"
+        "expected = scorer.score(image).score\n"
+        "if child := os.fork(): sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "try: scorer.score(image)\n"
+        "except Exception as error: print(error, flush=True)\n"
+        "os._exit(7 * (Scorer(sys.argv[1], device='cpu').score(image).score == expected))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, run], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.partition(",")[0]) == (7, "a Scorer made before a fork found in the child process")

@@ -10,8 +10,9 @@ from typing import TypeAlias
 from anomaly.detector import find_detector
 from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
+from anomaly.signature import signature_of
 
-Stamp: TypeAlias = tuple[int, int, int]
+Stamp: TypeAlias = tuple[int, ...]
 
 
 def name_of(place: Path) -> str:
@@ -21,12 +22,15 @@ def name_of(place: Path) -> str:
 
 
 def stamp_of(file: Path) -> Stamp | None:
-    """Returns what changes when a file is written or replaced; None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    """Returns what changes when a detector's file or its signature is written or replaced; None where there is no file."""
+    stamp: Stamp = ()
+    for path in (file, signature_of(file)):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        stamp += (status.st_mtime_ns, status.st_size, status.st_ino)
+    return stamp if file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,16 @@ class Detectors:
     Raises AnomalyError where one cannot be loaded or two have the same name.
     """
 
-    def __init__(self, places: Sequence[Path], *, device: str = "auto", max_pixels: int = 100_000_000) -> None:
-        self._device, self._max_pixels = device, max_pixels
+    def __init__(
+        self,
+        places: Sequence[Path],
+        *,
+        device: str = "auto",
+        max_pixels: int = 100_000_000,
+        seconds: float | None = None,
+        key: Path | None = None,
+    ) -> None:
+        self._device, self._max_pixels, self._seconds, self._key = device, max_pixels, seconds, key
         self._seen: dict[str, Stamp | None] = {}
         self._served: dict[str, Served] = {}
         for place in places:
@@ -57,8 +69,11 @@ class Detectors:
 
     def _load(self, name: str, file: Path) -> Served:
         stamp = self._seen[name] = stamp_of(file)
-        # One thread for each image: requests run beside each other.
-        scorer = Scorer(file, device=self._device, threads=1, verify=True, max_pixels=self._max_pixels)
+        # One thread for each image: requests run beside each other, as many as there are workers.
+        scorer = Scorer(
+            file, device=self._device, threads=1, verify=True, key=self._key, max_pixels=self._max_pixels,
+            seconds=self._seconds, at_once=1000,
+        )  # fmt: skip
         return Served(name, file, scorer, stamp)
 
     @property

@@ -47,11 +47,13 @@ def serve(
     max_pixels: int = 100_000_000,
     keys_file: Path | None = None,
     insecure: bool = False,
+    key: Path | None = None,
 ) -> int:
     """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
 
     ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
-    may wait besides; more are told to come again. ``timeout``: seconds for a request. Without keys it listens on addresses
+    may wait besides; more are told to come again. ``timeout``: seconds for a request. ``key``: a public
+    key by which every detector must be signed. Without keys it listens on addresses
     of this machine only, unless ``insecure``. Raises AnomalyError.
     """
     if not is_own(host) and keys_file is None and not insecure:
@@ -60,7 +62,7 @@ def serve(
             "where the network itself keeps strangers out"
         )
     keys = Keys() if keys_file is None else read_keys(keys_file)
-    detectors = Detectors(places, device=device, max_pixels=max_pixels)
+    detectors = Detectors(places, device=device, max_pixels=max_pixels, seconds=timeout, key=key)
     service = Service(detectors, Workers(workers or available_cores(), waiting, timeout), keys, max_bytes)
     listening = listen(host, port)
     set_up()

@@ -1,0 +1,82 @@
+"""Signatures of detectors: whoever has the public key can tell that a file is the one that was signed.
+
+Ed25519 (RFC 8032) over the whole file; the 64 bytes lie beside it in ``detector.onnx.sig``. openssl makes the keys and
+checks the signature too:
+
+    openssl genpkey -algorithm ed25519 -out key.pem
+    openssl pkey -in key.pem -pubout -out key.pub
+    openssl pkeyutl -verify -pubin -inkey key.pub -rawin -in detector.onnx -sigfile detector.onnx.sig
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from anomaly.detector import find_detector, read_checked, write_atomically
+from anomaly.errors import DetectorError, RuntimeMissing
+
+LONGEST_KEY = 10_000  # bytes of a key's file
+
+
+def signature_of(detector: Path) -> Path:
+    """Returns where a detector's signature lies."""
+    return detector.with_name(detector.name + ".sig")
+
+
+def sign(run: str | os.PathLike[str], key: Path) -> Path:
+    """Signs a detector with a private key and returns the signature's file; raises DetectorError, RuntimeMissing."""
+    private = _key(key, "private")
+    file = find_detector(run)
+    out = signature_of(file)
+    write_atomically(out, private.sign(read_checked(file)[0]))
+    return out
+
+
+def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) -> None:
+    """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private part of ``key``."""
+    from cryptography.exceptions import InvalidSignature
+
+    public, file = _key(Path(key), "public"), signature_of(detector)
+    try:
+        found = file.read_bytes()
+    except OSError as error:
+        raise DetectorError(
+            f"{detector}: no signature found ({file.name}: {error.strerror}), one expected beside it: anomaly sign makes it"
+        ) from error
+    try:
+        public.verify(found, data)
+    except InvalidSignature as error:
+        raise DetectorError(
+            f"{detector}: not the file that {file.name} signs with the key of {key}: copy both again from whom you trust"
+        ) from error
+
+
+def _key(file: Path, kind: str) -> Any:
+    """The Ed25519 key of a PEM file."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise RuntimeMissing.extra("cryptography", "sign", "a signature") from error
+    try:
+        with open(file, "rb") as opened:
+            text = opened.read(LONGEST_KEY)
+        private = kind == "private"
+        key: Any = serialization.load_pem_private_key(text, None) if private else serialization.load_pem_public_key(text)
+    except OSError as error:
+        raise DetectorError(f"{file}: cannot be read ({error.strerror}); {_expected(kind)}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise DetectorError(f"{file}: not a {kind} key, or an encrypted one; {_expected(kind)}") from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey):
+        raise DetectorError(f"{file}: a {kind} key of another kind found; {_expected(kind)}")
+    return key
+
+
+def _expected(kind: str) -> str:
+    make = "openssl genpkey -algorithm ed25519 -out key.pem"
+    if kind == "public":
+        make = "openssl pkey -in key.pem -pubout -out key.pub"
+    return f"a {kind} Ed25519 key in PEM expected, as '{make}' makes it"
