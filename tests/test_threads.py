@@ -36,15 +36,28 @@ def test_what_the_function_raises_comes_out_in_its_turn() -> None:
         next(results)
 
 
-def test_what_the_items_raise_comes_out_and_the_waiting_are_dropped() -> None:
+def test_what_was_taken_before_the_items_fail_still_comes() -> None:
+    def items() -> Iterator[int]:
+        yield from range(6)
+        raise OSError("the disk is gone")
+
+    done: list[int] = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        done.extend(in_order(int, items(), workers=2, ahead=2))
+    assert done == [0, 1, 2, 3, 4, 5]
+
+
+def test_ctrl_c_drops_what_waits() -> None:
     def items() -> Iterator[int]:
         yield from range(6)
         raise KeyboardInterrupt
 
-    done: list[int] = []
+    before, done = threading.active_count(), []
     with pytest.raises(KeyboardInterrupt):
-        done.extend(in_order(int, items(), workers=2, ahead=2))
-    assert threading.active_count() == 1
+        for one in in_order(int, items(), workers=2, ahead=2):
+            done.append(one)
+    assert done == [0, 1, 2, 3]
+    assert threading.active_count() == before
 
 
 def test_closing_it_ends_its_threads() -> None:
