@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_evaluate, add_score, add_calibrate, add_show, add_verify, add_sign, add_sample, add_reconstruct,
-        add_review, add_serve, add_doctor, add_demo,
+        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_show, add_verify, add_sign, add_sample,
+        add_reconstruct, add_review, add_serve, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -111,6 +111,14 @@ def check_folders(*files: Path | None) -> None:
     for file in files:
         if file is not None and not file.parent.is_dir():
             raise AnomalyError(f"{file.parent}: no such folder; make it first, or choose another name for {file.name}")
+
+
+def answer(figures: dict[str, Any], text: str, file: Path | None) -> None:
+    """Prints the text, and writes the figures as JSON where a file is given; ``-`` prints the figures alone."""
+    written = json.dumps(figures, indent=2)
+    if file is not None and file != Path("-"):
+        file.write_text(written + "\n", encoding="utf-8")
+    print(written if file == Path("-") else text)
 
 
 def say(line: str) -> None:
@@ -194,13 +202,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     check_folders(options.json, options.report)
     scorer = Scorer(options.detector, device=options.device)
     judged = evaluate_labelled(scorer, options.labelled, options.group_by, report=options.report)
-    figures = json.dumps(judged.evaluation.to_json(), indent=2)
-    if options.json == Path("-"):
-        print(figures)
-    else:
-        if options.json:
-            options.json.write_text(figures + "\n", encoding="utf-8")
-        print(figures_text(judged))
+    answer(judged.evaluation.to_json(), figures_text(judged), options.json)
     return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0
 
 
@@ -237,6 +239,28 @@ def run_score(options: argparse.Namespace) -> int:
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.not_judged else 0
+
+
+# --- bench ------------------------------------------------------------------------------------------------------------
+def add_bench(commands: Any) -> None:
+    p = command(
+        commands, "bench", run_bench, "say how fast a detector scores images here, and what bounds it",
+        "anomaly bench run photos/new",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("inputs", nargs="+", metavar="IMAGES", help="as for score; up to 64 of the first 1,000 are used")
+    p.add_argument("--seconds", type=number(1), default=30, metavar="N", help="of measuring throughput (30)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    from anomaly.bench import bench
+    from anomaly.sources import list_sources
+
+    check_folders(options.json)
+    found = bench(options.detector, list_sources(options.inputs), device=options.device, seconds=options.seconds)
+    answer(found.to_json(), found.text(), options.json)
 
 
 # --- calibrate --------------------------------------------------------------------------------------------------------
