@@ -276,6 +276,7 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
 
 
@@ -293,6 +294,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
         wish=options.false_alarm_rate,
         group_by=options.group_by,
         seed=options.seed,
+        portable=options.target == "portable",
     )
     for line in left_out:
         say(f"left out: {line}")

@@ -416,10 +416,12 @@ def recalibrate(
     highest: list[str],
     images: int,
     groups: int,
+    parent: str | None = None,
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
 
     ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
+    ``parent``: the digest of the file that it comes from (default: that of ``run``).
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -433,7 +435,7 @@ def recalibrate(
         calibration=calibration,
         band=None,
         quality=None,
-        parent=card.digest,
+        parent=parent or card.digest,
         training={**card.training, **facts},
     )
     set_card(model, new)

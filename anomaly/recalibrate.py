@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,23 +14,37 @@ from anomaly.calibrate import calibrate, one_per_group
 from anomaly.dataset import Record, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
 
 IMAGES = "images.csv"  # in a run folder: which image was used for what
 
 
 def recalibrate_on(
-    run: Path, normal: Path, *, out: Path | None, wish: float | None, group_by: str | None, seed: int
+    run: Path, normal: Path, *, out: Path | None, wish: float | None, group_by: str | None, seed: int, portable: bool = False
 ) -> tuple[Card, Path, list[str]]:
     """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
 
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
     left out, as far as the run folder tells: a promise made on them is false. Without ``wish`` that of the detector
-    is kept. Raises CalibrationError, DatasetError, DetectorError.
+    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. Raises CalibrationError,
+    DatasetError, DetectorError.
     """
     import_onnx()
     path = find_detector(run)
-    scorer = Scorer(path, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        source = path
+        if portable:
+            source = Path(folder) / path.name
+            write_portable(path, source)
+        return _recalibrate_on(path, source, normal, out, wish, group_by, seed)
+
+
+def _recalibrate_on(
+    path: Path, source: Path, normal: Path, out: Path | None, wish: float | None, group_by: str | None, seed: int
+) -> tuple[Card, Path, list[str]]:
+    """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
+    scorer = Scorer(source, device="cpu")
     version = next_version(scorer.card.version)
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
@@ -50,7 +65,10 @@ def recalibrate_on(
         wish = scorer.card.calibration.wish
     calibration = calibrate(values, wish)
     highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
-    recalibrate(path, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values))
+    recalibrate(
+        source, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values),
+        parent=read_card(path).digest,
+    )  # fmt: skip
     return read_card(target), target, left_out
 
 

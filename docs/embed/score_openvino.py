@@ -1,0 +1,38 @@
+"""A verdict on each image (PPM, 8 bits) in OpenVINO:  python score_openvino.py detector.onnx IMAGE...
+
+The detector has to be a portable one (anomaly train or calibrate --target portable): of any other OpenVINO ignores how it
+shrinks images, without a word. So the golden samples of its card are scored first.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import openvino
+
+
+def read_ppm(path):
+    with open(path, "rb") as file:
+        assert file.readline() == b"P6\n"
+        width, height = map(int, file.readline().split())
+        assert file.readline() == b"255\n"
+        return np.frombuffer(file.read(), np.uint8).reshape(height, width, 3)
+
+
+def golden_picture(height, width, a, b):
+    y, x, c = np.ogrid[:height, :width, :3]
+    return ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
+
+
+card = json.loads(onnx.load(sys.argv[1]).metadata_props[0].value)
+model = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+typical = card["calibration"]["m"]
+for sample in card["golden"]["samples"]:
+    score, right = model(golden_picture(*(sample[k] for k in ("height", "width", "a", "b")))[None])["score"][0], sample["score"]
+    if not abs(score - right) <= max(card["golden"]["tolerance"], 1e-5 * abs(right - typical)):
+        sys.exit(f"a golden sample scores {score} instead of {right}: calibrate with --target portable")
+for path in sys.argv[2:]:
+    found = model(read_ppm(path)[None])
+    verdict = "outside" if not found["in_range"][0] else "stopped" if found["is_anomaly"][0] else "passed"
+    print(path, float(found["score"][0]), verdict)
