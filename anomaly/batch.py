@@ -45,6 +45,10 @@ AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
 CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
 SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
+WHEN_IT_IS_BACK = (
+    "what was finished is kept: run the same command again to go on when it is back, or with --keep-going to give such "
+    "images error rows"
+)
 RUN, LOCK, ERROR = "run.json", "lock", "error: "
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
 OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{LOCK}")
@@ -128,6 +132,7 @@ def score_table(
     part_rows: int = 1000,
     resume: bool = True,
     force: bool = False,
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
@@ -135,6 +140,9 @@ def score_table(
     ``sources`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
     row. ``workers``: threads, each of which reads, decodes and judges one image at a time (default: one for each core);
     the scorer should compute with one thread then. A part of the table is safe after ``part_rows`` images or a minute.
+
+    Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is back;
+    ``keep_going`` gives such an image an error row.
 
     A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
     is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
@@ -153,7 +161,7 @@ def score_table(
             progress.skip(resumed)
         workers = workers or available_cores()
         chunks = _Chunks(given)
-        with closing(in_order(partial(_score, scorer), chunks, workers, AHEAD * workers)) as done:
+        with closing(in_order(partial(_score, scorer, keep_going), chunks, workers, AHEAD * workers)) as done:
             for scored in _cut(chunks.watch(done), part_rows, progress):
                 reading += sum(one.reading for one in scored)
                 judging += sum(one.judging for one in scored)
@@ -249,7 +257,7 @@ class _Read:
     seconds: float
 
 
-def _score(scorer: Scorer, sources: Sequence[Source]) -> list[_Scored]:
+def _score(scorer: Scorer, keep_going: bool, sources: Sequence[Source]) -> list[_Scored]:
     """Reads some images, then judges them, all in one thread.
 
     Where image after image is read and judged, decoder and model throw each other's data out of the processor's cache:
@@ -258,14 +266,14 @@ def _score(scorer: Scorer, sources: Sequence[Source]) -> list[_Scored]:
     scored: list[_Scored] = []
     held: list[_Read] = []
     for source in sources:
-        held.append(_read(scorer, source))
+        held.append(_read(scorer, keep_going, source))
         if source is sources[-1] or sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
             scored += [_judge(scorer, one) for one in held]
             held = []
     return scored
 
 
-def _read(scorer: Scorer, source: Source) -> _Read:
+def _read(scorer: Scorer, keep_going: bool, source: Source) -> _Read:
     """Reads an image once, for its digest and its pixels."""
     began = time.perf_counter()
     sha256: str | None = None
@@ -275,6 +283,8 @@ def _read(scorer: Scorer, source: Source) -> _Read:
         sha256 = hashlib.sha256(data).hexdigest()
         image = scorer.decode(data)
     except ImageError as error:
+        if error.kind == "unreachable" and not keep_going:
+            raise AnomalyError(f"{printable(source.name)}: {error}; {WHEN_IT_IS_BACK}") from error
         image = error
     return _Read(source, sha256, image, time.perf_counter() - began)
 

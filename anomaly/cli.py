@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -104,6 +105,15 @@ def number(least: int) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Reads which of how many shards: 2/4 is the second of four."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
+    shard, of = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= shard <= of:
+        raise argparse.ArgumentTypeError(f"{text!r} found, one of 1/N, 2/N ... N/N expected")
+    return shard, of
 
 
 def check_folders(*files: Path | None) -> None:
@@ -213,7 +223,16 @@ def add_score(commands: Any) -> None:
         "anomaly score run photos/new --out scores.csv",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or manifest (.csv, .parquet)")
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="image, folder, 'pattern/**/*.png', archive (.zip, .tar, .tar.gz ...), manifest (.csv, .parquet), URL of any of "
+        "these (s3://, gs://, https:// ...), or - for a list of images on standard input",
+    )  # fmt: skip
+    p.add_argument("-0", dest="null", action="store_true", help="the list of - ends each name by NUL (find -print0)")
+    p.add_argument(
+        "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
+    )
+    p.add_argument("--keep-going", action="store_true", help="an image whose server has gone gets a row; else the run stops")
     p.add_argument("--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet")
     p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -226,11 +245,14 @@ def run_score(options: argparse.Namespace) -> int:
     from anomaly.batch import score_table
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
-    from anomaly.sources import list_sources
+    from anomaly.sources import list_sources, shard
 
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
+    sources = shard(list_sources(options.inputs, end=b"\0" if options.null else b"\n"), *options.shard)
     with Progress(None, "scoring") as progress:
-        summary = score_table(scorer, list_sources(options.inputs), options.out, force=options.force, progress=progress)
+        summary = score_table(
+            scorer, sources, options.out, force=options.force, keep_going=options.keep_going, progress=progress
+        )
     print(summary.text())
     if options.review:
         from anomaly.cli_review import import_into

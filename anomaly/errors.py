@@ -24,7 +24,8 @@ class ImageError(AnomalyError):
     """One image could not be judged.
 
     ``kind`` is a short name for tables and summaries: ``missing``, ``unreadable``, ``empty``, ``not an image``,
-    ``truncated``, ``damaged``, ``unsupported``, ``too large``, ``too slow``, ``not finite``, ``not a file`` or ``runtime``.
+    ``truncated``, ``damaged``, ``unsupported``, ``too large``, ``too slow``, ``not finite``, ``not a file``, ``runtime``
+    or ``unreachable`` (its disk or server has gone, which says nothing of the image).
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -18,13 +18,14 @@ What the pixels of each kind of file become (the `decode` rule of a detector's c
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -69,6 +70,9 @@ SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
 ORIENTATION = 0x0112  # the EXIF tag
 STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
 SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
+# What the system says of every file on a disk or share that has gone: no file is to blame.
+GONE = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+UNREADABLE = "check its permissions and its disk"
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
 
 Pixels = NDArray[np.uint8]
@@ -129,25 +133,40 @@ class Decoded:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Returns the images below ``folder``, as `walk_images` yields them."""
-    return [Path(path) for path in walk_images(folder)]
+    """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of it cannot be listed."""
+    found = list(walk_images(folder))
+    for path in found:
+        if path.endswith("/"):
+            _names(path, set())  # says why
+    return [Path(path) for path in found]
 
 
 def walk_images(folder: str | Path) -> Iterator[str]:
     """Yields the images below ``folder`` by suffix, sorted, hidden ones left out; one folder's names are held at a time.
 
-    Links to folders are followed, but each folder is listed once, so that a loop of links ends. A folder that is
-    not there or cannot be listed is a `DatasetError`: images are never left out silently.
+    Links to folders are followed, but each folder is listed once, so that a loop of links ends. Images are never left
+    out silently: if ``folder`` cannot be listed that is a `DatasetError`, and a folder in it is yielded, with a slash.
     """
     seen: set[tuple[int, int]] = set()
     root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
-    open_folders = [(root, _names(root, seen))]
+    return depth_first(root, lambda parent: _names(parent, seen))
+
+
+def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
+    """Yields the files below ``root``: ``names`` returns what a folder holds, the first one last, folders with a slash.
+
+    A folder of which ``names`` raises DatasetError is yielded itself, but for ``root``.
+    """
+    open_folders = [(root, names(root))]
     while open_folders:
-        parent, names = open_folders[-1]
-        if not names:
+        parent, left = open_folders[-1]
+        if not left:
             open_folders.pop()
-        elif (name := names.pop()).endswith("/"):
-            open_folders.append((parent + name, _names(parent + name, seen)))
+        elif (name := left.pop()).endswith("/"):
+            try:
+                open_folders.append((parent + name, names(parent + name)))
+            except DatasetError:
+                yield parent + name
         else:
             yield parent + name
 
@@ -160,12 +179,10 @@ def _names(folder: str, seen: set[tuple[int, int]]) -> list[str]:
             return []
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder or ".") as entries:
-            shown = [(entry.name, _is_folder(entry)) for entry in entries if entry.name[0] != "."]
+            return listed((entry.name, _is_folder(entry)) for entry in entries if entry.name[0] != ".")
     except OSError as error:
         where = _printable(folder.rstrip("/") or "/")
         raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
-    names = [f"{name}/" if is_folder else name for name, is_folder in shown if is_folder or is_image_name(name)]
-    return sorted(names, reverse=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -173,6 +190,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def listed(entries: Iterable[tuple[str, bool]]) -> list[str]:
+    """Returns the folders and images among names (and whether each is a folder), as `depth_first` takes them."""
+    names = (f"{name}/" if is_folder else name for name, is_folder in entries if is_folder or is_image_name(name))
+    return sorted(names, reverse=True)
 
 
 def is_image_name(name: str) -> bool:
@@ -252,9 +275,11 @@ def read_file(path: str | Path, limit: int) -> bytes:
             return file.read(status.st_size)
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
-    except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError("unreadable", f"cannot be read ({why}): check its permissions and its disk") from error
+    except OSError as error:
+        kind, advice = ("unreachable", "is the disk still there?") if error.errno in GONE else ("unreadable", UNREADABLE)
+        raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
+    except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
+        raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

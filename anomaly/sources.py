@@ -1,16 +1,30 @@
-"""What there is to score: files, folders and manifests become a stream of sources, read when their turn comes."""
+"""What there is to score: files, folders, globs, lists, archives, manifests and URLs become a stream of sources.
+
+A source is a name and a way to read it. Nothing is listed before it is asked for, and nothing is read before its turn
+comes, except what can only be read in passing (a compressed tar, image bytes in a manifest). What cannot be read has
+a source all the same, and so a row: nothing is left out silently.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple, Protocol
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
-from anomaly.errors import DatasetError
+from anomaly.errors import AnomalyError, DatasetError, ImageError
 from anomaly.images import read_file, walk_images
 
-MANIFESTS = (".csv", ".parquet")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
+ZIP = re.compile(r"\.zip$", re.IGNORECASE)
+TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
+MANIFEST = re.compile(r"\.(csv|parquet)$", re.IGNORECASE)
+LONGEST_NAME = 1 << 20  # bytes in a list of names: more is something else
+NO_IMAGE = "no image in it; .jpg, .png, .bmp, .tif or .webp files expected"
 
 
 class Source(Protocol):
@@ -33,31 +47,186 @@ class File(NamedTuple):
         return read_file(self.name, limit)
 
 
-def list_sources(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Source]:
-    """Yields the images of files, folders (searched recursively) and manifests, in order; DatasetError.
+class Held(NamedTuple):
+    """An image whose bytes came with the list."""
 
-    A file is taken as it is: whether it can be read is said in its row. Nothing is listed before it is asked for.
+    name: str
+    data: bytes
+
+    def read(self, limit: int) -> bytes:
+        if len(self.data) > limit:
+            raise too_large(len(self.data), limit)
+        return self.data
+
+
+class Refused(NamedTuple):
+    """What stood in the list and cannot be read; ``kind`` and ``why`` are those of an ImageError."""
+
+    name: str
+    kind: str
+    why: str
+
+    def read(self, limit: int) -> bytes:
+        raise ImageError(self.kind, self.why)
+
+
+def too_large(size: int, limit: int) -> ImageError:
+    """Returns the error for an image file of too many bytes."""
+    return ImageError("too large", f"file of {size:,} bytes, at most {limit:,} expected: --max-pixels allows more")
+
+
+def list_sources(
+    inputs: Iterable[str | os.PathLike[str]], *, limit: int = 1 << 30, end: bytes = b"\n", stdin: BinaryIO | None = None
+) -> Iterator[Source]:
+    """Yields what there is to score, in order, as it is asked for; DatasetError.
+
+    ``inputs``: images, folders (searched recursively), globs (``**`` too), archives (.zip, .tar, .tar.gz ...),
+    manifests (.csv, .parquet), URLs of any of these, and ``-`` for names on ``stdin``, each followed by ``end``.
+    An image is taken as it is: whether it can be read is said in its row. ``limit``: bytes of an image at most, as
+    the reader will ask for.
     """
-    for given in (os.fspath(one) for one in inputs):
-        if os.path.isdir(given):
-            yield from _folder(given)
-        elif os.path.splitext(given)[1].lower() in MANIFESTS:
-            from anomaly.dataset import read_dataset
-
-            yield from (File(os.fspath(record.path)) for record in read_dataset(Path(given)))
+    for given in inputs:
+        place = os.fspath(given)
+        if place == "-":
+            yield from map(place_source, _names_from(stdin or sys.stdin.buffer, end))
         else:
-            yield File(given)
+            yield from expand(place, limit)
 
 
-def _folder(folder: str) -> Iterator[Source]:
-    found = False
-    for path in walk_images(folder):
-        found = True
-        yield File(path)
-    if not found:
-        raise DatasetError(f"{folder}: no image in this folder; .jpg, .png, .bmp, .tif or .webp files expected")
+def shard(sources: Iterable[Source], number: int, of: int) -> Iterator[Source]:
+    """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards hold all, each once."""
+    return (source for index, source in enumerate(sources, 1) if index % of == number % of)
+
+
+def expand(place: str, limit: int) -> Iterator[Source]:
+    """Yields the images of one place: a file, folder, glob, archive, manifest or URL."""
+    url = is_url(place)
+    if url and not (place.startswith(("http:", "https:")) or "::" in place):
+        from anomaly.remote import remote_glob, remote_kind
+
+        if glob.has_magic(place):
+            return _matches(place, remote_glob(place), limit)
+        if remote_kind(place) == "directory":
+            return _folder(place)
+    elif not url and os.path.isdir(place):
+        return _folder(place)
+    elif not url and glob.has_magic(place) and not os.path.lexists(place):
+        return _matches(place, _local_glob(place), limit)
+    return _opened(place, limit)
+
+
+def place_source(place: str) -> Source:
+    """Returns the source of one image, a file or a URL."""
+    if is_url(place):
+        from anomaly.remote import Remote
+
+        return Remote(place)
+    return File(place)
 
 
 def as_source(image: Source | str | os.PathLike[str]) -> Source:
     """Returns the source of an image that may be given by its path."""
     return File(os.fspath(image)) if isinstance(image, str | os.PathLike) else image
+
+
+def is_url(place: str) -> bool:
+    return URL.match(place) is not None
+
+
+def _opened(place: str, limit: int) -> Iterator[Source]:
+    """Yields what is in an archive or manifest; anything else is an image itself."""
+    path = urlsplit(place).path if place.startswith(("http:", "https:")) else place.split("::")[0]
+    if TAR.search(path) or ZIP.search(path):
+        from anomaly.archives import tar_sources, zip_sources
+
+        return _not_none(place, tar_sources(place, limit) if TAR.search(path) else zip_sources(place))
+    if MANIFEST.search(path):
+        from anomaly.manifests import manifest_sources
+
+        return manifest_sources(place, limit)
+    return iter([place_source(place)])
+
+
+def _not_none(place: str, sources: Iterable[Source]) -> Iterator[Source]:
+    found = False
+    for source in sources:
+        found = True
+        yield source
+    if not found:
+        yield Refused(place, "empty", NO_IMAGE)
+
+
+# ---- folders and globs ----
+
+
+def _folder(folder: str) -> Iterator[Source]:
+    found = False
+    for path in _walk(folder):
+        found = True
+        yield Refused(path, "unreadable", "a folder that cannot be listed") if path.endswith("/") else place_source(path)
+    if not found:
+        raise DatasetError(f"{folder}: {NO_IMAGE.replace('it;', 'this folder;')}")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    if is_url(folder):
+        from anomaly.remote import walk_remote
+
+        return walk_remote(folder)
+    return walk_images(folder)
+
+
+def _matches(pattern: str, places: Iterable[str], limit: int) -> Iterator[Source]:
+    """Yields the images of every place that a pattern matches. With ** their folders match too: these are left out."""
+    found = False
+    for place in places:
+        found = True
+        if "**" in pattern:
+            if not place.endswith("/"):
+                yield from _opened(place, limit)
+        else:
+            yield from expand(place, limit)
+    if not found:
+        raise DatasetError(f"{pattern}: nothing matches this pattern")
+
+
+def _local_glob(pattern: str) -> Iterator[str]:
+    """Yields what matches, sorted, hidden names left out; held at a time: the folders, and the names in one of them."""
+    head, tail = os.path.split(pattern)
+    seen: set[tuple[int, int]] = set()
+    folders = set(glob.iglob(os.path.join(head, ""), recursive=True)) | ({""} if head in ("", "**") else set())
+    for folder in sorted(folders, key=lambda path: (path.count("/"), path)):
+        status = os.stat(folder or ".")
+        if (status.st_dev, status.st_ino) in seen:  # a loop of links
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for name in sorted(fnmatch.filter(os.listdir(folder or "."), tail)):
+            if tail[0] == "." or name[0] != ".":
+                yield os.path.join(folder, name, "") if os.path.isdir(os.path.join(folder, name)) else folder + name
+
+
+# ---- names on standard input ----
+
+
+def _names_from(stream: BinaryIO, end: bytes) -> Iterator[str]:
+    """Yields the names of a list as they come; empty ones are left out."""
+    rest = b""
+    while piece := _read_some(stream):
+        *whole, rest = (rest + piece).split(end)
+        yield from (os.fsdecode(name) for line in whole if (name := _bare(line, end)))
+        if len(rest) > LONGEST_NAME:
+            raise DatasetError(f"standard input: a name of more than {LONGEST_NAME:,} bytes found, paths of images expected")
+    if name := _bare(rest, end):
+        yield os.fsdecode(name)
+
+
+def _bare(line: bytes, end: bytes) -> bytes:
+    return line.removesuffix(b"\r") if end == b"\n" else line
+
+
+def _read_some(stream: BinaryIO) -> bytes:
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    try:
+        return read(1 << 16)
+    except OSError as error:
+        raise AnomalyError(f"standard input: cannot be read ({error.strerror}), paths of images expected") from error

@@ -75,13 +75,13 @@ def table_suffix(out: Path) -> str:
     return suffix
 
 
-def import_pyarrow() -> Any:
+def import_pyarrow(what_for: str = "a Parquet table (not one in .csv or .jsonl)") -> Any:
     """Returns the module pyarrow, or raises RuntimeMissing naming the extra."""
     try:
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
     except ImportError as error:
-        raise RuntimeMissing.extra("pyarrow", "batch", "a Parquet table (not one in .csv or .jsonl)") from error
+        raise RuntimeMissing.extra("pyarrow", "batch", what_for) from error
 
 
 def printable(text: str) -> str:

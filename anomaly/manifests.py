@@ -1,0 +1,117 @@
+"""Manifests of what to score: CSV and Parquet, read a piece at a time, however many rows they have.
+
+Columns: ``path`` (a file relative to the manifest, or a URL), or the image's bytes: ``image`` in Parquet (binary, or the
+struct {bytes, path} of Hugging Face's data sets), ``bytes`` in both (base64 in CSV). Other columns are left alone. A
+row without an image has a source that says so. (`dataset` reads manifests whose labels and splits matter.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from anomaly.errors import DatasetError
+from anomaly.sources import Held, Refused, Source, is_url, place_source, too_large
+from anomaly.table import import_pyarrow
+
+COLUMNS = ("path", "image", "bytes")
+ROWS = 16  # read at a time: they may hold images
+NOTHING = "no path and no bytes of an image in this row of the manifest"
+
+
+def manifest_sources(place: str, limit: int) -> Iterator[Source]:
+    """Yields the images of a manifest, in its order; DatasetError where it is none, or breaks off."""
+    read = _csv_rows if place.lower().endswith(".csv") else _parquet_rows
+    found = 0
+    with _open(place) as file:
+        for found, row in enumerate(read(file, place, limit), 1):
+            yield _source(place, found, row, limit)
+    if not found:
+        raise DatasetError(f"{place}: no rows found, images expected")
+
+
+def _source(place: str, number: int, row: dict[str, Any], limit: int) -> Source:
+    image = row.get("image") or {}
+    if not isinstance(image, dict):
+        image = {"bytes": image} if isinstance(image, bytes) else {"path": image}
+    path, data = _text(row.get("path")) or _text(image.get("path")), image.get("bytes") or row.get("bytes")
+    name = f"{place}#{path or number}"
+    if isinstance(data, str):
+        if len(data) > limit * 4 // 3:
+            return Refused(name, "too large", str(too_large(len(data) * 3 // 4, limit)))
+        try:
+            data = base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            return Refused(name, "damaged", f"bytes that are not base64 ({error}): write the manifest again")
+    if data:
+        return Held(name, data)
+    return place_source(_beside(place, path)) if path else Refused(name, "missing", NOTHING)
+
+
+def _text(value: object) -> str | None:
+    return os.fsdecode(value) if isinstance(value, bytes) else value if isinstance(value, str) else None
+
+
+def _beside(manifest: str, path: str) -> str:
+    """Returns where an image lies that a manifest names, relative to the manifest's folder."""
+    if is_url(path) or os.path.isabs(path):
+        return path
+    if is_url(manifest):
+        return f"{manifest.rpartition('/')[0]}/{path}"
+    return os.path.join(os.path.dirname(manifest), path)
+
+
+def _open(place: str) -> BinaryIO:
+    if is_url(place):
+        from anomaly.remote import open_place
+
+        return open_place(place)
+    try:
+        return open(place, "rb")
+    except OSError as error:
+        raise DatasetError(f"{place}: cannot be read ({error.strerror}), a manifest expected") from error
+
+
+def _check_columns(place: str, found: list[str]) -> list[str]:
+    known = [name for name in COLUMNS if name in found]
+    if not known:
+        shown = ", ".join(repr(name) for name in found[:20]) or "none"
+        raise DatasetError(f"{place}: columns {shown} found, 'path', 'image' or 'bytes' expected among them")
+    twice = next((name for name in known if found.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{place}: column {twice!r} found twice, once expected")
+    return known
+
+
+def _csv_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]]:
+    """Names that are not UTF-8 come through as the file system has them."""
+    csv.field_size_limit(max(csv.field_size_limit(), limit // 3 * 4))
+    with io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
+        try:
+            lines = csv.reader(text, strict=True)
+            header = next(lines, [])
+            known = [(name, header.index(name)) for name in _check_columns(place, header)]
+            for cells in lines:
+                if cells and len(cells) != len(header):
+                    raise DatasetError(f"{place}, line {lines.line_num}: {len(cells)} cells found, {len(header)} expected")
+                if cells:
+                    yield {name: cells[index] for name, index in known}
+        except (csv.Error, OSError) as error:
+            raise DatasetError(f"{place}: cannot be read as CSV ({error})") from error
+
+
+def _parquet_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]]:
+    arrow = import_pyarrow("a Parquet manifest")
+    try:
+        table = arrow.parquet.ParquetFile(file)
+        columns = _check_columns(place, table.schema_arrow.names)
+        rows = ROWS if columns != ["path"] else 1000 * ROWS
+        for batch in table.iter_batches(rows, columns=columns):
+            yield from batch.to_pylist()
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{place}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
