@@ -157,6 +157,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
     p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
+    p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
     p.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
 
@@ -167,7 +168,7 @@ def run_train(options: argparse.Namespace) -> None:
     training = import_training()
     names = (
         "images", "out", "model", "space", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device", "group_by",
-        "exclude", "rank_only", "target", "resume",
+        "exclude", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
     chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:

@@ -21,10 +21,13 @@ import torch
 from PIL import Image
 
 from anomaly import Scorer
-from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.batch import score_table
+from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import CalibrationError, DatasetError, TrainingError
+from anomaly.labelled import judge
 from anomaly.recalibrate import IMAGES
+from anomaly.table import read_table, shortest
 from data.made_up import make
 from tests.test_data import photographed_again, seen_of
 from training.checkpoint import load_checkpoint
@@ -56,6 +59,39 @@ def sets_of(run: Path) -> dict[str, list[str]]:
         for row in csv.DictReader(file):
             found[row["set"]].append(Path(row["path"]).name)
     return found
+
+
+# --- JPEG at reduced scale --------------------------------------------------------------------------------------------
+def test_reduced_jpeg_is_used_alike_in_training_calibration_scoring_and_evaluation(tmp_path: Path) -> None:
+    """The rule is in the card; calibration scores are those of the Scorer, in a table and in evaluate, to the last bit."""
+    for seed in range(40):
+        folder = tmp_path / ("train/good" if seed < 36 else "test/good" if seed < 38 else "test/turned")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make("disc", seed, 200)[0]).rotate(90 * (seed > 37)).save(folder / f"{seed:02}.jpg", quality=90)
+    for decode in ("full", "reduced"):
+        train(options_for(tmp_path, tmp_path / decode, false_alarm_rate=0.2, decode=decode), lambda line: None)
+    full, reduced = Scorer(tmp_path / "full"), Scorer(tmp_path / "reduced")
+    assert (full.card.decode.reduced, reduced.card.decode.reduced) == (False, True)
+    calibration = [Path(name) for name in set_paths(tmp_path / "reduced", "calibration")]
+    assert reduced.decode(calibration[0]).pixels.shape == (50, 50, 3)  # 1/4: no smaller than the model's 32
+    assert (reduced.decode(calibration[0]).width, full.decode(calibration[0]).pixels.shape) == (200, (200, 200, 3))
+    scores = sorted(np.float32(reduced.score(path).score) for path in calibration)
+    assert scores == list(reduced.card.calibration.scores)
+    records = labelled_test(read_dataset(tmp_path))
+    paths = [record.path for record in records]
+    score_table(Scorer(tmp_path / "reduced", threads=1), paths, tmp_path / "t.csv")
+    tabled = [row.score for row in read_table(tmp_path / "t.csv")]
+    assert tabled == [shortest(reduced.score(path).score) for path in paths]
+    assert [shortest(result.score) for result in judge(reduced, records).results] == tabled
+    limit = reduced.card.calibration
+    moved = [abs(reduced.score(path).score - full.score(path).score) for path in paths]
+    assert 0 < max(moved) < 10 * (limit.threshold - limit.median)  # another picture, though much the same
+
+
+def set_paths(run: Path, wanted: str) -> list[str]:
+    """Returns the paths of a run's images that were in one set."""
+    with open(run / IMAGES, newline="") as file:
+        return [row["path"] for row in csv.DictReader(file) if row["set"] == wanted]
 
 
 # --- what a run folder holds ------------------------------------------------------------------------------------------

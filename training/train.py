@@ -76,6 +76,7 @@ class TrainOptions:
     exclude: Path | None = None
     rank_only: bool = False
     target: str = "ort"
+    decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
     resume: bool = False
     command: str = ""
 
@@ -144,7 +145,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     records, sets = find_images(options)
     check_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    rule = find_rule(records)
+    rule = find_rule(records, reduced=options.decode == "reduced")
     prepare = Preprocess(options.size, options.target).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
