@@ -366,11 +366,13 @@ def run_show(options: argparse.Namespace) -> None:
         return
     training = card.training
     sets = training.get("sets", {})
+    chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.get("choice") or {}).items())
     rows = [
         ("detector", card.identity),
         ("model", f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}"),
         ("trained", f"{training.get('created')} on {training.get('images')} good images, {training.get('groups')} groups: "
                     + ", ".join(f"{count} {name}" for name, count in sets.items())),
+        ("space chosen", chosen and f"{card.space}; AUROC on made-up defects: {chosen}"),
         ("command", training.get("command")),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),

@@ -295,7 +295,7 @@ def test_cuda_where_there_is_none(cells: Path, tmp_path: Path) -> None:
 def test_choices_left_open_are_made() -> None:
     resolved = resolve(TrainOptions(images=Path("a"), out=Path("b"), space="pixels"))
     assert (resolved.model, resolved.space, resolved.size) == ("linear", "pixels", 128)
-    assert resolve(TrainOptions(images=Path("a"), out=Path("b"))).space in ("features", "filters")
+    assert resolve(TrainOptions(images=Path("a"), out=Path("b"))).space in ("both", "filters")
 
 
 def test_images_may_be_left_out_by_their_path_or_their_name(cells: Path, tmp_path: Path) -> None:

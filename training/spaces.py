@@ -138,8 +138,8 @@ class FeatureSpace(nn.Module):
         with torch.inference_mode():
             shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, size, size))]
         self.resample = nn.ModuleList(Resample(shape[-1], self.grid) for shape in shapes)
-        self.channels = FEATURE_CHANNELS
-        self.whitening = Whitening(sum(shape[1] for shape in shapes), FEATURE_CHANNELS)
+        self.channels, self.inputs = FEATURE_CHANNELS, sum(shape[1] for shape in shapes)
+        self.whitening = Whitening(self.inputs, FEATURE_CHANNELS)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""

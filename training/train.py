@@ -32,6 +32,7 @@ from anomaly.report import Report, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
 from anomaly.wording import card_text
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.choose import choose_space
 from training.data import (
     Seen,
     Sets,
@@ -140,7 +141,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
 
     ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
     """
-    options = resolve(options)
+    chooses, choice, options = options.space == "auto", None, resolve(options)
     device = pick_device(options.device)
     records, sets = find_images(options)
     check_out(options)
@@ -157,6 +158,13 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         records = everything.records
         sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
+    if chooses and options.space == "both":
+        choice = choose_space(space.cpu(), seen.maps, validation.records, rule, prepare, options.seed)
+        options = replace(options, space=max(choice, key=lambda name: choice[name]))
+        if options.space == "features":
+            space = space.features
+            seen, validation = (replace(part, maps=part.maps[:, : space.inputs]) for part in (seen, validation))
+        space.to(device)
     if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
         space = make_space("pixels", options.size, grey=True)
     trained = fit_model(options, prepare, space, seen, validation, device, say)
@@ -168,7 +176,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     card = replace(card, score=trained.score.in_words())
     list_images(options.out / IMAGES, sets)
-    card = replace(card, training={**card.training, "highest": [name_of(r, options.images) for r in highest[:5]]})
+    first = [name_of(r, options.images) for r in highest[:5]]
+    card = replace(card, training={**card.training, "highest": first, "choice": choice})
     card = write(options, card, graph, model, trained, validation.records)
     write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
     return card

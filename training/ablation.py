@@ -1,0 +1,147 @@
+"""What each choice brings, on made-up defects, by which choices are made; and on real ones, for reporting only.
+
+    python -m training.ablation DATASETS --out ablation          (resumable; a finished case is not done again)
+
+For each real set the models are fitted on two thirds of the good training images. The other third (by group) is judged
+with and without made-up defects: 30 of each kind. The AUROC of these, mean over the kinds, ranks the recipes of a set; its
+rank correlation with the AUROC on the set's real defects says how far it may be trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
+from anomaly.evaluate import NORMAL
+from training.baselines import BASELINES
+from training.benchmark import Case, cases
+from training.choose import auroc_by_kind, judge, make_defects, prepared, raw_maps, whiten
+from training.data import find_rule
+from training.models import MODELS
+from training.preprocess import Preprocess
+from training.scores import pool
+from training.spaces import DEFAULT_SIZE, make_space
+
+EACH = 30  # made-up defects of a kind
+HELD_OUT = 90  # images that they are made on, at most
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train: what is compared."""
+
+    model: str
+    space: str
+    share: float = 0.05  # of the heatmap that makes the score
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, {self.space}" + ("" if self.share == 0.05 else f", hottest {100 * self.share:g} %")
+
+
+RECIPES = (
+    Recipe("linear", "both"),
+    Recipe("linear", "features"),
+    Recipe("linear", "filters"),
+    Recipe("linear", "both", 0.02),
+    Recipe("linear", "both", 0.1),
+    Recipe("padim", "features"),
+    Recipe("memory-bank", "features"),
+)
+
+
+def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float]]:
+    """Returns the AUROC on made-up and on real defects of each recipe, by its name."""
+    records = read_dataset(case.images)
+    fit_on, held_out = thirds(normal_training(records))
+    test = labelled_test(records)
+    prepare, rule = Preprocess(DEFAULT_SIZE["both"], "ort"), find_rule(fit_on)
+    seen, good, tested = (prepared(part, rule, prepare) for part in (fit_on, held_out[:HELD_OUT], test))
+    made, kinds = make_defects(good, EACH, seed=0)
+    real = np.array([record.label != NORMAL for record in test])
+    found: dict[str, dict[str, float]] = {}
+    for space in {recipe.space: None for recipe in recipes}:
+        module = make_space(space, prepare.size).eval()
+        maps = whiten(module, [raw_maps(module, part) for part in (seen, good, made, tested)])
+        for model in {recipe.model: None for recipe in recipes if recipe.space == space}:
+            heatmaps = judge(model, *maps)
+            for recipe in recipes:
+                if (recipe.model, recipe.space) == (model, space):
+                    good, bad, tested = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
+                    found[recipe.name] = {
+                        "made up": auroc_by_kind(good, bad, kinds),
+                        "real": float(roc_auc_score(real, tested)),
+                    }
+    return found
+
+
+def thirds(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Returns two thirds of the groups to fit on, and the other third."""
+    groups = sorted({record.group for record in records})
+    held_out = {groups[i] for i in np.random.default_rng(0).permutation(len(groups))[: max(1, len(groups) // 3)]}
+    return [r for r in records if r.group not in held_out], [r for r in records if r.group in held_out]
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Returns the mean over the families of sets for each recipe, and how the two figures go together within a set."""
+    lines = ["| recipe | made-up defects | real defects | " + " | ".join(families(results)) + " |"]
+    lines.append("|---" * (3 + len(families(results))) + "|")
+    for recipe in next(iter(results.values())):
+        each = {
+            family: [np.mean([results[case][recipe][kind] for case in members]) for kind in ("made up", "real")]
+            for family, members in families(results).items()
+        }
+        made, real = np.mean(list(each.values()), 0)
+        lines.append(
+            f"| {recipe} | {made:.3f} | {real:.3f} | " + " | ".join(f"{m:.3f} / {r:.3f}" for m, r in each.values()) + " |"
+        )
+    ranks = {
+        case: spearmanr(*zip(*((f["made up"], f["real"]) for f in found.values()), strict=True))[0]
+        for case, found in results.items()
+    }
+    lines.append(
+        "\nrank correlation of the two within a set: " + ", ".join(f"{case} {rank:.2f}" for case, rank in ranks.items())
+    )
+    lines.append(f"mean {np.mean(list(ranks.values())):.2f}")
+    return "\n".join(lines)
+
+
+def families(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, list[str]]:
+    """Returns the cases of each set, as 'tiles grouped' has three."""
+    found: dict[str, list[str]] = {}
+    for case in results:
+        found.setdefault(case.rsplit(" ", 1)[0], []).append(case)
+    return found
+
+
+def main() -> None:
+    """Compares the recipes on every real set and prints the table."""
+    parser = argparse.ArgumentParser(description="what each choice brings on made-up and on real defects")
+    parser.add_argument("datasets", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    given = parser.parse_args()
+    MODELS.update(BASELINES)
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for case in cases(given.datasets, given.out, seeds=[0]):
+        if given.only in case.name:
+            path = given.out / f"{case.name.replace(' ', '-')}.json"
+            if not path.exists():
+                print(case.name, file=sys.stderr)
+                path.write_text(json.dumps(run_case(case, RECIPES), indent=2))
+            results[case.name] = json.loads(path.read_text())
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Choices without real defects: candidates are ranked by how well they tell made-up defects on held-out good images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from anomaly.dataset import Record
+from anomaly.images import Decoded, DecodeRule
+from training.data import decode_all, one_thread_each
+from training.defects import DEFECTS, add_defect
+from training.fit import FitOptions, fit
+from training.models import MODELS
+from training.preprocess import Preprocess
+from training.scores import pool, smooth
+from training.spaces import BothSpace, make_space
+
+HELD_OUT = 48  # validation images that defects are made on, at most
+EACH = 20  # made-up defects of a kind
+
+
+def choose_space(
+    space: BothSpace, maps: Tensor, validation: Sequence[Record], rule: DecodeRule, prepare: Preprocess, seed: int
+) -> dict[str, float]:
+    """Returns the AUROC on made-up defects of ``features`` and of ``both``, by the linear model on the fit set.
+
+    ``maps``: raw maps of the fit set in ``both`` (n, C, h, w), whose first channels are the features. The defects are made
+    on validation images; real ones are never seen.
+    """
+    pictures = prepared(validation[:HELD_OUT], rule, prepare)
+    made, kinds = make_defects(pictures, EACH, seed)
+    raw = [maps, *(raw_maps(space, part) for part in (pictures, made))]
+    found = {}
+    for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
+        whitened = whiten(make_space(name, prepare.size), [part[:, :channels] for part in raw])
+        good, bad = (pool(heatmap).numpy() for heatmap in judge("linear", *whitened))
+        found[name] = auroc_by_kind(good, bad, kinds)
+    return found
+
+
+def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -> Tensor:
+    """Returns the pixels that a model sees, uint8 (n, 3, s, s)."""
+    decoded = (image for _, image in decode_all(records, rule, prepare.size) if isinstance(image, Decoded))
+    with torch.inference_mode():
+        return torch.cat([(prepare(torch.from_numpy(image.pixels)[None]) * 255).round().byte() for image in decoded])
+
+
+def make_defects(pictures: Tensor, each: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Returns pictures with ``each`` made-up defects of a kind, uint8 (n, 3, s, s), and their kinds."""
+    rng, normal = np.random.default_rng(seed), pictures.permute(0, 2, 3, 1).numpy()
+    kinds = [kind for kind in DEFECTS for _ in range(each)]
+    made = [add_defect(normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng)[0] for kind in kinds]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), kinds
+
+
+@torch.inference_mode()
+def raw_maps(space: torch.nn.Module, pictures: Tensor) -> Tensor:
+    """Returns the maps before whitening, float32 (n, C, h, w), of pictures uint8 (n, 3, s, s)."""
+    with one_thread_each():
+        return torch.cat([space.raw(batch.float() / 255) for batch in pictures.split(8)])
+
+
+@torch.inference_mode()
+def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
+    """Returns maps whitened by the statistics of the first of them."""
+    space.whitening.fit(raw[0].split(64))
+    return [torch.cat([space.whitening(batch) for batch in part.split(64)]) for part in raw]
+
+
+def judge(model: str, maps: Tensor, *others: Tensor) -> list[Tensor]:
+    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps."""
+    torch.manual_seed(0)
+    made = MODELS[model](*maps.shape[1:], pixels=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
+    with torch.inference_mode():
+        return [smooth(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
+
+
+def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:
+    """Returns the mean over the kinds of defects of the AUROC against the same good images."""
+    rows = [bad[np.array(kinds) == kind] for kind in DEFECTS]
+    return float(
+        np.mean([roc_auc_score(np.repeat((0, 1), (len(good), len(row))), np.concatenate([good, row])) for row in rows])
+    )
