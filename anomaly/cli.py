@@ -18,7 +18,7 @@ from typing import Any
 
 from anomaly import __version__
 from anomaly.cli_review import add_review
-from anomaly.cli_serve import add_serve
+from anomaly.cli_serve import add_export, add_serve
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         add_train, add_evaluate, add_score, add_bench, add_calibrate, add_show, add_verify, add_sign, add_sample,
-        add_reconstruct, add_review, add_serve, add_doctor, add_demo,
+        add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
     return whole

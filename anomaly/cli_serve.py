@@ -1,4 +1,4 @@
-"""The command `anomaly serve`."""
+"""The commands `anomaly serve` and `anomaly export`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,21 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which every detector must be signed")
+    p.add_argument("--review", metavar="DB", help="store what is stopped, and an audit share, in a review database")
+    p.add_argument("--review-images", type=Path, default=Path("findings"), metavar="DIR", help="their images (findings)")
+    p.add_argument("--audit-share", type=share, default=0.01, metavar="R", help="of all images, drawn at random (0.01)")
     p.add_argument("--insecure", action="store_true", help="a public address without keys")
+
+
+def share(text: str) -> float:
+    """Reads a share of all images; 0 and 1 are allowed."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a share such as 0.01 or 1% expected")
+    return value
 
 
 def run_serve(options: argparse.Namespace) -> int:
@@ -50,4 +64,33 @@ def run_serve(options: argparse.Namespace) -> int:
         keys_file=options.api_keys,
         insecure=options.insecure,
         key=options.key,
+        review=options.review,
+        review_images=options.review_images,
+        audit_share=options.audit_share,
     )
+
+
+def add_export(commands: Any) -> None:
+    """Adds `export` to the command line."""
+    from anomaly.cli import command, number
+
+    p = command(
+        commands, "export", run_export, "write a detector for another server",
+        "anomaly export run --to triton models && tritonserver --model-repository models",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what Triton is to run it on")
+    p.add_argument("--batch", type=number(1), default=8, metavar="N", help="images judged together at the most (8)")
+    p.add_argument("--delay", type=number(0), default=2000, metavar="US", help="microseconds to wait for a batch (2000)")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    from anomaly.errors import AnomalyError
+    from anomaly.triton import export_triton
+
+    what, folder = options.to
+    if what != "triton":
+        raise AnomalyError(f"--to {what} found, --to triton DIR expected")
+    out = export_triton(options.detector, Path(folder), device=options.device, batch=options.batch, delay=options.delay)
+    print(f"{'written':<24}{out}   tritonserver --model-repository {folder}")

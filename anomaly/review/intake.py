@@ -61,11 +61,11 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
     if first is None:
         raise AnomalyError(f"{source.table}: a score table without rows found, at least 1 image expected")
     values = {
-        "name": _free_name(c, source),
+        "name": free_name(c, source),
         "source": printable(os.fspath(source.table.absolute())),
         "fingerprint": digest,
         "folder": printable(os.fspath(source.folder)),
-        "detector": _detector(c, source, first.detector),
+        "detector": detector(c, source, first.detector),
         "threshold": first.threshold,
         "imported_at": at,
         "imported_by": by,
@@ -81,7 +81,7 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
     return run
 
 
-def _free_name(c: sa.Connection, source: Source) -> str:
+def free_name(c: sa.Connection, source: Source) -> str:
     """The name that was asked for, or the file's, numbered where it is taken."""
     taken = set(c.execute(sa.select(schema.runs.c.name)).scalars())
     if source.name is not None:
@@ -94,7 +94,7 @@ def _free_name(c: sa.Connection, source: Source) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _detector(c: sa.Connection, source: Source, identity: object) -> int:
+def detector(c: sa.Connection, source: Source, identity: object) -> int:
     """The number of the detector that a table names, with its card where it is given."""
     match = DETECTOR.fullmatch(identity) if isinstance(identity, str) else None
     if match is None:
@@ -118,7 +118,7 @@ def _insert_rows(c: sa.Connection, run: int, table: Path, first: Row, rest: Iter
     """Inserts the rows and returns how many ``images`` they are, how many ``flagged`` and how many ``not_judged``."""
     counts: Counter[str] = Counter(images=0, flagged=0, not_judged=0)
     for some in chunks(enumerate(chain([first], rest)), CHUNK):
-        values = [_values(run, table, position, row, first) for position, row in some]
+        values = [row_values(run, table, position, row, first) for position, row in some]
         c.execute(schema.findings.insert(), values)
         counts["images"] += len(values)
         counts["flagged"] += sum(value["stratum"] == 0 for value in values)
@@ -126,7 +126,7 @@ def _insert_rows(c: sa.Connection, run: int, table: Path, first: Row, rest: Iter
     return counts
 
 
-def _values(run: int, table: Path, position: int, row: Row, first: Row) -> dict[str, Any]:
+def row_values(run: int, table: Path, position: int, row: Row, first: Row) -> dict[str, Any]:
     """A row as it is stored; AnomalyError where it is not one that a score table has."""
     _check(table, position, row)
     if row.detector != first.detector or row.threshold != first.threshold:

@@ -56,6 +56,8 @@ from anomaly.review.queries import (
     undo,
     v,
 )
+from anomaly.review.stream import Sent, Stream
+from anomaly.review.stream import append as append_findings
 from anomaly.verdicts import STATES, VERDICTS, Act, Sample, Stratum, Team, calibration_rows, team
 
 LEASE_SECONDS = 300.0
@@ -131,6 +133,21 @@ class Store:
                 payload=payload,
             )  # fmt: skip
             return run, True
+
+    def add_findings(self, stream: Stream, sent: Sequence[Sent], passed: int, *, by: str) -> Run:
+        """Adds findings of a service to its run and returns that; ``passed``: images that were judged and are not stored."""
+        with self._db.write() as c:
+            at = self._db.now_text(c)
+            number, new = append_findings(c, stream, sent, passed, by, at)
+            run = find_run(c, number)
+            if new:
+                click = Click.of(by, f"import {stream.fingerprint}"[:200])
+                payload = {"name": run.name, "images": run.images, "flagged": run.flagged}
+                journal.append(
+                    c, click, at, "import", run=run.id, detector=run.detector, threshold=run.threshold, payload=payload
+                )
+        self._folders.pop(run.id, None)
+        return run
 
     def runs(self) -> list[Run]:
         """All runs, the newest first."""

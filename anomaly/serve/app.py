@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +31,9 @@ from anomaly.serve.log import say
 from anomaly.serve.metrics import Metrics
 from anomaly.serve.workers import Deadline, Workers
 
+if TYPE_CHECKING:
+    from anomaly.review.outbox import Outbox
+
 OPEN_ROUTES = ("/v2/health/live", "/v2/health/ready")  # probes carry no key
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 RELOAD_SECONDS = 1.0
@@ -38,18 +41,27 @@ RELOAD_SECONDS = 1.0
 
 @dataclass
 class Service:
-    """What the routes work with. ``max_bytes``: of a request's body."""
+    """What the routes work with. ``max_bytes``: of a request's body; ``outbox``: to the review database."""
 
     detectors: Detectors
     workers: Workers
     keys: Keys = field(default_factory=Keys)
     max_bytes: int = 32 << 20
+    outbox: Outbox | None = None
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(lambda: self.workers.inside)
+        if (outbox := self.outbox) is not None:
+            self.metrics.watch_outbox(lambda: outbox.stored, lambda: outbox.dropped)
         for name in self.detectors.names:
             self.metrics.watch(self.detector(name))
+
+    def close(self) -> None:
+        """Waits for the jobs that were taken, and for the findings that they left."""
+        self.workers.close()
+        if self.outbox is not None:
+            self.outbox.close()
 
     def detector(self, name: str | None, version: str | None = None) -> Served:
         """Returns a detector by its name, the only one where none is named; RequestError 404 or 422."""
@@ -272,7 +284,7 @@ async def taken(request: Request, read: Callable[[], Awaitable[bytes]], work: Ca
 
 def judge(request: Request, served: Served, images: Any, deadline: Deadline) -> list[Result]:
     """Returns the verdicts of all images; RequestError 422 for an image that is none, 500 where there is no score."""
-    results = []
+    results, outbox = [], service_of(request).outbox
     for number, image in enumerate(images):
         deadline.check()
         try:
@@ -285,6 +297,8 @@ def judge(request: Request, served: Served, images: Any, deadline: Deadline) -> 
             status = 500 if result.kind in ("not finite", "runtime") else 422
             raise RequestError(status, f"NOT INSPECTED: {which}{result.error}", result.kind)
         results.append(result)
+        if outbox is not None:
+            outbox.offer(image, result, served.scorer.card)
     request.state.log.update(images=len(results), stopped=sum(r.is_anomaly is True for r in results))
     return results
 
@@ -425,7 +439,7 @@ def build_app(service: Service) -> FastAPI:
         watching = asyncio.create_task(watch_files(service))
         yield
         watching.cancel()
-        service.workers.close()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="anomaly", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,

@@ -10,15 +10,10 @@ from typing import TypeAlias
 from anomaly.detector import find_detector
 from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
+from anomaly.serve.names import name_of
 from anomaly.signature import signature_of
 
 Stamp: TypeAlias = tuple[int, ...]
-
-
-def name_of(place: Path) -> str:
-    """Returns a detector's name: that of its run folder, or the stem of its file."""
-    place = place.absolute()
-    return place.name if place.is_dir() else place.stem
 
 
 def stamp_of(file: Path) -> Stamp | None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from anomaly.errors import AnomalyError
+from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.scorer import available_cores
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
 from anomaly.serve.detectors import Detectors
-from anomaly.serve.log import set_up
+from anomaly.serve.log import say, set_up
 from anomaly.serve.workers import Workers
+
+if TYPE_CHECKING:
+    from anomaly.review.outbox import Outbox
 
 
 class Server(uvicorn.Server):
@@ -48,12 +54,16 @@ def serve(
     keys_file: Path | None = None,
     insecure: bool = False,
     key: Path | None = None,
+    review: str | None = None,
+    review_images: Path = Path("findings"),
+    audit_share: float = 0.01,
 ) -> int:
     """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
 
     ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
     may wait besides; more are told to come again. ``timeout``: seconds for a request. ``key``: a public
-    key by which every detector must be signed. Without keys it listens on addresses
+    key by which every detector must be signed. ``review``: a database for what is stopped and for ``audit_share`` of all
+    images, which are kept in ``review_images``. Without keys it listens on addresses
     of this machine only, unless ``insecure``. Raises AnomalyError.
     """
     if not is_own(host) and keys_file is None and not insecure:
@@ -64,6 +74,8 @@ def serve(
     keys = Keys() if keys_file is None else read_keys(keys_file)
     detectors = Detectors(places, device=device, max_pixels=max_pixels, seconds=timeout, key=key)
     service = Service(detectors, Workers(workers or available_cores(), waiting, timeout), keys, max_bytes)
+    if review is not None:
+        service = replace(service, outbox=open_outbox(review, review_images, audit_share))
     listening = listen(host, port)
     set_up()
     config = uvicorn.Config(
@@ -74,6 +86,15 @@ def serve(
     with contextlib.suppress(KeyboardInterrupt):
         Server(config).run(sockets=[listening])
     return 0
+
+
+def open_outbox(database: str, folder: Path, audit_share: float) -> Outbox:
+    """Returns the way to the review database; RuntimeMissing where SQLAlchemy is not installed."""
+    try:
+        from anomaly.review.outbox import Outbox
+    except ImportError as error:
+        raise RuntimeMissing.extra(error.name or "sqlalchemy", "review", "--review") from error
+    return Outbox(database, folder, audit_share=audit_share, name="serve", say=lambda line: say(line, logging.ERROR))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -72,8 +72,12 @@ class Metrics:
             of_detector, registry=registry,
         )  # fmt: skip
         self.reloads = Counter("anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry)
-        self.dropped = Counter("anomaly_findings_dropped", "Findings that did not reach the review database", registry=registry)
         self._recent: dict[str, Recent] = {}
+
+    def watch_outbox(self, stored: Callable[[], float], dropped: Callable[[], float]) -> None:
+        """Shows how many findings reached the review database, and how many did not."""
+        Gauge("anomaly_findings_stored", "Findings in the review database", registry=self.registry).set_function(stored)
+        Gauge("anomaly_findings_dropped", "Findings given up", registry=self.registry).set_function(dropped)
 
     def watch(self, served: Served) -> None:
         """Starts or, after a reload, starts again the window of a detector."""
