@@ -3,6 +3,7 @@
 While a run is under way the folder OUT.parts holds
 
     run.json         what the rows depend on: detector, device, options, columns
+    done.json        at the end: the same and all parts, so that a run that is killed while it tidies up is known as done
     00001000.csv     the rows of the images from number 1000 on (the first has number 0)
     00001000.json    how many they are, the digest of their names, and what the summary counts
 
@@ -20,17 +21,18 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded
+from anomaly.pictures import NO_PICTURES, Pictures
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import Source, as_source
@@ -38,7 +40,7 @@ from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shor
 from anomaly.threads import in_order
 from anomaly.wording import percent
 
-__all__ = ["COLUMNS", "Summary", "score_table"]
+__all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
 FORMAT = 2
 AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
@@ -49,9 +51,10 @@ WHEN_IT_IS_BACK = (
     "what was finished is kept: run the same command again to go on when it is back, or with --keep-going to give such "
     "images error rows"
 )
-RUN, LOCK, ERROR = "run.json", "lock", "error: "
+RUN, DONE, LOCK, ERROR = "run.json", "done.json", "lock", "error: "
+TRACES = (RUN, LOCK, DONE)  # removed last, in this order
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
-OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{LOCK}")
+OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def score_table(
     resume: bool = True,
     force: bool = False,
     keep_going: bool = False,
+    pictures: Pictures = NO_PICTURES,
+    then: Callable[[Summary], None] = lambda summary: None,
     progress: Progress | None = None,
 ) -> Summary:
     """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
@@ -144,30 +149,83 @@ def score_table(
     Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is back;
     ``keep_going`` gives such an image an error row.
 
+    ``pictures`` of an image are there before its row is safe. ``then`` is called when the table is whole and before the
+    traces of the run are removed: after a death in between it is called again.
+
     A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
     is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
     its message how to go on, a full disk is an AnomalyError that does.
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
     _refuse_to_overwrite(out, folder, force)
+    pictures.check(scorer)
     parts: list[_Part] = []
     reading = judging = 0.0
     with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
-        _begin(out, folder, _run(scorer), start_over=force or not resume)
+        run = _run(scorer, pictures)
         given = map(as_source, sources)
-        parts += _finished_parts(folder, suffix, given)
+        start_over = force or not resume
+        finished = None if start_over else _read_json(folder / DONE)
+        if finished is None:
+            _begin(out, folder, run, pictures, start_over)
+            parts += _finished_parts(_parts_in(folder, suffix), folder, given)
+        else:
+            parts += _parts_of(finished, out, folder, run, given)
         resumed = _rows(parts)
         if progress:
             progress.skip(resumed)
-        workers = workers or available_cores()
-        chunks = _Chunks(given)
-        with closing(in_order(partial(_score, scorer, keep_going), chunks, workers, AHEAD * workers)) as done:
-            for scored in _cut(chunks.watch(done), part_rows, progress):
-                reading += sum(one.reading for one in scored)
-                judging += sum(one.judging for one in scored)
-                parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
-        _finish(out, folder, suffix, parts)
-    return _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
+        if finished is None:
+            chunks = _Chunks(given, resumed)
+            with closing(_score_all(_Work(scorer, keep_going, pictures, out), chunks, workers)) as done:
+                for scored in _cut(done, part_rows, progress):
+                    reading += sum(one.reading for one in scored)
+                    judging += sum(one.judging for one in scored)
+                    parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
+            _finish(out, folder, suffix, parts)
+        summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
+        then(summary)
+        with _writing(out):
+            _write_json(folder / DONE, {"run": run, "parts": [asdict(part) for part in parts]})
+            _clear(folder, last=TRACES)
+    return summary
+
+
+def score_lines(
+    scorer: Scorer,
+    sources: Iterable[Source | str | os.PathLike[str]],
+    out: BinaryIO,
+    *,
+    workers: int | None = None,
+    keep_going: bool = False,
+    pictures: Pictures = NO_PICTURES,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and returns what they hold.
+
+    There is nothing to go on from: who reads the stream keeps it. For the rest see `score_table`.
+    """
+    began = time.monotonic()
+    pictures.check(scorer)
+    pictures.begin(force)
+    counts, rows, reading, judging = Counter[str](), 0, 0.0, 0.0
+    work = _Work(scorer, keep_going, pictures, Path("-"))
+    with closing(_score_all(work, _Chunks(map(as_source, sources), 0), workers)) as done:
+        for one in done:
+            out.write(encode_rows([one.row], ".jsonl"))
+            out.flush()
+            counts.update(one.counted)
+            rows, reading, judging = rows + 1, reading + one.reading, judging + one.judging
+            if progress:
+                progress.advance()
+    part = _Part(0, rows, 0, "", dict(counts))
+    return _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
+
+
+def _score_all(work: _Work, chunks: _Chunks, workers: int | None) -> Generator[_Scored, None, None]:
+    threads = workers or available_cores()
+    with closing(in_order(partial(_score, work), chunks, threads, AHEAD * threads)) as done:
+        yield from chunks.watch(done)
 
 
 def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
@@ -175,12 +233,28 @@ def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
         raise AnomalyError(f"{out}: a folder found, the name of a table to write expected")
     if not out.parent.is_dir():
         raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
-    # With run.json there this table is being replaced, or the run was killed between its last two steps.
-    if out.exists() and not force and not (folder / RUN).exists():
-        raise AnomalyError(f"{out}: a finished table found; --force replaces it, or choose another --out")
+    # With either of them there this table is being replaced, or the run was killed between its last steps.
+    if out.exists() and not force and not (folder / RUN).exists() and not (folder / DONE).exists():
+        with suppress(OSError):  # empty, where a run was killed in its last act
+            folder.rmdir()
+        raise _finished(out)
+
+
+def _finished(out: Path) -> AnomalyError:
+    return AnomalyError(f"{out}: a finished table found; --force replaces it, or choose another --out")
 
 
 # ---- images -> rows ----
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with every image."""
+
+    scorer: Scorer
+    keep_going: bool
+    pictures: Pictures
+    out: Path
 
 
 @dataclass(frozen=True)
@@ -217,17 +291,20 @@ def _cut(scored: Iterable[_Scored], part_rows: int, progress: Progress | None) -
 
 
 class _Chunks:
-    """Sources in lists of ``size``, which may be changed on the way; what came before an exception is given out first."""
+    """Numbered sources in lists of ``size``, which may be changed on the way.
 
-    def __init__(self, sources: Iterator[Source]) -> None:
-        self.sources = sources
+    What came before an exception is given out first.
+    """
+
+    def __init__(self, sources: Iterator[Source], first: int) -> None:
+        self.sources = enumerate(sources, first)
         self.size = 1
 
-    def __iter__(self) -> Iterator[list[Source]]:
-        chunk: list[Source] = []
+    def __iter__(self) -> Iterator[list[tuple[int, Source]]]:
+        chunk: list[tuple[int, Source]] = []
         try:
-            for source in self.sources:
-                chunk.append(source)
+            for numbered in self.sources:
+                chunk.append(numbered)
                 if len(chunk) >= self.size:
                     yield chunk
                     chunk = []
@@ -251,13 +328,17 @@ class _Chunks:
 
 @dataclass(frozen=True)
 class _Read:
+    """One image; ``data``: its file, where it may be wanted again."""
+
+    number: int
     source: Source
     sha256: str | None
+    data: bytes
     image: Decoded | ImageError
     seconds: float
 
 
-def _score(scorer: Scorer, keep_going: bool, sources: Sequence[Source]) -> list[_Scored]:
+def _score(work: _Work, sources: Sequence[tuple[int, Source]]) -> list[_Scored]:
     """Reads some images, then judges them, all in one thread.
 
     Where image after image is read and judged, decoder and model throw each other's data out of the processor's cache:
@@ -265,40 +346,52 @@ def _score(scorer: Scorer, keep_going: bool, sources: Sequence[Source]) -> list[
     """
     scored: list[_Scored] = []
     held: list[_Read] = []
-    for source in sources:
-        held.append(_read(scorer, keep_going, source))
-        if source is sources[-1] or sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
-            scored += [_judge(scorer, one) for one in held]
+    for number, source in sources:
+        held.append(_read(work, number, source))
+        if (
+            number == sources[-1][0]
+            or sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES
+        ):
+            scored += [_judge(work, one) for one in held]
             held = []
     return scored
 
 
-def _read(scorer: Scorer, keep_going: bool, source: Source) -> _Read:
+def _read(work: _Work, number: int, source: Source) -> _Read:
     """Reads an image once, for its digest and its pixels."""
     began = time.perf_counter()
-    sha256: str | None = None
+    sha256, data = None, b""
     image: Decoded | ImageError
     try:
-        data = source.read(limit=8 * scorer.max_pixels + (1 << 24))
+        data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
-        image = scorer.decode(data)
+        image = work.scorer.decode(data)
     except ImageError as error:
-        if error.kind == "unreachable" and not keep_going:
+        if error.kind == "unreachable" and not work.keep_going:
             raise AnomalyError(f"{printable(source.name)}: {error}; {WHEN_IT_IS_BACK}") from error
         image = error
-    return _Read(source, sha256, image, time.perf_counter() - began)
+    if not work.pictures.flagged:
+        data = b""
+    return _Read(number, source, sha256, data, image, time.perf_counter() - began)
 
 
-def _judge(scorer: Scorer, read: _Read) -> _Scored:
+def largest_file(scorer: Scorer) -> int:
+    """Returns how many bytes an image file may have: an uncompressed one of the most pixels, and some metadata."""
+    return 8 * scorer.max_pixels + (1 << 24)
+
+
+def _judge(work: _Work, read: _Read) -> _Scored:
     began = time.perf_counter()
     try:
         if isinstance(read.image, ImageError):
             raise read.image
-        result = _checked(scorer.judge([read.image])[0])
+        result = _checked(work.scorer.judge([read.image])[0])
+        with _writing(work.out):
+            work.pictures.save(read.number, read.source, read.data, read.image, result, work.scorer)
     except ImageError as error:
         # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
         result = Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
-    row = _row(scorer, read.source.name, read.sha256, result)
+    row = _row(work.scorer, read.source.name, read.sha256, result)
     return _Scored(read.source.name, row, _counted(result), read.seconds, time.perf_counter() - began)
 
 
@@ -358,7 +451,7 @@ def _rows(parts: Sequence[_Part]) -> int:
     return sum(part.rows for part in parts)
 
 
-def _run(scorer: Scorer) -> dict[str, Any]:
+def _run(scorer: Scorer, pictures: Pictures) -> dict[str, Any]:
     """What the rows depend on. The number of threads is not in it: scores agree whatever it is."""
     return {
         "format": FORMAT,
@@ -366,36 +459,60 @@ def _run(scorer: Scorer) -> dict[str, Any]:
         "device": scorer.device,
         "max_pixels": scorer.max_pixels,
         "columns": list(COLUMNS),
+        "pictures": pictures.to_json(),
     }
 
 
-def _begin(out: Path, folder: Path, run: dict[str, Any], start_over: bool) -> None:
+def _begin(out: Path, folder: Path, run: dict[str, Any], pictures: Pictures, start_over: bool) -> None:
     """Makes the folder one of this run, or leaves it as it is for this run to go on."""
-    found = _read_json(folder / RUN)
-    if found is None or start_over:
-        with _writing(out):
-            _clear(folder)
-            with whole_file(folder / RUN) as file:
-                file.write(json.dumps(run).encode())
-    elif found != run:
+    found = None if start_over else _read_json(folder / RUN)
+    if found is not None and found != run:
         name = next(name for name in [*run, *found] if found.get(name) != run.get(name))
         raise AnomalyError(
             f"{folder}: an unfinished run with {name} {found.get(name)} found, this one has {name} {run.get(name)}: "
             "--force starts over, another --out keeps both"
         )
+    with _writing(out):
+        if found is not None:
+            pictures.go_on()
+            return
+        _clear(folder, first=(DONE, RUN))
+        pictures.begin(start_over)
+        _write_json(folder / RUN, run)
 
 
-def _finished_parts(folder: Path, suffix: str, sources: Iterator[Source]) -> list[_Part]:
-    """Returns the parts of an earlier run, and takes their images from ``sources``, which must be the same ones."""
-    parts: list[_Part] = []
-    while part := _read_part(folder, suffix, _rows(parts)):
-        if _digest(source.name for source in islice(sources, part.rows)) != part.names:
+def _parts_in(folder: Path, suffix: str) -> Iterator[_Part]:
+    """Yields the parts of an earlier run, as far as they follow each other."""
+    rows = 0
+    while part := _read_part(folder, suffix, rows):
+        yield part
+        rows += part.rows
+
+
+def _finished_parts(parts: Iterable[_Part], folder: Path, sources: Iterator[Source]) -> list[_Part]:
+    """Returns the parts, and takes their images from ``sources``, which must be the same ones."""
+    kept: list[_Part] = []
+    for part in parts:
+        if not _same(part, sources):
             raise AnomalyError(
                 f"{folder}: an unfinished run over other images found (among images {part.first + 1:,} to "
                 f"{part.first + part.rows:,}): --force starts over, another --out keeps both"
             )
-        parts.append(part)
-    return parts
+        kept.append(part)
+    return kept
+
+
+def _same(part: _Part, sources: Iterator[Source]) -> bool:
+    return _digest(source.name for source in islice(sources, part.rows)) == part.names
+
+
+def _parts_of(finished: dict[str, Any], out: Path, folder: Path, run: dict[str, Any], sources: Iterator[Source]) -> list[_Part]:
+    """Returns the parts of a finished run that was killed while it tidied up; of any other run the table is a finished one."""
+    parts = [_Part(**part) for part in finished.get("parts", [])]
+    if finished.get("run") == run and all(_same(part, sources) for part in parts) and next(sources, None) is None:
+        return parts
+    _clear(folder, last=TRACES)
+    raise _finished(out)
 
 
 def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
@@ -410,8 +527,7 @@ def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequen
     part = _Part(first, len(scored), len(data), _digest(one.name for one in scored), dict(counts))
     rows, description = _part_files(folder, suffix, first)
     with _writing(out):
-        with whole_file(description) as file:
-            file.write(json.dumps(asdict(part)).encode())
+        _write_json(description, asdict(part))
         with whole_file(rows) as file:
             file.write(data)
     return part
@@ -422,26 +538,29 @@ def _part_files(folder: Path, suffix: str, first: int) -> tuple[Path, Path]:
 
 
 def _finish(out: Path, folder: Path, suffix: str, parts: Sequence[_Part]) -> None:
-    with _writing(out):
-        with whole_file(out, inside=folder) as file:
-            join_parts([_part_files(folder, suffix, part.first)[0] for part in parts], suffix, file)
-        _clear(folder)
+    with _writing(out), whole_file(out, inside=folder) as file:
+        join_parts([_part_files(folder, suffix, part.first)[0] for part in parts], suffix, file)
 
 
-def _clear(folder: Path) -> None:
-    """Removes what a run has written, run.json first: without it nothing goes on from the rest."""
+def _clear(folder: Path, *, first: Sequence[str] = (), last: Sequence[str] = ()) -> None:
+    """Removes what a run has written, some of it first or last: what is left at any moment tells how far the run was."""
     files = list(folder.iterdir())
     foreign = [file.name for file in files if not OURS.fullmatch(file.name)]
     if foreign:
         expected = "only parts of a table expected: move it, or choose another --out"
         raise AnomalyError(f"{folder}: {foreign[0]} found, {expected}")
-    for file in sorted(files, key=lambda file: file.name != RUN):
-        if file.name != LOCK:
-            file.unlink()
+    names = [*first, *(file.name for file in files if file.name not in (LOCK, *first, *last)), *last]
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).hexdigest()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(content).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

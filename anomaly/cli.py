@@ -11,8 +11,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +36,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
     options.command_line = shlex.join(["anomaly", *given])
+    interrupts: list[int] = []
     try:
-        status: int = options.run(options) or 0
-        sys.stdout.flush()
-        return status
-    except AnomalyError as error:
-        print(f"anomaly: {error}", file=sys.stderr)
-        return 1
+        with _noted(interrupts):
+            status: int = options.run(options) or 0
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt as interrupt:
-        print(f"anomaly: {interrupt if str(interrupt) else 'stopped'}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read our output has enough
+        return _stopped(str(interrupt))
+    except Exception as error:
+        if interrupts:  # while it was being imported, say: some libraries turn Ctrl-C into an error of their own
+            return _stopped("")
+        return _failed(error)
+
+
+@contextmanager
+def _noted(interrupts: list[int]) -> Iterator[None]:
+    """Notes each Ctrl-C before it is raised."""
+
+    def note(number: int, frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stopped(how: str) -> int:
+    say(f"anomaly: {how or 'stopped'}")
+    return 130
+
+
+def _failed(error: Exception) -> int:
+    """Says in one line what went wrong, and returns the exit status; what is a bug is raised again."""
+    if isinstance(error, BrokenPipeError):  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
+    if isinstance(error, AnomalyError):
+        say(f"anomaly: {error}")
+    elif isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"anomaly: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        say(f"anomaly: {where}{error.strerror or error}")
+    else:
+        raise error
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -234,7 +272,13 @@ def add_score(commands: Any) -> None:
         "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
     )
     p.add_argument("--keep-going", action="store_true", help="an image whose server has gone gets a row; else the run stops")
-    p.add_argument("--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet")
+    p.add_argument(
+        "--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet, or - for JSON lines"
+    )
+    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy stopped images there")
+    p.add_argument("--link", action="store_true", help="links instead of copies")
+    p.add_argument("--heatmaps", type=Path, metavar="DIR", help="write each image's heatmap there (float32 TIFF)")
+    p.add_argument("--overlays", type=Path, metavar="DIR", help="write each image with its heatmap laid over it there (JPEG)")
     p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
@@ -243,22 +287,35 @@ def add_score(commands: Any) -> None:
 
 
 def run_score(options: argparse.Namespace) -> int:
-    from anomaly.batch import score_table
+    from anomaly.batch import Pictures, Summary, largest_file, score_lines, score_table
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
     from anomaly.sources import list_sources, shard
 
+    lines = options.out == Path("-")
+    if lines and options.review:
+        raise AnomalyError("--out -: --review needs a table: give a file name, or import the lines later")
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
-    sources = shard(list_sources(options.inputs, end=b"\0" if options.null else b"\n"), *options.shard)
-    with Progress(None, "scoring") as progress:
-        summary = score_table(
-            scorer, sources, options.out, force=options.force, keep_going=options.keep_going, progress=progress
-        )
-    print(summary.text())
-    if options.review:
-        from anomaly.cli_review import import_into
+    end = b"\0" if options.null else b"\n"
+    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), *options.shard)
+    pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
+    shared: dict[str, Any] = {"keep_going": options.keep_going, "pictures": pictures, "force": options.force}
 
-        print(import_into(options.review, options.out, options.detector))
+    def then(summary: Summary) -> None:
+        progress.finish()
+        print(summary.text(), flush=True)
+        if options.review:
+            from anomaly.cli_review import import_into
+
+            print(import_into(options.review, options.out, options.detector), flush=True)
+
+    with Progress(None, "scoring") as progress:
+        if lines:
+            summary = score_lines(scorer, sources, sys.stdout.buffer, progress=progress, **shared)
+        else:
+            summary = score_table(scorer, sources, options.out, then=then, progress=progress, **shared)
+    if lines:
+        say(summary.text())
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.not_judged else 0

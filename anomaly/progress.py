@@ -53,9 +53,13 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self._said:  # over before there was anything to say
-            return
-        self._write(self._finished() if kind is None else self._line(), end="\n")
+        self.finish(self._finished() if kind is None else self._line())
+
+    def finish(self, line: str = "") -> None:
+        """Ends the line, if there is one: other output may follow."""
+        if self._said:  # else it was over before there was anything to say
+            self._write(line or self._finished(), end="\n")
+            self._said = False
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Counts ``n`` more as done; ``note`` (a loss, say) is shown behind until the next one."""

@@ -523,13 +523,15 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
         assert (run.returncode, stderr) in [(9, ""), (0, "")]
         try:
             score_table(Brightness(), pictures, out, part_rows=25)
-        except AnomalyError as error:  # it died after its last act, or not at all
+        except AnomalyError as error:  # it died in its last act, or not at all
             assert "a finished table found" in str(error)
+        assert not (tmp_path / f"{change}.csv.parts").exists()
         assert undated(out) == undated(tmp_path / "whole.csv")
         if run.returncode == 0:
             break
-    # run.json, 3 parts of 2 files, the table; then all of it goes, and the run that follows dies no more
-    assert change == 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 1
+    # What another run may have left (2 files), run.json, 3 parts of 2 files, the table, done.json; then all of it goes,
+    # with the lock, what an empty run may have left (2) and the folder. The run that follows dies no more.
+    assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 2 + 1 + 1
 
 
 @pytest.fixture

@@ -414,8 +414,9 @@ def test_without_torch_the_commands_that_train_name_the_extra(run: Path, photos:
 
 
 # --- as a process -----------------------------------------------------------------------------------------------------
-def start(*words: object, **options: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def start(*words: object, first: Path | None = None, **options: object) -> subprocess.Popen[str]:
+    """Starts the command; modules in the folder ``first`` go before those that are installed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in (first, ROOT) if path)}
     command = [sys.executable, "-m", "anomaly", *(str(word) for word in words)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
@@ -448,3 +449,61 @@ def test_ctrl_c_is_one_line(run: Path, photos: Path, tmp_path: Path) -> None:
     os.close(writer)
     assert process.returncode == 130
     assert err.startswith("anomaly: stopped") and err.count("\n") == 1
+
+
+def test_json_lines_on_standard_output(run: Path, mixed: Path, tmp_path: Path, shell: Shell) -> None:
+    process = start("score", run, "-", "--out", "-", "--flagged", tmp_path / "flagged", "-0", stdin=subprocess.PIPE)
+    names = [*sorted(str(path) for path in mixed.iterdir()), str(tmp_path / "not there\n.png")]
+    out, err = process.communicate("\0".join(names), timeout=120)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 3 and [row["path"] for row in rows] == names
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["error"] * 2
+    assert err.startswith("scored                  6 images, in ")
+    assert len(os.listdir(tmp_path / "flagged")) == sum(row["is_anomaly"] is True for row in rows)
+    shell("score", run, mixed, "--out", tmp_path / "t.csv")
+    scores = [row.score for row in read_table(tmp_path / "t.csv")]
+    assert [row["score"] for row in rows[:5]] == [scores[index] for index in range(5)]
+    assert "--review needs a table" in shell.refuses("score", run, mixed, "--out", "-", "--review", tmp_path / "r.db")
+
+
+def test_who_reads_json_lines_may_stop_reading(run: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("\n".join(str(path) for path in sorted(photos.iterdir()) * 200))
+    with open(tmp_path / "names", "rb") as names, start("score", run, "-", "--out", "-", stdin=names) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["status"] == "ok"
+        process.stdout.close()
+        assert (process.wait(timeout=120), process.stderr.read()) == (0, "")
+
+
+def test_shards_together_hold_every_image_once(run: Path, photos: Path, tmp_path: Path, shell: Shell) -> None:
+    paths: list[str] = []
+    for shard in (1, 2, 3):
+        assert shell("score", run, photos, "--out", tmp_path / f"{shard}.csv", "--shard", f"{shard}/3").status == 0
+        paths += [row.path for row in read_table(tmp_path / f"{shard}.csv")]
+    assert sorted(paths) == sorted(str(path) for path in photos.iterdir())
+    for wrong in ("0/3", "4/3", "1", "x/y", "-1/2"):
+        assert shell("score", run, photos, "--out", tmp_path / "t.csv", f"--shard={wrong}").status == 2
+
+
+def test_a_server_that_has_gone_stops_the_run_unless_it_shall_keep_going(
+    run: Path, photos: Path, tmp_path: Path, shell: Shell
+) -> None:
+    (tmp_path / "list.csv").write_text(f"path\n{photos}/00.png\nhttp://127.0.0.1:9/x.png\n{photos}/01.png\n")
+    command = ("score", run, tmp_path / "list.csv", "--out", tmp_path / "t.csv")
+    message = shell.refuses(*command)
+    assert message.startswith("http://127.0.0.1:9/x.png: cannot be reached (") and "run the same command again" in message
+    said = shell(*command, "--keep-going")
+    assert said.status == 3 and said.fields["not judged"] == "1 image: 1 unreachable; treat as not OK"
+    assert [row.status for row in read_table(tmp_path / "t.csv")] == ["ok", "error", "ok"]
+
+
+def test_ctrl_c_in_an_import_says_nothing_of_what_is_installed(run: Path, photos: Path, tmp_path: Path) -> None:
+    """A stand-in for ONNX Runtime that is interrupted and says, as NumPy's C code does, that its import failed."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    raise ImportError('numpy._core.multiarray failed to import') from None\n"
+    )
+    process = start("score", run, photos, "--out", tmp_path / "t.csv", first=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "anomaly: stopped\n")

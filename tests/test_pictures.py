@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly.batch import score_table
+from anomaly.errors import AnomalyError
+from anomaly.pictures import Pictures
+from anomaly.scorer import Scorer
+from anomaly.sources import Held, list_sources
+from anomaly.table import read_table
+from tests.test_batch import Brightness, Stop, card, picture, stopping
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[Path]:
+    """Eight images, of which numbers 1, 3 and 6 are stopped; number 5 is none; names that are alike or hostile."""
+    folder = tmp_path / "in"
+    names = ["a/x.png", "b/x.png", "c.png", "=1+1.png", "ü\n.png", "none.png", "x" * 250 + ".png", "z.png"]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(folder / name, 240 if number in (1, 3, 6) else 100)
+    (folder / "none.png").write_text("no image")
+    return [folder / name for name in names]
+
+
+FLAGGED = ["00000001-x.png", "00000003-_1_1.png", f"00000006-{'x' * 50}.png"]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_stopped_images_are_copied_under_names_of_their_own(tmp_path: Path, inputs: list[Path]) -> None:
+    out = tmp_path / "flagged"
+    score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(flagged=out))
+    assert files(out) == FLAGGED
+    rows = list(read_table(tmp_path / "t.csv"))
+    for name in FLAGGED:
+        row = rows[int(name[:8])]
+        assert row.is_anomaly and row.sha256 == hashlib.sha256((out / name).read_bytes()).hexdigest()
+    assert sum(row.is_anomaly is True for row in rows) == len(FLAGGED)
+
+
+def test_links_lead_to_files_and_what_is_in_an_archive_is_copied(
+    tmp_path: Path, inputs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(inputs[1], "../../../evil.png")
+    monkeypatch.chdir(tmp_path)
+    sources = list_sources(["in/b/x.png", "x.zip"])
+    score_table(Brightness(), sources, Path("t.csv"), pictures=Pictures(Path("flagged"), link=True))
+    assert files(tmp_path / "flagged") == ["00000000-x.png", "00000001-evil.png"]
+    assert (tmp_path / "flagged" / "00000000-x.png").readlink() == inputs[1]
+    assert not (tmp_path / "flagged" / "00000001-evil.png").is_symlink()
+    assert (tmp_path / "flagged" / "00000001-evil.png").read_bytes() == inputs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("../../up.png", "00000000-up.png"), ("/", "00000000-.png"), ("..", "00000000-...png"),
+        ("a\\..\\b.png", "00000000-b.png"),
+        ("zip://../x/y.png::z.zip", "00000000-y.png"), ("s3://bucket/a b?c=d.png", "00000000-a_b_c_d.png"),
+        ("not \udcff.jpg", "00000000-not__.png"), ("é" * 300, f"00000000-{'é' * 50}.png"), ("nul\0.png", "00000000-nul_.png"),
+    ],
+)  # fmt: skip
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, inputs: list[Path], name: str, written: str) -> None:
+    source = Held(name, inputs[1].read_bytes())
+    score_table(Brightness(), [source], tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged"))
+    assert files(tmp_path / "flagged") == [written]
+
+
+def test_heatmaps_and_overlays_of_a_detector(tmp_path: Path, run: Path, parts: Path) -> None:
+    images = sorted((parts / "test").rglob("*.png"))[:5]
+    wanted = Pictures(heatmaps=tmp_path / "heatmaps", overlays=tmp_path / "overlays")
+    scorer = Scorer(run)
+    score_table(scorer, [*images, tmp_path / "none.png"], tmp_path / "t.csv", pictures=wanted)
+    for number, path in enumerate(images):
+        with Image.open(tmp_path / "heatmaps" / f"{number:08d}-{path.stem}.tif") as stored:
+            assert stored.mode == "F"
+            np.testing.assert_array_equal(np.asarray(stored), scorer.score(path).heatmap)
+        with Image.open(tmp_path / "overlays" / f"{number:08d}-{path.stem}.jpg") as stored, Image.open(path) as original:
+            assert stored.size == original.size
+    assert len(files(tmp_path / "heatmaps")) == len(files(tmp_path / "overlays")) == 5
+
+
+def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(tmp_path: Path, inputs: list[Path]) -> None:
+    out, again = tmp_path / "flagged", {"pictures": Pictures(tmp_path / "flagged")}
+    with pytest.raises(Stop):
+        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, workers=1, **again)  # type: ignore[arg-type]
+    (out / ".00000003-_1_1.png.123.tmp").write_bytes(b"half")
+    (out / FLAGGED[2]).write_bytes(b"of a row that was not safe yet")
+    score_table(Brightness(), inputs, tmp_path / "t.csv", **again)  # type: ignore[arg-type]
+    assert files(out) == FLAGGED
+    assert [(out / name).read_bytes() for name in FLAGGED] == [inputs[number].read_bytes() for number in (1, 3, 6)]
+
+
+def test_a_run_that_is_gone_on_with_has_the_same_pictures(tmp_path: Path, inputs: list[Path]) -> None:
+    with pytest.raises(Stop):
+        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, workers=1)
+    with pytest.raises(AnomalyError, match=r"an unfinished run with pictures .* found, this one has pictures"):
+        score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged"))
+    assert not (tmp_path / "flagged").exists()
+
+
+def test_pictures_go_into_an_empty_folder_and_force_removes_only_ours(tmp_path: Path, inputs: list[Path]) -> None:
+    out = Pictures(tmp_path / "flagged")
+    score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=out)
+    with pytest.raises(AnomalyError, match=r"flagged: 00000001-x\.png found, an empty folder expected: choose another, or"):
+        score_table(Brightness(), inputs, tmp_path / "u.csv", pictures=out)
+    score_table(Brightness(), inputs[:3], tmp_path / "t.csv", pictures=out, force=True)
+    assert files(tmp_path / "flagged") == FLAGGED[:1]
+    (tmp_path / "flagged" / "thesis.txt").write_text("only copy")
+    with pytest.raises(AnomalyError, match=r"flagged: thesis\.txt found, an empty folder expected"):
+        score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=out, force=True)
+    assert files(tmp_path / "flagged") == [*FLAGGED[:1], "thesis.txt"]
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, inputs: list[Path]) -> None:
+    (tmp_path / "file").write_text("")
+    cases = [
+        (Brightness(), Pictures(tmp_path / "file"), r"file: a file found, a folder to write pictures into expected"),
+        (Brightness(), Pictures(overlays=tmp_path / "none" / "x"), r"none: no such folder; make it first, or choose another"),
+        (Brightness(card(limit=None)), Pictures(tmp_path / "x"), r"--flagged: this detector ranks only and stops nothing"),
+    ]
+    for scorer, pictures, message in cases:
+        with pytest.raises(AnomalyError, match=message):
+            score_table(scorer, inputs, tmp_path / "t.csv", pictures=pictures)
+    assert files(tmp_path) == ["file", "in"]
