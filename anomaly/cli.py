@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_show, add_verify, add_sign, add_sample,
+        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_show, add_verify, add_sign, add_sample,
         add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
@@ -380,6 +380,28 @@ def run_calibrate(options: argparse.Namespace) -> None:
         say(f"left out: {line}")
     print(f"written                 {out}   {card.identity}")
     print(card_text(card, str(out)))
+
+
+def add_check(commands: Any) -> None:
+    p = command(
+        commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
+        "anomaly check run photos/good_today",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
+    p.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run_check(options: argparse.Namespace) -> None:
+    from anomaly.check import check
+
+    found = check(options.detector, options.normal, group_by=options.group_by, seed=options.seed)
+    for line in found.left_out:
+        say(f"left out: {line}")
+    text = found.text(str(options.detector), str(options.normal))
+    print(json.dumps(found.to_json(), indent=2) if options.json else text)
 
 
 def audited(database: str, run: int | None) -> Path:

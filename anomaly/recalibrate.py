@@ -6,9 +6,11 @@ import csv
 import hashlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.calibrate import calibrate, one_per_group
 from anomaly.dataset import Record, normal_training, read_dataset
@@ -48,28 +50,50 @@ def _recalibrate_on(
     version = next_version(scorer.card.version)
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
-    records, left_out = without_training_images(normal_training(read_dataset(normal, group_by)), path.with_name(IMAGES))
-    scores, kept = [], []
-    for record in records:
-        try:
-            image = scorer.decode(record.path)
-        except ImageError as error:
-            left_out.append(str(error))
-            continue
-        scores.append(scorer.run(image.pixels[None])["score"][0])
-        kept.append(record)
-    if not scores:
-        raise CalibrationError(f"no good image of {normal} can set a limit ({(left_out or ['none found'])[0]}): add new ones")
-    values, index = one_per_group(scores, [r.group for r in kept], seed, [str(r.path) for r in kept])
+    good = score_good(scorer, path, normal, group_by, seed)
+    values = good.scores
     if wish is None and scorer.card.calibration is not None:
         wish = scorer.card.calibration.wish
     calibration = calibrate(values, wish)
-    highest = [str(kept[int(index[i])].path.name) for i in np.argsort(-values, kind="stable")[:5]]
+    highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
-        source, calibration, target, version=version, highest=highest, images=len(kept), groups=len(values),
+        source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
         parent=read_card(path).digest,
     )  # fmt: skip
-    return read_card(target), target, left_out
+    return read_card(target), target, good.left_out
+
+
+@dataclass(frozen=True, eq=False)
+class GoodScores:
+    """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its limit.
+
+    ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
+    were scored in all; ``left_out``: a line for each that was not.
+    """
+
+    scores: NDArray[np.float32]
+    outside: NDArray[np.bool_]
+    paths: list[Path]
+    images: int
+    left_out: list[str]
+
+
+def score_good(scorer: Scorer, detector: Path, normal: Path, group_by: str | None, seed: int) -> GoodScores:
+    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used."""
+    records, left_out = without_training_images(normal_training(read_dataset(normal, group_by)), detector.with_name(IMAGES))
+    results, kept = [], []
+    for record in records:
+        try:
+            results.extend(scorer.judge([scorer.decode(record.path)]))
+            kept.append(record)
+        except ImageError as error:
+            left_out.append(str(error))
+    if not kept:
+        raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
+    scores = [np.nan if result.score is None else result.score for result in results]
+    values, index = one_per_group(scores, [r.group for r in kept], seed, [str(r.path) for r in kept])
+    outside = np.array([results[i].status == "outside" for i in index])
+    return GoodScores(values, outside, [kept[i].path for i in index], len(kept), left_out)
 
 
 def next_version(version: str) -> str:

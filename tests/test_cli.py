@@ -193,7 +193,7 @@ def test_rank_only_orders_images_and_promises_nothing(photos: Path, tmp_path: Pa
     rows = list(read_table(tmp_path / "scores.csv"))
     assert {(row.status, row.p_value, row.threshold, row.is_anomaly) for row in rows} == {("ok", None, None, None)}
     message = shell.refuses("calibrate", run, "--normal", photos)
-    assert message.startswith(f"no good image of {photos} can set a limit (") and "was trained on it" in message
+    assert message.startswith(f"no good image of {photos} can be used (") and "was trained on it" in message
     assert shell("verify", run).status == 0
 
 

@@ -1,0 +1,148 @@
+"""`anomaly check`: do new good images still look like those that set the limit? Keep, recalibrate or retrain, and why.
+
+Two tests, together at 5 %: whether more images than a few in a hundred are unlike the training images, and whether the
+scores are distributed like those that set the limit (Cramer and von Mises; Anderson 1962). So of detectors that are as good
+as ever 95 in 100 are kept. If the scores changed but are about as widely spread as before, a new limit mends it; if the
+images are unlike the training images, or the scores so spread that the limit would have to rise by much, defects would
+pass below it: train again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.calibrate import Calibration, needed
+from anomaly.detector import find_detector
+from anomaly.errors import CalibrationError, RuntimeMissing
+from anomaly.recalibrate import score_good
+from anomaly.scorer import Scorer
+from anomaly.wording import percent
+
+LEVEL = 0.025  # of each of the two tests
+OUTSIDE = 0.02  # share of good images that may be unlike the training images by themselves
+WIDER = 1.5  # times the spread of the scores from which on a new limit would let defects pass
+FEW = 20  # images, below which only a large change can be seen
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found. ``verdict``: ``keep``, ``recalibrate`` or ``retrain``.
+
+    ``images``: good images judged, one of each group; ``outside``: of these unlike the training images, at most
+    ``outside_up_to`` are ordinary; ``stopped``: above the limit, at most ``ordinary_up_to`` are; ``p_value``: of
+    the scores being distributed as before; ``spread``: how many times as widely spread they are, by the middle half.
+    """
+
+    verdict: str
+    images: int
+    outside: int
+    outside_up_to: int
+    stopped: int
+    expected: float
+    ordinary_up_to: int
+    p_value: float
+    spread: float
+    wish: float
+    left_out: tuple[str, ...]
+
+    def text(self, run: str, normal: str) -> str:
+        """The verdict, why, and the command to give next."""
+        lines = [("verdict", f"{self.verdict}: {self._why()}"), ("next", self._next(run, normal))]
+        lines.append(
+            (
+                "good images stopped",
+                f"{self.stopped} of {self.images}; expect {self.expected:.2g}, up to {self.ordinary_up_to} is ordinary",
+            )
+        )
+        lines.append(("unlike the training", f"{self.outside} of {self.images}; up to {self.outside_up_to} is ordinary"))
+        lines.append(
+            ("scores", f"p = {self.p_value:.2g} that they are distributed as before; {self.spread:.2f} times as widely spread")
+        )
+        if self.images < FEW:
+            lines.append(("note", f"{self.images} good images show a large change only; {FEW} or more are better"))
+        return "\n".join(f"{label:<24}{text}" for label, text in lines)
+
+    def _why(self) -> str:
+        if self.outside > self.outside_up_to:
+            causes = "light, focus, camera, another product"
+            return f"{self.outside} of {self.images} good images are unlike those of the training: {causes}"
+        if self.verdict == "retrain":
+            return f"the scores of good images are {self.spread:.1f} times as widely spread: a new limit would let defects pass"
+        if self.verdict == "recalibrate":
+            return "the scores of good images changed, so the promised rate no longer holds; they are spread about as before"
+        return "no sign that good images look different from those that set the limit"
+
+    def _next(self, run: str, normal: str) -> str:
+        if self.verdict == "keep":
+            return "nothing to do"
+        if self.verdict == "retrain":
+            return (
+                f"mend light, focus or camera if that is the cause, else  anomaly train ALL_GOOD --out NEW  with {normal} in it"
+            )
+        few = self.images < needed(self.wish)
+        more = f" (the promise of {percent(self.wish)} needs {needed(self.wish)} of them, {self.images} found)" if few else ""
+        return f"anomaly calibrate {run} --normal {normal}{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "left_out": list(self.left_out)}
+
+
+def check(run: Path, normal: Path, *, group_by: str | None = None, seed: int = 0) -> Check:
+    """Returns what new good images say of a detector: one image of each group, scored on the CPU as for its limit.
+
+    Images that trained the detector, and those that cannot be read, are left out. Raises CalibrationError, DatasetError,
+    DetectorError; RuntimeMissing without scipy.
+    """
+    path = find_detector(run)
+    scorer = Scorer(path, device="cpu")
+    calibration = scorer.card.calibration
+    if calibration is None:
+        raise CalibrationError(
+            f"{run}: it ranks only and has no limit to check; set one first: anomaly calibrate {run} --normal {normal}"
+        )
+    good = score_good(scorer, path, normal, group_by, seed)
+    return judge(calibration, good.scores, int(good.outside.sum()), tuple(good.left_out))
+
+
+def judge(calibration: Calibration, scores: NDArray[np.float32], outside: int, left_out: tuple[str, ...] = ()) -> Check:
+    """Returns the verdict on new scores float32 (n,), ``outside`` of whose images are unlike the training images."""
+    stats = _stats()
+    outside_up_to = int(stats.binom.ppf(1 - LEVEL, len(scores), OUTSIDE))
+    p_value = float(stats.cramervonmises_2samp(calibration.scores, scores).pvalue) if len(scores) > 1 else 1.0
+    spread = _spread(scores) / max(_spread(calibration.scores), 1e-12)
+    if outside > outside_up_to or (p_value < LEVEL and spread > WIDER):
+        verdict = "retrain"
+    else:
+        verdict = "recalibrate" if p_value < LEVEL else "keep"
+    return Check(
+        verdict=verdict,
+        images=len(scores),
+        outside=outside,
+        outside_up_to=outside_up_to,
+        stopped=int(calibration.is_anomaly(scores).sum()),
+        expected=calibration.expected(len(scores)),
+        ordinary_up_to=calibration.ordinary_up_to(len(scores)),
+        p_value=p_value,
+        spread=spread,
+        wish=calibration.wish or calibration.promise,
+        left_out=left_out,
+    )
+
+
+def _spread(scores: NDArray[np.float32]) -> float:
+    """Returns the width of the middle half, which a defect among the good images does not move."""
+    low, high = np.quantile(scores.astype(np.float64), (0.25, 0.75))
+    return float(high - low)
+
+
+def _stats() -> Any:
+    try:
+        return importlib.import_module("scipy.stats")
+    except ImportError as error:
+        raise RuntimeMissing.extra("SciPy", "evaluate", "anomaly check") from error

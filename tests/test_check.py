@@ -1,0 +1,92 @@
+"""Keep, recalibrate or retrain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image, ImageFilter
+
+from anomaly.calibrate import Calibration
+from anomaly.check import check, judge
+from anomaly.detector import set_calibration
+from anomaly.errors import CalibrationError
+from data.made_up import make
+from tests.test_cli import Shell
+from tests.test_detector import changed, edit_card
+
+RNG = np.random.default_rng(0)
+OLD = Calibration(RNG.normal(1, 0.1, 200).astype(np.float32), 2)
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+def new(mean: float, spread: float, count: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, spread, count).astype(np.float32)
+
+
+def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
+    verdicts = []
+    for seed in range(400):
+        pool = np.random.default_rng(seed).gamma(3, size=150).astype(np.float32)
+        outside = int(np.random.default_rng(seed).binomial(50, 0.02))
+        verdicts.append(judge(Calibration(pool[:100], 1), pool[100:], outside).verdict)
+    assert verdicts.count("keep") >= 0.95 * 400 - 2 * np.sqrt(0.95 * 0.05 * 400)
+
+
+@pytest.mark.parametrize(
+    ("scores", "outside", "verdict"),
+    [
+        (new(1.2, 0.1, 40), 0, "recalibrate"),
+        (new(0.8, 0.1, 40), 0, "recalibrate"),  # lower scores are a change too: defects may pass
+        (new(1.3, 0.3, 40), 0, "retrain"),
+        (new(1.0, 0.1, 40), 20, "retrain"),
+        (new(1.0, 0.1, 40), 1, "keep"),
+        (new(3.0, 0.1, 1), 0, "keep"),  # one image tells nothing
+    ],
+)
+def test_the_verdict_follows_from_what_changed(scores: np.ndarray, outside: int, verdict: str) -> None:
+    found = judge(OLD, scores, outside)
+    assert found.verdict == verdict and found.images == len(scores)
+    said = found.text("run", "new")
+    assert said.startswith(f"verdict                 {verdict}: ")
+    assert ("anomaly calibrate run --normal new" in said) == (verdict == "recalibrate")
+    assert ("show a large change only" in said) == (len(scores) < 20)
+
+
+def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: Path, shell: Shell) -> None:
+    good, blurred = tmp_path / "good", tmp_path / "blurred"
+    for folder in (good, blurred):
+        folder.mkdir()
+    for seed in range(30):
+        image = Image.fromarray(make("disc", 5000 + seed, 64)[0])
+        image.save(good / f"{seed}.png")
+        image.filter(ImageFilter.GaussianBlur(3)).save(blurred / f"{seed}.png")
+    (good / "broken.png").write_text("no image")
+    said = shell("check", run, good, "--json")
+    found = json.loads(said.out)
+    assert (said.status, found["verdict"], found["images"], found["stopped"] <= found["ordinary_up_to"]) == (
+        0,
+        "keep",
+        30,
+        True,
+    )
+    assert "left out: " in said.err and "broken.png" in said.err
+    assert check(run, blurred).verdict == "retrain"
+    assert shell("check", run, blurred).fields["verdict"].startswith("retrain: ")
+
+
+def test_without_a_limit_there_is_nothing_to_check(run: Path, tmp_path: Path) -> None:
+    def strip(model: onnx.ModelProto) -> None:
+        set_calibration(model, None)
+        edit_card(model, calibration=None)
+
+    rank_only = changed(run, tmp_path / "rank.onnx", strip)
+    with pytest.raises(CalibrationError, match="ranks only and has no limit to check; set one first: anomaly calibrate"):
+        check(rank_only, tmp_path)
