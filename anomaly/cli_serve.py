@@ -76,7 +76,7 @@ def add_export(commands: Any) -> None:
 
     p = command(
         commands, "export", run_export, "write a detector for another server",
-        "anomaly export run --to triton models && tritonserver --model-repository models",
+        "anomaly export run --to triton models",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository")
