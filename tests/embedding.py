@@ -45,7 +45,7 @@ def write_images(folder: Path, real: Sequence[Path]) -> list[Path]:
     """Writes 50 images of odd sizes as PPM: 20 made up, 30 real ones, cut."""
     pictures = [golden_picture(h, w, a, b) for h, w in ODD_SIZES for a, b in ((3, 5), (2, 9))]
     for number in range(30):
-        pixels = np.asarray(_decoded(real[number % len(real)]))
+        pixels = np.asarray(_decoded(real[number * len(real) // 30]))
         down, across = number % 7, (3 * number) % 5
         pictures.append(pixels[down : pixels.shape[0] - number // 7, across:])
     paths = []
@@ -97,16 +97,9 @@ def in_cplusplus(detector: Path, images: Sequence[Path]) -> Found:
     if shutil.which("g++") is None:
         raise Missing("g++ is not installed: apt install g++")
     with tempfile.TemporaryDirectory() as folder:
-        program, library = Path(folder) / "score", shared_library()
-        source = [
-            "-I",
-            str(headers()),
-            str(PROGRAMS / "score.cc"),
-            "-o",
-            str(program),
-            str(library),
-            f"-Wl,-rpath,{library.parent}",
-        ]
+        program, library = Path(folder) / "score", Path(folder) / "libonnxruntime.so.1"
+        library.symlink_to(shared_library())
+        source = ["-I", str(headers()), str(PROGRAMS / "score.cc"), "-o", str(program), str(library), f"-Wl,-rpath,{folder}"]
         subprocess.run(["g++", "-std=c++17", "-Wall", *source], check=True, timeout=200)
         return _run([str(program), str(detector), *map(str, images)])
 
@@ -119,7 +112,8 @@ def headers() -> Path:
         for found in place.rglob("onnxruntime_cxx_api.h"):
             return found.parent
     raise Missing(
-        "ONNX Runtime's C++ headers are not here: unpack its release and name its include folder in ONNXRUNTIME_INCLUDE"
+        "ONNX Runtime's C++ headers are not here: apt install libonnxruntime-dev (Debian 13), or name its release's folder of "
+        "headers in ONNXRUNTIME_INCLUDE"
     )
 
 

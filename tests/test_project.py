@@ -116,6 +116,21 @@ def test_no_extra_brings_both_builds_of_onnx_runtime():
     assert naming == {"cpu", "gpu"}
 
 
+def brought_by(need: str) -> set[str]:
+    """Returns the names of what a requirement installs, as far as it is installed here."""
+    name, extras = re.match(r"([\w.-]+)(?:\[(.*?)\])?", need).groups()
+    found = {canonical(name)}
+    for line in importlib.metadata.requires(name) or []:
+        wanted, _, marker = line.partition(";")
+        if not marker or any(f'extra == "{extra}"' in marker.replace("'", '"') for extra in (extras or "").split(",") if extra):
+            found |= brought_by(wanted.strip())
+    return found
+
+
+def test_scoring_installs_at_most_eight_packages():
+    assert len(brought_by("anomaly[cpu]")) <= 8
+
+
 def test_the_lock_pins_every_dependency():
     needs = [need for needs in (PROJECT["dependencies"], *EXTRAS.values()) for need in needs]
     names = {canonical(re.match(r"[\w.-]+", need)[0]) for need in needs} - {"anomaly"}
