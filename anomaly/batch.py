@@ -126,12 +126,34 @@ def _images(n: int) -> str:
     return f"{n:,} image{'' if n == 1 else 's'}"
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is done with every image."""
+
+    scorer: Scorer
+    keep_going: bool
+    pictures: Pictures
+    out: Path
+
+
+Engine = Callable[["Work", Iterator[tuple[int, Source]]], Generator["Scored", None, None]]
+
+
+def score_in_threads(
+    work: Work, sources: Iterator[tuple[int, Source]], workers: int | None = None
+) -> Generator[Scored, None, None]:
+    """Yields the rows of numbered sources in order, from one thread for each core."""
+    threads, chunks = workers or available_cores(), _Chunks(sources)
+    with closing(in_order(partial(score_sources, work), chunks, threads, AHEAD * threads)) as done:
+        yield from chunks.watch(done)
+
+
 def score_table(
     scorer: Scorer,
     sources: Iterable[Source | str | os.PathLike[str]],
     out: Path,
     *,
-    workers: int | None = None,
+    engine: Engine = score_in_threads,
     part_rows: int = 1000,
     resume: bool = True,
     force: bool = False,
@@ -143,8 +165,8 @@ def score_table(
     """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
 
     ``sources`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
-    row. ``workers``: threads, each of which reads, decodes and judges one image at a time (default: one for each core);
-    the scorer should compute with one thread then. A part of the table is safe after ``part_rows`` images or a minute.
+    row. ``engine``: who reads, decodes and judges (default: a thread for each core; the scorer should compute with one
+    thread then). A part of the table is safe after ``part_rows`` images or a minute.
 
     Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is back;
     ``keep_going`` gives such an image an error row.
@@ -175,8 +197,7 @@ def score_table(
         if progress:
             progress.skip(resumed)
         if finished is None:
-            chunks = _Chunks(given, resumed)
-            with closing(_score_all(_Work(scorer, keep_going, pictures, out), chunks, workers)) as done:
+            with closing(engine(Work(scorer, keep_going, pictures, out), enumerate(given, resumed))) as done:
                 for scored in _cut(done, part_rows, progress):
                     reading += sum(one.reading for one in scored)
                     judging += sum(one.judging for one in scored)
@@ -195,7 +216,7 @@ def score_lines(
     sources: Iterable[Source | str | os.PathLike[str]],
     out: BinaryIO,
     *,
-    workers: int | None = None,
+    engine: Engine = score_in_threads,
     keep_going: bool = False,
     pictures: Pictures = NO_PICTURES,
     force: bool = False,
@@ -209,8 +230,8 @@ def score_lines(
     pictures.check(scorer)
     pictures.begin(force)
     counts, rows, reading, judging = Counter[str](), 0, 0.0, 0.0
-    work = _Work(scorer, keep_going, pictures, Path("-"))
-    with closing(_score_all(work, _Chunks(map(as_source, sources), 0), workers)) as done:
+    work = Work(scorer, keep_going, pictures, Path("-"))
+    with closing(engine(work, enumerate(map(as_source, sources)))) as done:
         for one in done:
             out.write(encode_rows([one.row], ".jsonl"))
             out.flush()
@@ -220,12 +241,6 @@ def score_lines(
                 progress.advance()
     part = _Part(0, rows, 0, "", dict(counts))
     return _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
-
-
-def _score_all(work: _Work, chunks: _Chunks, workers: int | None) -> Generator[_Scored, None, None]:
-    threads = workers or available_cores()
-    with closing(in_order(partial(_score, work), chunks, threads, AHEAD * threads)) as done:
-        yield from chunks.watch(done)
 
 
 def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
@@ -248,17 +263,7 @@ def _finished(out: Path) -> AnomalyError:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is done with every image."""
-
-    scorer: Scorer
-    keep_going: bool
-    pictures: Pictures
-    out: Path
-
-
-@dataclass(frozen=True)
-class _Scored:
+class Scored:
     """One image's row, what is counted of it, and the seconds of its thread that each half of the work took."""
 
     name: str
@@ -268,9 +273,9 @@ class _Scored:
     judging: float
 
 
-def _cut(scored: Iterable[_Scored], part_rows: int, progress: Progress | None) -> Iterator[list[_Scored]]:
+def _cut(scored: Iterable[Scored], part_rows: int, progress: Progress | None) -> Iterator[list[Scored]]:
     """Gathers rows into parts of ``part_rows``, or of what came in a minute, or until the work was stopped."""
-    held: list[_Scored] = []
+    held: list[Scored] = []
     due = time.monotonic() + SECONDS_A_PART
     try:
         for one in scored:
@@ -296,8 +301,8 @@ class _Chunks:
     What came before an exception is given out first.
     """
 
-    def __init__(self, sources: Iterator[Source], first: int) -> None:
-        self.sources = enumerate(sources, first)
+    def __init__(self, sources: Iterator[tuple[int, Source]]) -> None:
+        self.sources = sources
         self.size = 1
 
     def __iter__(self) -> Iterator[list[tuple[int, Source]]]:
@@ -315,7 +320,7 @@ class _Chunks:
         if chunk:
             yield chunk
 
-    def watch(self, done: Iterable[list[_Scored]]) -> Iterator[_Scored]:
+    def watch(self, done: Iterable[list[Scored]]) -> Iterator[Scored]:
         """Yields what was done one by one, and makes the next chunks as long as CHUNK_SECONDS of such work.
 
         So large images go one by one, and all cores have some.
@@ -338,26 +343,23 @@ class _Read:
     seconds: float
 
 
-def _score(work: _Work, sources: Sequence[tuple[int, Source]]) -> list[_Scored]:
+def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Scored]:
     """Reads some images, then judges them, all in one thread.
 
     Where image after image is read and judged, decoder and model throw each other's data out of the processor's cache:
     with a small model and small images that took a third more time.
     """
-    scored: list[_Scored] = []
+    scored: list[Scored] = []
     held: list[_Read] = []
     for number, source in sources:
         held.append(_read(work, number, source))
-        if (
-            number == sources[-1][0]
-            or sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES
-        ):
+        if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
             scored += [_judge(work, one) for one in held]
             held = []
-    return scored
+    return scored + [_judge(work, one) for one in held]
 
 
-def _read(work: _Work, number: int, source: Source) -> _Read:
+def _read(work: Work, number: int, source: Source) -> _Read:
     """Reads an image once, for its digest and its pixels."""
     began = time.perf_counter()
     sha256, data = None, b""
@@ -380,7 +382,7 @@ def largest_file(scorer: Scorer) -> int:
     return 8 * scorer.max_pixels + (1 << 24)
 
 
-def _judge(work: _Work, read: _Read) -> _Scored:
+def _judge(work: Work, read: _Read) -> Scored:
     began = time.perf_counter()
     try:
         if isinstance(read.image, ImageError):
@@ -392,7 +394,7 @@ def _judge(work: _Work, read: _Read) -> _Scored:
         # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
         result = Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
     row = _row(work.scorer, read.source.name, read.sha256, result)
-    return _Scored(read.source.name, row, _counted(result), read.seconds, time.perf_counter() - began)
+    return Scored(read.source.name, row, _counted(result), read.seconds, time.perf_counter() - began)
 
 
 def _checked(result: Result) -> Result:
@@ -521,7 +523,7 @@ def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
     return _Part(**found) if found and rows.stat().st_size == found["bytes"] else None
 
 
-def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[_Scored]) -> _Part:
+def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[Scored]) -> _Part:
     data = encode_rows([one.row for one in scored], suffix)
     counts = Counter(name for one in scored for name in one.counted)
     part = _Part(first, len(scored), len(data), _digest(one.name for one in scored), dict(counts))

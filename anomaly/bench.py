@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from anomaly.batch import score_table
+from anomaly.batch import score_in_threads, score_table
 from anomaly.cli import NOT_ALL_JUDGED
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded
@@ -193,7 +194,9 @@ def rate(function: Callable[[Item], object], items: Sequence[Item], threads: int
 def score_rate(scorer: Scorer, sources: Iterable[Source], threads: int) -> float:
     """Returns images a second of a whole table, written and joined."""
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
-        return score_table(scorer, sources, Path(folder) / "table.csv", workers=threads).images_per_second
+        return score_table(
+            scorer, sources, Path(folder) / "table.csv", engine=partial(score_in_threads, workers=threads)
+        ).images_per_second
 
 
 def latencies(scorer: Scorer, sources: Sequence[Source], seconds: float) -> list[float]:

@@ -280,6 +280,9 @@ def add_score(commands: Any) -> None:
     p.add_argument("--heatmaps", type=Path, metavar="DIR", help="write each image's heatmap there (float32 TIFF)")
     p.add_argument("--overlays", type=Path, metavar="DIR", help="write each image with its heatmap laid over it there (JPEG)")
     p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
+    p.add_argument(
+        "--engine", choices=("threads", "ray"), default="threads", help="ray: on the cluster of RAY_ADDRESS, or here"
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
     p.add_argument("--review", metavar="DB", help="also put the table into a review database (file or postgresql://)")
@@ -300,6 +303,11 @@ def run_score(options: argparse.Namespace) -> int:
     sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), *options.shard)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     shared: dict[str, Any] = {"keep_going": options.keep_going, "pictures": pictures, "force": options.force}
+    if options.engine == "ray":
+        from anomaly.cluster import import_ray, score_on_ray
+
+        import_ray()
+        shared["engine"] = score_on_ray
 
     def then(summary: Summary) -> None:
         progress.finish()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 from PIL import Image
 
 import anomaly.batch
-from anomaly.batch import COLUMNS, Summary, score_table
+from anomaly.batch import COLUMNS, Engine, Summary, score_in_threads, score_table
 from anomaly.calibrate import Calibration, calibrate
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError, ImageError
@@ -74,6 +75,11 @@ class Brightness:
             error="wider than the training images" if outside else None,
             kind="outside" if outside else None,
         )
+
+
+def threads(workers: int) -> Engine:
+    """Returns the usual engine, with so many threads."""
+    return partial(score_in_threads, workers=workers)
 
 
 def picture(path: Path, grey: int, width: int = 8) -> Path:
@@ -138,7 +144,7 @@ def test_the_three_formats_hold_the_same_rows(tmp_path: Path, pictures: list[Pat
 @pytest.mark.parametrize(("part_rows", "workers"), [(1, 1), (10, 2), (1000, 5), (3, 3)])
 def test_parts_and_threads_do_not_show(tmp_path: Path, pictures: list[Path], part_rows: int, workers: int) -> None:
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
-    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", part_rows=part_rows, workers=workers)
+    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", part_rows=part_rows, engine=threads(workers))
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
 
 
@@ -208,7 +214,7 @@ def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop)
 
 def unfinished(out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None) -> Path:
     with pytest.raises(Stop):
-        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10, workers=2)
+        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10, engine=threads(2))
     return out.with_name(f"{out.name}.parts")
 
 
@@ -326,7 +332,12 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -
 
 def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) -> None:
     with pytest.raises(KeyboardInterrupt) as error:
-        score_table(Brightness(), stopping(pictures, 35, KeyboardInterrupt), tmp_path / "t.csv", workers=2)
+        score_table(
+            Brightness(),
+            stopping(pictures, 35, KeyboardInterrupt),
+            tmp_path / "t.csv",
+            engine=threads(2),
+        )
     said = re.fullmatch(
         r"stopped; (\d+) images kept in (.*): run the same command again \(without --force\) to go on", str(error.value)
     )
@@ -408,7 +419,7 @@ def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
             last[0] = next(taken)
             yield image
 
-    score_table(Counting(), paths(), tmp_path / "t.csv", workers=2)
+    score_table(Counting(), paths(), tmp_path / "t.csv", engine=threads(2))
     assert max(ahead) <= (2 + 2 * 2 + 1) * 16  # two chunks at work, four that wait, one that is gathered; of 16 images
 
 
@@ -420,7 +431,7 @@ def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
             return super().decode(image)
 
     paths = [picture(tmp_path / "x.png", 100)] * 40
-    found = score_table(Slow(seconds=0.02), paths, tmp_path / "t.csv", workers=4)
+    found = score_table(Slow(seconds=0.02), paths, tmp_path / "t.csv", engine=threads(4))
     assert found.seconds < 40 * 0.05 / 2
     assert found.reading > 40 * 0.03 > found.judging > 40 * 0.02
 
@@ -459,7 +470,7 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
             held[images[0].width == 2000] -= 1
             return super().judge(images)
 
-    score_table(Counting(), [small] * 300 + [large] * 32, tmp_path / "t.csv", workers=1)
+    score_table(Counting(), [small] * 300 + [large] * 32, tmp_path / "t.csv", engine=threads(1))
     assert 1 < most[False] <= 16 and most[True] <= 2
 
 

@@ -15,7 +15,7 @@ from anomaly.pictures import Pictures
 from anomaly.scorer import Scorer
 from anomaly.sources import Held, list_sources
 from anomaly.table import read_table
-from tests.test_batch import Brightness, Stop, card, picture, stopping
+from tests.test_batch import Brightness, Stop, card, picture, stopping, threads
 
 
 @pytest.fixture
@@ -94,7 +94,14 @@ def test_heatmaps_and_overlays_of_a_detector(tmp_path: Path, run: Path, parts: P
 def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(tmp_path: Path, inputs: list[Path]) -> None:
     out, again = tmp_path / "flagged", {"pictures": Pictures(tmp_path / "flagged")}
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, workers=1, **again)  # type: ignore[arg-type]
+        score_table(
+            Brightness(),
+            stopping(inputs, 5),
+            tmp_path / "t.csv",
+            part_rows=2,
+            engine=threads(1),
+            **again,
+        )  # type: ignore[arg-type]
     (out / ".00000003-_1_1.png.123.tmp").write_bytes(b"half")
     (out / FLAGGED[2]).write_bytes(b"of a row that was not safe yet")
     score_table(Brightness(), inputs, tmp_path / "t.csv", **again)  # type: ignore[arg-type]
@@ -104,7 +111,7 @@ def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(tmp_path: Path, 
 
 def test_a_run_that_is_gone_on_with_has_the_same_pictures(tmp_path: Path, inputs: list[Path]) -> None:
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, workers=1)
+        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, engine=threads(1))
     with pytest.raises(AnomalyError, match=r"an unfinished run with pictures .* found, this one has pictures"):
         score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged"))
     assert not (tmp_path / "flagged").exists()
