@@ -23,6 +23,8 @@ PACKAGES = {
     "train": ("torch", "onnxscript", "safetensors"),
     "review": ("SQLAlchemy",),
     "dashboard": ("streamlit",),
+    "serve": ("fastapi", "uvicorn"),
+    "sign": ("cryptography",),
 }
 
 # y = |x - 20| on (1, 3, 4, 4), opset 18: an ONNX file small enough to be written here, so that no other is needed.

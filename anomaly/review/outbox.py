@@ -88,7 +88,8 @@ class Outbox:
                 with self._lock:
                     self._passed[card.digest] += 1
             return False
-        finding = Finding(image, result, card, lot if drawn else None, datetime.now(UTC))
+        kept = image if isinstance(image, bytes) else image.copy()  # a view would hold the whole request
+        finding = Finding(kept, result, card, lot if drawn else None, datetime.now(UTC))
         with self._lock:
             if self._waiting.full() or self._bytes + _size(image) > ROOM_BYTES:
                 self.dropped += 1

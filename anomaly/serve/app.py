@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
 
 OPEN_ROUTES = ("/v2/health/live", "/v2/health/ready")  # probes carry no key
+STATUSES = {"not finite": 500, "runtime": 500, "too slow": 504}  # of what is not the image's fault
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 RELOAD_SECONDS = 1.0
 
@@ -294,8 +295,7 @@ def judge(request: Request, served: Served, images: Any, deadline: Deadline) -> 
         service_of(request).metrics.count(served, result)
         if result.status == "error":
             which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
-            status = 500 if result.kind in ("not finite", "runtime") else 422
-            raise RequestError(status, f"NOT INSPECTED: {which}{result.error}", result.kind)
+            raise RequestError(STATUSES.get(result.kind or "", 422), f"NOT INSPECTED: {which}{result.error}", result.kind)
         results.append(result)
         if outbox is not None:
             outbox.offer(image, result, served.scorer.card)

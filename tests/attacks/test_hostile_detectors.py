@@ -154,13 +154,13 @@ def test_control_flow_and_endless_graphs_are_refused(run: Path, tmp_path: Path) 
         read_card(changed(run, tmp_path / "detector.onnx", many))
 
 
-def test_a_graph_that_computes_for_hours_ends_with_its_budget(run: Path, tmp_path: Path) -> None:
+def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_path: Path) -> None:
     def slow(model: onnx.ModelProto) -> None:
-        nodes = [onnx.helper.make_node("MatMul", [f"x{i}" if i else "x0", "x0"], [f"x{i + 1}"]) for i in range(5000)]
+        nodes = [onnx.helper.make_node("MatMul", [f"x{i}" if i else "x0", "x0"], [f"x{i + 1}"]) for i in range(1000)]
         nodes[0].input[0] = "first"
         nodes.insert(0, onnx.helper.make_node("Mul", ["x0", "moving"], ["first"]))  # of the image: else it is folded away
         nodes.insert(0, onnx.helper.make_node("ReduceMax", ["true score"], ["moving"], keepdims=0))
-        grow(model, nodes, {"x0": np.zeros((700, 700), np.float32)}, "x5000")
+        grow(model, nodes, {"x0": np.zeros((700, 700), np.float32)}, "x1000")
 
     scorer = Scorer(changed(run, tmp_path / "detector.onnx", slow), device="cpu", threads=1, seconds=0.2)
     start = time.monotonic()
