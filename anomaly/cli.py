@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,7 @@ def add_score(commands: Any) -> None:
     p.add_argument(
         "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
     )
+    p.add_argument("--workers", type=number(1), metavar="N", help="threads: more than cores where reading waits for a network")
     p.add_argument("--keep-going", action="store_true", help="an image whose server has gone gets a row; else the run stops")
     p.add_argument(
         "--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet, or - for JSON lines"
@@ -290,7 +292,7 @@ def add_score(commands: Any) -> None:
 
 
 def run_score(options: argparse.Namespace) -> int:
-    from anomaly.batch import Pictures, Summary, largest_file, score_lines, score_table
+    from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
     from anomaly.sources import list_sources, shard
@@ -302,7 +304,10 @@ def run_score(options: argparse.Namespace) -> int:
     end = b"\0" if options.null else b"\n"
     sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), *options.shard)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
-    shared: dict[str, Any] = {"keep_going": options.keep_going, "pictures": pictures, "force": options.force}
+    engine = partial(score_in_threads, workers=options.workers)
+    shared: dict[str, Any] = {
+        "keep_going": options.keep_going, "pictures": pictures, "force": options.force, "engine": engine
+    }  # fmt: skip
     if options.engine == "ray":
         from anomaly.cluster import import_ray, score_on_ray
 

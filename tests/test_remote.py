@@ -6,6 +6,7 @@ import http.server
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from anomaly.errors import DatasetError, RuntimeMissing
+from anomaly.batch import score_in_threads, score_table
+from anomaly.errors import AnomalyError, DatasetError, RuntimeMissing
 from anomaly.sources import Source, list_sources, place_source
 from tests.attacks.corpus import encoded, picture
 from tests.test_archives import LISTED, write_tar, write_zip
+from tests.test_batch import Brightness, undated
 from tests.test_sources import said
 
 PNG = encoded(picture(), "PNG")
@@ -152,3 +155,32 @@ def test_other_addresses(tmp_path: Path, bucket: Any) -> None:
 def test_a_missing_library_is_named() -> None:
     with pytest.raises(RuntimeMissing, match=r"gs://parts: .*gcsfs"):
         list(list_sources(["gs://parts"]))
+
+
+def test_a_bucket_that_is_unplugged_and_comes_back(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server goes in the middle of a run and the run stops; the next call ends with the table of an undisturbed one."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    type(bucket).clear_instance_cache()
+    try:
+        score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", part_rows=1)
+        with pytest.raises(AnomalyError, match=r"s3://parts/night/\S+: cannot be reached .* to go on when it is back"):
+            one = partial(score_in_threads, workers=1)
+            score_table(Brightness(), _unplugged(server), tmp_path / "t.csv", part_rows=1, engine=one)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+        server.start()
+        summary = score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", part_rows=1)
+        assert 0 < summary.resumed < summary.images == len(NIGHT)
+        assert undated(tmp_path / "t.csv") == undated(tmp_path / "whole.csv")
+    finally:
+        server.stop()
+        type(bucket).clear_instance_cache()
+
+
+def _unplugged(server: ThreadedMotoServer) -> Iterator[Source]:
+    for number, source in enumerate(list(list_sources(["s3://parts/night"]))):
+        if number == 4:  # the first one or two have been read
+            server.stop()
+        yield source
