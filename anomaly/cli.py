@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly import __version__
+from anomaly.cli_check import add_check, add_compare, add_verify
 from anomaly.cli_review import add_review
 from anomaly.cli_serve import add_export, add_serve
 from anomaly.errors import AnomalyError, RuntimeMissing
@@ -101,8 +102,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_show, add_verify, add_sign, add_sample,
-        add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
+        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_compare, add_show, add_verify, add_sign,
+        add_sample, add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -395,28 +396,6 @@ def run_calibrate(options: argparse.Namespace) -> None:
     print(card_text(card, str(out)))
 
 
-def add_check(commands: Any) -> None:
-    p = command(
-        commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
-        "anomaly check run photos/good_today",
-    )  # fmt: skip
-    p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
-    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
-    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
-    p.add_argument("--json", action="store_true", help="print the figures as JSON")
-
-
-def run_check(options: argparse.Namespace) -> None:
-    from anomaly.check import check
-
-    found = check(options.detector, options.normal, group_by=options.group_by, seed=options.seed)
-    for line in found.left_out:
-        say(f"left out: {line}")
-    text = found.text(str(options.detector), str(options.normal))
-    print(json.dumps(found.to_json(), indent=2) if options.json else text)
-
-
 def audited(database: str, run: int | None) -> Path:
     """Returns a manifest of the images that verdicts allow to set a limit: those of the audit sample judged normal.
 
@@ -473,36 +452,6 @@ def run_show(options: argparse.Namespace) -> None:
     lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(card, str(options.detector)).splitlines()
     for line in lines:  # a card from elsewhere may hold what moves a terminal's cursor
         print("".join(char if char.isprintable() else "?" for char in line))
-
-
-def add_verify(commands: Any) -> None:
-    p = command(
-        commands,
-        "verify",
-        run_verify,
-        "check that a detector scores right on this machine",
-        "anomaly verify run photos/new",
-    )
-    p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
-    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-
-
-def run_verify(options: argparse.Namespace) -> None:
-    from anomaly.scorer import Scorer
-
-    scorer = Scorer(options.detector, device=options.device, key=options.key)
-    if options.key:
-        print(f"signature               right: this very file was signed with the key of {options.key}")
-    worst = scorer.verify_golden()
-    samples = len(scorer.card.golden.get("samples", []))
-    print(f"golden samples          {samples} of {samples} right on {scorer.device}, within {worst:.2g} of the tolerance")
-    if options.images:
-        import_training()
-        from training.restore import verify_images
-
-        print(verify_images(options.detector, options.images, scorer.card))
 
 
 def add_sign(commands: Any) -> None:

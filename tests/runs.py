@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -25,6 +26,19 @@ def parts(session_folder: Path) -> Path:
 def run(session_folder: Path, parts: Path) -> Path:
     """Returns a run of the linear autoencoder on filters, with its explain.onnx."""
     return trained(session_folder / "run", parts, space="filters")
+
+
+@pytest.fixture(scope="session")
+def rank_only(session_folder: Path, run: Path) -> Path:
+    """Returns the run's detector without a limit."""
+    from anomaly.detector import set_calibration
+    from tests.test_detector import changed, edit_card
+
+    def strip(model: onnx.ModelProto) -> None:
+        set_calibration(model, None)
+        edit_card(model, calibration=None)
+
+    return changed(run, session_folder / "rank-only.onnx", strip)
 
 
 @pytest.fixture(scope="session")

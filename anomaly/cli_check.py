@@ -1,0 +1,117 @@
+"""The commands that ask whether a detector is still right: `anomaly verify`, `check` and `compare`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import AnomalyError
+
+
+def add_verify(commands: Any) -> None:
+    """Adds `verify` to the command line."""
+    from anomaly.cli import command
+
+    p = command(
+        commands, "verify", run_verify, "check that a detector scores right on this machine, and stops known bad parts",
+        "anomaly verify run --challenge photos/known_bad",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
+    p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are stopped")
+    p.add_argument("--repeat", type=Path, metavar="DIR", help="the same parts photographed many times: count flips")
+    p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
+    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from anomaly.cli import NOT_ALL_JUDGED, import_training
+    from anomaly.scorer import Scorer
+
+    scorer = Scorer(options.detector, device=options.device, key=options.key)
+    if options.key:
+        print(f"signature               right: this very file was signed with the key of {options.key}")
+    worst = scorer.verify_golden()
+    samples = len(scorer.card.golden.get("samples", []))
+    print(f"golden samples          {samples} of {samples} right on {scorer.device}, within {worst:.2g} of the tolerance")
+    if options.images:
+        import_training()
+        from training.restore import verify_images
+
+        print(verify_images(options.detector, options.images, scorer.card))
+    not_judged = 0
+    if options.repeat:
+        from anomaly.challenge import repeat
+
+        repeated = repeat(scorer, options.repeat, options.group_by)
+        print(repeated.text())
+        not_judged += repeated.not_judged
+    if options.challenge:
+        from anomaly.challenge import challenge
+
+        challenged = challenge(scorer, options.challenge)
+        print(challenged.text())
+        if challenged.missed:
+            raise AnomalyError(
+                f"{len(challenged.missed)} of {challenged.judged} known bad parts were not stopped, all expected: look; "
+                "a higher --false-alarm-rate (anomaly calibrate) or more training images may stop them"
+            )
+        not_judged += len(challenged.not_judged)
+    return NOT_ALL_JUDGED if not_judged else 0
+
+
+def add_check(commands: Any) -> None:
+    """Adds `check` to the command line."""
+    from anomaly.cli import command, number
+
+    p = command(
+        commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
+        "anomaly check run photos/good_today",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
+    p.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run_check(options: argparse.Namespace) -> None:
+    from anomaly.check import check
+    from anomaly.cli import say
+
+    found = check(options.detector, options.normal, group_by=options.group_by, seed=options.seed)
+    for line in found.left_out:
+        say(f"left out: {line}")
+    text = found.text(str(options.detector), str(options.normal))
+    print(json.dumps(found.to_json(), indent=2) if options.json else text)
+
+
+def add_compare(commands: Any) -> None:
+    """Adds `compare` to the command line."""
+    from anomaly.cli import command
+
+    p = command(
+        commands, "compare", run_compare, "say which images a new detector would judge otherwise, both ways",
+        "anomaly compare run run2 photos --report flips.html",
+    )  # fmt: skip
+    p.add_argument("old", type=Path, metavar="OLD")
+    p.add_argument("new", type=Path, metavar="NEW")
+    p.add_argument("images", type=Path, metavar="IMAGES", help="a folder or manifest; labels say which one is better")
+    p.add_argument("--json", action="store_true", help="print the figures as JSON")
+    p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures of the flips")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from anomaly.cli import NOT_ALL_JUDGED, check_folders
+    from anomaly.compare import compare
+    from anomaly.scorer import Scorer
+
+    check_folders(options.report)
+    old, new = (Scorer(path, device=options.device) for path in (options.old, options.new))
+    found = compare(old, new, options.images, report=options.report)
+    print(json.dumps(found.to_json(), indent=2) if options.json else found.text())
+    return NOT_ALL_JUDGED if found.not_judged else 0

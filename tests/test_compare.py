@@ -1,0 +1,80 @@
+"""Two detectors on the same images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from anomaly import Scorer
+from anomaly.calibrate import Calibration
+from anomaly.compare import Pairs, compare
+from anomaly.detector import read_card, recalibrate
+from anomaly.errors import CalibrationError
+from tests.test_cli import Shell
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture(scope="module")
+def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the run's detector with a limit below nearly all images."""
+    out = tmp_path_factory.mktemp("stricter") / "detector.onnx"
+    card = read_card(run)
+    low = Calibration(np.linspace(0.01, 0.02, 60, dtype=np.float32), 1)
+    recalibrate(run / "detector.onnx", low, out, version="2", highest=[], images=60, groups=60, parent=card.digest)
+    return out
+
+
+@pytest.mark.parametrize(("only_new", "only_old"), [(0, 0), (5, 0), (3, 9), (8, 8)])
+def test_the_paired_test_is_mcnemars(only_new: int, only_old: int) -> None:
+    flips = only_new + only_old
+    expected = 1.0 if flips == 0 else binomtest(only_new, flips).pvalue
+    assert Pairs(100, 20, 20 + only_new - only_old, only_new, only_old).p_value == pytest.approx(expected)
+
+
+def test_flips_are_counted_both_ways(run: Path, stricter: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
+    old, new = Scorer(run, device="cpu"), Scorer(stricter, device="cpu")
+    there, back = compare(old, new, parts, report=tmp_path / "flips.html"), compare(new, old, parts)
+    images = there.kinds["all images"]
+    assert images.new == images.images == 54 - there.not_judged and images.now_passed == 0
+    assert (images.now_stopped, images.now_passed) == (
+        back.kinds["all images"].now_passed,
+        back.kinds["all images"].now_stopped,
+    )
+    assert there.flips(True) == back.flips(False) and len(there.flips(True)) == images.now_stopped > 0
+    assert there.kinds["good images"].images + there.kinds["defective images"].images == images.images
+    assert there.better == back.better == "neither"  # it stops more defects and more good images
+    assert f"Now stopped ({images.now_stopped})" in (tmp_path / "flips.html").read_text()
+    said = shell("compare", run, stricter, parts, "--json")
+    assert json.loads(said.out) == there.to_json()
+    assert shell("compare", run, stricter, parts).fields["better by the labels"] == "neither"
+
+
+def test_a_detector_against_itself_has_no_flips_bit_for_bit(run: Path, parts: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "former.onnx"
+    shutil.copy(run / "detector.onnx", copied)
+    found = compare(Scorer(run, device="cpu"), Scorer(copied, device="cpu"), parts)
+    assert found.flips(True) == found.flips(False) == []
+    assert all(old.score == new.score and old.p_value == new.p_value for old, new in found.results)
+    assert found.old.card.digest == found.new.card.digest
+
+
+def test_without_labels_nobody_knows_which_is_better(run: Path, stricter: Path, parts: Path, shell: Shell) -> None:
+    said = shell("compare", run, stricter, parts / "test" / "crack", "--json")
+    assert json.loads(said.out)["kinds"].keys() >= {"all images"}
+    manifest = parts.parent / "unlabelled.csv"
+    manifest.write_text("path\n" + "\n".join(str(p) for p in sorted((parts / "test" / "crack").iterdir())))
+    assert shell("compare", run, stricter, manifest).fields["better"].startswith("unknown: no labels")
+
+
+def test_a_detector_that_only_ranks_cannot_be_compared(run: Path, rank_only: Path, parts: Path) -> None:
+    with pytest.raises(CalibrationError, match="ranks only"):
+        compare(Scorer(run, device="cpu"), Scorer(rank_only, device="cpu"), parts)
