@@ -67,20 +67,19 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
     prepare, rule = Preprocess(DEFAULT_SIZE["both"], "ort"), find_rule(fit_on)
     seen, good, tested = (prepared(part, rule, prepare) for part in (fit_on, held_out[:HELD_OUT], test))
     made, kinds = make_defects(good, EACH, seed=0)
+    both = make_space("both", prepare.size).eval()
+    raw = [raw_maps(both, part) for part in (seen, good, made, tested)]
+    channels = {"both": slice(None), "features": slice(both.features.inputs), "filters": slice(both.features.inputs, None)}
     real = np.array([record.label != NORMAL for record in test])
     found: dict[str, dict[str, float]] = {}
-    for space in {recipe.space: None for recipe in recipes}:
-        module = make_space(space, prepare.size).eval()
-        maps = whiten(module, [raw_maps(module, part) for part in (seen, good, made, tested)])
-        for model in {recipe.model: None for recipe in recipes if recipe.space == space}:
-            heatmaps = judge(model, *maps)
-            for recipe in recipes:
-                if (recipe.model, recipe.space) == (model, space):
-                    good, bad, tested = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
-                    found[recipe.name] = {
-                        "made up": auroc_by_kind(good, bad, kinds),
-                        "real": float(roc_auc_score(real, tested)),
-                    }
+    for model, space in {(recipe.model, recipe.space): None for recipe in recipes}:
+        whitened = whiten(make_space(space, prepare.size), [part[:, channels[space]] for part in raw])
+        heatmaps = judge(model, *whitened)
+        for recipe in recipes:
+            if (recipe.model, recipe.space) == (model, space):
+                normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
+                made_up, on_real = auroc_by_kind(normal, anomalous, kinds), float(roc_auc_score(real, scores))
+                found[recipe.name] = {"made up": made_up, "real": on_real}
     return found
 
 
