@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -33,6 +34,7 @@ DAMAGED = (
     ValueError,
     OverflowError,
     RecursionError,
+    struct.error,
 )
 
 
@@ -80,7 +82,7 @@ def zip_sources(place: str) -> Iterator[Source]:
         yield _damaged(place, error)
     else:
         for entry, member in enumerate(members):
-            if not member.is_dir() and _wanted(member.filename):
+            if _wanted(member.filename):
                 yield ZipMember(f"zip://{member.filename}::{place}", place, entry)
 
 

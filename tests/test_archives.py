@@ -123,6 +123,15 @@ def test_zip_bombs_are_refused_by_what_they_claim_and_stopped_at_it(tmp_path: Pa
     assert outcomes(archive) == {"zip://bomb.png": "damaged", "zip://good.png": str(len(PNG))}
 
 
+def test_a_zip_member_may_have_no_name(tmp_path: Path) -> None:  # found by the fuzzer
+    archive = write_zip(tmp_path / "x.zip", {"b": b"", "a.png": b"1"})
+    content = bytearray(archive.read_bytes())
+    at = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)  # the directory: behind the entry of folder.png
+    struct.pack_into("<HH", content, at + 28, 0, 1)  # its one letter is now something else
+    archive.write_bytes(bytes(content))
+    assert outcomes(archive) == {"zip://a.png": "1"}
+
+
 def test_zip_members_that_are_damaged_or_encrypted(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "x.zip", {"a.png": PNG, "b.png": PNG}, zipfile.ZIP_STORED)
     content = bytearray(archive.read_bytes())
