@@ -545,20 +545,6 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
     assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 2 + 1 + 1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 200 KB. Needs root and the right to mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path, pictures: list[Path], suffix: str) -> None:
     out, paths = small_disk / f"t{suffix}", pictures * 10

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -141,3 +142,15 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, inputs: 
         with pytest.raises(AnomalyError, match=message):
             score_table(scorer, inputs, tmp_path / "t.csv", pictures=pictures)
     assert files(tmp_path) == ["file", "in"]
+
+
+def test_a_full_disk_in_the_middle_of_the_pictures_loses_nothing(small_disk: Path, tmp_path: Path, inputs: list[Path]) -> None:
+    out, paths = small_disk / "flagged", [inputs[1]] * 300
+    (small_disk / "filler").write_bytes(b"x" * 60_000)
+    with pytest.raises(AnomalyError, match=r"t\.csv: no room left to write it .*: make room and run the same command again"):
+        score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out))
+    assert 0 < len(files(out)) < 300 and not list(out.glob(".*"))
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out)).resumed > 0
+    assert len(files(out)) == 300
+    assert {(out / name).read_bytes() for name in files(out)} == {inputs[1].read_bytes()}
