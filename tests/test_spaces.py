@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anomaly.errors import TrainingError
-from training.spaces import FilterSpace, PixelSpace, Resample, Whitening, gabor_kernels, make_space
+from training.spaces import FilterSpace, PixelSpace, Resample, Whitening, gabor_kernels, make_space, squash
 
 
 def pictures(count: int, size: int = 64) -> torch.Tensor:
@@ -88,9 +88,10 @@ def test_both_lets_features_and_filters_weigh_the_same() -> None:
     maps = space.whitening(raw)
     assert tuple(maps.shape[1:]) == (122, 6, 6) == (space.channels, space.grid, space.grid)
     energy = maps.var((0, 2, 3), correction=0)
-    assert float(energy[96:].sum() / energy[:96].sum()) == pytest.approx(1, rel=0.01)
+    assert float(energy[96:].sum() / energy[:96].sum()) == pytest.approx(1, rel=0.1)
     features, filters = make_space("features", 128), FilterSpace(128, 6)
     features.whitening.fit([raw[:, :304]])
     filters.whitening.fit([raw[:, 304:]])
-    assert torch.allclose(maps[:, :96], features.whitening(raw[:, :304]), atol=1e-3)
-    assert torch.allclose(maps[:, 96:] / space.whitening.gain, filters.whitening(raw[:, 304:]), atol=1e-3)
+    assert torch.allclose(maps[:, :96], squash(features.whitening(raw[:, :304])), atol=1e-3)
+    assert torch.allclose(maps[:, 96:] / space.whitening.gain, squash(filters.whitening(raw[:, 304:])), atol=1e-3)
+    assert maps[:, :96].abs().max() < 4 and space.whitening(1e3 * raw)[:, :96].abs().max() <= 4

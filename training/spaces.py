@@ -23,6 +23,7 @@ DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256}
 FEATURE_STAGES = (112, 192)
 FEATURE_CHANNELS = 96
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
+SQUASH = 4.0  # standard deviations that a number of a map in `both` can reach
 FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
 
@@ -170,7 +171,11 @@ class BothSpace(nn.Module):
 
 
 class SideBySide(nn.Module):
-    """Whitens the first channels and the others by themselves, and lets both parts weigh the same."""
+    """Whitens the first channels and the others by themselves, and lets both parts weigh the same.
+
+    No number counts for more than SQUASH standard deviations: where a photograph of a good part is overexposed, the
+    logarithm of an energy of nearly zero would otherwise be farther out than any defect and set the limit.
+    """
 
     def __init__(self, first: Whitening, second: Whitening) -> None:
         super().__init__()
@@ -186,7 +191,11 @@ class SideBySide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.split(self.inputs, 1)
-        return torch.cat([self.first(first), self.gain * self.second(second)], 1)
+        return torch.cat([squash(self.first(first)), self.gain * squash(self.second(second))], 1)
+
+
+def squash(x: Tensor) -> Tensor:
+    return SQUASH * torch.tanh(x / SQUASH)
 
 
 def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
