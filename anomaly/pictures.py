@@ -52,6 +52,8 @@ class Pictures:
         """Raises AnomalyError where they cannot be written: before the work, not after it."""
         if self.flagged and scorer.card.calibration is None:
             raise AnomalyError("--flagged: this detector ranks only and stops nothing; leave it out, or set a limit first")
+        if len({os.path.realpath(folder) for folder in self.folders}) < len(self.folders):
+            raise AnomalyError("--flagged, --heatmaps, --overlays: one folder found twice, a folder for each expected")
         for folder in self.folders:
             if folder.exists() and not folder.is_dir():
                 raise AnomalyError(f"{folder}: a file found, a folder to write pictures into expected")

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from anomaly.errors import DatasetError
 from anomaly.remote import Remote
@@ -94,3 +97,15 @@ def test_what_is_no_manifest_is_an_error(tmp_path: Path, content: str, message: 
         listed(tmp_path / "list.parquet")
     with pytest.raises(DatasetError, match=r"none\.csv: cannot be read \(No such file or directory\), a manifest expected"):
         listed(tmp_path / "none.csv")
+
+
+@given(content=st.binary(max_size=200) | st.text(alphabet='path,image\n\r"\0=\ufeff\udcff/.:', max_size=80).map(os.fsencode))
+@example(b"path\n\x00\n")
+def test_anything_is_a_manifest_or_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    manifest = tmp_path_factory.mktemp("any") / "list.csv"
+    for start in (b"", b"path\n", b"bytes,path\n"):
+        manifest.write_bytes(start + content)
+        try:
+            assert all(source.name for source in listed(manifest))
+        except DatasetError as error:
+            assert str(error).startswith(str(manifest))

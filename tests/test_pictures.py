@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from anomaly.batch import score_table
 from anomaly.errors import AnomalyError
-from anomaly.pictures import Pictures
+from anomaly.pictures import OURS, Pictures, _name
 from anomaly.scorer import Scorer
 from anomaly.sources import Held, list_sources
 from anomaly.table import read_table
@@ -136,6 +139,11 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, inputs: 
     cases = [
         (Brightness(), Pictures(tmp_path / "file"), r"file: a file found, a folder to write pictures into expected"),
         (Brightness(), Pictures(overlays=tmp_path / "none" / "x"), r"none: no such folder; make it first, or choose another"),
+        (
+            Brightness(),
+            Pictures(tmp_path / "x", overlays=tmp_path / "in" / ".." / "x"),
+            r"one folder found twice, a folder for",
+        ),
         (Brightness(card(limit=None)), Pictures(tmp_path / "x"), r"--flagged: this detector ranks only and stops nothing"),
     ]
     for scorer, pictures, message in cases:
@@ -154,3 +162,10 @@ def test_a_full_disk_in_the_middle_of_the_pictures_loses_nothing(small_disk: Pat
     assert score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out)).resumed > 0
     assert len(files(out)) == 300
     assert {(out / name).read_bytes() for name in files(out)} == {inputs[1].read_bytes()}
+
+
+@given(name=st.text(max_size=400) | st.text(alphabet="./\\:\0\udcffa", max_size=40))
+def test_any_name_makes_one_file_in_the_folder(name: str) -> None:
+    written = _name(7, Held(name, b""), ".png")
+    assert written == os.path.basename(written) and OURS.fullmatch(written) and len(os.fsencode(written)) < 240
+    assert re.fullmatch(r"00000007-[^/\\\0\n]*\.png", written)
