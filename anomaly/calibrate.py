@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class Calibration:
         """With 95 % confidence the long-run false-alarm rate of this one detector is at most this."""
         return beta_quantile(0.95, self.k, self.n + 1 - self.k)
 
-    @property
+    @cached_property  # each image's box asks for it
     def median(self) -> np.float32:
         """m of the card: the median calibration score, a typical good image."""
         middle = self.scores[(self.n - 1) // 2 : self.n // 2 + 1]
