@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import time
@@ -359,6 +360,7 @@ class Watch:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
+        self._numbers = map(f"{uuid.uuid4().hex[:16]}{{:016x}}".format, itertools.count())  # uuid4 asks the system each time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -366,7 +368,7 @@ class Watch:
             return
         start, request, code = time.monotonic(), Request(scope), 500
         given = request.headers.get("x-request-id", "")
-        number = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        number = given if REQUEST_ID.fullmatch(given) else next(self._numbers)
         log: dict[str, Any] = {}
         scope.setdefault("state", {})["log"] = log
 
