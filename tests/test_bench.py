@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from anomaly.bench import Bench, bench, choose, peak_memory, rate
+from anomaly.bench import Bench, bench, choose, rate
 from anomaly.cli import main
 from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
