@@ -104,7 +104,7 @@ def test_while_the_database_is_held_nothing_waits_and_later_all_is_stored(card: 
     with Store(tmp_path / "review.db") as store, store._db.write():  # somebody writes for a long time
         start = time.monotonic()
         taken = [outbox.offer(*one, card) for one in offers]
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10  # each alone would wait for a minute
         assert ROOM <= sum(taken) < 2 * ROOM
         assert outbox.dropped == 2 * ROOM - sum(taken)
     outbox.close()

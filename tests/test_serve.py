@@ -44,9 +44,9 @@ def service(run: Path, pixel_run: Path, session_folder: Path) -> Iterator[Servic
 
 @pytest.fixture(scope="module")
 def strict(run: Path, session_folder: Path) -> Iterator[Service]:
-    """A service that takes one small request at a time, from those with a key, for a second."""
+    """A service that takes one small request at a time, from those with a key, for three seconds."""
     (session_folder / "keys").write_text("line 4d0f7c8e9b6a5f4e3d2c # the camera over line 4\n")
-    limits = "--workers 1 --waiting 0 --timeout 1 --max-bytes 200000 --max-pixels 20000".split()
+    limits = "--workers 1 --waiting 0 --timeout 3 --max-bytes 200000 --max-pixels 20000".split()
     with serving(session_folder / "strict.log", run, "--api-keys", session_folder / "keys", *limits) as found:
         yield found
 
@@ -145,7 +145,7 @@ def test_nobody_without_a_key(strict: Service) -> None:
 def test_when_it_is_full_it_says_so_and_a_slow_body_does_not_stay(strict: Service) -> None:
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY['Authorization']}\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as slow:
-        slow.sendall(head.encode())  # and no body: it takes the only place, for a second
+        slow.sendall(head.encode())  # and no body: it takes the only place, for three seconds
         for _ in range(50):
             answer = strict.post("/score", png(8, 8), KEY)
             if answer.status != 200:

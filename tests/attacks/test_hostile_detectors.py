@@ -167,7 +167,7 @@ def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_p
     with pytest.raises(ImageError, match=r"not judged within 0\.2 s") as caught:
         scorer.score(IMAGE)
     assert caught.value.kind == "too slow"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     assert scorer.score([IMAGE])[0].is_anomaly is None
 
 
@@ -188,7 +188,7 @@ def test_a_card_with_a_million_scores_ends_soon(text: str, message: str, run: Pa
     else:
         card = read_card(path)
         assert card.calibration is not None and card.calibration.n == 1_000_000
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 EVIL_NUMBERS = {
