@@ -96,7 +96,8 @@ def kill(job: Job, rounds: int, seed: int) -> dict[str, int]:
     counts = {"kills": 0, "ended": 0, "resumed": 0}
     while counts["kills"] < rounds:
         process = job.start()
-        time.sleep(choose.choice((choose.uniform(0, took), choose.uniform(0.8 * took, 1.1 * took))))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(choose.choice((choose.uniform(0, took), choose.uniform(0.8 * took, 1.1 * took))))
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate()
         counts["kills"] += process.returncode == -signal.SIGKILL
