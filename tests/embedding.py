@@ -42,7 +42,7 @@ class Missing(Exception):
 
 
 def write_images(folder: Path, real: Sequence[Path]) -> list[Path]:
-    """Writes 50 images of odd sizes as PPM: 20 made up, 30 real ones, cut."""
+    """Writes 50 images of odd sizes as PPM: 20 made-up patterns, 30 cut from the images ``real``."""
     pictures = [golden_picture(h, w, a, b) for h, w in ODD_SIZES for a, b in ((3, 5), (2, 9))]
     for number in range(30):
         pixels = np.asarray(_decoded(real[number * len(real) // 30]))
