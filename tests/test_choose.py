@@ -44,7 +44,8 @@ def test_the_default_space_is_chosen_without_a_defect_and_told(parts: Path, run:
     train(options, say=lambda line: None)
     card = read_card(tmp_path / "run")
     choice = card.training["choice"]
-    assert choice.keys() == {"both", "features"} and card.space == max(choice, key=choice.__getitem__)
+    assert choice.keys() == {"both", "features"}
+    assert card.space == ("features" if choice["features"] > choice["both"] + 0.03 else "both")
     assert sample(tmp_path / "run", 2, 0).shape == (2, 96, 96, 3)  # the checkpoint knows which space it was
     # The same seed chooses the same; another space that was asked for is taken as it is.
     space, prepare = make_space("both", 64).eval(), Preprocess(64)

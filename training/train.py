@@ -55,6 +55,7 @@ from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names
 from training.spaces import DEFAULT_SIZE, make_space
 
 COPY = 0.9  # correlation of two images that are copies of each other
+CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: twice what the few images scatter
 FEW = 0.02  # share of images that may look alike by chance
 
 
@@ -160,7 +161,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
     if chooses and options.space == "both":
         choice = choose_space(space.cpu(), seen.maps, validation.records, rule, prepare, options.seed)
-        options = replace(options, space=max(choice, key=lambda name: choice[name]))
+        options = replace(options, space="features" if choice["features"] > choice["both"] + CLEARLY else "both")
         if options.space == "features":
             space = space.features
             seen, validation = (replace(part, maps=part.maps[:, : space.inputs]) for part in (seen, validation))
