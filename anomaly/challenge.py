@@ -15,6 +15,7 @@ from anomaly.evaluate import NORMAL
 from anomaly.labelled import score_one
 from anomaly.progress import Progress
 from anomaly.scorer import Result, Scorer
+from anomaly.wording import percent
 
 SHOWN = 5  # names in a line
 
@@ -41,7 +42,7 @@ class Challenge:
         lines = [
             (
                 "challenge parts",
-                f"{len(self.missed)} of {self.judged} missed; up to {100 * self.bound:.2g} % could be missed (95 %)",
+                f"{len(self.missed)} of {self.judged} missed; up to {percent(self.bound)} could be missed (95 %)",
             )
         ]
         if self.missed:

@@ -32,14 +32,17 @@ class Pairs:
 
     @property
     def p_value(self) -> float:
-        """Of so uneven a division of the flips if both detectors stopped equally many: McNemar's test, exact, two-sided."""
+        """Of so uneven a division of the flips if both detectors stopped equally many: McNemar's test, exact, two-sided.
+
+        It takes images as independent: of photographs of one part it is too small.
+        """
         flips, fewer = self.now_stopped + self.now_passed, min(self.now_stopped, self.now_passed)
         return float(min(1.0, 2 * sum(comb(flips, i) for i in range(fewer + 1)) / 2**flips))
 
     def text(self) -> str:
         return (
             f"{self.old} of {self.images} stopped by the old, {self.new} by the new; {self.now_stopped} only by the new, "
-            f"{self.now_passed} only by the old (paired test: p = {self.p_value:.2g})"
+            f"{self.now_passed} only by the old (paired test of independent images: p = {self.p_value:.2g})"
         )
 
 
@@ -61,7 +64,7 @@ class Comparison:
 
     @property
     def better(self) -> str:
-        """Returns which detector is better by the labels, ``old``, ``new`` or ``neither``: no defect is worth a false alarm.
+        """Returns which detector is better by the labels, ``old``, ``new`` or ``neither``.
 
         Better: the paired tests of good and defective images do not speak against it, and one speaks for it (5 %).
         """
@@ -115,7 +118,8 @@ def compare(old: Scorer, new: Scorer, images: Path, *, report: Path | None = Non
     Raises CalibrationError where one of them has no limit, DatasetError.
     """
     limit_of(old), limit_of(new)
-    records = [record for record in read_dataset(images) if record.split != "train"] or read_dataset(images)
+    given = read_dataset(images)
+    records = [record for record in given if record.split != "train"] or given
     results = list(zip(judge(old, records), judge(new, records), strict=True))
     both = [i for i, pair in enumerate(results) if all(result.is_anomaly is not None for result in pair)]
     kinds = {"all images": _pairs([results[i] for i in both])}
