@@ -37,6 +37,7 @@ from anomaly.review.exports import (  # noqa: E402
 from anomaly.table import Row, encode_rows  # noqa: E402
 from tests import kill_review  # noqa: E402
 from tests.bench_review import made_up_rows, write_table  # noqa: E402
+from tests.test_archives import write_tar, write_zip  # noqa: E402
 
 DETECTOR = f"parts@3 sha256:{'c0' * 32}"
 SCRATCH, DENT = DefectType("scratch", 1, "#cc3311"), DefectType("dent", 2, "#0077bb")
@@ -848,6 +849,42 @@ def test_relative_paths_and_odd_names_are_found(lite: Store, tmp_path: Path) -> 
     run, _ = lite.import_table(write_table(tmp_path / "t.csv", rows), folder=tmp_path)
     assert lite.roots(run.id) == [tmp_path / "in"]
     assert lite.image(1).state == "same"
+
+
+def test_members_of_archives_are_read_out_of_them_wherever_the_review_was_started(lite: Store, tmp_path: Path) -> None:
+    """Their names are addresses, not paths: the folder that the review was started in has no part in them."""
+    images = {f"night/{i}.png": picture(tmp_path / f"{i}.png", i) for i in range(3)}
+    members = {name: Path(found.path).read_bytes() for name, found in images.items()}
+    (tmp_path / "in").mkdir()
+    archives = [write_zip(tmp_path / "in" / "a.zip", members), write_tar(tmp_path / "in" / "b.tar.gz", members, "gz")]
+    rows = [
+        found._replace(path=f"{archive.suffix[1:].replace('gz', 'tar')}://{name}::{archive}")
+        for archive in archives
+        for name, found in images.items()
+    ]
+    rows += [rows[0]._replace(path=f"zip://night/9.png::{archives[0]}"), rows[0]._replace(path="s3://bucket/0.png")]
+    run, _ = lite.import_table(write_table(tmp_path / "t.csv", rows), folder=Path("/"))
+    assert lite.roots(run.id) == [tmp_path / "in"]
+    assert [folder.path for folder in lite.folders(run.id)] == [*map(str, archives), "s3://bucket"]
+    found = [lite.image(f.id) for f in lite.findings(Filters(run=run.id), "position")]
+    assert [image.state for image in found] == ["same"] * 6 + ["missing"] * 2
+    assert [image.data for image in found[:6]] == [*members.values()] * 2
+    assert "not in the archive" in found[6].message and "behind an address" in found[7].message
+    assert lite.image(1, max_bytes=10).state == "too large"
+    members["night/1.png"] = b"another"
+    write_zip(archives[0], members)
+    assert [lite.image(finding).state for finding in (1, 2)] == ["same", "changed"]
+
+    lite.record("eve", 1, "normal", key="a")
+    assert export_folder(lite, tmp_path / "out", Filters(run=run.id), link=True).written == 1
+    (copied,) = (path for path in (tmp_path / "out").rglob("*.png"))
+    assert copied.read_bytes() == members["night/0.png"] and not copied.is_symlink()
+
+
+def test_images_that_all_lie_behind_addresses_have_no_folder(lite: Store, tmp_path: Path) -> None:
+    run, _ = lite.import_table(write_table(tmp_path / "t.csv", [row(0, 0.5, path="s3://bucket/0.png")]))
+    assert lite.roots(run.id) == []
+    assert lite.image(1).state == "missing"
 
 
 # ---- the audit sample ----

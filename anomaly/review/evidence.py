@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomaly.errors import AnomalyError, ImageError
+from anomaly.sources import File, expand, is_url
+from anomaly.table import printable
+
 MAX_IMAGE_BYTES = 256 << 20
 
 
@@ -18,7 +22,7 @@ class ImageFile:
 
     ``state``: ``same`` as when it was scored, ``changed``, ``unverified`` (no digest was taken), ``missing``,
     ``forbidden`` (outside the run's folders) or ``too large``; ``message`` says so unless it is the same. ``data``: the
-    very bytes that were checked, None for the last three.
+    very bytes that were checked, None for the last three. ``path``: its file, None for a member of an archive.
     """
 
     state: str
@@ -27,25 +31,51 @@ class ImageFile:
     message: str
 
 
+def folder_of(path: str) -> str:
+    """The folder of an image; the archive itself of one that is its member; of a URL all but its last part."""
+    return _archive(path) or os.path.dirname(path)
+
+
 def read_image(base: Path, path: str, sha256: str | None, roots: Sequence[Path], max_bytes: int = MAX_IMAGE_BYTES) -> ImageFile:
-    """The file ``path`` of a table, relative to ``base``, if it lies under one of ``roots`` once links are followed."""
-    found = _existing(base, path)
+    """The image ``path`` of a table, relative to ``base``, if its file lies under one of ``roots`` once links are followed.
+
+    A member of an archive on this machine is read out of it. What lies behind a URL is not fetched: a table must not
+    make this machine ask others.
+    """
+    archive = _archive(path)
+    if is_url(archive or path):
+        return ImageFile("missing", None, None, f"{path} lies behind an address: score it with --flagged to look at a copy")
+    found = _existing(base, archive or path)
     if found is None:
         return ImageFile("missing", None, None, f"{path} is not there any more: it was moved, renamed or deleted")
     if not any(found.is_relative_to(root.resolve()) for root in roots):
         return ImageFile("forbidden", None, None, f"{path} lies outside the folders of its run: an admin can add its folder")
-    if found.stat().st_size > max_bytes:
-        return ImageFile("too large", found, None, f"{path}: more than {max_bytes >> 20} MiB, too large to show")
     try:
-        with open(found, "rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        return ImageFile("missing", None, None, f"{path} cannot be read: {error.strerror}")
+        data = _member(found, path, max_bytes) if archive else File(os.fspath(found)).read(max_bytes)
+    except AnomalyError as error:
+        if isinstance(error, ImageError) and error.kind == "too large":
+            return ImageFile("too large", found, None, f"{path}: more than {max_bytes >> 20} MiB, too large to show")
+        return ImageFile("missing", None, None, f"{path} cannot be read: {error}")
+    file = None if archive else found
     if sha256 is None:
-        return ImageFile("unverified", found, data, f"{path} could not be read when it was scored: nothing to compare it with")
+        return ImageFile("unverified", file, data, f"{path} could not be read when it was scored: nothing to compare it with")
     if hashlib.sha256(data).hexdigest() != sha256:
-        return ImageFile("changed", found, data, f"{path} is not the image that was scored: it was replaced or edited since")
-    return ImageFile("same", found, data, "")
+        return ImageFile("changed", file, data, f"{path} is not the image that was scored: it was replaced or edited since")
+    return ImageFile("same", file, data, "")
+
+
+def _archive(path: str) -> str:
+    """The archive that a member's name ends with, nothing for other images."""
+    return path.rpartition("::")[2] if path.startswith(("zip://", "tar://")) else ""
+
+
+def _member(archive: Path, path: str, max_bytes: int) -> bytes:
+    """The bytes of an archive's member; ImageError."""
+    inside = path.rpartition("::")[0]
+    for source in expand(os.fspath(archive), max_bytes):
+        if printable(source.name).rpartition("::")[0] == inside:
+            return source.read(max_bytes)
+    raise ImageError("missing", "it is not in the archive any more")
 
 
 def _existing(base: Path, path: str) -> Path | None:

@@ -60,7 +60,8 @@ def export_events(store: Store, out: Path, run: int | None = None) -> Exported:
 
 
 def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = False) -> Exported:
-    """Copies (or links) the judged images that match into ``train/good``, ``test/good`` and ``test/<defect type>``.
+    """Copies (or links; members of archives are always copied) the judged images that match into ``train/good``,
+    ``test/good`` and ``test/<defect type>``.
 
     A fifth of the normal ones is for testing, always the same ones: an image's digest decides. An image that moved or
     changed since it was scored is left out. A file that is there stays as it is.
@@ -74,11 +75,12 @@ def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = Fal
             if finding.sha256 in done:
                 continue
             image = store.image(finding.id)
-            if image.state != "same" or image.path is None or image.data is None or finding.sha256 is None:
+            if image.state != "same" or image.data is None or finding.sha256 is None:
                 left_out.append(image.message)
                 continue
             done.add(finding.sha256)
-            written += _place(out / _folder(finding), image.path, finding.sha256, image.data, link)
+            name = image.path or Path(finding.path.rpartition("::")[0])
+            written += _place(out / _folder(finding), name, finding.sha256, image.data, link and image.path is not None)
     return Exported(written, left_out)
 
 
@@ -93,8 +95,10 @@ def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
         image = store.image(finding.id)
         if image.state != "same":
             left_out.append(image.message)
+        elif image.path is None:
+            left_out.append(f"{finding.path} lies in an archive, a file expected: unpack the archive and score it again")
         else:
-            rows.append((os.fspath(image.path or ""), "train", NORMAL))
+            rows.append((os.fspath(image.path), "train", NORMAL))
     with whole_file(out) as file:
         file.write(_csv([("path", "split", "label"), *rows]).encode("utf-8", "surrogateescape"))
     return Exported(len(rows), left_out)

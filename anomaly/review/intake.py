@@ -18,8 +18,10 @@ import sqlalchemy as sa
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
+from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line
 from anomaly.review.queries import chunks, f
+from anomaly.sources import is_url
 from anomaly.table import Row, printable, read_table
 
 CHUNK = 5_000  # rows that are inserted at a time
@@ -76,8 +78,9 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
     c.execute(schema.runs.update().where(schema.runs.c.id == run).values(counts))
     if c.dialect.name == "postgresql":
         c.exec_driver_sql("ANALYZE findings")  # else it plans as if the table were as small as before
-    folders = {Path(root).resolve() for root in source.roots} or {_common_folder(c, run, source.folder)}
-    c.execute(schema.roots.insert(), [{"run": run, "folder": os.fspath(folder)} for folder in sorted(folders)])
+    folders = {Path(root).resolve() for root in source.roots} or _common_folder(c, run, source.folder)
+    if folders:
+        c.execute(schema.roots.insert(), [{"run": run, "folder": os.fspath(folder)} for folder in sorted(folders)])
     return run
 
 
@@ -137,7 +140,7 @@ def row_values(run: int, table: Path, position: int, row: Row, first: Row) -> di
     return stored | {
         "run": run,
         "position": position,
-        "folder": os.path.dirname(path),
+        "folder": folder_of(path),
         "image": row.sha256 or f"path:{path}",
         "distance": abs(row.score - row.threshold) if judged and row.score is not None and row.threshold is not None else None,
         "state": "open",
@@ -178,10 +181,13 @@ _FITS = {
 }
 
 
-def _common_folder(c: sa.Connection, run: int, base: Path) -> Path:
-    """The deepest folder that all images of a run lie in."""
+def _common_folder(c: sa.Connection, run: int, base: Path) -> set[Path]:
+    """The deepest folder that all images of a run on this machine lie in; none where all lie behind URLs."""
     folders: Iterable[str] = c.execute(sa.select(f.folder).where(f.run == run).distinct()).scalars()
-    common = Path(os.path.commonpath([os.path.realpath(base / folder) for folder in folders]))
+    local = [os.path.realpath(base / folder) for folder in folders if not is_url(folder)]
+    if not local:
+        return set()
+    common = Path(os.path.commonpath(local))
     if common == Path(common.anchor):
         raise AnomalyError(f"the images lie under no folder but {common}, which is everything: say where, --root FOLDER")
-    return common
+    return {common}
