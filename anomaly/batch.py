@@ -19,11 +19,12 @@ import json
 import math
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -47,6 +48,7 @@ AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
 CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
 SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
+LOCK_AT = 1 << 30  # where the byte lies that is locked on Windows
 WHEN_IT_IS_BACK = (
     "what was finished is kept: run the same command again to go on when it is back, or with --keep-going to give such "
     "images error rows"
@@ -332,7 +334,7 @@ class _Chunks:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """One image; ``data``: its file, where it may be wanted again."""
 
     number: int
@@ -350,16 +352,17 @@ def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Sco
     with a small model and small images that took a third more time.
     """
     scored: list[Scored] = []
-    held: list[_Read] = []
+    held: list[Read] = []
     for number, source in sources:
-        held.append(_read(work, number, source))
+        read = read_source(work, number, source)
+        held.append(read if work.pictures.flagged else replace(read, data=b""))
         if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
             scored += [_judge(work, one) for one in held]
             held = []
     return scored + [_judge(work, one) for one in held]
 
 
-def _read(work: Work, number: int, source: Source) -> _Read:
+def read_source(work: Work, number: int, source: Source) -> Read:
     """Reads an image once, for its digest and its pixels."""
     began = time.perf_counter()
     sha256, data = None, b""
@@ -372,9 +375,7 @@ def _read(work: Work, number: int, source: Source) -> _Read:
         if error.kind == "unreachable" and not work.keep_going:
             raise AnomalyError(f"{printable(source.name)}: {error}; {WHEN_IT_IS_BACK}") from error
         image = error
-    if not work.pictures.flagged:
-        data = b""
-    return _Read(number, source, sha256, data, image, time.perf_counter() - began)
+    return Read(number, source, sha256, data, image, time.perf_counter() - began)
 
 
 def largest_file(scorer: Scorer) -> int:
@@ -382,19 +383,30 @@ def largest_file(scorer: Scorer) -> int:
     return 8 * scorer.max_pixels + (1 << 24)
 
 
-def _judge(work: Work, read: _Read) -> Scored:
+def _judge(work: Work, read: Read) -> Scored:
     began = time.perf_counter()
+    result = judged(work.scorer, read.image)
+    row = recorded(work, read, result)
+    return Scored(read.source.name, row, counted(result), read.seconds, time.perf_counter() - began)
+
+
+def judged(scorer: Scorer, image: Decoded | ImageError) -> Result:
+    """Returns what the scorer says of an image that was read, or the error that it has instead."""
     try:
-        if isinstance(read.image, ImageError):
-            raise read.image
-        result = _checked(work.scorer.judge([read.image])[0])
-        with _writing(work.out):
-            work.pictures.save(read.number, read.source, read.data, read.image, result, work.scorer)
+        if isinstance(image, ImageError):
+            raise image
+        return _checked(scorer.judge([image])[0])
     except ImageError as error:
         # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
-        result = Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
-    row = _row(work.scorer, read.source.name, read.sha256, result)
-    return Scored(read.source.name, row, _counted(result), read.seconds, time.perf_counter() - began)
+        return Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
+
+
+def recorded(work: Work, read: Read, result: Result) -> Row:
+    """Writes an image's pictures and returns its row."""
+    if isinstance(read.image, Decoded):
+        with _writing(work.out):
+            work.pictures.save(read.number, read.source, read.data, read.image, result, work.scorer)
+    return _row(work.scorer, read.source.name, read.sha256, result)
 
 
 def _checked(result: Result) -> Result:
@@ -429,7 +441,8 @@ def _row(scorer: Scorer, name: str, sha256: str | None, result: Result) -> Row:
     )
 
 
-def _counted(result: Result) -> list[str]:
+def counted(result: Result) -> list[str]:
+    """Returns what a summary counts of an image."""
     if result.status == "error":
         return [f"{ERROR}{result.kind}"]
     return [result.status, "flagged"] if result.status == "ok" and result.is_anomaly else [result.status]
@@ -584,9 +597,9 @@ def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
     """Holds the folder for this process alone; afterwards it is there only if it has parts to go on from."""
     with _writing(out):
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        _lock(lock, out)
+        lock(handle, out)
         try:
             yield
         finally:
@@ -596,21 +609,25 @@ def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
                 with suppress(OSError):  # something of another's is in it
                     folder.rmdir()
     finally:
-        os.close(lock)
+        os.close(handle)
 
 
-def _lock(file: int, out: Path) -> None:
-    """Takes a lock that ends with this process, however it ends (where the system has such locks)."""
-    with suppress(ImportError):
-        import fcntl
+def lock(file: int, out: Path) -> None:
+    """Takes a lock that ends with this process, however it ends; none where the file system has no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
 
-        try:
+            os.lseek(file, LOCK_AT, os.SEEK_SET)  # far behind the end: what is locked there nobody else may read
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             what = "another process is writing this table: wait for it, or choose another --out"
             raise AnomalyError(f"{out}: {what}") from error
-        except OSError:  # a file system without locks
-            return
 
 
 @contextmanager
@@ -642,10 +659,17 @@ def _summary(
     scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, reading: float, judging: float
 ) -> Summary:
     counts = sum((Counter(part.counts) for part in parts), Counter[str]())
+    return summary_of(scorer, out, counts, _rows(parts), resumed, seconds, reading, judging)
+
+
+def summary_of(
+    scorer: Scorer, out: Path, counts: Counter[str], rows: int, resumed: int, seconds: float, reading: float, judging: float
+) -> Summary:
+    """Returns the summary of a table of so many rows, whose ``counts`` are the sum of what ``counted`` returned."""
     calibration, ok = scorer.card.calibration, counts["ok"]
     return Summary(
         out=out,
-        images=_rows(parts),
+        images=rows,
         ok=ok,
         outside=counts["outside"],
         errors={name.removeprefix(ERROR): n for name, n in counts.items() if name.startswith(ERROR)},

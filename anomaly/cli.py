@@ -290,9 +290,16 @@ def add_score(commands: Any) -> None:
     p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
     p.add_argument("--review", metavar="DB", help="also put the table into a review database (file or postgresql://)")
     p.add_argument("--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous")
+    p.add_argument("--watch", action="store_true", help="INPUT is a folder: judge images as they arrive, until Ctrl-C")
+    p.add_argument(
+        "--patience", type=number(1), default=10, metavar="N",
+        help="of --watch: seconds after which a file that is not whole gets an error row (10)",
+    )  # fmt: skip
 
 
 def run_score(options: argparse.Namespace) -> int:
+    if options.watch:
+        return run_watch(options)
     from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
@@ -330,6 +337,45 @@ def run_score(options: argparse.Namespace) -> int:
             summary = score_table(scorer, sources, options.out, then=then, progress=progress, **shared)
     if lines:
         say(summary.text())
+    if options.fail_on_anomaly and summary.flagged:
+        return FOUND_ANOMALY
+    return NOT_ALL_JUDGED if summary.not_judged else 0
+
+
+def run_watch(options: argparse.Namespace) -> int:
+    """Judges images as they arrive."""
+    from anomaly.arrivals import check_folders as watched
+    from anomaly.pictures import Pictures
+    from anomaly.progress import Progress
+    from anomaly.scorer import Scorer
+    from anomaly.watch import Watch
+
+    refused = {"--review": options.review, "--engine ray": options.engine == "ray", "--shard": options.shard != (1, 1)}
+    for name in [name for name, given in refused.items() if given]:
+        raise AnomalyError(f"{name} found, which --watch cannot do: leave it out (anomaly review import takes the table later)")
+    folders = watched(options.inputs)
+    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
+    lines = options.out == Path("-")
+    with Progress(None, "watching") as progress:
+
+        def tell(line: str) -> None:
+            progress.finish()
+            say(line)
+
+        watch = Watch(
+            scorer,
+            folders,
+            options.out,
+            pictures=Pictures(options.flagged, options.heatmaps, options.overlays, options.link),
+            say=tell,
+            patience=options.patience,
+            workers=options.workers,
+            stdout=sys.stdout.buffer if lines else None,
+            advance=progress.advance,
+            force=options.force,
+        )
+        summary = watch.run()
+    (say if lines else print)(summary.text())
     if options.fail_on_anomaly and summary.flagged:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.not_judged else 0

@@ -327,12 +327,13 @@ def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str
         return "too large", f"{format} too large ({text}): save it again, smaller or without its metadata"
     if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
         return "unsupported", f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB"
-    if "truncated" in text.lower() or _ends_early(data, format):
+    if "truncated" in text.lower() or ends_early(data, format):
         return "truncated", f"{format} that ends early after {len(data):,} bytes ({text}): copy it again"
     return "damaged", f"{format} that is damaged ({text}): copy it again"
 
 
-def _ends_early(data: bytes, format: str) -> bool:
+def ends_early(data: bytes, format: str) -> bool:
+    """Whether an image file lacks its end, by its end mark (JPEG, PNG) or the length that it names."""
     if format == "JPEG":
         return not data.endswith(b"\xff\xd9")
     if format == "PNG":

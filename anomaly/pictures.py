@@ -71,12 +71,12 @@ class Pictures:
             for name in os.listdir(folder):
                 (folder / name).unlink()
 
-    def go_on(self) -> None:
-        """Removes what a killed run left half written."""
+    def go_on(self, rows: int | None = None) -> None:
+        """Removes what a killed run left half written, and pictures of images that have no row, where ``rows`` are counted."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
             for name in os.listdir(folder):
-                if OURS.fullmatch(name) and name[0] == ".":
+                if OURS.fullmatch(name) and (name[0] == "." or (rows is not None and int(name.partition("-")[0]) >= rows)):
                     (folder / name).unlink()
 
     def save(self, number: int, source: Source, data: bytes, image: Decoded, result: Result, scorer: Scorer) -> None:

@@ -1,0 +1,281 @@
+"""`anomaly score --watch`: a row for every image that arrives in a folder, within a second, for as long as the line runs.
+
+The table only grows: rows are written together and synced to the disk before the next images are judged. It is also the
+memory of the watch: a start reads it, cuts off what a loss of power left of a row, and judges what has no row in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from anomaly.arrivals import Arrival, Arrivals, Watcher, drained, state_of
+from anomaly.batch import ERROR, Read, Summary, Work, counted, judged, lock, read_source, recorded, summary_of
+from anomaly.errors import AnomalyError, ImageError
+from anomaly.images import Decoded, ends_early
+from anomaly.pictures import Pictures
+from anomaly.scorer import Result, Scorer, available_cores
+from anomaly.sources import File
+from anomaly.table import COLUMNS, Row, encode_rows, printable, read_table, whole_file
+
+LATE = 1.0  # seconds that an image may wait before it is said
+CLOCKS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
+STOP = "stop"
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """An image that was read and judged. ``proven``: its own end mark shows that it is whole; ``same``: unchanged meanwhile."""
+
+    read: Read
+    result: Result
+    proven: bool
+    same: bool
+    judging: float
+
+
+class Watch:
+    """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl; ``-``: to ``stdout``).
+
+        Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()      # until SIGTERM or Ctrl-C
+
+    ``patience``: seconds after which a file that never becomes whole gets an error row. ``say``: gets a line where images
+    wait for more than a second. ``advance``: called for each row. ``force``: an earlier table and its pictures are removed.
+    Raises AnomalyError.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        folders: Sequence[Path],
+        out: Path,
+        *,
+        pictures: Pictures,
+        say: Callable[[str], object],
+        patience: float = 10.0,
+        workers: int | None = None,
+        stdout: BinaryIO | None = None,
+        advance: Callable[[], object] = lambda: None,
+        force: bool = False,
+    ) -> None:
+        self._work = Work(scorer, keep_going=True, pictures=pictures, out=out)
+        self._folders, self._say, self._advance, self._stdout = folders, say, advance, stdout
+        self._workers = workers or available_cores()
+        self._arrivals, self._inbox = Arrivals(patience), SimpleQueue[Any]()
+        self._known: dict[str, bytes | None] = {}  # path as rows have it -> digest of its newest row
+        self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
+        self._force = force
+        self._behind_since, self._say_after, self._looked_at = 0.0, LATE, 0.0
+
+    def run(self) -> Summary:
+        """Watches until SIGTERM or Ctrl-C, and returns what the table holds then."""
+        began = time.monotonic()
+        self._work.pictures.check(self._work.scorer)
+        if self._stdout:
+            self._work.pictures.begin(self._force)
+        with ExitStack() as stack:
+            stack.enter_context(self._stopped_by_signals())
+            table = self._stdout or stack.enter_context(self._opened())
+            resumed = self._rows
+            pool = stack.enter_context(ThreadPoolExecutor(self._workers))
+            watcher = Watcher(self._folders, self._inbox, self._arrivals.known, self._say)
+            stack.callback(watcher.close)
+            how = "file events and looks" if watcher.events else "looks; with file events: pip install 'anomaly[watch]'"
+            self._say(f"watching {', '.join(map(str, self._folders))} ({how}); {resumed:,} rows are there; Ctrl-C ends it")
+            self._until_stopped(pool, table)
+        waiting, _ = self._arrivals.behind(time.monotonic())
+        if waiting:
+            self._say(f"stopped while {waiting:,} images wait: the next start judges them")
+        seconds = time.monotonic() - began
+        return summary_of(
+            self._work.scorer, self._work.out, self._counts, self._rows, resumed, seconds, self._reading, self._judging
+        )
+
+    @contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        """The first signal ends the watch in order; a second Ctrl-C ends it at once."""
+
+        def stop(number: int, frame: object) -> None:
+            self._inbox.put((STOP, ""))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _until_stopped(self, pool: ThreadPoolExecutor, table: BinaryIO) -> None:
+        stopped, running = False, 0
+        while running or not stopped:
+            now = time.monotonic()
+            finished: list[tuple[Arrival, Future[_Looked]]] = []
+            for message in drained(self._inbox, self._pause(now, running)):
+                if message[0] == STOP:
+                    stopped = True
+                elif isinstance(message[0], Arrival):
+                    finished.append(message)
+                else:
+                    event, path = message
+                    self._arrivals.told(event, path, time.monotonic())
+            running -= len(finished)
+            self._append(table, finished)
+            while not stopped and running < 2 * self._workers and (arrival := self._arrivals.take(time.monotonic())):
+                future = pool.submit(self._look, arrival)
+                future.add_done_callback(lambda done, arrival=arrival: self._inbox.put((arrival, done)))  # type: ignore[misc]
+                running += 1
+            self._tell_if_late(time.monotonic())
+
+    def _pause(self, now: float, running: int) -> float:
+        """Seconds to wait for news: until the next file is due, or somebody is free to take it."""
+        due = self._arrivals.next_due
+        return 1.0 if due is None or running >= 2 * self._workers else min(1.0, max(0.001, due - now))
+
+    def _look(self, arrival: Arrival) -> _Looked:
+        """Reads and judges a file, in a thread."""
+        read = read_source(self._work, 0, File(arrival.path))
+        began = time.perf_counter()
+        # Where it has its row already, this result goes nowhere.
+        result = Result("ok") if self._has_row(read) else judged(self._work.scorer, read.image)
+        mark = isinstance(read.image, Decoded) and read.image.format in ("JPEG", "PNG")
+        proven = mark and isinstance(read.image, Decoded) and not ends_early(read.data, read.image.format)
+        same = state_of(arrival.path) in (arrival.state, None)
+        return _Looked(read, result, proven, same, time.perf_counter() - began)
+
+    # ---- rows ----
+
+    def _append(self, table: BinaryIO, finished: Sequence[tuple[Arrival, Future[_Looked]]]) -> None:
+        """Writes the rows of what is whole, and notes the rest as not yet whole."""
+        rows: list[Row] = []
+        for arrival, future in finished:
+            looked = future.result()
+            if not self._is_whole(arrival, looked, time.monotonic()):
+                continue
+            if not self._has_row(looked.read):
+                row = recorded(self._work, replace(looked.read, number=self._rows + len(rows)), looked.result)
+                self._known[row.path] = _bytes(row.sha256)
+                rows.append(row)
+                self._counts.update(counted(looked.result))
+                self._reading += looked.read.seconds
+                self._judging += looked.judging
+            self._arrivals.done(arrival)
+        if rows:
+            self._write(table, encode_rows(rows, ".jsonl" if self._stdout else self._work.out.suffix.lower()))
+            self._rows += len(rows)
+            for _ in rows:
+                self._advance()
+
+    def _has_row(self, read: Read) -> bool:
+        """Whether the newest row of this path is one of the same content."""
+        return read.sha256 is not None and self._known.get(printable(read.source.name)) == _bytes(read.sha256)
+
+    def _is_whole(self, arrival: Arrival, looked: _Looked, now: float) -> bool:
+        """Whether a file gets its row now; else it is noted when to read it again."""
+        error = looked.read.image if isinstance(looked.read.image, ImageError) else None
+        if error is not None and error.kind == "unreachable":
+            self._arrivals.unreachable(arrival, now)
+            return False
+        if error is not None and error.kind == "missing" and self._arrivals.renamed(arrival):
+            return False
+        if not looked.same or not (arrival.last or (error is None and (arrival.closed or looked.proven))):
+            self._arrivals.not_yet(arrival, now, decodes=error is None)
+            return False
+        return True
+
+    def _write(self, table: BinaryIO, data: bytes) -> None:
+        try:
+            table.write(data)
+            table.flush()
+            if not self._stdout:
+                os.fsync(table.fileno())
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            room = "no room left" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "cannot be written"
+            raise AnomalyError(
+                f"{self._work.out}: {room} ({error.strerror}); no image is lost: mend it and start the same command again"
+            ) from error
+
+    # ---- the table that is there ----
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """Opens the table for this process alone, makes it whole, and takes note of what it holds."""
+        out, suffix = self._work.out, self._work.out.suffix.lower()
+        if suffix not in (".csv", ".jsonl"):
+            raise AnomalyError(f"{out}: {suffix or 'no suffix'} found; with --watch .csv or .jsonl expected, which can grow")
+        if not out.parent.is_dir():
+            raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
+        header = (",".join(COLUMNS) + "\n").encode() if suffix == ".csv" else b""
+        if self._force:
+            out.unlink(missing_ok=True)
+        if not out.exists() or out.stat().st_size < len(header):
+            with whole_file(out) as file:
+                file.write(header)
+            self._work.pictures.begin(self._force)
+        with open(out, "r+b") as table:
+            lock(table.fileno(), out)
+            if cut := mend(table, suffix):
+                self._say(f"{out}: half a row of {cut} bytes, of a start that was cut off, is taken away")
+            self._remember(out)
+            self._work.pictures.go_on(self._rows)
+            table.seek(0, os.SEEK_END)
+            yield table
+
+    def _remember(self, out: Path) -> None:
+        """Takes note of the rows that are there, which must be of this detector."""
+        identity, times = self._work.scorer.card.identity, dict[str, float]()
+        for row in read_table(out):
+            if row.detector != identity:
+                raise AnomalyError(f"{out}: rows of {row.detector} found, of {identity} expected: choose another --out")
+            self._known[row.path] = _bytes(row.sha256)
+            times[row.path] = datetime.fromisoformat(row.scored_at).astimezone(UTC).timestamp()
+            self._rows += 1
+            flagged = ["flagged"] if row.is_anomaly else []
+            self._counts.update([f"{ERROR}not readable (before)" if row.status == "error" else row.status, *flagged])
+        for path, at in times.items():
+            self._arrivals.remember(path, at - CLOCKS)
+
+    # ---- behind ----
+
+    def _tell_if_late(self, now: float) -> None:
+        """Says that images wait too long, again after twice the time, and that this is over."""
+        waiting, seconds = self._arrivals.behind(now)
+        if seconds > self._say_after:
+            self._say(
+                f"behind: {waiting:,} images wait, the first of them for {seconds:.1f} s; {self._rows:,} rows are written"
+            )
+            self._behind_since, self._say_after = self._behind_since or now, 2 * seconds
+        elif self._behind_since and seconds < LATE / 2:
+            self._say(f"no longer behind, after {now - self._behind_since:.1f} s; {self._rows:,} rows written")
+            self._behind_since, self._say_after = 0.0, LATE
+
+
+def _bytes(sha256: str | None) -> bytes | None:
+    return bytes.fromhex(sha256) if sha256 else None
+
+
+def mend(table: BinaryIO, suffix: str) -> int:
+    """Cuts off what is left of a last row that was not written to its end; returns how many bytes that is."""
+    end = whole = 0
+    quotes = 0
+    table.seek(0)
+    for line in table:
+        end += len(line)
+        quotes += line.count(b'"') if suffix == ".csv" else 0  # a cell in quotes may hold a line break
+        if line.endswith(b"\n") and quotes % 2 == 0:
+            whole = end
+    table.truncate(whole)
+    return end - whole
