@@ -195,6 +195,8 @@ def add_train(commands: Any) -> None:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
+    p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
+    p.add_argument("--min-area", type=number(1), metavar="N", help="what is hot in fewer pixels of the original does not count")
     p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
@@ -208,7 +210,7 @@ def run_train(options: argparse.Namespace) -> None:
     training = import_training()
     names = (
         "images", "out", "model", "space", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device", "group_by",
-        "exclude", "rank_only", "target", "decode", "resume",
+        "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
     chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:
@@ -475,6 +477,7 @@ def add_show(commands: Any) -> None:
 
 def run_show(options: argparse.Namespace) -> None:
     from anomaly.detector import read_card
+    from anomaly.mask import mask_said
     from anomaly.wording import card_text
 
     card = read_card(options.detector)
@@ -490,6 +493,7 @@ def run_show(options: argparse.Namespace) -> None:
         ("trained", f"{training.get('created')} on {training.get('images')} good images, {training.get('groups')} groups: "
                     + ", ".join(f"{count} {name}" for name, count in sets.items())),
         ("space chosen", chosen and f"{card.space}; AUROC on made-up defects: {chosen}"),
+        ("mask", mask_said(training)),
         ("command", training.get("command")),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),

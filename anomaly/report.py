@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from anomaly import __version__
 from anomaly.calibrate import beta_binomial_limit
 from anomaly.colours import STOPS, heat_colours, heat_scale, over
+from anomaly.mask import mask_of, mask_said
 from anomaly.table import whole_file
 from anomaly.wording import percent
 
@@ -663,6 +664,7 @@ def _detector(card: Mapping[str, Any]) -> str:
         ("digest of the images", training.get("digest")),
         ("limit", limit),
         ("made", training.get("created")),
+        ("mask", mask_said(training)),
         ("command", training.get("command")),
         ("seed", training.get("seed")),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -670,9 +672,17 @@ def _detector(card: Mapping[str, Any]) -> str:
         ("recalibrated from", card.get("parent")),
     ]
     rules = {name: training[name] for name in ("ranges", "target", "wish") if name in training}
-    return _terms([(label, said) for label, said in rows if said not in (None, "")], "facts") + _details(
-        "Ranges and rules", json.dumps(rules | {"decode": card.get("decode")}, indent=2)
-    )
+    facts = _terms([(label, said) for label, said in rows if said not in (None, "")], "facts")
+    return facts + _mask(training) + _details("Ranges and rules", json.dumps(rules | {"decode": card.get("decode")}, indent=2))
+
+
+def _mask(training: Mapping[str, Any]) -> str:
+    """Returns the picture of what is inspected (white) and what is not (black), or nothing without a mask."""
+    mask = mask_of(training)
+    if mask is None:
+        return ""
+    picture = _data_uri(shrink(np.repeat(mask[..., None] * np.uint8(255), 3, 2)))
+    return f'<figure class="mask"><img src="{picture}" alt="mask: white is inspected, black is not" width="160"></figure>'
 
 
 _STYLE = """

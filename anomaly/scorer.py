@@ -249,7 +249,7 @@ def outside(card: Card, image: Decoded) -> str:
     size = ranges.get("pixels")
     if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
         return f"{image.width}x{image.height} found, {size[0]} to {size[1]} pixels in the training images"
-    if ranges.get("grey") and not image.grey:
+    if ranges.get("grey") and not image.grey and not card.training.get("mask"):  # what a mask leaves out may have any colour
         return "a colour image found, only grey ones in the training images"
     return ""
 

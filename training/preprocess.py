@@ -13,26 +13,58 @@ class Preprocess(nn.Module):
     """Squashes images to ``size`` x ``size`` with an antialiased (triangle) filter and scales them to 0..1.
 
     ``target="portable"`` computes the same filter as two matrix products, because OpenVINO ignores the
-    ``antialias`` attribute of ONNX's Resize without a word and TensorRT rejects it.
+    ``antialias`` attribute of ONNX's Resize without a word and TensorRT rejects it. ``mask``: bool (h, w), false where
+    pixels are to be ignored (see anomaly.mask); None: none are.
     """
 
-    def __init__(self, size: int, target: str = "ort") -> None:
+    mask: Tensor | None
+
+    def __init__(self, size: int, target: str = "ort", mask: Tensor | None = None) -> None:
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"target {target!r} found, one of {TARGETS} expected")
         self.size = size
         self.target = target
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns float32 (N, 3, size, size) in 0..1 from uint8 (N, H, W, 3), any H, W >= 1."""
+        """Returns float32 (N, 3, size, size) in 0..1 from uint8 (N, H, W, 3), any H, W >= 1.
+
+        What the mask leaves out has the mean colour of what it does not, image by image. It is taken out before the
+        resize: afterwards its colour would already be in the pixels beside it.
+        """
         x = images.permute(0, 3, 1, 2).float()
+        if self.mask is None:
+            return self.resize(x) / 255.0
+        inside = stretched(self.mask, images.shape[1], images.shape[2])[None, None].float()  # (1, 1, H, W)
+        x, share = self.resize(x * inside), self.resize(inside)  # share: of each pixel, what is inspected
+        # (N, 3, 1, 1); of an image too small for anything to be inside: grey
+        mean = (x.sum((2, 3), keepdim=True) + 128e-6) / (share.sum() + 1e-6)
+        return (x + (1 - share) * mean) / 255.0
+
+    def resize(self, x: Tensor) -> Tensor:
+        """Returns (N, C, size, size) from float32 (N, C, H, W), in the same unit."""
         if self.target == "ort":
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        else:
-            rows = triangle_weights(images.shape[1], self.size, x)  # (s, H)
-            columns = triangle_weights(images.shape[2], self.size, x)  # (s, W)
-            x = rows @ x @ columns.transpose(0, 1)
-        return x / 255.0
+            return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        rows = triangle_weights(x.shape[2], self.size, x)  # (s, H)
+        columns = triangle_weights(x.shape[3], self.size, x)  # (s, W)
+        return rows @ x @ columns.transpose(0, 1)
+
+    def coverage(self, side: int) -> Tensor | None:
+        """Returns the share of each of ``side`` x ``side`` cells that is inspected, float32; None without a mask."""
+        return None if self.mask is None else F.adaptive_avg_pool2d(self.mask[None].float(), side)[0]
+
+
+def stretched(mask: Tensor, height: int, width: int) -> Tensor:
+    """Returns the mask over an image, bool (height, width): a pixel is inspected where all of the mask over it is.
+
+    In whole numbers, which are the same in every runtime. (Of a mask finer than the image the corners of a pixel count.)
+    """
+    for axis, length in ((1, width), (0, height)):  # rows last: whole ones are copied fast
+        cells, pixel = mask.shape[axis], torch.arange(length, device=mask.device)
+        first, last = pixel * cells // length, ((pixel + 1) * cells - 1) // length
+        mask = mask.index_select(axis, first) & mask.index_select(axis, last)
+    return mask
 
 
 def triangle_weights(length: int, size: int, like: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from training.export import DetectorGraph, check_parity, to_picture
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
-from training.scores import DensityOfStates, ImageScore
+from training.scores import DensityOfStates, Heat, ImageScore
 from training.spaces import make_space
 
 
@@ -65,7 +65,9 @@ def restore(run: Path) -> Run:
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
     limits = part(tensors, "range")
-    graph = DetectorGraph(Preprocess(facts["size"], facts["target"]), space, model, score, limits["low"], limits["high"])
+    prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
+    heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
+    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat)
     return Run(graph.eval(), decoder, facts)
 
 

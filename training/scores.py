@@ -100,14 +100,93 @@ def pool(heatmap: Tensor, share: float = SHARE) -> Tensor:
 
 def smooth(error: Tensor) -> Tensor:
     """Returns the heatmap (N, h, w) of a map of errors: averaged over 3 x 3 cells, since a defect is larger than one."""
-    factor = -(-error.shape[-1] // LARGEST_HEATMAP)
-    x = error[:, None]
-    x = F.avg_pool2d(x, factor) if factor > 1 else x
-    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)[:, 0]
+    return Heat()(error)
+
+
+class Heat(nn.Module):
+    """A map of errors (N, H, W) -> the heatmap (N, h, w), and the heatmap -> the score of its hottest places.
+
+    ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
+    Elsewhere the heatmap has its lowest value. ``cells``: what is hot in fewer connected cells of the heatmap does not
+    count (see ``opened``).
+    """
+
+    coverage: Tensor | None
+    inside: Tensor | None
+
+    def __init__(self, coverage: Tensor | None = None, cells: int = 1) -> None:
+        super().__init__()
+        self.cells = cells
+        self.register_buffer("coverage", None if coverage is None else coverage[None], persistent=False)
+        inside = None if coverage is None else coarse(coverage[None])[0] > 0
+        self.register_buffer("inside", inside, persistent=False)
+        self.register_buffer("index", None if inside is None else inside.flatten().nonzero()[:, 0], persistent=False)
+
+    def forward(self, error: Tensor) -> Tensor:
+        if self.coverage is None:
+            return averaged(opened(coarse(error), self.cells))
+        weight = coarse(self.coverage)
+        heat = self.only_inside(coarse(error * self.coverage) / weight.clamp(min=1e-6))
+        heat = opened(heat, self.cells)
+        return self.only_inside(averaged(heat * weight) / averaged(weight).clamp(min=1e-6))
+
+    def only_inside(self, heat: Tensor) -> Tensor:
+        """Returns the heat with its lowest value inside the mask wherever the mask leaves out."""
+        lowest = torch.where(self.inside, heat, torch.full_like(heat, torch.finfo(heat.dtype).max)).amin((1, 2), keepdim=True)
+        return torch.where(self.inside, heat, lowest)
+
+    def pool(self, heatmap: Tensor) -> Tensor:
+        """Returns the mean of the hottest 5 % of the inspected places of a heatmap, (N,)."""
+        return pool(heatmap) if self.index is None else pool(heatmap.flatten(1).index_select(1, self.index)[:, None])
+
+    def mean(self, error: Tensor) -> Tensor:
+        """Returns the mean of the inspected places of a map of errors, (N,)."""
+        return error.mean((1, 2)) if self.coverage is None else (error * self.coverage).sum((1, 2)) / self.coverage.sum()
+
+
+def coarse(error: Tensor) -> Tensor:
+    """Returns a map (N, H, W) averaged down to at most LARGEST_HEATMAP cells a side."""
+    factor = heat_factor(error.shape[-1])
+    return F.avg_pool2d(error[:, None], factor)[:, 0] if factor > 1 else error
+
+
+def heat_factor(side: int) -> int:
+    """Returns how many cells a side of a map of errors become one of the heatmap."""
+    return -(-side // LARGEST_HEATMAP)
+
+
+def averaged(heat: Tensor) -> Tensor:
+    return F.avg_pool2d(heat[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+
+
+def opened(heat: Tensor, cells: int) -> Tensor:
+    """Returns the highest level at which a place is in a hot bar or block of at least ``cells`` cells, (N, h, w).
+
+    The union of the grey-scale openings by all such rectangles (Serra, "Image analysis and mathematical morphology", 1982),
+    which approximates the opening by area (Vincent, "Grayscale area openings and closings", 1993) from below: a winding
+    region counts where a rectangle of that area fits in. A hotter map is never opened to a lower one.
+    """
+    if cells <= 1:
+        return heat
+    found = [opened_by(heat[:, None], *sides) for sides in rectangles(cells, heat.shape[1], heat.shape[2])]
+    return torch.stack(found).amax(0)[:, 0]
+
+
+def opened_by(heat: Tensor, height: int, width: int) -> Tensor:
+    lowest = -F.max_pool2d(-heat, (height, width), 1)  # in each rectangle that lies within the map
+    edge = (width - 1, width - 1, height - 1, height - 1)
+    return F.max_pool2d(F.pad(lowest, edge, value=torch.finfo(heat.dtype).min), (height, width), 1)
+
+
+def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Returns the smallest rectangles (height, width) of at least ``cells`` cells that lie within height x width."""
+    sides = [(a, -(-cells // a)) for a in range(1, min(cells, height) + 1)]
+    fitting = [(a, b) for a, b in sides if b <= width]
+    return [(a, b) for a, b in fitting if (a - 1, b) not in fitting]
 
 
 # --- image scores -----------------------------------------------------------------------------------------------------
-def image_scores(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def image_scores(model: nn.Module, x: Tensor, heat: Heat | None = None) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
 
     ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; and what the model calls
@@ -115,8 +194,8 @@ def image_scores(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     model; and of likelihoods of pixels ``corrected``: the nats that the model needs less those (Serra et al., "Input
     complexity and out-of-distribution detection with likelihood-based generative models", ICLR 2020, equation 3).
     """
-    heatmap = model(x)[0]
-    scores = {"hottest": pool(smooth(heatmap)), "mean": heatmap.mean((1, 2))}
+    heatmap, heat = model(x)[0], heat or Heat()
+    scores = {"hottest": heat.pool(heat(heatmap)), "mean": heat.mean(heatmap)}
     if hasattr(model, "statistics"):
         scores |= model.statistics(x)
     if model.pixels:
@@ -142,11 +221,11 @@ class ImageScore(nn.Module):
         super().__init__()
         self.name, self.density = name, density
 
-    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor) -> Tensor:
-        """``heatmap`` (N, h, w) is what the model's map of errors was smoothed to."""
+    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor, heat: Heat) -> Tensor:
+        """``heatmap`` (N, h, w) is what ``heat`` made of the model's map of errors."""
         if self.name == "hottest":
-            return pool(heatmap)
-        scores = image_scores(model, maps)
+            return heat.pool(heatmap)
+        scores = image_scores(model, maps, heat)
         return scores[self.name] if self.density is None else self.density(states(scores))
 
     def in_words(self) -> str:
@@ -173,10 +252,12 @@ def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
 
 
 @torch.inference_mode()
-def scores_of(model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64) -> dict[str, Tensor]:
+def scores_of(
+    model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64, heat: Heat | None = None
+) -> dict[str, Tensor]:
     """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps stand for 0..1."""
-    scale = 255 if maps.dtype == torch.uint8 else 1
-    batches = [image_scores(model, part.to(device).float() / scale) for part in maps.split(batch)]
+    scale, heat = 255 if maps.dtype == torch.uint8 else 1, (heat or Heat()).to(device)
+    batches = [image_scores(model, part.to(device).float() / scale, heat) for part in maps.split(batch)]
     return {name: torch.cat([scores[name] for scores in batches]).cpu() for name in batches[0]}
 
 

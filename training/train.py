@@ -26,6 +26,7 @@ from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
 from anomaly.labelled import gallery_item
+from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
 from anomaly.progress import Progress
 from anomaly.recalibrate import IMAGES
 from anomaly.report import Report, write_report
@@ -51,7 +52,7 @@ from training.export import DetectorGraph, ExplainGraph, check_parity, golden_sa
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
+from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
 from training.spaces import DEFAULT_SIZE, make_space
 
 COPY = 0.9  # correlation of two images that are copies of each other
@@ -76,6 +77,8 @@ class TrainOptions:
     device: str = "auto"
     group_by: str | None = None
     exclude: Path | None = None
+    mask: Path | None = None  # a picture, black where images are not inspected
+    min_area: int | None = None  # pixels of the original: what is hot in less does not count
     rank_only: bool = False
     target: str = "ort"
     decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
@@ -131,6 +134,7 @@ class Trained:
     prepare: Preprocess
     space: nn.Module
     model: nn.Module
+    heat: Heat
     score: ImageScore
     decoder: nn.Module | None
     history: list[dict[str, Any]]
@@ -143,16 +147,16 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
     """
     chooses, choice, options = options.space == "auto", None, resolve(options)
-    device = pick_device(options.device)
+    device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
     records, sets = find_images(options)
     check_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
     rule = find_rule(records, reduced=options.decode == "reduced")
-    prepare = Preprocess(options.size, options.target).to(device)
+    prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
-    warnings = warn(everything, options)
+    warnings = warn(everything, options) + ([] if mask is None else warn_of_mask(mask, everything))
     for line in warnings if rank() == 0 else []:
         say(line)
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
@@ -168,7 +172,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         space.to(device)
     if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
         space = make_space("pixels", options.size, grey=True)
-    trained = fit_model(options, prepare, space, seen, validation, device, say)
+    heat = Heat(prepare.coverage(space.grid), cells_of(options.min_area, everything, space.grid))
+    trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
     warnings += trained.warnings
@@ -178,7 +183,9 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     card = replace(card, score=trained.score.in_words())
     list_images(options.out / IMAGES, sets)
     first = [name_of(r, options.images) for r in highest[:5]]
-    card = replace(card, training={**card.training, "highest": first, "choice": choice})
+    facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
+    facts |= {"min_area": options.min_area, "min_cells": heat.cells}
+    card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, validation.records)
     write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
     return card
@@ -211,10 +218,35 @@ def warn(seen: Seen, options: TrainOptions) -> list[str]:
     return lines
 
 
+def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
+    """Returns a warning where a mask has not the shape of the images that it is stretched over."""
+    height, width = mask.shape
+    other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
+    if not other or max(mask.shape) == MOST_CELLS:  # a large one was made smaller, and has lost its own shape
+        return []
+    return [
+        f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} images that have another "
+        "shape: check that they show the part in the same place"
+    ]
+
+
+def cells_of(min_area: int | None, seen: Seen, grid: int) -> int:
+    """Returns how many cells of the heatmap cover an area in pixels of the original, by the median image."""
+    if min_area is None:
+        return 1
+    side = grid // heat_factor(grid)
+    cell = float(np.median([width * height for width, height, _, _ in seen.facts])) / side**2
+    cells = -(-min_area // cell)
+    if cells > side**2 / 4:
+        raise TrainingError(f"--min-area {min_area} found, at most {int(cell * side**2 / 4)} expected: a quarter of an image")
+    return max(1, int(cells))
+
+
 def fit_model(
     options: TrainOptions,
     prepare: Preprocess,
     space: nn.Module,
+    heat: Heat,
     seen: Seen,
     validation: Seen,
     device: str,
@@ -223,11 +255,13 @@ def fit_model(
     """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
     maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in (seen.maps, validation.maps))
     if space.whitening is not None:
-        space.whitening.cpu().fit(maps.split(64))
+        space.whitening.cpu().fit(inspected(maps, heat).split(64))
         with torch.inference_mode():
             maps, held_out = (whiten_all(space.whitening, part) for part in (maps, held_out))
         space.whitening.to(device)
     model = build_model(options, maps)
+    if heat.coverage is not None and hasattr(model, "inspected"):
+        model.inspected = float(heat.coverage.mean())
     check_score(options.score, model, maps)
     fit_options = FitOptions(seed=options.seed, device=device)
     if options.epochs is not None:
@@ -240,13 +274,19 @@ def fit_model(
         say(line)
     density = None
     if options.score == TYPICALITY:
-        density = DensityOfStates.of(states(scores_of(model, held_out, device)))
+        density = DensityOfStates.of(states(scores_of(model, held_out, device, heat=heat)))
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
             decoder = fit_decoder(model, maps, seen.pictures, options.seed, device, lambda: progress.advance(1))
     score = ImageScore(options.score, density)
-    return Trained(prepare.cpu(), space.cpu(), model.cpu().eval(), score, decoder and decoder.cpu(), history, warnings)
+    parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), heat.cpu(), score)
+    return Trained(*parts, decoder and decoder.cpu(), history, warnings)
+
+
+def inspected(maps: Tensor, heat: Heat) -> Tensor:
+    """Returns the places of maps (n, C, h, w) that a mask lets be inspected, as maps (n, C, 1, k)."""
+    return maps if heat.coverage is None else maps[:, :, heat.coverage[0].cpu() > 0][:, :, None]
 
 
 def check_score(name: str, model: nn.Module, maps: Tensor) -> None:
@@ -273,7 +313,8 @@ def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     groups = len({record.group for record in seen.records})
     low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
-    graph = DetectorGraph(trained.prepare, trained.space, trained.model, trained.score, low, high).eval()
+    parts = (trained.prepare, trained.space, trained.model, trained.score)
+    graph = DetectorGraph(*parts, low, high, trained.heat).eval()
     return graph, to_onnx(graph)
 
 
@@ -413,6 +454,8 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
     tensors |= {"range.low": graph.low, "range.high": graph.high}
+    if trained.prepare.mask is not None:
+        tensors["mask"] = trained.prepare.mask
     parts = {
         "model": trained.model,
         "space": trained.space.whitening,
@@ -422,6 +465,7 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
     built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "score", "seed", "target")}
+    built["cells"] = trained.heat.cells
     built["grey"] = trained.space.whitening is None and trained.space.channels == 1
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 

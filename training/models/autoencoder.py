@@ -36,6 +36,7 @@ class LinearAutoencoder(nn.Module):
     """
 
     closed_form: ClassVar[bool] = True
+    inspected: float = 1.0  # share of a map that can vary: what a mask leaves out has no variance to take a mean of
     mean: Tensor
     components: Tensor
     variances: Tensor
@@ -62,7 +63,7 @@ class LinearAutoencoder(nn.Module):
         rows = maps.flatten(1).to(self.mean)
         rows = rows / 255 if maps.dtype == torch.uint8 else rows
         mean, components, variances, total = principal_components(rows)
-        self.ridge = (RIDGE * total / len(mean)).to(self.mean)
+        self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
         kept = variances > WEAKEST * self.ridge.double()
         self.mean, self.components, self.variances = (part.to(self.mean) for part in (mean, components[kept], variances[kept]))
 
