@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from anomaly.errors import AnomalyError, DatasetError
+from anomaly.errors import AnomalyError
 from anomaly.images import is_image_name, walk_images
 
 SETTLED, SURE = 0.3, 2.0  # seconds
@@ -65,6 +66,8 @@ def state_of(path: str) -> State | None:
     try:
         found = os.stat(path)
     except OSError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
         return None
     return State(found.st_size, found.st_mtime_ns, found.st_ino)
 
@@ -230,7 +233,9 @@ class Watcher:
         for folder in folders:
             next(walk_images(folder), None)  # DatasetError where it cannot be listed
         self._folders, self._inbox, self._known, self._say = folders, inbox, known, say
-        self._roots = [os.path.join(folder, "") for folder in folders if folder != Path()]
+        self._roots = ["" if folder == Path() else os.path.join(folder, "") for folder in folders]
+        self._names: dict[str, set[str]] = {root: set() for root in self._roots}  # of each folder, at the last look
+        self._said: set[str] = set()
         self._closing = threading.Event()
         self._observer = self._observe()
         self.events = self._observer is not None
@@ -275,42 +280,59 @@ class Watcher:
             self._inbox.put((event, path))
 
     def _look(self) -> None:
-        """Finds new files at every look, and files that changed at those that have time for it."""
-        everything, troubles = 0.0, set[str]()
+        """Finds new names at every look, and files that changed at those that have time for it."""
+        closely = time.monotonic()
         while not self._closing.is_set():
             began = time.monotonic()
-            closely = began >= everything
-            for folder in self._folders:
-                with contextlib.suppress(_Stopped):
-                    self._look_through(folder, closely, troubles)
+            for folder in list(self._names):
+                self._list(folder)
             took = time.monotonic() - began
-            if closely:
-                everything = began + max(2 * SETTLED, 2 * SHARE * took)
+            if began >= closely:
+                self._compare()
+                closely = began + max(2 * SETTLED, 5 * SHARE * (time.monotonic() - began))
             self._closing.wait(max(LOOK, SHARE * took))
 
-    def _look_through(self, folder: Path, closely: bool, troubles: set[str]) -> None:
+    def _list(self, folder: str) -> None:
+        """Tells of the names that were not in a folder at the look before, and of the folders among them goes on."""
         try:
-            for path in walk_images(folder):
+            names = {name for name in os.listdir(folder or ".") if name[0] != "."}
+        except OSError as error:
+            if folder in self._roots:
+                self._once(folder, f"{folder}: cannot be listed ({error.strerror}); waiting for it to come back")
+                self._names[folder] = set()
+            else:
+                if not isinstance(error, FileNotFoundError):
+                    self._once(folder, f"{folder}: cannot be listed ({error.strerror}); what is in it is not judged")
+                del self._names[folder]
+            return
+        self._said.discard(folder)
+        new, self._names[folder] = names - self._names[folder], names
+        for name in sorted(new):
+            path = folder + name
+            if os.path.isdir(path):
+                self._enter(os.path.join(path, ""))
+            elif is_image_name(name) and self._known(path) is None:
+                self._inbox.put((FOUND, path))
+
+    def _enter(self, folder: str) -> None:
+        place = os.path.realpath(folder)
+        if all(os.path.realpath(other) != place for other in self._names):  # a loop of links
+            self._names[folder] = set()
+            self._list(folder)
+
+    def _compare(self) -> None:
+        """Tells of files whose state is another one than was last noted."""
+        for folder, names in list(self._names.items()):
+            for name in names:
                 if self._closing.is_set():
-                    raise _Stopped
-                if path.endswith("/"):
-                    self._once(troubles, f"{path}: cannot be listed; what is in it is not judged")
-                else:
-                    known = self._known(path)
-                    if known is None or (closely and state_of(path) != known):
-                        self._inbox.put((FOUND, path))
-            troubles.discard(str(folder))
-        except (DatasetError, OSError) as error:
-            self._once(troubles, f"{error}; waiting for it to come back", str(folder))
+                    return
+                if is_image_name(name) and state_of(folder + name) != self._known(folder + name):
+                    self._inbox.put((FOUND, folder + name))
 
-    def _once(self, troubles: set[str], line: str, key: str | None = None) -> None:
-        if (key or line) not in troubles:
-            troubles.add(key or line)
+    def _once(self, folder: str, line: str) -> None:
+        if folder not in self._said:
+            self._said.add(folder)
             self._say(line)
-
-
-class _Stopped(Exception):
-    """The watcher is being closed."""
 
 
 def drained(inbox: SimpleQueue[Any], seconds: float) -> list[Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly import __version__
-from anomaly.cli_check import add_check, add_compare, add_verify
+from anomaly.cli_check import add_check, add_compare, add_report, add_verify
 from anomaly.cli_review import add_review
 from anomaly.cli_serve import add_export, add_serve
 from anomaly.errors import AnomalyError, RuntimeMissing
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         add_train, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_compare, add_show, add_verify, add_sign,
-        add_sample, add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
+        add_report, add_sample, add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -249,12 +249,14 @@ def add_evaluate(commands: Any) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    from anomaly.audit import note_check
     from anomaly.labelled import evaluate_labelled, figures_text
     from anomaly.scorer import Scorer
 
     check_folders(options.json, options.report)
     scorer = Scorer(options.detector, device=options.device)
     judged = evaluate_labelled(scorer, options.labelled, options.group_by, report=options.report)
+    note_check(options.detector, options.command_line, scorer.card, judged.evaluation.to_json())
     answer(judged.evaluation.to_json(), figures_text(judged), options.json)
     return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0
 

@@ -1,4 +1,4 @@
-"""The commands that ask whether a detector is still right: `anomaly verify`, `check` and `compare`."""
+"""The commands that ask whether a detector is still right, and `report` for whoever audits it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ def add_verify(commands: Any) -> None:
         commands, "verify", run_verify, "check that a detector scores right on this machine, and stops known bad parts",
         "anomaly verify run --challenge photos/known_bad",
     )  # fmt: skip
-    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
     p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
     p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are stopped")
     p.add_argument("--repeat", type=Path, metavar="DIR", help="the same parts photographed many times: count flips")
     p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
+    p.add_argument("--audit", type=Path, metavar="ZIP", help="instead: that an archive of anomaly report is whole")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def run_verify(options: argparse.Namespace) -> int:
+    from anomaly.audit import note_check, verify_audit
     from anomaly.cli import NOT_ALL_JUDGED, import_training
     from anomaly.scorer import Scorer
 
+    if options.audit:
+        if options.detector:
+            raise AnomalyError(f"{options.detector} and --audit found, one of them expected: an archive is verified by itself")
+        print(verify_audit(options.audit, options.key))
+        return 0
+    if not options.detector:
+        raise AnomalyError("nothing to verify found: give RUN, or --audit ZIP")
     scorer = Scorer(options.detector, device=options.device, key=options.key)
     if options.key:
         print(f"signature               right: this very file was signed with the key of {options.key}")
@@ -42,24 +51,27 @@ def run_verify(options: argparse.Namespace) -> int:
         from training.restore import verify_images
 
         print(verify_images(options.detector, options.images, scorer.card))
-    not_judged = 0
+    not_judged, found = 0, {"golden": f"{samples} of {samples} right on {scorer.device}"}
     if options.repeat:
         from anomaly.challenge import repeat
 
         repeated = repeat(scorer, options.repeat, options.group_by)
         print(repeated.text())
+        found["repeat"] = repeated.text()
         not_judged += repeated.not_judged
     if options.challenge:
         from anomaly.challenge import challenge
 
         challenged = challenge(scorer, options.challenge)
         print(challenged.text())
-        if challenged.missed:
-            raise AnomalyError(
-                f"{len(challenged.missed)} of {challenged.judged} known bad parts were not stopped, all expected: look; "
-                "a higher --false-alarm-rate (anomaly calibrate) or more training images may stop them"
-            )
+        found["challenge"] = challenged.text()
         not_judged += len(challenged.not_judged)
+    note_check(options.detector, options.command_line, scorer.card, found)
+    if options.challenge and challenged.missed:
+        raise AnomalyError(
+            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not stopped, all expected: look; "
+            "a higher --false-alarm-rate (anomaly calibrate) or more training images may stop them"
+        )
     return NOT_ALL_JUDGED if not_judged else 0
 
 
@@ -79,13 +91,16 @@ def add_check(commands: Any) -> None:
 
 
 def run_check(options: argparse.Namespace) -> None:
+    from anomaly.audit import note_check
     from anomaly.check import check
     from anomaly.cli import say
+    from anomaly.detector import read_card
 
     found = check(options.detector, options.normal, group_by=options.group_by, seed=options.seed)
     for line in found.left_out:
         say(f"left out: {line}")
     text = found.text(str(options.detector), str(options.normal))
+    note_check(options.detector, options.command_line, read_card(options.detector), found.to_json())
     print(json.dumps(found.to_json(), indent=2) if options.json else text)
 
 
@@ -106,6 +121,7 @@ def add_compare(commands: Any) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
+    from anomaly.audit import note_check
     from anomaly.cli import NOT_ALL_JUDGED, check_folders
     from anomaly.compare import compare
     from anomaly.scorer import Scorer
@@ -114,4 +130,25 @@ def run_compare(options: argparse.Namespace) -> int:
     old, new = (Scorer(path, device=options.device) for path in (options.old, options.new))
     found = compare(old, new, options.images, report=options.report)
     print(json.dumps(found.to_json(), indent=2) if options.json else found.text())
+    note_check(options.new, options.command_line, new.card, found.to_json())
     return NOT_ALL_JUDGED if found.not_judged else 0
+
+
+def add_report(commands: Any) -> None:
+    """Adds `report` to the command line."""
+    from anomaly.cli import command
+
+    p = command(
+        commands, "report", run_report, "write what an auditor asks of a detector into one archive that can be verified",
+        "anomaly report run --audit audit.zip --review review.db",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("--audit", type=Path, required=True, metavar="ZIP", help="archive to write")
+    p.add_argument("--review", metavar="DB", help="a review database: its verdicts and changes of the limit")
+    p.add_argument("--key", type=Path, metavar="PEM", help="private key that signs it: openssl genpkey -algorithm ed25519")
+
+
+def run_report(options: argparse.Namespace) -> None:
+    from anomaly.audit import write_audit
+
+    print(write_audit(options.detector, options.audit, review=options.review, key=options.key).text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -115,7 +114,7 @@ def import_into(
     roots: Sequence[Path] = (),
 ) -> str:
     """Puts a score table into a review database and returns what that did, in words."""
-    from anomaly.detector import read_card
+    from anomaly.detector import read_card, user
     from anomaly.review import Store
 
     card = read_card(detector) if detector else None
@@ -123,14 +122,6 @@ def import_into(
         run, new = store.import_table(table, name=name, folder=folder, roots=roots, card=card, by=user())
     what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} stopped"
     return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
-
-
-def user() -> str:
-    """Returns who is at the keyboard, for the log."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without an entry for this user
-        return "import"
 
 
 def run_import(options: argparse.Namespace) -> None:
@@ -186,6 +177,7 @@ def run_stats(options: argparse.Namespace) -> None:
 
 
 def run_audit(options: argparse.Namespace) -> None:
+    from anomaly.detector import user
     from anomaly.errors import AnomalyError
     from anomaly.review import Store, default_key
 

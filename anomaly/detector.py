@@ -7,6 +7,7 @@ plain protobuf, so that a file from anywhere is refused before ONNX Runtime sees
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
@@ -394,6 +395,14 @@ def set_card(model: onnx.ModelProto, card: Card) -> None:
     import_onnx().helper.set_model_props(model, {CARD_KEY: json.dumps(card.to_json(), allow_nan=False)})
 
 
+def user() -> str:
+    """Returns who is at the keyboard, for cards and logs."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for this user
+        return "unknown"
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -428,7 +437,13 @@ def recalibrate(
     model = onnx.load_model_from_string(data)
     set_calibration(model, calibration)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"recalibrated": now, "recalibrated_on": images, "highest": highest, "grouped": groups < images}
+    facts = {
+        "recalibrated": now,
+        "recalibrated_by": user(),
+        "recalibrated_on": images,
+        "highest": highest,
+        "grouped": groups < images,
+    }
     new = replace(
         card,
         version=version,

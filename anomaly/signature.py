@@ -34,23 +34,37 @@ def sign(run: str | os.PathLike[str], key: Path) -> Path:
     return out
 
 
-def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) -> None:
-    """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private part of ``key``."""
+def sign_bytes(data: bytes, key: Path) -> bytes:
+    """Returns the 64 bytes that sign ``data`` with a private key; raises DetectorError, RuntimeMissing."""
+    signature: bytes = _key(key, "private").sign(data)
+    return signature
+
+
+def is_signed(data: bytes, signature: bytes, key: Path) -> bool:
+    """Whether ``signature`` is that of ``data`` by the private part of a public key; raises DetectorError, RuntimeMissing."""
+    public = _key(key, "public")
     from cryptography.exceptions import InvalidSignature
 
-    public, file = _key(Path(key), "public"), signature_of(detector)
+    try:
+        public.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) -> None:
+    """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private part of ``key``."""
+    file = signature_of(detector)
     try:
         found = file.read_bytes()
     except OSError as error:
         raise DetectorError(
             f"{detector}: no signature found ({file.name}: {error.strerror}), one expected beside it: anomaly sign makes it"
         ) from error
-    try:
-        public.verify(found, data)
-    except InvalidSignature as error:
+    if not is_signed(data, found, Path(key)):
         raise DetectorError(
             f"{detector}: not the file that {file.name} signs with the key of {key}: copy both again from whom you trust"
-        ) from error
+        )
 
 
 def _key(file: Path, kind: str) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import anomaly
 from anomaly.calibrate import Calibration, calibrate, one_per_group
 from anomaly.dataset import Record, normal_training, read_dataset
-from anomaly.detector import Card, read_card, set_calibration, set_card, weights_digest, write_atomically
+from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
@@ -358,6 +358,7 @@ def describe(
         "versions": versions(),
         "command": options.command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": user(),
         "warnings": list(warnings),
         "target": options.target,
         "wish": options.false_alarm_rate,
