@@ -7,8 +7,8 @@ chance that the part is bad.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from anomaly.calibrate import DEFAULT_RATE, Calibration, Rate, lowest_wish, needed
 
@@ -73,7 +73,37 @@ def card_text(card: Card, run: str) -> str:
         return f"{'rank only':<{_COLUMN}}orders images by score; there is no limit, so nothing is promised"
     facts = card.training
     images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
-    return promise_text(card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run)
+    text = promise_text(card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run)
+    return "\n".join([text, *sight_text(facts)])
+
+
+def sight_text(training: Mapping[str, Any]) -> list[str]:
+    """Which made-up defects a detector stopped by their size, and from which size on it is likely to see one; lines."""
+    sight = training.get("sight")
+    if not isinstance(sight, dict) or not sight.get("sizes"):
+        return []
+    rows = sight["sizes"]
+    seen = [row["pixels"] for row in rows if 2 * row["stopped"] >= row["of"]]
+    if not seen:
+        least = f"defects up to {rows[-1]['pixels']:,} pixels are likely unseen"
+    elif seen[0] > rows[0]["pixels"]:
+        least = f"defects smaller than {seen[0]:,} pixels are likely unseen"
+    else:
+        least = "most of the smallest that were tried are seen"
+    stopped = ", ".join(f"{row['pixels']:,}: {row['stopped']} of {row['of']}" for row in rows)
+    lines = [
+        ("smallest defects", f"one pixel of the model is {sight['pixel']:.3g} of yours a side; {least}"),
+        ("", f"made-up ones stopped, by their diameter in pixels: {stopped}"),
+    ]
+    if training.get("min_area"):
+        lines.append(("least area", _least_area(training["min_area"], int(training.get("min_cells") or 1))))
+    return [f"{label:<{_COLUMN}}{said}" for label, said in lines]
+
+
+def _least_area(pixels: int, cells: int) -> str:
+    if cells == 1:
+        return f"{pixels:,} pixels changes nothing: one cell of the heatmap is larger"
+    return f"what is hot in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
 
 
 def too_few_text(calibration: Calibration, good_images: int) -> str:

@@ -25,15 +25,16 @@ Picture = NDArray[np.float32]  # (s, s, 3), 0 to 255
 
 
 def add_defect(
-    pixels: NDArray[np.uint8], donor: NDArray[np.uint8], kind: str, rng: Generator
+    pixels: NDArray[np.uint8], donor: NDArray[np.uint8], kind: str, rng: Generator, radius: float | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Returns a picture with one made-up defect and its mask, uint8 (s, s, 3) and bool (s, s).
 
-    ``pixels``, ``donor``: normal images of one size, uint8 (s, s, 3); ``kind``: a name of DEFECTS. The mask is where the
+    ``pixels``, ``donor``: normal images of one size, uint8 (s, s, 3); ``kind``: a name of DEFECTS; ``radius``: of a
+    blob in pixels, None: any. The mask is where the
     picture was changed by more than a level of grey.
     """
     picture, side = pixels.astype(np.float32), len(pixels)
-    alpha = crack_shape(side, rng) if kind == "crack" else blob(side, rng)
+    alpha = crack_shape(side, rng) if kind == "crack" else blob(side, rng, radius)
     changed = DEFECTS[kind](picture, donor.astype(np.float32), alpha, rng)
     mixed = picture + alpha[..., None] * (changed - picture)
     made = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
@@ -77,9 +78,10 @@ DEFECTS: dict[str, Callable[[Picture, Picture, Plane, Generator], Picture]] = {
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
-def blob(side: int, rng: Generator) -> Plane:
+def blob(side: int, rng: Generator, radius: float | None = None) -> Plane:
     """Returns how much of each pixel is changed, 0 to 1: a turned ellipse with an uneven edge, hard or soft."""
-    radius = side * np.exp(rng.uniform(np.log(0.015), np.log(0.15)))
+    drawn = side * np.exp(rng.uniform(np.log(0.015), np.log(0.15)))
+    radius = drawn if radius is None else radius
     stretch, angle = np.exp(rng.uniform(0, 0.9)), rng.uniform(0, np.pi)
     cx, cy = rng.uniform(0.05, 0.95, 2) * side
     y, x = np.mgrid[:side, :side].astype(np.float32)

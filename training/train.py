@@ -53,6 +53,7 @@ from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
+from training.sizes import stopped_by_size
 from training.spaces import DEFAULT_SIZE, make_space
 
 COPY = 0.9  # correlation of two images that are copies of each other
@@ -184,7 +185,10 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     list_images(options.out / IMAGES, sets)
     first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
-    facts |= {"min_area": options.min_area, "min_cells": heat.cells}
+    facts |= {"min_area": options.min_area, "min_cells": heat.cells, "sight": None}
+    if calibration is not None and sets.validation:
+        tried = (sets.validation, rule, options.size, mask, options.seed)
+        facts["sight"] = stopped_by_size(model, calibration, *tried)
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, validation.records)
     write_report(options.out / "report.html", training_report(options, card, highest, trained.history))

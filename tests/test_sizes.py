@@ -1,0 +1,78 @@
+"""Made-up defects of known sizes: how many a finished detector stops, and whether its box meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly.cli import main
+from anomaly.detector import read_card
+from anomaly.wording import sight_text
+from data.made_up import make
+from training.sizes import EACH, KINDS, diameters, drawn, meets
+from training.train import TrainOptions, train
+
+PICTURES = [make("casting", seed, 200)[0] for seed in range(3)]
+
+
+@pytest.mark.parametrize("diameter", [4, 12, 40])
+def test_defects_have_about_the_size_they_should(diameter: int) -> None:
+    areas = [where.sum() for _, where in drawn(PICTURES, diameter, None, np.random.default_rng(0))]
+    assert len(areas) > 0.8 * EACH * len(KINDS)
+    assert 0.5 * diameter < 2 * np.sqrt(np.median(areas) / np.pi) < 1.6 * diameter
+
+
+def test_a_drawn_defect_is_where_it_is_said_to_be_and_in_the_mask() -> None:
+    mask = np.zeros((20, 10), bool)
+    mask[:10] = True
+    for number, (made, where) in enumerate(drawn(PICTURES, 20, mask, np.random.default_rng(1))):
+        assert made.shape == PICTURES[0].shape and where.any() and not where[100:].any()
+        differs = min(((made != picture).any(2) & ~where)[:100].sum() for picture in PICTURES)
+        assert differs < 400, number  # by a single level of grey, where a defect fades
+
+
+def test_diameters_are_in_pixels_of_the_image_and_no_great_part_of_it() -> None:
+    assert diameters(15.6, 3000) == [16, 31, 62, 125, 250, 499]
+    assert diameters(0.3, 64) == [2, 5, 10]
+
+
+def test_a_box_meets_a_defect_that_it_holds_a_pixel_of() -> None:
+    where = np.zeros((20, 30), bool)
+    where[5, 9] = True
+    assert meets((9, 5, 1, 1), where) and meets((0, 0, 30, 20), where)
+    assert not meets((10, 5, 9, 9), where) and not meets((9, 6, 1, 1), where)
+
+
+def test_the_card_says_which_sizes_are_stopped_and_boxes_meet_what_is_large(run: Path, capsys: pytest.CaptureFixture) -> None:
+    card = read_card(run)
+    sight = card.training["sight"]
+    assert sight["pixel"] == 1.0 and [row["pixels"] for row in sight["sizes"]] == [2, 4, 8, 16]
+    assert all(row["met"] <= row["stopped"] <= row["of"] <= EACH * len(KINDS) for row in sight["sizes"])
+    stopped, met = (sum(row[key] for row in sight["sizes"] if row["pixels"] >= 12) for key in ("stopped", "met"))
+    assert stopped >= 3 and met >= 0.9 * stopped
+    assert main(["show", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "smallest defects        one pixel of the model is 1 of yours a side; defects" in shown
+    assert all(line in shown for line in sight_text(card.training))
+
+
+def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -> None:
+    cards = {}
+    for area in (None, 20):
+        options = TrainOptions(parts, tmp_path / str(area), space="pixels", size=64, min_area=area)
+        cards[area] = train(options, lambda line: None)
+    plain, opened = cards[None], cards[20]
+    assert (opened.training["min_area"], opened.training["min_cells"], plain.training["min_cells"]) == (20, 20, 1)
+    assert (opened.calibration.scores < plain.calibration.scores).all()  # of images whose noise is hot in single cells
+    assert opened.calibration.promise == plain.calibration.promise and opened.training["parity"] <= 1e-3
+    assert sight_text(opened.training)[-1] == (
+        "least area              what is hot in less than 20 pixels (20 cells of the heatmap) does not count"
+    )
+
+
+def test_an_area_that_no_image_has_is_refused(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ["--space", "pixels", "--size", "64", "--min-area", "4000"]
+    assert main(["train", str(parts), "--out", str(tmp_path / "run"), *options]) == 1
+    assert "--min-area 4000 found, at most 1024 expected: a quarter of an image" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""How small a defect a finished detector still stops: made-up ones of known sizes, drawn into good images at their own scale.
+
+They are drawn into validation images, which training has seen but the limit was not set on; nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from anomaly.calibrate import Calibration
+from anomaly.dataset import Record
+from anomaly.images import Decoded, DecodeRule
+from anomaly.mask import Mask, stretched
+from anomaly.scorer import available_cores, hottest_region, open_session
+from training.data import decode_all
+from training.defects import add_defect
+
+KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
+EACH = 6  # of a kind and a size
+MODEL_PIXELS = (1, 2, 4, 8, 16, 32)  # diameters
+CUT = 8  # diameters a side of the square that a defect is drawn in: its surroundings
+LARGEST = 0.25  # of an image's shorter side
+
+
+def stopped_by_size(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    records: Sequence[Record],
+    rule: DecodeRule,
+    size: int,
+    mask: Mask | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns how many made-up defects of each size are stopped, as the card has it.
+
+    ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of ``pixels`` (diameter in the
+    image), ``stopped``, ``of``, and ``met``: stopped ones whose box meets the defect.
+    """
+    pictures = [image.pixels for _, image in decode_all(records[:EACH], rule, size) if isinstance(image, Decoded)]
+    pixel = float(np.median([math.sqrt(p.shape[0] * p.shape[1]) for p in pictures])) / size
+    session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
+    rng, rows = np.random.default_rng(seed), []
+    for diameter in diameters(pixel, min(min(p.shape[:2]) for p in pictures)):
+        stopped = met = of = 0
+        for made, where in drawn(pictures, diameter, mask, rng):
+            score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
+            flagged = bool(calibration.is_anomaly(score[0]))
+            box, _ = hottest_region(heatmap[0], made.shape[1], made.shape[0], float(calibration.median))
+            of, stopped, met = of + 1, stopped + flagged, met + (flagged and meets(box, where))
+        rows.append({"pixels": diameter, "stopped": stopped, "of": of, "met": met})
+    return {"pixel": pixel, "sizes": [row for row in rows if row["of"]]}
+
+
+def diameters(pixel: float, shorter: int) -> list[int]:
+    """Returns the diameters to try, in pixels of the image, without those that would be a great part of it."""
+    found = {max(2, round(factor * pixel)) for factor in MODEL_PIXELS}
+    return sorted(diameter for diameter in found if diameter <= LARGEST * shorter)
+
+
+def drawn(
+    pictures: Sequence[NDArray[np.uint8]], diameter: int, mask: Mask | None, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yields pictures with one defect of about that diameter, and where; those that cannot be seen are left out."""
+    for kind in KINDS:
+        for number in range(EACH):
+            picture, donor = pictures[number % len(pictures)], pictures[(number + 1) % len(pictures)]
+            side = min(max(16, CUT * diameter), *picture.shape[:2], *donor.shape[:2])
+            top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
+            y, x = (int(rng.integers(length - side + 1)) for length in donor.shape[:2])
+            here = (slice(top, top + side), slice(left, left + side))
+            made, where = picture.copy(), np.zeros(picture.shape[:2], bool)
+            donated = donor[y : y + side, x : x + side]
+            made[here], where[here] = add_defect(picture[here], donated, kind, rng, radius=diameter / 2)
+            if mask is not None:
+                where &= stretched(mask, *picture.shape[:2])
+            if where.any():
+                yield made, where
+
+
+def meets(box: tuple[int, int, int, int], where: NDArray[np.bool_]) -> bool:
+    """Whether a box x, y, w, h holds a pixel of a defect."""
+    x, y, w, h = box
+    return bool(where[y : y + h, x : x + w].any())
