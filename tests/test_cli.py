@@ -24,6 +24,7 @@ from anomaly.detector import read_card
 from anomaly.errors import AnomalyError
 from anomaly.images import decode
 from anomaly.table import COLUMNS, read_table
+from anomaly.wording import sight_text
 from data.made_up import make
 from tests.test_scorer import ROOT, alone, in_a_fresh_process
 
@@ -171,14 +172,15 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     said = shell("train", photos, "--out", run, *TINY)
     card = read_card(run)
     assert (said.status, said.err) == (0, "")
-    assert said.out.splitlines() == [f"written                 {run / 'detector.onnx'}   {card.identity}", TOO_FEW]
+    written = f"written                 {run / 'detector.onnx'}   {card.identity}"
+    assert said.out.splitlines() == [written, TOO_FEW, *sight_text(card.training)]
     assert card.training["command"] == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
     shown = shell("show", run)
     assert shown.fields["detector"] == card.identity
     assert shown.fields["model"] == "linear on pixels, 32 x 32 pixels; score: mean of the hottest 5 % of the heatmap"
     assert shown.fields["trained"].endswith("on 20 good images, 20 groups: 8 fit, 2 validation, 10 calibration")
     assert shown.fields["licences"] == "weights: none used; data: not stated"
-    assert shown.out.splitlines()[-1] == TOO_FEW
+    assert shown.out.splitlines()[-3:] == [TOO_FEW, *sight_text(card.training)]
     message = "holds a finished detector already, a new folder expected: choose another --out, or delete it"
     assert message in shell.refuses("train", photos, "--out", run, *TINY)
 
