@@ -45,8 +45,9 @@ lint: $(FOR_TEST)  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(FOR_TEST)  ## mypy --strict on anomaly/
+types: $(FOR_TEST)  ## mypy --strict on anomaly/, as on this system and as on Windows
 	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy --platform win32
 
 format: $(FOR_TEST)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -243,9 +243,19 @@ def peak_memory() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says begins with what the parent held
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
-    import resource
+    if sys.platform == "win32":
+        import ctypes
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+        counters = (ctypes.c_size_t * 9)(72)  # PROCESS_MEMORY_COUNTERS of 64 bits: its size and faults, then the peak
+        kernel = ctypes.windll.kernel32
+        kernel.GetCurrentProcess.restype = ctypes.c_void_p
+        kernel.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
+        kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), counters, 72)
+        return counters[1] / (1 << 20)
+    else:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
 def _new_process(*words: str) -> str:

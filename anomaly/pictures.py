@@ -98,10 +98,11 @@ class Pictures:
         if self.link and isinstance(source, File):
             with suppress(FileNotFoundError):
                 path.unlink()
-            path.symlink_to(os.path.abspath(source.name))
-        else:
-            with whole_file(path) as file:
-                file.write(data)
+            with suppress(OSError):  # Windows allows links to some users only, and some shares have none: then it is copied
+                path.symlink_to(os.path.abspath(source.name))
+                return
+        with whole_file(path) as file:
+            file.write(data)
 
 
 NO_PICTURES = Pictures()

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
@@ -452,7 +453,14 @@ def bound_memory(runtime: Any) -> None:
 
 def available_memory() -> int:
     """Returns the bytes of memory that this process may use: the machine's, or less where its container has a limit."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if sys.platform == "win32":
+        import ctypes
+
+        kilobytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        found = [kilobytes.value * 1024 or 1 << 32]  # nothing is known of a virtual machine without that table
+    else:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
             found.append(int(Path(limit).read_text()))

@@ -29,6 +29,9 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 FORMULA = re.compile(r"[=+\-@'\t\r\n]")
 QUOTED = re.compile(r'[",;\t\r\n]')  # a semicolon parts cells too, where commas are decimal points
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)", re.IGNORECASE
+)  # devices on Windows, whatever follows the dot
 GROUP_ROWS = 20_000  # of a Parquet row group: enough to read fast, few enough to hold
 
 
@@ -240,6 +243,12 @@ def utc_text(moment: datetime) -> str:
 
 
 # ---- files that appear whole or not at all ----
+
+
+def portable(name: str) -> str:
+    """Returns a name under which every system can have a file or folder: no separators, none that Windows reserves."""
+    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).rstrip(". ")
+    return f"_{plain}" if RESERVED.match(plain) or not plain else plain
 
 
 @contextmanager

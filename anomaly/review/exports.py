@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from anomaly.errors import AnomalyError
 from anomaly.review.findings import Event, Filters, Finding
 from anomaly.review.store import Store
-from anomaly.table import _cell, whole_file
+from anomaly.table import _cell, portable, whole_file
 from anomaly.verdicts import VERDICTS
 
 FORMATS = (".csv", ".jsonl", ".json")
@@ -193,7 +194,7 @@ def _to_coco(store: Store, findings: list[Finding]) -> str:
 
 def _folder(finding: Finding) -> Path:
     if finding.state == "anomalous":
-        return Path("test", finding.defect_type or UNNAMED)
+        return Path("test", portable(finding.defect_type or UNNAMED))
     lot = int(hashlib.sha256(f"split {finding.sha256}".encode()).hexdigest()[:8], 16) / 2**32
     return Path("test" if lot < TEST_SHARE else "train", NORMAL)
 
@@ -201,13 +202,14 @@ def _folder(finding: Finding) -> Path:
 def _place(folder: Path, source: Path, sha256: str, data: bytes, link: bool) -> int:
     """Puts an image into the folder under its own name and part of its digest; 1, or 0 where it was there."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w.-]", "_", source.stem)[:100]
+    stem = portable(re.sub(r"[^\w.-]", "_", source.stem)[:100])
     target = folder / f"{stem}-{sha256[:12]}{source.suffix.lower()}"
     if os.path.lexists(target):
         return 0
     if link:
-        target.symlink_to(source)
-    else:
-        with whole_file(target) as file:
-            file.write(data)
+        with suppress(OSError):  # Windows allows links to some users only, and some shares have none: then it is copied
+            target.symlink_to(source)
+            return 1
+    with whole_file(target) as file:
+        file.write(data)
     return 1
