@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,25 @@ def stretched(mask: Mask, height: int, width: int) -> Mask:
         cells, pixel = mask.shape[axis], np.arange(length)
         first, last = pixel * cells // length, ((pixel + 1) * cells - 1) // length
         mask = mask.take(first, axis) & mask.take(last, axis)
+    return mask
+
+
+def of_rectangles(shapes: Sequence[Sequence[float]], height: int, width: int) -> Mask:
+    """Returns the mask, bool (height, width), of rectangles (left, top, right, bottom, inspect) in fractions of the sides.
+
+    A later one lies over an earlier one. Where the first is to be ignored, all the rest is inspected. DatasetError where
+    they are none.
+    """
+    try:
+        mask = np.full((height, width), not shapes[0][4], bool)
+        for left, top, right, bottom, inspect in shapes:
+            if not 0 <= left <= right <= 1 or not 0 <= top <= bottom <= 1:
+                raise ValueError
+            mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = bool(inspect)
+    except (TypeError, ValueError, IndexError) as error:
+        raise DatasetError(
+            "rectangles (left, top, right, bottom, inspect) between 0 and 1 expected: draw them again"
+        ) from error
     return mask
 
 

@@ -1,4 +1,4 @@
-"""The three pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable limit.
+"""The pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable limit, the mask.
 
 Names, comments and all other text reach them as data and become text nodes; none of it is ever put into the HTML.
 """
@@ -27,6 +27,7 @@ def _component(name: str, *scripts: str) -> Renderer:
 _viewer = _component("viewer", "outbox.js", "panes.js")
 _sheet = _component("sheet")
 _limit = _component("limit")
+_mask = _component("mask")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
     js="""export default function ({ data }) {
@@ -49,6 +50,12 @@ def sheet(rows: list[dict[str, Any]]) -> int | None:
 def limit_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
     """Shows histograms with the limit on them; ``moved`` is called when ``limit`` or ``band`` was dragged."""
     _limit(key=key, data=data, on_limit_change=moved, on_band_change=moved)
+
+
+def mask_drawing(picture: str) -> list[list[float]]:
+    """Shows a picture to drag rectangles on and returns them; see ``anomaly.mask.of_rectangles``."""
+    found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
+    return found if isinstance(found, list) else []
 
 
 def plain(text: str) -> str:

@@ -18,6 +18,7 @@ PAGES = {
     "Team": "views/team.py",
     "Drift": "views/drift.py",
     "Runs": "views/runs.py",
+    "Mask": "views/mask.py",
 }
 STYLE = """<style>
 [data-testid="stHeader"] { height: 2.6rem; min-height: 2.6rem; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import re
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from playwright import sync_api
 
 from anomaly.detector import read_card
 from anomaly.images import decode
+from anomaly.mask import read_mask
 from anomaly.recalibrate import recalibrate_on
 from anomaly.review import VERDICTS, Filters, Store, default_key
 from anomaly.review.exports import export_findings, write_calibration_manifest
@@ -477,3 +479,38 @@ def test_no_error_details_reach_the_browser(made: Path, tmp_path: Path, open_pag
         assert page.locator("text=Traceback").count() == 0
         body = page.content()
     assert "site-packages" not in body and str(tmp_path) not in re.sub(r"title=\"[^\"]*\"", "", body)
+
+
+# --- the mask ---------------------------------------------------------------------------------------------------------
+def test_a_mask_is_drawn_and_saved_as_train_takes_it(server: Server, open_page: Callable[..., Any], tmp_path: Path) -> None:
+    Image.fromarray(np.full((300, 400, 3), 128, np.uint8)).save(tmp_path / "part.png")
+    page = open_page(f"{server.url}/mask")
+    page.locator("input[type=file]").set_input_files(tmp_path / "part.png")
+    canvas = page.locator(".mask canvas")
+    page.wait_for_function("() => true")
+    canvas.wait_for()
+    page.get_by_text("0 rectangles").wait_for()
+    box = canvas.bounding_box()
+
+    def drag(left: float, top: float, right: float, bottom: float) -> None:
+        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
+        page.mouse.up()
+
+    drag(0.25, 0.2, 0.75, 0.8)
+    page.get_by_text("1 rectangle", exact=True).wait_for()
+    page.get_by_role("button", name="Ignore").click()
+    drag(0.5, 0.5, 0.9, 0.9)
+    page.get_by_text("2 rectangles").wait_for()
+    page.get_by_text("23 % of the image is inspected").or_(page.get_by_text("22 % of the image is inspected")).first.wait_for()
+    if shots := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{shots}/mask.png")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save mask.png").click()
+    saved.value.save_as(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    assert mask.shape == (300, 400)
+    places = ((150, 150), (70, 290), (200, 250), (30, 200), (290, 390))
+    assert [bool(mask[place]) for place in places] == [True, True, False, False, False]
+    assert abs(mask.mean() - (0.5 * 0.6 - 0.25 * 0.3)) < 0.02

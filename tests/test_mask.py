@@ -17,7 +17,7 @@ from anomaly import Scorer
 from anomaly.cli import main
 from anomaly.detector import read_card
 from anomaly.errors import DatasetError, DetectorError, ImageError
-from anomaly.mask import coarser, mask_of, mask_said, read_mask, stretched, to_png
+from anomaly.mask import coarser, mask_of, mask_said, of_rectangles, read_mask, stretched, to_png
 from anomaly.portable import write_portable
 from data.made_up import make
 from tests.test_export import COMBINATIONS, graph_of, run
@@ -214,3 +214,22 @@ def test_a_coarser_mask_never_inspects_what_the_finer_one_left_out(height: int, 
     over = stretched(coarser(fine, cells), height, width)
     assert max(coarser(fine, cells).shape) <= cells
     assert not (over & ~fine).any()
+
+
+def test_rectangles_lie_over_each_other_and_the_first_says_what_the_rest_is() -> None:
+    drawn = of_rectangles([(0.1, 0.25, 0.9, 0.75, True), (0.5, 0.5, 1, 1, False)], 8, 10)
+    expected = np.zeros((8, 10), bool)
+    expected[2:6, 1:9] = True
+    expected[4:, 5:] = False
+    assert np.array_equal(drawn, expected)
+    assert of_rectangles([(0, 0, 0.5, 1, False)], 2, 4).tolist() == [[False, False, True, True]] * 2
+    for wrong in (
+        [],
+        [(0, 0, 1)],
+        [(0, 0, 2, 1, True)],
+        [(0.5, 0, 0.1, 1, True)],
+        [("a", 0, 1, 1, True)],
+        [(0, float("nan"), 1, 1, 1)],
+    ):
+        with pytest.raises(DatasetError, match="draw them again"):
+            of_rectangles(wrong, 8, 10)

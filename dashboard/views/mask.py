@@ -1,0 +1,53 @@
+"""Mask: what of the images is inspected, drawn on one of them, as the PNG that `anomaly train --mask` takes."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import streamlit as st
+from PIL import Image
+
+from anomaly.errors import AnomalyError
+from anomaly.images import Decoded, decode
+from anomaly.mask import of_rectangles, to_png
+from anomaly.report import shrink
+from dashboard.components import mask_drawing
+
+SIDE = 1200  # pixels of the picture that is drawn on
+MOST_PIXELS = 60_000_000
+
+
+def show() -> None:
+    """Shows a picture to draw on, and the mask to download."""
+    st.caption(
+        "Choose an image and drag rectangles over it: what is dark is ignored, by the model and by the score. A later one "
+        "lies over an earlier one; begin with Ignore to inspect all the rest."
+    )
+    given = st.file_uploader("Image", type=["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"])
+    if given is None:
+        return
+    image = decode(given.getvalue(), max_pixels=MOST_PIXELS)
+    shapes = mask_drawing(data_uri(image))
+    if not shapes:
+        return
+    mask = of_rectangles(shapes, image.height, image.width)
+    if mask.all() or not mask.any():
+        st.info("Nothing is left to inspect, or nothing is ignored: draw a rectangle more.")
+        return
+    st.write(f"{100 * mask.mean():.0f} % of the image is inspected, the rest is ignored.")
+    st.download_button("Save mask.png", to_png(mask), "mask.png", "image/png", type="primary", on_click="ignore")
+    st.code("anomaly train photos/good --out run --mask mask.png", language=None)
+
+
+def data_uri(image: Decoded) -> str:
+    """Returns a picture for the page, at most 1,200 pixels a side."""
+    file = io.BytesIO()
+    Image.fromarray(shrink(image.pixels, SIDE)).save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+try:
+    show()
+except AnomalyError as error:
+    st.error(str(error))
