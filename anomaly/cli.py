@@ -30,7 +30,7 @@ NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
     "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann", "markov", "flow",
 )  # fmt: skip
-SPACES = ("auto", "pixels", "filters", "features", "both")
+SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,6 +186,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
     p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
     p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features and filters (both)")
+    p.add_argument("--quality", choices=("fast", "default", "best"), default="default", help="speed against detection")
     p.add_argument("--size", type=number(1), metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
     p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
     p.add_argument("--score", metavar="NAME", help="what makes an image's score: hottest, mean, typicality, or the model's own")
@@ -209,8 +210,8 @@ def run_train(options: argparse.Namespace) -> None:
 
     training = import_training()
     names = (
-        "images", "out", "model", "space", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device", "group_by",
-        "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
+        "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
+        "group_by", "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
     chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:

