@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,15 @@ import pytest
 from scipy.stats import binomtest
 
 from anomaly import Scorer
+from anomaly.batch import score_table
 from anomaly.calibrate import Calibration
 from anomaly.compare import Pairs, compare
 from anomaly.detector import read_card, recalibrate
 from anomaly.errors import CalibrationError
+from anomaly.sources import list_sources
+from anomaly.table import Row, read_table
 from tests.test_cli import Shell
+from tests.test_scorer import ROOT
 
 
 @pytest.fixture
@@ -78,3 +85,39 @@ def test_without_labels_nobody_knows_which_is_better(run: Path, stricter: Path, 
 def test_a_detector_that_only_ranks_cannot_be_compared(run: Path, rank_only: Path, parts: Path) -> None:
     with pytest.raises(CalibrationError, match="ranks only"):
         compare(Scorer(run, device="cpu"), Scorer(rank_only, device="cpu"), parts)
+
+
+def rows_of(detector: Path, parts: Path, out: Path) -> list[Row]:
+    score_table(Scorer(detector, device="cpu", threads=1), list_sources([parts / "test"]), out)
+    return [row._replace(scored_at="") for row in read_table(out)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rolling_back_gives_the_former_verdicts_bit_for_bit(
+    run: Path, stricter: Path, pixel_run: Path, parts: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Also after other detectors have judged, in a folder and process of its own, and out of a copy of the file."""
+    before = rows_of(run, parts, tmp_path / f"before{suffix}")
+    others = [rows_of(other, parts, tmp_path / f"{i}{suffix}") for i, other in enumerate((stricter, pixel_run))]
+    kept = Path(shutil.copy(run / "detector.onnx", tmp_path / "kept.onnx"))
+    assert rows_of(kept, parts, tmp_path / f"after{suffix}") == before
+    words = ["score", kept, parts / "test", "--out", tmp_path / f"again{suffix}", "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-m", "anomaly", *words], capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode in (0, 3)
+    assert [row._replace(scored_at="") for row in read_table(tmp_path / f"again{suffix}")] == before
+    assert all(other != before for other in others)
+    for detector, rows in zip((run, stricter, pixel_run), (before, *others), strict=True):
+        assert {row.detector for row in rows} == {read_card(detector).identity}
+
+
+def test_every_report_names_its_detectors_with_version_and_digest(
+    run: Path, stricter: Path, parts: Path, tmp_path: Path, shell: Shell
+) -> None:
+    old, new = read_card(run), read_card(stricter)
+    assert re.fullmatch(r"[^@]+@\S+ sha256:[0-9a-f]{64}", old.identity) and old.identity != new.identity
+    assert shell("compare", run, stricter, parts, "--report", tmp_path / "flips.html").status in (0, 3)
+    assert shell("evaluate", stricter, parts, "--report", tmp_path / "report.html").status in (0, 3)
+    flips, report = ((tmp_path / name).read_text() for name in ("flips.html", "report.html"))
+    assert old.identity in flips and new.identity in flips and new.identity in report
+    assert old.identity in (run / "report.html").read_text()
+    assert old.identity in shell("show", run).out
