@@ -153,7 +153,6 @@ def _report(comparison: Comparison) -> Report:
         title=f"{comparison.old.card.name} against {new.card.name}",
         card={**new.card.to_json(), "digest": new.card.digest},
         promise=card_text(new.card, str(new.path)),
-        figures=comparison.to_json(),
         figures_text=comparison.text(),
         galleries=galleries,
     )

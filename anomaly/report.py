@@ -77,7 +77,7 @@ class Report:
     """What the page shows; sections without data are left out.
 
     ``card``: the detector's card with ``digest``. ``promise``: the lines of ``wording.promise_text``. ``figures``: what
-    ``Evaluation.to_json`` returns, ``figures_text`` the same in words. ``roc``: false-alarm rates and recalls,
+    ``Evaluation.to_json`` returns, ``figures_text`` these or others in words. ``roc``: false-alarm rates and recalls,
     ascending. ``scores``: by label, ``good`` for normal images; ``limit`` and ``median`` in their unit. ``p_values``:
     of good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``: what a reader must
     know first (attribution, warnings).
@@ -202,7 +202,7 @@ def _figures(report: Report) -> str:
     """Returns the figures that a reader decides by, each with its count and interval."""
     figures = report.figures
     if not figures:
-        return ""
+        return _promise(report.figures_text)
     tiles = [
         _good_tile(figures.get("false_alarms")),
         _defects_tile(figures.get("recall")),

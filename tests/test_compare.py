@@ -119,5 +119,6 @@ def test_every_report_names_its_detectors_with_version_and_digest(
     assert shell("evaluate", stricter, parts, "--report", tmp_path / "report.html").status in (0, 3)
     flips, report = ((tmp_path / name).read_text() for name in ("flips.html", "report.html"))
     assert old.identity in flips and new.identity in flips and new.identity in report
+    assert "0 good and 0 defective images" not in flips and "only by the new" in flips  # figures of its own, no empty ones
     assert old.identity in (run / "report.html").read_text()
     assert old.identity in shell("show", run).out
