@@ -439,6 +439,7 @@ def recalibrate(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {
         "recalibrated": now,
+        "sight": None,  # which sizes were stopped was found at the former limit
         "recalibrated_by": user(),
         "recalibrated_on": images,
         "highest": highest,

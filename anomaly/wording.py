@@ -78,10 +78,17 @@ def card_text(card: Card, run: str) -> str:
 
 
 def sight_text(training: Mapping[str, Any]) -> list[str]:
-    """Which made-up defects a detector stopped by their size, and from which size on it is likely to see one; lines."""
-    sight = training.get("sight")
-    if not isinstance(sight, dict) or not sight.get("sizes"):
+    """Which made-up defects a detector stopped by their size, and the least area that counts, by its card; lines."""
+    try:
+        lines = _sizes(training["sight"]) if training.get("sight") else []
+        if training.get("min_area"):
+            lines.append(("least area", _least_area(training["min_area"], int(training["min_cells"]))))
+    except (KeyError, TypeError, ValueError, IndexError):  # a card from elsewhere may hold anything
         return []
+    return [f"{label:<{_COLUMN}}{said}" for label, said in lines]
+
+
+def _sizes(sight: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = sight["sizes"]
     seen = [row["pixels"] for row in rows if 2 * row["stopped"] >= row["of"]]
     if not seen:
@@ -91,13 +98,10 @@ def sight_text(training: Mapping[str, Any]) -> list[str]:
     else:
         least = "most of the smallest that were tried are seen"
     stopped = ", ".join(f"{row['pixels']:,}: {row['stopped']} of {row['of']}" for row in rows)
-    lines = [
+    return [
         ("smallest defects", f"one pixel of the model is {sight['pixel']:.3g} of yours a side; {least}"),
         ("", f"made-up ones stopped, by their diameter in pixels: {stopped}"),
     ]
-    if training.get("min_area"):
-        lines.append(("least area", _least_area(training["min_area"], int(training.get("min_cells") or 1))))
-    return [f"{label:<{_COLUMN}}{said}" for label, said in lines]
 
 
 def _least_area(pixels: int, cells: int) -> str:

@@ -72,6 +72,27 @@ def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -
     )
 
 
+def test_what_is_said_of_sizes() -> None:
+    def said(*stopped: int) -> str:
+        rows = [{"pixels": 4 * 2**i, "stopped": n, "of": 24, "met": 0} for i, n in enumerate(stopped)]
+        return sight_text({"sight": {"pixel": 15.6, "sizes": rows}})[0].split("; ")[1]
+
+    assert said(0, 3, 12) == "defects smaller than 16 pixels are likely unseen"
+    assert said(0, 3, 11) == "defects up to 16 pixels are likely unseen"
+    assert said(20, 24) == "most of the smallest that were tried are seen"
+    assert sight_text({"min_area": 9, "min_cells": 1}) == [
+        "least area              9 pixels changes nothing: one cell of the heatmap is larger"
+    ]
+    for damaged in ({}, {"sight": 3}, {"sight": {"sizes": [], "pixel": 1}}, {"sight": {"sizes": [{}]}}):
+        assert sight_text(damaged) == []
+
+
+def test_a_new_limit_forgets_what_the_former_one_stopped(run: Path, parts: Path, tmp_path: Path) -> None:
+    command = ["calibrate", str(run), "--normal", str(parts / "test" / "good"), "--out", str(tmp_path / "new.onnx")]
+    assert main(command) == 0
+    assert read_card(tmp_path / "new.onnx").training["sight"] is None
+
+
 def test_an_area_that_no_image_has_is_refused(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ["--space", "pixels", "--size", "64", "--min-area", "4000"]
     assert main(["train", str(parts), "--out", str(tmp_path / "run"), *options]) == 1
