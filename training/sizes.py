@@ -77,9 +77,10 @@ def drawn(
             made, where = picture.copy(), np.zeros(picture.shape[:2], bool)
             donated = donor[y : y + side, x : x + side]
             made[here], where[here] = add_defect(picture[here], donated, kind, rng, radius=diameter / 2)
+            whole = where.sum()
             if mask is not None:
                 where &= stretched(mask, *picture.shape[:2])
-            if where.any():
+            if where.sum() > whole / 2:  # of one that a mask cuts the diameter says nothing
                 yield made, where
 
 
