@@ -426,38 +426,38 @@ def add_calibrate(commands: Any) -> None:
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
+    import tempfile
+
     from anomaly.recalibrate import recalibrate_on
     from anomaly.wording import card_text
 
     if (options.normal is None) == (options.verdicts is None):
         raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
-    normal = options.normal or audited(options.verdicts, options.run_number)
-    card, out, left_out = recalibrate_on(
-        options.detector,
-        normal,
-        out=options.out,
-        wish=options.false_alarm_rate,
-        group_by=options.group_by,
-        seed=options.seed,
-        portable=options.target == "portable",
-    )
+    with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
+        normal = options.normal or audited(options.verdicts, options.run_number, Path(folder) / "audited.csv")
+        card, out, left_out = recalibrate_on(
+            options.detector,
+            normal,
+            out=options.out,
+            wish=options.false_alarm_rate,
+            group_by=options.group_by,
+            seed=options.seed,
+            portable=options.target == "portable",
+        )
     for line in left_out:
         say(f"left out: {line}")
     print(f"written                 {out}   {card.identity}")
     print(card_text(card, str(out)))
 
 
-def audited(database: str, run: int | None) -> Path:
-    """Returns a manifest of the images that verdicts allow to set a limit: those of the audit sample judged normal.
+def audited(database: str, run: int | None, manifest: Path) -> Path:
+    """Writes and returns a manifest of the images that verdicts allow to set a limit: those of the audit sample judged normal.
 
     Verdicts on stopped images were selected by their score: they would ratchet the limit up until the detector is blind.
     """
-    import tempfile
-
     from anomaly.review import Store
     from anomaly.review.exports import write_calibration_manifest
 
-    manifest = Path(tempfile.mkdtemp(prefix="anomaly-")) / "audited.csv"
     with Store(database) as store:
         runs = store.runs()
         if not runs:
