@@ -65,14 +65,14 @@ class Line:
             return list(read_table(self.out))
         return []
 
-    def row(self, name: str, seconds: float = 30.0) -> Row:
+    def row(self, name: str, seconds: float = 90.0) -> Row:
         """Waits for the row of a file, and returns it."""
         found = until(lambda: [row for row in self.rows() if Path(row.path).name == name], seconds)
         assert len(found) == 1
         return found[0]
 
 
-def until(look: Callable[[], object], seconds: float = 30.0) -> object:
+def until(look: Callable[[], object], seconds: float = 90.0) -> object:
     ends = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < ends, "it did not come"
@@ -161,7 +161,7 @@ def test_killed_at_random_moments_no_image_is_lost_and_none_doubled(line: Line) 
                 table.write(b'incoming/"torn')
     (line.folder / "while-down.png").write_bytes(picture(41))
     line.start()
-    until(lambda: len(line.rows()) >= wanted + 1, 60)
+    until(lambda: len(line.rows()) >= wanted + 1)
     assert line.stop() == 0
     counts = Counter(Path(row.path).name for row in line.rows())
     assert counts == Counter([f"{number:03}.png" for number in range(wanted)] + ["while-down.png"])
@@ -170,11 +170,11 @@ def test_killed_at_random_moments_no_image_is_lost_and_none_doubled(line: Line) 
 
 
 def test_falling_behind_is_said_and_pictures_belong_to_rows(line: Line, tmp_path: Path) -> None:
-    for number in range(200):
+    for number in range(300):
         (line.folder / f"{number:03}.png").write_bytes(picture(number % 40) + bytes(number))
     line.start("--overlays", str(tmp_path / "overlays"), "--workers", "1")
     until(lambda: "behind: " in line.said())
-    until(lambda: len(line.rows()) == 200, 60)
+    until(lambda: len(line.rows()) == 300)
     until(lambda: "no longer behind" in line.said())
     line.stop()
     names = [f"{number:08d}-{Path(row.path).stem}.jpg" for number, row in enumerate(line.rows())]
