@@ -96,7 +96,7 @@ def set_paths(run: Path, wanted: str) -> list[str]:
 
 # --- what a run folder holds ------------------------------------------------------------------------------------------
 def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> None:
-    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", IMAGES}
+    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", "suspects.txt", IMAGES}
     assert {path.name for path in run.iterdir()} == files | {"explain.onnx"}
     assert {path.name for path in pixel_run.iterdir()} == files
     rows = [json.loads(line) for line in (pixel_run / "train.jsonl").read_text().splitlines()]

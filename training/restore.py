@@ -20,6 +20,7 @@ from training.checkpoint import load_checkpoint, part
 from training.data import decode_all
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
+from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
@@ -64,10 +65,12 @@ def restore(run: Path) -> Run:
         density = DensityOfStates(*reversed(states["references"].shape))
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
-    limits = part(tensors, "range")
+    guard = Guard(
+        *(part(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")), mask=tensors.get("mask")
+    )
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
     heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
-    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat)
+    graph = DetectorGraph(prepare, space, model, score, guard, heat)
     return Run(graph.eval(), decoder, facts)
 
 
