@@ -187,10 +187,10 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
         space = make_space("pixels", options.size, grey=True)
     heat = Heat(prepare.coverage(space.grid), cells_of(options.min_area, everything, space.grid))
-    suspects = find_suspects(options, space, heat, everything) if rank() == 0 else []
     trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
+    suspects = find_suspects(options, space, heat, everything)
     warnings += trained.warnings
     guard = learn_guard([*sets.fit, *sets.validation], rule, trained.prepare)
     graph, model = join(trained, guard)
