@@ -106,8 +106,10 @@ def test_statistics_tell_what_they_are_named_for() -> None:
     plain, darker, turned = prepared_statistics(x), prepared_statistics(x * 0.5), prepared_statistics(x.transpose(2, 3))
     assert bool((darker[:, 0] < plain[:, 0]).all())
     across, down = (plain[:, [first, first + 1]] for first in (5, 7))
-    torch.testing.assert_close(turned[:, [5, 6]], down)
-    torch.testing.assert_close(turned[:, [7, 8]], across)
+    # Of large levels a quarter of the rows is looked at, so that the turned image is seen at other places.
+    torch.testing.assert_close(turned[:, [5, 6]], down, atol=0.05, rtol=0)
+    torch.testing.assert_close(turned[:, [7, 8]], across, atol=0.05, rtol=0)
+    assert (across - down).abs().max() > 0.1
     sharp, soft = (statistics_of(NATIVE, PREPARE, change(NEW[0])) for change in (np.array, CHANGES["out of focus"]))
     assert (soft[[0, 1, 4, 5, 16]] < sharp[[0, 1, 4, 5, 16]]).all()
 

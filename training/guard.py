@@ -84,12 +84,18 @@ def differ(x: Tensor, inside: Tensor | None, axis: int) -> tuple[Tensor, Tensor 
     return x.diff(dim=axis), inside.narrow(axis, 0, length) * inside.narrow(axis, 1, length)
 
 
+def thin(x: Tensor) -> Tensor:
+    """Returns every fourth row of (N, C, h, w): their mean says nearly as much, at a quarter of the cost."""
+    return x[:, :, ::4]
+
+
 def sizes(d: Tensor, inside: Tensor | None) -> list[Tensor]:
     """Returns the logarithms of energy, mean size, typical size and share of zeros of differences (N, 1, h, w)."""
 
     def average(x: Tensor) -> Tensor:
         return mean(x) if inside is None else (x * inside).sum((1, 2, 3)) / (inside.sum() + 1e-6)
 
+    d, inside = thin(d), None if inside is None else thin(inside)
     size = d.abs()
     return [
         torch.log(average(d**2) + 1e-2),
@@ -105,12 +111,12 @@ def prepared_statistics(x: Tensor) -> Tensor:
     All are logarithms, so that a ratio means the same at every level.
     """
     grey = x.mean(1, keepdim=True)
-    light = torch.log(grey + 2 / 255)
-    colour = torch.log(x.mean((2, 3)) + 2 / 255)
+    light = torch.log(thin(grey) + 2 / 255)
+    colour = torch.log(thin(x).mean((2, 3)) + 2 / 255)
     found = [
         mean(light),
         torch.log(deviation(light) + 1e-2),
-        torch.log(deviation(grey) + 1e-3),
+        torch.log(deviation(thin(grey)) + 1e-3),
         colour[:, 0] - colour[:, 1],
         colour[:, 2] - colour[:, 1],
     ]
@@ -123,11 +129,12 @@ def prepared_statistics(x: Tensor) -> Tensor:
 
 def level(grey: Tensor) -> list[Tensor]:
     """Returns five statistics of (N, 1, h, w): energy and size of the differences across and down, and how slanted they are."""
-    found = []
-    for d in (grey.diff(dim=3), grey.diff(dim=2)):
+    found, step = [], 4 if grey.shape[2] >= 128 else 1
+    upper, lower = grey[:, :, :-1:step], grey[:, :, 1::step]  # pairs of rows
+    for d in (upper.diff(dim=3), lower - upper):
         found += [torch.log(mean(d**2) + 1e-7), torch.log(mean(d.abs()) + 1e-4)]
-    falling = grey[..., 1:, 1:] - grey[..., :-1, :-1]
-    rising = grey[..., 1:, :-1] - grey[..., :-1, 1:]
+    falling = lower[..., 1:] - upper[..., :-1]
+    rising = lower[..., :-1] - upper[..., 1:]
     return [*found, torch.log(mean(falling**2) + 1e-7) - torch.log(mean(rising**2) + 1e-7)]
 
 
