@@ -34,6 +34,7 @@ from training.checkpoint import load_checkpoint
 from training.data import three_sets
 from training.restore import verify_images
 from training.spaces import PixelSpace
+from training.suspects import SUSPECTS
 from training.train import TrainOptions, dry_run, find_images, name_of, resolve, train, warn
 
 ROOT = Path(__file__).parents[1]
@@ -211,7 +212,7 @@ def test_two_processes_write_one_detector(cells: Path, tmp_path: Path) -> None:
     assert len((run / "train.jsonl").read_text().splitlines()) == 1
     assert Scorer(run, device="cpu", verify=True).score(cells / "00.png").status == "ok"
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", "train.jsonl",
+        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", SUSPECTS, "train.jsonl",
     ]  # fmt: skip
 
 
