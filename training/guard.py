@@ -286,6 +286,8 @@ def see_changes(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
             pixels = decode(record.path, rule, reduce_to=prepare.size).pixels
         except ImageError:  # it was said already that it cannot be read
             return None
+        if prepare.mask is not None:  # before the changes, which would carry what lies outside to the inside
+            pixels = blotted(pixels, stretched(prepare.mask, *pixels.shape[:2]).numpy())
         with torch.inference_mode():  # a thread has a mode of its own
             copies = [pixels, *(change(pixels) for change in CHANGES.values())]
             return record.group, [statistics_of(native, prepare, copy) for copy in copies]
@@ -294,6 +296,12 @@ def see_changes(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
         found = [image for image in pool.map(one, spaced(records, rule)) if image is not None]
     values = np.array([statistics for _, statistics in found]).transpose(1, 0, 2)
     return values[0], values[1:], [group for group, _ in found]
+
+
+def blotted(pixels: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Returns the image (H, W, 3) with its mean colour ``inside`` (H, W) everywhere else."""
+    mean_colour = np.rint(pixels[inside].mean(0)) if inside.any() else np.zeros(3)
+    return np.where(inside[..., None], pixels, mean_colour.astype(np.uint8))
 
 
 def spaced(records: Sequence[Record], rule: DecodeRule) -> Sequence[Record]:
