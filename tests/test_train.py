@@ -35,7 +35,6 @@ from training.checkpoint import load_checkpoint
 from training.data import three_sets
 from training.restore import verify_images
 from training.spaces import PixelSpace
-from training.suspects import SUSPECTS
 from training.train import TrainOptions, dry_run, find_images, name_of, resolve, train, warn
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +97,7 @@ def set_paths(run: Path, wanted: str) -> list[str]:
 
 # --- what a run folder holds ------------------------------------------------------------------------------------------
 def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> None:
-    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", "suspects.txt", IMAGES}
+    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", IMAGES}
     # Other tests' `verify` and `evaluate` note in the shared runs what they found.
     assert {path.name for path in run.iterdir()} - {CHECKS} == files | {"explain.onnx"}
     assert {path.name for path in pixel_run.iterdir()} - {CHECKS} == files
@@ -214,7 +213,7 @@ def test_two_processes_write_one_detector(cells: Path, tmp_path: Path) -> None:
     assert len((run / "train.jsonl").read_text().splitlines()) == 1
     assert Scorer(run, device="cpu", verify=True).score(cells / "00.png").status == "ok"
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", SUSPECTS, "train.jsonl",
+        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", "train.jsonl",
     ]  # fmt: skip
 
 

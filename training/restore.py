@@ -20,7 +20,6 @@ from training.checkpoint import load_checkpoint, part
 from training.data import decode_all
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
-from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
@@ -65,12 +64,10 @@ def restore(run: Path) -> Run:
         density = DensityOfStates(*reversed(states["references"].shape))
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
-    guard = Guard(
-        *(part(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")), mask=tensors.get("mask")
-    )
+    limits = part(tensors, "range")
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
     heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
-    graph = DetectorGraph(prepare, space, model, score, guard, heat)
+    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat)
     return Run(graph.eval(), decoder, facts)
 
 

@@ -44,18 +44,17 @@ from training.data import (
     near_duplicates,
     see,
     sha256_of,
+    statistic_limits,
     three_sets,
 )
 from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
-from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
 from training.sizes import stopped_by_size
 from training.spaces import DEFAULT_SIZE, make_space
-from training.suspects import SUSPECTS, cross_fitted_scores, highest, write_suspects
 
 COPY = 0.9  # correlation of two images that are copies of each other
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
@@ -88,7 +87,6 @@ class TrainOptions:
     rank_only: bool = False
     target: str = "ort"
     decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
-    depth: int | None = None  # true bits of 16-bit files; None: found in all of them together
     resume: bool = False
     command: str = ""
 
@@ -164,12 +162,11 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     records, sets = find_images(options)
     check_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    rule = find_rule(records, options.decode == "reduced", options.depth)
+    rule = find_rule(records, reduced=options.decode == "reduced")
     prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
-    check_depth(options.depth, everything)
     warnings = warn(everything, options) + ([] if mask is None else warn_of_mask(mask, everything))
     for line in warnings if rank() == 0 else []:
         say(line)
@@ -190,42 +187,22 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
-    suspects = find_suspects(options, space, heat, everything)
     warnings += trained.warnings
-    guard = learn_guard([*sets.fit, *sets.validation], rule, trained.prepare)
-    graph, model = join(trained, guard)
-    calibration, top = calibrate_on(model, sets.calibration, rule, options)
+    graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
+    calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     card = replace(card, score=trained.score.in_words())
     list_images(options.out / IMAGES, sets)
-    first = [name_of(r, options.images) for r in top[:5]]
+    first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
-    facts |= {"min_area": options.min_area, "min_cells": heat.cells, "sight": None, "guard": guard_facts(guard)}
+    facts |= {"min_area": options.min_area, "min_cells": heat.cells, "sight": None}
     if calibration is not None and sets.validation:
         tried = (sets.validation, rule, options.size, mask, options.seed)
         facts["sight"] = stopped_by_size(model, calibration, *tried)
     card = replace(card, training={**card.training, **facts})
-    say_suspects(options, suspects, say)
     card = write(options, card, graph, model, trained, validation.records)
-    write_report(options.out / "report.html", training_report(options, card, suspects, trained.history))
+    write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
     return card
-
-
-def find_suspects(options: TrainOptions, space: nn.Module, heat: Heat, seen: Seen) -> list[Record]:
-    """Returns the good images to look at first, the most unusual first, and lists them in RUN."""
-    channels = space.channels if space.whitening is None else getattr(space, "inputs", None)  # what the chosen space takes
-    scores = cross_fitted_scores(space, heat, seen.maps[:, :channels], [record.group for record in seen.records])
-    found = [seen.records[i] for i in highest(scores)]
-    write_suspects(options.out, [name_of(record, options.images) for record in found])
-    return found
-
-
-def say_suspects(options: TrainOptions, suspects: Sequence[Record], say: Callable[[str], None]) -> None:
-    """Says which images to look at first, and what to do if they are not good."""
-    names = " ".join(name_of(record, options.images) for record in suspects[:5])
-    file = options.out / SUSPECTS
-    say(f"look at these first: {names}   (the most unusual of the good images; all {len(suspects)} in {file} and report.html).")
-    say(f"    delete the lines of those that are good, then: anomaly train {options.images} --exclude {file} --out NEW")
 
 
 def check_out(options: TrainOptions) -> None:
@@ -233,16 +210,6 @@ def check_out(options: TrainOptions) -> None:
     if (options.out / "detector.onnx").exists() and not options.resume:
         raise TrainingError(
             f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
-        )
-
-
-def check_depth(depth: int | None, seen: Seen) -> None:
-    """Refuses a depth that the files do not have: pixels would be too dark, or cut off."""
-    found = {bits for _, _, bits, _ in seen.facts}
-    if depth is not None and found != {depth}:
-        said = " and ".join(map(str, sorted(found)))
-        raise DatasetError(
-            f"--depth {depth} found, but images of {said} bits a channel: leave it out, or give their true depth"
         )
 
 
@@ -356,9 +323,12 @@ def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
     return torch.cat([whitening(part) for part in maps.split(64)])
 
 
-def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
+def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
-    graph = DetectorGraph(trained.prepare, trained.space, trained.model, trained.score, guard, trained.heat).eval()
+    groups = len({record.group for record in seen.records})
+    low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
+    parts = (trained.prepare, trained.space, trained.model, trained.score)
+    graph = DetectorGraph(*parts, low, high, trained.heat).eval()
     return graph, to_onnx(graph)
 
 
@@ -498,6 +468,7 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         write_atomically(options.out / "explain.onnx", explain.SerializeToString(deterministic=True))
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
+    tensors |= {"range.low": graph.low, "range.high": graph.high}
     if trained.prepare.mask is not None:
         tensors["mask"] = trained.prepare.mask
     parts = {
@@ -505,7 +476,6 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         "space": trained.space.whitening,
         "density": trained.score.density,
         "decoder": trained.decoder,
-        "guard": graph.guard,
     }
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
@@ -515,7 +485,7 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
 
-def training_report(options: TrainOptions, card: Card, suspects: Sequence[Record], history: list[dict[str, Any]]) -> Report:
+def training_report(options: TrainOptions, card: Card, highest: Sequence[Record], history: list[dict[str, Any]]) -> Report:
     """Returns the report of a training: the promise, the scores that set the limit, the images to look at first."""
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
@@ -532,7 +502,7 @@ def training_report(options: TrainOptions, card: Card, suspects: Sequence[Record
         limit=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
-        galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in suspects[:24]]},
+        galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in highest[:8]]},
         notes=card.training["warnings"],
     )
 
