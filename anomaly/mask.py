@@ -50,15 +50,6 @@ def coarser(mask: Mask, cells: int) -> Mask:
     return mask
 
 
-def stretched(mask: Mask, height: int, width: int) -> Mask:
-    """Returns a mask over an image of that size, by the rule of the detector's graph: bool (height, width)."""
-    for axis, length in ((0, height), (1, width)):
-        cells, pixel = mask.shape[axis], np.arange(length)
-        first, last = pixel * cells // length, ((pixel + 1) * cells - 1) // length
-        mask = mask.take(first, axis) & mask.take(last, axis)
-    return mask
-
-
 def of_rectangles(shapes: Sequence[Sequence[float]], height: int, width: int) -> Mask:
     """Returns the mask, bool (height, width), of rectangles (left, top, right, bottom, inspect) in fractions of the sides.
 

@@ -32,7 +32,7 @@ from training.export import (
 )
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, pool, scores_of, smooth, states
+from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, pool, scores_of, states
 from training.spaces import make_space
 
 SIZE = 64
@@ -218,13 +218,13 @@ def test_a_hotter_map_never_scores_lower(error: np.ndarray, data: st.DataObject)
     hotter = error.copy()
     y, x = (data.draw(st.integers(0, error.shape[1] - 1)) for _ in range(2))
     hotter[:, y, x] += data.draw(st.floats(0, 50, width=32))
-    before, after = pool(smooth(torch.from_numpy(error))), pool(smooth(torch.from_numpy(hotter)))
+    before, after = (pool(Heat()(torch.from_numpy(map_of_errors))) for map_of_errors in (error, hotter))
     assert bool((after >= before - 1e-4).all())
 
 
 @pytest.mark.parametrize(("side", "cells"), [(4, 4), (12, 12), (64, 64), (65, 32), (128, 64), (200, 50)])
 def test_a_heatmap_is_never_finer_than_64_cells_and_keeps_a_constant(side: int, cells: int) -> None:
-    heatmap = smooth(torch.full((2, side, side), 3.0))
+    heatmap = Heat()(torch.full((2, side, side), 3.0))
     assert heatmap.shape == (2, cells, cells)
     torch.testing.assert_close(heatmap, torch.full((2, cells, cells), 3.0))
 

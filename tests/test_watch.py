@@ -170,11 +170,13 @@ def test_killed_at_random_moments_no_image_is_lost_and_none_doubled(line: Line) 
 
 
 def test_falling_behind_is_said_and_pictures_belong_to_rows(line: Line, tmp_path: Path) -> None:
-    for number in range(300):
-        (line.folder / f"{number:03}.png").write_bytes(picture(number % 40) + bytes(number))
+    count = 2000  # more than the quickest machine judges in the second that an image may wait
+    pictures = [picture(seed) for seed in range(40)]
+    for number in range(count):
+        (line.folder / f"{number:04}.png").write_bytes(pictures[number % 40] + bytes(number))
     line.start("--overlays", str(tmp_path / "overlays"), "--workers", "1")
     until(lambda: "behind: " in line.said())
-    until(lambda: len(line.rows()) == 300)
+    until(lambda: len(line.rows()) == count, 240)
     until(lambda: "no longer behind" in line.said())
     line.stop()
     names = [f"{number:08d}-{Path(row.path).stem}.jpg" for number, row in enumerate(line.rows())]

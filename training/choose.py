@@ -99,9 +99,9 @@ def judge(model: str, maps: Tensor, *others: Tensor, heat: Heat | None = None) -
     made = MODELS[model](*maps.shape[1:], pixels=False)
     with tempfile.TemporaryDirectory() as scratch:
         fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
-    smooth = heat or Heat()
+    heat = heat or Heat()
     with torch.inference_mode():
-        return [smooth(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
+        return [heat(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
 
 
 def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:

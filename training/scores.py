@@ -98,14 +98,10 @@ def pool(heatmap: Tensor, share: float = SHARE) -> Tensor:
     return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)
 
 
-def smooth(error: Tensor) -> Tensor:
-    """Returns the heatmap (N, h, w) of a map of errors: averaged over 3 x 3 cells, since a defect is larger than one."""
-    return Heat()(error)
-
-
 class Heat(nn.Module):
     """A map of errors (N, H, W) -> the heatmap (N, h, w), and the heatmap -> the score of its hottest places.
 
+    It is averaged over 3 x 3 cells, since a defect is larger than one.
     ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
     Elsewhere the heatmap has its lowest value. ``cells``: what is hot in fewer connected cells of the heatmap does not
     count (see ``opened``).

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from anomaly.calibrate import Calibration
 from anomaly.dataset import Record
 from anomaly.images import Decoded, DecodeRule
-from anomaly.mask import Mask, stretched
+from anomaly.mask import Mask
 from anomaly.scorer import available_cores, hottest_region, open_session
 from training.data import decode_all
 from training.defects import add_defect
+from training.preprocess import stretched
 
 KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
 EACH = 6  # of a kind and a size
@@ -79,7 +81,7 @@ def drawn(
             made[here], where[here] = add_defect(picture[here], donated, kind, rng, radius=diameter / 2)
             whole = where.sum()
             if mask is not None:
-                where &= stretched(mask, *picture.shape[:2])
+                where &= stretched(torch.from_numpy(mask), *picture.shape[:2]).numpy()
             if where.sum() > whole / 2:  # of one that a mask cuts the diameter says nothing
                 yield made, where
 

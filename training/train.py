@@ -59,8 +59,6 @@ from training.spaces import DEFAULT_SIZE, make_space
 COPY = 0.9  # correlation of two images that are copies of each other
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
 FEW = 0.02  # share of images that may look alike by chance
-
-
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
 
 
