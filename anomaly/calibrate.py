@@ -70,12 +70,12 @@ class Calibration:
     @property
     def promise(self) -> float:
         """k / (n + 1): the probability that a new normal image is flagged is at most this."""
-        return self.k / (self.n + 1)
+        return promise_of(self.k, self.n)
 
     @property
     def bound(self) -> float:
         """With 95 % confidence the long-run false-alarm rate of this one detector is at most this."""
-        return beta_quantile(0.95, self.k, self.n + 1 - self.k)
+        return bound_of(self.k, self.n)
 
     @cached_property  # each image's box asks for it
     def median(self) -> np.float32:
@@ -175,6 +175,61 @@ def calibrate(scores: ArrayLike, wish: float | None = None) -> Calibration:
             f"{lowest_wish(len(found))}, or --rank-only (order, no promise)"
         )
     return Calibration(found, k, float(wish))
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What ``groups`` independent good images can promise before one is scored: ``n`` of them set the limit, at rank k."""
+
+    groups: int
+    n: int
+    k: int
+
+    @classmethod
+    def of(cls, groups: int, wish: float | None = None, n: int | None = None) -> Prospect:
+        """What training makes of them (``n``: another number sets the limit); as in ``calibrate`` k is at least 1."""
+        n = set_aside(groups, wish) if n is None else n
+        return cls(groups, n, max(1, rank(DEFAULT_RATE if wish is None else wish, n)))
+
+    @classmethod
+    def lowest(cls, groups: int) -> Prospect:
+        """The lowest promise there is: half of them set the limit, at the highest score."""
+        return cls(groups, groups // 2, 1)
+
+    @property
+    def promise(self) -> float:
+        return promise_of(self.k, self.n)
+
+    @property
+    def bound(self) -> float:
+        return bound_of(self.k, self.n)
+
+    def to_json(self) -> dict[str, float | int]:
+        return {"groups": self.groups, "n": self.n, "k": self.k, "promise": self.promise, "bound": self.bound}
+
+
+def set_aside(groups: int, wish: float | None = None) -> int:
+    """How many of the groups of good images set the limit: a fifth, and up to half where the wish (None: 1 %) needs it."""
+    return max(round(0.20 * groups), min(needed(DEFAULT_RATE if wish is None else wish), groups // 2))
+
+
+def more_groups(groups: int, wish: float | None = None, share: int = 2) -> list[int]:
+    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest that can keep the wish.
+
+    One in ``share`` sets the limit at the most: 2 in training, 1 in recalibration, which fits nothing.
+    """
+    fewest = share * needed(DEFAULT_RATE if wish is None else wish)
+    return sorted({number for number in (2 * groups, 5 * groups, fewest) if number > groups})[:3]
+
+
+def promise_of(k: int, n: int) -> float:
+    """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at most this."""
+    return k / (n + 1)
+
+
+def bound_of(k: int, n: int) -> float:
+    """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 % confident."""
+    return beta_quantile(0.95, k, n + 1 - k)
 
 
 def rank(wish: float, n: int) -> int:

@@ -202,22 +202,26 @@ def add_train(commands: Any) -> None:
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
-    p.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    p.add_argument("--dry-run", action="store_true", help="say what these images can promise and what would be done, and stop")
+    p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
 
 
 def run_train(options: argparse.Namespace) -> None:
     from anomaly.wording import card_text
+    from training.options import TrainOptions
 
-    training = import_training()
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
         "group_by", "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
-    chosen = training.TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
+    chosen = TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:
-        print(json.dumps(training.dry_run(chosen), indent=2))
+        from training.plan import dry_run
+
+        plan = dry_run(chosen)
+        print(json.dumps(plan.to_json(), indent=2) if options.json else plan.text())
         return
-    card = training.train(chosen, say)
+    card = import_training().train(chosen, say)
     if card is None:  # another process of a data-parallel run writes the detector
         return
     print(f"written                 {options.out / 'detector.onnx'}   {card.identity}")
@@ -481,7 +485,7 @@ def add_show(commands: Any) -> None:
 def run_show(options: argparse.Namespace) -> None:
     from anomaly.detector import read_card
     from anomaly.mask import mask_said
-    from anomaly.wording import card_text
+    from anomaly.wording import card_text, more_text
 
     card = read_card(options.detector)
     if options.json:
@@ -503,6 +507,7 @@ def run_show(options: argparse.Namespace) -> None:
     ]  # fmt: skip
     rows += [("warning", line) for line in training.get("warnings", [])]
     lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(card, str(options.detector)).splitlines()
+    lines += more_text(card)
     for line in lines:  # a card from elsewhere may hold what moves a terminal's cursor
         print("".join(char if char.isprintable() else "?" for char in line))
 

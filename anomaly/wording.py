@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anomaly.calibrate import DEFAULT_RATE, Calibration, Rate, lowest_wish, needed
+from anomaly.calibrate import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_wish, more_groups, needed
 
 if TYPE_CHECKING:
     from anomaly.detector import Card
@@ -124,6 +124,53 @@ def too_few_text(calibration: Calibration, good_images: int) -> str:
 def needs_text(wish: float) -> str:
     """How many good images (of different groups) must set the limit for a false-alarm rate of ``wish``."""
     return f"{100 * wish:.6g} % needs {needed(wish):,} to set the limit."
+
+
+def enough_rows(prospect: Prospect, wish: float | None) -> list[tuple[str, str]]:
+    """What good images will promise before one is scored, and the lowest promise there is; ``wish``: what was asked for."""
+    lowest, asked = Prospect.lowest(prospect.groups), DEFAULT_RATE if wish is None else wish
+    rows = [
+        (
+            "good images stopped",
+            f"about {one_in(prospect.promise)} ({100 * prospect.promise:.3g} %), set by {prospect.n:,} of {prospect.groups:,}; "
+            f"95 % confident: at most {_out_of(prospect.bound)} in the long run",
+        )
+    ]
+    if prospect.promise > asked:
+        rows.append(("", f"{needs_text(asked)} That takes {2 * needed(asked):,} in all"))
+    how = f"set by {lowest.n:,}, with --false-alarm-rate {lowest_wish(lowest.n)}"
+    return [*rows, ("lowest promise", f"{one_in(lowest.promise)} ({_could_be(lowest)}), {how}")]
+
+
+def more_rows(groups: int, wish: float | None, *, training: bool = True) -> list[tuple[str, str]]:
+    """What more good images (of different groups) than ``groups`` would bring: a row for each number worth asking about.
+
+    In training some of them set the limit; in recalibration (not ``training``) all do.
+    """
+    rows = []
+    for number in more_groups(groups, wish, 2 if training else 1):
+        prospect = Prospect.of(number, wish, None if training else number)
+        rows.append(f"{number - groups:,} more: {_could_be(prospect)}; {prospect.n:,} of {number:,} set the limit")
+    return [("" if index else "more good images", row) for index, row in enumerate(rows)]
+
+
+def more_text(card: Card) -> list[str]:
+    """What more good images would bring to a detector, a line each; none where its card does not say on how many it stands."""
+    facts, calibration = card.training, card.calibration
+    groups = facts.get("groups") if "recalibrated_on" not in facts else calibration and calibration.n
+    if calibration is None or not isinstance(groups, int) or not 0 < groups < 2**32:
+        return []
+    rows = more_rows(groups, calibration.wish, training="recalibrated_on" not in facts)
+    return [f"{label:<{_COLUMN}}{said}" for label, said in rows]
+
+
+def rows_text(rows: Sequence[tuple[str, str]]) -> str:
+    """Rows of a label and what is said, a line each."""
+    return "\n".join(f"{label:<{_COLUMN}}{said}" for label, said in rows)
+
+
+def _could_be(prospect: Prospect) -> str:
+    return f"promise {100 * prospect.promise:.2g} %, could be {percent(prospect.bound)}"
 
 
 def verdict_text(status: str, score: float | None, calibration: Calibration | None, error: str | None = None) -> str:

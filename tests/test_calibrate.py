@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from anomaly.calibrate import (
+    DEFAULT_RATE,
     Calibration,
+    Prospect,
     Rate,
     beta_binomial_limit,
     beta_quantile,
@@ -24,6 +26,7 @@ from anomaly.calibrate import (
     clopper_pearson,
     joint_limits,
     lowest_wish,
+    more_groups,
     needed,
     one_per_group,
     rank,
@@ -340,3 +343,16 @@ def test_groups_must_match_scores():
 def test_scoring_needs_neither_scipy_nor_scikit_learn():
     code = "import sys, anomaly.wording, anomaly.evaluate; print({'scipy', 'sklearn', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@given(groups=st.integers(5, 3000), wish=st.sampled_from([None, 0.5, 0.1, 0.01, 0.003]))
+def test_a_prospect_is_what_scores_will_promise(groups: int, wish: float | None) -> None:
+    prospect, lowest = Prospect.of(groups, wish), Prospect.lowest(groups)
+    scores = np.arange(prospect.n)
+    if wish is None or rank(wish, prospect.n):
+        found = calibrate(scores, wish)
+        assert (prospect.k, prospect.promise, prospect.bound) == (found.k, found.promise, found.bound)
+    assert lowest.promise <= prospect.promise and lowest.n <= groups / 2
+    assert all(more > groups for more in more_groups(groups, wish))
+    if 2 * needed(wish or DEFAULT_RATE) <= groups:
+        assert prospect.promise <= (wish or DEFAULT_RATE)

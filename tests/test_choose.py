@@ -11,10 +11,10 @@ import torch
 from anomaly.dataset import normal_training, read_dataset
 from anomaly.detector import read_card
 from training.choose import auroc_by_kind, choose_space, judge, make_defects, prepared, raw_maps, whiten
-from training.data import find_rule
 from training.defects import DEFECTS
 from training.preprocess import Preprocess
 from training.restore import sample
+from training.sets import find_rule
 from training.spaces import make_space
 from training.train import TrainOptions, train
 

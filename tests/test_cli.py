@@ -180,7 +180,16 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     assert shown.fields["model"] == "linear on pixels, 32 x 32 pixels; score: mean of the hottest 5 % of the heatmap"
     assert shown.fields["trained"].endswith("on 20 good images, 20 groups: 8 fit, 2 validation, 10 calibration")
     assert shown.fields["licences"] == "weights: none used; data: not stated"
-    assert shown.out.splitlines()[-3:] == [TOO_FEW, *sight_text(card.training)]
+    more = [
+        "20 more: promise 4.8 %, could be 14 %; 20 of 40 set the limit",
+        "80 more: promise 2 %, could be 6 %; 50 of 100 set the limit",
+    ]
+    assert shown.out.splitlines()[-6:-1] == [
+        TOO_FEW,
+        *sight_text(card.training),
+        f"{'more good images':<24}{more[0]}",
+        " " * 24 + more[1],
+    ]
     message = "holds a finished detector already, a new folder expected: choose another --out, or delete it"
     assert message in shell.refuses("train", photos, "--out", run, *TINY)
 
@@ -220,15 +229,19 @@ def test_images_that_cannot_be_trained_on_are_one_line(photos: Path, tmp_path: P
     assert shell.refuses("train", photos, *out, "--group-by", "(").startswith("--group-by '(' found, a regular expression")
 
 
-def test_a_dry_run_is_json_and_leaves_nothing(photos: Path, tmp_path: Path, shell: Shell) -> None:
+def test_a_dry_run_leaves_nothing(photos: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "list.txt").write_text("00.png\n01.png\n")
     said = shell(
         "train", photos, "--out", tmp_path / "run", *TINY, "--dry-run", "--exclude", tmp_path / "list.txt",
-        "--group-by", r"\d(\d)\.png", "--false-alarm-rate", "20%",
+        "--group-by", r"\d(\d)\.png", "--false-alarm-rate", "20%", "--json",
     )  # fmt: skip
     found = json.loads(said.out)
     assert said.status == 0 and not (tmp_path / "run").exists()
-    assert (found["images"], found["groups"], found["calibration_groups"], found["false_alarm_rate"]) == (18, 10, 4, 0.2)
+    assert (found["images"], found["groups"], found["promise"]["n"], found["wish"]) == (18, 10, 4, 0.2)
+    said = shell("train", photos, "--out", tmp_path / "run", *TINY, "--dry-run")
+    assert (said.status, said.fields["effective number"][:3], said.fields["lowest promise"][:7]) == (0, "20:", "1 in 11")
+    refused = shell.refuses("train", photos, "--out", tmp_path / "run", *TINY, "--dry-run", "--false-alarm-rate", "1%")
+    assert refused.startswith("20 good images (or groups) found: 10 of them can set the limit, so the lowest promise is 9 %.")
 
 
 # --- score ------------------------------------------------------------------------------------------------------------
@@ -355,6 +368,11 @@ def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     shown = shell("show", run / "detector.onnx")
     assert list(shown.fields)[:4] == ["detector", "model", "trained", "licences"]
     assert "no such file or folder" in shell.refuses("show", run / "none.onnx")
+    assert shown.out.splitlines()[-3:] == [
+        "more good images        78 more: promise 1 %, could be 3 %; 99 of 198 set the limit",
+        "                        120 more: promise 1 %, could be 3 %; 99 of 240 set the limit",
+        "                        480 more: promise 0.83 %, could be 2.5 %; 120 of 600 set the limit",
+    ]
 
 
 def test_verify_repeats_the_check_on_golden_samples_and_own_images(

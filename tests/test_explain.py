@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from anomaly import Scorer
 from data.made_up import make
-from training.data import PICTURE, small
+from training.data import small
 from training.explain import BATCH, MOST_STEPS, PictureDecoder, fit_decoder, steps_for
 from training.preprocess import Preprocess
+from training.sets import PICTURE
 
 
 class Perfect(nn.Module):

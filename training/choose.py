@@ -14,12 +14,13 @@ from torch import Tensor
 
 from anomaly.dataset import Record
 from anomaly.images import Decoded, DecodeRule
-from training.data import decode_all, one_thread_each
+from training.data import one_thread_each
 from training.defects import DEFECTS, add_defect
 from training.fit import FitOptions, fit
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import Heat
+from training.sets import decode_all
 from training.spaces import BothSpace, make_space
 
 HELD_OUT = 48  # validation images that defects are made on, at most

@@ -17,7 +17,8 @@ from anomaly.labelled import Judged, build_report, images_said, judge, rate_said
 from anomaly.report import write_report
 from anomaly.scorer import Scorer
 from anomaly.wording import card_text, realised_text
-from training.train import TrainOptions, train
+from training.options import TrainOptions
+from training.train import train
 
 ATTRIBUTION = "ELPV solar cells, S. Deitsch et al., CC BY-NC-SA 4.0; non-commercial: do not ship this detector"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import PICTURE
+from training.sets import PICTURE
 
 BATCH = 16
 PASSES, MOST_STEPS = 20, 300

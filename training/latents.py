@@ -21,8 +21,8 @@ from anomaly.dataset import Record, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.images import Decoded
-from training.data import decode_all
 from training.restore import restore
+from training.sets import decode_all
 
 STRENGTH = 0.1  # inverse regularisation of the classifier: labels are few and latents many; chosen on training images
 

@@ -17,13 +17,13 @@ from anomaly.errors import DatasetError, TrainingError
 from anomaly.images import Decoded
 from anomaly.progress import Progress
 from training.checkpoint import load_checkpoint, part
-from training.data import decode_all
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
 from training.scores import DensityOfStates, Heat, ImageScore
+from training.sets import decode_all
 from training.spaces import make_space
 
 

@@ -19,9 +19,9 @@ from anomaly.dataset import Record
 from anomaly.images import Decoded, DecodeRule
 from anomaly.mask import Mask
 from anomaly.scorer import available_cores, hottest_region, open_session
-from training.data import decode_all
 from training.defects import add_defect
 from training.preprocess import stretched
+from training.sets import decode_all
 
 KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
 EACH = 6  # of a kind and a size

@@ -19,7 +19,6 @@ from training.backbone import Backbone
 from training.preprocess import triangle_weights
 
 SPACES = ("pixels", "filters", "features", "both", "all")
-DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96

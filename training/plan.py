@@ -1,0 +1,183 @@
+"""`anomaly train --dry-run`: how many images are enough, before training. Reads every image, needs no torch, writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from anomaly.calibrate import Prospect, more_groups
+from anomaly.dataset import Record
+from anomaly.errors import DatasetError
+from anomaly.images import Decoded
+from anomaly.mask import read_mask
+from anomaly.progress import Progress
+from anomaly.wording import enough_rows, more_rows, rows_text
+from training.options import TrainOptions, check_out, resolve
+from training.sets import (
+    THUMB,
+    Sets,
+    alike_text,
+    decode_all,
+    distinct_groups,
+    file_ranges,
+    find_images,
+    find_rule,
+    near_duplicates,
+    three_sets,
+)
+
+LEFT_OUT_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training would do with the images that can be read.
+
+    ``options``: with every choice made. ``largest``: images of the largest group. ``distinct``: how many groups are
+    left where those with near-duplicates of each other count once. ``ranges``: of the files, as in the card.
+    ``sides``: least and largest width, least and largest height. ``left_out`` and ``warnings``: a line each.
+    """
+
+    options: TrainOptions
+    images: int
+    groups: int
+    largest: int
+    distinct: int
+    sets: Sets
+    ranges: dict[str, Any]
+    sides: tuple[int, int, int, int]
+    left_out: list[str]
+    warnings: list[str]
+
+    @property
+    def prospect(self) -> Prospect | None:
+        """What the promise will be; None with --rank-only."""
+        return None if self.options.rank_only else Prospect.of(self.groups, self.options.false_alarm_rate)
+
+    @property
+    def more(self) -> list[Prospect]:
+        """What more images would bring."""
+        wish = self.options.false_alarm_rate
+        return [] if self.options.rank_only else [Prospect.of(groups, wish) for groups in more_groups(self.groups, wish)]
+
+    def text(self) -> str:
+        """The plan in words, one fact a line."""
+        options = self.options
+        fit, validation, calibration = (f"{count:,}" for count in self.counts().values())
+        rows = [
+            ("good images", f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}"),
+            *(("left out", line) for line in self.left_out[:LEFT_OUT_SHOWN]),
+            ("effective number", self._effective()),
+            ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
+            ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels"),
+            *self._promise(),
+            *(("warning", line) for line in self.warnings),
+            ("nothing was trained", f"leave out --dry-run to train into {options.out}"),
+        ]
+        return rows_text(rows)
+
+    def _promise(self) -> list[tuple[str, str]]:
+        prospect, wish = self.prospect, self.options.false_alarm_rate
+        if prospect is None:
+            return [("good images stopped", "no promise: --rank-only orders images by score")]
+        return [*enough_rows(prospect, wish), *more_rows(self.groups, wish)]
+
+    def counts(self) -> dict[str, int]:
+        """How many images go into each set."""
+        return {name: len(part) for name, part in self.sets.by_name().items()}
+
+    def _files(self) -> str:
+        narrow, wide, low, high = self.sides
+        sides = f"{narrow} x {low}" if (narrow, low) == (wide, high) else f"{narrow} to {wide} x {low} to {high}"
+        bits = " and ".join(str(bits) for bits in self.ranges["bits"])
+        return f"{sides} pixels, {bits} bits, {'grey' if self.ranges['grey'] else 'colour'}"
+
+    def _effective(self) -> str:
+        if self.groups < self.images:
+            told = f"{self.groups:,} groups of up to {self.largest:,} images: a promise counts groups, one image of each"
+        else:
+            told = f"{self.groups:,}: no groups were told (--group-by), so every image counts as independent of the others"
+        if self.distinct < self.groups:
+            told += f"; {self.distinct:,} if images that show nearly the same are of one part"
+        return told
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        options, prospect = self.options, self.prospect
+        return {
+            "images": self.images,
+            "left_out": self.left_out,
+            "groups": self.groups,
+            "largest_group": self.largest,
+            "distinct": self.distinct,
+            "sets": self.counts(),
+            "ranges": self.ranges,
+            "model": options.model,
+            "space": options.space,
+            "size": options.size,
+            "wish": options.false_alarm_rate,
+            "promise": None if prospect is None else prospect.to_json(),
+            "lowest": None if prospect is None else Prospect.lowest(self.groups).to_json(),
+            "more": [prospect.to_json() for prospect in self.more],
+            "warnings": self.warnings,
+        }
+
+
+def dry_run(options: TrainOptions) -> Plan:
+    """Returns what `train` would do, and raises what it would raise before its fit: DatasetError, CalibrationError, ..."""
+    options = resolve(options)
+    if options.mask is not None:
+        read_mask(options.mask)
+    records, _ = find_images(options)
+    check_out(options)
+    kept, images, thumbs, left_out = look(records, options)
+    sets = three_sets(kept, options.seed, options.false_alarm_rate, options.rank_only)
+    groups = Counter(record.group for record in kept)
+    pairs = near_duplicates(thumbs, [record.group for record in kept])
+    warning = alike_text(kept, pairs, options.images)
+    widths, heights = [width for width, *_ in images], [height for _, height, *_ in images]
+    return Plan(
+        options,
+        images=len(kept),
+        groups=len(groups),
+        largest=max(groups.values()),
+        distinct=distinct_groups([record.group for record in kept], pairs) if warning else len(groups),
+        sets=sets,
+        ranges=file_ranges(images),
+        sides=(min(widths), max(widths), min(heights), max(heights)),
+        left_out=left_out,
+        warnings=[warning] if warning else [],
+    )
+
+
+def look(
+    records: Sequence[Record], options: TrainOptions
+) -> tuple[list[Record], list[tuple[int, int, int, bool]], npt.NDArray[np.float32], list[str]]:
+    """Returns the records that can be read, size, bits and greyness of each, small copies (n, 64, 64), and what cannot."""
+    rule = find_rule(records, reduced=options.decode == "reduced")
+    kept, facts, thumbs, left_out = [], [], [], []
+    with Progress(len(records), "looking at images") as progress:
+        for record, image in decode_all(records, rule, options.size or 0):
+            progress.advance()
+            if isinstance(image, Decoded):
+                kept.append(record)
+                facts.append((image.width, image.height, image.bits, image.grey))
+                thumbs.append(thumb(image.pixels, options.size or THUMB))
+            else:
+                left_out.append(str(image))
+    if not kept:
+        raise DatasetError(f"none of {len(records)} images could be read, the first: {left_out[0]}")
+    return kept, facts, np.stack(thumbs), left_out
+
+
+def thumb(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
+    """Returns the small grey copy, float32 (64, 64) in 0..1, of an image as the model sees it (but for a mask)."""
+    grey = Image.fromarray(pixels.mean(2, dtype=np.float32) / 255)  # resizing is linear: the mean may come first
+    squashed = grey.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(squashed.resize((THUMB, THUMB), Image.Resampling.BILINEAR))

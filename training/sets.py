@@ -1,0 +1,202 @@
+"""What training knows of its images before torch is needed: which are read, how they are split, which are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from anomaly.calibrate import lowest_wish, needed, set_aside
+from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.errors import CalibrationError, DatasetError, ImageError
+from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.wording import needs_text, percent
+from training.options import TrainOptions
+
+FEWEST = 5  # groups: two to fit on, one to validate on, two to calibrate on
+PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
+THUMB = 64  # pixels a side of the copies that are compared to find near-duplicates
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Three disjoint sets of records; no group is in two of them."""
+
+    fit: list[Record]
+    validation: list[Record]
+    calibration: list[Record]
+
+    def by_name(self) -> dict[str, list[Record]]:
+        return {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
+
+
+def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
+    """Returns the normal images that training may use and the three sets drawn from them."""
+    records = normal_training(read_dataset(options.images, options.group_by))
+    if options.exclude:
+        lines = options.exclude.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        unwanted = {line.strip() for line in lines if line.strip()}
+        kept = [r for r in records if str(r.path) not in unwanted and name_of(r, options.images) not in unwanted]
+        if len(kept) == len(records):
+            raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
+        records = kept
+    return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
+
+
+def name_of(record: Record, images: Path) -> str:
+    """Returns an image's path as the user knows it: relative to the folder that was given, else its last two parts."""
+    root = images if images.is_dir() else images.parent
+    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(Path(*record.path.parts[-2:]))
+
+
+def three_sets(records: Sequence[Record], seed: int, wish: float | None, rank_only: bool = False) -> Sets:
+    """Returns fit, validation and calibration sets, drawn by group: 65, 15 and 20 % of the groups.
+
+    Calibration grows up to half of the groups where the false-alarm rate ``wish`` needs it (None: 1 %, as far as it
+    goes). Raises CalibrationError where a rate asked for cannot be promised, DatasetError below five groups.
+    """
+    groups = sorted({record.group for record in records})
+    count = len(groups)
+    if count < FEWEST:
+        raise DatasetError(
+            f"{count} good image{'s' * (count != 1)} (or groups) found, at least {FEWEST} expected to train at all, "
+            "about 200 for a 1 % false-alarm rate: add good images"
+        )
+    calibration = 0 if rank_only else set_aside(count, wish)
+    if not rank_only and wish is not None and needed(wish) > calibration:
+        raise CalibrationError(
+            f"{count} good images (or groups) found: {count // 2} of them can set the limit, so the lowest promise is "
+            f"{percent(1 / (count // 2 + 1))}. {needs_text(wish)} That takes {2 * needed(wish)} in all: add images, or "
+            f"--false-alarm-rate {lowest_wish(count // 2)}, or --rank-only (order, no promise)"
+        )
+    validation = max(1, round((count - calibration) * 15 / 80))
+    order = [groups[i] for i in np.random.default_rng(seed).permutation(count)]
+    parts = (order[calibration + validation :], order[calibration : calibration + validation], order[:calibration])
+    by_group: dict[str, list[Record]] = {}
+    for record in records:
+        by_group.setdefault(record.group, []).append(record)
+    return Sets(*([record for group in sorted(part) for record in by_group[group]] for part in parts))
+
+
+def decode_all(records: Sequence[Record], rule: DecodeRule, size: int) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    """Yields each record with its pixels or the error, in order; a few images are decoded ahead in threads."""
+
+    def one(record: Record) -> Decoded | ImageError:
+        try:
+            return decode(record.path, rule, reduce_to=size)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        for chunk in batched(records, 16):
+            yield from zip(chunk, pool.map(one, chunk), strict=True)
+
+
+def batched(records: Sequence[Record], count: int) -> Iterator[Sequence[Record]]:
+    for start in range(0, len(records), count):
+        yield records[start : start + count]
+
+
+def find_rule(records: Sequence[Record], reduced: bool = False) -> DecodeRule:
+    """Returns the decode rule for a set of images: the true depth of 16-bit files is the largest found among them."""
+    rule = DecodeRule(reduced=reduced)
+    first = [image for _, image in decode_all(records[:3], rule, PICTURE)]
+    if all(isinstance(image, Decoded) and image.bits == 8 for image in first):
+        return rule
+    # An image alone may be dark: only the whole set shows the depth.
+    bits = max((image.bits for _, image in decode_all(records, rule, PICTURE) if isinstance(image, Decoded)), default=8)
+    return replace(rule, bits=bits) if bits > 8 else rule
+
+
+def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object]:
+    """Returns the ranges of size, aspect, depth and colour of the training images' files, for the card."""
+    aspects = [width / height for width, height, _, _ in facts]
+    pixels = [width * height for width, height, _, _ in facts]
+    return {
+        "aspect": [min(aspects), max(aspects)],
+        "pixels": [min(pixels), max(pixels)],
+        "bits": sorted({bits for _, _, bits, _ in facts}),
+        "grey": all(grey for _, _, _, grey in facts),
+    }
+
+
+ALIKE = 0.65  # correlation above which two images show the same thing
+COMPARED = 5000  # images compared with each other at the most
+COPY = 0.9  # correlation of two images that are copies of each other
+SPARE = 10  # directions more than are wanted, so that those wanted are exact
+FEW = 0.02  # share of images that may look alike by chance
+
+
+def near_duplicates(thumbs: npt.NDArray[np.float32], groups: Sequence[str]) -> list[tuple[int, int, float]]:
+    """Returns (i, j, correlation) of images of different groups that show the same thing, the most alike first.
+
+    Compared is what an image has of its own: small copies without their low frequencies (light), without the mean
+    image and the strongest common components (what all parts share, the camera's frame), as unit vectors. On the
+    magnetic tiles two photographs of one tile reach 0.64 at the median and those of different tiles 0.46 at the most.
+    """
+    x = np.ascontiguousarray(thumbs[:COMPARED])
+    x = (x - _blurred(x)).reshape(len(x), -1)
+    x -= x.mean(0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-6
+    strongest = _strongest(x, min(20, len(x) // 4))  # (4096, q)
+    x -= (x @ strongest) @ strongest.T
+    x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-4
+    alike = np.triu(x @ x.T, 1)
+    pairs = [(int(i), int(j), float(alike[i, j])) for i, j in np.argwhere(alike > ALIKE) if groups[i] != groups[j]]
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def _blurred(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns pictures (n, h, w) as means over 7 x 7 pixels, their edges continued."""
+    for axis in (1, 2):
+        wide = np.pad(x, [(3 * (axis == a), 3 * (axis == a)) for a in range(3)], mode="edge")
+        x = np.lib.stride_tricks.sliding_window_view(wide, 7, axis=axis).mean(-1)
+    return x
+
+
+def _strongest(x: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """Returns the ``count`` strongest components of rows x (n, d) as columns (d, count), by subspace iteration.
+
+    Halko, Martinsson and Tropp (2011), algorithm 4.4. Its start is the same every time: so is the warning.
+    """
+    start = np.random.default_rng(0).standard_normal((x.shape[1], count + SPARE), np.float32)
+    found, _ = np.linalg.qr(x @ start)
+    for _ in range(4):
+        found, _ = np.linalg.qr(x.T @ found)
+        found, _ = np.linalg.qr(x @ found)
+    return np.linalg.svd(found.T @ x, full_matrices=False)[2][:count].T
+
+
+def distinct_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> int:
+    """Returns the number of groups of images, where groups that a pair of images joins (directly or not) count once."""
+    leader = {group: group for group in groups}
+
+    def first(group: str) -> str:
+        while leader[group] != group:
+            group = leader[group]
+        return group
+
+    for i, j, _ in pairs:
+        leader[first(groups[j])] = first(groups[i])
+    return sum(group == other for group, other in leader.items())
+
+
+def alike_text(records: Sequence[Record], pairs: Sequence[tuple[int, int, float]], images: Path) -> str:
+    """Returns the warning of images in different groups that show the same, or nothing where that may be chance.
+
+    A pair or two of many thousands look alike by chance; copies do not.
+    """
+    count = len({index for pair in pairs for index in pair[:2]})
+    if not pairs or (pairs[0][2] <= COPY and count < FEW * len(records)):
+        return ""
+    i, j, alike = pairs[0]
+    first, second = (name_of(records[index], images) for index in (i, j))
+    return (
+        f"near-duplicates: {count} of {len(records)} good images show nearly the same as another one in a different "
+        f"group (such as {first} and {second}, correlation {alike:.2f}). If they are photographs of one part or lot, the "
+        "promise holds for these parts only, not for new ones: tell the groups by --group-by or a manifest's group column"
+    )
