@@ -26,20 +26,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded
+from anomaly.part_rule import PartRule
+from anomaly.parts import PartsSummary, parts_table, write_parts
 from anomaly.pictures import NO_PICTURES, Pictures
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import Source, as_source
 from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
 from anomaly.threads import in_order
-from anomaly.wording import percent
+from anomaly.wording import ordinary_text
 
 __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
@@ -64,7 +66,8 @@ class Summary:
     """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None without a limit.
 
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
-    at most (95 %). ``resumed``: rows of an earlier run, which ``seconds`` and ``images_per_second`` leave out.
+    at most (95 %); None also where the promise is per part, which ``parts`` counts. ``resumed``: rows of an earlier run,
+    which ``seconds`` and ``images_per_second`` leave out.
     ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
     """
 
@@ -80,6 +83,7 @@ class Summary:
     seconds: float
     reading: float
     judging: float
+    parts: PartsSummary | None = None
 
     @property
     def not_judged(self) -> int:
@@ -96,6 +100,7 @@ class Summary:
         if self.not_judged:
             lines.append(("not judged", self._not_judged()))
         lines.append(("table", str(self.out)))
+        lines += self.parts.rows() if self.parts else []
         return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
 
     def _scored(self) -> str:
@@ -106,16 +111,11 @@ class Summary:
         return f"{_images(self.images)}{before}, in {duration(self.seconds)}{how}"
 
     def _stopped(self) -> str:
-        if self.flagged is None or self.expected is None or self.ordinary_up_to is None:
+        if self.flagged is None:
             return "no limit: this detector ranks only, without a promise"
-        if not self.ok:
-            return f"0 of {_images(0)} judged"
-        share = percent(self.flagged / self.ok)
-        expected = f"{self.expected:,.0f}" if self.expected >= 3 else f"{self.expected:.2g}"
-        return (
-            f"{self.flagged:,} of {_images(self.ok)} judged ({share}); if all are good expect {expected}, "
-            f"up to {self.ordinary_up_to:,} is ordinary, {self.ordinary_up_to + 1:,} or more: anomaly check"
-        )
+        if self.expected is None or self.ordinary_up_to is None:
+            return f"{self.flagged:,} of {_images(self.ok)} judged; the promise is per part, not per image"
+        return ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to)
 
     def _not_judged(self) -> str:
         kinds = ([("unlike the training images", self.outside)] if self.outside else []) + sorted(
@@ -136,6 +136,16 @@ class Work:
     keep_going: bool
     pictures: Pictures
     out: Path
+
+    def scorer_of(self, name: str) -> Scorer:
+        """Returns who judges the image of that name; ImageError where nobody can."""
+        if self.rule is not None:
+            self.rule.part_of(name)
+        return self.scorer
+
+    @cached_property
+    def rule(self) -> PartRule | None:
+        return PartRule.of(self.scorer.card.training)
 
 
 Engine = Callable[["Work", Iterator[tuple[int, Source]]], Generator["Scored", None, None]]
@@ -181,7 +191,8 @@ def score_table(
     its message how to go on, a full disk is an AnomalyError that does.
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
-    _refuse_to_overwrite(out, folder, force)
+    rule = PartRule.of(scorer.card.training)
+    _refuse_to_overwrite(out, folder, force, rule is not None)
     pictures.check(scorer)
     parts: list[_Part] = []
     reading = judging = 0.0
@@ -206,6 +217,10 @@ def score_table(
                     parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
             _finish(out, folder, suffix, parts)
         summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
+        if rule is not None:
+            with _writing(out):
+                rules = {scorer.card.identity: (rule, scorer.card.calibration)}
+                summary = replace(summary, parts=write_parts(out, rules, folder))
         then(summary)
         with _writing(out):
             _write_json(folder / DONE, {"run": run, "parts": [asdict(part) for part in parts]})
@@ -226,7 +241,7 @@ def score_lines(
 ) -> Summary:
     """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and returns what they hold.
 
-    There is nothing to go on from: who reads the stream keeps it. For the rest see `score_table`.
+    There is nothing to go on from: who reads the stream keeps it. Parts are not joined. For the rest see `score_table`.
     """
     began = time.monotonic()
     pictures.check(scorer)
@@ -245,16 +260,18 @@ def score_lines(
     return _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
 
 
-def _refuse_to_overwrite(out: Path, folder: Path, force: bool) -> None:
+def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_part: bool) -> None:
     if out.is_dir():
         raise AnomalyError(f"{out}: a folder found, the name of a table to write expected")
     if not out.parent.is_dir():
         raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
     # With either of them there this table is being replaced, or the run was killed between its last steps.
-    if out.exists() and not force and not (folder / RUN).exists() and not (folder / DONE).exists():
-        with suppress(OSError):  # empty, where a run was killed in its last act
-            folder.rmdir()
-        raise _finished(out)
+    begun = force or (folder / RUN).exists() or (folder / DONE).exists()
+    for table in (out, parts_table(out)) if per_part else (out,):
+        if table.exists() and not begun:
+            with suppress(OSError):  # empty, where a run was killed in its last act
+                folder.rmdir()
+            raise _finished(table)
 
 
 def _finished(out: Path) -> AnomalyError:
@@ -370,7 +387,7 @@ def read_source(work: Work, number: int, source: Source) -> Read:
     try:
         data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
-        image = work.scorer.decode(data)
+        image = work.scorer_of(printable(source.name)).decode(data)
     except ImageError as error:
         if error.kind == "unreachable" and not work.keep_going:
             raise AnomalyError(f"{printable(source.name)}: {error}; {WHEN_IT_IS_BACK}") from error
@@ -667,6 +684,7 @@ def summary_of(
 ) -> Summary:
     """Returns the summary of a table of so many rows, whose ``counts`` are the sum of what ``counted`` returned."""
     calibration, ok = scorer.card.calibration, counts["ok"]
+    per_image = calibration if PartRule.of(scorer.card.training) is None else None
     return Summary(
         out=out,
         images=rows,
@@ -674,8 +692,8 @@ def summary_of(
         outside=counts["outside"],
         errors={name.removeprefix(ERROR): n for name, n in counts.items() if name.startswith(ERROR)},
         flagged=None if calibration is None else counts["flagged"],
-        expected=None if calibration is None else calibration.expected(ok),
-        ordinary_up_to=None if calibration is None else calibration.ordinary_up_to(ok),
+        expected=None if per_image is None else per_image.expected(ok),
+        ordinary_up_to=None if per_image is None else per_image.ordinary_up_to(ok),
         resumed=resumed,
         seconds=seconds,
         reading=reading,

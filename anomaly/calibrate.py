@@ -270,6 +270,21 @@ def one_per_group(
     return values[indices], indices
 
 
+def worst_per_part(scores: ArrayLike, parts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The highest score of each part's views and its index in ``scores``, in the order of the parts' names.
+
+    A view without a score (NaN) is the worst there is. The maximum is exchangeable between parts as their views are.
+    """
+    values = _float32(scores)
+    worst: dict[str, int] = {}
+    for index, part in enumerate(parts):
+        best = worst.setdefault(part, index)
+        if not values[index] <= values[best] and not math.isnan(values[best]):
+            worst[part] = index
+    indices = np.array([worst[part] for part in sorted(worst)], dtype=np.int64)
+    return values[indices], indices
+
+
 def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The exact interval (low, high) of a rate seen as ``flagged`` of ``n`` independent images (Clopper & Pearson)."""
     if not 0 <= flagged <= n:

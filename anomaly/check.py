@@ -10,7 +10,7 @@ pass below it: train again.
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from anomaly.calibrate import Calibration, needed
 from anomaly.detector import find_detector
 from anomaly.errors import CalibrationError, RuntimeMissing
-from anomaly.recalibrate import score_good
+from anomaly.part_rule import PartRule
+from anomaly.recalibrate import Grouping, score_good
 from anomaly.scorer import Scorer
 from anomaly.wording import percent
 
@@ -34,9 +35,10 @@ FEW = 20  # images, below which only a large change can be seen
 class Check:
     """What a check found. ``verdict``: ``keep``, ``recalibrate`` or ``retrain``.
 
-    ``images``: good images judged, one of each group; ``outside``: of these unlike the training images, at most
-    ``outside_up_to`` are ordinary; ``stopped``: above the limit, at most ``ordinary_up_to`` are; ``p_value``: of
-    the scores being distributed as before; ``spread``: how many times as widely spread they are, by the middle half.
+    ``images``: good images judged, one of each group (``what``: or parts, by the worst view of each); ``outside``: of these
+    unlike the training images, at most ``outside_up_to`` are ordinary; ``stopped``: above the limit, at most
+    ``ordinary_up_to`` are; ``p_value``: of the scores being distributed as before; ``spread``: how many times as widely
+    spread they are, by the middle half.
     """
 
     verdict: str
@@ -50,13 +52,14 @@ class Check:
     spread: float
     wish: float
     left_out: tuple[str, ...]
+    what: str = "image"
 
     def text(self, run: str, normal: str) -> str:
         """The verdict, why, and the command to give next."""
         lines = [("verdict", f"{self.verdict}: {self._why()}"), ("next", self._next(run, normal))]
         lines.append(
             (
-                "good images stopped",
+                f"good {self.what}s stopped",
                 f"{self.stopped} of {self.images}; expect {self.expected:.2g}, up to {self.ordinary_up_to} is ordinary",
             )
         )
@@ -65,18 +68,19 @@ class Check:
             ("scores", f"p = {self.p_value:.2g} that they are distributed as before; {self.spread:.2f} times as widely spread")
         )
         if self.images < FEW:
-            lines.append(("note", f"{self.images} good images show a large change only; {FEW} or more are better"))
+            lines.append(("note", f"{self.images} good {self.what}s show a large change only; {FEW} or more are better"))
         return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
     def _why(self) -> str:
+        scores = f"the scores of good {self.what}s"
         if self.outside > self.outside_up_to:
             causes = "light, focus, camera, another product"
-            return f"{self.outside} of {self.images} good images are unlike those of the training: {causes}"
+            return f"{self.outside} of {self.images} good {self.what}s are unlike those of the training: {causes}"
         if self.verdict == "retrain":
-            return f"the scores of good images are {self.spread:.1f} times as widely spread: a new limit would let defects pass"
+            return f"{scores} are {self.spread:.1f} times as widely spread: a new limit would let defects pass"
         if self.verdict == "recalibrate":
-            return "the scores of good images changed, so the promised rate no longer holds; they are spread about as before"
-        return "no sign that good images look different from those that set the limit"
+            return f"{scores} changed, so the promised rate no longer holds; they are spread about as before"
+        return f"no sign that good {self.what}s look different from those that set the limit"
 
     def _next(self, run: str, normal: str) -> str:
         if self.verdict == "keep":
@@ -106,8 +110,11 @@ def check(run: Path, normal: Path, *, group_by: str | None = None, seed: int = 0
         raise CalibrationError(
             f"{run}: it ranks only and has no limit to check; set one first: anomaly calibrate {run} --normal {normal}"
         )
-    good = score_good(scorer, path, normal, group_by, seed)
-    return judge(calibration, good.scores, int(good.outside.sum()), tuple(good.left_out))
+    if group_by is not None and PartRule.of(scorer.card.training) is not None:
+        raise CalibrationError(f"--group-by {group_by!r} found, but {run} promises per part and knows its parts: leave it out")
+    good = score_good(scorer, path, normal, Grouping(group_by, seed))
+    found = judge(calibration, good.scores, int(good.outside.sum()), tuple(good.left_out))
+    return found if good.rule is None else replace(found, what="part")
 
 
 def judge(calibration: Calibration, scores: NDArray[np.float32], outside: int, left_out: tuple[str, ...] = ()) -> Check:

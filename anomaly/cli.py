@@ -195,6 +195,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    add_parts(p)
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
     p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
     p.add_argument("--min-area", type=number(1), metavar="N", help="what is hot in fewer pixels of the original does not count")
@@ -206,13 +207,20 @@ def add_train(commands: Any) -> None:
     p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
 
 
+def add_parts(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--by-part", metavar="REGEX", help="promise per part: images whose path matches alike (first group) are its views"
+    )
+    p.add_argument("--views", type=number(1), metavar="N", help="of --by-part: only parts with N images set the limit")
+
+
 def run_train(options: argparse.Namespace) -> None:
     from anomaly.wording import card_text
     from training.options import TrainOptions
 
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
+        "group_by", "by_part", "views", "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
     chosen = TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:
@@ -310,6 +318,7 @@ def run_score(options: argparse.Namespace) -> int:
     if options.watch:
         return run_watch(options)
     from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table
+    from anomaly.part_rule import PartRule
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
     from anomaly.sources import list_sources, shard
@@ -319,7 +328,12 @@ def run_score(options: argparse.Namespace) -> int:
         raise AnomalyError("--out -: --review needs a table: give a file name, or import the lines later")
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     end = b"\0" if options.null else b"\n"
-    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), *options.shard)
+    rule = PartRule.of(scorer.card.training)
+    if lines and rule is not None:
+        raise AnomalyError("--out - found, but this detector promises per part, and parts need a table: give a file name")
+    part_of = None if rule is None else rule.part_of
+    number, of = options.shard
+    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), number, of, part_of)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     engine = partial(score_in_threads, workers=options.workers)
     shared: dict[str, Any] = {
@@ -346,9 +360,12 @@ def run_score(options: argparse.Namespace) -> int:
             summary = score_table(scorer, sources, options.out, then=then, progress=progress, **shared)
     if lines:
         say(summary.text())
-    if options.fail_on_anomaly and summary.flagged:
+    stopped, not_judged = summary.flagged, summary.not_judged
+    if summary.parts:
+        stopped, not_judged = summary.parts.stopped, summary.parts.not_judged
+    if options.fail_on_anomaly and stopped:
         return FOUND_ANOMALY
-    return NOT_ALL_JUDGED if summary.not_judged else 0
+    return NOT_ALL_JUDGED if not_judged else 0
 
 
 def run_watch(options: argparse.Namespace) -> int:
@@ -425,6 +442,7 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    add_parts(p)
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
 
@@ -432,11 +450,15 @@ def add_calibrate(commands: Any) -> None:
 def run_calibrate(options: argparse.Namespace) -> None:
     import tempfile
 
+    from anomaly.detector import read_card
+    from anomaly.part_rule import PartRule
     from anomaly.recalibrate import recalibrate_on
     from anomaly.wording import card_text
 
     if (options.normal is None) == (options.verdicts is None):
         raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
+    if options.verdicts and (options.by_part or PartRule.of(read_card(options.detector).training)):
+        raise AnomalyError("--verdicts and parts found: an audit sample draws images: give whole parts by --normal DIR")
     with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
         normal = options.normal or audited(options.verdicts, options.run_number, Path(folder) / "audited.csv")
         card, out, left_out = recalibrate_on(
@@ -447,6 +469,8 @@ def run_calibrate(options: argparse.Namespace) -> None:
             group_by=options.group_by,
             seed=options.seed,
             portable=options.target == "portable",
+            by_part=options.by_part,
+            views=options.views,
         )
     for line in left_out:
         say(f"left out: {line}")

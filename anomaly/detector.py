@@ -426,11 +426,12 @@ def recalibrate(
     images: int,
     groups: int,
     parent: str | None = None,
+    by_part: dict[str, Any] | None = None,
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
 
     ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
-    ``parent``: the digest of the file that it comes from (default: that of ``run``).
+    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_part``: see anomaly.parts.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -444,6 +445,7 @@ def recalibrate(
         "recalibrated_on": images,
         "highest": highest,
         "grouped": groups < images,
+        "by_part": by_part,
     }
     new = replace(
         card,

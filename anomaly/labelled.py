@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from anomaly.dataset import Record, labelled_test, read_dataset
 from anomaly.errors import DatasetError, ImageError
 from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
 from anomaly.images import decode
+from anomaly.part_rule import PartRule
+from anomaly.parts import by_part
 from anomaly.progress import Progress
 from anomaly.report import GalleryItem, Report, grid, overlay, shrink, write_report
 from anomaly.scorer import Result, Scorer
@@ -34,13 +36,22 @@ class Judged:
     evaluation: Evaluation
     milliseconds: float  # of one image, decoding included
 
+    @property
+    def what(self) -> str:
+        """What is counted: images, or parts by the worst view of each."""
+        return "image" if PartRule.of(self.scorer.card.training) is None else "part"
+
 
 def evaluate_labelled(scorer: Scorer, labelled: Path, group_by: str | None = None, *, report: Path | None = None) -> Judged:
     """Returns how a detector does on labelled images, and writes the report where asked.
 
-    Raises DatasetError where no image has a label.
+    Where the detector promises per part, parts are judged, each by its worst view. Raises DatasetError where no image has a
+    label.
     """
+    rule = PartRule.of(scorer.card.training)
     records = [record for record in labelled_test(read_dataset(labelled, group_by)) if record.label is not None]
+    if rule is not None and group_by is None:
+        records, _ = by_part(records, rule.pattern)
     if not records:
         raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
     judged = judge(scorer, records)
@@ -59,7 +70,9 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
         for record in records:
             results.append(score_one(scorer, record.path))
             progress.advance(1)
-    elapsed = time.perf_counter() - start
+    milliseconds = 1000 * (time.perf_counter() - start) / len(records)
+    if PartRule.of(scorer.card.training) is not None:
+        records, results = worst_views(records, results)
     calibration = scorer.card.calibration
     inspected = [result.score is not None for result in results]
     scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
@@ -74,7 +87,26 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
         maps=pixel_maps(records, results) if any(record.mask for record in records) else None,
         detector=scorer.card.identity,
     )
-    return Judged(scorer, records, results, evaluation, 1000 * elapsed / len(records))
+    return Judged(scorer, records, results, evaluation, milliseconds)
+
+
+def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[list[Record], list[Result]]:
+    """Returns one record and result for each part (group): those of its worst view.
+
+    Where a view could not be judged and none is above the limit, that is the part's result. A part is good if all its
+    views are.
+    """
+    parts: dict[str, list[tuple[Record, Result]]] = {}
+    for record, result in zip(records, results, strict=True):
+        parts.setdefault(record.group, []).append((record, result))
+    found = []
+    for views in parts.values():
+        label = next((record.label for record, _ in views if record.label != NORMAL), NORMAL)
+        unjudged = [view for view in views if view[1].score is None]
+        worst = max(views, key=lambda view: -np.inf if view[1].score is None else view[1].score)
+        record, result = unjudged[0] if unjudged and not worst[1].is_anomaly else worst
+        found.append((replace(record, label=label), result))
+    return [record for record, _ in found], [result for _, result in found]
 
 
 def score_one(scorer: Scorer, path: Path) -> Result:
@@ -103,7 +135,7 @@ def figures_text(judged: Judged) -> str:
         ("ranking (AUROC)", said(e.image_auroc)),
         ("average precision", said(e.average_precision)),
         ("defects stopped", rate_said(e.recall) + images_said(e.recall_images)),
-        ("good images stopped", false_alarms_said(judged)),
+        (f"good {judged.what}s stopped", false_alarms_said(judged)),
     ]
     if e.pixels:
         rows.append(("pixels", f"AUROC {said(e.pixels.auroc)}; AUPRO {said(e.pixels.aupro)} ({e.pixels.regions} regions)"))
@@ -111,10 +143,10 @@ def figures_text(judged: Judged) -> str:
         rows.append((f"  {name}", f"AUROC {said(figures.image_auroc)}; stopped {rate_said(figures.recall)}"))
     outside = outside_counts(judged)
     if any(outside):
-        rows.append(("outside", f"{outside[0]} good and {outside[1]} defective images are unlike the training images"))
+        rows.append(("outside", f"{outside[0]} good and {outside[1]} defective {judged.what}s are unlike the training images"))
     if e.not_inspected:
-        images = "image" if e.not_inspected == 1 else "images"
-        rows.append(("NOT INSPECTED", f"{e.not_inspected} {images} could not be judged. Treat as not OK."))
+        what = judged.what if e.not_inspected == 1 else f"{judged.what}s"
+        rows.append(("NOT INSPECTED", f"{e.not_inspected} {what} could not be judged. Treat as not OK."))
     rows.append(("time", f"{judged.milliseconds:.1f} ms an image, decoding included, on {judged.scorer.device}"))
     return "\n".join(f"{label:<24}{text}" for label, text in rows)
 
@@ -150,7 +182,7 @@ def false_alarms_said(judged: Judged) -> str:
     alarms, calibration = judged.evaluation.false_alarms, judged.scorer.card.calibration
     if alarms is None or calibration is None:
         return "unknown: no limit, or no good images"
-    return realised_text(alarms.stopped, calibration)
+    return realised_text(alarms.stopped, calibration, what=judged.what)
 
 
 # --- report -----------------------------------------------------------------------------------------------------------

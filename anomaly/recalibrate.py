@@ -6,16 +6,18 @@ import csv
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.calibrate import calibrate, one_per_group
+from anomaly.calibrate import calibrate, one_per_group, worst_per_part
 from anomaly.dataset import Record, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.part_rule import PartRule
+from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
 
@@ -23,14 +25,24 @@ IMAGES = "images.csv"  # in a run folder: which image was used for what
 
 
 def recalibrate_on(
-    run: Path, normal: Path, *, out: Path | None, wish: float | None, group_by: str | None, seed: int, portable: bool = False
+    run: Path,
+    normal: Path,
+    *,
+    out: Path | None,
+    wish: float | None,
+    group_by: str | None,
+    seed: int,
+    portable: bool = False,
+    by_part: str | None = None,
+    views: int | None = None,
 ) -> tuple[Card, Path, list[str]]:
     """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
 
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
     left out, as far as the run folder tells: a promise made on them is false. Without ``wish`` that of the detector
-    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. Raises CalibrationError,
-    DatasetError, DetectorError.
+    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_part``: the limit is set by
+    the worst view of each part, named by this expression (default: that of the detector), of ``views`` views each. Raises
+    CalibrationError, DatasetError, DetectorError.
     """
     import_onnx()
     path = find_detector(run)
@@ -39,18 +51,18 @@ def recalibrate_on(
         if portable:
             source = Path(folder) / path.name
             write_portable(path, source)
-        return _recalibrate_on(path, source, normal, out, wish, group_by, seed)
+        return _recalibrate_on(path, source, normal, out, wish, Grouping(group_by, seed, by_part, views))
 
 
 def _recalibrate_on(
-    path: Path, source: Path, normal: Path, out: Path | None, wish: float | None, group_by: str | None, seed: int
+    path: Path, source: Path, normal: Path, out: Path | None, wish: float | None, grouping: Grouping
 ) -> tuple[Card, Path, list[str]]:
     """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
     scorer = Scorer(source, device="cpu")
     version = next_version(scorer.card.version)
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
-    good = score_good(scorer, path, normal, group_by, seed)
+    good = score_good(scorer, path, normal, grouping)
     values = good.scores
     if wish is None and scorer.card.calibration is not None:
         wish = scorer.card.calibration.wish
@@ -58,15 +70,40 @@ def _recalibrate_on(
     highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
         source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
-        parent=read_card(path).digest,
+        parent=read_card(path).digest, by_part=None if good.rule is None else good.rule.to_json(),
     )  # fmt: skip
     return read_card(target), target, good.left_out
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which images are not independent, and which score stands for them.
+
+    ``group_by``: of each group one image is drawn by ``seed``. ``by_part``: of each part, named by the expression, the
+    worst of its ``views`` views (None: however many it has).
+    """
+
+    group_by: str | None = None
+    seed: int = 0
+    by_part: str | None = None
+    views: int | None = None
+
+    def of(self, card: Card) -> Grouping:
+        """Returns what holds for a detector: where nothing was asked for, its own rule of parts."""
+        if self.by_part is not None and self.group_by is not None:
+            raise CalibrationError("--by-part and --group-by found, one of them expected: parts are the groups")
+        rule = PartRule.of(card.training)
+        if self.by_part is not None or rule is None or self.group_by is not None:
+            return self
+        same = rule.least if rule.least == rule.most else None
+        return replace(self, by_part=rule.pattern, views=self.views or same)
 
 
 @dataclass(frozen=True, eq=False)
 class GoodScores:
     """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its limit.
 
+    ``rule``: of parts, where the score is that of the worst view of each.
     ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
     were scored in all; ``left_out``: a line for each that was not.
     """
@@ -76,11 +113,17 @@ class GoodScores:
     paths: list[Path]
     images: int
     left_out: list[str]
+    rule: PartRule | None = None
 
 
-def score_good(scorer: Scorer, detector: Path, normal: Path, group_by: str | None, seed: int) -> GoodScores:
+def score_good(scorer: Scorer, detector: Path, normal: Path, grouping: Grouping) -> GoodScores:
     """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used."""
-    records, left_out = without_training_images(normal_training(read_dataset(normal, group_by)), detector.with_name(IMAGES))
+    grouping = grouping.of(scorer.card)
+    no_views: list[str] = []
+    found = normal_training(read_dataset(normal, grouping.group_by))
+    if grouping.by_part is not None:
+        found, no_views = by_part(found, grouping.by_part, grouping.views)
+    records, left_out = without_training_images(found, detector.with_name(IMAGES))
     results, kept = [], []
     for record in records:
         try:
@@ -88,12 +131,22 @@ def score_good(scorer: Scorer, detector: Path, normal: Path, group_by: str | Non
             kept.append(record)
         except ImageError as error:
             left_out.append(str(error))
+    if grouping.by_part is not None:
+        whole = {r.path for r in whole_parts(kept, found)}
+        left_out += [f"{r.path}: another view of its part is left out" for r in kept if r.path not in whole]
+        results = [result for r, result in zip(kept, results, strict=True) if r.path in whole]
+        kept = [r for r in kept if r.path in whole]
     if not kept:
         raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
     scores = [np.nan if result.score is None else result.score for result in results]
-    values, index = one_per_group(scores, [r.group for r in kept], seed, [str(r.path) for r in kept])
+    groups, rule = [r.group for r in kept], None
+    if grouping.by_part is None:
+        values, index = one_per_group(scores, groups, grouping.seed, [str(r.path) for r in kept])
+    else:
+        rule = PartRule.seen(grouping.by_part, groups)
+        values, index = worst_per_part(scores, groups)
     outside = np.array([results[i].status == "outside" for i in index])
-    return GoodScores(values, outside, [kept[i].path for i in index], len(kept), left_out)
+    return GoodScores(values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule)
 
 
 def next_version(version: str) -> str:

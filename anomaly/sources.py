@@ -12,7 +12,9 @@ import glob
 import os
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -93,9 +95,20 @@ def list_sources(
             yield from expand(place, limit)
 
 
-def shard(sources: Iterable[Source], number: int, of: int) -> Iterator[Source]:
-    """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards hold all, each once."""
-    return (source for index, source in enumerate(sources, 1) if index % of == number % of)
+def shard(sources: Iterable[Source], number: int, of: int, part_of: Callable[[str], str] | None = None) -> Iterator[Source]:
+    """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards hold all, each once.
+
+    ``part_of``: names the part that an image shows (ImageError: none). Its images all come into one shard.
+    """
+    if part_of is None or of == 1:
+        return (source for index, source in enumerate(sources, 1) if index % of == number % of)
+    return (source for source in sources if _drawn(source.name, part_of, of) == number % of)
+
+
+def _drawn(name: str, part_of: Callable[[str], str], of: int) -> int:
+    with suppress(ImageError):  # an image of no part is its own
+        name = part_of(name)
+    return zlib.crc32(name.encode(errors="surrogatepass")) % of
 
 
 def expand(place: str, limit: int) -> Iterator[Source]:

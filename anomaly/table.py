@@ -16,9 +16,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -112,7 +113,7 @@ def encode_rows(rows: Sequence[Row], suffix: str) -> bytes:
     return _ENCODERS[suffix](rows)
 
 
-def _to_csv(rows: Sequence[Row]) -> bytes:
+def _to_csv(rows: Sequence[tuple[Any, ...]]) -> bytes:
     return "".join(",".join(map(_cell, row)) + "\n" for row in rows).encode()
 
 
@@ -127,7 +128,7 @@ def _cell(value: str | float | bool | None) -> str:
     return '"' + value.replace('"', '""') + '"' if QUOTED.search(value) else value
 
 
-def _to_json_lines(rows: Sequence[Row]) -> bytes:
+def _to_json_lines(rows: Sequence[Any]) -> bytes:
     return "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows).encode()
 
 
@@ -180,6 +181,31 @@ def _join_parquet(parts: Sequence[Path], file: BinaryIO) -> None:
                 held = held.slice(GROUP_ROWS)
         if held.num_rows:
             writer.write_table(held)
+
+
+def write_rows(rows: Iterable[tuple[Any, ...]], kind: type[NamedTuple], suffix: str, file: BinaryIO) -> None:
+    """Writes a table of rows of another ``kind`` than Row, some at a time."""
+    rows = iter(rows)
+    if suffix == ".csv":
+        file.write((",".join(kind._fields) + "\n").encode())
+    if suffix == ".parquet":
+        _write_parquet(rows, kind, file)
+        return
+    while batch := list(islice(rows, GROUP_ROWS)):
+        file.write(_to_csv(batch) if suffix == ".csv" else _to_json_lines(batch))
+
+
+def _write_parquet(rows: Iterator[tuple[Any, ...]], kind: type[NamedTuple], file: BinaryIO) -> None:
+    arrow = import_pyarrow()
+    types = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    # a tuple's class holds them as ForwardRef('int | None')
+    written = {name: getattr(of, "__forward_arg__", of) for name, of in kind.__annotations__.items()}
+    kinds = {name: str(of).split(" | ") for name, of in written.items()}
+    schema = arrow.schema([arrow.field(name, types[one], nullable="None" in more) for name, (one, *more) in kinds.items()])
+    with arrow.parquet.ParquetWriter(file, schema) as writer:
+        while batch := list(islice(rows, GROUP_ROWS)):
+            columns = [arrow.array(column, of) for column, of in zip(zip(*batch, strict=True), schema.types, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
 
 
 # ---- table -> rows ----

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anomaly.calibrate import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_wish, more_groups, needed
+from anomaly.part_rule import PartRule
 
 if TYPE_CHECKING:
     from anomaly.detector import Card
@@ -29,35 +30,38 @@ def promise_text(
     recall: Rate | None = None,
     grouped: bool = False,
     run: str = "RUN",
+    views: str = "",
 ) -> str:
     """What a calibration promises, five lines; where there were too few images for the default rate, one.
 
     ``good_images``: all that were given, those for training included. ``highest``: names of the calibration images,
     the highest score first. ``recall``: of labelled defect images, if there were any. ``grouped``: one image of each
-    group was drawn. ``run``: what the user calls the detector.
+    group was drawn. ``run``: what the user calls the detector. ``views``: the promise is per part of so many ("6 views").
     """
+    what = "part" if views else "image"
     if calibration.too_few:
-        return too_few_text(calibration, good_images)
+        return too_few_text(calibration, good_images, what)
     n, images = calibration.n, _round_number(2 * calibration.n)
     up_to = calibration.ordinary_up_to(images)
-    each = ", one of each group" if grouped else ""
+    each = ", each by its worst view" if views else ", one of each group" if grouped else ""
+    unlike = "not for a new lot, light or camera" + ("" if views else ", not per part of several views")
     unseen = "" if good_images == n else " that training did not see"
     lines = [
-        (f"limit {calibration.threshold:.4g}", f"set by {_good(n)}{unseen}{each}"),
+        (f"limit {calibration.threshold:.4g}", f"set by {_good(n, what)}{unseen}{each}"),
         (
-            "good images stopped",
+            f"good {what}s stopped",
             f"about {one_in(calibration.promise)} ({100 * calibration.promise:.3g} %); "
             f"95 % confident: at most {_out_of(calibration.bound)} in the long run",
         ),
         (
             "",
-            f"in {_good(images)} expect {_count(calibration.expected(images))}; up to {up_to:,} is ordinary, "
+            f"in {_good(images, what)} expect {_count(calibration.expected(images))}; up to {up_to:,} is ordinary, "
             f"{up_to + 1:,} or more: anomaly check",
         ),
         ("defects missed", _missed(recall, run)),
         (
             "holds for",
-            f"good images like these {n:,}: not for a new lot, light or camera, not per part of several views",
+            f"good {what}s like these {n:,}{f', of {views}' if views else ''}: {unlike}",
         ),
     ]
     named = list(highest)[: min(calibration.k, 5)]
@@ -73,7 +77,11 @@ def card_text(card: Card, run: str) -> str:
         return f"{'rank only':<{_COLUMN}}orders images by score; there is no limit, so nothing is promised"
     facts = card.training
     images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
-    text = promise_text(card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run)
+    rule = PartRule.of(facts)
+    text = promise_text(
+        card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run,
+        views="" if rule is None else rule.views,
+    )  # fmt: skip
     return "\n".join([text, *sight_text(facts)])
 
 
@@ -110,11 +118,13 @@ def _least_area(pixels: int, cells: int) -> str:
     return f"what is hot in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
 
 
-def too_few_text(calibration: Calibration, good_images: int) -> str:
+def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
     """What fewer good images than the default rate needs can promise, and what to do."""
     n = calibration.n
+    number = f"{n:,}" if what == "image" else f"{n:,} {what}{'' if n == 1 else 's'}"
     return (
-        f"{_good(good_images)}: {n:,} set{'s' if n == 1 else ''} the limit. "
+        f"{_good(good_images)}: {number} "
+        f"set{'s' if n == 1 else ''} the limit. "
         f"Lowest promise {percent(calibration.promise)} (could be {percent(calibration.bound)}). "
         f"{needs_text(DEFAULT_RATE)} "
         f"Add images, or --false-alarm-rate {lowest_wish(n)}, or --rank-only (order, no promise)."
@@ -187,8 +197,10 @@ def verdict_text(status: str, score: float | None, calibration: Calibration | No
     return f"STOPPED. Score {shown}, limit {limit}. {_rarity(calibration, score)} {NOT_A_CHANCE}"
 
 
-def realised_text(stopped: Rate, calibration: Calibration, every_image: tuple[int, int] | None = None) -> str:
-    """Good test images that were stopped, beside what was promised.
+def realised_text(
+    stopped: Rate, calibration: Calibration, every_image: tuple[int, int] | None = None, what: str = "image"
+) -> str:
+    """Good test images (or parts: ``what``) that were stopped, beside what was promised.
 
     ``stopped`` counts one image of each group; ``every_image``, where groups have several, is (stopped, of) all.
     """
@@ -199,10 +211,22 @@ def realised_text(stopped: Rate, calibration: Calibration, every_image: tuple[in
     up_to = calibration.ordinary_up_to(stopped.n)
     expected = f"expected {_count(calibration.expected(stopped.n))}, up to {up_to:,} is ordinary"
     if stopped.flagged > up_to:
-        expected += ": more than chance explains, these good images are unlike the ones that set the limit"
+        expected += f": more than chance explains, these good {what}s are unlike the ones that set the limit"
     return (
-        f"{stopped.flagged:,} of {_good(stopped.n)} stopped ({percent(stopped.value)}; "
+        f"{stopped.flagged:,} of {_good(stopped.n, what)} stopped ({percent(stopped.value)}; "
         f"95 %: {_between(stopped.low, stopped.high)}{every}); {expected}"
+    )
+
+
+def ordinary_text(stopped: int, judged: int, expected: float, up_to: int, what: str = "image") -> str:
+    """How many of the images or parts judged were stopped, beside how many would be if all were good."""
+    count = f"{judged:,} {what}{'' if judged == 1 else 's'} judged"
+    if not judged:
+        return f"0 of {count}"
+    said = f"{expected:,.0f}" if expected >= 3 else f"{expected:.2g}"
+    return (
+        f"{stopped:,} of {count} ({percent(stopped / judged)}); if all are good expect {said}, up to {up_to:,} is ordinary, "
+        f"{up_to + 1:,} or more: anomaly check"
     )
 
 
@@ -259,8 +283,8 @@ def _count(expected: float) -> str:
     return f"{expected:,.0f}" if expected >= 3 else f"{expected:.2g}"
 
 
-def _good(images: int) -> str:
-    return f"{images:,} good image{'s' if images != 1 else ''}"
+def _good(count: int, what: str = "image") -> str:
+    return f"{count:,} good {what}{'s' if count != 1 else ''}"
 
 
 def _round_number(value: int) -> int:

@@ -29,6 +29,8 @@ class TrainOptions:
     false_alarm_rate: float | None = None
     device: str = "auto"
     group_by: str | None = None
+    by_part: str | None = None  # names the part that an image shows: the promise is one for parts
+    views: int | None = None  # images of each part; parts with others are left out
     exclude: Path | None = None
     mask: Path | None = None  # a picture, black where images are not inspected
     min_area: int | None = None  # pixels of the original: what is hot in less does not count

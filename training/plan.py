@@ -16,6 +16,7 @@ from anomaly.dataset import Record
 from anomaly.errors import DatasetError
 from anomaly.images import Decoded
 from anomaly.mask import read_mask
+from anomaly.parts import whole_parts
 from anomaly.progress import Progress
 from anomaly.wording import enough_rows, more_rows, rows_text
 from training.options import TrainOptions, check_out, resolve
@@ -99,7 +100,9 @@ class Plan:
         return f"{sides} pixels, {bits} bits, {'grey' if self.ranges['grey'] else 'colour'}"
 
     def _effective(self) -> str:
-        if self.groups < self.images:
+        if self.options.by_part is not None:
+            told = f"{self.groups:,} parts of up to {self.largest:,} views: a promise counts parts, by the worst view of each"
+        elif self.groups < self.images:
             told = f"{self.groups:,} groups of up to {self.largest:,} images: a promise counts groups, one image of each"
         else:
             told = f"{self.groups:,}: no groups were told (--group-by), so every image counts as independent of the others"
@@ -137,8 +140,9 @@ def dry_run(options: TrainOptions) -> Plan:
     records, _ = find_images(options)
     check_out(options)
     kept, images, thumbs, left_out = look(records, options)
-    sets = three_sets(kept, options.seed, options.false_alarm_rate, options.rank_only)
-    groups = Counter(record.group for record in kept)
+    whole = kept if options.by_part is None else whole_parts(kept, records)
+    sets = three_sets(whole, options.seed, options.false_alarm_rate, options.rank_only)
+    groups = Counter(record.group for record in whole)
     pairs = near_duplicates(thumbs, [record.group for record in kept])
     warning = alike_text(kept, pairs, options.images)
     widths, heights = [width for width, *_ in images], [height for _, height, *_ in images]

@@ -14,6 +14,7 @@ from anomaly.calibrate import lowest_wish, needed, set_aside
 from anomaly.dataset import Record, normal_training, read_dataset
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.parts import by_part
 from anomaly.wording import needs_text, percent
 from training.options import TrainOptions
 
@@ -36,6 +37,8 @@ class Sets:
 
 def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
     """Returns the normal images that training may use and the three sets drawn from them."""
+    if options.by_part is not None and options.group_by is not None:
+        raise DatasetError("--by-part and --group-by found, one of them expected: parts are the groups")
     records = normal_training(read_dataset(options.images, options.group_by))
     if options.exclude:
         lines = options.exclude.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
@@ -44,6 +47,10 @@ def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
         if len(kept) == len(records):
             raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
         records = kept
+    if options.by_part is not None:
+        records, _ = by_part(records, options.by_part, options.views)
+    elif options.views is not None:
+        raise DatasetError(f"--views {options.views} without --by-part found: say how a path names its part")
     return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import anomaly
-from anomaly.calibrate import Calibration, calibrate, one_per_group
+from anomaly.calibrate import Calibration, calibrate, one_per_group, worst_per_part
 from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
 from anomaly.errors import TrainingError
@@ -26,6 +26,8 @@ from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
 from anomaly.labelled import gallery_item
 from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
+from anomaly.part_rule import PartRule
+from anomaly.parts import whole_parts
 from anomaly.progress import Progress
 from anomaly.recalibrate import IMAGES
 from anomaly.report import Report, write_report
@@ -92,7 +94,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     for line in warnings if rank() == 0 else []:
         say(line)
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
-        records = everything.records
+        records = everything.records if options.by_part is None else whole_parts(everything.records, records)
         sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
     if chooses and options.space == "both":
@@ -116,6 +118,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     list_images(options.out / IMAGES, sets)
     first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
+    if options.by_part is not None and calibration is not None:
+        facts["by_part"] = PartRule.seen(options.by_part, [record.group for record in sets.calibration]).to_json()
     facts |= {"min_area": options.min_area, "min_cells": heat.cells, "sight": None}
     if calibration is not None and sets.validation:
         tried = (sets.validation, rule, options.size, mask, options.seed)
@@ -250,7 +254,11 @@ def calibrate_on(
             if isinstance(image, Decoded):
                 scores.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
                 kept.append(record)
-    values, index = one_per_group(scores, [r.group for r in kept], options.seed, [str(r.path) for r in kept])
+    groups = [r.group for r in kept]
+    if options.by_part is None:
+        values, index = one_per_group(scores, groups, options.seed, [str(r.path) for r in kept])
+    else:
+        values, index = worst_per_part(scores, groups)
     order = np.argsort(-values, kind="stable")
     return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
 
