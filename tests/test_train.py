@@ -337,7 +337,8 @@ def test_twins_in_different_groups_are_warned_of(tmp_path: Path) -> None:
 
 def test_what_could_not_be_read_is_said_a_page_at_the_most(cells: Path, tmp_path: Path) -> None:
     seen, _ = seen_of(read_dataset(cells), PixelSpace(64))
-    lines = warn(replace(seen, left_out=[f"{i}.png: empty" for i in range(25)]), options_for(cells, tmp_path / "x"))
+    said = warn(replace(seen, left_out=[f"{i}.png: empty" for i in range(25)]), options_for(cells, tmp_path / "x"))
+    lines = [line for line in said if not line.startswith("near-duplicates")]  # cells this small may look alike by chance
     assert lines[0] == "left out, could not be read: 0.png: empty"
     assert lines[10] == "left out, could not be read: 15 more"
     assert len(lines) == 11
