@@ -36,6 +36,7 @@ from anomaly.images import Decoded
 from anomaly.part_rule import PartRule
 from anomaly.parts import PartsSummary, parts_table, write_parts
 from anomaly.pictures import NO_PICTURES, Pictures
+from anomaly.products import Project
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import Source, as_source
@@ -56,6 +57,7 @@ WHEN_IT_IS_BACK = (
     "images error rows"
 )
 RUN, DONE, LOCK, ERROR = "run.json", "done.json", "lock", "error: "
+OF = " of product "  # joins what is counted to the product that it is counted of
 TRACES = (RUN, LOCK, DONE)  # removed last, in this order
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
 OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}")
@@ -68,6 +70,7 @@ class Summary:
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
     at most (95 %); None also where the promise is per part, which ``parts`` counts. ``resumed``: rows of an earlier run,
     which ``seconds`` and ``images_per_second`` leave out.
+    ``products``: of a project, the same of each. ``per_part``: the promise is one for parts.
     ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
     """
 
@@ -84,6 +87,24 @@ class Summary:
     reading: float
     judging: float
     parts: PartsSummary | None = None
+    products: tuple[tuple[str, Summary], ...] = ()
+    per_part: bool = False
+
+    @property
+    def stopped(self) -> int:
+        """Number of parts stopped, and of images where the promise is per image."""
+        images = [one.flagged or 0 for _, one in self._each() if not one.per_part]
+        return sum(images) + (self.parts.stopped if self.parts else 0)
+
+    @property
+    def without_verdict(self) -> int:
+        """Number of parts without a verdict, and of images where the promise is per image, or that are of no product."""
+        images = [one.not_judged for _, one in self._each() if not one.per_part]
+        of_none = self.images - sum(one.images for _, one in self._each())
+        return sum(images) + of_none + (self.parts.not_judged if self.parts else 0)
+
+    def _each(self) -> Sequence[tuple[str, Summary]]:
+        return self.products or (("stopped", self),)
 
     @property
     def not_judged(self) -> int:
@@ -96,7 +117,7 @@ class Summary:
 
     def text(self) -> str:
         """The summary in words, one fact a line, counts before percent."""
-        lines = [("scored", self._scored()), ("stopped", self._stopped())]
+        lines = [("scored", self._scored()), *((name, one._stopped()) for name, one in self._each())]
         if self.not_judged:
             lines.append(("not judged", self._not_judged()))
         lines.append(("table", str(self.out)))
@@ -136,16 +157,33 @@ class Work:
     keep_going: bool
     pictures: Pictures
     out: Path
+    project: Project | None = None  # then its products' scorers judge
 
-    def scorer_of(self, name: str) -> Scorer:
-        """Returns who judges the image of that name; ImageError where nobody can."""
-        if self.rule is not None:
-            self.rule.part_of(name)
-        return self.scorer
+    def product_of(self, name: str) -> tuple[str, Scorer | None]:
+        """Returns the product that an image of that name shows and who judges it, nobody where it is of no product."""
+        if self.project is None:
+            return "", self.scorer
+        product = self.project.product_of(name)
+        return ("", None) if product is None else (product.name, product.scorer)
+
+    def decode(self, scorer: Scorer | None, name: str, data: bytes) -> Decoded:
+        """Returns the pixels that the scorer judges; ImageError also where the name tells no product, or no part."""
+        if scorer is None:
+            file = "the project" if self.project is None else self.project.file.name
+            raise ImageError("of no product", f"its path matches no product of {file}")
+        rule = self.rules.get(scorer.card.identity)
+        if rule is not None:
+            rule.part_of(name)
+        return scorer.decode(data)
 
     @cached_property
-    def rule(self) -> PartRule | None:
-        return PartRule.of(self.scorer.card.training)
+    def rules(self) -> dict[str, PartRule | None]:
+        return {scorer.card.identity: PartRule.of(scorer.card.training) for scorer in scorers(self.scorer, self.project)}
+
+
+def scorers(scorer: Scorer, project: Project | None) -> list[Scorer]:
+    """Returns all who judge."""
+    return [scorer] if project is None else [product.scorer for product in project.products]
 
 
 Engine = Callable[["Work", Iterator[tuple[int, Source]]], Generator["Scored", None, None]]
@@ -173,6 +211,7 @@ def score_table(
     pictures: Pictures = NO_PICTURES,
     then: Callable[[Summary], None] = lambda summary: None,
     progress: Progress | None = None,
+    project: Project | None = None,
 ) -> Summary:
     """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
 
@@ -189,15 +228,20 @@ def score_table(
     A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
     is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
     its message how to go on, a full disk is an AnomalyError that does.
+
+    ``project``: its products' detectors judge instead, each its images (not with an engine of other processes).
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
-    rule = PartRule.of(scorer.card.training)
-    _refuse_to_overwrite(out, folder, force, rule is not None)
-    pictures.check(scorer)
+    judges = scorers(scorer, project)
+    found = {one.card.identity: (PartRule.of(one.card.training), one.card.calibration) for one in judges}
+    rules = {identity: (rule, calibration) for identity, (rule, calibration) in found.items() if rule is not None}
+    _refuse_to_overwrite(out, folder, force, bool(rules))
+    for one in judges:
+        pictures.check(one)
     parts: list[_Part] = []
     reading = judging = 0.0
     with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
-        run = _run(scorer, pictures)
+        run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
         given = map(as_source, sources)
         start_over = force or not resume
         finished = None if start_over else _read_json(folder / DONE)
@@ -210,16 +254,17 @@ def score_table(
         if progress:
             progress.skip(resumed)
         if finished is None:
-            with closing(engine(Work(scorer, keep_going, pictures, out), enumerate(given, resumed))) as done:
+            with closing(engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, resumed))) as done:
                 for scored in _cut(done, part_rows, progress):
                     reading += sum(one.reading for one in scored)
                     judging += sum(one.judging for one in scored)
                     parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
             _finish(out, folder, suffix, parts)
         summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
-        if rule is not None:
+        if project is not None:
+            summary = replace(summary, products=_products(project, summary, parts))
+        if rules:
             with _writing(out):
-                rules = {scorer.card.identity: (rule, scorer.card.calibration)}
                 summary = replace(summary, parts=write_parts(out, rules, folder))
         then(summary)
         with _writing(out):
@@ -360,6 +405,8 @@ class Read:
     data: bytes
     image: Decoded | ImageError
     seconds: float
+    product: str = ""
+    scorer: Scorer | None = None  # None: the image is of no product
 
 
 def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Scored]:
@@ -382,17 +429,18 @@ def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Sco
 def read_source(work: Work, number: int, source: Source) -> Read:
     """Reads an image once, for its digest and its pixels."""
     began = time.perf_counter()
-    sha256, data = None, b""
+    sha256, data, name = None, b"", printable(source.name)
+    product, scorer = work.product_of(name)
     image: Decoded | ImageError
     try:
         data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
-        image = work.scorer_of(printable(source.name)).decode(data)
+        image = work.decode(scorer, name, data)
     except ImageError as error:
         if error.kind == "unreachable" and not work.keep_going:
-            raise AnomalyError(f"{printable(source.name)}: {error}; {WHEN_IT_IS_BACK}") from error
+            raise AnomalyError(f"{name}: {error}; {WHEN_IT_IS_BACK}") from error
         image = error
-    return Read(number, source, sha256, data, image, time.perf_counter() - began)
+    return Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer)
 
 
 def largest_file(scorer: Scorer) -> int:
@@ -402,9 +450,11 @@ def largest_file(scorer: Scorer) -> int:
 
 def _judge(work: Work, read: Read) -> Scored:
     began = time.perf_counter()
-    result = judged(work.scorer, read.image)
-    row = recorded(work, read, result)
-    return Scored(read.source.name, row, counted(result), read.seconds, time.perf_counter() - began)
+    result = judged(read.scorer or work.scorer, read.image)
+    row, names = recorded(work, read, result), counted(result)
+    if read.product:
+        names += [f"{name}{OF}{read.product}" for name in names]
+    return Scored(read.source.name, row, names, read.seconds, time.perf_counter() - began)
 
 
 def judged(scorer: Scorer, image: Decoded | ImageError) -> Result:
@@ -422,8 +472,8 @@ def recorded(work: Work, read: Read, result: Result) -> Row:
     """Writes an image's pictures and returns its row."""
     if isinstance(read.image, Decoded):
         with _writing(work.out):
-            work.pictures.save(read.number, read.source, read.data, read.image, result, work.scorer)
-    return _row(work.scorer, read.source.name, read.sha256, result)
+            work.pictures.save(read.number, read.source, read.data, read.image, result, read.scorer or work.scorer)
+    return _row(read.scorer, read.source.name, read.sha256, result)
 
 
 def _checked(result: Result) -> Result:
@@ -434,9 +484,9 @@ def _checked(result: Result) -> Result:
     return Result("error", width=result.width, height=result.height, error=message, kind="not finite")
 
 
-def _row(scorer: Scorer, name: str, sha256: str | None, result: Result) -> Row:
+def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -> Row:
     x, y, width, height = result.box or (None, None, None, None)
-    calibration = scorer.card.calibration
+    calibration = None if scorer is None else scorer.card.calibration
     return Row(
         path=printable(name),
         sha256=sha256,
@@ -453,7 +503,7 @@ def _row(scorer: Scorer, name: str, sha256: str | None, result: Result) -> Row:
         area=result.area,
         status=result.status,
         error=None if result.error is None else printable(result.error),
-        detector=scorer.card.identity,
+        detector="none" if scorer is None else scorer.card.identity,
         scored_at=utc_text(datetime.now(UTC)),
     )
 
@@ -675,8 +725,24 @@ def _writing(out: Path) -> Iterator[None]:
 def _summary(
     scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, reading: float, judging: float
 ) -> Summary:
-    counts = sum((Counter(part.counts) for part in parts), Counter[str]())
+    counts = Counter({name: n for name, n in _counts(parts).items() if OF not in name})
     return summary_of(scorer, out, counts, _rows(parts), resumed, seconds, reading, judging)
+
+
+def _counts(parts: Sequence[_Part]) -> Counter[str]:
+    return sum((Counter(part.counts) for part in parts), Counter[str]())
+
+
+def _products(project: Project, whole: Summary, parts: Sequence[_Part]) -> tuple[tuple[str, Summary], ...]:
+    """Returns each product's share of a summary, by its name."""
+    counts = _counts(parts)
+    found = []
+    for product in project.products:
+        end = f"{OF}{product.name}"
+        own = Counter({name.removesuffix(end): n for name, n in counts.items() if name.endswith(end)})
+        images = sum(n for name, n in own.items() if name != "flagged")
+        found.append((product.name, summary_of(product.scorer, whole.out, own, images, 0, 0.0, 0.0, 0.0)))
+    return tuple(found)
 
 
 def summary_of(
@@ -698,4 +764,5 @@ def summary_of(
         seconds=seconds,
         reading=reading,
         judging=judging,
+        per_part=calibration is not None and per_image is None,
     )

@@ -280,12 +280,14 @@ def add_score(commands: Any) -> None:
         commands, "score", run_score, "write a table with a row for each image",
         "anomaly score run photos/new --out scores.csv",
     )  # fmt: skip
-    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("detector", metavar="RUN", help="run folder or detector file; with --project the first INPUT")
     p.add_argument(
-        "inputs", nargs="+", metavar="INPUT",
+        "inputs", nargs="*", metavar="INPUT",
         help="image, folder, 'pattern/**/*.png', archive (.zip, .tar, .tar.gz ...), manifest (.csv, .parquet), URL of any of "
         "these (s3://, gs://, https:// ...), or - for a list of images on standard input",
     )  # fmt: skip
+    p.set_defaults(usage=p.error)
+    p.add_argument("--project", type=Path, metavar="TOML", help="instead of RUN: which detector judges which paths")
     p.add_argument("-0", dest="null", action="store_true", help="the list of - ends each name by NUL (find -print0)")
     p.add_argument(
         "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
@@ -315,6 +317,14 @@ def add_score(commands: Any) -> None:
 
 
 def run_score(options: argparse.Namespace) -> int:
+    if options.project:  # there is no RUN then
+        options.inputs, options.detector = [options.detector, *options.inputs], None
+        refused = {"--watch": options.watch, "--review": options.review, "--engine ray": options.engine == "ray"}
+        refused["--out -"] = options.out == Path("-")
+        for name in [name for name, given in refused.items() if given]:
+            raise AnomalyError(f"{name} found, which --project cannot do: leave it out, or score each product by itself")
+    elif not options.inputs:
+        options.usage("the following arguments are required: INPUT")
     if options.watch:
         return run_watch(options)
     from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table
@@ -326,12 +336,19 @@ def run_score(options: argparse.Namespace) -> int:
     lines = options.out == Path("-")
     if lines and options.review:
         raise AnomalyError("--out -: --review needs a table: give a file name, or import the lines later")
-    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
+    project = None
+    if options.project:
+        from anomaly.products import read_project
+
+        project = read_project(options.project, device=options.device, max_pixels=options.max_pixels)
+        scorer = project.products[0].scorer
+    else:
+        scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     end = b"\0" if options.null else b"\n"
     rule = PartRule.of(scorer.card.training)
     if lines and rule is not None:
         raise AnomalyError("--out - found, but this detector promises per part, and parts need a table: give a file name")
-    part_of = None if rule is None else rule.part_of
+    part_of = project.part_of if project else None if rule is None else rule.part_of
     number, of = options.shard
     sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), number, of, part_of)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
@@ -351,21 +368,18 @@ def run_score(options: argparse.Namespace) -> int:
         if options.review:
             from anomaly.cli_review import import_into
 
-            print(import_into(options.review, options.out, options.detector), flush=True)
+            print(import_into(options.review, options.out, Path(options.detector)), flush=True)
 
     with Progress(None, "scoring") as progress:
         if lines:
             summary = score_lines(scorer, sources, sys.stdout.buffer, progress=progress, **shared)
         else:
-            summary = score_table(scorer, sources, options.out, then=then, progress=progress, **shared)
+            summary = score_table(scorer, sources, options.out, then=then, progress=progress, project=project, **shared)
     if lines:
         say(summary.text())
-    stopped, not_judged = summary.flagged, summary.not_judged
-    if summary.parts:
-        stopped, not_judged = summary.parts.stopped, summary.parts.not_judged
-    if options.fail_on_anomaly and stopped:
+    if options.fail_on_anomaly and summary.stopped:
         return FOUND_ANOMALY
-    return NOT_ALL_JUDGED if not_judged else 0
+    return NOT_ALL_JUDGED if summary.without_verdict else 0
 
 
 def run_watch(options: argparse.Namespace) -> int:

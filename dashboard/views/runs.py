@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from anomaly.errors import AnomalyError
+from anomaly.part_rule import PartRule
 from anomaly.review import Comparison, Detector, Run
 from anomaly.wording import promise_text
 from dashboard.address import filters_here, query_for
@@ -66,11 +67,13 @@ def card(detector: Detector) -> None:
         if calibration is None:
             st.write("Ranks only: orders images by score, promises nothing.")
         else:
+            rule = PartRule.of(training)
             text = promise_text(
                 calibration,
                 int(training.get("images", calibration.n)),
                 highest=training.get("highest", []),
                 grouped=bool(training.get("grouped")),
+                views="" if rule is None else rule.views,
             )
             st.code(text, language=None)
     with st.container(border=True):
