@@ -197,6 +197,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_parts(p)
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
+    p.add_argument("--tile", type=number(32), metavar="N", help="cut large images into tiles of N pixels a side (such as 512)")
     p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
     p.add_argument("--min-area", type=number(1), metavar="N", help="what is hot in fewer pixels of the original does not count")
     p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
@@ -220,7 +221,7 @@ def run_train(options: argparse.Namespace) -> None:
 
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "by_part", "views", "exclude", "mask", "min_area", "rank_only", "target", "decode", "resume",
+        "group_by", "by_part", "views", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode", "resume",
     )  # fmt: skip
     chosen = TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:

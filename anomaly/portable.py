@@ -30,7 +30,7 @@ def write_portable(detector: Path, out: Path) -> None:
     if not found:
         raise DetectorError(f"{detector}: no antialiased resize found, so it is portable as it is")
     for node in found:
-        _replace(model.graph, node, card.size)
+        _replace(model.graph, node, *_sides(model.graph, node))
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     tolerance, samples = golden_samples(card, detector)
     scored = [
@@ -52,13 +52,22 @@ def _is_antialiased(node: Any) -> bool:
     return node.op_type == "Resize" and any(a.name == "antialias" and a.i for a in node.attribute)
 
 
-def _replace(graph: Any, resize: Any, size: int) -> None:
-    """Puts rows @ x @ columns' in the place of a Resize of x (N, 3, H, W) to (N, 3, size, size)."""
+def _sides(graph: Any, resize: Any) -> tuple[int, int]:
+    """Returns the height and width that a Resize makes: the last two of its sizes, behind the batch's own two."""
+    joined = next((node for node in graph.node if resize.input[3] in node.output), None)
+    name = joined.input[-1] if joined is not None else resize.input[3]
+    sizes = next(tensor for tensor in graph.initializer if tensor.name == name)
+    height, width = import_onnx().numpy_helper.to_array(sizes).tolist()[-2:]
+    return height, width
+
+
+def _replace(graph: Any, resize: Any, height: int, width: int) -> None:
+    """Puts rows @ x @ columns' in the place of a Resize of x (N, 3, H, W) to (N, 3, height, width)."""
     helper = import_onnx().helper
     x, prefix = resize.input[0], resize.name + "_"
     nodes = [
-        *_triangle_weights(graph, prefix + "rows", x, 2, size),
-        *_triangle_weights(graph, prefix + "columns", x, 3, size),
+        *_triangle_weights(graph, prefix + "rows", x, 2, height),
+        *_triangle_weights(graph, prefix + "columns", x, 3, width),
         helper.make_node("Transpose", [prefix + "columns"], [prefix + "across"], perm=[1, 0]),
         helper.make_node("MatMul", [prefix + "rows", x], [prefix + "squashed"]),
         helper.make_node("MatMul", [prefix + "squashed", prefix + "across"], list(resize.output)),

@@ -82,7 +82,21 @@ def card_text(card: Card, run: str) -> str:
         card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run,
         views="" if rule is None else rule.views,
     )  # fmt: skip
-    return "\n".join([text, *sight_text(facts)])
+    tiles = tiles_said(facts.get("tiles"), card.size)
+    return "\n".join([text, *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []), *sight_text(facts)])
+
+
+def tiles_said(tiles: object, size: int) -> str:
+    """How a detector cuts large images, by what its card says of its tiles; empty where it does not.
+
+    ``size``: pixels a side that the model sees of a tile, and of the whole image.
+    """
+    try:
+        tile, down, across = (int(tiles[name]) for name in ("tile", "down", "across"))  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):  # a card from elsewhere may hold anything
+        return ""
+    seen = f"each seen at {size} x {size}; beside them the whole image at {size} x {size}"
+    return f"{down * across:,} ({across:,} across, {down:,} down) of {tile:,} pixels of yours a side, {seen}"
 
 
 def sight_text(training: Mapping[str, Any]) -> list[str]:

@@ -143,7 +143,7 @@ def test_prepare_comes_first_and_once(exported: Exported) -> None:
 
 
 def test_golden_samples_are_the_scores_of_their_pictures(exported: Exported) -> None:
-    golden = golden_samples(exported.data, SIZE, 0.25)
+    golden = golden_samples(exported.data, golden_sizes(SIZE), 0.25)
     assert golden["tolerance"] == 0.25
     assert [(s["height"], s["width"]) for s in golden["samples"]] == golden_sizes(SIZE)
     for sample in golden["samples"]:

@@ -74,7 +74,7 @@ def see(
             x = prepare(torch.from_numpy(image.pixels)[None].to(device))
             picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
             facts = (image.width, image.height, image.bits, image.grey)
-            return _map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), pixel_statistics(x)[0].cpu(), facts
+            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), pixel_statistics(x)[0].cpu(), facts
 
     found, left_out = [], []
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
@@ -105,7 +105,8 @@ def one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _map_of(space: nn.Module, x: Tensor) -> Tensor:
+def map_of(space: nn.Module, x: Tensor) -> Tensor:
+    """Returns what a space makes of one prepared picture (1, 3, s, s) before whitening, (C, h, w); pixels stay uint8."""
     raw = getattr(space, "raw", None)
     return (x[0] * 255).round().byte().cpu() if raw is None else raw(x)[0].float().cpu()
 

@@ -20,6 +20,7 @@ from anomaly.scorer import available_cores, golden_picture, open_session
 from training.data import pixel_statistics
 from training.preprocess import Preprocess
 from training.scores import Heat, ImageScore
+from training.tiles import Tiles
 
 
 class DetectorGraph(nn.Module):
@@ -34,9 +35,10 @@ class DetectorGraph(nn.Module):
         low: Tensor,
         high: Tensor,
         heat: Heat | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
         super().__init__()
-        self.heat = heat or Heat()
+        self.heat, self.tiles = heat or Heat(), tiles
         self.prepare, self.space, self.model, self.score = prepare, space, model, score
         self.pixels = space.whitening is None
         self.register_buffer("low", low)
@@ -49,7 +51,12 @@ class DetectorGraph(nn.Module):
         maps = self.space(x)
         error, expected = self.model(maps)
         heatmap = self.heat(error)
-        outputs = (self.score(self.model, maps, heatmap, self.heat), inside, heatmap)
+        if self.tiles is None:
+            score = self.score(self.model, maps, heatmap, self.heat)
+        else:
+            heatmap = self.tiles(images, heatmap)
+            score = self.tiles.heat.pool(heatmap)
+        outputs = (score, inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
 
     @property
@@ -118,7 +125,7 @@ def tidy(model: onnx.ModelProto) -> None:
     needed: set[str] = set()  # what prepare computes with, an image's height say, belongs to it too
     for number, node in reversed(list(enumerate(model.graph.node))):
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
-        first = "'prepare'" in scopes or not needed.isdisjoint(node.output)
+        first = "prepare'" in scopes or not needed.isdisjoint(node.output)
         needed.update(node.input if first else ())
         node.name = f"{'prepare' if first else 'judge'}/{node.op_type}_{number}"
         del node.metadata_props[:]
@@ -138,25 +145,30 @@ def tidy(model: onnx.ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
+LONGEST_GOLDEN = 10_000  # pixels a side, as the scorer takes them
 GOLDEN_STEPS = ((3, 5), (7, 2), (11, 13), (1, 0), (2, 9))
 
 
-def golden_sizes(size: int) -> list[tuple[int, int]]:
-    """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to show a missing antialias."""
+def golden_sizes(size: int, tiled: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+    """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to show a missing antialias.
+
+    ``tiled``: height and width that an image is brought to before it is cut into tiles; two are larger on one side only.
+    """
+    height, width = (0, 0) if tiled is None else (min(side, LONGEST_GOLDEN // 2) for side in tiled)
     return [
         (size // 2 + 1, size // 2 + 7),
-        (2 * size + 3, 3 * size + 1),
-        (4 * size + 5, 2 * size + 9),
+        (max(2 * size + 3, 2 * height), 3 * size + 1),
+        (4 * size + 5, max(2 * size + 9, 2 * width)),
         (31, 57),
         (size, size),
     ]
 
 
-def golden_samples(model: bytes, size: int, tolerance: float) -> dict[str, object]:
+def golden_samples(model: bytes, sizes: Sequence[tuple[int, int]], tolerance: float) -> dict[str, object]:
     """Returns the golden samples for the card: made-up pictures, their scores on a CPU and the tolerance."""
     session, _ = open_session(model, "cpu", available_cores())
     samples = []
-    for (height, width), (a, b) in zip(golden_sizes(size), GOLDEN_STEPS, strict=True):
+    for (height, width), (a, b) in zip(sizes, GOLDEN_STEPS, strict=True):
         picture = golden_picture(height, width, a, b)
         score = float(session.run(["score"], {"images": picture[None]})[0][0])
         samples.append({"height": height, "width": width, "a": a, "b": b, "score": score})
@@ -198,7 +210,9 @@ def parity_batches(images: Sequence[npt.NDArray[np.uint8]], size: int) -> list[n
     batches = [golden_picture(height, width, 3, 5)[None] for height, width in ((1, 1), (17, 301), (2 * size + 1, size - 1))]
     for count, cut in ((1, 0), (2, 1), (7, 3)):
         chosen = [images[i % len(images)] for i in range(count)]
-        height, width = (min(image.shape[axis] for image in chosen) for axis in (0, 1))
+        # A large image is cut to what is still larger than the model, but for one: seven whole ones would fill the memory.
+        most = 4 * size if count > 1 else max(chosen[0].shape)
+        height, width = (min(most, *(image.shape[axis] for image in chosen)) for axis in (0, 1))
         cut_y, cut_x = min(cut, height - 1), min(2 * cut, width - 1)
         batches.append(np.stack([image[cut_y:height, cut_x:width] for image in chosen]))
     return batches

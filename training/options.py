@@ -32,6 +32,7 @@ class TrainOptions:
     by_part: str | None = None  # names the part that an image shows: the promise is one for parts
     views: int | None = None  # images of each part; parts with others are left out
     exclude: Path | None = None
+    tile: int | None = None  # pixels of the original a side: large images are cut into such tiles, beside the whole image
     mask: Path | None = None  # a picture, black where images are not inspected
     min_area: int | None = None  # pixels of the original: what is hot in less does not count
     rank_only: bool = False
@@ -64,6 +65,9 @@ def resolve(options: TrainOptions) -> TrainOptions:
         raise TrainingError(
             f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
         )
+    if options.tile and (options.decode == "reduced" or options.score not in (None, "hottest")):
+        found = "--decode reduced" if options.decode == "reduced" else f"--score {options.score}"
+        raise TrainingError(f"--tile and {found} found, one of them expected: tiles need all pixels and score by the hottest")
     return replace(options, model=model, space=space, size=size)
 
 

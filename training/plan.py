@@ -70,13 +70,14 @@ class Plan:
     def text(self) -> str:
         """The plan in words, one fact a line."""
         options = self.options
+        tiles = f", in tiles of {options.tile:,} pixels of yours beside the whole image" if options.tile else ""
         fit, validation, calibration = (f"{count:,}" for count in self.counts().values())
         rows = [
             ("good images", f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}"),
             *(("left out", line) for line in self.left_out[:LEFT_OUT_SHOWN]),
             ("effective number", self._effective()),
             ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
-            ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels"),
+            ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels{tiles}"),
             *self._promise(),
             *(("warning", line) for line in self.warnings),
             ("nothing was trained", f"leave out --dry-run to train into {options.out}"),

@@ -12,6 +12,8 @@ TARGETS = ("ort", "portable")
 class Preprocess(nn.Module):
     """Squashes images to ``size`` x ``size`` with an antialiased (triangle) filter and scales them to 0..1.
 
+    ``width``: None, or the width where ``size`` is the height alone.
+
     ``target="portable"`` computes the same filter as two matrix products, because OpenVINO ignores the
     ``antialias`` attribute of ONNX's Resize without a word and TensorRT rejects it. ``mask``: bool (h, w), false where
     pixels are to be ignored (see anomaly.mask); None: none are.
@@ -19,16 +21,17 @@ class Preprocess(nn.Module):
 
     mask: Tensor | None
 
-    def __init__(self, size: int, target: str = "ort", mask: Tensor | None = None) -> None:
+    def __init__(self, size: int, target: str = "ort", mask: Tensor | None = None, width: int | None = None) -> None:
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"target {target!r} found, one of {TARGETS} expected")
         self.size = size
+        self.shape = (size, width or size)
         self.target = target
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns float32 (N, 3, size, size) in 0..1 from uint8 (N, H, W, 3), any H, W >= 1.
+        """Returns float32 (N, 3, size, width) in 0..1 from uint8 (N, H, W, 3), any H, W >= 1.
 
         What the mask leaves out has the mean colour of what it does not, image by image. It is taken out before the
         resize: afterwards its colour would already be in the pixels beside it.
@@ -43,16 +46,16 @@ class Preprocess(nn.Module):
         return (x + (1 - share) * mean) / 255.0
 
     def resize(self, x: Tensor) -> Tensor:
-        """Returns (N, C, size, size) from float32 (N, C, H, W), in the same unit."""
+        """Returns (N, C, size, width) from float32 (N, C, H, W), in the same unit."""
         if self.target == "ort":
-            return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        rows = triangle_weights(x.shape[2], self.size, x)  # (s, H)
-        columns = triangle_weights(x.shape[3], self.size, x)  # (s, W)
+            return F.interpolate(x, self.shape, mode="bilinear", antialias=True, align_corners=False)
+        rows = triangle_weights(x.shape[2], self.shape[0], x)  # (s, H)
+        columns = triangle_weights(x.shape[3], self.shape[1], x)  # (s, W)
         return rows @ x @ columns.transpose(0, 1)
 
-    def coverage(self, side: int) -> Tensor | None:
-        """Returns the share of each of ``side`` x ``side`` cells that is inspected, float32; None without a mask."""
-        return None if self.mask is None else F.adaptive_avg_pool2d(self.mask[None].float(), side)[0]
+    def coverage(self, side: int, width: int | None = None) -> Tensor | None:
+        """Returns the share of each of ``side`` x ``width`` cells (a square) that is inspected, float32, or None: no mask."""
+        return None if self.mask is None else F.adaptive_avg_pool2d(self.mask[None].float(), (side, width or side))[0]
 
 
 def stretched(mask: Tensor, height: int, width: int) -> Tensor:

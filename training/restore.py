@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anomaly.dataset import read_dataset
 from anomaly.detector import Card, find_detector
@@ -25,6 +25,7 @@ from training.preprocess import Preprocess
 from training.scores import DensityOfStates, Heat, ImageScore
 from training.sets import decode_all
 from training.spaces import make_space
+from training.tiles import Tiles, Tiling
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,8 @@ def restore(run: Path) -> Run:
     if "run" not in metadata:
         raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
     facts = json.loads(metadata["run"])
-    space = make_space(facts["space"], facts["size"], facts["grey"])
-    if space.whitening is not None:
-        space.whitening.load_state_dict(part(tensors, "space"))
+    space, model = restore_model(facts, tensors)
     channels, grid = space.channels, space.grid
-    chosen = {} if facts["error"] is None else {"error": facts["error"]}
-    model = MODELS[facts["model"]](channels, grid, grid, pixels=facts["space"] == "pixels", **chosen)
-    model.load_state_dict(part(tensors, "model"))
     decoder = None
     if weights := part(tensors, "decoder"):
         decoder = PictureDecoder(channels, grid)
@@ -67,8 +63,32 @@ def restore(run: Path) -> Run:
     limits = part(tensors, "range")
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
     heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
-    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat)
+    tiles = None
+    if "tiles" in facts:
+        tiles = restore_tiles(facts, tensors, space.grid)
+    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat, tiles)
     return Run(graph.eval(), decoder, facts)
+
+
+def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Module, nn.Module]:
+    """Returns the space and the model whose weights are among the tensors."""
+    space = make_space(facts["space"], facts["size"], facts["grey"])
+    if space.whitening is not None:
+        space.whitening.load_state_dict(part(tensors, "space"))
+    chosen = {} if facts["error"] is None else {"error": facts["error"]}
+    model = MODELS[facts["model"]](space.channels, space.grid, space.grid, pixels=facts["space"] == "pixels", **chosen)
+    model.load_state_dict(part(tensors, "model"))
+    return space, model
+
+
+def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int) -> Tiles:
+    """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map of errors."""
+    tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
+    prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
+    space, model = restore_model(facts, part(tensors, "tiles"))
+    tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])
+    tiles.scale.copy_(tensors["tiles.scale"])
+    return tiles
 
 
 def verify_images(run: Path, images: Path, card: Card) -> str:

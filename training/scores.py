@@ -89,13 +89,16 @@ def gradient_magnitude(x: Tensor) -> Tensor:
 ERRORS = {"l2": squared_error, "ssim": ssim_error, "gradient": gradient_similarity_error}
 
 
-def pool(heatmap: Tensor, share: float = SHARE) -> Tensor:
+def pool(heatmap: Tensor, share: float = SHARE, places: int | None = None) -> Tensor:
     """Returns the score (N,): the mean of the hottest ``share`` of a heatmap (N, h, w), at least of one location.
+
+    ``places``: how many locations instead, or all where there are fewer.
 
     A hotter heatmap never scores lower.
     """
     flat = heatmap.flatten(1)
-    return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)
+    count = max(1, round(share * flat.shape[1])) if places is None else min(places, flat.shape[1])
+    return flat.topk(count, dim=1).values.mean(1)
 
 
 class Heat(nn.Module):
@@ -104,27 +107,31 @@ class Heat(nn.Module):
     It is averaged over 3 x 3 cells, since a defect is larger than one.
     ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
     Elsewhere the heatmap has its lowest value. ``cells``: what is hot in fewer connected cells of the heatmap does not
-    count (see ``opened``).
+    count (see ``opened``). ``places``: how many hottest ones make the score of a map that was stitched from tiles, and is
+    coarse already; None: 5 % of all.
     """
 
     coverage: Tensor | None
     inside: Tensor | None
 
-    def __init__(self, coverage: Tensor | None = None, cells: int = 1) -> None:
+    def __init__(self, coverage: Tensor | None = None, cells: int = 1, places: int | None = None) -> None:
         super().__init__()
-        self.cells = cells
+        self.cells, self.places = cells, places
         self.register_buffer("coverage", None if coverage is None else coverage[None], persistent=False)
-        inside = None if coverage is None else coarse(coverage[None])[0] > 0
+        inside = None if coverage is None else self.coarse(coverage[None])[0] > 0
         self.register_buffer("inside", inside, persistent=False)
         self.register_buffer("index", None if inside is None else inside.flatten().nonzero()[:, 0], persistent=False)
 
     def forward(self, error: Tensor) -> Tensor:
         if self.coverage is None:
-            return averaged(opened(coarse(error), self.cells))
-        weight = coarse(self.coverage)
-        heat = self.only_inside(coarse(error * self.coverage) / weight.clamp(min=1e-6))
+            return averaged(opened(self.coarse(error), self.cells))
+        weight = self.coarse(self.coverage)
+        heat = self.only_inside(self.coarse(error * self.coverage) / weight.clamp(min=1e-6))
         heat = opened(heat, self.cells)
         return self.only_inside(averaged(heat * weight) / averaged(weight).clamp(min=1e-6))
+
+    def coarse(self, error: Tensor) -> Tensor:
+        return coarse(error) if self.places is None else error
 
     def only_inside(self, heat: Tensor) -> Tensor:
         """Returns the heat with its lowest value inside the mask wherever the mask leaves out."""
@@ -132,8 +139,10 @@ class Heat(nn.Module):
         return torch.where(self.inside, heat, lowest)
 
     def pool(self, heatmap: Tensor) -> Tensor:
-        """Returns the mean of the hottest 5 % of the inspected places of a heatmap, (N,)."""
-        return pool(heatmap) if self.index is None else pool(heatmap.flatten(1).index_select(1, self.index)[:, None])
+        """Returns the mean of the hottest inspected places of a heatmap, (N,)."""
+        if self.index is not None:
+            heatmap = heatmap.flatten(1).index_select(1, self.index)[:, None]
+        return pool(heatmap, places=self.places)
 
     def mean(self, error: Tensor) -> Tensor:
         """Returns the mean of the inspected places of a map of errors, (N,)."""

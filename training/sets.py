@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ from anomaly.parts import by_part
 from anomaly.wording import needs_text, percent
 from training.options import TrainOptions
 
+Item = TypeVar("Item")
+AHEAD = 4  # images decoded before they are asked for: one may have a hundred megapixels
 FEWEST = 5  # groups: two to fit on, one to validate on, two to calibrate on
 PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
 THUMB = 64  # pixels a side of the copies that are compared to find near-duplicates
@@ -99,13 +103,20 @@ def decode_all(records: Sequence[Record], rule: DecodeRule, size: int) -> Iterat
             return error
 
     with ThreadPoolExecutor(2) as pool:
-        for chunk in batched(records, 16):
-            yield from zip(chunk, pool.map(one, chunk), strict=True)
+        ahead: deque[tuple[Record, Future[Decoded | ImageError]]] = deque()
+        for record in records:
+            ahead.append((record, pool.submit(one, record)))
+            if len(ahead) > AHEAD:
+                first, image = ahead.popleft()
+                yield first, image.result()
+        for first, image in ahead:
+            yield first, image.result()
 
 
-def batched(records: Sequence[Record], count: int) -> Iterator[Sequence[Record]]:
-    for start in range(0, len(records), count):
-        yield records[start : start + count]
+def batched(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
+    """Yields a sequence in parts of ``count``."""
+    for start in range(0, len(items), count):
+        yield items[start : start + count]
 
 
 def find_rule(records: Sequence[Record], reduced: bool = False) -> DecodeRule:

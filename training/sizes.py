@@ -25,6 +25,7 @@ from training.sets import decode_all
 
 KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
 EACH = 6  # of a kind and a size
+FEWER = 3  # where an image takes a second
 MODEL_PIXELS = (1, 2, 4, 8, 16, 32)  # diameters
 CUT = 8  # diameters a side of the square that a defect is drawn in: its surroundings
 LARGEST = 0.25  # of an image's shorter side
@@ -38,19 +39,20 @@ def stopped_by_size(
     size: int,
     mask: Mask | None,
     seed: int,
+    each: int = EACH,
 ) -> dict[str, Any]:
     """Returns how many made-up defects of each size are stopped, as the card has it.
 
     ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of ``pixels`` (diameter in the
     image), ``stopped``, ``of``, and ``met``: stopped ones whose box meets the defect.
     """
-    pictures = [image.pixels for _, image in decode_all(records[:EACH], rule, size) if isinstance(image, Decoded)]
+    pictures = [image.pixels for _, image in decode_all(records[:each], rule, size) if isinstance(image, Decoded)]
     pixel = float(np.median([math.sqrt(p.shape[0] * p.shape[1]) for p in pictures])) / size
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     rng, rows = np.random.default_rng(seed), []
     for diameter in diameters(pixel, min(min(p.shape[:2]) for p in pictures)):
         stopped = met = of = 0
-        for made, where in drawn(pictures, diameter, mask, rng):
+        for made, where in drawn(pictures, diameter, mask, rng, each):
             score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
             flagged = bool(calibration.is_anomaly(score[0]))
             box, _ = hottest_region(heatmap[0], made.shape[1], made.shape[0], float(calibration.median))
@@ -66,11 +68,11 @@ def diameters(pixel: float, shorter: int) -> list[int]:
 
 
 def drawn(
-    pictures: Sequence[NDArray[np.uint8]], diameter: int, mask: Mask | None, rng: np.random.Generator
+    pictures: Sequence[NDArray[np.uint8]], diameter: int, mask: Mask | None, rng: np.random.Generator, each: int = EACH
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Yields pictures with one defect of about that diameter, and where; those that cannot be seen are left out."""
     for kind in KINDS:
-        for number in range(EACH):
+        for number in range(each):
             picture, donor = pictures[number % len(pictures)], pictures[(number + 1) % len(pictures)]
             side = min(max(16, CUT * diameter), *picture.shape[:2], *donor.shape[:2])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,12 @@ from anomaly.progress import Progress
 from anomaly.recalibrate import IMAGES
 from anomaly.report import Report, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
-from anomaly.wording import card_text
+from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
 from training.data import Seen, digest_of, see, sha256_of, statistic_limits
 from training.explain import fit_decoder, steps_for
-from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, to_onnx
+from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, golden_sizes, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
 from training.models import MODELS
 from training.options import TrainOptions, check_out, resolve
@@ -54,8 +55,9 @@ from training.sets import (
     near_duplicates,
     three_sets,
 )
-from training.sizes import stopped_by_size
+from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
+from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
 
@@ -72,6 +74,11 @@ class Trained:
     decoder: nn.Module | None
     history: list[dict[str, Any]]
     warnings: list[str]
+    tiles: Tiles | None = None
+
+    def map_of(self, images: Tensor) -> Tensor:
+        """Returns the heatmap of whole images, (N, g, g)."""
+        return self.heat(self.model(self.space(self.prepare(images)))[0])
 
 
 def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
@@ -80,7 +87,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
     """
     chooses, choice, options = options.space == "auto", None, resolve(options)
-    options = replace(options, score=options.score or getattr(MODELS[options.model], "score", "hottest"))
+    own_score = "hottest" if options.tile else getattr(MODELS[options.model], "score", "hottest")
+    options = replace(options, score=options.score or own_score)
     device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
     records, sets = find_images(options)
     check_out(options)
@@ -106,24 +114,34 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         space.to(device)
     if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
         space = make_space("pixels", options.size, grey=True)
-    heat = Heat(prepare.coverage(space.grid), cells_of(options.min_area, everything, space.grid))
+    tiling = tiling_of(options, everything)
+    cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heat_factor(space.grid)) ** 2)
+    heat = Heat(prepare.coverage(space.grid), cells)
     trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
+    if tiling:
+        if rank() == 0:
+            say(f"tiles: {tiles_said(tiling.facts(options.tile), options.size)}")
+        parts = (seen.records, validation.records)
+        trained = replace(trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say))
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
     warnings += trained.warnings
     graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
     calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
-    card = replace(card, score=trained.score.in_words())
+    card = replace(card, score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words())
     list_images(options.out / IMAGES, sets)
     first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
     if options.by_part is not None and calibration is not None:
         facts["by_part"] = PartRule.seen(options.by_part, [record.group for record in sets.calibration]).to_json()
-    facts |= {"min_area": options.min_area, "min_cells": heat.cells, "sight": None}
+    facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).heat.cells, "sight": None}
+    if tiling:
+        facts["tiles"] = tiling.facts(options.tile)
     if calibration is not None and sets.validation:
-        tried = (sets.validation, rule, options.size, mask, options.seed)
-        facts["sight"] = stopped_by_size(model, calibration, *tried)
+        size, each = (tiling.side, FEWER) if tiling else (options.size, EACH)
+        tried = (sets.validation, rule, size, mask, options.seed)
+        facts["sight"] = stopped_by_size(model, calibration, *tried, each)
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, validation.records)
     write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
@@ -152,15 +170,14 @@ def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
     ]
 
 
-def cells_of(min_area: int | None, seen: Seen, grid: int) -> int:
-    """Returns how many cells of the heatmap cover an area in pixels of the original, by the median image."""
+def cells_of(min_area: int | None, seen: Seen, whole: int) -> int:
+    """Returns how many cells of a heatmap of ``whole`` cover an area in pixels of the original, by the median image."""
     if min_area is None:
         return 1
-    side = grid // heat_factor(grid)
-    cell = float(np.median([width * height for width, height, _, _ in seen.facts])) / side**2
+    cell = float(np.median([width * height for width, height, _, _ in seen.facts])) / whole
     cells = -(-min_area // cell)
-    if cells > side**2 / 4:
-        raise TrainingError(f"--min-area {min_area} found, at most {int(cell * side**2 / 4)} expected: a quarter of an image")
+    if cells > whole / 4:
+        raise TrainingError(f"--min-area {min_area} found, at most {int(cell * whole / 4)} expected: a quarter of an image")
     return max(1, int(cells))
 
 
@@ -175,25 +192,10 @@ def fit_model(
     say: Callable[[str], None],
 ) -> Trained:
     """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
-    maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in (seen.maps, validation.maps))
-    if space.whitening is not None:
-        space.whitening.cpu().fit(inspected(maps, heat).split(64))
-        with torch.inference_mode():
-            maps, held_out = (whiten_all(space.whitening, part) for part in (maps, held_out))
-        space.whitening.to(device)
-    model = build_model(options, maps)
-    if heat.coverage is not None and hasattr(model, "inspected"):
-        model.inspected = float(heat.coverage.mean())
-    check_score(options.score, model, maps)
-    fit_options = FitOptions(seed=options.seed, device=device)
-    if options.epochs is not None:
-        fit_options = replace(fit_options, epochs=options.epochs)
-    history = fit(model, maps, held_out, fit_options, options.out / "checkpoint.safetensors", options.resume, say)
-    if hasattr(model, "fit_prior"):
-        model.fit_prior(maps)
-    warnings = model.warnings(maps) if hasattr(model, "warnings") else []
-    for line in warnings if rank() == 0 else []:
-        say(line)
+    share = 1.0 if heat.coverage is None else float(heat.coverage.mean())
+    places = inspected(seen.maps, heat)
+    fitted = fit_maps(options, space, (seen.maps, validation.maps), places, share, options.out, device, say)
+    model, maps, held_out, history, warnings = fitted
     density = None
     if options.score == TYPICALITY:
         density = DensityOfStates.of(states(scores_of(model, held_out, device, heat=heat)))
@@ -204,6 +206,78 @@ def fit_model(
     score = ImageScore(options.score, density)
     parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), heat.cpu(), score)
     return Trained(*parts, decoder and decoder.cpu(), history, warnings)
+
+
+def fit_maps(
+    options: TrainOptions,
+    space: nn.Module,
+    raw: tuple[Tensor, Tensor],
+    places: Tensor,
+    share: float,
+    folder: Path,
+    device: str,
+    say: Callable[[str], None],
+) -> tuple[nn.Module, Tensor, Tensor, list[dict[str, Any]], list[str]]:
+    """Fits the whitening of the space on ``places`` and a new model on maps; returns it, the maps, its history and warnings.
+
+    ``raw``: of the fit and the validation set, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
+    """
+    maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in raw)
+    if space.whitening is not None:
+        space.whitening.cpu().fit(places.split(64))
+        with torch.inference_mode():
+            maps, held_out = (whiten_all(space.whitening, part) for part in raw)
+        space.whitening.to(device)
+    model = build_model(options, maps)
+    if hasattr(model, "inspected"):
+        model.inspected = share
+    check_score(options.score, model, maps)
+    fit_options = FitOptions(seed=options.seed, device=device)
+    if options.epochs is not None:
+        fit_options = replace(fit_options, epochs=options.epochs)
+    history = fit(model, maps, held_out, fit_options, folder / "checkpoint.safetensors", options.resume, say)
+    if hasattr(model, "fit_prior"):
+        model.fit_prior(maps)
+    warnings = model.warnings(maps) if hasattr(model, "warnings") else []
+    for line in warnings if rank() == 0 else []:
+        say(line)
+    return model, maps, held_out, history, warnings
+
+
+def tiling_of(options: TrainOptions, seen: Seen) -> Tiling | None:
+    """Returns the grid of tiles for the median image, None where no tiles are asked for."""
+    if options.tile is None:
+        return None
+    width, height = (int(np.median([fact[axis] for fact in seen.facts])) for axis in (0, 1))
+    return Tiling.of(options.tile, options.size or 0, height, width)
+
+
+def fit_tiles(
+    options: TrainOptions,
+    tiling: Tiling,
+    whole: Trained,
+    everything: Seen,
+    sets: tuple[list[Record], list[Record]],
+    rule: DecodeRule,
+    device: str,
+    say: Callable[[str], None],
+) -> Tiles:
+    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on the validation set."""
+    prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
+    grey = whole.space.whitening is None and whole.space.channels == 1
+    space = make_space(options.space, options.size, grey).to(device).eval()
+    with Progress(sum(len(part) for part in sets), "looking at tiles", quiet=rank() > 0) as progress:
+        (maps, share), (held_out, _) = (
+            see_tiles(part, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
+            for part, most in zip(sets, MOST_MAPS, strict=True)
+        )
+    model, *_, warnings = fit_maps(options, space, (maps, held_out), maps, share, options.out / "tiles", device, say)
+    whole.warnings.extend(warnings)
+    cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)))
+    tiles = Tiles(prepare.cpu(), space.cpu(), model.cpu().eval(), tiling, whole.space.grid, cells)
+    with Progress(len(sets[1]), "bringing tiles and whole to one scale", quiet=rank() > 0) as progress:
+        tiles.fit_scale(whole.map_of, sets[1], rule, lambda: progress.advance(1))
+    return tiles
 
 
 def inspected(maps: Tensor, heat: Heat) -> Tensor:
@@ -236,7 +310,7 @@ def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
     groups = len({record.group for record in seen.records})
     low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
     parts = (trained.prepare, trained.space, trained.model, trained.score)
-    graph = DetectorGraph(*parts, low, high, trained.heat).eval()
+    graph = DetectorGraph(*parts, low, high, trained.heat, trained.tiles).eval()
     return graph, to_onnx(graph)
 
 
@@ -350,7 +424,7 @@ def write(
     card = replace(
         card,
         weights=weights_digest(model),
-        golden=golden_samples(data, card.size, 1e-3 * unit),
+        golden=golden_samples(data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), 1e-3 * unit),
         training={**card.training, "parity": parity},
     )
     save_run(options, card, trained, graph)
@@ -384,11 +458,16 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         "space": trained.space.whitening,
         "density": trained.score.density,
         "decoder": trained.decoder,
+        "tiles.model": trained.tiles and trained.tiles.model,
+        "tiles.space": trained.tiles and trained.tiles.space.whitening,
     }
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
     built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "score", "seed", "target")}
     built["cells"] = trained.heat.cells
+    if trained.tiles is not None:
+        tensors["tiles.scale"] = trained.tiles.scale
+        built["tiles"] = {**asdict(trained.tiles.tiling), "cells": trained.tiles.heat.cells}
     built["grey"] = trained.space.whitening is None and trained.space.channels == 1
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 

@@ -1,0 +1,241 @@
+"""Large images, small defects: overlapping tiles under one model, their maps stitched, beside the whole image.
+
+    images -> whole image at s x s -> space, model -> its map ---------------------------\\
+           -> H x W -> tiles of s x s -> space, model of one tile -> stitched map -> the higher of both -> heatmap
+
+All of it lies in the one graph: a static grid, a bounded number of tiles at a time. Whatever sees the image only
+(calibration, scoring, serving) does not know of tiles, and the promise is per image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anomaly.dataset import Record
+from anomaly.errors import ImageError, TrainingError
+from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.scorer import available_cores
+from training.data import map_of, one_thread_each
+from training.preprocess import Preprocess, triangle_weights
+from training.scores import SHARE, Heat, coarse, heat_factor
+from training.sets import batched, decode_all
+
+OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
+AT_ONCE = 8  # tiles of an image that go through the model together: by them memory is bounded
+MOST_PORTIONS = 32  # of a grid, so that the graph does not grow without end: beyond, more go together
+MOST_PIXELS = 400 * 256**2  # of all tiles of an image, as the model sees them
+MOST_MAPS = (3072, 512)  # tiles that the model is fitted on, and validated on, from as many images as there are
+MOST_THREADS = 4  # that look at images at once: each holds one of many megapixels
+ALARMS = 0.9  # quantile of the validation images' scores that is 1 on the common scale
+LEAST_SPREAD = 0.05  # of the typical score: of few images the quantile may lie on the median
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A grid of overlapping tiles of ``size`` pixels a side over an image that was brought to ``height`` x ``width``."""
+
+    size: int
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, tile: int, size: int, height: int, width: int) -> Tiling:
+        """Returns the grid for images of ``height`` x ``width`` pixels in tiles of ``tile``, each brought to ``size``.
+
+        Raises TrainingError where a tile is no smaller than the image, or where there would be too many.
+        """
+        if tile >= max(height, width):
+            raise TrainingError(
+                f"--tile {tile} found, images of {width} x {height}: a tile smaller than the image expected, or no --tile"
+            )
+        scale = size / tile
+        tiling = cls(size, max(size, round(height * scale)), max(size, round(width * scale)))
+        if len(tiling.places) * size**2 > MOST_PIXELS:
+            most = MOST_PIXELS // size**2
+            least = math.ceil(tile * math.sqrt(len(tiling.places) / most) / 32) * 32
+            raise TrainingError(
+                f"--tile {tile} cuts images of {width} x {height} into {len(tiling.places)} tiles, at most {most} of {size} x "
+                f"{size} expected: try --tile {least}, or a smaller --size"
+            )
+        return tiling
+
+    @cached_property
+    def tops(self) -> list[int]:
+        return starts(self.height, self.size)
+
+    @cached_property
+    def lefts(self) -> list[int]:
+        return starts(self.width, self.size)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Top and left of each tile, row by row."""
+        return [(top, left) for top in self.tops for left in self.lefts]
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of a square as large as what an image is brought to."""
+        return round(math.sqrt(self.height * self.width))
+
+    def stitched(self, grid: int) -> tuple[int, int]:
+        """Returns height and width of the stitched map: its cells are as large as those of a tile's map of ``grid`` a side."""
+        height, width = (max(1, round(length * coarse_side(grid) / self.size)) for length in (self.height, self.width))
+        return height, width
+
+    def facts(self, tile: int) -> dict[str, int]:
+        """Returns what the card says of the grid; ``tile``: pixels of the original that one has a side."""
+        return {"tile": tile, "down": len(self.tops), "across": len(self.lefts), "height": self.height, "width": self.width}
+
+    def cut(self, x: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Returns the tiles at some places, (places x N, C, s, s), from pictures (N, C, H, W)."""
+        return torch.cat([x[:, :, top : top + self.size, left : left + self.size] for top, left in places])
+
+
+def starts(length: int, size: int) -> list[int]:
+    """Returns where tiles begin that cover a line evenly and overlap by an eighth of their side at least."""
+    count = math.ceil((length - size) / (size * (1 - OVERLAP))) + 1
+    return [round(i * (length - size) / max(1, count - 1)) for i in range(count)]
+
+
+def blend_weights(begins: Sequence[int], size: int, cells: int, length: int, side: int) -> Tensor:
+    """Returns the matrix (side, tiles x cells) that makes one line of ``side`` cells out of those of all tiles.
+
+    Within a tile a value is interpolated between its cells; where tiles overlap they fade into each other, by the
+    distance to their edges. Rows sum to 1: a constant stays one, and there is no seam.
+    """
+    at = (torch.arange(side, dtype=torch.float64)[:, None] + 0.5) * length / side - torch.tensor(begins, dtype=torch.float64)
+    fade = torch.minimum(at, size - at).clamp(min=0.0)  # (side, tiles)
+    place = (at * cells / size - 0.5).clamp(0, cells - 1)
+    between = (1 - (place[..., None] - torch.arange(cells, dtype=torch.float64)).abs()).clamp(min=0.0)  # (side, tiles, cells)
+    return ((fade / fade.sum(1, keepdim=True))[..., None] * between).flatten(1).float()
+
+
+class Tiles(nn.Module):
+    """The model of one tile over the whole grid, stitched, and the whole image's map beside it, on one scale.
+
+    On that scale 0 is the typical validation image and 1 the one that nine in ten stay below, for either map by itself.
+    The heatmap is the higher of the two at each place: a small defect is found in the tiles, what is wrong as a whole in
+    the whole image, and neither is drowned by what the other cannot tell.
+    """
+
+    scale: Tensor
+
+    def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, tiling: Tiling, whole: int, cells: int) -> None:
+        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heat, in cells of the stitched map."""
+        super().__init__()
+        self.prepare, self.space, self.model, self.tiling = prepare, space, model, tiling
+        self.cells = coarse_side(space.grid)  # of a tile's map
+        height, width = tiling.stitched(space.grid)
+        self.heat = Heat(prepare.coverage(height, width), cells, max(1, round(SHARE * self.cells**2)))
+        rows = blend_weights(tiling.tops, tiling.size, self.cells, tiling.height, height)
+        columns = blend_weights(tiling.lefts, tiling.size, self.cells, tiling.width, width)
+        up, across = (triangle_weights(coarse_side(whole), side, torch.zeros(1)) for side in (height, width))
+        for name, matrix in (("rows", rows), ("columns", columns), ("up", up), ("across", across)):
+            self.register_buffer(name, matrix, persistent=False)
+        self.register_buffer("scale", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # tiles, whole: typical score, spread
+
+    def forward(self, images: Tensor, whole: Tensor) -> Tensor:
+        """Returns the heatmap (N, h, w) of images uint8 (N, H, W, 3) whose map as a whole is ``whole`` (N, g, g)."""
+        maps = self.stitched(images), self.enlarged(whole)
+        found, context = ((map - typical) / spread for map, (typical, spread) in zip(maps, self.scale, strict=True))
+        return self.heat(torch.maximum(found, context))
+
+    def stitched(self, images: Tensor) -> Tensor:
+        """Returns the tiles' errors as one map (N, h, w), in the model's own unit."""
+        x, g = self.prepare(images), self.cells
+        parts = [coarse(self.model(self.space(self.tiling.cut(x, some)))[0]) for some in self.portions()]
+        grid = torch.cat(parts).reshape(len(self.tiling.tops), len(self.tiling.lefts), -1, g, g)
+        lines = grid.permute(2, 0, 3, 1, 4).reshape(-1, self.rows.shape[1], self.columns.shape[1])
+        return self.rows @ lines @ self.columns.transpose(0, 1)
+
+    def enlarged(self, whole: Tensor) -> Tensor:
+        """Returns the whole image's map (N, g, g) on the cells of the stitched one, (N, h, w)."""
+        return self.up @ whole @ self.across.transpose(0, 1)
+
+    def portions(self) -> Iterator[Sequence[tuple[int, int]]]:
+        """Yields the places of tiles that go through the model together.
+
+        ONNX Runtime takes eight as fast as one; torch itself is three times as fast with one after the other.
+        """
+        places = self.tiling.places
+        at_once = max(AT_ONCE, -(-len(places) // MOST_PORTIONS)) if torch.compiler.is_exporting() else 1
+        return batched(places, at_once)
+
+    @torch.inference_mode()
+    def fit_scale(
+        self, whole: Callable[[Tensor], Tensor], records: Sequence[Record], rule: DecodeRule, seen: Callable[[], object]
+    ) -> None:
+        """Sets the scale by validation images; ``whole`` returns their maps as a whole."""
+        scores = []
+        for _, image in decode_all(records, rule, self.tiling.size):
+            if isinstance(image, Decoded):
+                pixels = torch.from_numpy(image.pixels)[None]
+                maps = self.stitched(pixels), self.enlarged(whole(pixels))
+                scores.append(torch.cat([self.heat.pool(self.heat(map)) for map in maps]))
+            seen()
+        typical, high = torch.stack(scores).quantile(torch.tensor([0.5, ALARMS]), 0)
+        self.scale.copy_(torch.stack([typical, torch.maximum(high - typical, LEAST_SPREAD * typical.abs() + 1e-6)], 1))
+
+    def score_in_words(self) -> str:
+        """Returns what the card says of the image's score."""
+        return f"mean of the {self.heat.places} hottest places of the heatmap, 5 % of a tile's"
+
+
+def coarse_side(grid: int) -> int:
+    """Returns how many cells a side a heatmap has for a map of errors of ``grid``."""
+    return grid // heat_factor(grid)
+
+
+@torch.inference_mode()
+def see_tiles(
+    records: Sequence[Record],
+    rule: DecodeRule,
+    prepare: Preprocess,
+    space: nn.Module,
+    tiling: Tiling,
+    device: str,
+    seed: int,
+    most: int,
+    seen: Callable[[], object],
+) -> tuple[Tensor, float]:
+    """Returns the raw maps of tiles, as ``see`` has those of images, and which share of them is inspected on average.
+
+    At most ``most``, as many of each image, at random places; those that a mask hides wholly are left out.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [records[i] for i in np.sort(rng.permutation(len(records))[:most])]
+    coverage = prepare.coverage(tiling.height, tiling.width)
+    shares = [1.0] * len(tiling.places) if coverage is None else [
+        float(tiling.cut(coverage[None, None], [place]).mean()) for place in tiling.places
+    ]  # fmt: skip
+    inspected = [number for number, share in enumerate(shares) if share > 0]
+    each = min(len(inspected), most // len(chosen))
+    drawn = [np.sort(rng.permutation(inspected)[:each]) for _ in chosen]
+
+    def maps_of(record: Record, numbers: Sequence[int]) -> Tensor | None:
+        try:
+            image = decode(record.path, rule)
+        except ImageError:
+            return None  # it was read a moment ago, and is missed in the sample only
+        with torch.inference_mode():  # a thread has a mode of its own
+            x = prepare(torch.from_numpy(image.pixels)[None].to(device))
+            return torch.stack([map_of(space, tiling.cut(x, [tiling.places[number]])) for number in numbers])
+
+    found: list[Tensor] = []
+    threads = min(available_cores(), MOST_THREADS)
+    with one_thread_each(), ThreadPoolExecutor(threads) as pool:
+        for some in batched(list(zip(chosen, drawn, strict=True)), 2 * threads):
+            for maps in pool.map(maps_of, *zip(*some, strict=True)):
+                seen()
+                found += [] if maps is None else [maps]
+    if not found:
+        raise TrainingError(f"none of {len(chosen)} images could be read a second time, the files of before expected")
+    return torch.cat(found), float(np.mean([shares[number] for numbers in drawn for number in numbers]))
