@@ -30,6 +30,7 @@ NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
     "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann", "markov", "flow",
 )  # fmt: skip
+DEPTHS = (10, 12, 14, 16)  # as anomaly.images has them, which imports Pillow
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
@@ -203,6 +204,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
+    p.add_argument("--depth", type=int, choices=DEPTHS, help="true bits of 16-bit files (default: found in all of them)")
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
     p.add_argument("--dry-run", action="store_true", help="say what these images can promise and what would be done, and stop")
     p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
@@ -221,7 +223,8 @@ def run_train(options: argparse.Namespace) -> None:
 
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "by_part", "views", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode", "resume",
+        "group_by", "by_part", "views", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode", "depth",
+        "resume",
     )  # fmt: skip
     chosen = TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
     if options.dry_run:
@@ -524,7 +527,7 @@ def add_show(commands: Any) -> None:
 def run_show(options: argparse.Namespace) -> None:
     from anomaly.detector import read_card
     from anomaly.mask import mask_said
-    from anomaly.wording import card_text, more_text
+    from anomaly.wording import card_text, guard_text, more_text
 
     card = read_card(options.detector)
     if options.json:
@@ -540,6 +543,7 @@ def run_show(options: argparse.Namespace) -> None:
                     + ", ".join(f"{count} {name}" for name, count in sets.items())),
         ("space chosen", chosen and f"{card.space}; AUROC on made-up defects: {chosen}"),
         ("mask", mask_said(training)),
+        ("input guard", guard_text(training.get("guard"))),
         ("command", training.get("command")),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),

@@ -132,6 +132,14 @@ def _least_area(pixels: int, cells: int) -> str:
     return f"what is hot in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
 
 
+def guard_text(guard: dict[str, Any] | None) -> str:
+    """How well a detector's guard tells images that are unlike the training images; empty where the card does not say."""
+    if not guard:
+        return ""
+    noticed = ", ".join(f"{change} {percent(share)}" for change, share in guard["noticed"].items())
+    return f"on the training images, left out in turn: {percent(guard['refused'])} of them not judged; noticed: {noticed}"
+
+
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
     """What fewer good images than the default rate needs can promise, and what to do."""
     n = calibration.n

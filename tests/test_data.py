@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +14,7 @@ from anomaly.errors import DatasetError
 from anomaly.images import DecodeRule
 from data.made_up import make
 from tests.test_sets import names, record
-from training.data import Seen, digest_of, pixel_statistics, see, sha256_of, small, statistic_limits
+from training.data import Seen, digest_of, see, sha256_of
 from training.preprocess import Preprocess
 from training.sets import THUMB
 from training.spaces import FilterSpace, PixelSpace
@@ -44,7 +43,7 @@ def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> No
     assert names(seen.records) == [f"{i:02}.png" for i in range(40)]
     assert (seen.maps.shape, seen.maps.dtype) == ((40, 3, 64, 64), torch.uint8)
     assert (seen.pictures.shape, seen.pictures.dtype) == ((40, 3, 96, 96), torch.uint8)
-    assert (seen.thumbs.shape, seen.statistics.shape) == ((40, THUMB, THUMB), (40, 5))
+    assert seen.thumbs.shape == (40, THUMB, THUMB)
     assert seen.facts[:2] == [(48, 48, 8, False), (64, 64, 8, False)]
     folder = photos[0].path.parent
     assert [line.split(": ")[0] for line in seen.left_out] == [str(folder / "99.png"), str(folder / "100.png")]
@@ -58,7 +57,6 @@ def test_see_gives_the_same_whatever_else_is_looked_at(photos: list[Record]) -> 
     together, alone = seen_of(photos, space)[0], seen_of(photos[7:8], space)[0]
     assert torch.equal(together.maps[7:8], alone.maps)
     assert torch.equal(together.pictures[7:8], alone.pictures)
-    np.testing.assert_array_equal(together.statistics[7:8], alone.statistics)
 
 
 def test_a_part_holds_its_records_in_the_order_of_the_whole(photos: list[Record]) -> None:
@@ -73,40 +71,6 @@ def test_a_part_holds_its_records_in_the_order_of_the_whole(photos: list[Record]
 def test_nothing_readable_is_an_error_that_names_the_first(photos: list[Record]) -> None:
     with pytest.raises(DatasetError, match=r"^none of 2 images could be read, the first: .*99\.png: begins with b'"):
         seen_of(photos[-2:], PixelSpace(64))
-
-
-# --- statistics -------------------------------------------------------------------------------------------------------
-def test_statistics_tell_what_they_are_named_for() -> None:
-    x = Preprocess(64)(torch.from_numpy(np.stack([make("disc", seed, 64)[0] for seed in range(4)])))
-    plain = pixel_statistics(x)
-    changes = {
-        0: (x * 0.7 + 0.3, True),  # brightness
-        1: ((x - 0.4) * 0.5 + 0.4, False),  # contrast
-        2: (x * torch.tensor([1.0, 0.8, 0.5])[:, None, None], True),  # colour
-        3: (small(small(x, 16), 64), False),  # sharpness
-    }
-    for index, (changed, rises) in changes.items():
-        assert bool(((pixel_statistics(changed) > plain)[:, index] == rises).all())
-    turned = pixel_statistics(x.transpose(2, 3))
-    torch.testing.assert_close(turned[:, 4], -plain[:, 4], atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(turned[:, :4], plain[:, :4], atol=1e-4, rtol=1e-3)
-
-
-def test_a_flat_image_has_finite_statistics() -> None:
-    for value in (0.0, 0.5, 1.0):
-        assert bool(pixel_statistics(torch.full((1, 3, 32, 32), value)).isfinite().all())
-
-
-def test_limits_hold_all_the_images_and_narrow_with_their_number() -> None:
-    statistics = np.random.default_rng(0).normal(0, 1, (50, 5)).astype(np.float32)
-    widths = []
-    for groups in (5, 50, 500):
-        low, high = statistic_limits(statistics, groups)
-        assert (low < statistics.min(0)).all() and (high > statistics.max(0)).all()
-        widths.append(high - low)
-    assert (widths[0] > widths[1]).all() and (widths[1] > widths[2]).all()
-    low, high = statistic_limits(np.zeros((3, 5), np.float32), 3)  # the same again and again: a little is still allowed
-    np.testing.assert_allclose(high, [0.02, 0.1, 0.02, 0.1, 0.1])
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------

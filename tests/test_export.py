@@ -30,6 +30,7 @@ from training.export import (
     to_onnx,
     to_picture,
 )
+from training.guard import CHANGES, Statistics, fit_guard, statistics_of
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, pool, scores_of, states
@@ -58,10 +59,9 @@ def graph_of(
     if made.closed_form:
         made.fit_maps(maps[:5].clone())
     density = DensityOfStates.of(states(scores_of(made.eval(), maps[5:]))) if score == TYPICALITY else None
-    return DetectorGraph(
-        prepare, maps_of, made, ImageScore(score, density), torch.full((5,), -9.0), torch.full((5,), 9.0),
-        Heat(prepare.coverage(maps_of.grid)),
-    ).eval()  # fmt: skip
+    good = np.stack([statistics_of(Statistics(prepare.mask), prepare, image) for image in IMAGES])
+    guard = fit_guard(good[None], np.stack([good + 5.0] * len(CHANGES)), list("abcdefghi"), prepare.mask)
+    return DetectorGraph(prepare, maps_of, made, ImageScore(score, density), guard, Heat(prepare.coverage(maps_of.grid))).eval()
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def test_prepare_comes_first_and_once(exported: Exported) -> None:
         if node.name.startswith("judge/") and made_by.get(name) == "prepare"
     }
     before = [name for node in exported.model.graph.node if node.name.startswith("prepare/") for name in node.input]
-    assert len(crossing) == 1 and "judge" not in {made_by.get(name) for name in before}
+    assert len(crossing) == 2 and "judge" not in {made_by.get(name) for name in before}
 
 
 def test_golden_samples_are_the_scores_of_their_pictures(exported: Exported) -> None:

@@ -27,15 +27,14 @@ class Seen:
     """What was seen of a list of images.
 
     ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel space. ``pictures``: uint8
-    (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``statistics``: float32 (n, 5). ``facts``: size, bits and
-    greyness of each file. ``left_out``: what could not be read, with the reason.
+    (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``facts``: size, bits and greyness of
+    each file. ``left_out``: what could not be read, with the reason.
     """
 
     records: list[Record]
     maps: Tensor
     pictures: Tensor
     thumbs: npt.NDArray[np.float32]
-    statistics: npt.NDArray[np.float32]
     facts: list[tuple[int, int, int, bool]]
     left_out: list[str]
 
@@ -48,7 +47,6 @@ class Seen:
             self.maps[index],
             self.pictures[index],
             self.thumbs[index],
-            self.statistics[index],
             [self.facts[i] for i in index],
             [],
         )
@@ -65,7 +63,7 @@ def see(
 ) -> Seen:
     """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
 
-    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[int, int, int, bool]] | ImageError:
+    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool]] | ImageError:
         try:
             image = decode(record.path, rule, reduce_to=prepare.size)
         except ImageError as error:
@@ -74,7 +72,7 @@ def see(
             x = prepare(torch.from_numpy(image.pixels)[None].to(device))
             picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
             facts = (image.width, image.height, image.bits, image.grey)
-            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), pixel_statistics(x)[0].cpu(), facts
+            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), facts
 
     found, left_out = [], []
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
@@ -87,10 +85,9 @@ def see(
                     found.append((record, *image))
     if not found:
         raise DatasetError(f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}")
-    kept, maps, pictures, thumbs, statistics, facts = zip(*found, strict=True)
+    kept, maps, pictures, thumbs, facts = zip(*found, strict=True)
     return Seen(
-        list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), torch.stack(statistics).numpy(),
-        list(facts), left_out,
+        list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), list(facts), left_out,
     )  # fmt: skip
 
 
@@ -114,36 +111,6 @@ def map_of(space: nn.Module, x: Tensor) -> Tensor:
 def small(x: Tensor, side: int) -> Tensor:
     """Returns prepared pixels (N, 3, s, s) at ``side`` pixels a side."""
     return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
-
-
-def pixel_statistics(x: Tensor) -> Tensor:
-    """Returns brightness, contrast, colour, sharpness and direction of prepared pixels (N, 3, s, s), float32 (N, 5).
-
-    By these the graph's ``in_range`` tells an image that is unlike the training images. Sharpness and direction are
-    logarithms of ratios, so that a margin means the same at every level.
-    """
-    grey = x.mean(1)  # (N, s, s)
-    across = (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean((1, 2))
-    down = (grey[:, 1:, :] - grey[:, :-1, :]).abs().mean((1, 2))
-    contrast = torch.sqrt(((grey - grey.mean((1, 2), keepdim=True)) ** 2).mean((1, 2)) + 1e-6)
-    colour = (x.amax(1) - x.amin(1)).mean((1, 2))
-    sharpness = torch.log((across + down + 1e-4) / (contrast + 1e-3))
-    direction = torch.log((across + 1e-4) / (down + 1e-4))
-    return torch.stack([grey.mean((1, 2)), torch.log(contrast + 1e-2), colour, sharpness, direction], 1)
-
-
-def statistic_limits(
-    statistics: npt.NDArray[np.float32], groups: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Returns the lowest and the highest statistics (5,) that count as in range.
-
-    That is the range of the fit and validation images, widened on both sides by a quarter of it and at least by a
-    little: among few images (or groups of them) the extremes have not been seen yet.
-    """
-    low, high = statistics.min(0), statistics.max(0)
-    least = np.array([0.02, 0.1, 0.02, 0.1, 0.1], np.float32)
-    margin = np.maximum(least, (high - low) * (0.25 + 5.0 / groups))
-    return low - margin, high + margin
 
 
 def sha256_of(record: Record) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from anomaly.detector import OPSET
 from anomaly.errors import TrainingError
 from anomaly.scorer import available_cores, golden_picture, open_session
-from training.data import pixel_statistics
+from training.guard import Guard
 from training.preprocess import Preprocess
 from training.scores import Heat, ImageScore
 from training.tiles import Tiles
@@ -32,22 +32,18 @@ class DetectorGraph(nn.Module):
         space: nn.Module,
         model: nn.Module,
         score: ImageScore,
-        low: Tensor,
-        high: Tensor,
+        guard: Guard,
         heat: Heat | None = None,
         tiles: Tiles | None = None,
     ) -> None:
         super().__init__()
         self.heat, self.tiles = heat or Heat(), tiles
-        self.prepare, self.space, self.model, self.score = prepare, space, model, score
+        self.prepare, self.space, self.model, self.score, self.guard = prepare, space, model, score, guard
         self.pixels = space.whitening is None
-        self.register_buffer("low", low)
-        self.register_buffer("high", high)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.prepare(images)
-        statistics = pixel_statistics(x)  # (N, 5)
-        inside = torch.minimum(statistics - self.low, self.high - statistics).amin(1) >= 0
+        inside = self.guard(images, x)
         maps = self.space(x)
         error, expected = self.model(maps)
         heatmap = self.heat(error)
@@ -125,7 +121,7 @@ def tidy(model: onnx.ModelProto) -> None:
     needed: set[str] = set()  # what prepare computes with, an image's height say, belongs to it too
     for number, node in reversed(list(enumerate(model.graph.node))):
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
-        first = "prepare'" in scopes or not needed.isdisjoint(node.output)
+        first = "prepare'" in scopes or "'guard.statistics'" in scopes or not needed.isdisjoint(node.output)
         needed.update(node.input if first else ())
         node.name = f"{'prepare' if first else 'judge'}/{node.op_type}_{number}"
         del node.metadata_props[:]

@@ -38,6 +38,7 @@ class TrainOptions:
     rank_only: bool = False
     target: str = "ort"
     decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
+    depth: int | None = None  # true bits of 16-bit files; None: found in all of them together
     resume: bool = False
     command: str = ""
 

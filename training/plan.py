@@ -165,7 +165,7 @@ def look(
     records: Sequence[Record], options: TrainOptions
 ) -> tuple[list[Record], list[tuple[int, int, int, bool]], npt.NDArray[np.float32], list[str]]:
     """Returns the records that can be read, size, bits and greyness of each, small copies (n, 64, 64), and what cannot."""
-    rule = find_rule(records, reduced=options.decode == "reduced")
+    rule = find_rule(records, options.decode == "reduced", options.depth)
     kept, facts, thumbs, left_out = [], [], [], []
     with Progress(len(records), "looking at images") as progress:
         for record, image in decode_all(records, rule, options.size or 0):

@@ -19,6 +19,7 @@ from anomaly.progress import Progress
 from training.checkpoint import load_checkpoint, part
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
+from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
@@ -60,13 +61,15 @@ def restore(run: Path) -> Run:
         density = DensityOfStates(*reversed(states["references"].shape))
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
-    limits = part(tensors, "range")
+    guard = Guard(
+        *(part(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")), mask=tensors.get("mask")
+    )
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
     heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
     tiles = None
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
-    graph = DetectorGraph(prepare, space, model, score, limits["low"], limits["high"], heat, tiles)
+    graph = DetectorGraph(prepare, space, model, score, guard, heat, tiles)
     return Run(graph.eval(), decoder, facts)
 
 

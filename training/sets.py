@@ -119,9 +119,11 @@ def batched(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
         yield items[start : start + count]
 
 
-def find_rule(records: Sequence[Record], reduced: bool = False) -> DecodeRule:
-    """Returns the decode rule for a set of images: the true depth of 16-bit files is the largest found among them."""
-    rule = DecodeRule(reduced=reduced)
+def find_rule(records: Sequence[Record], reduced: bool = False, depth: int | None = None) -> DecodeRule:
+    """Returns the decode rule for a set of images: the true depth of 16-bit files is ``depth``, else the largest found."""
+    rule = DecodeRule(reduced=reduced, bits=depth)
+    if depth is not None:
+        return rule
     first = [image for _, image in decode_all(records[:3], rule, PICTURE)]
     if all(isinstance(image, Decoded) and image.bits == 8 for image in first):
         return rule

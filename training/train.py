@@ -22,7 +22,7 @@ import anomaly
 from anomaly.calibrate import Calibration, calibrate, one_per_group, worst_per_part
 from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
-from anomaly.errors import TrainingError
+from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
 from anomaly.labelled import gallery_item
@@ -36,10 +36,11 @@ from anomaly.scorer import Scorer, available_cores, open_session
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
-from training.data import Seen, digest_of, see, sha256_of, statistic_limits
+from training.data import Seen, digest_of, see, sha256_of
 from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, golden_sizes, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
+from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
 from training.options import TrainOptions, check_out, resolve
 from training.preprocess import Preprocess
@@ -93,11 +94,12 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     records, sets = find_images(options)
     check_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    rule = find_rule(records, reduced=options.decode == "reduced")
+    rule = find_rule(records, options.decode == "reduced", options.depth)
     prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
+    check_depth(options.depth, everything)
     warnings = warn(everything, options) + ([] if mask is None else warn_of_mask(mask, everything))
     for line in warnings if rank() == 0 else []:
         say(line)
@@ -126,7 +128,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
     warnings += trained.warnings
-    graph, model = join(trained, everything.part([*sets.fit, *sets.validation]))
+    guard = learn_guard([*sets.fit, *sets.validation], rule, trained.prepare)
+    graph, model = join(trained, guard)
     calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     card = replace(card, score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words())
@@ -136,6 +139,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.by_part is not None and calibration is not None:
         facts["by_part"] = PartRule.seen(options.by_part, [record.group for record in sets.calibration]).to_json()
     facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).heat.cells, "sight": None}
+    facts["guard"] = guard_facts(guard)
     if tiling:
         facts["tiles"] = tiling.facts(options.tile)
     if calibration is not None and sets.validation:
@@ -146,6 +150,16 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     card = write(options, card, graph, model, trained, validation.records)
     write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
     return card
+
+
+def check_depth(depth: int | None, seen: Seen) -> None:
+    """Refuses a depth that the files do not have: pixels would be too dark, or cut off."""
+    found = {bits for _, _, bits, _ in seen.facts}
+    if depth is not None and found != {depth}:
+        said = " and ".join(map(str, sorted(found)))
+        raise DatasetError(
+            f"--depth {depth} found, but images of {said} bits a channel: leave it out, or give their true depth"
+        )
 
 
 def warn(seen: Seen, options: TrainOptions) -> list[str]:
@@ -305,12 +319,10 @@ def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
     return torch.cat([whitening(part) for part in maps.split(64)])
 
 
-def join(trained: Trained, seen: Seen) -> tuple[DetectorGraph, onnx.ModelProto]:
+def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
-    groups = len({record.group for record in seen.records})
-    low, high = (torch.from_numpy(limit) for limit in statistic_limits(seen.statistics, groups))
     parts = (trained.prepare, trained.space, trained.model, trained.score)
-    graph = DetectorGraph(*parts, low, high, trained.heat, trained.tiles).eval()
+    graph = DetectorGraph(*parts, guard, trained.heat, trained.tiles).eval()
     return graph, to_onnx(graph)
 
 
@@ -450,7 +462,6 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         write_atomically(options.out / "explain.onnx", explain.SerializeToString(deterministic=True))
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
-    tensors |= {"range.low": graph.low, "range.high": graph.high}
     if trained.prepare.mask is not None:
         tensors["mask"] = trained.prepare.mask
     parts = {
@@ -460,6 +471,7 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         "decoder": trained.decoder,
         "tiles.model": trained.tiles and trained.tiles.model,
         "tiles.space": trained.tiles and trained.tiles.space.whitening,
+        "guard": graph.guard,
     }
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
