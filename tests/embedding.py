@@ -42,12 +42,13 @@ class Missing(Exception):
 
 
 def write_images(folder: Path, real: Sequence[Path]) -> list[Path]:
-    """Writes 50 images of odd sizes as PPM: 20 made-up patterns, 30 cut from the images ``real``."""
+    """Writes 50 images as PPM: 20 made-up patterns of odd sizes, 10 of the images ``real`` and 20 cut from them."""
     pictures = [golden_picture(h, w, a, b) for h, w in ODD_SIZES for a, b in ((3, 5), (2, 9))]
     for number in range(30):
         pixels = np.asarray(_decoded(real[number * len(real) // 30]))
         down, across = number % 7, (3 * number) % 5
-        pictures.append(pixels[down : pixels.shape[0] - number // 7, across:])
+        whole = number % 3 == 0  # a cut image is another view of the part, and may be outside
+        pictures.append(pixels if whole else pixels[down : pixels.shape[0] - number // 7, across:])
     paths = []
     for number, picture in enumerate(pictures):
         paths.append(folder / f"{number:02}.ppm")
