@@ -286,12 +286,13 @@ def add_score(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument("detector", metavar="RUN", help="run folder or detector file; with --project the first INPUT")
     p.add_argument(
-        "inputs", nargs="*", metavar="INPUT",
+        "inputs", nargs="+", metavar="INPUT",
         help="image, folder, 'pattern/**/*.png', archive (.zip, .tar, .tar.gz ...), manifest (.csv, .parquet), URL of any of "
         "these (s3://, gs://, https:// ...), or - for a list of images on standard input",
     )  # fmt: skip
-    p.set_defaults(usage=p.error)
-    p.add_argument("--project", type=Path, metavar="TOML", help="instead of RUN: which detector judges which paths")
+    p.add_argument(
+        "--project", type=Path, metavar="TOML", action=InsteadOfRun, help="instead of RUN: which detector judges which paths"
+    )
     p.add_argument("-0", dest="null", action="store_true", help="the list of - ends each name by NUL (find -print0)")
     p.add_argument(
         "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
@@ -320,15 +321,21 @@ def add_score(commands: Any) -> None:
     )  # fmt: skip
 
 
+class InsteadOfRun(argparse.Action):
+    """Takes --project: the first INPUT stands where RUN would, so that no other is required."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, values)
+        next(action for action in parser._actions if action.dest == "inputs").required = False
+
+
 def run_score(options: argparse.Namespace) -> int:
     if options.project:  # there is no RUN then
-        options.inputs, options.detector = [options.detector, *options.inputs], None
+        options.inputs, options.detector = [options.detector, *(options.inputs or [])], None
         refused = {"--watch": options.watch, "--review": options.review, "--engine ray": options.engine == "ray"}
         refused["--out -"] = options.out == Path("-")
         for name in [name for name, given in refused.items() if given]:
             raise AnomalyError(f"{name} found, which --project cannot do: leave it out, or score each product by itself")
-    elif not options.inputs:
-        options.usage("the following arguments are required: INPUT")
     if options.watch:
         return run_watch(options)
     from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table

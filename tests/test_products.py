@@ -159,6 +159,8 @@ def test_the_command(plant: Path, run: Path, parts: Path, tmp_path: Path, capsys
     for option in (("--watch",), ("--review", "x.db"), ("--engine", "ray")):
         status, _, err = said(*given, "--out", tmp_path / "w.csv", *option)
         assert status == 1 and "found, which --project cannot do: leave it out, or score each product by itself" in err
+    one_after_another = ("score", "--project", plant / "anomaly.toml", good, "--out", tmp_path / "x.csv", good)
+    assert said(*one_after_another)[0] == said("score", good, "--out", tmp_path / "y.csv", *given[1:3])[0] == 0
     with pytest.raises(SystemExit) as stopped:
         main(["score", str(run), "--out", str(tmp_path / "w.csv")])
     assert stopped.value.code == 2 and "the following arguments are required: INPUT" in capsys.readouterr().err
