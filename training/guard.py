@@ -40,7 +40,6 @@ PARTS = 5  # the groups are left out in so many parts
 MOST = 400  # images that the guard is learnt on, fewer where they are large: a changed copy of 12 million pixels takes a second
 MOST_PIXELS = 1_200_000_000
 MARKS, MARKED = 2, 1024  # copies with a made-up defect, and the side of the square that it is drawn in
-SHRINK = 1e-3  # of the covariance towards independence
 TAIL = 2.7  # standard deviations of a discriminant, more where few groups are known
 FAR = 4.0  # the same of the logarithm of the distance
 ACCEPTED = 0.99  # quantile of the copies to accept that a limit is not below
@@ -204,10 +203,11 @@ class Side:
         good = accepted[0]
         centre, scale = good.mean(0), good.std(0) + 1e-3
         z = ((accepted - centre) / scale).reshape(-1, good.shape[1])
-        within = _shrunk(z.T @ z / len(z))
+        shrink = 1 / len(good)  # of covariances towards independence: few images say little of 57 statistics together
+        within = _shrunk(z.T @ z / len(z), shrink)
         directions = []
         for copies in (changed - centre) / scale:
-            direction = np.linalg.solve((within + _shrunk(np.cov(copies.T, bias=True))) / 2, copies.mean(0))
+            direction = np.linalg.solve((within + _shrunk(np.cov(copies.T, bias=True), shrink)) / 2, copies.mean(0))
             directions.append(direction / max(float(((good - centre) / scale @ direction).std()), 1e-9))
         return cls(centre, scale, np.linalg.cholesky(np.linalg.inv(within)), np.array(directions).T)
 
@@ -217,8 +217,8 @@ class Side:
         return np.concatenate([np.log(((z @ self.whiten) ** 2).sum(1) + 1e-9)[:, None], z @ self.weights], 1)
 
 
-def _shrunk(covariance: Array) -> Array:
-    return (1 - SHRINK) * covariance + SHRINK * np.eye(len(covariance))
+def _shrunk(covariance: Array, share: float) -> Array:
+    return (1 - share) * covariance + share * np.eye(len(covariance))
 
 
 def fit_guard(accepted: Array, changed: Array, groups: Sequence[str], mask: Tensor | None = None) -> Guard:
