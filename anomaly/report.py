@@ -45,8 +45,11 @@ HEAT_END = 4.0  # the legend's right end, in distances from a typical good image
 
 # What a gallery shows, in the order of the page; others follow under their own name.
 GALLERIES = {
-    "look at these first": "The good images that set the limit, the most unusual first. If one of them shows a defect, "
-    "the limit is too high: leave it out and calibrate again.",
+    "suspects": "The most unusual of all good images, each judged by models that have not seen it; yellow and outlined: twice "
+    "as unusual as a typical good image. Some good images are always first: look for defects. A model learns to find them "
+    "good, and where one helps to set the limit, the limit is too high. suspects.txt beside this page names these and the "
+    "others of the most unusual 5 %: delete the lines of the good ones, because a limit set without them would be too low, and "
+    "train again with --exclude.",
     "misses": "Defective images that were not stopped, the least unusual first.",
     "false alarms": "Good images that were stopped, the most unusual first.",
     "most anomalous": "The highest scores of all.",

@@ -171,7 +171,11 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     run = tmp_path / "first run"
     said = shell("train", photos, "--out", run, *TINY)
     card = read_card(run)
-    assert (said.status, said.err) == (0, "")
+    assert said.status == 0
+    suspects = said.err.splitlines()
+    assert suspects[0].startswith("suspects                5 of 20 good images are the most unusual") and len(suspects) == 8
+    again = f"anomaly train {photos} --exclude '{run / 'suspects.txt'}' --out NEW"
+    assert suspects[-1] == f"{'':<24}{run / 'suspects.txt'}, then {again}"
     written = f"written                 {run / 'detector.onnx'}   {card.identity}"
     assert said.out.splitlines() == [written, TOO_FEW, *sight_text(card.training)]
     assert card.training["command"] == f"anomaly train {photos} --out '{run}' --space pixels --size 32"

@@ -37,6 +37,7 @@ from training.options import TrainOptions
 from training.restore import verify_images
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace
+from training.suspects import SUSPECTS
 from training.train import train, warn
 
 ROOT = Path(__file__).parents[1]
@@ -99,13 +100,13 @@ def set_paths(run: Path, wanted: str) -> list[str]:
 
 # --- what a run folder holds ------------------------------------------------------------------------------------------
 def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> None:
-    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", IMAGES}
+    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", SUSPECTS, IMAGES}
     # Other tests' `verify` and `evaluate` note in the shared runs what they found.
     assert {path.name for path in run.iterdir()} - {CHECKS} == files | {"explain.onnx"}
     assert {path.name for path in pixel_run.iterdir()} - {CHECKS} == files
     rows = [json.loads(line) for line in (pixel_run / "train.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
-    assert "look at these first" in (run / "report.html").read_text(encoding="utf-8").lower()
+    assert "<h3>Suspects</h3>" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_card_says_how_it_was_made(run: Path, parts: Path) -> None:
@@ -215,7 +216,7 @@ def test_two_processes_write_one_detector(cells: Path, tmp_path: Path) -> None:
     assert len((run / "train.jsonl").read_text().splitlines()) == 1
     assert Scorer(run, device="cpu", verify=True).score(cells / "00.png").status == "ok"
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", "train.jsonl",
+        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", SUSPECTS, "train.jsonl",
     ]  # fmt: skip
 
 

@@ -25,13 +25,12 @@ from anomaly.detector import Card, read_card, set_calibration, set_card, user, w
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
-from anomaly.labelled import gallery_item
 from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
 from anomaly.part_rule import PartRule
 from anomaly.parts import whole_parts
 from anomaly.progress import Progress
 from anomaly.recalibrate import IMAGES
-from anomaly.report import Report, write_report
+from anomaly.report import PICTURES_A_GALLERY, Report, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -58,6 +57,7 @@ from training.sets import (
 )
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
+from training.suspects import Suspect, find_suspects, picture, suspects_text, write_suspects
 from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
@@ -127,6 +127,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         trained = replace(trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say))
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
+    suspects = find_suspects(everything.records, everything.maps[:, : getattr(space, "inputs", None)], space, heat)
+    write_suspects(options.out, suspects, options.images)
     warnings += trained.warnings
     guard = learn_guard([*sets.fit, *sets.validation], rule, trained.prepare)
     graph, model = join(trained, guard)
@@ -148,7 +150,9 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         facts["sight"] = stopped_by_size(model, calibration, *tried, each)
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, validation.records)
-    write_report(options.out / "report.html", training_report(options, card, highest, trained.history))
+    for line in suspects_text(suspects, len(records), sets.calibration, options.images, options.out):
+        say(line)
+    write_report(options.out / "report.html", training_report(options, card, suspects, sets, trained.history))
     return card
 
 
@@ -484,8 +488,10 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
 
-def training_report(options: TrainOptions, card: Card, highest: Sequence[Record], history: list[dict[str, Any]]) -> Report:
-    """Returns the report of a training: the promise, the scores that set the limit, the images to look at first."""
+def training_report(
+    options: TrainOptions, card: Card, suspects: Sequence[Suspect], sets: Sets, history: list[dict[str, Any]]
+) -> Report:
+    """Returns the report of a training: the promise, the scores that set the limit, the good images that may be none."""
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
     losses = {
@@ -501,6 +507,6 @@ def training_report(options: TrainOptions, card: Card, highest: Sequence[Record]
         limit=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
-        galleries={"look at these first": [gallery_item(scorer, r, scorer.score(r.path)) for r in highest[:8]]},
+        galleries={"suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]]},
         notes=card.training["warnings"],
     )

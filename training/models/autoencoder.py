@@ -5,6 +5,7 @@ The linear one knows besides how far a code may lie from the mean: it is a Gauss
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -53,16 +54,17 @@ class LinearAutoencoder(nn.Module):
         # How many components there are is only known after the fit: a saved state brings its own number.
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
-    def fit_maps(self, maps: Tensor) -> None:
+    def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
         """Sets mean, components and variances from maps (n, C, h, w); of more than 4096 a random subset, always the same.
 
-        Maps are float32, or uint8 that stands for 0..1. Raises TrainingError where they are too few or all alike.
+        Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all maps (n, n) where they are
+        known, whose computing takes most of the time. Raises TrainingError where maps are too few or all alike.
         """
         if len(maps) > MOST_MAPS:
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
         rows = maps.flatten(1).to(self.mean)
         rows = rows / 255 if maps.dtype == torch.uint8 else rows
-        mean, components, variances, total = principal_components(rows)
+        mean, components, variances, total = principal_components(rows, products)
         self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
         kept = variances > WEAKEST * self.ridge.double()
         self.mean, self.components, self.variances = (part.to(self.mean) for part in (mean, components[kept], variances[kept]))
@@ -117,7 +119,7 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
         model.variances = model.variances.new_zeros(len(saved))
 
 
-def principal_components(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns mean (D,), first components (r, D), their variances (r,) and the sum of all, in float64, of rows (n, D).
 
     By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x D covariance.
@@ -126,14 +128,7 @@ def principal_components(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if len(rows) < 2:
         raise TrainingError(f"{len(rows)} image to fit found, at least 2 expected: add good images")
     mean = rows.mean(0, dtype=torch.float64)
-    blocks = range(0, rows.shape[1], 4096)  # of columns, so that memory never holds all of it in float64
-
-    def centred(start: int) -> Tensor:
-        return rows[:, start : start + 4096].double() - mean[start : start + 4096]
-
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-    for start in blocks:
-        gram += centred(start) @ centred(start).T
+    gram = inner_products(rows) if products is None else double_centred(products)
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(gram))
     # float32 maps of one image seen twice differ by about 1e-7 of their size.
     if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
@@ -143,8 +138,25 @@ def principal_components(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         )
     r = min(MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
     scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
-    components = torch.cat([scaled.T @ centred(start) for start in blocks], 1)
+    components = torch.cat([scaled.T @ block for block in centred_blocks(rows)], 1)
     return mean, components, values[:r] / len(rows), values.clamp(min=0).sum() / len(rows)
+
+
+def centred_blocks(rows: Tensor) -> Iterator[Tensor]:
+    """Yields rows (n, D) less their mean, 4096 columns at a time, so that memory never holds all of it in float64."""
+    for block in rows.split(4096, 1):
+        yield block.double() - block.mean(0, dtype=torch.float64)
+
+
+def inner_products(rows: Tensor) -> Tensor:
+    """Returns the inner products, float64 (n, n), of rows (n, D) less their mean."""
+    return sum((block @ block.T for block in centred_blocks(rows)), torch.zeros((), dtype=torch.float64, device=rows.device))
+
+
+def double_centred(products: Tensor) -> Tensor:
+    """Returns the inner products, float64 (n, n), of vectors less their mean, from those of the vectors."""
+    means = products.mean(0, dtype=torch.float64)
+    return products.double() - means - means[:, None] + means.mean()
 
 
 class ConvolutionalAutoencoder(nn.Module):

@@ -1,0 +1,169 @@
+"""Which good images may not be good? Each is judged by models that have not seen it.
+
+A model learns the defects that hide among its good images, and then finds them good. So the linear Gaussian, which is
+fitted in closed form, is fitted five times, each time without a fifth of the images, and judges those (cross-fitting).
+Other photographs of one part may be seen: they say what this part looks like. But a defect that was photographed several
+times would vouch for itself, so images of small groups are judged a second time, without their whole group, and the
+higher of the two counts. What comes out highest is for a person to look at: some good images are always first, and a
+limit set without them would promise what it cannot keep.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from anomaly.dataset import Record
+from anomaly.detector import write_atomically
+from anomaly.errors import TrainingError
+from anomaly.report import GalleryItem, shrink
+from anomaly.scorer import Scorer
+from training.models import MODELS
+from training.models.autoencoder import inner_products
+from training.scores import Heat
+from training.sets import Sets, name_of
+
+SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --exclude takes them
+PARTS = 5  # models, each without a part of the images
+PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: a part, not a lot
+MOST = 1250  # images that the models learn from: all others are judged only
+LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
+
+USED = {"fit": "the model learnt from it", "validation": "choices were made on it", "calibration": "it helps to set the limit"}
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A good image to look at. ``times``: its score in units of the median one; ``heatmap``: float32 (h, w) in that unit."""
+
+    record: Record
+    times: float
+    heatmap: Floats
+
+
+def find_suspects(records: Sequence[Record], maps: Tensor, space: nn.Module, heat: Heat) -> list[Suspect]:
+    """Returns the most unusual 5 % of the images (at least 5), the most unusual first.
+
+    ``maps``: their raw maps (n, C, h, w), or uint8 pixels; ``space``: whitened already. Empty where most images are copies
+    of one, so that models of a part of them have nothing to learn.
+    """
+    try:
+        scores, heatmaps = cross_fitted(CrossFit(maps, space, heat), [record.group for record in records])
+    except TrainingError:
+        return []
+    count = max(FEWEST, math.ceil(LISTED * len(records)))
+    order = np.argsort(-scores, kind="stable")[:count]
+    return [Suspect(records[i], float(scores[i]), heatmaps[i]) for i in order]
+
+
+def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Floats]:
+    """Returns scores (n,) and heatmaps (n, h, w): without the image, or if that is higher without its small group."""
+    scores, heatmaps = images.by_parts([str(i) for i in range(len(groups))])
+    size = Counter(groups)
+    several = np.array([1 < size[group] <= PHOTOGRAPHS for group in groups])
+    if several.any():
+        scores_of_groups, heatmaps_of_groups = images.by_parts(groups)
+        higher = several & (scores_of_groups > scores)
+        scores[higher], heatmaps[higher] = scores_of_groups[higher], heatmaps_of_groups[higher]
+    return scores, heatmaps
+
+
+class CrossFit:
+    """Maps and their inner products, of which every fit without a part of the images takes what it needs."""
+
+    @torch.inference_mode()
+    def __init__(self, maps: Tensor, space: nn.Module, heat: Heat) -> None:
+        self.maps, self.space, self.heat = maps, space, heat
+        self.known = np.sort(np.random.default_rng(0).permutation(len(maps))[:MOST])
+        self.learnt = torch.cat([self.ready(batch) for batch in maps[self.known].split(64)])
+        self.products = inner_products(self.learnt.flatten(1))
+
+    def ready(self, batch: Tensor) -> Tensor:
+        """Returns raw maps as the model takes them."""
+        return batch[:, : self.space.channels].float() / 255 if self.space.whitening is None else self.space.whitening(batch)
+
+    @torch.inference_mode()
+    def by_parts(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
+        """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1."""
+        part = parts_of(groups)
+        heatmaps = []
+        for k in range(part.max() + 1):
+            model = self.without(part[self.known] == k)
+            heatmaps += [self.heat(model(self.ready(batch))[0]) for batch in self.maps[part == k].split(64)]
+        in_order = torch.cat(heatmaps)[np.argsort(np.argsort(part, kind="stable"))]
+        scores = self.heat.pool(in_order)
+        typical = scores.median().clamp(min=1e-12)
+        return (scores / typical).numpy(), (in_order / typical).numpy()
+
+    def without(self, left_out: npt.NDArray[np.bool_]) -> nn.Module:
+        """Returns the linear Gaussian of the images that are not left out, bool (known,)."""
+        kept = torch.from_numpy(~left_out)
+        _, channels, height, width = self.learnt.shape
+        model = MODELS["linear"](channels, height, width, pixels=self.space.whitening is None)
+        if self.heat.coverage is not None:
+            model.inspected = float(self.heat.coverage.mean())
+        model.fit_maps(self.learnt[kept], self.products[kept][:, kept])
+        return model
+
+
+def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Returns the part in which each image is left out: whole groups, drawn with a fixed seed."""
+    names = sorted(set(groups))
+    order = np.random.default_rng(0).permutation(len(names))
+    part = {name: int(order[i]) % min(PARTS, len(names)) for i, name in enumerate(names)}
+    return np.array([part[group] for group in groups])
+
+
+def write_suspects(run: Path, suspects: Sequence[Suspect], images: Path) -> None:
+    """Writes the paths to RUN/suspects.txt, a line each, as ``--exclude`` takes them."""
+    lines = "".join(f"{name_to_exclude(suspect.record, images)}\n" for suspect in suspects)
+    write_atomically(run / SUSPECTS, lines.encode("utf-8", "surrogateescape"))
+
+
+def name_to_exclude(record: Record, images: Path) -> str:
+    """Returns the name by which no other image is meant: relative to the folder that was given, else the whole path."""
+    root = images if images.is_dir() else images.parent
+    return name_of(record, images) if record.path.is_relative_to(root) else str(record.path)
+
+
+def suspects_text(suspects: Sequence[Suspect], of: int, calibration: Sequence[Record], images: Path, run: Path) -> list[str]:
+    """Says which images to look at, and what to do where they are not good; lines."""
+    if not suspects:
+        return []
+    first = suspects[:FEWEST]
+    lines = [
+        f"{len(suspects)} of {of:,} good images are the most unusual to models that have not seen them, the first {len(first)}:"
+    ]
+    for suspect in first:
+        said = "   (helps to set the limit)" if suspect.record in calibration else ""
+        lines.append(f"    {suspect.times:.1f} times a typical one   {name_to_exclude(suspect.record, images)}{said}")
+    again = shlex.join(["anomaly", "train", str(images), "--exclude", str(run / SUSPECTS), "--out", "NEW"])
+    lines.append(f"some good images are always first: look at {run / 'report.html'}, delete the lines of the good ones from")
+    lines.append(f"{run / SUSPECTS}, then {again}")
+    return [f"{'' if i else 'suspects':<24}{line}" for i, line in enumerate(lines)]
+
+
+def picture(suspect: Suspect, sets: Sets, scorer: Scorer) -> GalleryItem:
+    """Returns what a report shows of a suspect: where the models that have not seen it found it unusual."""
+    decoded = scorer.decode(suspect.record.path)
+    part = next(name for name, records in sets.by_name().items() if suspect.record in records)
+    return GalleryItem(
+        path=str(Path(*suspect.record.path.parts[-3:])),
+        caption=f"{suspect.times:.1f} times as unusual as a typical good image; {USED[part]}",
+        original=shrink(decoded.pixels),
+        expected=scorer.explain(decoded),
+        heatmap=suspect.heatmap,
+        median=1.0,
+        limit=2.0,
+    )
