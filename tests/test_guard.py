@@ -132,6 +132,7 @@ def test_strips_lie_over_the_whole_height_and_repeat_the_end_of_a_small_image() 
     assert (rows.diff(dim=1) == 1).all() and (rows[0, 0, 0], rows[-1, -1, 0]) == (0, 699)
     assert (columns == torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9])).all()
     assert strips(torch.arange(2)[None, :, None, None])[0, :3, 0, 0].tolist() == [0, 1, 1]
+    assert strips(torch.arange(5024)[None, None, :, None])[0, 0, [0, -1], 0].tolist() == [2000, 3023]
 
 
 def test_few_of_many_large_images_are_looked_at(tmp_path: Path) -> None:

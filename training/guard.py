@@ -46,7 +46,7 @@ ACCEPTED = 0.99  # quantile of the copies to accept that a limit is not below
 SEEN = 0.02  # quantile of the changed copies, towards which a limit moves where they are far from the good images
 
 LEVELS = 6  # the prepared image and its halvings
-STRIPS = 64  # of three rows each are looked at in full resolution
+STRIPS, WIDEST = 64, 1024  # strips of three rows that are looked at in full resolution, and of how many columns in the middle
 
 ACROSS, DOWN = ((0, 0, 0), (0, -1, 1), (0, 0, 0)), ((0, 0, 0), (0, -1, 0), (0, 1, 0))
 CURVED_ACROSS, CURVED_DOWN = ((0, 0, 0), (1, -2, 1), (0, 0, 0)), ((0, 1, 0), (0, -2, 0), (0, 1, 0))
@@ -108,10 +108,14 @@ class Statistics(nn.Module):
 
 
 def strips(images: Tensor) -> Tensor:
-    """Returns 64 strips of three rows over the height of images (N, H, W, C), the last column thrice: (N, 192, W + 2, C)."""
-    height = images.shape[1]
+    """Returns 64 strips of three rows over the height of images (N, H, W, C), the last column thrice: (N, 192, W + 2, C).
+
+    Of images wider than 1,024 pixels the middle, so that a strange one takes no more memory than others.
+    """
+    height, left = images.shape[1], torch.sym_max(0, (images.shape[2] - WIDEST) // 2)
     first = torch.arange(STRIPS) * torch.sym_max(height - 3, 0) // (STRIPS - 1)
     rows = images.index_select(1, (first[:, None] + torch.arange(3)).flatten().clamp(max=height - 1))
+    rows = rows[:, :, left : left + WIDEST]
     return torch.cat([rows, rows[:, :, -1:], rows[:, :, -1:]], 2)  # an image may be one pixel wide
 
 
