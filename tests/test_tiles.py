@@ -130,7 +130,7 @@ def tiled_graph(combination: tuple[str, ...], mask: np.ndarray | None = None) ->
     target = combination[2]
     prepare = Preprocess(TILING.height, target, graph.prepare.mask, TILING.width)
     tiles = Tiles(prepare, graph.space, graph.model, TILING, graph.space.grid, 1)
-    return DetectorGraph(graph.prepare, graph.space, graph.model, graph.score, graph.low, graph.high, graph.heat, tiles).eval()
+    return DetectorGraph(graph.prepare, graph.space, graph.model, graph.score, graph.guard, graph.heat, tiles).eval()
 
 
 @pytest.mark.parametrize("combination", [c for c in COMBINATIONS if len(c) == 3 and c[1] != "all"], ids="-".join)
