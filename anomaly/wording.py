@@ -245,10 +245,9 @@ def ordinary_text(stopped: int, judged: int, expected: float, up_to: int, what: 
     count = f"{judged:,} {what}{'' if judged == 1 else 's'} judged"
     if not judged:
         return f"0 of {count}"
-    said = f"{expected:,.0f}" if expected >= 3 else f"{expected:.2g}"
     return (
-        f"{stopped:,} of {count} ({percent(stopped / judged)}); if all are good expect {said}, up to {up_to:,} is ordinary, "
-        f"{up_to + 1:,} or more: anomaly check"
+        f"{stopped:,} of {count} ({percent(stopped / judged)}); if all are good expect {_count(expected)}, "
+        f"up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check"
     )
 
 

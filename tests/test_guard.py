@@ -22,7 +22,6 @@ from training.guard import (
     learn_guard,
     limits_of,
     marked,
-    parts_of,
     spaced,
     statistics_of,
     strips,
@@ -98,14 +97,6 @@ def test_a_limit_lets_accepted_copies_in_and_moves_towards_refused_ones() -> Non
     wide = limits_of(np.stack([good, 10 * marks]), copies[None], 500)
     assert 45 < far[1] < 55 and near[1] < 5 and far[0] == near[0]
     assert (wide > 15).all()
-
-
-def test_parts_cut_no_group() -> None:
-    groups = [str(i // 3) for i in range(60)]
-    part = parts_of(groups)
-    assert sorted(set(part)) == [0, 1, 2, 3, 4]
-    assert all(len({part[i] for i in range(60) if groups[i] == group}) == 1 for group in groups)
-    assert sorted(set(parts_of(["a", "b", "b"]))) == [0, 1]
 
 
 def test_statistics_tell_what_they_are_named_for() -> None:

@@ -18,7 +18,17 @@ from anomaly.images import DecodeRule
 from data.made_up import DEFECTS, make
 from training.data import small
 from training.preprocess import Preprocess
-from training.sets import THUMB, Sets, decode_all, distinct_groups, file_ranges, find_rule, near_duplicates, three_sets
+from training.sets import (
+    THUMB,
+    Sets,
+    decode_all,
+    distinct_groups,
+    file_ranges,
+    find_rule,
+    near_duplicates,
+    parts_of,
+    three_sets,
+)
 
 
 def record(name: str, group: str | None = None, folder: Path = Path("photos")) -> Record:
@@ -222,3 +232,11 @@ def test_images_joined_by_pairs_count_once() -> None:
 def test_sets_are_plain_lists() -> None:
     sets = Sets([record("a")], [], [])
     assert (names(sets.fit), sets.validation) == (["a"], [])
+
+
+def test_parts_cut_no_group() -> None:
+    groups = [str(i // 3) for i in range(60)]
+    part = parts_of(groups)
+    assert np.bincount(part).tolist() == [12] * 5
+    assert all(len({part[i] for i in range(60) if groups[i] == group}) == 1 for group in groups)
+    assert sorted(set(parts_of(["a", "b", "b"]))) == [0, 1]

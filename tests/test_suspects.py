@@ -17,16 +17,14 @@ from training.models import MODELS
 from training.options import TrainOptions
 from training.preprocess import Preprocess
 from training.scores import Heat
-from training.sets import find_images
+from training.sets import PARTS, find_images, parts_of
 from training.spaces import FilterSpace, PixelSpace, make_space
 from training.suspects import (
-    PARTS,
     SUSPECTS,
     CrossFit,
     Suspect,
     cross_fitted,
     find_suspects,
-    parts_of,
     suspects_text,
     write_suspects,
 )
@@ -108,14 +106,6 @@ def test_a_lot_is_not_suspected_as_a_whole() -> None:
     single, _ = images.by_parts([str(i) for i in range(60)])
     lots, _ = cross_fitted(images, ["a"] * 20 + ["b"] * 20 + ["c"] * 20)
     assert (lots == single).all()
-
-
-def test_parts_are_of_whole_groups_and_alike_in_size() -> None:
-    groups = [str(i // 3) for i in range(60)]
-    part = parts_of(groups)
-    assert np.bincount(part).tolist() == [12] * PARTS
-    assert all(len(set(part[i : i + 3])) == 1 for i in range(0, 60, 3))
-    assert parts_of(["a", "b", "a"]).max() == 1
 
 
 @pytest.mark.parametrize(("count", "listed"), [(6, 5), (100, 5), (101, 6), (200, 10)])

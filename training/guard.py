@@ -32,11 +32,11 @@ from anomaly.scorer import available_cores
 from training.data import one_thread_each
 from training.defects import DEFECTS, add_defect
 from training.preprocess import Preprocess, stretched
+from training.sets import parts_of
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
-PARTS = 5  # the groups are left out in so many parts
 MOST = 400  # images that the guard is learnt on, fewer where they are large: a changed copy of 12 million pixels takes a second
 MOST_PIXELS = 1_200_000_000
 MARKS, MARKED = 2, 1024  # copies with a made-up defect, and the side of the square that it is drawn in
@@ -254,14 +254,6 @@ def limits_of(accepted: Array, changed: Array, groups: int) -> Array:
         copies = np.quantile(changed[check - 1, :, check], SEEN) if check else limit
         limits.append(max(limit, (limit + copies) / 2))
     return np.array(limits)
-
-
-def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the part, 0 to 4, in which each image is left out: whole groups, drawn with a fixed seed."""
-    names = sorted(set(groups))
-    order = np.random.default_rng(0).permutation(len(names))
-    part = {name: int(order[i]) % min(PARTS, len(names)) for i, name in enumerate(names)}
-    return np.array([part[group] for group in groups])
 
 
 # ---- from images ----

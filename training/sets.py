@@ -23,6 +23,7 @@ from training.options import TrainOptions
 Item = TypeVar("Item")
 AHEAD = 4  # images decoded before they are asked for: one may have a hundred megapixels
 FEWEST = 5  # groups: two to fit on, one to validate on, two to calibrate on
+PARTS = 5  # of a set, each left out in turn
 PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
 THUMB = 64  # pixels a side of the copies that are compared to find near-duplicates
 
@@ -149,6 +150,14 @@ COMPARED = 5000  # images compared with each other at the most
 COPY = 0.9  # correlation of two images that are copies of each other
 SPARE = 10  # directions more than are wanted, so that those wanted are exact
 FEW = 0.02  # share of images that may look alike by chance
+
+
+def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Returns the part of each image, int64 (n,) from 0 to 4, to leave one after the other out: whole groups, seed 0."""
+    names = sorted(set(groups))
+    order = np.random.default_rng(0).permutation(len(names))
+    part = {name: int(order[i]) % min(PARTS, len(names)) for i, name in enumerate(names)}
+    return np.array([part[group] for group in groups])
 
 
 def near_duplicates(thumbs: npt.NDArray[np.float32], groups: Sequence[str]) -> list[tuple[int, int, float]]:

@@ -30,10 +30,9 @@ from anomaly.scorer import Scorer
 from training.models import MODELS
 from training.models.autoencoder import inner_products
 from training.scores import Heat
-from training.sets import Sets, name_of
+from training.sets import Sets, name_of, parts_of
 
 SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --exclude takes them
-PARTS = 5  # models, each without a part of the images
 PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: a part, not a lot
 MOST = 1250  # images that the models learn from: all others are judged only
 LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
@@ -115,14 +114,6 @@ class CrossFit:
             model.inspected = float(self.heat.coverage.mean())
         model.fit_maps(self.learnt[kept], self.products[kept][:, kept])
         return model
-
-
-def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the part in which each image is left out: whole groups, drawn with a fixed seed."""
-    names = sorted(set(groups))
-    order = np.random.default_rng(0).permutation(len(names))
-    part = {name: int(order[i]) % min(PARTS, len(names)) for i, name in enumerate(names)}
-    return np.array([part[group] for group in groups])
 
 
 def write_suspects(run: Path, suspects: Sequence[Suspect], images: Path) -> None:
