@@ -39,7 +39,7 @@ demo: $(FOR_DEMO)  ## from photographs to a detector, its scores and a report
 	$(BIN)/anomaly demo --data $(DATA)
 
 test: lint types  ## lint, types and all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(FOR_TEST)  ## ruff: rules and format
 	$(BIN)/ruff check .

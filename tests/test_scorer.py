@@ -468,6 +468,20 @@ def test_the_device_is_said_and_never_taken_silently(run: Path) -> None:
         Scorer(run, device="gpu")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["run", "pixel_run", "grey_run"])
+def test_a_gpu_scores_like_the_cpu(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    if Scorer(path).device == "cpu":
+        pytest.skip("ONNX Runtime finds no CUDA device here")
+    cpu, gpu = Scorer(path, device="cpu"), Scorer(path, device="cuda", verify=True)
+    images = [part(seed) for seed in range(16)]
+    unit = float(cpu.card.calibration.threshold - cpu.card.calibration.median)
+    scores = [np.array([result.score for result in scorer.score(images)]) for scorer in (cpu, gpu)]
+    assert np.ptp(scores[0]) > 0.01 * unit
+    assert np.abs(scores[0] - scores[1]).max() <= 1e-3 * unit
+
+
 def test_one_thread_scores_like_two(run: Path, scorer: Scorer) -> None:
     calibration = scorer.card.calibration
     assert calibration is not None

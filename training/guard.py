@@ -115,7 +115,7 @@ def strips(images: Tensor) -> Tensor:
     height, left = images.shape[1], torch.sym_max(0, (images.shape[2] - WIDEST) // 2)
     first = torch.arange(STRIPS) * torch.sym_max(height - 3, 0) // (STRIPS - 1)
     rows = images.index_select(1, (first[:, None] + torch.arange(3)).flatten().clamp(max=height - 1))
-    rows = rows[:, :, left : left + WIDEST]
+    rows = rows.narrow(2, left, torch.sym_min(images.shape[2], WIDEST))
     return torch.cat([rows, rows[:, :, -1:], rows[:, :, -1:]], 2)  # an image may be one pixel wide
 
 
