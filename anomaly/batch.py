@@ -27,7 +27,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -421,9 +421,9 @@ def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Sco
         read = read_source(work, number, source)
         held.append(read if work.pictures.flagged else replace(read, data=b""))
         if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
-            scored += [_judge(work, one) for one in held]
+            scored += _judge(work, held)
             held = []
-    return scored + [_judge(work, one) for one in held]
+    return scored + _judge(work, held)
 
 
 def read_source(work: Work, number: int, source: Source) -> Read:
@@ -448,24 +448,29 @@ def largest_file(scorer: Scorer) -> int:
     return 8 * scorer.max_pixels + (1 << 24)
 
 
-def _judge(work: Work, read: Read) -> Scored:
-    began = time.perf_counter()
-    result = judged(read.scorer or work.scorer, read.image)
-    row, names = recorded(work, read, result), counted(result)
-    if read.product:
-        names += [f"{name}{OF}{read.product}" for name in names]
-    return Scored(read.source.name, row, names, read.seconds, time.perf_counter() - began)
+def _judge(work: Work, held: Sequence[Read]) -> list[Scored]:
+    scored: list[Scored] = []
+    for scorer, reads in groupby(held, lambda read: read.scorer or work.scorer):
+        while some := list(islice(reads, scorer.at_most_together)):
+            began = time.perf_counter()
+            results = judged(scorer, [read.image for read in some])
+            rows = [recorded(work, *one) for one in zip(some, results, strict=True)]
+            seconds = (time.perf_counter() - began) / len(some)
+            for row, read, result in zip(rows, some, results, strict=True):
+                names = counted(result)
+                if read.product:
+                    names += [f"{name}{OF}{read.product}" for name in names]
+                scored.append(Scored(read.source.name, row, names, read.seconds, seconds))
+    return scored
 
 
-def judged(scorer: Scorer, image: Decoded | ImageError) -> Result:
-    """Returns what the scorer says of an image that was read, or the error that it has instead."""
-    try:
-        if isinstance(image, ImageError):
-            raise image
-        return _checked(scorer.judge([image])[0])
-    except ImageError as error:
-        # Decoded from bytes, the image is called "image" in the message; its path stands in the row already.
-        return Result("error", error=str(error).removeprefix("image: "), kind=error.kind)
+def judged(scorer: Scorer, images: Sequence[Decoded | ImageError]) -> list[Result]:
+    """Returns what the scorer says of images that were read, or the errors that they have instead."""
+    # Decoded from bytes, an image is called "image" in the message; its path stands in the row already.
+    return [
+        replace(result, error=result.error.removeprefix("image: ")) if result.error else result
+        for result in map(_checked, scorer.judge_all(images))
+    ]
 
 
 def recorded(work: Work, read: Read, result: Result) -> Row:

@@ -271,7 +271,7 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
         except ImageError as error:
             errors.append(str(error))
             continue
-        result, expected = scorer.judge([decoded])[0], scorer.explain(decoded)
+        result, expected = scorer.judge(decoded), scorer.explain(decoded)
         if expected is None:
             raise DatasetError(
                 f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, or not its own)"

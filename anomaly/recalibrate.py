@@ -127,7 +127,7 @@ def score_good(scorer: Scorer, detector: Path, normal: Path, grouping: Grouping)
     results, kept = [], []
     for record in records:
         try:
-            results.extend(scorer.judge([scorer.decode(record.path)]))
+            results.append(scorer.judge(scorer.decode(record.path)))
             kept.append(record)
         except ImageError as error:
             left_out.append(str(error))

@@ -148,7 +148,7 @@ class Watch:
         read = read_source(self._work, 0, File(arrival.path))
         began = time.perf_counter()
         # Where it has its row already, this result goes nowhere.
-        result = Result("ok") if self._has_row(read) else judged(self._work.scorer, read.image)
+        result = Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
         mark = isinstance(read.image, Decoded) and read.image.format in ("JPEG", "PNG")
         proven = mark and isinstance(read.image, Decoded) and not ends_early(read.data, read.image.format)
         same = state_of(arrival.path) in (arrival.state, None)

@@ -136,7 +136,7 @@ class Pictures:
 
     def _heat(self, run: Run, data: bytes) -> Picture:
         scorer = self._detectors.scorer(run)
-        return heat(scorer, scorer.judge([scorer.decode(data)])[0])
+        return heat(scorer, scorer.judge(scorer.decode(data)))
 
     def _pair(self, run: Run, data: bytes) -> Pair:
         scorer = self._detectors.scorer(run)

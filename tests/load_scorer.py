@@ -31,7 +31,7 @@ def overhead(run: Path, path: Path, rounds: int = 400) -> None:
         return time.perf_counter() - start
 
     pairs = [
-        (seconds(lambda: session.run(None, {"images": batch})), seconds(lambda: scorer.judge([image]))) for _ in range(rounds)
+        (seconds(lambda: session.run(None, {"images": batch})), seconds(lambda: scorer.judge(image))) for _ in range(rounds)
     ]
     bare, whole = 1e3 * np.median(pairs, axis=0)
     added = 1e3 * float(np.median([w - b for b, w in pairs]))

@@ -50,15 +50,19 @@ class Brightness:
     device: str = "cpu"
     max_pixels: int = 1_000_000
     seconds: float = 0.0  # an image takes
+    at_most_together: int = 1
 
     def decode(self, image: bytes) -> Decoded:
         return decode(image, self.card.decode, self.max_pixels)
 
-    def judge(self, images: Sequence[Decoded]) -> list[Result]:
-        time.sleep(self.seconds * len(images))
+    def judge_all(self, images: Sequence[Decoded | ImageError]) -> list[Result]:
+        assert len(images) <= self.at_most_together
         return [self._judge(image) for image in images]
 
-    def _judge(self, image: Decoded) -> Result:
+    def _judge(self, image: Decoded | ImageError) -> Result:
+        if isinstance(image, ImageError):
+            return Result("error", error=str(image), kind=image.kind)
+        time.sleep(self.seconds)
         score, limit = np.float32(image.pixels.mean() / 255), self.card.calibration
         if score == 1:
             score = np.float32("nan")  # as a damaged model might say of a white image
@@ -407,10 +411,10 @@ def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
 
     @dataclass(frozen=True)
     class Counting(Brightness):
-        def judge(self, images: Sequence[Decoded]) -> list[Result]:
+        def judge_all(self, images: Sequence[Decoded | ImageError]) -> list[Result]:
             position = next(judged)
             ahead.append(last[0] - position)
-            return super().judge(images)
+            return super().judge_all(images)
 
     judged, last = itertools.count(), [0]
 
@@ -439,10 +443,10 @@ def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
 def test_an_image_on_which_the_runtime_fails_has_its_row(tmp_path: Path, pictures: list[Path]) -> None:
     @dataclass(frozen=True)
     class Failing(Brightness):
-        def judge(self, images: Sequence[Decoded]) -> list[Result]:
-            if images[0].pixels.mean() < 53:
-                raise ImageError("runtime", "ONNX Runtime failed on this image: out of memory")
-            return super().judge(images)
+        def _judge(self, image: Decoded | ImageError) -> Result:
+            if isinstance(image, Decoded) and image.pixels.mean() < 53:
+                image = ImageError("runtime", "ONNX Runtime failed on this image: out of memory")
+            return super()._judge(image)
 
     summary = score_table(Failing(), pictures, tmp_path / "t.csv")
     assert summary.errors == {"not an image": 6, "runtime": 2}
@@ -466,9 +470,9 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
             most[is_large] = max(most[is_large], held[is_large])
             return decoded
 
-        def judge(self, images: Sequence[Decoded]) -> list[Result]:
-            held[images[0].width == 2000] -= 1
-            return super().judge(images)
+        def _judge(self, image: Decoded | ImageError) -> Result:
+            held[isinstance(image, Decoded) and image.width == 2000] -= 1
+            return super()._judge(image)
 
     score_table(Counting(), [small] * 300 + [large] * 32, tmp_path / "t.csv", engine=threads(1))
     assert 1 < most[False] <= 16 and most[True] <= 2

@@ -26,7 +26,7 @@ from anomaly.dataset import labelled_test, read_dataset
 from anomaly.detector import CARD_KEY, set_calibration
 from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.images import Decoded, decode
-from anomaly.scorer import decode_array, golden_picture, hottest_region, installed_runtimes, open_session, outside
+from anomaly.scorer import BATCH, decode_array, golden_picture, hottest_region, installed_runtimes, open_session, outside
 from data.made_up import make
 from tests.test_detector import changed, edit_card
 
@@ -468,6 +468,31 @@ def test_the_device_is_said_and_never_taken_silently(run: Path) -> None:
         Scorer(run, device="gpu")
 
 
+class Together(Scorer):
+    """Judges as on a GPU, images of one size together; the runtime fails where a white image is among them."""
+
+    at_most_together = BATCH
+
+    def _run(self, session: object, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.calls = [*getattr(self, "calls", []), len(images)]
+        if any(image.min() == 255 for image in images):
+            raise ImageError("runtime", "out of memory")
+        return super()._run(session, images)
+
+
+def test_images_judged_together_have_the_verdicts_of_each_alone(run: Path, scorer: Scorer) -> None:
+    together, white = Together(run, device="cpu"), np.full((64, 64, 3), 255, np.uint8)
+    images = [*(part(seed) for seed in range(6)), part(6, 40, 50), b"no image", *(part(k) for k in range(7, 15))]
+    images += [white, *(part(seed) for seed in range(15, 20)), np.zeros((1200, 1200, 3), np.uint8)]
+    found, alone = together.score(images), scorer.score(images)
+    assert together.calls == [BATCH, 1, BATCH, *[1] * 6, 1]  # the second sixteen have the white one, and go one by one
+    assert [(found[k].status, found[k].kind) for k in (7, 16)] == [("error", "not an image"), ("error", "runtime")]
+    for k in set(range(len(images))) - {7, 16}:
+        assert found[k].score == pytest.approx(alone[k].score, rel=1e-5)
+        same = (found[k].status, found[k].is_anomaly, found[k].width, found[k].box)
+        assert same == (alone[k].status, alone[k].is_anomaly, alone[k].width, alone[k].box)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["run", "pixel_run", "grey_run"])
 def test_a_gpu_scores_like_the_cpu(name: str, request: pytest.FixtureRequest) -> None:
@@ -475,7 +500,7 @@ def test_a_gpu_scores_like_the_cpu(name: str, request: pytest.FixtureRequest) ->
     if Scorer(path).device == "cpu":
         pytest.skip("ONNX Runtime finds no CUDA device here")
     cpu, gpu = Scorer(path, device="cpu"), Scorer(path, device="cuda", verify=True)
-    images = [part(seed) for seed in range(16)]
+    images = [part(seed) for seed in range(20)]  # sixteen together, the others one by one
     unit = float(cpu.card.calibration.threshold - cpu.card.calibration.median)
     scores = [np.array([result.score for result in scorer.score(images)]) for scorer in (cpu, gpu)]
     assert np.ptp(scores[0]) > 0.01 * unit
