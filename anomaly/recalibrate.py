@@ -169,7 +169,7 @@ def without_training_images(records: Sequence[Record], listing: Path) -> tuple[l
     if not listing.is_file():
         return list(records), []
     with open(listing, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        used = {row.get("sha256") for row in csv.DictReader(file) if row.get("set") in ("fit", "validation")}
+        used = {row.get("sha256") for row in csv.DictReader(file) if row.get("set") in ("fit", "far out", "validation")}
     kept, left_out = [], []
     for record in records:
         if record.path.is_file() and hashlib.sha256(record.path.read_bytes()).hexdigest() in used:

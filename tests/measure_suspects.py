@@ -35,7 +35,7 @@ from training.preprocess import Preprocess
 from training.scores import Heat
 from training.sets import find_rule, three_sets
 from training.spaces import make_space
-from training.suspects import find_suspects
+from training.suspects import far_out, find_suspects
 
 SHARES = (0.0, 0.01, 0.02, 0.05)
 HEAT = Heat()
@@ -50,10 +50,14 @@ class Detector:
     limit: float
 
     @staticmethod
-    def of(seen: Seen, training: Sequence[Record], name: str, size: int) -> Detector:
+    def of(seen: Seen, training: Sequence[Record], name: str, size: int, robust: bool = True) -> Detector:
         sets, space = three_sets(training, 0, None), make_space(name, size).eval()
         calibration = seen.part(sets.calibration)
-        fit_on, limit_on = whiten(space, [seen.part(sets.fit).maps, calibration.maps])
+        learnt = seen.part(sets.fit).maps
+        if robust:
+            whiten(space, [learnt])
+            learnt = learnt[~far_out(learnt, space, HEAT)]
+        fit_on, limit_on = whiten(space, [learnt, calibration.maps])
         model = MODELS["linear"](*fit_on.shape[1:], pixels=False)
         model.fit_maps(fit_on)
         groups, paths = zip(*((record.group, str(record.path)) for record in calibration.records), strict=True)
@@ -84,10 +88,12 @@ def contaminated(seen: Seen, share: float, draw: int, name: str, size: int) -> d
     order = np.random.default_rng(draw).permutation(len(defective))[: round(share * len(good))]
     hidden = [defective[i] for i in order]
     left, given = seen.part([record for record in test if record not in hidden]), seen.part([*good, *hidden])
-    before, began = Detector.of(seen, given.records, name, size), time.perf_counter()
+    before, naive = (Detector.of(seen, given.records, name, size, robust) for robust in (True, False))
+    began = time.perf_counter()
     listed = [suspect.record for suspect in find_suspects(given.records, given.maps, before.space, HEAT)]
     row = {"seconds": time.perf_counter() - began, "listed": len(listed), "hidden": len(hidden)}
     found = [record for record in listed if record in hidden]
+    row |= {f"naive {kind}": value for kind, value in naive.figures(left).items()}
     without = {"before": [], "cleaned": found, "unread": listed}
     for called, excluded in without.items():
         kept = [record for record in given.records if record not in excluded]
@@ -112,7 +118,7 @@ def main(labelled: list[Path], space: str, draws: int) -> None:
     sets = look([read_dataset(place) for place in labelled], space, size)
     print(f"looking at the images took {time.perf_counter() - began:.0f} s")
     print(
-        "| set | hidden | listed | found | AUROC before, cleaned, unread | defects stopped | good stopped | s |\n"
+        "| set | hidden | listed | found | AUROC all learnt, before, cleaned, unread | defects stopped | good stopped | s |\n"
         + "|---" * 8
         + "|"
     )
@@ -122,7 +128,7 @@ def main(labelled: list[Path], space: str, draws: int) -> None:
             mean = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
             found = ", ".join(f"{row['found']} of {row['hidden']}" for row in rows) if share else "-"
             figures = [
-                ", ".join(f"{mean[f'{called} {figure}']:.3f}" for called in ("before", "cleaned", "unread"))
+                ", ".join(f"{mean[f'{called} {figure}']:.3f}" for called in ("naive", "before", "cleaned", "unread"))
                 for figure in ("auroc", "defects", "good")
             ]
             told = " | ".join([place.stem, f"{share:.0%}", f"{mean['listed']:.0f}", found, *figures, f"{mean['seconds']:.1f}"])

@@ -17,13 +17,14 @@ from training.models import MODELS
 from training.options import TrainOptions
 from training.preprocess import Preprocess
 from training.scores import Heat
-from training.sets import PARTS, find_images, parts_of
+from training.sets import PARTS, Sets, find_images, parts_of
 from training.spaces import FilterSpace, PixelSpace, make_space
 from training.suspects import (
     SUSPECTS,
     CrossFit,
     Suspect,
     cross_fitted,
+    far_out,
     find_suspects,
     suspects_text,
     write_suspects,
@@ -108,6 +109,24 @@ def test_a_lot_is_not_suspected_as_a_whole() -> None:
     assert (lots == single).all()
 
 
+def test_no_model_learns_from_what_is_far_out() -> None:
+    maps = made_maps(100)
+    maps[3] += 2 * torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
+    maps[5:9] += 2 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))  # four that vouch for each other
+    found = set(np.flatnonzero(far_out(maps, Unwhitened(), Heat())))
+    assert {3, 5, 6, 7, 8} <= found and len(found) <= 6
+    assert far_out(made_maps(100), Unwhitened(), Heat()).sum() <= 1
+
+
+def test_a_tenth_at_most_is_far_out_and_nothing_of_copies() -> None:
+    maps = made_maps(100)
+    maps[:30] += 3 * torch.randn(30, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert far_out(maps, Unwhitened(), Heat()).sum() <= 10
+    assert not far_out(maps[:1].repeat(20, 1, 1, 1), Unwhitened(), Heat()).any()
+    copies = torch.cat([maps[:1].repeat(15, 1, 1, 1), maps[30:45]])
+    assert not far_out(copies, Unwhitened(), Heat())[:15].any()
+
+
 @pytest.mark.parametrize(("count", "listed"), [(6, 5), (100, 5), (101, 6), (200, 10)])
 def test_a_twentieth_is_listed_and_five_at_least(count: int, listed: int) -> None:
     suspects = find_suspects(records_of([str(i) for i in range(count)]), made_maps(count), Unwhitened(), Heat())
@@ -119,7 +138,7 @@ def test_nothing_is_suspected_where_all_others_are_copies_of_one_image() -> None
     maps = torch.zeros(10, 3, 8, 8, dtype=torch.uint8)
     maps[0] = 200
     assert find_suspects(records_of([str(i) for i in range(10)]), maps, make_space("pixels", 32), Heat()) == []
-    assert suspects_text([], 10, [], Path("in"), Path("out")) == []
+    assert suspects_text([], 10, Sets([], [], []), Path("in"), Path("out")) == []
 
 
 def test_what_is_written_and_said(tmp_path: Path) -> None:
@@ -128,11 +147,13 @@ def test_what_is_written_and_said(tmp_path: Path) -> None:
     suspects = [Suspect(record, 3.14 - i, np.zeros((2, 2), np.float32)) for i, record in enumerate([*inside, outside])]
     write_suspects(tmp_path, suspects, tmp_path)
     assert (tmp_path / SUSPECTS).read_bytes() == b"good/b.png\ngood/caf\xe9.png\n/elsewhere/good/b.png\n"
-    lines = suspects_text(suspects, 1000, [inside[0]], tmp_path, Path("run"))
+    sets = Sets([outside], [], [inside[0]], [inside[1]])
+    lines = suspects_text(suspects, 1000, sets, tmp_path, Path("run"))
     assert lines[:2] == [
         "suspects                3 of 1,000 good images are the most unusual to models that have not seen them, the first 3:",
-        "                            3.1 times a typical one   good/b.png   (helps to set the limit)",
+        "                            3.1 times a typical one   good/b.png   (it helps to set the limit)",
     ]
+    assert lines[2].endswith("(too far from all others for the model to learn from it)")
     assert lines[3].endswith("1.1 times a typical one   /elsewhere/good/b.png")
     assert lines[-1].endswith(f"run/suspects.txt, then anomaly train {tmp_path} --exclude run/suspects.txt --out NEW")
 

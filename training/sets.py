@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,14 +30,21 @@ THUMB = 64  # pixels a side of the copies that are compared to find near-duplica
 
 @dataclass(frozen=True)
 class Sets:
-    """Three disjoint sets of records; no group is in two of them."""
+    """Three disjoint sets of records; no group is in two of them. ``far_out``: drawn for the fit, but not learnt from."""
 
     fit: list[Record]
     validation: list[Record]
     calibration: list[Record]
+    far_out: list[Record] = field(default_factory=list)
 
     def by_name(self) -> dict[str, list[Record]]:
-        return {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
+        sets = {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
+        return sets | {"far out": self.far_out} if self.far_out else sets
+
+    @property
+    def development(self) -> list[Record]:
+        """All that may be looked at before the limit is set."""
+        return [*self.fit, *self.far_out, *self.validation]
 
 
 def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:

@@ -36,8 +36,15 @@ SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --ex
 PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: a part, not a lot
 MOST = 1250  # images that the models learn from: all others are judged only
 LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
+FAR, ROUNDS = 6.0, 3  # robust standard deviations from which on no model learns from an image; how often they are looked for
+AT_MOST = 0.1  # share of the fit set that is not learnt from: more are no exception
 
-USED = {"fit": "the model learnt from it", "validation": "choices were made on it", "calibration": "it helps to set the limit"}
+USED = {
+    "fit": "the model learnt from it",
+    "far out": "too far from all others for the model to learn from it",
+    "validation": "choices were made on it",
+    "calibration": "it helps to set the limit",
+}
 
 Floats = npt.NDArray[np.float32]
 
@@ -78,6 +85,28 @@ def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Float
     return scores, heatmaps
 
 
+def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]:
+    """Returns which images of the fit set are so unlike all others that a model had better not learn from them, bool (n,).
+
+    Their cross-fitted scores are more than six robust standard deviations (1.4826 times the median distance from the
+    median) above the median; a tenth of all at most. Looked for three times, each time by models without those that were
+    found before, since hidden defects vouch for each other.
+    """
+    found = np.zeros(len(maps), dtype=bool)
+    try:
+        images = CrossFit(maps, space, heat)
+        for _ in range(ROUNDS):
+            scores, _ = images.by_parts([str(i) for i in range(len(maps))], found)
+            above = scores - np.median(scores[~found])
+            limit = FAR * 1.4826 * np.median(np.abs(above[~found]))
+            if limit == 0:  # half of them are copies of one
+                return np.zeros(len(maps), dtype=bool)
+            found = above > max(limit, np.quantile(above, 1 - AT_MOST))
+    except TrainingError:  # too few, or copies of one
+        return np.zeros(len(maps), dtype=bool)
+    return found
+
+
 class CrossFit:
     """Maps and their inner products, of which every fit without a part of the images takes what it needs."""
 
@@ -93,12 +122,16 @@ class CrossFit:
         return batch[:, : self.space.channels].float() / 255 if self.space.whitening is None else self.space.whitening(batch)
 
     @torch.inference_mode()
-    def by_parts(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
-        """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1."""
+    def by_parts(self, groups: Sequence[str], unseen: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
+        """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1.
+
+        None of the models sees the images ``unseen``, bool (n,).
+        """
         part = parts_of(groups)
+        never = np.zeros(len(part), dtype=bool) if unseen is None else unseen
         heatmaps = []
         for k in range(part.max() + 1):
-            model = self.without(part[self.known] == k)
+            model = self.without((part == k)[self.known] | never[self.known])
             heatmaps += [self.heat(model(self.ready(batch))[0]) for batch in self.maps[part == k].split(64)]
         in_order = torch.cat(heatmaps)[np.argsort(np.argsort(part, kind="stable"))]
         scores = self.heat.pool(in_order)
@@ -128,7 +161,7 @@ def name_to_exclude(record: Record, images: Path) -> str:
     return name_of(record, images) if record.path.is_relative_to(root) else str(record.path)
 
 
-def suspects_text(suspects: Sequence[Suspect], of: int, calibration: Sequence[Record], images: Path, run: Path) -> list[str]:
+def suspects_text(suspects: Sequence[Suspect], of: int, sets: Sets, images: Path, run: Path) -> list[str]:
     """Says which images to look at, and what to do where they are not good; lines."""
     if not suspects:
         return []
@@ -137,7 +170,8 @@ def suspects_text(suspects: Sequence[Suspect], of: int, calibration: Sequence[Re
         f"{len(suspects)} of {of:,} good images are the most unusual to models that have not seen them, the first {len(first)}:"
     ]
     for suspect in first:
-        said = "   (helps to set the limit)" if suspect.record in calibration else ""
+        used = use(suspect, sets)
+        said = f"   ({USED[used]})" if used in ("calibration", "far out") else ""
         lines.append(f"    {suspect.times:.1f} times a typical one   {name_to_exclude(suspect.record, images)}{said}")
     again = shlex.join(["anomaly", "train", str(images), "--exclude", str(run / SUSPECTS), "--out", "NEW"])
     lines.append(f"some good images are always first: look at {run / 'report.html'}, delete the lines of the good ones from")
@@ -145,13 +179,17 @@ def suspects_text(suspects: Sequence[Suspect], of: int, calibration: Sequence[Re
     return [f"{'' if i else 'suspects':<24}{line}" for i, line in enumerate(lines)]
 
 
+def use(suspect: Suspect, sets: Sets) -> str:
+    """Returns the name of the set that a suspect is in."""
+    return next(name for name, records in sets.by_name().items() if suspect.record in records)
+
+
 def picture(suspect: Suspect, sets: Sets, scorer: Scorer) -> GalleryItem:
     """Returns what a report shows of a suspect: where the models that have not seen it found it unusual."""
     decoded = scorer.decode(suspect.record.path)
-    part = next(name for name, records in sets.by_name().items() if suspect.record in records)
     return GalleryItem(
         path=str(Path(*suspect.record.path.parts[-3:])),
-        caption=f"{suspect.times:.1f} times as unusual as a typical good image; {USED[part]}",
+        caption=f"{suspect.times:.1f} times as unusual as a typical good image; {USED[use(suspect, sets)]}",
         original=shrink(decoded.pixels),
         expected=scorer.explain(decoded),
         heatmap=suspect.heatmap,

@@ -57,7 +57,7 @@ from training.sets import (
 )
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
-from training.suspects import Suspect, find_suspects, picture, suspects_text, write_suspects
+from training.suspects import Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
 from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
@@ -119,6 +119,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     tiling = tiling_of(options, everything)
     cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heat_factor(space.grid)) ** 2)
     heat = Heat(prepare.coverage(space.grid), cells)
+    seen, sets = leave_far_out(seen, sets, space, heat, device)
     trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
     if tiling:
         if rank() == 0:
@@ -130,7 +131,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     suspects = find_suspects(everything.records, everything.maps[:, : getattr(space, "inputs", None)], space, heat)
     write_suspects(options.out, suspects, options.images)
     warnings += trained.warnings
-    guard = learn_guard([*sets.fit, *sets.validation], rule, trained.prepare)
+    guard = learn_guard(sets.development, rule, trained.prepare)
     graph, model = join(trained, guard)
     calibration, highest = calibrate_on(model, sets.calibration, rule, options)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
@@ -150,7 +151,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         facts["sight"] = stopped_by_size(model, calibration, *tried, each)
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, validation.records)
-    for line in suspects_text(suspects, len(records), sets.calibration, options.images, options.out):
+    for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
     write_report(options.out / "report.html", training_report(options, card, suspects, sets, trained.history))
     return card
@@ -197,6 +198,18 @@ def cells_of(min_area: int | None, seen: Seen, whole: int) -> int:
     if cells > whole / 4:
         raise TrainingError(f"--min-area {min_area} found, at most {int(cell * whole / 4)} expected: a quarter of an image")
     return max(1, int(cells))
+
+
+def leave_far_out(seen: Seen, sets: Sets, space: nn.Module, heat: Heat, device: str) -> tuple[Seen, Sets]:
+    """Returns the fit set, seen and by name, without the images that are unlike all others: defects may hide there."""
+    if space.whitening is not None:
+        space.whitening.cpu().fit(inspected(seen.maps, heat).split(64))
+    far = far_out(seen.maps, space.cpu(), heat.cpu())
+    space.to(device), heat.to(device)
+    if not far.any():
+        return seen, sets
+    fit, left = ([record for record, is_far in zip(seen.records, far, strict=True) if is_far == so] for so in (False, True))
+    return seen.part(fit), replace(sets, fit=fit, far_out=left)
 
 
 def fit_model(
@@ -369,7 +382,7 @@ def describe(
         "grouped": len({record.group for record in records}) < len(records),
         "sets": {name: len(part) for name, part in sets.by_name().items()},
         "digest": digest_of(seen.records),
-        "ranges": file_ranges(seen.part([*sets.fit, *sets.validation]).facts),
+        "ranges": file_ranges(seen.part(sets.development).facts),
         "seed": options.seed,
         "versions": versions(),
         "command": options.command,
