@@ -36,7 +36,7 @@ SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --ex
 PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: a part, not a lot
 MOST = 1250  # images that the models learn from: all others are judged only
 LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
-FAR, ROUNDS = 6.0, 3  # robust standard deviations from which on no model learns from an image; how often they are looked for
+FAR, ROUNDS = 7.0, 3  # robust standard deviations from which on no model learns from an image; how often they are looked for
 AT_MOST = 0.1  # share of the fit set that is not learnt from: more are no exception
 
 USED = {
@@ -88,7 +88,7 @@ def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Float
 def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]:
     """Returns which images of the fit set are so unlike all others that a model had better not learn from them, bool (n,).
 
-    Their cross-fitted scores are more than six robust standard deviations (1.4826 times the median distance from the
+    Their cross-fitted scores are more than seven robust standard deviations (1.4826 times the median distance from the
     median) above the median; a tenth of all at most. Looked for three times, each time by models without those that were
     found before, since hidden defects vouch for each other.
     """
