@@ -28,7 +28,8 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
-    "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann", "markov", "flow",
+    "auto", "linear", "gaussian", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann",
+    "markov", "flow",
 )  # fmt: skip
 DEPTHS = (10, 12, 14, 16)  # as anomaly.images has them, which imports Pillow
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")

@@ -51,6 +51,7 @@ class Recipe:
 
 
 RECIPES = (
+    Recipe("gaussian", "both"),
     Recipe("linear", "both"),
     Recipe("linear", "all"),
     Recipe("linear", "both", size=192),
@@ -81,7 +82,7 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
         of_size = [recipe for recipe in recipes if recipe.size == size]
         for model, name in {(recipe.model, recipe.space): None for recipe in of_size}:
             whitened = whiten(make_space(name, size), [part[:, channels[name]] for part in raw])
-            heatmaps = judge(model, *whitened)
+            heatmaps = judge(model, *whitened, groups=[record.group for record in fit_on])
             for recipe in of_size:
                 if (recipe.model, recipe.space) == (model, name):
                     normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)

@@ -94,10 +94,14 @@ def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat([space.whitening(batch) for batch in part.split(64)]) for part in raw]
 
 
-def judge(model: str, maps: Tensor, *others: Tensor, heat: Heat | None = None) -> list[Tensor]:
-    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps."""
+def judge(
+    model: str, maps: Tensor, *others: Tensor, heat: Heat | None = None, groups: Sequence[str] | None = None
+) -> list[Tensor]:
+    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps, whose ``groups`` may be told."""
     torch.manual_seed(0)
     made = MODELS[model](*maps.shape[1:], pixels=False)
+    if hasattr(made, "groups"):
+        made.groups = groups
     with tempfile.TemporaryDirectory() as scratch:
         fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
     heat = heat or Heat()

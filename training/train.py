@@ -225,7 +225,8 @@ def fit_model(
     """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
     share = 1.0 if heat.coverage is None else float(heat.coverage.mean())
     places = inspected(seen.maps, heat)
-    fitted = fit_maps(options, space, (seen.maps, validation.maps), places, share, options.out, device, say)
+    groups = [record.group for record in seen.records]
+    fitted = fit_maps(options, space, (seen.maps, validation.maps), places, share, options.out, device, say, groups)
     model, maps, held_out, history, warnings = fitted
     density = None
     if options.score == TYPICALITY:
@@ -248,10 +249,12 @@ def fit_maps(
     folder: Path,
     device: str,
     say: Callable[[str], None],
+    groups: Sequence[str] | None = None,
 ) -> tuple[nn.Module, Tensor, Tensor, list[dict[str, Any]], list[str]]:
     """Fits the whitening of the space on ``places`` and a new model on maps; returns it, the maps, its history and warnings.
 
     ``raw``: of the fit and the validation set, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
+    ``groups``: of the fit set's maps; None where these are of tiles, whose places are not those of a part.
     """
     maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in raw)
     if space.whitening is not None:
@@ -262,6 +265,8 @@ def fit_maps(
     model = build_model(options, maps)
     if hasattr(model, "inspected"):
         model.inspected = share
+    if hasattr(model, "groups"):
+        model.groups = groups
     check_score(options.score, model, maps)
     fit_options = FitOptions(seed=options.seed, device=device)
     if options.epochs is not None:
