@@ -7,7 +7,8 @@ these, each as a group of its own, and leave the test; labels only say afterward
 (the features), then everything is computed as `anomaly train` does it, but for the picture decoder: the three sets, the
 whitening, the linear Gaussian without what is far out ("all learnt": with it), the limit at the default rate, and the list.
 "cleaned": without the hidden defects that the list names, as a person would see them; "unread": without the whole list, which
-nobody should do. Recall and AUROC are those of all defects that were never hidden, false alarms of one good test image of each group.
+nobody should do. Recall and AUROC are those of all defects that were never hidden, false alarms of one good test image of each
+group.
 """
 
 from __future__ import annotations
