@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from anomaly.dataset import Record, read_dataset
+from anomaly.detector import read_card
 from anomaly.images import DecodeRule
 from data.made_up import make
 from training.data import see
@@ -168,5 +171,12 @@ def test_train_lists_them_and_takes_the_list(contaminated: Path, tmp_path: Path)
     assert all(any(name in line for line in said) for name in listed)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in listed) and page.count(">Suspects<") == 1
+    used = {
+        Path(row["path"]).name: row["set"]
+        for row in csv.DictReader((run / "images.csv").read_text(encoding="utf-8").splitlines())
+    }
+    assert Counter(used.values()) == read_card(run).training["sets"]
+    assert {used[name] for name in listed} - {"validation", "calibration"} == {"far out"}
+    assert "too far from all others" in page and "too far from all others" in "".join(said)
     records, _ = find_images(TrainOptions(images=contaminated, out=tmp_path / "new", exclude=run / SUSPECTS))
     assert [record.path.name for record in records] == [f"{seed:03}.png" for seed in range(HIDDEN, 100)]
