@@ -58,7 +58,7 @@ from training.sets import (
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
 from training.suspects import Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
-from training.tiles import MOST_MAPS, Tiles, Tiling, finer, see_tiles, tile_space
+from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
 
@@ -301,7 +301,7 @@ def fit_tiles(
     """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on the validation set."""
     prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
     grey = whole.space.whitening is None and whole.space.channels == 1
-    space = make_space(tile_space(options.space), options.size, grey).to(device).eval()
+    space = make_space(options.space, options.size, grey).to(device).eval()
     with Progress(sum(len(part) for part in sets), "looking at tiles", quiet=rank() > 0) as progress:
         (maps, share), (held_out, _) = (
             see_tiles(part, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
@@ -309,9 +309,7 @@ def fit_tiles(
         )
     model, *_, warnings = fit_maps(options, space, (maps, held_out), maps, share, options.out / "tiles", device, say)
     whole.warnings.extend(warnings)
-    fine = finer(space.grid) ** 2  # places of the stitched map to a cell: an area within one says nothing
-    cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)) // fine)
-    cells = 1 if cells == 1 else cells * fine
+    cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)))
     tiles = Tiles(prepare.cpu(), space.cpu(), model.cpu().eval(), tiling, whole.space.grid, cells)
     with Progress(len(sets[1]), "bringing tiles and whole to one scale", quiet=rank() > 0) as progress:
         tiles.fit_scale(whole.map_of, sets[1], rule, lambda: progress.advance(1))
