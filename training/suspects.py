@@ -89,8 +89,8 @@ def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]
     """Returns which images of the fit set are so unlike all others that a model had better not learn from them, bool (n,).
 
     Their cross-fitted scores are more than seven robust standard deviations (1.4826 times the median distance from the
-    median) above the median; a tenth of all at most. Looked for three times, each time by models without those that were
-    found before, since hidden defects vouch for each other.
+    median) above the median; a tenth of all at most. Looked for three times at most, each time by models without those
+    that were found before, since hidden defects vouch for each other.
     """
     found = np.zeros(len(maps), dtype=bool)
     try:
@@ -101,7 +101,9 @@ def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]
             limit = FAR * 1.4826 * np.median(np.abs(above[~found]))
             if limit == 0:  # half of them are copies of one
                 return np.zeros(len(maps), dtype=bool)
-            found = above > max(limit, np.quantile(above, 1 - AT_MOST))
+            before, found = found, above > max(limit, np.quantile(above, 1 - AT_MOST))
+            if (found == before).all():
+                break
     except TrainingError:  # too few, or copies of one
         return np.zeros(len(maps), dtype=bool)
     return found

@@ -205,7 +205,8 @@ def leave_far_out(seen: Seen, sets: Sets, space: nn.Module, heat: Heat, device: 
     if space.whitening is not None:
         space.whitening.cpu().fit(inspected(seen.maps, heat).split(64))
     far = far_out(seen.maps, space.cpu(), heat.cpu())
-    space.to(device), heat.to(device)
+    space.to(device)
+    heat.to(device)
     if not far.any():
         return seen, sets
     fit, left = ([record for record, is_far in zip(seen.records, far, strict=True) if is_far == so] for so in (False, True))
