@@ -190,6 +190,30 @@ def test_training_promises_per_part(good: Path, tmp_path: Path) -> None:
     assert card.calibration.scores.tolist() == sorted(worst_per_part(scores, [Path(p).name[:3] for p in used])[0].tolist())
 
 
+def test_views_of_a_part_that_is_not_whole_are_not_used_nor_suspected(good: Path, tmp_path: Path) -> None:
+    folder, said = tmp_path / "good", list[str]()
+    shutil.copytree(good, folder)
+    write_part(folder, 3, defect=True)  # cam2 is what is most unusual
+    (folder / "003_cam0.png").write_bytes(b"no image")
+    card = train(TrainOptions(folder, tmp_path / "run", space="pixels", size=32, by_part=PATTERN), said.append)
+    assert card is not None and (card.training["images"], card.training["groups"]) == (69, 23)
+    assert sum(card.training["sets"].values()) == 69
+    assert "003_cam" not in (tmp_path / "run" / "suspects.txt").read_text()
+    assert [line.removeprefix("left out: ") for line in said[1:3]] == [
+        f"{folder / f'003_cam{view}.png'}: another view of its part could not be read" for view in (1, 2)
+    ]
+
+
+def test_without_one_whole_part_there_is_nothing_to_train_on(good: Path, tmp_path: Path) -> None:
+    for part in range(5):
+        shutil.copy(good / f"00{part}_cam0.png", tmp_path)
+        (tmp_path / f"00{part}_cam1.png").write_bytes(b"no image")
+    with pytest.raises(
+        DatasetError, match=r"^no part found of which every view can be read, the first that cannot: .*000_cam1"
+    ):
+        train(TrainOptions(tmp_path, tmp_path / "run", space="pixels", size=32, by_part=PATTERN), lambda line: None)
+
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def line(good: Path, tmp_path: Path) -> Path:

@@ -137,7 +137,7 @@ def test_grey_images_of_12_bits_among_files_that_are_none(grey_run: Path) -> Non
     assert card.training["ranges"] == {"aspect": [1.0, 1.0], "pixels": [2304, 2304], "bits": [12], "grey": True}
     assert (card.training["images"], card.training["groups"]) == (30, 30)
     warnings = card.training["warnings"]
-    assert [line.split(": ")[0] for line in warnings] == ["left out, could not be read"] * 2
+    assert [line.split(": ")[0] for line in warnings] == ["left out"] * 2
     assert [line.split("/")[-1].split(": ")[0] for line in warnings] == ["broken.png", "notes.png"]
     assert warnings[1].endswith("begins with b'the ones', which is none of JPEG, PNG, BMP, TIFF, WEBP: convert it")
     assert sum(card.training["sets"].values()) == 30
@@ -340,6 +340,6 @@ def test_what_could_not_be_read_is_said_a_page_at_the_most(cells: Path, tmp_path
     seen, _ = seen_of(read_dataset(cells), PixelSpace(64))
     said = warn(replace(seen, left_out=[f"{i}.png: empty" for i in range(25)]), options_for(cells, tmp_path / "x"))
     lines = [line for line in said if not line.startswith("near-duplicates")]  # cells this small may look alike by chance
-    assert lines[0] == "left out, could not be read: 0.png: empty"
-    assert lines[10] == "left out, could not be read: 15 more"
+    assert lines[0] == "left out: 0.png: empty"
+    assert lines[10] == "left out: 15 more"
     assert len(lines) == 11

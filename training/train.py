@@ -99,12 +99,14 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
+    if options.by_part is not None:
+        everything = only_whole_parts(everything, records)
     check_depth(options.depth, everything)
     warnings = warn(everything, options) + ([] if mask is None else warn_of_mask(mask, everything))
     for line in warnings if rank() == 0 else []:
         say(line)
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
-        records = everything.records if options.by_part is None else whole_parts(everything.records, records)
+        records = everything.records
         sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     seen, validation = everything.part(sets.fit), everything.part(sets.validation)
     if chooses and options.space == "both":
@@ -157,6 +159,17 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     return card
 
 
+def only_whole_parts(seen: Seen, before: Sequence[Record]) -> Seen:
+    """Returns what was seen of the parts that have lost no view; the other views of the rest join those left out."""
+    kept = {record.path for record in whole_parts(seen.records, before)}
+    if not kept:
+        raise DatasetError(f"no part found of which every view can be read, the first that cannot: {seen.left_out[0]}")
+    others = [record.path for record in seen.records if record.path not in kept]
+    lines = [f"{path}: another view of its part could not be read" for path in others]
+    whole = seen.part([record for record in seen.records if record.path in kept]) if others else seen
+    return replace(whole, left_out=[*seen.left_out, *lines])
+
+
 def check_depth(depth: int | None, seen: Seen) -> None:
     """Refuses a depth that the files do not have: pixels would be too dark, or cut off."""
     found = {bits for _, _, bits, _ in seen.facts}
@@ -169,9 +182,9 @@ def check_depth(depth: int | None, seen: Seen) -> None:
 
 def warn(seen: Seen, options: TrainOptions) -> list[str]:
     """Returns what the user must know of the images before they trust a promise, a line each."""
-    lines = [f"left out, could not be read: {line}" for line in seen.left_out[:10]]
+    lines = [f"left out: {line}" for line in seen.left_out[:10]]
     if len(seen.left_out) > 10:
-        lines.append(f"left out, could not be read: {len(seen.left_out) - 10} more")
+        lines.append(f"left out: {len(seen.left_out) - 10} more")
     pairs = near_duplicates(seen.thumbs, [record.group for record in seen.records])
     alike = alike_text(seen.records, pairs, options.images)
     return [*lines, alike] if alike else lines
