@@ -38,7 +38,7 @@ from training.restore import verify_images
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace
 from training.suspects import SUSPECTS
-from training.train import train, warn
+from training.train import learnt_and_held_out, train, warn
 
 ROOT = Path(__file__).parents[1]
 
@@ -167,6 +167,23 @@ def test_weights_follow_from_seed_fit_and_validation_images_and_not_from_those_t
     assert all(torch.equal(checkpoints[0][name], checkpoints[1][name]) for name in checkpoints[0])
 
 
+def test_validation_images_are_learnt_from_too_in_closed_form(cells: Path, tmp_path: Path) -> None:
+    train(options_for(cells, tmp_path / "run", model="linear"), lambda line: None)
+    names = [name for part in ("fit", "validation") for name in sets_of(tmp_path / "run")[part]]
+    pixels = np.mean([np.asarray(Image.open(cells / name)).reshape(32, 32, -1)[..., 0] / 255 for name in names], 0)
+    mean = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[0]["model.mean"].reshape(-1, 32, 32)[0]
+    np.testing.assert_allclose(mean.numpy(), pixels, atol=1e-5)
+    assert len(names) == 12
+
+
+@pytest.mark.parametrize("others", [{"model": "vae"}, {"score": "typicality"}, {"tile": 64}])
+def test_validation_images_are_held_out_where_something_needs_them_unseen(others: dict, cells: Path, tmp_path: Path) -> None:
+    options = replace(options_for(cells, tmp_path, model="linear"), **others)
+    sets = find_images(options)[1]
+    assert learnt_and_held_out(options, sets) == (sets.fit, sets.validation) and sets.validation
+    assert learnt_and_held_out(options_for(cells, tmp_path, model="linear"), sets) == ([*sets.fit, *sets.validation], [])
+
+
 def at_the_call(function: str, number: int) -> Callable[[FrameType, str, object], None]:
     """Returns a profiler that is a Ctrl-C at the n-th call of a function of training/fit.py."""
     calls = []
@@ -237,7 +254,7 @@ def test_folders_that_cannot_be_trained_on(cells: Path, tmp_path: Path) -> None:
             shutil.copy(cells / "00.png", folder / f"{i}.png")
     refused(tmp_path / "none", tmp_path, DatasetError, r"none: no such folder or manifest")
     refused(one, tmp_path, DatasetError, r"^1 good image \(or groups\) found, at least 5 expected")
-    message = r"^all 5 images to fit look the same to the model, photographs of different good parts expected"
+    message = r"^all [56] images to fit look the same to the model, photographs of different good parts expected"
     refused(same, tmp_path, TrainingError, message)
     refused(same, tmp_path, TrainingError, message, space="filters")
     refused(same, tmp_path, TrainingError, message, model="vae")

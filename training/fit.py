@@ -65,7 +65,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Fits a model on maps (n, C, h, w) and returns its history, a row for each epoch; the model ends on the device.
 
-    ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are divided by 255. A row has
+    ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are divided by 255. A model in
+    closed form needs no held-out ones, and its row has no ``held_out`` loss then. A row has
     ``epoch``, ``loss`` and ``held_out`` (for each player the mean over the images), ``learning_rate`` and ``seconds``.
     Rows go to train.jsonl beside the checkpoint, which holds the last finished epoch whatever ends the training (and
     one of a few seconds earlier where the process is killed outright). ``say`` gets news, a line each.
@@ -73,7 +74,7 @@ def fit(
     Raises TrainingError where images are too few or all the same, where numbers stop being finite, and where ``resume``
     finds the checkpoint of another run. KeyboardInterrupt says in its message how to go on.
     """
-    check_maps(maps, validation)
+    check_maps(maps, validation, least=0 if model.closed_form else 1)
     # Convolutions on a CPU are half as fast again where the channels of a pixel lie together.
     model.to(options.device, memory_format=torch.channels_last).train()
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ def fit_closed_form(model: nn.Module, maps: Tensor, validation: Tensor, options:
     """Fits a model that needs no gradient; every process computes the same. Returns a history of one row, epoch 0."""
     began = time.monotonic()
     model.fit_maps(maps)
-    loss, held_out = (mean_loss(model, ["model"], part, options, shared=False) for part in (maps, validation))
+    loss, held_out = (mean_loss(model, ["model"], part, options, False) if len(part) else {} for part in (maps, validation))
     seconds = round(time.monotonic() - began, 3)
     return [{"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}]
 
@@ -239,11 +240,12 @@ def generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def check_maps(maps: Tensor, validation: Tensor) -> None:
-    """Raises TrainingError where no model can be fitted on these maps."""
-    if len(maps) < 2 or len(validation) < 1:
+def check_maps(maps: Tensor, validation: Tensor, least: int) -> None:
+    """Raises TrainingError where no model can be fitted on these maps; ``least``: images to validate that it needs."""
+    if len(maps) < 2 or len(validation) < least:
         raise TrainingError(
-            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and 1 expected: add good images"
+            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and {least} expected: "
+            "add good images"
         )
     for name, given in (("fit", maps), ("validate", validation)):
         if given.is_floating_point() and not given.isfinite().all():

@@ -30,7 +30,11 @@ THUMB = 64  # pixels a side of the copies that are compared to find near-duplica
 
 @dataclass(frozen=True)
 class Sets:
-    """Three disjoint sets of records; no group is in two of them. ``far_out``: drawn for the fit, but not learnt from."""
+    """Three disjoint sets of records; no group is in two of them.
+
+    Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is learnt from
+    ``calibration``. ``far_out``: drawn to be learnt from, but too unlike all others.
+    """
 
     fit: list[Record]
     validation: list[Record]

@@ -1,6 +1,6 @@
 """How small a defect a finished detector still stops: made-up ones of known sizes, drawn into good images at their own scale.
 
-They are drawn into validation images, which training has seen but the limit was not set on; nothing is chosen by them.
+They are drawn into calibration images, which the model has never seen, once the limit is set; nothing is chosen by them.
 """
 
 from __future__ import annotations

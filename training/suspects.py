@@ -42,7 +42,7 @@ AT_MOST = 0.1  # share of the fit set that is not learnt from: more are no excep
 USED = {
     "fit": "the model learnt from it",
     "far out": "too far from all others for the model to learn from it",
-    "validation": "choices were made on it",
+    "validation": "choices were made on it, and the default model learnt from it",
     "calibration": "it helps to set the limit",
 }
 

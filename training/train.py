@@ -108,29 +108,29 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
         records = everything.records
         sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
-    seen, validation = everything.part(sets.fit), everything.part(sets.validation)
     if chooses and options.space == "both":
-        choice = choose_space(space.cpu(), seen.maps, validation.records, rule, prepare, options.seed)
+        choice = choose_space(space.cpu(), everything.part(sets.fit).maps, sets.validation, rule, prepare, options.seed)
         options = replace(options, space="features" if choice["features"] > choice["both"] + CLEARLY else "both")
         if options.space == "features":
             space = space.parts[0]
-            seen, validation = (replace(part, maps=part.maps[:, : space.inputs]) for part in (seen, validation))
+            everything = replace(everything, maps=everything.maps[:, : space.inputs])
         space.to(device)
-    if options.space == "pixels" and all(grey for _, _, _, grey in seen.facts):
+    learnt, held_out = (everything.part(part) for part in learnt_and_held_out(options, sets))
+    if options.space == "pixels" and all(grey for _, _, _, grey in learnt.facts):
         space = make_space("pixels", options.size, grey=True)
     tiling = tiling_of(options, everything)
     cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heat_factor(space.grid)) ** 2)
     heat = Heat(prepare.coverage(space.grid), cells)
-    seen, sets = leave_far_out(seen, sets, space, heat, device)
-    trained = fit_model(options, prepare, space, heat, seen, validation, device, say)
+    learnt, sets = leave_far_out(learnt, sets, space, heat, device)
+    trained = fit_model(options, prepare, space, heat, learnt, held_out, device, say)
     if tiling:
         if rank() == 0:
             say(f"tiles: {tiles_said(tiling.facts(options.tile), options.size)}")
-        parts = (seen.records, validation.records)
+        parts = (learnt.records, held_out.records)
         trained = replace(trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say))
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
-    suspects = find_suspects(everything.records, everything.maps[:, : getattr(space, "inputs", None)], space, heat)
+    suspects = find_suspects(everything.records, everything.maps, space, heat)
     write_suspects(options.out, suspects, options.images)
     warnings += trained.warnings
     guard = learn_guard(sets.development, rule, trained.prepare)
@@ -147,12 +147,12 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     facts["guard"] = guard_facts(guard)
     if tiling:
         facts["tiles"] = tiling.facts(options.tile)
-    if calibration is not None and sets.validation:
+    if calibration is not None:
         size, each = (tiling.side, FEWER) if tiling else (options.size, EACH)
-        tried = (sets.validation, rule, size, mask, options.seed)
+        tried = (sets.calibration, rule, size, mask, options.seed)
         facts["sight"] = stopped_by_size(model, calibration, *tried, each)
     card = replace(card, training={**card.training, **facts})
-    card = write(options, card, graph, model, trained, validation.records)
+    card = write(options, card, graph, model, trained, learnt.records)
     for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
     write_report(options.out / "report.html", training_report(options, card, suspects, sets, trained.history))
@@ -213,17 +213,41 @@ def cells_of(min_area: int | None, seen: Seen, whole: int) -> int:
     return max(1, int(cells))
 
 
-def leave_far_out(seen: Seen, sets: Sets, space: nn.Module, heat: Heat, device: str) -> tuple[Seen, Sets]:
-    """Returns the fit set, seen and by name, without the images that are unlike all others: defects may hide there."""
-    if space.whitening is not None:
-        space.whitening.cpu().fit(inspected(seen.maps, heat).split(64))
-    far = far_out(seen.maps, space.cpu(), heat.cpu())
+def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record], list[Record]]:
+    """Returns the images that the model is fitted on, and those that it never sees but that are not for the limit.
+
+    A model in closed form has no epochs to watch: once choices were made on the validation images it learns from them too,
+    but where a scale or a density needs images that the model has not seen.
+    """
+    if not MODELS[options.model].closed_form or options.tile is not None or options.score == TYPICALITY:
+        return sets.fit, sets.validation
+    return [*sets.fit, *sets.validation], []
+
+
+def leave_far_out(learnt: Seen, sets: Sets, space: nn.Module, heat: Heat, device: str) -> tuple[Seen, Sets]:
+    """Returns what is learnt from, and the sets, without the images that are unlike all others: defects may hide there.
+
+    The space is whitened by what is left.
+    """
+    whiten_by(space, learnt, heat)
+    far = far_out(learnt.maps, space.cpu(), heat.cpu())
+    if far.any():
+        left = [record for record, is_far in zip(learnt.records, far, strict=True) if is_far]
+        paths = {record.path for record in left}
+        fit, validation, kept = (
+            [r for r in part if r.path not in paths] for part in (sets.fit, sets.validation, learnt.records)
+        )
+        learnt, sets = learnt.part(kept), replace(sets, fit=fit, validation=validation, far_out=left)
+        whiten_by(space, learnt, heat)
     space.to(device)
     heat.to(device)
-    if not far.any():
-        return seen, sets
-    fit, left = ([record for record, is_far in zip(seen.records, far, strict=True) if is_far == so] for so in (False, True))
-    return seen.part(fit), replace(sets, fit=fit, far_out=left)
+    return learnt, sets
+
+
+def whiten_by(space: nn.Module, learnt: Seen, heat: Heat) -> None:
+    """Fits the whitening of a space that has one, on what a mask lets be inspected."""
+    if space.whitening is not None:
+        space.whitening.cpu().fit(inspected(learnt.maps, heat).split(64))
 
 
 def fit_model(
@@ -231,24 +255,23 @@ def fit_model(
     prepare: Preprocess,
     space: nn.Module,
     heat: Heat,
-    seen: Seen,
-    validation: Seen,
+    learnt: Seen,
+    held_out: Seen,
     device: str,
     say: Callable[[str], None],
 ) -> Trained:
-    """Fits the whitening of the space, the model on its maps, and in feature and filter space the picture decoder."""
+    """Fits the model on maps of a whitened space, and in feature and filter space the picture decoder."""
     share = 1.0 if heat.coverage is None else float(heat.coverage.mean())
-    places = inspected(seen.maps, heat)
-    groups = [record.group for record in seen.records]
-    fitted = fit_maps(options, space, (seen.maps, validation.maps), places, share, options.out, device, say, groups)
-    model, maps, held_out, history, warnings = fitted
+    groups = [record.group for record in learnt.records]
+    fitted = fit_maps(options, space, (learnt.maps, held_out.maps), share, options.out, device, say, groups)
+    model, maps, unseen, history, warnings = fitted
     density = None
     if options.score == TYPICALITY:
-        density = DensityOfStates.of(states(scores_of(model, held_out, device, heat=heat)))
+        density = DensityOfStates.of(states(scores_of(model, unseen, device, heat=heat)))
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
-            decoder = fit_decoder(model, maps, seen.pictures, options.seed, device, lambda: progress.advance(1))
+            decoder = fit_decoder(model, maps, learnt.pictures, options.seed, device, lambda: progress.advance(1))
     score = ImageScore(options.score, density)
     parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), heat.cpu(), score)
     return Trained(*parts, decoder and decoder.cpu(), history, warnings)
@@ -258,21 +281,20 @@ def fit_maps(
     options: TrainOptions,
     space: nn.Module,
     raw: tuple[Tensor, Tensor],
-    places: Tensor,
     share: float,
     folder: Path,
     device: str,
     say: Callable[[str], None],
     groups: Sequence[str] | None = None,
 ) -> tuple[nn.Module, Tensor, Tensor, list[dict[str, Any]], list[str]]:
-    """Fits the whitening of the space on ``places`` and a new model on maps; returns it, the maps, its history and warnings.
+    """Fits a new model on maps of a whitened space; returns it, the maps, its history and warnings.
 
-    ``raw``: of the fit and the validation set, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
-    ``groups``: of the fit set's maps; None where these are of tiles, whose places are not those of a part.
+    ``raw``: to learn from and held out, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
+    ``groups``: of the maps to learn from; None where these are of tiles, whose places are not those of a part.
     """
     maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in raw)
     if space.whitening is not None:
-        space.whitening.cpu().fit(places.split(64))
+        space.whitening.cpu()
         with torch.inference_mode():
             maps, held_out = (whiten_all(space.whitening, part) for part in raw)
         space.whitening.to(device)
@@ -312,7 +334,10 @@ def fit_tiles(
     device: str,
     say: Callable[[str], None],
 ) -> Tiles:
-    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on the validation set."""
+    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on the validation set.
+
+    ``sets``: both of them.
+    """
     prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
     grey = whole.space.whitening is None and whole.space.channels == 1
     space = make_space(options.space, options.size, grey).to(device).eval()
@@ -321,7 +346,9 @@ def fit_tiles(
             see_tiles(part, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
             for part, most in zip(sets, MOST_MAPS, strict=True)
         )
-    model, *_, warnings = fit_maps(options, space, (maps, held_out), maps, share, options.out / "tiles", device, say)
+    if space.whitening is not None:
+        space.whitening.cpu().fit(maps.split(64))
+    model, *_, warnings = fit_maps(options, space, (maps, held_out), share, options.out / "tiles", device, say)
     whole.warnings.extend(warnings)
     cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)))
     tiles = Tiles(prepare.cpu(), space.cpu(), model.cpu().eval(), tiling, whole.space.grid, cells)
