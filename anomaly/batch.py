@@ -244,7 +244,7 @@ def score_table(
         run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
         given = map(as_source, sources)
         start_over = force or not resume
-        finished = None if start_over else _read_json(folder / DONE)
+        finished = None if start_over or not out.exists() else _read_json(folder / DONE)  # the table may be gone since
         if finished is None:
             _begin(out, folder, run, pictures, start_over)
             parts += _finished_parts(_parts_in(folder, suffix), folder, given)

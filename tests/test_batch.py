@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 import anomaly.batch
-from anomaly.batch import COLUMNS, Engine, Summary, score_in_threads, score_table
+from anomaly.batch import COLUMNS, DONE, Engine, Summary, score_in_threads, score_table
 from anomaly.calibrate import Calibration, calibrate
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError, ImageError
@@ -547,6 +547,22 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
     # What another run may have left (2 files), run.json, 3 parts of 2 files, the table, done.json; then all of it goes,
     # with the lock, what an empty run may have left (2) and the folder. The run that follows dies no more.
     assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 2 + 1 + 1
+
+
+@pytest.mark.parametrize("change", [12, 15, 19])
+def test_a_table_that_is_gone_after_a_death_in_the_tidying_is_made_again(
+    tmp_path: Path, pictures: list[Path], change: int
+) -> None:
+    """What the finished run left says that it was finished: without its table that is no longer true."""
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", part_rows=25)
+    out = tmp_path / "t.csv"
+    run = start(pictures[0].parent, out, 25, dies_before=change)
+    run.communicate()
+    assert run.returncode == 9 and out.exists() and (tmp_path / "t.csv.parts" / DONE).exists()
+    out.unlink()
+    score_table(Brightness(), pictures, out, part_rows=25)
+    assert undated(out) == undated(tmp_path / "whole.csv")
+    assert sorted(os.listdir(tmp_path)) == ["t.csv", "whole.csv"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
