@@ -72,6 +72,18 @@ def test_an_inspector_finds_them_and_recall_can_be_said(card: Card, tmp_path: Pa
         assert len(store.calibration_images(run)) == 90  # the whole of it is an audit sample
 
 
+def test_what_passed_after_the_last_finding_is_counted_at_the_end(card: Card, tmp_path: Path) -> None:
+    outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.0, every=0.01)
+    outbox.offer(*result(card, 0, stopped=True), card)
+    while not outbox.stored:
+        time.sleep(0.01)
+    for number in range(1, 8):
+        outbox.offer(*result(card, number, stopped=False), card)
+    outbox.close()
+    with Store(tmp_path / "review.db") as store:
+        assert [(run.images, run.flagged) for run in store.runs()] == [(8, 1)]
+
+
 def test_runs_go_on_after_a_restart_and_detectors_have_their_own(card: Card, tmp_path: Path) -> None:
     other = replace(card, digest="0" * 64)
     for given in (card, card, other):

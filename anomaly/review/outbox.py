@@ -75,6 +75,7 @@ class Outbox:
         self._waiting: queue.Queue[Finding] = queue.Queue(ROOM)
         self._bytes, self._lock = 0, threading.Lock()
         self._passed: Counter[str] = Counter()  # by detector: judged, not stored, not yet told
+        self._streams: dict[str, Stream] = {}  # by detector: where its last finding went
         self._random, self._closing = random.SystemRandom(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
@@ -109,6 +110,16 @@ class Outbox:
             self._closing.wait(self._every)
             while found := self._take():
                 self._deliver(found)
+        self._tell_passed()
+
+    def _tell_passed(self) -> None:
+        """Counts the images that passed since the last finding of their detector; without one there is no run to count in."""
+        for digest, stream in self._streams.items():
+            if passed := self._passed.pop(digest, 0):
+                try:
+                    self._store.add_findings(stream, [], passed, by=self._name)
+                except Exception as error:
+                    self._say(f"{passed} images that passed are not counted: {error}")
 
     def _take(self) -> list[Finding]:
         found: list[Finding] = []
@@ -143,6 +154,7 @@ class Outbox:
                 sent = [Sent(self._row(one, day), one.lot) for one in of_day]
                 passed = self._passed[digest]
                 self._store.add_findings(stream, sent, passed, by=self._name)
+                self._streams[digest] = stream
                 with self._lock:
                     self._passed[digest] -= passed
 
