@@ -172,7 +172,7 @@ def calibrate(scores: ArrayLike, wish: float | None = None) -> Calibration:
         raise CalibrationError(
             f"{len(found):,} good images set the limit and can promise 1 false alarm in {len(found) + 1:,}, not "
             f"{100 * wish:.6g} %, which needs {needed(wish):,}: add images, or --false-alarm-rate "
-            f"{lowest_wish(len(found))}, or --rank-only (order, no promise)"
+            f"{lowest_wish(len(found))}"
         )
     return Calibration(found, k, float(wish))
 

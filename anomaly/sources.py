@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -173,12 +174,20 @@ def _not_none(place: str, sources: Iterable[Source]) -> Iterator[Source]:
 
 
 def _folder(folder: str) -> Iterator[Source]:
-    found = False
+    found, masks = False, _masks_in(folder)
     for path in _walk(folder):
+        if masks and path.startswith(masks):
+            continue
         found = True
         yield Refused(path, "unreadable", "a folder that cannot be listed") if path.endswith("/") else place_source(path)
     if not found:
         raise DatasetError(f"{folder}: {NO_IMAGE.replace('it;', 'this folder;')}")
+
+
+def _masks_in(folder: str) -> str:
+    """Returns the folder of the masks, with a slash, where a folder has MVTec AD's layout: masks are no images to judge."""
+    masks = Path(folder) / "ground_truth"
+    return os.path.join(masks, "") if masks.is_dir() and (masks.parent / "test").is_dir() else ""
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -282,7 +282,7 @@ def test_a_wish_that_cannot_be_kept_says_what_it_needs():
         calibrate(np.arange(10.0), 0.01)
     assert str(error.value) == (
         "10 good images set the limit and can promise 1 false alarm in 11, not 1 %, which needs 99: "
-        "add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)"
+        "add images, or --false-alarm-rate 0.1"
     )
 
 

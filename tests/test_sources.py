@@ -48,6 +48,21 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_masks_of_a_labelled_folder_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("test/hole/1.png", "test/good/2.png", "train/good/3.png", "ground_truth/hole/1_mask.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, f"{tmp_path}/", Path()):
+        assert sorted(Path(s.name).name for s in list_sources([folder])) == ["1.png", "2.png", "3.png"]
+    assert [Path(s.name).name for s in list_sources([tmp_path / "ground_truth"])] == ["1_mask.png"]
+    for file in (tmp_path / "test").rglob("*.png"):
+        file.unlink()
+    for folder in ("test/hole", "test/good", "test"):
+        (tmp_path / folder).rmdir()
+    assert len(list(list_sources([tmp_path]))) == 2  # a product of that name, say
+
+
 def test_files_folders_and_manifests_come_in_order(tmp_path: Path) -> None:
     first, second = picture(tmp_path / "a" / "1.png", 1), picture(tmp_path / "a" / "2.png", 2)
     (tmp_path / "list.csv").write_text("path\na/2.png\na/1.png\n")
