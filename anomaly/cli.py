@@ -358,8 +358,7 @@ def run_score(options: argparse.Namespace) -> int:
         scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     end = b"\0" if options.null else b"\n"
     rule = PartRule.of(scorer.card.training)
-    if lines and rule is not None:
-        raise AnomalyError("--out - found, but this detector promises per part, and parts need a table: give a file name")
+    refuse_lines_of_parts(lines, scorer)
     part_of = project.part_of if project else None if rule is None else rule.part_of
     number, of = options.shard
     sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), number, of, part_of)
@@ -408,6 +407,7 @@ def run_watch(options: argparse.Namespace) -> int:
     folders = watched(options.inputs)
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     lines = options.out == Path("-")
+    refuse_lines_of_parts(lines, scorer)
     with Progress(None, "watching") as progress:
 
         def tell(line: str) -> None:
@@ -428,9 +428,15 @@ def run_watch(options: argparse.Namespace) -> int:
         )
         summary = watch.run()
     (say if lines else print)(summary.text())
-    if options.fail_on_anomaly and summary.flagged:
+    if options.fail_on_anomaly and summary.stopped:
         return FOUND_ANOMALY
-    return NOT_ALL_JUDGED if summary.not_judged else 0
+    return NOT_ALL_JUDGED if summary.without_verdict else 0
+
+
+def refuse_lines_of_parts(lines: bool, scorer: Any) -> None:
+    """Raises AnomalyError where lines on standard output are asked for and the detector promises per part."""
+    if lines and scorer.card.training.get("by_part"):
+        raise AnomalyError("--out - found, but this detector promises per part, and parts need a table: give a file name")
 
 
 # --- bench ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.errors import RuntimeMissing
+from anomaly.errors import AnomalyError, RuntimeMissing
 
 
 def add_serve(commands: Any) -> None:
@@ -45,6 +45,12 @@ def share(text: str) -> float:
 
 
 def run_serve(options: argparse.Namespace) -> int:
+    project = next((place for place in options.detectors if place.suffix == ".toml"), None)
+    if project is not None:
+        raise AnomalyError(
+            f"{project}: a project file found, run folders or detector files expected: serve all its detectors "
+            "(anomaly serve runs/a runs/b), and name one in each request (POST /score?detector=a)"
+        )
     try:
         from anomaly.serve.launch import serve
     except ImportError as error:
@@ -86,7 +92,6 @@ def add_export(commands: Any) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
-    from anomaly.errors import AnomalyError
     from anomaly.triton import export_triton
 
     what, folder = options.to

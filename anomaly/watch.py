@@ -2,6 +2,7 @@
 
 The table only grows: rows are written together and synced to the disk before the next images are judged. It is also the
 memory of the watch: a start reads it, cuts off what a loss of power left of a row, and judges what has no row in it.
+Where the detector promises per part, the table of parts is written when the watch ends: who knows what still arrives?
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from anomaly.arrivals import Arrival, Arrivals, Watcher, drained, state_of
 from anomaly.batch import ERROR, Read, Summary, Work, counted, judged, lock, read_source, recorded, summary_of
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded, ends_early
+from anomaly.part_rule import PartRule
+from anomaly.parts import PartsSummary, parts_table, write_parts
 from anomaly.pictures import Pictures
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import File
@@ -75,7 +78,7 @@ class Watch:
         self._arrivals, self._inbox = Arrivals(patience), SimpleQueue[Any]()
         self._known: dict[str, bytes | None] = {}  # path as rows have it -> digest of its newest row
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
-        self._force = force
+        self._rule, self._force = PartRule.of(scorer.card.training), force
         self._behind_since, self._say_after, self._looked_at = 0.0, LATE, 0.0
 
     def run(self) -> Summary:
@@ -93,14 +96,29 @@ class Watch:
             stack.callback(watcher.close)
             how = "file events and looks" if watcher.events else "looks; with file events: pip install 'anomaly[watch]'"
             self._say(f"watching {', '.join(map(str, self._folders))} ({how}); {resumed:,} rows are there; Ctrl-C ends it")
+            if self._rule and not self._stdout:
+                self._say(self._parts_said(self._rule))
             self._until_stopped(pool, table)
+            parts = self._join(self._rule) if self._rule and not self._stdout else None
         waiting, _ = self._arrivals.behind(time.monotonic())
         if waiting:
             self._say(f"stopped while {waiting:,} images wait: the next start judges them")
         seconds = time.monotonic() - began
-        return summary_of(
+        summary = summary_of(
             self._work.scorer, self._work.out, self._counts, self._rows, resumed, seconds, self._reading, self._judging
         )
+        return replace(summary, parts=parts)
+
+    def _parts_said(self, rule: PartRule) -> str:
+        return (
+            f"the promise is per part of {rule.views}, not per image: an image above the limit stops its part at once, and "
+            f"no part is good before {parts_table(self._work.out)} says so, which is written when this ends"
+        )
+
+    def _join(self, rule: PartRule) -> PartsSummary:
+        """Writes the table of parts, and returns what it holds."""
+        card = self._work.scorer.card
+        return write_parts(self._work.out, {card.identity: (rule, card.calibration)}, self._work.out.parent)
 
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
@@ -221,6 +239,9 @@ class Watch:
         header = (",".join(COLUMNS) + "\n").encode() if suffix == ".csv" else b""
         if self._force:
             out.unlink(missing_ok=True)
+        parts = parts_table(out)
+        if self._rule and parts.exists() and not (self._force or out.exists()):
+            raise AnomalyError(f"{parts}: a table of parts found, but not {out}: choose another --out, or --force")
         if not out.exists() or out.stat().st_size < len(header):
             with whole_file(out) as file:
                 file.write(header)
@@ -230,6 +251,8 @@ class Watch:
             if cut := mend(table, suffix):
                 self._say(f"{out}: half a row of {cut} bytes, of a start that was cut off, is taken away")
             self._remember(out)
+            if self._rule:  # of an earlier watch: it does not know what arrives now
+                parts.unlink(missing_ok=True)
             self._work.pictures.go_on(self._rows)
             table.seek(0, os.SEEK_END)
             yield table

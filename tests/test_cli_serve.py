@@ -16,6 +16,11 @@ def test_what_is_no_detector_is_said_in_one_line(tmp_path: Path, capsys: pytest.
     assert (error.count("\n"), "a folder without detector.onnx" in error) == (1, True)
 
 
+def test_a_project_file_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path / "anomaly.toml")]) == 1
+    assert "a project file found, run folders or detector files expected: serve all its detectors" in capsys.readouterr().err
+
+
 def test_without_its_extra_it_names_it(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in sys.modules if name.startswith("anomaly.serve")]:
         monkeypatch.delitem(sys.modules, name)

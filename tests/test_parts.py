@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -30,6 +31,8 @@ from anomaly.recalibrate import recalibrate_on
 from anomaly.sources import list_sources, shard
 from anomaly.table import Row, encode_rows, join_parts, read_table
 from data.made_up import make
+from tests.serving import serving
+from tests.test_watch import Line, until
 from training.options import TrainOptions
 from training.plan import dry_run
 from training.train import train
@@ -342,6 +345,56 @@ def test_a_pattern_that_makes_one_part_of_everything_is_said_and_not_held(tmp_pa
     assert parts_of(table)["cam1"]["error"] == "5,000 views found, 1 to 3 views in the parts that set the limit"
 
 
+# --- images as they come ----------------------------------------------------------------------------------------------
+def test_a_watch_says_what_it_promises_and_joins_parts_when_it_ends(per_part: Path, line: Path, tmp_path: Path) -> None:
+    (tmp_path / "watch").mkdir()
+    watched = Line(per_part, tmp_path / "watch")
+    table = parts_table(watched.out)
+    try:
+        watched.start()
+        assert (
+            "the promise is per part of 3 views, not per image: an image above the limit stops its part at once"
+            in watched.said()
+        )
+        assert f"no part is good before {table} says so, which is written when this ends" in watched.said()
+        for image in sorted(line.glob("*.png")):
+            if image.name != "100_cam2.png":
+                shutil.copy(image, watched.folder)
+        watched.row("stray.png")
+        until(lambda: len(watched.rows()) == 15)
+        assert watched.stop() == 3
+        assert "parts stopped           1 of 1 part judged" in watched.said()
+        found = {row["part"]: row["status"] for row in csv.DictReader(table.read_text().splitlines())}
+        assert found == {"100": "incomplete", "101": "ok", "102": "incomplete", "103": "outside", "104": "error"}
+
+        watched.start("--fail-on-anomaly")
+        assert not table.exists()  # it would not know what arrives now
+        shutil.copy(line / "100_cam2.png", watched.folder)
+        watched.row("100_cam2.png")
+        assert watched.stop() == 4
+        judged = {row["part"]: (row["status"], row["is_anomaly"]) for row in csv.DictReader(table.read_text().splitlines())}
+        assert (judged["100"], judged["101"]) == (("ok", "false"), ("ok", "true"))
+
+        watched.out.unlink()
+        watched.start(ready=False)
+        assert watched.process is not None and watched.process.wait(30) == 1
+        assert f"{table}: a table of parts found, but not {watched.out}: choose another --out, or --force" in watched.said()
+    finally:
+        if watched.process is not None and watched.process.poll() is None:
+            watched.process.kill()
+            watched.process.wait()
+
+
+def test_the_service_says_that_it_judges_images(per_part: Path, good: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    with serving(tmp_path / "log.txt", per_part) as service:
+        answer = service.post("/score", (good / "000_cam0.png").read_bytes())
+        assert (answer.status, answer.json["promised_per"], answer.json["is_anomaly"]) == (200, "part", False)
+    first = json.loads((tmp_path / "log.txt").read_text().splitlines()[0])
+    assert (first["level"], first["detector"]) == ("warning", "detector")
+    assert first["message"].startswith("this detector promises per part of 3 views, and images are judged here one by one")
+
+
 # --- the other commands -----------------------------------------------------------------------------------------------
 def test_figures_count_parts(per_part: Path, good: Path, tmp_path: Path) -> None:
     for label in ("good", "hole"):
@@ -388,6 +441,8 @@ def test_the_commands(
     assert said("score", tmp_path / "new.onnx", *fine, "--out", tmp_path / "c.csv", "--fail-on-anomaly")[0] == 0
     status, _, err = said("score", tmp_path / "new.onnx", line, "--out", "-")
     assert status == 1 and err.startswith("anomaly: --out - found, but this detector promises per part, and parts need a table")
+    status, _, err = said("score", per_part, "--watch", line, "--out", "-")
+    assert status == 1 and err.startswith("anomaly: --out - found, but this detector promises per part")
     status, _, err = said("calibrate", per_part, "--verdicts", "none.db")
     assert status == 1 and err.startswith("anomaly: --verdicts and parts found: an audit sample draws images")
     status, _, err = said("train", good, "--out", tmp_path / "x", "--dry-run", "--views", "3")

@@ -86,6 +86,7 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Pa
             "box": dict(zip("xywh", expected.box, strict=True)),
             "area": expected.area,
             "error": expected.error,
+            "promised_per": "image",
         }
 
 

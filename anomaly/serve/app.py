@@ -96,7 +96,10 @@ class Box(BaseModel):
 
 
 class Verdict(BaseModel):
-    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never good."""
+    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never good.
+
+    ``promised_per``: image, or part: then a part is good only if all its views are. Null where nothing is promised.
+    """
 
     detector: str
     status: str
@@ -109,6 +112,7 @@ class Verdict(BaseModel):
     box: Box | None
     area: int | None
     error: str | None
+    promised_per: str | None
     heatmap: list[list[float]] | None = None
 
 
@@ -312,6 +316,8 @@ def verdict(served: Served, result: Result, heatmap: bool) -> dict[str, Any]:
     }
     answer["detector"] = card.identity
     answer["limit"] = float(card.calibration.threshold) if card.calibration else None
+    per = "part" if card.training.get("by_part") else "image"
+    answer["promised_per"] = per if card.calibration else None
     answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
     if heatmap and result.heatmap is not None:
         answer["heatmap"] = result.heatmap.tolist()

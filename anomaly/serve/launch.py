@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.part_rule import PartRule
 from anomaly.scorer import available_cores
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
@@ -23,6 +24,12 @@ from anomaly.serve.workers import Workers
 
 if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
+
+
+PER_PART = (
+    "this detector promises per part of {views}, and images are judged here one by one: a part is stopped where is_anomaly "
+    "is true for any of its views, and good only where it is false for all of them; anomaly score over their files joins parts"
+)
 
 
 class Server(uvicorn.Server):
@@ -78,6 +85,8 @@ def serve(
         service = replace(service, outbox=open_outbox(review, review_images, audit_share))
     listening = listen(host, port)
     set_up()
+    for name in detectors.names:
+        warn_of_parts(name, detectors)
     config = uvicorn.Config(
         build_app(service), host=host, port=listening.getsockname()[1], log_config=None, access_log=False,
         server_header=False, ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
@@ -86,6 +95,14 @@ def serve(
     with contextlib.suppress(KeyboardInterrupt):
         Server(config).run(sockets=[listening])
     return 0
+
+
+def warn_of_parts(name: str, detectors: Detectors) -> None:
+    """Says in the log where a detector promises per part: here images are judged one by one."""
+    served = detectors.get(name)
+    rule = PartRule.of(served.scorer.card.training) if served else None
+    if rule is not None:
+        say(PER_PART.format(views=rule.views), logging.WARNING, detector=name)
 
 
 def open_outbox(database: str, folder: Path, audit_share: float) -> Outbox:
