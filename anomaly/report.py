@@ -558,11 +558,18 @@ def _gallery(name: str, items: Sequence[GalleryItem], budget: int) -> str:
 def _figure(item: GalleryItem, with_expected: bool) -> str:
     original = shrink(item.original)
     heat = None if item.heatmap is None else overlay(original, item.heatmap, item.median, item.limit)
-    expected = None if item.expected is None else shrink(item.expected)
+    expected = None if item.expected is None else stretched(item.expected, original)
     shown = [("original", original), ("expected", expected), ("heatmap", heat)]
     views = "".join(_view(what, pixels, item.path) for what, pixels in shown if with_expected or what != "expected")
     caption = f"<b>{_text(item.path)}</b> {_text(item.caption, 500)}"
     return f'<figure><div class="views">{views}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def stretched(pixels: Pixels, over: Pixels) -> Pixels:
+    """Returns what a model expected, which it has seen squashed to a square, in the shape of the picture it belongs to."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(over.shape[1::-1], Image.Resampling.BILINEAR))
 
 
 def _view(what: str, pixels: Pixels | None, path: str) -> str:

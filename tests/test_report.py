@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from anomaly.calibrate import Rate, calibrate
-from anomaly.report import GalleryItem, Report, grid, overlay, page, save_png, shrink, write_report
+from anomaly.report import GalleryItem, Report, grid, overlay, page, save_png, shrink, stretched, write_report
 from anomaly.wording import promise_text
 
 RNG = np.random.default_rng(0)
@@ -344,6 +344,15 @@ def test_pictures_are_shrunk_and_never_enlarged() -> None:
     assert shrink(np.zeros((4000, 1000, 3), np.uint8)).shape == (320, 80, 3)
     assert shrink(np.zeros((1, 9999, 3), np.uint8)).shape == (1, 320, 3)
     assert shrink(GREY).shape == GREY.shape
+
+
+def test_what_was_expected_has_the_shape_of_its_picture() -> None:
+    tall = np.zeros((40, 20, 3), np.uint8)
+    found = page(full(galleries={"misses": [item(original=tall, heatmap=np.zeros((4, 4), np.float32))]}))
+    assert found.count('width="20" height="40"') == 3  # original, expected and heatmap
+    ramp = np.repeat(np.arange(16, dtype=np.uint8)[:, None, None], 16, 1).repeat(3, 2)
+    assert stretched(ramp, tall).shape == tall.shape
+    assert stretched(ramp, tall)[0].max() == 0 and stretched(ramp, tall)[-1].min() == 15
 
 
 def test_a_png_is_what_was_given(tmp_path: Path) -> None:

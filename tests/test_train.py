@@ -37,8 +37,8 @@ from training.options import TrainOptions
 from training.restore import verify_images
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace
-from training.suspects import SUSPECTS
-from training.train import learnt_and_held_out, train, warn
+from training.suspects import SUSPECTS, Suspect
+from training.train import learnt_and_held_out, train, unseen_suspects, warn
 
 ROOT = Path(__file__).parents[1]
 
@@ -314,6 +314,14 @@ def test_cuda_where_there_is_none(cells: Path, tmp_path: Path) -> None:
 
 
 # --- which images -----------------------------------------------------------------------------------------------------
+def test_the_report_says_that_not_all_suspects_have_pictures() -> None:
+    suspect = Suspect(Record(Path("a.png"), None, "good", "a", None), 2.0, np.zeros((2, 2), np.float32))
+    assert unseen_suspects([suspect] * 24, Path("run")) == []
+    assert unseen_suspects([suspect] * 40, Path("run")) == [
+        "40 suspects are listed in run/suspects.txt: the first 24 have pictures here"
+    ]
+
+
 def test_images_may_be_left_out_by_their_path_or_their_name(cells: Path, tmp_path: Path) -> None:
     listing = tmp_path / "exclude.txt"
     listing.write_bytes(f"\ufeff00.png\r\n\r\n  {cells / '05.png'}  \nno such image\n".encode() + b"\xff.png\n")

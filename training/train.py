@@ -57,7 +57,7 @@ from training.sets import (
 )
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
-from training.suspects import Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
+from training.suspects import SUSPECTS, Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
 from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
@@ -547,6 +547,13 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
 
+def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
+    """Says that there are more suspects than the report has pictures of."""
+    if len(suspects) <= PICTURES_A_GALLERY:
+        return []
+    return [f"{len(suspects)} suspects are listed in {run / SUSPECTS}: the first {PICTURES_A_GALLERY} have pictures here"]
+
+
 def training_report(
     options: TrainOptions, card: Card, suspects: Sequence[Suspect], sets: Sets, history: list[dict[str, Any]]
 ) -> Report:
@@ -567,5 +574,5 @@ def training_report(
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
         galleries={"suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]]},
-        notes=card.training["warnings"],
+        notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
     )
