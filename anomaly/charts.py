@@ -81,8 +81,8 @@ class Place:
     label: str
 
 
-def place(calibration: Calibration, score: float, bins: int = 40) -> Place:
-    """Returns where ``score`` stands among the good images that set the limit; higher is more anomalous."""
+def place(calibration: Calibration, score: float, bins: int = 40, what: str = "image") -> Place:
+    """Returns where ``score`` stands among the good images (or parts: ``what``) that set the limit; higher = more anomalous."""
     limit = float(calibration.threshold)
     scale = calibration_scale(calibration)
     return Place(
@@ -90,7 +90,7 @@ def place(calibration: Calibration, score: float, bins: int = 40) -> Place:
         limit=scale.at(limit),
         here=scale.at(score),
         beyond=not scale.holds(score),
-        label=rank_text(calibration, score),
+        label=rank_text(calibration, score, what),
     )
 
 
@@ -105,14 +105,14 @@ def calibration_scale(calibration: Calibration) -> Scale:
     return Scale(low - 0.05 * wide, low + 1.5 * wide)
 
 
-def rank_text(calibration: Calibration, score: float) -> str:
-    """Returns how many of the good images that set the limit score lower."""
+def rank_text(calibration: Calibration, score: float, what: str = "image") -> str:
+    """Returns how many of the good images (or parts: ``what``) that set the limit score lower."""
     n = calibration.n
     below = int(np.searchsorted(calibration.scores, np.float32(score), side="left")) if not math.isnan(score) else n
     if n == 1:
-        return f"{'higher' if below else 'not higher'} than the good image that set the limit"
+        return f"{'higher' if below else 'not higher'} than the good {what} that set the limit"
     if below == n:
-        return f"higher than all {n:,} good images that set the limit"
+        return f"higher than all {n:,} good {what}s that set the limit"
     if below == 0:
-        return f"higher than none of the {n:,} good images that set the limit"
-    return f"higher than {below:,} of the {n:,} good images that set the limit"
+        return f"higher than none of the {n:,} good {what}s that set the limit"
+    return f"higher than {below:,} of the {n:,} good {what}s that set the limit"

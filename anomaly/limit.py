@@ -108,11 +108,11 @@ def free_name(detector: Path, version: str) -> Path:
     raise DetectorError(f"{detector.parent}: too many versions {version} are there already: move some of them away")
 
 
-def said(calibration: Calibration) -> str:
-    """Returns where a limit stands among the good images, and what that promises."""
+def said(calibration: Calibration, what: str = "image") -> str:
+    """Returns where a limit stands among the good images (or parts: ``what``), and what that promises."""
     place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
-        f"Set by the {place} of {calibration.n:,} good images: {percent(calibration.promise)}; 95 % confident: at most "
+        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.promise)}; 95 % confident: at most "
         f"{percent(calibration.bound)} in the long run."
     )
 

@@ -28,9 +28,13 @@ class PartRule:
                 f"{self.least} to {self.most} views of a part found, 1 or more expected: train or copy it again"
             )
 
+    def name_in(self, path: str) -> str | None:
+        """Returns the name of the part that an image shows; None where its path does not name one."""
+        return part_name(compiled(self.pattern), path)
+
     def part_of(self, path: str) -> str:
         """Returns the name of the part that an image shows; ImageError where its path does not name one."""
-        name = part_name(compiled(self.pattern), path)
+        name = self.name_in(path)
         if name is None:
             raise ImageError("of no part", f"its path names no part: {self.pattern!r} (--by-part) does not match it")
         return name

@@ -283,7 +283,7 @@ class Scorer:
 
 
 PIXELS_OUTSIDE = (
-    "brightness, contrast, colour, sharpness or direction unlike the training images: check camera and light, "
+    "brightness, contrast, colour, sharpness or direction unlike the training images: check product, camera and light, "
     "or train with such images"
 )
 
@@ -293,16 +293,24 @@ def outside(card: Card, image: Decoded) -> str:
     ranges = card.training.get("ranges", {})
     bits = ranges.get("bits")
     if bits and image.bits not in bits:
-        return f"{image.bits} bits a channel found, {' or '.join(map(str, bits))} in the training images"
+        there = " or ".join(map(str, bits))
+        return f"{image.bits} bits a channel found, {there} in the training images: check the camera's setting"
     aspect = ranges.get("aspect")
     if aspect and not aspect[0] / 1.25 <= image.width / image.height <= aspect[1] * 1.25:
-        return f"{image.width}x{image.height} found, width:height {aspect[0]:.2f} to {aspect[1]:.2f} in the training images"
+        here = f"{image.width}x{image.height} found, width:height {image.width / image.height:.2f}"
+        there = _span(f"{aspect[0]:.2f}", f"{aspect[1]:.2f}")
+        return f"{here}, {there} in the training images: check that it is not turned, cut or of another product"
     size = ranges.get("pixels")
     if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
-        return f"{image.width}x{image.height} found, {size[0]} to {size[1]} pixels in the training images"
+        here = f"{image.width}x{image.height} found, {image.width * image.height:,} pixels"
+        return f"{here}, {_span(f'{size[0]:,}', f'{size[1]:,}')} in the training images: check product and camera"
     if ranges.get("grey") and not image.grey and not card.training.get("mask"):  # what a mask leaves out may have any colour
-        return "a colour image found, only grey ones in the training images"
+        return "a colour image found, only grey ones in the training images: check product and camera"
     return ""
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def decode_array(array: npt.NDArray[Any]) -> Decoded:

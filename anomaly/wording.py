@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from anomaly.calibrate import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_wish, more_groups, needed
@@ -15,6 +16,7 @@ from anomaly.part_rule import PartRule
 
 if TYPE_CHECKING:
     from anomaly.detector import Card
+    from anomaly.parts import PartRow
 
 PREVIEW = "Preview: the promise returns when fresh good images confirm it."
 OUTSIDE = "unlike the training images in brightness, contrast or sharpness"
@@ -143,13 +145,14 @@ def guard_text(guard: dict[str, Any] | None) -> str:
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
     """What fewer good images than the default rate needs can promise, and what to do."""
     n = calibration.n
+    rank_only = "" if good_images == n else ", or --rank-only (order, no promise)"  # anomaly calibrate has it not
     number = f"{n:,}" if what == "image" else f"{n:,} {what}{'' if n == 1 else 's'}"
     return (
         f"{_good(good_images)}: {number} "
         f"set{'s' if n == 1 else ''} the limit. "
         f"Lowest promise {percent(calibration.promise)} (could be {percent(calibration.bound)}). "
         f"{needs_text(DEFAULT_RATE)} "
-        f"Add images, or --false-alarm-rate {lowest_wish(n)}, or --rank-only (order, no promise)."
+        f"Add images, or --false-alarm-rate {lowest_wish(n)}{rank_only}."
     )
 
 
@@ -205,8 +208,13 @@ def _could_be(prospect: Prospect) -> str:
     return f"promise {100 * prospect.promise:.2g} %, could be {percent(prospect.bound)}"
 
 
-def verdict_text(status: str, score: float | None, calibration: Calibration | None, error: str | None = None) -> str:
-    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it was not judged."""
+def verdict_text(
+    status: str, score: float | None, calibration: Calibration | None, error: str | None = None, what: str = "image"
+) -> str:
+    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it was not judged.
+
+    ``what``: ``part`` where the limit was set by parts, each by its worst view.
+    """
     if status == "outside":
         return f"NOT INSPECTED: {error or OUTSIDE}. Treat as not OK."
     if status != "ok" or score is None or not math.isfinite(score):
@@ -214,9 +222,19 @@ def verdict_text(status: str, score: float | None, calibration: Calibration | No
     if calibration is None:
         return f"Score {score:.4g}. No limit: this detector ranks only, without a promise."
     if not calibration.is_anomaly(score):
-        return "Not stopped. This does not mean free of defects."
+        return f"Not stopped{' by this view' if what == 'part' else ''}. This does not mean free of defects."
     shown, limit = _apart(score, float(calibration.threshold))
-    return f"STOPPED. Score {shown}, limit {limit}. {_rarity(calibration, score)} {NOT_A_CHANCE}"
+    return f"STOPPED. Score {shown}, limit {limit}. {_rarity(calibration, score, what)} {NOT_A_CHANCE}"
+
+
+def part_text(part: PartRow) -> str:
+    """What is said of a part of several views."""
+    if part.is_anomaly:
+        return f"STOPPED by its view {PurePath(part.worst or '').name}, whatever the others show."
+    if part.status != "ok":
+        return f"NOT JUDGED: {part.error}. Treat as not OK."
+    views = "Its one view was" if part.views == 1 else f"All its {part.views:,} views were"
+    return f"{views} judged{', none stops it' if part.is_anomaly is False else ''}."
 
 
 def realised_text(
@@ -261,11 +279,11 @@ def one_in(rate: float) -> str:
     return f"1 in {round(1 / rate):,}" if rate <= 0.1 else f"{100 * rate:.0f} in 100"
 
 
-def _rarity(calibration: Calibration, score: float) -> str:
+def _rarity(calibration: Calibration, score: float, what: str) -> str:
     p = float(calibration.p_value(score))
     if round(p * (calibration.n + 1)) == 1:  # the floor: no calibration score is as high
-        return f"More unusual than {'all' if calibration.n > 1 else 'the'} {_good(calibration.n)} checked."
-    return f"About {one_in(p)} good images {'looks' if p <= 0.1 else 'look'} this unusual."
+        return f"More unusual than {'all' if calibration.n > 1 else 'the'} {_good(calibration.n, what)} checked."
+    return f"About {one_in(p)} good {what}s {'looks' if p <= 0.1 else 'look'} this unusual."
 
 
 def _missed(recall: Rate | None, run: str) -> str:
@@ -279,9 +297,11 @@ def _missed(recall: Rate | None, run: str) -> str:
 
 
 def _apart(score: float, limit: float) -> tuple[str, str]:
-    """A score above the limit and the limit, with two digits of the larger one and one of their difference."""
-    size = max(abs(score), abs(limit))
-    decimals = max(0, 1 - math.floor(math.log10(size)), -math.floor(math.log10(score - limit)))
+    """A score above the limit and the limit, with two digits of the limit (at most five of the larger one) and one of
+    their difference."""
+    digits = math.floor(math.log10(max(abs(score), abs(limit))))
+    of_limit = 1 - math.floor(math.log10(abs(limit))) if limit else 1 - digits
+    decimals = max(0, min(of_limit, 4 - digits), -math.floor(math.log10(score - limit)))
     return f"{score:.{decimals}f}", f"{limit:.{decimals}f}"
 
 

@@ -30,6 +30,11 @@ class Known:
     calibration: Calibration | None
 
     @property
+    def what(self) -> str:
+        """What the promise counts."""
+        return "image" if self.detector.part_rule is None else "part"
+
+    @property
     def short(self) -> str:
         """Name, version and the beginning of the digest."""
         return f"{self.detector.name} {self.detector.version} ({self.detector.digest[:8]})"

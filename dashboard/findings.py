@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from anomaly.calibrate import Calibration
 from anomaly.charts import calibration_scale, place
 from anomaly.review import VERDICTS, Event, Finding
-from anomaly.wording import verdict_text
+from anomaly.wording import part_text, verdict_text
 from dashboard.access import Person
-from dashboard.desk import Desk
+from dashboard.desk import Desk, Known
 
 SIMILAR = 4
 LAST = 10  # verdicts that are listed to be changed
@@ -25,7 +24,8 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
     """Returns what the review page shows of a finding before anything slow is looked up."""
     known = desk.detector_of(finding.run)
     calibration = known.calibration
-    scored = finding.score is not None and calibration is not None
+    judged = finding.status == "ok"
+    scored = judged and finding.score is not None and calibration is not None
     return {
         "id": finding.id,
         "name": short_path(finding.path, roots(desk, finding.run)),
@@ -34,21 +34,21 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "limit": finding.threshold,
         "status": finding.status,
         "stopped": finding.is_anomaly,
-        "words": words(finding, calibration),
+        "words": words(finding, known),
         "size": f"{finding.width:,} x {finding.height:,}" if finding.width and finding.height else "",
         "width": finding.width,
         "height": finding.height,
-        "box": finding.box,
-        "place": asdict(place(calibration, float(finding.score or 0.0))) if scored and calibration else None,
+        "box": finding.box if judged else None,
+        "place": asdict(place(calibration, float(finding.score or 0.0), what=known.what)) if scored and calibration else None,
         "why": "audit sample, drawn by lot" if finding.sampled_as == "audit" else "",
         "mine": own_verdict(desk, finding.id, person),
-        "links": links(desk, finding.id, calibration is not None and finding.status != "error"),
+        "links": links(desk, finding.id, calibration is not None and judged),
     }
 
 
-def words(finding: Finding, calibration: Calibration | None) -> str:
+def words(finding: Finding, known: Known) -> str:
     """Returns the sentence that says the verdict of the detector; never as a chance that the part is bad."""
-    return verdict_text(finding.status, finding.score, calibration, finding.error)
+    return verdict_text(finding.status, finding.score, known.calibration, finding.error, known.what)
 
 
 def links(desk: Desk, finding: int, heated: bool) -> dict[str, str]:
@@ -64,9 +64,10 @@ def own_verdict(desk: Desk, finding: int, person: Person) -> dict[str, Any] | No
 
 
 def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
-    """Returns what may come a moment later: other detectors, similar findings, what was said before."""
+    """Returns what may come a moment later: the part, other detectors, similar findings, what was said before."""
     store = desk.store
     return {
+        "part": part_shown(desk, finding),
         "others": [
             {"id": other.id, "detectorName": desk.detector_of(other.run).short, "said": in_short(other)}
             for other in store.same_image(finding.id)
@@ -77,6 +78,19 @@ def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         ],
         **history(desk, finding.id, person),
     }
+
+
+def part_shown(desk: Desk, finding: Finding) -> dict[str, Any] | None:
+    """Returns the verdict on the part that an image shows, with its views."""
+    found = desk.store.part(finding.id)
+    if found is None:
+        return None
+    part, views = found
+    shown = [
+        {"id": v.id, "name": v.path, "thumb": desk.key.link(v.id, "thumb"), "said": in_short(v), "here": v.id == finding.id}
+        for v in views
+    ]
+    return {"name": part.part, "words": part_text(part), "stopped": part.is_anomaly, "status": part.status, "views": shown}
 
 
 def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
@@ -137,7 +151,7 @@ def short_path(path: str, folders: Sequence[str]) -> str:
 def in_short(finding: Finding) -> str:
     """Returns a finding in a few words."""
     if finding.status != "ok" or finding.score is None:
-        return "not inspected"
+        return "unlike training images" if finding.status == "outside" else "not readable"
     said = {True: "stopped", False: "not stopped", None: "ranked"}[finding.is_anomaly]
     return f"{said}, {finding.score:.4g}"
 
@@ -156,11 +170,11 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "id": finding.id,
         "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
-        "score": "" if finding.score is None else f"{finding.score:.4g}",
+        "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
         "note": finding.defect_type or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
         "stopped": bool(finding.is_anomaly) or finding.status != "ok",
-        "at": scale.at(finding.score) if scale and finding.score is not None else None,
+        "at": scale.at(finding.score) if scale and finding.score is not None and finding.status == "ok" else None,
         "limitAt": scale.at(finding.threshold) if scale and finding.threshold is not None else None,
         "busy": "audit" if finding.sampled_as == "audit" else "",
     }

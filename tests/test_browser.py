@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,13 +26,18 @@ pytest.importorskip("playwright")
 
 from playwright import sync_api
 
+from anomaly.batch import score_table
 from anomaly.detector import read_card
 from anomaly.images import decode
 from anomaly.mask import read_mask
+from anomaly.part_rule import PartRule
 from anomaly.recalibrate import recalibrate_on
 from anomaly.review import VERDICTS, Filters, Store, default_key
 from anomaly.review.exports import export_findings, write_calibration_manifest
+from anomaly.scorer import Scorer
+from anomaly.sources import list_sources
 from dashboard.access import Person
+from data.made_up import make
 from tests.review_server import (
     BROWSER,
     KEY,
@@ -94,6 +100,50 @@ def shown(page: Any) -> int:
     """Returns the number of the finding on the screen, once its picture is drawn."""
     page.wait_for_function("new URL(location.href).searchParams.get('finding')")
     return int(parse_qs(urlsplit(page.url).query)["finding"][0])
+
+
+def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Callable[..., Any]) -> None:
+    """A view that is not stopped says so of itself, and that its part is stopped by another one, which a click shows."""
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    for number in range(200):
+        Image.fromarray(make("disc", 9000 + number, 160)[0]).save(fresh / f"{number:03}.png")
+    recalibrate_on(
+        made / "run", fresh, out=tmp_path / "detector.onnx", wish=0.05, group_by=None, seed=0, by_part=r"(\d\d)\d\.png"
+    )
+    rule = PartRule.of(read_card(tmp_path / "detector.onnx").training)
+    assert rule is not None and rule.most == 10
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    good, bad = (made / "parts" / "test" / kind for kind in ("good", "missing"))
+    for number, image in enumerate([*sorted(good.iterdir())[:9], sorted(bad.iterdir())[0]]):
+        shutil.copy(image, photos / f"77{number}.png")
+    Image.open(photos / "770.png").rotate(90, expand=True).resize((160, 400)).save(photos / "880.png")
+    score_table(Scorer(tmp_path / "detector.onnx", device="cpu"), list_sources([photos]), tmp_path / "t.csv")
+    with Store(tmp_path / "review.db") as store:
+        run, _ = store.import_table(tmp_path / "t.csv", card=read_card(tmp_path / "detector.onnx"))
+        numbers = {Path(finding.path).name: finding.id for finding in store.findings(Filters(run=run.id))}
+    with serving(tmp_path / "review.db", detectors=(tmp_path / "detector.onnx",)) as server:
+        page = open_page(f"{server.url}/image?finding={numbers['770.png']}")
+        page.get_by_text("Part 77", exact=True).wait_for()
+        assert page.locator("[data-part=words]").inner_text() == "Not stopped by this view. This does not mean free of defects."
+        assert page.locator("[data-part=partWords]").inner_text() == "STOPPED by its view 779.png, whatever the others show."
+        views = page.locator("[data-part=views] button")
+        assert views.count() == 10 and views.first.get_attribute("aria-current") == "true"
+        assert page.locator("[data-part=place]").inner_text().count("good parts that set the limit") == 1
+        views.last.click()
+        page.wait_for_function(f"new URL(location.href).searchParams.get('finding') == {numbers['779.png']}")
+        page.locator("[data-part=words][data-judged=stopped]").wait_for()
+        page.goto(f"{server.url}/image?finding={numbers['880.png']}")
+        page.get_by_text("NOT JUDGED: 1 of 10 views found. Treat as not OK.").wait_for()
+        words = page.locator("[data-part=words]").inner_text()
+        assert words.startswith(
+            "NOT INSPECTED: 160x400 found, width:height 0.40, 1.00 in the training images: check that it is"
+        )
+        assert page.locator("[data-part=place] svg").count() == 0  # its score says nothing
+        assert page.get_by_text("not judged", exact=True).count() == 1  # no heatmap either
+        page.goto(f"{server.url}/queue")
+        page.get_by_text("1 of 2 parts have a view above the limit").wait_for()
 
 
 def wait_for_picture(page: Any) -> None:
@@ -208,13 +258,15 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     page.mouse.up()
     sync_api.expect(stopped).not_to_have_text(before, use_inner_text=True)
     page.get_by_text("Preview: the promise returns when fresh good images confirm it.").first.wait_for()
-    page.get_by_role("button", name="Stop more").click()
     value = handle.get_attribute("aria-valuenow")
-    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
-    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
-    page.get_by_role("slider", name="Limit", exact=True).press("ArrowLeft")
+    page.get_by_role("button", name="Stop more").click()
+    sync_api.expect(handle).not_to_have_attribute("aria-valuenow", value, timeout=20_000)
+    value = handle.get_attribute("aria-valuenow")
+    for _ in range(3):
+        handle.press("ArrowLeft")
+    sync_api.expect(handle).not_to_have_attribute("aria-valuenow", value, timeout=20_000)
     page.wait_for_timeout(1000)
-    assert float(page.get_by_role("slider", name="Limit", exact=True).get_attribute("aria-valuenow")) < float(value)
+    assert float(handle.get_attribute("aria-valuenow")) < float(value)
     page.get_by_role("button", name="Use this limit").click()
     page.get_by_text(re.compile(r"Written: .*detector-2\w?\.onnx")).wait_for()
     written = max((made / "run").glob("detector-2*.onnx"), key=lambda file: file.stat().st_mtime)

@@ -90,6 +90,11 @@ def test_rank_in_words(score, said):
     assert rank_text(calibrate([1, 2, 3, 4]), score) == said
 
 
+def test_rank_among_parts():
+    assert rank_text(calibrate([1, 2, 3, 4]), 2.0, "part") == "higher than 1 of the 4 good parts that set the limit"
+    assert place(calibrate([1, 2, 3, 4]), 2.0, what="part").label == "higher than 1 of the 4 good parts that set the limit"
+
+
 def test_rank_among_a_single_image():
     assert rank_text(calibrate([1]), 2) == "higher than the good image that set the limit"
     assert rank_text(calibrate([1]), 1) == "not higher than the good image that set the limit"

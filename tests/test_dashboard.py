@@ -448,6 +448,13 @@ def texts(app: AppTest) -> str:
     )
 
 
+def test_the_report_of_the_training_is_offered_where_it_is(pages: tuple[Store, int], tmp_path: Path) -> None:
+    offered = open_page("runs").get("download_button")
+    assert [button.proto.label for button in offered] == ["Report of the training"]
+    (tmp_path / "run" / "report.html").unlink()
+    assert not open_page("runs").get("download_button")
+
+
 def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> None:
     for name in people:
         for finding in store.next(name, filters=Filters(run=run), count=200):

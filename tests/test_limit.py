@@ -50,6 +50,7 @@ def test_said_with_its_bound() -> None:
     assert said(with_rank(calibration, 1)) == (
         "Set by the highest of 99 good images: 1 %; 95 % confident: at most 3 % in the long run."
     )
+    assert said(with_rank(calibration, 1), "part") == said(with_rank(calibration, 1)).replace("images", "parts")
     assert said(with_rank(calibration, 5)) == (
         "Set by the 5th highest of 99 good images: 5 %; 95 % confident: at most 9 % in the long run."
     )

@@ -26,6 +26,7 @@ from PIL import Image  # noqa: E402
 
 from anomaly import drift, verdicts  # noqa: E402
 from anomaly.dataset import read_dataset  # noqa: E402
+from anomaly.detector import read_card  # noqa: E402
 from anomaly.errors import AnomalyError  # noqa: E402
 from anomaly.review import DefectType, Filters, Finding, Store, default_key, schema  # noqa: E402
 from anomaly.review.exports import (  # noqa: E402
@@ -178,6 +179,7 @@ def test_what_was_imported_is_there(store: Store, tmp_path: Path) -> None:
         id=2, run=1, position=1, path="/photos/0001.png", folder="/photos", sha256=f"{1:064x}", width=300, height=200,
         score=1.5, p_value=0.004, threshold=1.0, is_anomaly=True, status="ok", error=None, box=(10, 20, 30, 40), area=1200,
         scored_at="2026-01-31T23:59:59.123Z", state="open", defect_type=None, sampled_as="flagged", stratum=0,
+        part=None,
     )  # fmt: skip
     assert [(d.identity, d.card, d.calibration) for d in store.detectors()] == [(DETECTOR, None, None)]
     assert [(e.action, e.inspector, e.payload) for e in store.events()] == [
@@ -275,6 +277,46 @@ def test_without_sqlalchemy_the_extra_is_named() -> None:
     )
 
 
+# ---- parts ----
+
+
+def test_a_part_is_judged_by_all_its_views(store: Store, run: Path, tmp_path: Path) -> None:
+    card = read_card(run)
+    rule = {"pattern": r"/(\d)_cam", "least": 2, "most": 2}
+    card = dataclasses.replace(card, training={**card.training, "by_part": rule})
+    limit = float(card.calibration.threshold) if card.calibration else 0.0
+
+    def view(part: int, cam: int, score: float | None) -> Row:
+        found = row(10 * part + cam, score, limit, path=f"/photos/{part}_cam{cam}.png", detector=card.identity)
+        return found._replace(error=None if score is not None else "file of zero bytes")
+
+    low, high = limit - 1, limit + 1
+    rows = [view(1, 0, low), view(1, 1, high), view(2, 0, low), view(2, 1, low - 1), view(3, 0, low), view(4, 0, None),
+            view(4, 1, low), *(view(5, cam, high) for cam in range(4))]  # fmt: skip
+    rows.append(row(99, low, limit, detector=card.identity))
+    run_id = store.import_table(write_table(tmp_path / "parts.csv", [*rows, rows[0]]), card=card)[0].id
+    findings = store.findings(Filters(run=run_id), order="position")
+    assert [finding.part for finding in findings] == [*"1122344", *"5555", None, "1"]
+    found = {finding.part: store.part(finding.id) for finding in findings if finding.part}
+    assert {part: (row.status, row.is_anomaly, row.views, len(views)) for part, (row, views) in found.items()} == {
+        "1": ("ok", True, 2, 2),  # a path that was given twice is one view
+        "2": ("ok", False, 2, 2),
+        "3": ("incomplete", None, 1, 1),
+        "4": ("error", None, 2, 2),
+        "5": ("outside", None, 4, 3),
+    }
+    assert found["1"][0].worst == "/photos/1_cam1.png"
+    assert [view.path for view in found["4"][1]] == ["/photos/4_cam0.png", "/photos/4_cam1.png"]
+    assert store.part(findings[-2].id) is None
+    assert store.parts(run_id) == (5, 2)
+
+
+def test_without_a_rule_there_are_no_parts(store: Store, tmp_path: Path) -> None:
+    run = fill(store, tmp_path, [row(0, 0.5)])
+    assert store.part(store.findings(Filters(run=run))[0].id) is None
+    assert store.parts(run) == (0, 0)
+
+
 # ---- migrations ----
 
 
@@ -292,7 +334,7 @@ def test_the_tables_are_those_that_queries_know(store: Store) -> None:
         assert sorted(column["name"] for column in sa.inspect(c).get_columns("verdicts")) == view
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_old_database_is_migrated(database: str, tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:version])

@@ -279,10 +279,19 @@ def test_an_image_like_those_of_the_training_is_inside(grey_scorer: Scorer) -> N
 @pytest.mark.parametrize(
     ("image", "why"),
     [
-        (Image.fromarray(grey()[:20]), r"^48x20 found, width:height 1\.00 to 1\.00 in the training images$"),
-        (Image.fromarray(np.tile(grey(), (3, 3))), r"^144x144 found, 2304 to 2304 pixels in the training images$"),
-        (Image.fromarray(grey(bits=16)), r"^16 bits a channel found, 12 in the training images$"),
-        (Image.fromarray(grey(bits=8).astype(np.uint8)), r"^8 bits a channel found, 12 in the training images$"),
+        (
+            Image.fromarray(grey()[:20]),
+            r"^48x20 found, width:height 2\.40, 1\.00 in the training images: check that it is not turned, cut or of",
+        ),
+        (
+            Image.fromarray(np.tile(grey(), (3, 3))),
+            r"^144x144 found, 20,736 pixels, 2,304 in the training images: check product and camera$",
+        ),
+        (Image.fromarray(grey(bits=16)), r"^16 bits a channel found, 12 in the training images: check the camera's setting$"),
+        (
+            Image.fromarray(grey(bits=8).astype(np.uint8)),
+            r"^8 bits a channel found, 12 in the training images: check the camera's setting$",
+        ),
         (Image.fromarray(grey() // 12), r"^brightness, contrast, colour, sharpness or direction unlike the training images"),
         (Image.fromarray(grey()).transpose(Image.Transpose.ROTATE_90), None),
     ],
@@ -303,7 +312,7 @@ def test_an_image_unlike_those_of_the_training_gets_no_verdict(
 def test_colour_among_grey_is_outside(grey_scorer: Scorer) -> None:
     card = replace(grey_scorer.card, training={"ranges": {"grey": True}})
     colour = Decoded(part(), 64, 64, 8, "RGB", grey=False, format="PNG")
-    assert outside(card, colour) == "a colour image found, only grey ones in the training images"
+    assert outside(card, colour) == "a colour image found, only grey ones in the training images: check product and camera"
     assert outside(card, replace(colour, grey=True)) == ""
     assert outside(replace(card, training={}), colour) == ""
 

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from anomaly.calibrate import Prospect, Rate, calibrate
+from anomaly.part_rule import PartRule
+from anomaly.parts import View, judge_part
 from anomaly.wording import (
     PREVIEW,
     enough_rows,
     more_rows,
     needs_text,
     one_in,
+    part_text,
     percent,
     promise_text,
     realised_text,
@@ -77,6 +80,7 @@ def test_too_few():
         "20 good images: 10 set the limit. Lowest promise 9 % (could be 26 %). 1 % needs 99 to set the limit. "
         "Add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)."
     )
+    assert too_few_text(calibrate(np.arange(10.0)), 10).endswith("Add images, or --false-alarm-rate 0.1.")  # recalibrated
     assert too_few_text(calibrate([1.0]), 2) == (
         "2 good images: 1 sets the limit. Lowest promise 50 % (could be 95 %). 1 % needs 99 to set the limit. "
         "Add images, or --false-alarm-rate 0.5, or --rank-only (order, no promise)."
@@ -169,6 +173,35 @@ def test_verdict_of_what_was_not_inspected():
         "NOT INSPECTED: unlike the training images in brightness, contrast or sharpness. Treat as not OK."
     )
     assert verdict_text("outside", 0.9, found, "too dark") == "NOT INSPECTED: too dark. Treat as not OK."
+
+
+def test_verdict_of_a_view_of_a_part():
+    assert verdict_text("ok", 0.3, with_limit(0.411, 1000), what="part") == (
+        "Not stopped by this view. This does not mean free of defects."
+    )
+    assert "About 1 in 167 good parts looks this unusual." in verdict_text("ok", 0.4129, with_limit(0.411, 1000), what="part")
+
+
+@pytest.mark.parametrize(
+    ("views", "text"),
+    [
+        ([("a.png", False), ("line/b.png", True)], "STOPPED by its view b.png, whatever the others show."),
+        ([("a.png", True)], "STOPPED by its view a.png, whatever the others show."),
+        ([("a.png", False), ("b.png", False)], "All its 2 views were judged, none stops it."),
+        ([("a.png", False)], "NOT JUDGED: 1 of 2 views found. Treat as not OK."),
+        ([("a.png", None), ("b.png", None)], "All its 2 views were judged."),  # a detector that ranks only
+    ],
+)
+def test_verdict_of_a_part(views, text):
+    seen = [View(path, 1.0 + bool(stopped), 0.5, 1.0, stopped, "ok") for path, stopped in views]
+    assert part_text(judge_part("7", seen, PartRule("x", 2, 2), "d")) == text
+
+
+def test_the_limit_has_two_digits_however_high_the_score_is():
+    found = calibrate(np.full(99, 1.303, dtype=np.float32))
+    for score, said in ((28.056, "28.1, limit 1.3"), (2861.9, "2861.9, limit 1.3"), (181563.9, "181564, limit 1")):
+        assert verdict_text("ok", score, found).startswith(f"STOPPED. Score {said}. ")
+    assert verdict_text("ok", 0.5, calibrate(np.zeros(99, np.float32))).startswith("STOPPED. Score 0.50, limit 0.00. ")
 
 
 def test_verdict_without_a_promise():

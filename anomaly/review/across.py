@@ -1,4 +1,4 @@
-"""Findings beside each other: two detectors on the same images, one detector over time, images that look alike."""
+"""Findings beside each other: two detectors on the same images, one over time, views of a part, images that look alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from anomaly.drift import Series
+from anomaly.part_rule import PartRule
+from anomaly.parts import PartRow, View, judge_part
 from anomaly.review import schema
 from anomaly.review.findings import Comparison, Finding, Run
 from anomaly.review.queries import FINDINGS, Row, as_finding, f
@@ -36,6 +38,17 @@ def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
         flagged_a=np.array(columns_of[5], dtype=bool),
         flagged_b=np.array(columns_of[6], dtype=bool),
     )
+
+
+def part(c: sa.Connection, run: Run, name: str, rule: PartRule) -> tuple[PartRow, list[Finding]]:
+    """A part's verdict, and its views by path, as far as a part may have any; a path counts once, by its last row."""
+    of_part = f.run == run.id, f.part == name
+    last = sa.select(sa.func.max(f.id)).where(*of_part).group_by(f.path)
+    query = FINDINGS.where(f.id.in_(last)).order_by(f.path).limit(rule.most + 1)
+    views = [as_finding(row) for row in c.execute(query)]
+    count = c.scalar(sa.select(sa.func.count(f.path.distinct())).where(*of_part)) or 0
+    seen = [View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.status) for v in views]
+    return judge_part(name, seen, rule, run.detector, count - len(views)), views
 
 
 def series(c: sa.Connection, common: Mapping[int, str], depth: int) -> list[Series]:

@@ -42,14 +42,14 @@ def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> 
     rows = [
         {
             "finding": findings[i],
-            "part": int(found.stratum[i]),
+            "among": int(found.stratum[i]),
             "number": float(found.lot[i]),
             "inner": bool(found.core[i]),
         }
         for i in np.flatnonzero(found.drawn).tolist()
     ]
     update = schema.findings.update().where(f.id == sa.bindparam("finding"))
-    update = update.values(stratum=sa.bindparam("part"), lot=sa.bindparam("number"), core=sa.bindparam("inner"))
+    update = update.values(stratum=sa.bindparam("among"), lot=sa.bindparam("number"), core=sa.bindparam("inner"))
     if rows:
         c.execute(update, rows)
 

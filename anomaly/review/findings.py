@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.calibrate import Calibration
+from anomaly.part_rule import PartRule
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,18 @@ class Detector:
         found = None if self.card is None else self.card.get("calibration")
         return None if found is None else Calibration.from_json(found)
 
+    @property
+    def part_rule(self) -> PartRule | None:
+        """How a path names its part; None where the promise is per image."""
+        return None if self.card is None else PartRule.of(self.card.get("training", {}))
+
 
 @dataclass(frozen=True)
 class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
     ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width
-    and height in pixels of the original image.
+    and height in pixels of the original image. ``part``: that it shows, where the detector promises per part.
     """
 
     id: int
@@ -80,6 +86,7 @@ class Finding:
     defect_type: str | None
     sampled_as: str | None
     stratum: int | None
+    part: str | None
 
 
 @dataclass(frozen=True)

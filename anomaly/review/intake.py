@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError
+from anomaly.part_rule import PartRule
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line
@@ -74,7 +75,7 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
         **dict.fromkeys(("images", "flagged", "not_judged"), 0),
     }
     run = int(c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one())
-    counts = _insert_rows(c, run, source.table, first, rows)
+    counts = _insert_rows(c, run, source, first, rows)
     c.execute(schema.runs.update().where(schema.runs.c.id == run).values(counts))
     if c.dialect.name == "postgresql":
         c.exec_driver_sql("ANALYZE findings")  # else it plans as if the table were as small as before
@@ -117,11 +118,12 @@ def detector(c: sa.Connection, source: Source, identity: object) -> int:
     return int(row.id)
 
 
-def _insert_rows(c: sa.Connection, run: int, table: Path, first: Row, rest: Iterator[Row]) -> Counter[str]:
+def _insert_rows(c: sa.Connection, run: int, source: Source, first: Row, rest: Iterator[Row]) -> Counter[str]:
     """Inserts the rows and returns how many ``images`` they are, how many ``flagged`` and how many ``not_judged``."""
     counts: Counter[str] = Counter(images=0, flagged=0, not_judged=0)
+    rule = None if source.card is None else PartRule.of(source.card.training)
     for some in chunks(enumerate(chain([first], rest)), CHUNK):
-        values = [row_values(run, table, position, row, first) for position, row in some]
+        values = [row_values(run, source.table, position, row, first, rule) for position, row in some]
         c.execute(schema.findings.insert(), values)
         counts["images"] += len(values)
         counts["flagged"] += sum(value["stratum"] == 0 for value in values)
@@ -129,7 +131,7 @@ def _insert_rows(c: sa.Connection, run: int, table: Path, first: Row, rest: Iter
     return counts
 
 
-def row_values(run: int, table: Path, position: int, row: Row, first: Row) -> dict[str, Any]:
+def row_values(run: int, table: Path, position: int, row: Row, first: Row, rule: PartRule | None = None) -> dict[str, Any]:
     """A row as it is stored; AnomalyError where it is not one that a score table has."""
     _check(table, position, row)
     if row.detector != first.detector or row.threshold != first.threshold:
@@ -145,6 +147,7 @@ def row_values(run: int, table: Path, position: int, row: Row, first: Row) -> di
         "distance": abs(row.score - row.threshold) if judged and row.score is not None and row.threshold is not None else None,
         "state": "open",
         "stratum": 0 if judged and row.is_anomaly else None,
+        "part": None if rule is None else rule.name_in(row.path),
     }
 
 

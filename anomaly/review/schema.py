@@ -49,7 +49,7 @@ runs = _table(
 roots = _table("roots", text="folder", whole="run")
 findings = _table(
     "findings",
-    text="path folder image sha256 status error scored_at state defect_type truth",
+    text="path folder image sha256 status error scored_at state defect_type truth part",
     whole="id run position width height box_x box_y box_w box_h area last_event stratum",
     real="score p_value threshold distance lot",
     flag="is_anomaly core",
@@ -165,7 +165,14 @@ def m003_known_images() -> list[str]:
     ]
 
 
-MIGRATIONS: list[Callable[[], list[str]]] = [m001_findings_and_events, m002_audit_sample, m003_known_images]
+def m004_parts() -> list[str]:
+    return [
+        "ALTER TABLE findings ADD COLUMN part TEXT",
+        "CREATE INDEX findings_by_part ON findings (run, part) WHERE part IS NOT NULL",
+    ]
+
+
+MIGRATIONS: list[Callable[[], list[str]]] = [m001_findings_and_events, m002_audit_sample, m003_known_images, m004_parts]
 
 
 def migrate(connection: sa.Connection, now: str) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from anomaly.detector import Card
 from anomaly.drift import Series
 from anomaly.errors import AnomalyError
+from anomaly.parts import PartRow
 from anomaly.review import across, audit, handout, intake, journal, schema
 from anomaly.review.database import Database
 from anomaly.review.evidence import MAX_IMAGE_BYTES, ImageFile, read_image
@@ -236,6 +237,20 @@ class Store:
         """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
         with self._db.read() as c:
             return across.similar(c, find_row(c, finding), limit)
+
+    def part(self, finding: int) -> tuple[PartRow, list[Finding]] | None:
+        """The verdict on the part that an image shows, and the part's views; None where the promise is per image."""
+        with self._db.read() as c:
+            row = find_row(c, finding)
+            run = find_run(c, row.run)
+            rule = None if row.part is None else self.detector(run.detector).part_rule
+            return None if rule is None else across.part(c, run, row.part, rule)
+
+    def parts(self, run: int) -> tuple[int, int]:
+        """How many parts a run's images show, and how many of them have a view above the limit."""
+        count = sa.select(sa.func.count(f.part.distinct())).where(f.run == run, f.part.is_not(None))
+        with self._db.read() as c:
+            return c.scalar(count) or 0, c.scalar(count.where(f.stratum == 0)) or 0
 
     # ---- image files ----
 

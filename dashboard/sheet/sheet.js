@@ -9,7 +9,9 @@ function node(name, attributes = {}, ...children) {
 }
 
 function card(row, open) {
-  const picture = node("div", { class: "picture" }, node("img", { src: row.thumb, alt: "", loading: "lazy", decoding: "async" }));
+  const image = node("img", { src: row.thumb, alt: "", loading: "lazy", decoding: "async" });
+  image.addEventListener("error", () => image.replaceWith(node("span", { class: "none" }, "no picture")));
+  const picture = node("div", { class: "picture" }, image);
   if (row.verdict) picture.append(node("span", { class: "chip", "data-verdict": row.verdict }, row.verdict));
   if (row.busy) picture.append(node("span", { class: "busy" }, row.busy));
   const bar = node("div", { class: "bar", "data-stopped": String(row.stopped) });

@@ -312,7 +312,7 @@ class Review {
 
   paneNote(kind, finding, pictures) {
     if (!finding) return "";
-    if (!finding.links[kind]) return kind === "original" ? "" : "not available for this detector";
+    if (!finding.links[kind]) return finding.status === "ok" ? "not available for this detector" : "not judged";
     if (pictures?.errors[kind]) return pictures.errors[kind];
     return pictures?.bitmaps[kind] ? "" : "loading";
   }
@@ -340,6 +340,7 @@ class Review {
 
   showDetails(finding) {
     const { part } = this;
+    this.showPart(finding?.part);
     part.others.replaceChildren(...(finding?.others ?? []).map((other) => this.otherRow(other)));
     part.othersBlock.hidden = !finding?.others?.length;
     part.similar.replaceChildren(...(finding?.similar ?? []).map((other) => this.thumbnail(other)));
@@ -347,6 +348,21 @@ class Review {
     part.history.replaceChildren(...(finding?.history ?? []).map((event) => this.historyRow(event)));
     part.historyBlock.hidden = !finding?.history?.length && !finding?.hidden;
     if (finding?.hidden) part.history.replaceChildren(element("p", { class: "caption" }, finding.hidden));
+  }
+
+  // The part that the image shows: its verdict, and all its views, this one marked.
+  showPart(shown) {
+    const { part } = this;
+    part.partBlock.hidden = !shown;
+    part.partName.textContent = shown ? `Part ${shown.name}` : "";
+    part.partWords.textContent = shown?.words ?? "";
+    part.partWords.dataset.judged = !shown ? "" : shown.stopped ? "stopped" : shown.status === "ok" ? "passed" : "error";
+    part.views.replaceChildren(...(shown?.views ?? []).map((view) => {
+      const button = this.thumbnail(view, `${view.here ? "This view" : "View"}: ${view.name}, ${view.said}`);
+      if (view.here) button.setAttribute("aria-current", "true");
+      button.append(element("span", { class: "caption" }, view.said.split(",")[0]));
+      return button;
+    }));
   }
 
   emptyWords() {
@@ -371,9 +387,9 @@ class Review {
     return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.type ? `, ${event.type}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
   }
 
-  thumbnail(other) {
+  thumbnail(other, label = `Similar: ${other.name}`) {
     const image = element("img", { src: other.thumb, alt: "", loading: "lazy" });
-    const button = element("button", { type: "button", class: "thumb", title: other.name, "aria-label": `Similar: ${other.name}` }, image);
+    const button = element("button", { type: "button", class: "thumb", title: other.name, "aria-label": label }, image);
     button.addEventListener("click", () => this.goTo(other.id));
     return button;
   }

@@ -119,6 +119,13 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
             f"{progress.not_judged_by_detector:,} images could not be judged by the detector: treat them as not OK."
         )
 
+    parts, stopped = desk.store.parts(filters.run or 0)
+    if parts:
+        st.caption(
+            f"{stopped:,} of {parts:,} parts have a view above the limit, which stops the part: the promise is per part. "
+            "Image shows a view with the other views of its part."
+        )
+
 
 def findings_sheet(desk: Desk, filters: Filters, queue: str, query: dict[str, str]) -> None:
     """Shows one page of the findings."""

@@ -30,6 +30,7 @@ def show(desk: Desk) -> None:
     with cards:
         chosen = st.selectbox("Run", list(names), list(names).index(filters.run), format_func=names.__getitem__)
         card(desk.detector_of(chosen).detector)
+        offer_report(desk, desk.store.run(chosen))
     with comparison:
         if len(runs) < 2:
             st.info("One run is here. Score the same images with another detector into this database to compare the two.")
@@ -79,6 +80,15 @@ def card(detector: Detector) -> None:
     with st.container(border=True):
         st.markdown("###### Detector")
         st.dataframe(facts(detector), hide_index=True, width="stretch", column_config={"What": WHAT})
+
+
+def offer_report(desk: Desk, run: Run) -> None:
+    """Offers the report of the training, where it lies beside the detector's file."""
+    file = desk.files.find(run)
+    report = None if file is None else file.with_name("report.html")
+    if report is not None and report.is_file():
+        name = f"{desk.detector_of(run.id).detector.name}-report.html"
+        st.download_button("Report of the training", report.read_bytes(), name, "text/html", icon=":material/description:")
 
 
 def facts(detector: Detector) -> list[dict[str, str]]:

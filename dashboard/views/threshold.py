@@ -51,13 +51,14 @@ def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration
     chart = st.container()
     tried, low = controls(desk, calibration)
     with chart:
-        limit_chart(CHART, chart_data(sample, scores, calibration, tried, low), follow)
+        limit_chart(CHART, chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what), follow)
         st.caption(
             "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the "
             "promise is the same, above the highest there is none. Heights are square roots of counts."
         )
     # as the score table has it: the run's own limit must be found to be the same one
-    tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores)
+    what = desk.detector(run.detector).what
+    tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores, what)
     keep(desk, person, run, tried, low)
 
 
@@ -102,13 +103,15 @@ def show_between(desk: Desk, low: float, high: float) -> None:
     st.switch_page("views/queue.py", query_params=query)
 
 
-def chart_data(sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None) -> dict[str, Any]:
+def chart_data(
+    sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None, what: str
+) -> dict[str, Any]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
     limit, old = float(tried.threshold), float(calibration.threshold)
     scale = Scale.over(calibration.scores, scores, marks=[limit, old])
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
-        ("Good images", f"{calibration.n:,} set the limit", "calibration", calibration.scores),
+        (f"Good {what}s", f"{calibration.n:,} set the limit", "calibration", calibration.scores),
         ("This run", f"{len(scores):,} images", "run", scores),
         ("Judged normal", f"{len(judged['normal']):,} images", "normal", judged["normal"]),
         ("Judged anomalous", f"{len(judged['anomalous']):,} images", "anomalous", judged["anomalous"]),
@@ -126,7 +129,7 @@ def chart_data(sample: Sample, scores: Any, calibration: Calibration, tried: Cal
     }
 
 
-def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any) -> None:
+def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, what: str) -> None:
     """Says what the limit would do, counts before percent, and nothing that the verdicts do not carry."""
     columns = st.columns(4)
     with columns[0].container(border=True, height="stretch"):
@@ -135,8 +138,8 @@ def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any) -> 
             parts = band(scores, low, float(tried.threshold))
             st.caption(f"{parts.passed:,} pass, a person looks at {parts.looked_at:,}, {parts.stopped:,} are stopped")
     with columns[1].container(border=True, height="stretch"):
-        st.metric("Good images stopped", f"about {one_in(tried.promise)}")
-        st.caption(said(tried) + ("" if shown.own else f" {PREVIEW}"))
+        st.metric(f"Good {what}s stopped", f"about {one_in(tried.promise)}")
+        st.caption(said(tried, what) + ("" if shown.own else f" {PREVIEW}"))
     for column, name, figure in (
         (columns[2], "Of the stopped, defects", shown.precision),
         (columns[3], "Of all defects, stopped", shown.recall),
