@@ -365,7 +365,7 @@ def test_an_old_database_is_migrated(database: str, tmp_path: Path, version: int
 def test_a_newer_database_is_refused(database: str) -> None:
     with Store(database) as store:
         raw(store, "INSERT INTO migrations (number, name, at) VALUES (99, 'm099_later', '')")
-    with pytest.raises(AnomalyError, match="review database of version 99 found, at most 3 expected"):
+    with pytest.raises(AnomalyError, match="review database of version 99 found, at most 4 expected"):
         Store(database)
 
 
@@ -1074,11 +1074,11 @@ def test_csv_holds_what_was_found_and_said(reviewed: Store, tmp_path: Path) -> N
     sha = [reviewed.finding(i).sha256 for i in (1, 2)]
     assert text == (
         "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,status,error,area,scored_at,"
-        "state,defect_type,sampled_as,stratum,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
+        "state,defect_type,sampled_as,stratum,part,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
         f"1,lot 7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,false,ok,,1200,"
-        f"2026-01-31T23:59:59.123Z,anomalous,scratch,,,10,20,30,40,ann: anomalous,ann: @deep,{at[0]}\n"
+        f"2026-01-31T23:59:59.123Z,anomalous,scratch,,,,10,20,30,40,ann: anomalous,ann: @deep,{at[0]}\n"
         f"2,lot 7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,false,ok,,1200,"
-        f'2026-01-31T23:59:59.123Z,normal,,,,10,20,30,40,"ann: normal; bob: normal",,{at[1]}\n'
+        f'2026-01-31T23:59:59.123Z,normal,,,,,10,20,30,40,"ann: normal; bob: normal",,{at[1]}\n'
     )
 
 
