@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -10,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.desk import open_desk
 from dashboard.routes import review_routes
+from dashboard.settings import PREFIX
 
 HEADERS = {
     "Referrer-Policy": "no-referrer",  # the address holds filters, links are signed
@@ -38,6 +43,16 @@ class SafeHeaders:
 
         await self.app(scope, receive, send_with_headers)
 
+
+def end_with_the_command() -> None:
+    """Ends this server when the command that started it is gone, killed too: our standard input is at its end then."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if os.environ.get(f"{PREFIX}FOLLOWS"):
+    threading.Thread(target=end_with_the_command, daemon=True).start()
 
 app = st.App(
     "main.py",

@@ -206,7 +206,8 @@ def address(host: str, port: int) -> str:
 def run_server(command: Sequence[str], variables: dict[str, str], url: str) -> int:
     """Runs the server, says where it is once it answers, and stops it when this process is asked to stop."""
     signal.signal(signal.SIGTERM, _stop)
-    server = subprocess.Popen(command, env=variables)
+    # Its standard input closes when this process is gone, however that ended: then it ends too.
+    server = subprocess.Popen(command, env={**variables, f"{PREFIX}FOLLOWS": "1"}, stdin=subprocess.PIPE)
     try:
         if wait_until_up(server, url):
             print(f"review               {url}   (Ctrl-C stops it)", flush=True)

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -393,7 +394,8 @@ def test_every_acknowledged_verdict_survives_kill_9(made: Path, tmp_path: Path) 
         kill_and_count(server, database, run, kills=5)
 
 
-def test_ctrl_c_ends_the_server_and_its_port_is_free_again(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_server_ends_with_the_command_and_its_port_is_free_again(made: Path, tmp_path: Path, number: int) -> None:
     database, _ = new_database(made, tmp_path)
     port = free_port()
     said = f"from dashboard.launch import launch; raise SystemExit(launch({str(database)!r}, port={port}))"
@@ -401,14 +403,16 @@ def test_ctrl_c_ends_the_server_and_its_port_is_free_again(made: Path, tmp_path:
     try:
         assert started.stdout is not None
         assert started.stdout.readline() == f"review               http://127.0.0.1:{port}   (Ctrl-C stops it)\n"
-        started.send_signal(2)
-        assert started.wait(20) == 0
+        started.send_signal(number)
+        assert started.wait(20) == (0 if number == signal.SIGINT else -number)
     finally:
         started.kill()
         started.wait()
         started.stdout.close()
+    until = time.monotonic() + (20 if number == signal.SIGKILL else 0)  # killed, it could not wait for its server
     with pytest.raises(OSError, match=r"refused"):
-        Client(port).ask("GET", "/healthz")
+        while Client(port).ask("GET", "/healthz") and time.monotonic() < until:
+            time.sleep(0.1)
 
 
 # ---- pages ----
