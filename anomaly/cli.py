@@ -28,7 +28,7 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
-    "auto", "linear", "gaussian", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann",
+    "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann",
     "markov", "flow",
 )  # fmt: skip
 DEPTHS = (10, 12, 14, 16)  # as anomaly.images has them, which imports Pillow

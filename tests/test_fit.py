@@ -167,7 +167,7 @@ def test_closed_form_models_say_what_they_ignore(tmp_path: Path) -> None:
     history = fit(new_model("linear"), maps(20, 1), maps(5, 2), OPTIONS, tmp_path / "c.safetensors", say=said.append)
     assert said == ["LinearAutoencoder is fitted to all maps at once: epochs and further processes are ignored"]
     assert [row["epoch"] for row in history] == [0]
-    kept = ["components", "mean", "ridge", "variances"]
+    kept = ["components", "mean", "ridge", "usual", "variances"]
     assert list(load_checkpoint(tmp_path / "c.safetensors")[0]) == ["energy", *(f"model.{name}" for name in kept)]
 
 

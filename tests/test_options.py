@@ -26,9 +26,3 @@ def test_quality_chooses_space_and_size(quality: str, space: str, size: int) -> 
     if quality != "default":
         with pytest.raises(TrainingError, match=f"--quality {quality} with --space pixels found, one of them expected"):
             resolve(replace(options, space="pixels"))
-
-
-def test_the_gaussian_takes_no_tiles() -> None:
-    options = TrainOptions(images=Path("a"), out=Path("b"), model="gaussian", space="filters", tile=64)
-    with pytest.raises(TrainingError, match="--tile and --model gaussian found, one of them expected"):
-        resolve(options)

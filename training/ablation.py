@@ -51,7 +51,6 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("gaussian", "both"),
     Recipe("linear", "both"),
     Recipe("linear", "all"),
     Recipe("linear", "both", size=192),

@@ -69,8 +69,6 @@ def resolve(options: TrainOptions) -> TrainOptions:
     if options.tile and (options.decode == "reduced" or options.score not in (None, "hottest")):
         found = "--decode reduced" if options.decode == "reduced" else f"--score {options.score}"
         raise TrainingError(f"--tile and {found} found, one of them expected: tiles need all pixels and score by the hottest")
-    if options.tile and model == "gaussian":
-        raise TrainingError("--tile and --model gaussian found, one of them expected: its usual heat is that of whole images")
     return replace(options, model=model, space=space, size=size)
 
 

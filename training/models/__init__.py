@@ -4,14 +4,12 @@ from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencod
 from training.models.boltzmann import BoltzmannMachine
 from training.models.flow import Flow
 from training.models.gan import GAN
-from training.models.gaussian import Gaussian
 from training.models.markov import HiddenMarkov
 from training.models.pixelcnn import PixelCNN
 from training.models.vae import VAE, DenseVAE
 
 MODELS: dict[str, type] = {
     "linear": LinearAutoencoder,
-    "gaussian": Gaussian,
     "autoencoder": ConvolutionalAutoencoder,
     "dense-autoencoder": DenseAutoencoder,
     "vae": VAE,

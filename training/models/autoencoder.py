@@ -1,11 +1,12 @@
 """Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error.
 
-The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps.
+The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps. And it compares the heat
+of a place with what is usual there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,11 +15,15 @@ from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
 from training.scores import ERRORS, squared_error
+from training.sets import parts_of
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
 RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
 WEAKEST = 0.02  # a component with less variance than this share of the ridge changes nothing
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
+FEW_MAPS = 100  # with as many maps the root of a place's usual heat is divided out: see docs/results.md
+LEAST_HEAT = 0.1  # of the mean heat that a place has usually at least: none has where a mask leaves out
+MOST_JUDGED = 800  # maps that the usual heat is taken of
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DENSE_CODE = 128  # and in the dense one's
 DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
@@ -34,11 +39,18 @@ class LinearAutoencoder(nn.Module):
     Soc. B 1999): the components with their variances v and one variance s for all other directions are a Gaussian,
 
         p(x) = N(mean, U v U' + s I)    s: the ridge
+
+    Of few images it does not learn how much each place varies: the edge of a part is hotter than a plain surface in every
+    new good image. So the heat of a place is divided by its usual heat u in images that the model has not seen, the more so
+    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heat brought to one scale by good images not seen: Batzner et
+    al., "EfficientAD" (WACV 2024), for whole maps; here for each place.
     """
 
     closed_form: ClassVar[bool] = True
     inspected: float = 1.0  # share of a map that can vary: what a mask leaves out has no variance to take a mean of
+    groups: Sequence[str] | None = None  # of the maps to fit on, set before the fit; None: a place has no usual heat
     mean: Tensor
+    usual: Tensor
     components: Tensor
     variances: Tensor
     ridge: Tensor
@@ -51,15 +63,20 @@ class LinearAutoencoder(nn.Module):
         self.register_buffer("components", torch.zeros(0, channels * height * width))  # (r, D), orthonormal rows
         self.register_buffer("variances", torch.zeros(0))  # (r,), of the codes
         self.register_buffer("ridge", torch.ones(()))
+        self.register_buffer("usual", torch.ones(height, width))  # u^a
         # How many components there are is only known after the fit: a saved state brings its own number.
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
     def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
-        """Sets mean, components and variances from maps (n, C, h, w); of more than 4096 a random subset, always the same.
+        """Sets the Gaussian from maps (n, C, h, w), and the usual heat of each place where their groups are known.
+
+        Of more than 4096 maps it takes a random subset, always the same.
 
         Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all maps (n, n) where they are
         known, whose computing takes most of the time. Raises TrainingError where maps are too few or all alike.
         """
+        if self.groups is not None:
+            self.usual = (usual_heat(maps, self.groups) ** (FEW_MAPS / (len(maps) + FEW_MAPS))).to(self.mean)
         if len(maps) > MOST_MAPS:
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
         rows = maps.flatten(1).to(self.mean)
@@ -82,14 +99,14 @@ class LinearAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w).
 
-        A location's value is the mean over channels of w^2, w = C^(-1/2) (x - mean) with C the covariance of the Gaussian:
-        the whole heatmap sums to the squared Mahalanobis distance. Unlike the error it also tells a map whose code no
-        normal map has, and what often varies counts less.
+        A location's value is the mean over channels of w^2, w = C^(-1/2) (x - mean) with C the covariance of the Gaussian,
+        divided by u^a. The w^2 of the whole map sum to the squared Mahalanobis distance. Unlike the error it also tells a
+        map whose code no normal map has, and what often varies counts less.
         """
         deviation, code = x.flatten(1) - self.mean, self.encode(x)
         gain = (self.variances + self.ridge).rsqrt() - self.ridge.rsqrt()
         w = deviation * self.ridge.rsqrt() + (code * gain) @ self.components
-        return w.square().reshape(x.shape).mean(1), self.reconstruct(x)
+        return w.square().reshape(x.shape).mean(1) / self.usual, self.reconstruct(x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the codes of maps, (N, r)."""
@@ -117,6 +134,36 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
     if saved is not None and saved.shape[1:] == model.components.shape[1:]:
         model.components = model.components.new_zeros(saved.shape)
         model.variances = model.variances.new_zeros(len(saved))
+
+
+@torch.no_grad()
+def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
+    """Returns the mean heat of each place (h, w), smoothed, in units of the whole map's, for images not seen in the fit.
+
+    Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones where maps are too few or
+    too alike for that.
+    """
+    maps, groups = drawn(maps, groups)
+    parts = torch.from_numpy(parts_of(groups))
+    products = inner_products(maps.flatten(1))
+    total = torch.zeros(maps.shape[2:])
+    for part in parts.unique():
+        kept = parts != part
+        model = LinearAutoencoder(*maps.shape[1:], pixels=False)
+        try:
+            model.fit_maps(maps[kept], products[kept][:, kept])
+        except TrainingError:
+            return torch.ones(maps.shape[2:])
+        total += sum(model(batch)[0].sum(0) for batch in maps[~kept].split(64))
+    smoothed = F.avg_pool2d(total[None], 3, 1, 1, count_include_pad=False)[0]
+    return (smoothed / smoothed.mean()).clamp(min=LEAST_HEAT)
+
+
+def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Returns maps as float32 and their groups; of more than 800 a random subset, always the same."""
+    chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_JUDGED].sort().values
+    maps = maps[chosen].cpu()
+    return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [groups[i] for i in chosen.tolist()]
 
 
 def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The Gaussian of whole maps whose heat is compared with what is usual at the place and in the image."""
+"""The usual heat of a place, by which the linear autoencoder divides; the models themselves: tests/test_models.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from training.models.autoencoder import LinearAutoencoder
-from training.models.gaussian import BY_IMAGE, BY_PLACE, CONTRAST, LEAST, Gaussian, usual_heat
+from training.models.autoencoder import FEW_MAPS, LEAST_HEAT, LinearAutoencoder, usual_heat
 from training.scores import Heat
 
 SHAPE = (6, 10, 10)
@@ -35,10 +34,9 @@ def names(count: int) -> list[str]:
     return [str(i) for i in range(count)]
 
 
-def fitted(kind: type[LinearAutoencoder], maps: Tensor) -> LinearAutoencoder:
-    model = kind(*SHAPE, pixels=False)
-    if isinstance(model, Gaussian):
-        model.groups = names(len(maps))
+def fitted(maps: Tensor, groups: list[str] | None = None) -> LinearAutoencoder:
+    model = LinearAutoencoder(*SHAPE, pixels=False)
+    model.groups = groups
     model.fit_maps(maps)
     return model.eval()
 
@@ -51,9 +49,9 @@ def auroc(model: LinearAutoencoder, normal: Tensor, anomalous: Tensor) -> float:
 
 
 def test_a_defect_is_not_drowned_by_a_place_that_is_always_hot() -> None:
-    train, normal = good(60, 1), good(60, 2)
-    plain, gaussian = (auroc(fitted(kind, train), normal, with_spots(good(60, 3))) for kind in (LinearAutoencoder, Gaussian))
-    assert gaussian > plain + 0.1
+    train, normal, spotted = good(60, 1), good(60, 2), with_spots(good(60, 3))
+    plain, compared = (auroc(fitted(train, groups), normal, spotted) for groups in (None, names(60)))
+    assert compared > plain + 0.1
 
 
 def test_usual_heat_is_that_of_images_not_seen() -> None:
@@ -66,28 +64,18 @@ def test_usual_heat_is_that_of_images_not_seen() -> None:
     assert apart[3, 3] > 1.5 * apart[8, 8] and float(apart.mean()) == pytest.approx(1.0, abs=0.05)
 
 
-def test_heat_is_that_of_the_linear_model_by_place_and_image() -> None:
-    train, maps = good(40, 5), good(7, 6)
-    plain, model = fitted(LinearAutoencoder, train), fitted(Gaussian, train)
-    with torch.inference_mode():
-        heat, (found, expected) = plain(maps)[0] / model.typical**BY_PLACE, model(maps)
-        of_image = heat.log().mean((1, 2), keepdim=True).exp()
-        torch.testing.assert_close(found, (heat / of_image**BY_IMAGE) ** CONTRAST, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(expected, plain(maps)[1])
-
-
-def test_an_image_that_is_hotter_everywhere_scores_higher() -> None:
-    model = fitted(Gaussian, good(40, 7))
-    with torch.inference_mode():
-        mean = model.mean.reshape(SHAPE)
-        low, high = (model(mean + scale * (good(5, 8) - mean))[0] for scale in (1.0, 1.5))
-    assert bool((high > low).all())
+def test_the_more_images_the_less_of_it_is_divided_out() -> None:
+    for count in (20, 200):
+        train, maps = good(count, 5), good(7, 6)
+        plain, model = fitted(train), fitted(train, names(count))
+        usual = usual_heat(train, names(count)) ** (FEW_MAPS / (count + FEW_MAPS))
+        with torch.inference_mode():
+            torch.testing.assert_close(model(maps)[0], plain(maps)[0] / usual)
+            torch.testing.assert_close(model(maps)[1], plain(maps)[1])
 
 
 def test_without_groups_or_enough_images_no_place_is_usual() -> None:
-    without = Gaussian(*SHAPE, pixels=False)
-    without.fit_maps(good(20, 9))
-    assert bool((without.typical == 1).all())
+    assert bool((fitted(good(20, 9)).usual == 1).all())
     assert bool((usual_heat(good(2, 9), names(2)) == 1).all())
     copies = good(1, 9).repeat(20, 1, 1, 1)
     copies[0] += 1.0  # of the nineteen others that are left when this one is judged none differs
@@ -98,7 +86,7 @@ def test_places_that_never_vary_keep_a_least_usual_heat() -> None:
     maps = good(30, 10)
     maps[:, :, :, 7:] = 0.0  # as where a mask leaves out
     typical = usual_heat(maps, names(30))
-    assert float(typical.min()) == pytest.approx(LEAST) and bool(typical.isfinite().all())
+    assert float(typical.min()) == pytest.approx(LEAST_HEAT) and bool(typical.isfinite().all())
 
 
 def test_of_many_images_a_subset_is_judged_and_always_the_same() -> None:
