@@ -176,7 +176,7 @@ def test_validation_images_are_learnt_from_too_in_closed_form(cells: Path, tmp_p
     assert len(names) == 12
 
 
-@pytest.mark.parametrize("others", [{"model": "vae"}, {"score": "typicality"}, {"tile": 64}])
+@pytest.mark.parametrize("others", [{"model": "vae"}, {"score": "typicality"}, {"tile": 64}, {"rank_only": True}])
 def test_validation_images_are_held_out_where_something_needs_them_unseen(others: dict, cells: Path, tmp_path: Path) -> None:
     options = replace(options_for(cells, tmp_path, model="linear"), **others)
     sets = find_images(options)[1]

@@ -152,7 +152,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         tried = (sets.calibration, rule, size, mask, options.seed)
         facts["sight"] = stopped_by_size(model, calibration, *tried, each)
     card = replace(card, training={**card.training, **facts})
-    card = write(options, card, graph, model, trained, learnt.records)
+    card = write(options, card, graph, model, trained, sets.calibration or sets.validation)
     for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
     write_report(options.out / "report.html", training_report(options, card, suspects, sets, trained.history))
@@ -217,9 +217,10 @@ def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record]
     """Returns the images that the model is fitted on, and those that it never sees but that are not for the limit.
 
     A model in closed form has no epochs to watch: once choices were made on the validation images it learns from them too,
-    but where a scale or a density needs images that the model has not seen.
+    but where a scale, a density or, without a calibration set, the unit of scores needs images that the model has not seen.
     """
-    if not MODELS[options.model].closed_form or options.tile is not None or options.score == TYPICALITY:
+    needed = options.tile is not None or options.score == TYPICALITY or options.rank_only
+    if needed or not MODELS[options.model].closed_form:
         return sets.fit, sets.validation
     return [*sets.fit, *sets.validation], []
 
