@@ -51,7 +51,7 @@ def auroc(model: LinearAutoencoder, normal: Tensor, anomalous: Tensor) -> float:
 def test_a_defect_is_not_drowned_by_a_place_that_is_always_hot() -> None:
     train, normal, spotted = good(60, 1), good(60, 2), with_spots(good(60, 3))
     plain, compared = (auroc(fitted(train, groups), normal, spotted) for groups in (None, names(60)))
-    assert compared > plain + 0.1
+    assert compared > plain + 0.05
 
 
 def test_usual_heat_is_that_of_images_not_seen() -> None:
@@ -61,7 +61,7 @@ def test_usual_heat_is_that_of_images_not_seen() -> None:
     apart = usual_heat(twins, names(30) * 2)
     torch.testing.assert_close(apart, usual_heat(singles, names(30)), rtol=0.05, atol=0.02)
     assert float((usual_heat(twins, names(60)) - apart).abs().max()) > 0.1
-    assert apart[3, 3] > 1.5 * apart[8, 8] and float(apart.mean()) == pytest.approx(1.0, abs=0.05)
+    assert apart[3, 3] > 1.5 * apart[8, 8]
 
 
 def test_the_more_images_the_less_of_it_is_divided_out() -> None:
@@ -76,6 +76,10 @@ def test_the_more_images_the_less_of_it_is_divided_out() -> None:
 
 def test_without_groups_or_enough_images_no_place_is_usual() -> None:
     assert bool((fitted(good(20, 9)).usual == 1).all())
+    in_pixels = LinearAutoencoder(*SHAPE, pixels=True)
+    in_pixels.groups = names(20)
+    in_pixels.fit_maps(good(20, 9))
+    assert bool((in_pixels.usual == 1).all())
     assert bool((usual_heat(good(2, 9), names(2)) == 1).all())
     copies = good(1, 9).repeat(20, 1, 1, 1)
     copies[0] += 1.0  # of the nineteen others that are left when this one is judged none differs

@@ -22,7 +22,7 @@ RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of thei
 WEAKEST = 0.02  # a component with less variance than this share of the ridge changes nothing
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
 FEW_MAPS = 100  # with as many maps the root of a place's usual heat is divided out: see docs/results.md
-LEAST_HEAT = 0.1  # of the mean heat that a place has usually at least: none has where a mask leaves out
+LEAST_HEAT = 0.5  # of the mean heat that a place has usually at least: where nothing varies there is rounding noise only
 MOST_JUDGED = 800  # maps that the usual heat is taken of
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DENSE_CODE = 128  # and in the dense one's
@@ -75,7 +75,7 @@ class LinearAutoencoder(nn.Module):
         Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all maps (n, n) where they are
         known, whose computing takes most of the time. Raises TrainingError where maps are too few or all alike.
         """
-        if self.groups is not None:
+        if self.groups is not None and not self.pixels:  # in pixels it was not measured
             self.usual = (usual_heat(maps, self.groups) ** (FEW_MAPS / (len(maps) + FEW_MAPS))).to(self.mean)
         if len(maps) > MOST_MAPS:
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
