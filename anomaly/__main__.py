@@ -1,6 +1,20 @@
-"""`python -m anomaly`: the same as the command `anomaly`."""
+"""The command `anomaly`, and `python -m anomaly`."""
 
-from anomaly.cli import main
+from __future__ import annotations
+
+import sys
+
+
+def run() -> int:
+    """Runs one command and returns its exit status; Ctrl-C before the command has begun is no traceback."""
+    try:
+        from anomaly.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("anomaly: stopped", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run())

@@ -38,11 +38,11 @@ SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    options.command_line = shlex.join(["anomaly", *given])
     interrupts: list[int] = []
     try:
         with _noted(interrupts):
+            options = parser().parse_args(given)
+            options.command_line = shlex.join(["anomaly", *given])
             status: int = options.run(options) or 0
             sys.stdout.flush()
             return status

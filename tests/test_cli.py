@@ -531,3 +531,18 @@ def test_ctrl_c_in_an_import_says_nothing_of_what_is_installed(run: Path, photos
     process = start("score", run, photos, "--out", tmp_path / "t.csv", first=tmp_path)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "anomaly: stopped\n")
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback() -> None:
+    program = (
+        "import sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'anomaly.cli_review':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "from anomaly.__main__ import run\n"
+        "raise SystemExit(run())"
+    )
+    process = subprocess.run([sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "anomaly: stopped\n")

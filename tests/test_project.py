@@ -160,7 +160,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
         entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-        assert wheel.read(entry_points).decode().split() == ["[console_scripts]", "anomaly", "=", "anomaly.cli:main"]
+        assert wheel.read(entry_points).decode().split() == ["[console_scripts]", "anomaly", "=", "anomaly.__main__:run"]
     assert {name.partition("/")[0] for name in shipped} <= {"anomaly", "training", "dashboard"}
     assert {str(path.relative_to(ROOT)) for path in SOURCES} | {"anomaly/py.typed"} <= shipped
 
