@@ -510,15 +510,11 @@ def write(
 
 
 def score_unit(calibration: Calibration | None, data: bytes, images: Sequence[np.ndarray]) -> float:
-    """Returns threshold - m, by which differences of scores are judged; without a limit the scores' own size.
-
-    Without a limit all images may have been learnt, and score next to nothing: upside down none was.
-    """
+    """Returns threshold - m, by which differences of scores are judged; without a limit the scores' own size."""
     if calibration is not None and calibration.threshold > calibration.median:
         return float(calibration.threshold - calibration.median)
     session, _ = open_session(data, "cpu", available_cores())
-    both = [*images, *(np.ascontiguousarray(image[::-1]) for image in images)]
-    scores = [float(session.run(["score"], {"images": image[None]})[0][0]) for image in both]
+    scores = [float(session.run(["score"], {"images": image[None]})[0][0]) for image in images]
     return max(float(np.ptp(scores)), 1e-2 * float(np.abs(scores).max()), 1e-6)
 
 
