@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anomaly.errors import TrainingError
-from training.spaces import FilterSpace, PixelSpace, Resample, Whitening, gabor_kernels, make_space, squash
+from training.spaces import FilterSpace, Highest, PixelSpace, Resample, Whitening, gabor_kernels, make_space, squash
 
 
 def needs_weights() -> None:
@@ -64,6 +64,25 @@ def test_filters_see_direction_and_ignore_light() -> None:
 def test_gabor_kernels_are_blind_to_a_flat_area() -> None:
     assert gabor_kernels().shape == (16, 1, 11, 11)
     assert gabor_kernels().sum((1, 2, 3)).abs().max() < 1e-6
+
+
+def test_the_highest_of_each_cell_is_what_an_adaptive_pool_finds() -> None:
+    maps = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    for grid in (7, 12, 64):
+        assert torch.equal(Highest(64, grid)(maps), torch.nn.functional.adaptive_max_pool2d(maps, grid))
+
+
+def test_peaks_show_a_speck_that_a_mean_over_the_cell_hides() -> None:
+    random = torch.Generator().manual_seed(0)
+    good = 0.5 + 0.05 * torch.randn(16, 1, 128, 128, generator=random).expand(-1, 3, -1, -1)
+    speck = good.clone()
+    speck[:, :, 60:63, 60:63] += 0.4
+    stronger = []
+    for name in ("filters", "peaks"):
+        space = make_space(name, 128)
+        space.whitening.fit([space.raw(good)])
+        stronger.append(float((space(speck)[:, :24].amax((1, 2, 3)) - space(good)[:, :24].amax((1, 2, 3))).mean()))
+    assert stronger[1] > stronger[0] > 0
 
 
 @pytest.mark.parametrize(

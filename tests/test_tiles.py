@@ -118,7 +118,7 @@ def test_what_is_proposed_instead_is_taken() -> None:
 def test_an_image_of_twelve_megapixels_in_tiles_of_512() -> None:
     tiling = Tiling.of(512, 256, 3000, 4000)
     assert tiling.facts(512) == {"tile": 512, "down": 7, "across": 9, "height": 1500, "width": 2000}
-    assert tiling.stitched(12) == (70, 94)  # cells of 42 pixels
+    assert tiling.stitched(12) == (211, 281)  # places of 14 pixels: a third of a cell
     golden = golden_sizes(256, (tiling.height, tiling.width))
     assert sum(h >= 2 * tiling.height or w >= 2 * tiling.width for h, w in golden) == 2
 
@@ -175,15 +175,21 @@ def test_tiles_that_a_mask_hides_are_not_learnt_from(tmp_path: Path) -> None:
 # --- the whole way ----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def sheets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder of sheets of 256 x 192 pixels, with defects of 4 pixels, in the train/test layout."""
+    """Returns a folder of sheets of 256 x 192 pixels, with defects of 4 pixels, in the train/test layout.
+
+    Every sheet has a dark mark at the same place, but for those in ``unmarked``, which are good otherwise.
+    """
     root = tmp_path_factory.mktemp("sheets")
     for split, defect, count, first in (
         ("train/good", None, 60, 0), ("test/good", None, 30, 1000), ("test/pit", "pit", 12, 2000),
-        ("test/inclusion", "inclusion", 12, 3000),
+        ("test/inclusion", "inclusion", 12, 3000), ("unmarked", None, 8, 4000),
     ):  # fmt: skip
         (root / split).mkdir(parents=True)
         for seed in range(first, first + count):
-            Image.fromarray(sheet(seed, WIDTH, HEIGHT, defect, DIAMETER)[0]).save(root / split / f"{seed:04}.png")
+            pixels = sheet(seed, WIDTH, HEIGHT, defect, DIAMETER)[0]
+            if split != "unmarked":
+                pixels[120:170, 30:90] //= 2
+            Image.fromarray(pixels).save(root / split / f"{seed:04}.png")
     return root
 
 
@@ -213,6 +219,24 @@ def test_small_defects_are_found_that_the_whole_image_misses_and_the_promise_hol
     assert stopped(tiled, sheets / "test" / "good") <= calibration.ordinary_up_to(30)
 
 
+def test_what_is_missing_is_seen_in_the_whole_image_where_tiles_know_no_place(sheets: Path, tiled: Path) -> None:
+    images, limit = sorted((sheets / "unmarked").iterdir()), read_card(tiled).calibration.threshold
+    found = Scorer(tiled, device="cpu").score(images)
+    assert all(result.score > 2 * limit and result.is_anomaly is not False for result in found)  # some are outside, too
+    graph = restore(tiled).graph
+    with torch.inference_mode():
+        for path in images:
+            pixels = torch.from_numpy(np.array(Image.open(path)))[None]
+            whole = graph.heat(graph.model(graph.space(graph.prepare(pixels)))[0])
+            scores = [
+                float(graph.tiles.heat.pool((map - typical) / spread))
+                for map, (typical, spread) in zip(
+                    (graph.tiles.stitched(pixels), graph.tiles.enlarged(whole)), graph.tiles.scale, strict=True
+                )
+            ]
+            assert scores[1] > 2 * scores[0]
+
+
 def test_the_box_is_where_the_defect_is(sheets: Path, tiled: Path) -> None:
     scorer, met = Scorer(tiled, device="cpu"), []
     for seed in range(2000, 2012):
@@ -221,7 +245,7 @@ def test_the_box_is_where_the_defect_is(sheets: Path, tiled: Path) -> None:
         x, y, w, h = result.box
         met.append(bool(where[y : y + h, x : x + w].any()) and w * h < WIDTH * HEIGHT / 8)
     assert sum(met) >= 11
-    assert result.heatmap.shape == TILING.stitched(7)
+    assert result.heatmap.shape == TILING.stitched(7) == (105, 140)
 
 
 def test_no_tile_shows_on_a_texture_that_is_the_same_everywhere(tiled: Path) -> None:
@@ -244,7 +268,7 @@ def test_card_show_and_restore_know_the_tiles(tiled: Path, sheets: Path, capsys:
     assert card.training["tiles"] == facts and card.size == 64
     said = "20 (5 across, 4 down) of 64 pixels of yours a side, each seen at 64 x 64; beside them the whole image at 64 x 64"
     assert tiles_said(facts, 64) == said
-    assert card.score == "mean of the 2 hottest places of the heatmap, 5 % of a tile's"
+    assert card.score == "mean of the 9 hottest places of the heatmap, 1/144 of a tile's"
     assert main(["show", str(tiled)]) == 0
     shown = capsys.readouterr().out
     assert f"tiles                   {said}" in shown and "one pixel of the model is 0.999 of yours a side" in shown

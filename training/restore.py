@@ -26,7 +26,7 @@ from training.preprocess import Preprocess
 from training.scores import DensityOfStates, Heat, ImageScore
 from training.sets import decode_all
 from training.spaces import make_space
-from training.tiles import Tiles, Tiling
+from training.tiles import Tiles, Tiling, tile_space
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int)
     """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map of errors."""
     tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
     prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
-    space, model = restore_model(facts, part(tensors, "tiles"))
+    space, model = restore_model(facts | {"space": tile_space(facts["space"])}, part(tensors, "tiles"))
     tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])
     tiles.scale.copy_(tensors["tiles.scale"])
     return tiles

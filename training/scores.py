@@ -108,15 +108,15 @@ class Heat(nn.Module):
     ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
     Elsewhere the heatmap has its lowest value. ``cells``: what is hot in fewer connected cells of the heatmap does not
     count (see ``opened``). ``places``: how many hottest ones make the score of a map that was stitched from tiles, and is
-    coarse already; None: 5 % of all.
+    coarse already; None: 5 % of all. ``smooth``: False where a place is a part of a cell, and is not averaged.
     """
 
     coverage: Tensor | None
     inside: Tensor | None
 
-    def __init__(self, coverage: Tensor | None = None, cells: int = 1, places: int | None = None) -> None:
+    def __init__(self, coverage: Tensor | None = None, cells: int = 1, places: int | None = None, smooth: bool = True) -> None:
         super().__init__()
-        self.cells, self.places = cells, places
+        self.cells, self.places, self.smooth = cells, places, smooth
         self.register_buffer("coverage", None if coverage is None else coverage[None], persistent=False)
         inside = None if coverage is None else self.coarse(coverage[None])[0] > 0
         self.register_buffer("inside", inside, persistent=False)
@@ -124,11 +124,14 @@ class Heat(nn.Module):
 
     def forward(self, error: Tensor) -> Tensor:
         if self.coverage is None:
-            return averaged(opened(self.coarse(error), self.cells))
+            return self.averaged(opened(self.coarse(error), self.cells))
         weight = self.coarse(self.coverage)
         heat = self.only_inside(self.coarse(error * self.coverage) / weight.clamp(min=1e-6))
         heat = opened(heat, self.cells)
-        return self.only_inside(averaged(heat * weight) / averaged(weight).clamp(min=1e-6))
+        return self.only_inside(self.averaged(heat * weight) / self.averaged(weight).clamp(min=1e-6))
+
+    def averaged(self, heat: Tensor) -> Tensor:
+        return averaged(heat) if self.smooth else heat
 
     def coarse(self, error: Tensor) -> Tensor:
         return coarse(error) if self.places is None else error

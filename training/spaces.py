@@ -39,6 +39,27 @@ class Resample(nn.Module):
         return self.weights @ x @ self.weights.transpose(0, 1)
 
 
+class Highest(nn.Module):
+    """Brings maps (N, C, h, w) to (N, C, grid, grid) by the highest value in each cell.
+
+    What is much smaller than a cell would be averaged away.
+    """
+
+    def __init__(self, length: int, grid: int) -> None:
+        super().__init__()
+        cells = [range(i * length // grid, -(-(i + 1) * length // grid)) for i in range(grid)]
+        self.widest = max(map(len, cells))
+        index = [
+            cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)
+        ]  # the last one of a narrow cell again
+        self.register_buffer("index", torch.tensor(index), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # As an adaptive pool, which does not export; two gathers, for the exporter takes minutes over a slice for each cell.
+        x = x.index_select(2, self.index).unflatten(2, (-1, self.widest)).amax(3)
+        return x.index_select(3, self.index).unflatten(3, (-1, self.widest)).amax(4)
+
+
 class Whitening(nn.Module):
     """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest directions dropped.
 
@@ -94,10 +115,11 @@ class PixelSpace(nn.Module):
 class FilterSpace(nn.Module):
     """Local contrast normalisation, then Gabor energies: 3 octaves x 8 orientations, and the local brightness and contrast.
 
-    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991).
+    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991). ``peaks``: a cell
+    has the highest energy in it, not the mean, for defects much smaller than a cell.
     """
 
-    def __init__(self, size: int, grid: int | None = None) -> None:
+    def __init__(self, size: int, grid: int | None = None, peaks: bool = False) -> None:
         super().__init__()
         self.grid = grid or max(FEWEST_CELLS, round(size / CELL))
         self.channels = 26
@@ -106,9 +128,11 @@ class FilterSpace(nn.Module):
         # An energy varies slower than the wave: every second position of a large level says as much, at a quarter of the cost.
         self.strides = [2 if size // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
         lengths = [-(-(size // 2**octave) // stride) for octave, stride in enumerate(self.strides)]
-        self.octaves = nn.ModuleList(Resample(length, self.grid) for length in lengths)
+        self.octaves = nn.ModuleList((Highest if peaks else Resample)(length, self.grid) for length in lengths)
         self.resample = Resample(size, self.grid)
-        self.whitening = Whitening(26, 26, rotate=False)
+        self.whitening: nn.Module = Whitening(26, 26, rotate=False)
+        if peaks:  # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and far out
+            self.whitening = SideBySide([self.whitening], [1.0])
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
@@ -209,9 +233,14 @@ def squash(x: Tensor) -> Tensor:
 
 
 def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
-    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not."""
+    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not.
+
+    Besides SPACES there is ``peaks``, filters that small defects show in: see training/tiles.py.
+    """
     if name == "pixels":
         return PixelSpace(size, grey)
+    if name == "peaks":
+        return FilterSpace(size, peaks=True)
     if name == "all":
         return BothSpace(size, tuple(FEATURE_STAGES))
     return {"filters": FilterSpace, "features": FeatureSpace, "both": BothSpace}[name](size)

@@ -25,7 +25,7 @@ from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.scorer import available_cores
 from training.data import map_of, one_thread_each
 from training.preprocess import Preprocess, triangle_weights
-from training.scores import SHARE, Heat, coarse, heat_factor
+from training.scores import Heat, coarse, heat_factor
 from training.sets import batched, decode_all
 
 OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
@@ -34,8 +34,10 @@ MOST_PORTIONS = 32  # of a grid, so that the graph does not grow without end: be
 MOST_PIXELS = 400 * 256**2  # of all tiles of an image, as the model sees them
 MOST_MAPS = (3072, 512)  # tiles that the model is fitted on, and validated on, from as many images as there are
 MOST_THREADS = 4  # that look at images at once: each holds one of many megapixels
-ALARMS = 0.9  # quantile of the validation images' scores that is 1 on the common scale
-LEAST_SPREAD = 0.05  # of the typical score: of few images the quantile may lie on the median
+FINE = 36  # places of the stitched map to a tile's side, about: fewer would blunt the peak of a single cell
+HOTTEST = 12  # the score is the mean of the hottest area as large as a tile's by so many a side: of a small defect
+LEAST_SPREAD = 0.05  # of the typical score: a few validation images may happen to score alike
+CONTEXT = 2.0  # spreads of the whole image's score that count as one of the tiles': what it is for is far out
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class Tiling:
         return round(math.sqrt(self.height * self.width))
 
     def stitched(self, grid: int) -> tuple[int, int]:
-        """Returns height and width of the stitched map: its cells are as large as those of a tile's map of ``grid`` a side."""
-        height, width = (max(1, round(length * coarse_side(grid) / self.size)) for length in (self.height, self.width))
+        """Returns height and width of the stitched map of tiles whose own map has ``grid`` cells a side."""
+        side = coarse_side(grid) * finer(grid)
+        height, width = (max(1, round(length * side / self.size)) for length in (self.height, self.width))
         return height, width
 
     def facts(self, tile: int) -> dict[str, int]:
@@ -121,9 +124,10 @@ def blend_weights(begins: Sequence[int], size: int, cells: int, length: int, sid
 class Tiles(nn.Module):
     """The model of one tile over the whole grid, stitched, and the whole image's map beside it, on one scale.
 
-    On that scale 0 is the typical validation image and 1 the one that nine in ten stay below, for either map by itself.
-    The heatmap is the higher of the two at each place: a small defect is found in the tiles, what is wrong as a whole in
-    the whole image, and neither is drowned by what the other cannot tell.
+    On that scale 0 is the typical validation image and 1 the mean distance of the others from it, of the whole image's map
+    twice that. The heatmap is the higher of the two at each place: a small defect is found in the tiles, what is wrong as a
+    whole in the whole image. A model of whole images has seen few of them, and good ones vary far more to it than they do
+    to the model of tiles: on an equal footing it would set the limit that small defects must pass.
     """
 
     scale: Tensor
@@ -134,7 +138,9 @@ class Tiles(nn.Module):
         self.prepare, self.space, self.model, self.tiling = prepare, space, model, tiling
         self.cells = coarse_side(space.grid)  # of a tile's map
         height, width = tiling.stitched(space.grid)
-        self.heat = Heat(prepare.coverage(height, width), cells, max(1, round(SHARE * self.cells**2)))
+        fine = finer(space.grid)
+        places = max(1, round((self.cells * fine / HOTTEST) ** 2))
+        self.heat = Heat(prepare.coverage(height, width), cells, places, smooth=fine == 1)
         rows = blend_weights(tiling.tops, tiling.size, self.cells, tiling.height, height)
         columns = blend_weights(tiling.lefts, tiling.size, self.cells, tiling.width, width)
         up, across = (triangle_weights(coarse_side(whole), side, torch.zeros(1)) for side in (height, width))
@@ -181,17 +187,33 @@ class Tiles(nn.Module):
                 maps = self.stitched(pixels), self.enlarged(whole(pixels))
                 scores.append(torch.cat([self.heat.pool(self.heat(map)) for map in maps]))
             seen()
-        typical, high = torch.stack(scores).quantile(torch.tensor([0.5, ALARMS]), 0)
-        self.scale.copy_(torch.stack([typical, torch.maximum(high - typical, LEAST_SPREAD * typical.abs() + 1e-6)], 1))
+        found = torch.stack(scores)
+        typical = found.quantile(0.5, 0)
+        # The mean distance: of few images it says more than a quantile, and less of one strange image than a variance.
+        spread = torch.maximum((found - typical).abs().mean(0), LEAST_SPREAD * typical.abs() + 1e-6)
+        self.scale.copy_(torch.stack([typical, spread * torch.tensor([1.0, CONTEXT])], 1))
 
     def score_in_words(self) -> str:
         """Returns what the card says of the image's score."""
-        return f"mean of the {self.heat.places} hottest places of the heatmap, 5 % of a tile's"
+        return f"mean of the {self.heat.places} hottest places of the heatmap, 1/{HOTTEST**2} of a tile's"
 
 
 def coarse_side(grid: int) -> int:
     """Returns how many cells a side a heatmap has for a map of errors of ``grid``."""
     return grid // heat_factor(grid)
+
+
+def finer(grid: int) -> int:
+    """Returns how many places a side of the stitched map stand for one cell of a tile's map of errors of ``grid``."""
+    return max(1, round(FINE / coarse_side(grid)))
+
+
+def tile_space(name: str) -> str:
+    """Returns the space of the tiles beside a whole image in the space ``name``.
+
+    Tiles are for what is small: deep features, whose cells average it away, hide it rather (see docs/results.md).
+    """
+    return "pixels" if name == "pixels" else "peaks"
 
 
 @torch.inference_mode()

@@ -58,7 +58,7 @@ from training.sets import (
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
 from training.suspects import SUSPECTS, Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
-from training.tiles import MOST_MAPS, Tiles, Tiling, see_tiles
+from training.tiles import MOST_MAPS, Tiles, Tiling, finer, see_tiles, tile_space
 
 CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
 
@@ -341,7 +341,7 @@ def fit_tiles(
     """
     prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
     grey = whole.space.whitening is None and whole.space.channels == 1
-    space = make_space(options.space, options.size, grey).to(device).eval()
+    space = make_space(tile_space(options.space), options.size, grey).to(device).eval()
     with Progress(sum(len(part) for part in sets), "looking at tiles", quiet=rank() > 0) as progress:
         (maps, share), (held_out, _) = (
             see_tiles(part, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
@@ -351,7 +351,9 @@ def fit_tiles(
         space.whitening.cpu().fit(maps.split(64))
     model, *_, warnings = fit_maps(options, space, (maps, held_out), share, options.out / "tiles", device, say)
     whole.warnings.extend(warnings)
-    cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)))
+    fine = finer(space.grid) ** 2  # places of the stitched map to a cell: an area within one says nothing
+    cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)) // fine)
+    cells = 1 if cells == 1 else cells * fine
     tiles = Tiles(prepare.cpu(), space.cpu(), model.cpu().eval(), tiling, whole.space.grid, cells)
     with Progress(len(sets[1]), "bringing tiles and whole to one scale", quiet=rank() > 0) as progress:
         tiles.fit_scale(whole.map_of, sets[1], rule, lambda: progress.advance(1))
