@@ -54,7 +54,7 @@ class Detector:
     def of(seen: Seen, training: Sequence[Record], name: str, size: int, robust: bool = True) -> Detector:
         sets, space = three_sets(training, 0, None), make_space(name, size).eval()
         calibration = seen.part(sets.calibration)
-        learnt = seen.part(sets.fit).maps
+        learnt = seen.part([*sets.fit, *sets.validation]).maps  # a model in closed form learns from both
         if robust:
             whiten(space, [learnt])
             learnt = learnt[~far_out(learnt, space, HEAT)]

@@ -84,14 +84,24 @@ def test_each_image_is_judged_by_the_model_of_the_other_parts() -> None:
     maps = made_maps(40)
     scores, heatmaps = CrossFit(maps, Unwhitened(), Heat()).by_parts([str(i) for i in range(40)])
     part = parts_of([str(i) for i in range(40)])
-    expected = torch.zeros(40, 8, 8)
+    errors = torch.zeros(40, 8, 8)
     for k in range(PARTS):
         model = MODELS["linear"](4, 8, 8, pixels=False)
         model.fit_maps(maps[part != k])
-        expected[part == k] = Heat()(model(maps[part == k])[0])
-    pooled = Heat().pool(expected)
+        errors[part == k] = model(maps[part == k])[0]
+    usual = Heat()(errors).mean(0)  # where no cell is made coarse, the heat is the error averaged over 3 x 3
+    squares = Heat()((errors / usual).square())
+    pooled = Heat().pool(squares).sqrt()
     np.testing.assert_allclose(scores, pooled / pooled.median(), rtol=1e-4)
-    np.testing.assert_allclose(heatmaps, expected / pooled.median(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(heatmaps, squares.sqrt() / pooled.median(), rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_hot_in_all_images_does_not_drown_what_is_hot_in_one() -> None:
+    maps = made_maps(60)
+    maps[:, :, 0] += 10 * torch.randn(60, 4, 8, generator=torch.Generator().manual_seed(1))  # the edge of a part, say
+    maps[7, :, 4:6, 4:6] += 5
+    scores, heatmaps = CrossFit(maps, Unwhitened(), Heat()).by_parts([str(i) for i in range(60)])
+    assert scores.argmax() == 7 and heatmaps[7].argmax() // 8 in (4, 5)
 
 
 def test_photographs_of_one_defect_do_not_vouch_for_each_other_where_their_group_is_told() -> None:

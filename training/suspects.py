@@ -29,7 +29,7 @@ from anomaly.report import GalleryItem, shrink
 from anomaly.scorer import Scorer
 from training.models import MODELS
 from training.models.autoencoder import inner_products
-from training.scores import Heat
+from training.scores import Heat, averaged
 from training.sets import Sets, name_of, parts_of
 
 SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --exclude takes them
@@ -37,6 +37,7 @@ PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: 
 MOST = 1250  # images that the models learn from: all others are judged only
 LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
 FAR, ROUNDS = 7.0, 3  # robust standard deviations from which on no model learns from an image; how often they are looked for
+LEAST = 0.1  # of the mean heat that a place has usually at least: where nothing ever varies there is none
 AT_MOST = 0.1  # share of the fit set that is not learnt from: more are no exception
 
 USED = {
@@ -90,13 +91,15 @@ def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]
 
     Their cross-fitted scores are more than seven robust standard deviations (1.4826 times the median distance from the
     median) above the median; a tenth of all at most. Looked for three times at most, each time by models without those
-    that were found before, since hidden defects vouch for each other.
+    that were found before, since hidden defects vouch for each other. By the heat as it is: with multiples of the usual one,
+    which the list goes by, more of the rare good images would be left out too (see docs/results.md).
     """
     found = np.zeros(len(maps), dtype=bool)
     try:
         images = CrossFit(maps, space, heat)
         for _ in range(ROUNDS):
-            scores, _ = images.by_parts([str(i) for i in range(len(maps))], found)
+            errors = images.errors([str(i) for i in range(len(maps))], found)
+            scores = heat.pool(torch.cat([heat(batch) for batch in errors.split(64)])).numpy()
             above = scores - np.median(scores[~found])
             limit = FAR * 1.4826 * np.median(np.abs(above[~found]))
             if limit == 0:  # half of them are copies of one
@@ -124,21 +127,31 @@ class CrossFit:
         return batch[:, : self.space.channels].float() / 255 if self.space.whitening is None else self.space.whitening(batch)
 
     @torch.inference_mode()
-    def by_parts(self, groups: Sequence[str], unseen: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
+    def by_parts(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
         """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1.
 
-        None of the models sees the images ``unseen``, bool (n,).
+        Heat is a multiple of what is usual at its place: what is hot in all images, an edge say, would drown what is hot in
+        one. The score is the root of the mean square of the hottest places, so that few very hot ones count for more than
+        many warm ones.
         """
+        errors = self.errors(groups)
+        usual = averaged(errors.mean(0, keepdim=True))
+        usual = usual.clamp(min=max(LEAST * float(usual.mean()), 1e-12))
+        heatmaps = torch.cat([self.heat((batch / usual).square()) for batch in errors.split(64)])
+        scores = self.heat.pool(heatmaps).sqrt()
+        typical = scores.median().clamp(min=1e-12)
+        return (scores / typical).numpy(), (heatmaps.sqrt() / typical).numpy()
+
+    @torch.inference_mode()
+    def errors(self, groups: Sequence[str], unseen: npt.NDArray[np.bool_] | None = None) -> Tensor:
+        """Returns maps of errors (n, H, W) by models that have seen neither an image's group nor ``unseen``, bool (n,)."""
         part = parts_of(groups)
         never = np.zeros(len(part), dtype=bool) if unseen is None else unseen
-        heatmaps = []
+        errors = []
         for k in range(part.max() + 1):
             model = self.without((part == k)[self.known] | never[self.known])
-            heatmaps += [self.heat(model(self.ready(batch))[0]) for batch in self.maps[part == k].split(64)]
-        in_order = torch.cat(heatmaps)[np.argsort(np.argsort(part, kind="stable"))]
-        scores = self.heat.pool(in_order)
-        typical = scores.median().clamp(min=1e-12)
-        return (scores / typical).numpy(), (in_order / typical).numpy()
+            errors += [model(self.ready(batch))[0] for batch in self.maps[part == k].split(64)]
+        return torch.cat(errors)[np.argsort(np.argsort(part, kind="stable"))]
 
     def without(self, left_out: npt.NDArray[np.bool_]) -> nn.Module:
         """Returns the linear Gaussian of the images that are not left out, bool (known,)."""
