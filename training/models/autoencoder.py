@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
-from training.scores import ERRORS, squared_error
+from training.scores import ERRORS, averaged, squared_error
 from training.sets import parts_of
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
@@ -155,7 +155,7 @@ def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
         except TrainingError:
             return torch.ones(maps.shape[2:])
         total += sum(model(batch)[0].sum(0) for batch in maps[~kept].split(64))
-    smoothed = F.avg_pool2d(total[None], 3, 1, 1, count_include_pad=False)[0]
+    smoothed = averaged(total[None])[0]
     return (smoothed / smoothed.mean()).clamp(min=LEAST_HEAT)
 
 
