@@ -37,7 +37,6 @@ MOST_THREADS = 4  # that look at images at once: each holds one of many megapixe
 FINE = 36  # places of the stitched map to a tile's side, about: fewer would blunt the peak of a single cell
 HOTTEST = 12  # the score is the mean of the hottest area as large as a tile's by so many a side: of a small defect
 LEAST_SPREAD = 0.05  # of the typical score: a few validation images may happen to score alike
-CONTEXT = 2.0  # spreads of the whole image's score that count as one of the tiles': what it is for is far out
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,9 @@ def blend_weights(begins: Sequence[int], size: int, cells: int, length: int, sid
 class Tiles(nn.Module):
     """The model of one tile over the whole grid, stitched, and the whole image's map beside it, on one scale.
 
-    On that scale 0 is the typical validation image and 1 the mean distance of the others from it, of the whole image's map
-    twice that. The heatmap is the higher of the two at each place: a small defect is found in the tiles, what is wrong as a
-    whole in the whole image. A model of whole images has seen few of them, and good ones vary far more to it than they do
-    to the model of tiles: on an equal footing it would set the limit that small defects must pass.
+    On that scale 0 is the typical validation image and 1 the mean distance of the others from it, for either map by itself.
+    The heatmap is the higher of the two at each place: a small defect is found in the tiles, what is wrong as a whole in the
+    whole image, and neither is drowned by what the other cannot tell.
     """
 
     scale: Tensor
@@ -191,7 +189,7 @@ class Tiles(nn.Module):
         typical = found.quantile(0.5, 0)
         # The mean distance: of few images it says more than a quantile, and less of one strange image than a variance.
         spread = torch.maximum((found - typical).abs().mean(0), LEAST_SPREAD * typical.abs() + 1e-6)
-        self.scale.copy_(torch.stack([typical, spread * torch.tensor([1.0, CONTEXT])], 1))
+        self.scale.copy_(torch.stack([typical, spread], 1))
 
     def score_in_words(self) -> str:
         """Returns what the card says of the image's score."""
