@@ -49,9 +49,7 @@ class Highest(nn.Module):
         super().__init__()
         cells = [range(i * length // grid, -(-(i + 1) * length // grid)) for i in range(grid)]
         self.widest = max(map(len, cells))
-        index = [
-            cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)
-        ]  # the last one of a narrow cell again
+        index = [cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)]  # of a narrow cell the last again
         self.register_buffer("index", torch.tensor(index), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
