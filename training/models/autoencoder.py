@@ -140,8 +140,8 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
 def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
     """Returns the mean heat of each place (h, w), smoothed, in units of the whole map's, at least 0.5, for images not seen.
 
-    Five Gaussians, each without a fifth of the groups, judge the maps, float32 (n, C, h, w), of those. Ones where maps are
-    too few or too alike for that.
+    Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones where maps are too few or
+    too alike for that.
     """
     maps, groups = drawn(maps, groups)
     parts = torch.from_numpy(parts_of(groups))
@@ -160,9 +160,10 @@ def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
 
 
 def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Returns maps on the CPU and their groups; of more than 800 a random subset, always the same."""
+    """Returns maps as float32 and their groups; of more than 800 a random subset, always the same."""
     chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_JUDGED].sort().values
-    return maps[chosen].cpu(), [groups[i] for i in chosen.tolist()]
+    maps = maps[chosen].cpu()
+    return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [groups[i] for i in chosen.tolist()]
 
 
 def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
