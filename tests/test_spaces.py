@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from anomaly.errors import TrainingError
-from training.spaces import FilterSpace, Highest, PixelSpace, Resample, Whitening, gabor_kernels, make_space, squash
+from training.spaces import (
+    FilterSpace,
+    Highest,
+    PixelSpace,
+    Resample,
+    Whitening,
+    exposed_alike,
+    gabor_kernels,
+    make_space,
+    squash,
+)
 
 
 def needs_weights() -> None:
@@ -59,6 +69,26 @@ def test_filters_see_direction_and_ignore_light() -> None:
     assert int(across[:8].argmax()) == 0 and int(down[:8].argmax()) == 4
     darker = space.raw(0.5 * stripes.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
     assert torch.allclose(across[:8], darker[:8], atol=0.3)
+
+
+def test_exposed_alike_a_dark_and_a_bright_photograph_are_nearly_one() -> None:
+    grey = pictures(1)[:, :1].expand(-1, 3, -1, -1)
+    dark, bright = 0.05 + 0.3 * grey, 0.1 + 0.6 * grey  # twice the light
+    alike = exposed_alike(dark), exposed_alike(bright)
+    for picture in alike:
+        assert float(picture.mean()) == pytest.approx(0.45, abs=1e-3)
+    assert 1.4 < float(alike[1].std() / alike[0].std()) < 1.6  # of a factor of 2; the root, where contrast is strong
+    # each picture by itself, and its colours stay
+    torch.testing.assert_close(exposed_alike(torch.cat([dark, bright])), torch.cat(alike))
+    red = torch.tensor([0.5, 0.2, 0.2]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    assert exposed_alike(red)[0, 0].mean() > exposed_alike(red)[0, 1].mean()
+
+
+def test_exposed_alike_a_flat_picture_is_flat_and_noise_in_it_stays_small() -> None:
+    flat = torch.full((1, 3, 32, 32), 0.8)
+    torch.testing.assert_close(exposed_alike(flat), torch.full_like(flat, 0.45))
+    noisy = exposed_alike(flat + 0.004 * (pictures(1, 32) - 0.5))
+    assert float((noisy - 0.45).abs().max()) < 0.01
 
 
 def test_gabor_kernels_are_blind_to_a_flat_area() -> None:

@@ -22,6 +22,7 @@ SPACES = ("pixels", "filters", "features", "both", "all")
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96
+NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24  # mean and standard deviation of the photographs that the backbone has learnt from
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
 SQUASH = 4.0  # standard deviations that a number of a map in `both` can reach
 LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at every second position
@@ -158,7 +159,7 @@ class FilterSpace(nn.Module):
 
 
 class FeatureSpace(nn.Module):
-    """Deep stages of a frozen backbone on one grid, whitened."""
+    """Deep stages of a frozen backbone on one grid, whitened; what it sees is exposed alike."""
 
     def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
         super().__init__()
@@ -172,7 +173,7 @@ class FeatureSpace(nn.Module):
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        features = self.backbone(x)
+        features = self.backbone(exposed_alike(x))
         return torch.cat([resample(f) for resample, f in zip(self.resample, features, strict=True)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,6 +225,18 @@ class SideBySide(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pieces = zip(self.parts, self.gains, x.split(self.inputs, 1), strict=True)
         return torch.cat([gain * squash(part(piece)) for part, gain, piece in pieces], 1)
+
+
+def exposed_alike(x: Tensor) -> Tensor:
+    """Returns pictures (N, 3, h, w), 0 to 1, with one mean brightness and their contrasts half way to one, as logarithms.
+
+    A backbone sees a part under another exposure as another part. Not all the way: contrast tells something too, and where
+    there is none only noise would be left. Brightness itself is among the filters.
+    """
+    grey = x.mean(1, keepdim=True)
+    mean = grey.mean((2, 3), keepdim=True)
+    contrast = (grey - mean).square().mean((2, 3), keepdim=True).sqrt()
+    return (NATURAL_GREY + (x - mean) * torch.sqrt(NATURAL_CONTRAST / (contrast + 0.02))).clamp(0.0, 1.0)
 
 
 def squash(x: Tensor) -> Tensor:
