@@ -77,7 +77,7 @@ def name_of(record: Record, images: Path) -> str:
 
 
 def three_sets(records: Sequence[Record], seed: int, wish: float | None, rank_only: bool = False) -> Sets:
-    """Returns fit, validation and calibration sets, drawn by group: 65, 15 and 20 % of the groups.
+    """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the groups.
 
     Calibration grows up to half of the groups where the false-alarm rate ``wish`` needs it (None: 1 %, as far as it
     goes). Raises CalibrationError where a rate asked for cannot be promised, DatasetError below five groups.
