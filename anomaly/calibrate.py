@@ -211,13 +211,17 @@ class Prospect:
 def set_aside(groups: int, wish: float | None = None) -> int:
     """How many of the groups of good images set the limit: about a fifth, and up to half where the wish (None: 1 %) needs it.
 
-    Of the numbers about a fifth the one that keeps the wish exactly, k / (n + 1): more scores below the next k would only
-    lower the limit's false alarms under what was asked for, and stop fewer defects.
+    Of the numbers about a fifth the one that keeps the wish exactly, k / (n + 1): with some more a limit only stops fewer
+    defects than was asked for. k = 2 is worth a third of the groups, for with k = 1 one odd good image sets the limit.
     """
     rate = _exact(DEFAULT_RATE if wish is None else wish)
     n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))
+    if rate * (n + 1) < 1:
+        return n
     k = round(rate * (n + 1))
-    return n if rate * (n + 1) < 1 else math.ceil(k / rate) - 1
+    if k == 1 and math.ceil(2 / rate) - 1 <= groups // 3:
+        k = 2
+    return math.ceil(k / rate) - 1
 
 
 def more_groups(groups: int, wish: float | None = None, share: int = 2) -> list[int]:

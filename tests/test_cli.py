@@ -375,7 +375,7 @@ def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     assert shown.out.splitlines()[-3:] == [
         "more good images        78 more: promise 1 %, could be 3 %; 99 of 198 set the limit",
         "                        120 more: promise 1 %, could be 3 %; 99 of 240 set the limit",
-        "                        480 more: promise 1 %, could be 3 %; 99 of 600 set the limit",
+        "                        480 more: promise 1 %, could be 2.4 %; 199 of 600 set the limit",
     ]
 
 
