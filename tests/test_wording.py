@@ -97,7 +97,7 @@ def test_enough_for_the_rate_that_was_asked_for_is_not_too_few():
         (20, None, "about 1 in 11 (9.09 %), set by 10 of 20", "1 in 11 (promise 9.1 %, could be 26 %), set by 10"),
         (50, 0.05, "about 1 in 20 (5 %), set by 19 of 50", "1 in 26 (promise 3.8 %, could be 11 %), set by 25"),
         (200, None, "about 1 in 100 (1 %), set by 99 of 200", "1 in 101 (promise 0.99 %, could be 3 %), set by 100"),
-        (1000, None, "about 1 in 100 (0.995 %), set by 200 of 1,000", "1 in 501 (promise 0.2 %, could be 0.6 %), set by 500"),
+        (1000, None, "about 1 in 100 (1 %), set by 199 of 1,000", "1 in 501 (promise 0.2 %, could be 0.6 %), set by 500"),
     ],
 )
 def test_how_many_are_enough(groups, wish, said, lowest):
@@ -110,8 +110,8 @@ def test_how_many_are_enough(groups, wish, said, lowest):
 
 def test_what_more_images_would_bring():
     assert more_rows(50, 0.05) == [
-        ("more good images", "50 more: promise 4.8 %, could be 14 %; 20 of 100 set the limit"),
-        ("", "200 more: promise 3.9 %, could be 9 %; 50 of 250 set the limit"),
+        ("more good images", "50 more: promise 5 %, could be 15 %; 19 of 100 set the limit"),
+        ("", "200 more: promise 5 %, could be 10 %; 59 of 250 set the limit"),
     ]
     assert more_rows(50, None, training=False) == [  # all of them set the limit
         ("more good images", "49 more: promise 1 %, could be 3 %; 99 of 99 set the limit"),
