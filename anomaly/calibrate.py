@@ -211,8 +211,8 @@ class Prospect:
 def set_aside(groups: int, wish: float | None = None) -> int:
     """How many of the groups of good images set the limit: about a fifth, and up to half where the wish (None: 1 %) needs it.
 
-    Of the numbers about a fifth the one that keeps the wish exactly, k / (n + 1): with some more a limit only stops fewer
-    defects than was asked for. k = 2 is worth a third of the groups, for with k = 1 one odd good image sets the limit.
+    Of the numbers near a fifth it is one that keeps the wish exactly, k / (n + 1): with a few more the limit lies higher than
+    was asked for, and stops fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd good image sets the limit.
     """
     rate = _exact(DEFAULT_RATE if wish is None else wish)
     n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))

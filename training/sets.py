@@ -80,7 +80,8 @@ def three_sets(records: Sequence[Record], seed: int, wish: float | None, rank_on
     """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the groups.
 
     Calibration grows up to half of the groups where the false-alarm rate ``wish`` needs it (None: 1 %, as far as it
-    goes). Raises CalibrationError where a rate asked for cannot be promised, DatasetError below five groups.
+    goes), and up to a third where that keeps one image from setting the limit. Raises CalibrationError where a rate asked
+    for cannot be promised, DatasetError below five groups.
     """
     groups = sorted({record.group for record in records})
     count = len(groups)

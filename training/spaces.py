@@ -23,7 +23,7 @@ SPACES = ("pixels", "filters", "features", "both", "all")
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96
 NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24  # mean and standard deviation of the photographs that the backbone has learnt from
-LIMIT = 0.6  # how far from 0.5 a pixel of them can be
+LIMIT = 0.6  # how far from 0.5 a pixel can be of what the backbone sees
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
 SQUASH = 4.0  # standard deviations that a number of a map in `both` can reach
 LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at every second position
@@ -229,11 +229,11 @@ class SideBySide(nn.Module):
 
 
 def exposed_alike(x: Tensor) -> Tensor:
-    """Returns pictures (N, 3, h, w), -0.1 to 1.1, of one mean brightness, their contrasts half way to one, as logarithms.
+    """Returns pictures (N, 3, h, w), -0.1 to 1.1, of about one mean brightness, contrasts half way to one (logarithms).
 
     A backbone sees a part under another exposure as another part. Not all the way: contrast tells something too, and where
     there is none only noise would be left. Cut off softly: a small bright part on black keeps its details. Brightness itself
-    is among the filters.
+    is among the filters, and not seen by features alone.
     """
     grey = x.mean(1, keepdim=True)
     mean = grey.mean((2, 3), keepdim=True)
