@@ -375,8 +375,9 @@ def _exact(wish: float) -> Fraction:
 
 
 def _float32(scores: ArrayLike) -> NDArray[np.float32]:
+    """Returns scores as float32, -0.0 as 0.0: a sort leaves the two zeros in an order that depends on the processor."""
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and found so
-        return np.asarray(scores).astype(np.float32)
+        return np.asarray(scores).astype(np.float32) + np.float32(0)
 
 
 def _finite(scores: ArrayLike) -> NDArray[np.float32]:

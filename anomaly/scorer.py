@@ -206,7 +206,7 @@ class Scorer:
 
     def _result(self, image: Decoded, outputs: dict[str, npt.NDArray[Any]], number: int) -> Result:
         """Returns the verdict that a graph's raw outputs hold at ``number``."""
-        score, heatmap = np.float32(outputs["score"][number]), outputs["heatmap"][number]
+        score, heatmap = np.float32(outputs["score"][number] + np.float32(0)), outputs["heatmap"][number]  # no -0.0
         if not np.isfinite(score):
             message = "the score is not finite: the detector or the runtime is damaged; run anomaly verify"
             return Result("error", width=image.width, height=image.height, error=message, kind="not finite")

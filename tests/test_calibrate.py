@@ -220,6 +220,15 @@ def test_json_round_trips_exactly(scores, wish):
     assert again.scores.dtype == np.float32 and again.scores.tobytes() == found.scores.tobytes()
 
 
+@pytest.mark.parametrize("scores", [[-0.0, 0.0, -0.0], [0.0, -0.0, 0.0], [-0.0] * 40 + [0.0] * 40])
+def test_a_negative_zero_is_a_zero(scores):
+    found = calibrate(scores, 0.4)
+    assert found.scores.tobytes() == bytes(4 * len(scores))
+    assert math.copysign(1, found.threshold) == math.copysign(1, found.median) == 1
+    assert math.copysign(1, one_per_group([-0.0], ["a"], 0)[0][0]) == 1
+    assert found.p_value([-0.0, 0.0]).tolist() == [1.0, 1.0]
+
+
 def test_json_of_a_small_calibration():
     assert calibrate([3.0, 0.5, 1.0, 0.25], 0.4).to_json() == {
         "n": 4,

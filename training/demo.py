@@ -82,8 +82,8 @@ def pixel_pca(train: list[Record], test: list[Record], side: int = 32, component
         return np.stack([np.asarray(image, np.float32).ravel() / 255 for image in grey])
 
     pca = PCA(min(components, len(train) - 1), random_state=0).fit(pixels(train))
-    x = pixels(test)
-    residual = ((x - pca.inverse_transform(pca.transform(x))) ** 2).mean(1)
+    # One image at a time: in a product of matrices the last bit of a row depends on its place, so equal images would not tie.
+    residual = [float(((x - pca.inverse_transform(pca.transform(x))) ** 2).mean()) for x in pixels(test)[:, None]]
     return float(roc_auc_score([r.label != NORMAL for r in test], residual))
 
 
