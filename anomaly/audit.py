@@ -173,7 +173,7 @@ def review_log(database: str, detectors: set[str]) -> list[dict[str, Any]]:
     """Returns the log of a review database, the oldest event first, as far as it tells of these detectors."""
     from anomaly.review import Store
 
-    with Store(database) as store:
+    with Store(database, create=False) as store:
         runs = {run.id for run in store.runs() if run.detector in detectors}
         events = store.events(limit=None)[::-1]
     kept = [event for event in events if event.detector in detectors or event.run in runs]

@@ -518,7 +518,7 @@ def audited(database: str, run: int | None, manifest: Path) -> Path:
     from anomaly.review import Store
     from anomaly.review.exports import write_calibration_manifest
 
-    with Store(database) as store:
+    with Store(database, create=False) as store:
         runs = store.runs()
         if not runs:
             raise AnomalyError(f"{database}: no run found; import a score table first: anomaly review import TABLE")

@@ -7,9 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anomaly.errors import RuntimeMissing
+from anomaly.errors import AnomalyError, RuntimeMissing
+
+if TYPE_CHECKING:
+    from anomaly.review import Store
 
 DATABASE = "review.db"
 
@@ -129,12 +132,21 @@ def run_import(options: argparse.Namespace) -> None:
     print(import_into(options.db, options.table, options.detector, **given))
 
 
+def check_run(store: Store, run: int | None) -> None:
+    """Raises AnomalyError that names the runs there are, where ``run`` is not one of them."""
+    runs = store.runs()
+    if run is not None and run not in {one.id for one in runs}:
+        there = ", ".join(f"{one.id} {one.name}" for one in runs[:10]) or "none"
+        raise AnomalyError(f"--run {run}: no such run in {store.url}; there: {there}")
+
+
 def run_export(options: argparse.Namespace) -> int:
     from anomaly.review import Filters, Store
     from anomaly.review.exports import export_events, export_findings, export_folder
 
     filters = Filters(run=options.run_number)
-    with Store(options.db) as store:
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
         if options.log:
             done = export_events(store, options.out, options.run_number)
         elif options.out.suffix:
@@ -151,7 +163,8 @@ def run_stats(options: argparse.Namespace) -> None:
     from anomaly.review import Store
     from anomaly.verdicts import precision, recall
 
-    with Store(options.db) as store:
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
         team = store.team(options.run_number)
         runs = [run for run in store.runs() if options.run_number in (None, run.id)]
         progress = {run: store.progress(run.id) for run in runs}
@@ -178,10 +191,10 @@ def run_stats(options: argparse.Namespace) -> None:
 
 def run_audit(options: argparse.Namespace) -> None:
     from anomaly.detector import user
-    from anomaly.errors import AnomalyError
     from anomaly.review import Store, default_key
 
-    with Store(options.db) as store:
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
         runs = store.runs()
         if not runs:
             raise AnomalyError(f"{options.db}: no run found; import a score table first: anomaly review import TABLE")

@@ -55,7 +55,7 @@ class Desk:
     @classmethod
     def open(cls, settings: Settings) -> Desk:
         """Returns the desk of a server; AnomalyError where the database cannot be opened."""
-        store = Store(settings.database)
+        store = Store(settings.database, create=False)
         files = DetectorFiles(store, [Path(place) for place in settings.detectors])
         return cls(settings, settings.key, store, files, Pictures(store, files))
 

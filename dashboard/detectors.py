@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from anomaly.detector import read_card
 from anomaly.errors import AnomalyError
 from anomaly.review import Run, Store
 from anomaly.scorer import Scorer
@@ -77,3 +78,51 @@ def _detectors_in(place: Path) -> Iterator[Path]:
         yield place
     elif place.is_dir() and place != Path(""):
         yield from sorted(file for file in place.glob("*.onnx") if file.is_file() and file.name != "explain.onnx")
+
+
+def check_places(store: Store, places: Sequence[Path]) -> list[str]:
+    """Returns a line for each detector that is there but scored none of the store's runs.
+
+    AnomalyError for a place without a detector; it names the detectors of the runs and the folders beside it.
+    """
+    scored = {detector.digest: detector for detector in store.detectors()}
+    wanted = ", ".join(f"{one.name}@{one.version} ({one.digest[:8]})" for one in scored.values()) or "none yet"
+    said = []
+    for place in places:
+        found = _digests_at(place)
+        if not found:
+            near = ", ".join(_names_beside(place)) or "none"
+            raise AnomalyError(
+                f"--detector {place}: no detector found there, a run folder or an .onnx file expected; beside it: {near}; "
+                f"the runs of this database were scored by: {wanted}"
+            )
+        if scored and not found & set(scored):
+            said.append(f"--detector {place} scored no run of this database; its runs were scored by: {wanted}")
+    return said
+
+
+def _digests_at(place: Path) -> set[str]:
+    """Returns the digests of the detectors at a place; AnomalyError where it holds ONNX files of which none is one."""
+    found, wrong = set(), None
+    for file in _detectors_in(place):
+        try:
+            found.add(read_card(file).digest)
+        except AnomalyError as error:
+            wrong = AnomalyError(f"--detector {place}: {error}")
+    if wrong is not None and not found:
+        raise wrong
+    return found
+
+
+def _names_beside(place: Path) -> list[str]:
+    """Returns the detectors in the folder that a place would lie in, ten at most: run folders and ONNX files."""
+    parent = place.absolute().parent
+    try:
+        others = sorted(parent.iterdir()) if parent.is_dir() else []
+    except OSError:
+        return []
+    return [str(place.parent / other.name) for other in others if (other / "detector.onnx").is_file() or _is_onnx(other)][:10]
+
+
+def _is_onnx(file: Path) -> bool:
+    return file.suffix == ".onnx" and file.name != "explain.onnx" and file.is_file()

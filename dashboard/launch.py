@@ -97,7 +97,7 @@ def launch(
         detectors=detectors,
     )
     check_port(host, port)
-    open_store(database_url)
+    check_store(database_url, detectors)
     command = server_command(settings, host, port, auth_file)
     return run_server(command, {**os.environ, **environment(settings)}, address(host, port))
 
@@ -138,11 +138,15 @@ def settings_for(
     )
 
 
-def open_store(database_url: str) -> None:
-    """Makes or migrates the database, so that what is wrong with it is said here, in one line."""
+def check_store(database_url: str, detectors: Sequence[Path]) -> None:
+    """Opens the database once (an older one is migrated), so that what is wrong with it, or with the files of the
+    detectors, is said here, in one line."""
     from anomaly.review import Store
+    from dashboard.detectors import check_places
 
-    Store(database_url).close()
+    with Store(database_url, create=False) as store:
+        for line in check_places(store, detectors):
+            print(line, file=sys.stderr, flush=True)
 
 
 def check_auth(auth_file: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from anomaly.cli import main
+from anomaly.detector import read_card
+from anomaly.errors import AnomalyError
 from anomaly.review import Filters, Store
 
 
@@ -77,3 +84,130 @@ def test_calibrate_takes_one_source(run: Path, parts: Path, capsys: pytest.Captu
 def test_a_public_address_without_a_login_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["review", "--db", str(tmp_path / "review.db"), "--host", "0.0.0.0"]) == 1
     assert "nobody would have to log in" in capsys.readouterr().err
+
+
+# ---- names that are mistyped ----
+
+NO_FILE = "no such file (there: review.db); a review database expected"
+
+
+def actions(database: Path, run: Path, out: Path) -> list[list[str]]:
+    """Returns every command that reads a review database."""
+    return [
+        ["review", "stats", "--db", str(database)],
+        ["review", "export", "--db", str(database), str(out)],
+        ["review", "export", "--log", "--db", str(database), str(out)],
+        ["review", "audit", "--db", str(database)],
+        ["review", "--db", str(database)],
+        ["calibrate", str(run), "--verdicts", str(database)],
+    ]
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs a command that has to fail and returns the one line that it says."""
+    assert main(command) == 1, command
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_mistyped_database_is_refused_and_not_made(
+    database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typo, out = database.with_name("reviev.db"), tmp_path / "out.csv"
+    for command in actions(typo, run, out):
+        assert NO_FILE in refused(command, capsys)
+        assert not typo.exists() and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "an empty file found"),
+        ("folder", "is a folder"),
+        ("text", "not an SQLite database"),
+        ("fifo", "is a pipe or a device"),
+        ("foreign", "table 'notes' found, a review database or an empty one expected"),
+        ("no tables", "a database without a review in it found"),
+    ],
+)
+def test_what_is_no_review_database_is_refused_and_stays_as_it_is(
+    kind: str, said: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named, out = tmp_path / "named.db", tmp_path / "out.csv"
+    make(kind, named)
+    before = named.read_bytes() if named.is_file() else None
+    for command in actions(named, run, out):
+        assert said in refused(command, capsys)
+        assert not out.exists()
+    assert before == (named.read_bytes() if named.is_file() else None)
+
+
+def make(kind: str, path: Path) -> None:
+    if kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("a,b\n1,2\n" * 200)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 7")
+            if kind == "foreign":
+                connection.execute("CREATE TABLE notes (a)")
+            connection.commit()
+
+
+def test_a_database_that_can_only_be_read_is_refused_in_one_line(database: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "review.db"
+    with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")
+    done = subprocess.run(["chattr", "+i", str(copy)], capture_output=True, text=True, check=False)
+    if done.returncode:  # root may write to any other file
+        pytest.skip(f"no file can be made immutable here: {done.stderr.strip()}")
+    try:
+        with pytest.raises(AnomalyError, match="it can only be read here") as caught:
+            Store(copy, create=False)
+        assert "\n" not in str(caught.value)
+    finally:
+        subprocess.run(["chattr", "-i", str(copy)], check=True)
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://[half/db", "postgresql://u:secret@h:port/db", "://", "sqlite://", "sqlite:///x?a=1"]
+)
+def test_an_address_that_is_none_is_one_line_without_its_password(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "secret" not in refused(["review", "stats", "--db", address], capsys)
+
+
+def test_a_mistyped_run_is_refused_naming_those_there_are(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["stats"], ["export", str(tmp_path / "out.csv")], ["audit"]):
+        said = refused(["review", *command, "--db", str(database), "--run", "99"], capsys)
+        assert "--run 99: no such run" in said and said.endswith("there: 1 scores")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_mistyped_detector_is_refused_naming_those_there_are(
+    database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = read_card(run)
+    said = refused(["review", "--db", str(database), "--detector", str(run.with_name(run.name + "x"))], capsys)
+    assert "no detector found there" in said and str(run) in said
+    assert f"{card.name}@{card.version} ({card.digest[:8]})" in said
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    assert "--detector" in refused(["review", "--db", str(database), "--detector", str(tmp_path / "model.onnx")], capsys)
+
+
+def test_a_file_that_is_taken_away_is_not_made_anew(database: Path, tmp_path: Path) -> None:
+    shutil.copy(database, tmp_path / "copy.db")
+    with Store(tmp_path / "copy.db", create=False) as store:
+        store._db._engine.dispose()  # as a pool does with connections that have grown old
+        (tmp_path / "copy.db").unlink()
+        with pytest.raises(AnomalyError, match="unable to open"):
+            store.runs()
+    assert not (tmp_path / "copy.db").exists()

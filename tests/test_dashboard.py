@@ -473,6 +473,7 @@ def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
 def test_without_a_run_every_page_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    Store(tmp_path / "empty.db").close()
     for key, value in {"DATABASE": str(tmp_path / "empty.db"), "SECRET": SECRET, "HOSTS": "", "LOGIN": ""}.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
     for key, value in {"ROLES": "{}", "OPEN_ROLE": "admin", "DETECTORS": "[]"}.items():

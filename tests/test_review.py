@@ -260,6 +260,20 @@ def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
         Store("mysql://host/name")
 
 
+def test_a_database_is_made_only_where_that_was_asked_for(database: str) -> None:
+    expected = "no such file" if "://" not in database else "a database without a review in it found"
+    with pytest.raises(AnomalyError, match=expected):
+        Store(database, create=False)
+    Store(database).close()
+    Store(database, create=False).close()
+
+
+def test_a_postgres_database_that_is_not_there_is_said_in_one_line(postgres: str) -> None:
+    with pytest.raises(AnomalyError, match=r'there is no such database .*"reviev".*check the name') as caught:
+        Store(postgres.replace("/postgres?", "/reviev?"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_password_is_not_told() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(AnomalyError) as caught:

@@ -5,7 +5,8 @@ findings.py    what it holds, as Python has it
 intake.py      score table -> findings         handout.py   who gets which image next
 journal.py     the log of what was done        audit.py     the audit sample
 evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
-queries.py     how findings are chosen         schema.py, database.py   tables, migrations, transactions
+queries.py     how findings are chosen         schema.py    tables and migrations
+database.py    transactions                    engine.py    opening an SQLite file or a Postgres
 """
 
 from __future__ import annotations

@@ -1,23 +1,21 @@
-"""The database under the review: an SQLite file or a Postgres, with one writer at a time on both."""
+"""The database under the review, with one writer at a time on SQLite and Postgres alike."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
-from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.errors import AnomalyError
 from anomaly.review import schema
+from anomaly.review.engine import BUSY_SECONDS, EXPECTED, open_engine
 from anomaly.table import utc_text
 
-BUSY_SECONDS = 60
 LOCK = 0x616E6F6D  # Postgres's advisory lock of writers
 
 
@@ -28,19 +26,21 @@ class Database:
     writers need no other locks on Postgres either. Threads may share it, processes open their own.
     """
 
-    def __init__(self, database: str | os.PathLike[str], clock: Callable[[], float] | None = None) -> None:
-        self._engine = _open_engine(database)
+    def __init__(self, database: str | os.PathLike[str], clock: Callable[[], float] | None = None, create: bool = True) -> None:
+        self._engine = open_engine(database, create)
         self._sqlite = self._engine.dialect.name == "sqlite"
         self._clock = clock
         try:
-            self._migrate()
+            self._migrate(create)
         except BaseException:
             self.close()
             raise
 
-    def _migrate(self) -> None:
+    def _migrate(self, create: bool) -> None:
         with self.read() as c:
             current = schema.is_current(c)
+            if not current and not create and schema.is_empty(c):
+                raise AnomalyError(f"{self.url}: a database without a review in it found; {EXPECTED}")
         if not current:
             with self.write() as c:
                 schema.migrate(c, self.now_text(c))
@@ -89,59 +89,14 @@ class Database:
         return utc_text(datetime.fromtimestamp(self.now(c), UTC))
 
 
-def _open_engine(database: str | os.PathLike[str]) -> sa.Engine:
-    text = os.fspath(database)
-    url = sa.engine.make_url(text) if "://" in text else sa.URL.create("sqlite", database=text)
-    if url.get_backend_name() == "sqlite":
-        return _open_sqlite(url)
-    if url.drivername.split("+")[0] not in ("postgresql", "postgres"):
-        raise AnomalyError(f"database {url.get_backend_name()} found, an SQLite file or postgresql://... expected")
-    try:
-        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    except ImportError as error:
-        raise RuntimeMissing.extra("psycopg", "postgres", "a review database on Postgres") from error
-
-
-def _open_sqlite(url: sa.URL) -> sa.Engine:
-    if not url.database or url.database == ":memory:":
-        raise AnomalyError("an SQLite database in memory was asked for, a file expected: verdicts must outlive the process")
-    folder = Path(url.database).absolute().parent
-    if not folder.is_dir():
-        raise AnomalyError(f"{folder}: no such folder; make it first, or choose another file")
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
-
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON")
-        # Turning WAL on does not wait for others by itself. It stays on, so that it happens once in a file's life.
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        connection.exec_driver_sql(f"PRAGMA synchronous = {options['synchronous']}")
-        connection.exec_driver_sql(options["begin"])
-
-    return engine
-
-
-def _patiently(act: Callable[[], object]) -> None:
-    for attempt in range(100):
-        try:
-            act()
-        except sqlite3.OperationalError:
-            if attempt == 99:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
 def _reason(error: Exception) -> str:
     text = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
     if "locked" in text or isinstance(error, sa.exc.TimeoutError):
         return f"others have been writing to it for {BUSY_SECONDS} s ({text}): try again"
     if "not a database" in text:
         return "not an SQLite database; a review database or a new file expected: choose another one"
+    if "readonly" in text or "read-only" in text:
+        return f"it can only be read here ({text}): a review writes into it, so allow that or copy it to where it can"
+    if re.search('database ".*" does not exist', text):
+        return f"there is no such database ({text}): check the name at the end of the address"
     return f"{text}: check that it is there, may be written to and has room"

@@ -195,6 +195,11 @@ def migrate(connection: sa.Connection, now: str) -> None:
         connection.execute(migrations.insert().values(number=number, name=step.__name__, at=now))
 
 
+def is_empty(connection: sa.Connection) -> bool:
+    """Whether a database holds no table at all."""
+    return not sa.inspect(connection).get_table_names()
+
+
 def is_current(connection: sa.Connection) -> bool:
     """Whether a database needs no migration; what is newer or foreign is for ``migrate`` to refuse."""
     if not sa.inspect(connection).has_table("migrations"):

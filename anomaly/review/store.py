@@ -80,12 +80,14 @@ class Store:
 
     Every method is one transaction; when one that writes returns, what it wrote is on the disk. ``key`` is that of one
     click: the same key again changes nothing. An older database is migrated; a newer one, or one that is something
-    else, is an AnomalyError, as is whatever cannot be done. ``clock``: seconds since 1970, by default those of the
-    database's host.
+    else, is an AnomalyError, as is whatever cannot be done. ``create=False``: so is one that is not there or empty.
+    ``clock``: seconds since 1970, by default those of the database's host.
     """
 
-    def __init__(self, database: str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
-        self._db = Database(database, clock)
+    def __init__(
+        self, database: str | os.PathLike[str], *, clock: Callable[[], float] | None = None, create: bool = True
+    ) -> None:
+        self._db = Database(database, clock, create)
         self._folders: dict[int, list[Folder]] = {}  # of runs, which never change
 
     def close(self) -> None:
