@@ -477,11 +477,21 @@ def add_calibrate(commands: Any) -> None:
     add_parts(p)
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
+    p.add_argument("--accept-worse", action="store_true", help="write it even where the guaranteed rate gets worse")
+    p.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=Path("-"),
+        metavar="FILE",
+        help="write before and after as JSON (- or nothing: print)",
+    )
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
     import tempfile
 
+    from anomaly.before_after import Guarantee, rows, table, worse
     from anomaly.detector import read_card
     from anomaly.part_rule import PartRule
     from anomaly.recalibrate import recalibrate_on
@@ -489,10 +499,13 @@ def run_calibrate(options: argparse.Namespace) -> None:
 
     if (options.normal is None) == (options.verdicts is None):
         raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
-    if options.verdicts and (options.by_part or PartRule.of(read_card(options.detector).training)):
+    check_folders(options.json)
+    old = read_card(options.detector)
+    if options.verdicts and (options.by_part or PartRule.of(old.training)):
         raise AnomalyError("--verdicts and parts found: an audit sample draws images: give whole parts by --normal DIR")
     with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
-        normal = options.normal or audited(options.verdicts, options.run_number, Path(folder) / "audited.csv")
+        manifest = Path(folder) / "audited.csv"
+        normal = options.normal or audited(options.verdicts, options.run_number, manifest)
         card, out, left_out = recalibrate_on(
             options.detector,
             normal,
@@ -503,11 +516,38 @@ def run_calibrate(options: argparse.Namespace) -> None:
             portable=options.target == "portable",
             by_part=options.by_part,
             views=options.views,
+            accept_worse=options.accept_worse,
+            known=versions_in(options.verdicts) if options.verdicts else (),
         )
+    if options.verdicts:
+        note_threshold(options.verdicts, options.run_number, card, out)
+    before, after = Guarantee.of(old), Guarantee.of(card)
     for line in left_out:
         say(f"left out: {line}")
-    print(f"written                 {out}   {card.identity}")
-    print(card_text(card, str(out)))
+    changed = {"before": before.to_json(), "after": after.to_json(), "worse": worse(before, after)}
+    made = {"detector": card.identity, "path": str(out), "left_out": left_out}
+    text = f"written                 {out}   {card.identity}\n{card_text(card, str(out))}\n{table(rows(before, after))}"
+    answer(changed | made, text, options.json)
+
+
+def versions_in(database: str) -> list[tuple[str, str]]:
+    """Returns name and version of all detectors that a review database knows."""
+    from anomaly.review import Store
+
+    with Store(database, create=False) as store:
+        return store.identities()
+
+
+def note_threshold(database: str, run: int | None, card: Any, out: Path) -> None:
+    """Notes in a review's log that a threshold was set by its audit sample, so that its version is not given again."""
+    from anomaly.detector import user
+    from anomaly.review import Store, default_key
+
+    with Store(database, create=False) as store:
+        store.set_threshold(
+            run or store.runs()[0].id, float(card.calibration.threshold), by=user(), key=default_key(), detector=card.digest,
+            path=str(out.resolve()), identity=(card.name, card.version),
+        )  # fmt: skip
 
 
 def audited(database: str, run: int | None, manifest: Path) -> Path:

@@ -11,7 +11,7 @@ import getpass
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -427,11 +427,13 @@ def recalibrate(
     groups: int,
     parent: str | None = None,
     by_part: dict[str, Any] | None = None,
+    accepted: Sequence[str] = (),
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
 
     ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
     ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_part``: see anomaly.parts.
+    ``accepted``: what of the guarantee got worse, and was accepted.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -446,6 +448,8 @@ def recalibrate(
         "highest": highest,
         "grouped": groups < images,
         "by_part": by_part,
+        "accepted_worse": list(accepted),
+        **dict.fromkeys(("limit_moved", "limit_moved_by", "limit_moved_from")),  # it is no preview any more
     }
     new = replace(
         card,

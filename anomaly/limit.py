@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from anomaly.detector import (
     write_atomically,
 )
 from anomaly.errors import CalibrationError, DetectorError
+from anomaly.versions import Identity, next_version, versions_of
 from anomaly.wording import percent
 
 
@@ -59,11 +62,20 @@ def largest_rank(n: int) -> int:
     return max(1, math.floor(LARGEST_RATE * (n + 1)))
 
 
-def write_moved(run: str | os.PathLike[str], calibration: Calibration, out: Path, *, by: str, low: float | None = None) -> Card:
-    """Writes a copy of a detector with the limit of ``calibration`` to ``out`` and returns its card.
+def write_moved(
+    run: str | os.PathLike[str],
+    calibration: Calibration,
+    out: Path,
+    *,
+    by: str,
+    low: float | None = None,
+    known: Iterable[Identity] = (),
+) -> Card:
+    """Writes a copy of a detector with the threshold of ``calibration`` to ``out`` and returns its card.
 
-    ``low``: lower end of the band that a person looks at, up to the limit. The card names the parent's digest, and in
-    ``training`` who moved the limit and when. Raises DetectorError where ``out`` is there already.
+    ``low``: lower end of the band that a person looks at, up to the threshold. The card names the parent's digest, and in
+    ``training`` who moved the threshold and when; where it is the parent's own, nothing was moved and the guarantee stays.
+    ``known``: detectors elsewhere, whose versions are not given again. Raises DetectorError where ``out`` is there already.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -77,26 +89,25 @@ def write_moved(run: str | os.PathLike[str], calibration: Calibration, out: Path
     if low is not None and low > limit:
         raise DetectorError(f"a band from {low:.6g} to {limit:.6g} found, the lower end first expected")
     model = onnx.load_model_from_string(data)
-    set_calibration(model, calibration)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold)}
+    moved: dict[str, Any] = {}
+    if limit == float(card.calibration.threshold):
+        calibration = card.calibration
+    else:
+        set_calibration(model, calibration)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold), "sight": None}
     new = replace(
         card,
-        version=next_version(card.version),
+        version=next_version(card.version, versions_of(card.name, find_detector(run).parent, out.parent, known)),
         calibration=calibration,
         band=None if low is None else (low, limit),
-        quality=None,  # figures of the old limit
+        quality=None if moved else card.quality,  # figures of the old threshold
         parent=card.digest,
         training={**card.training, **moved},
     )
     set_card(model, new)
     write_atomically(out, model.SerializeToString(deterministic=True))
     return read_card(out)
-
-
-def next_version(version: str) -> str:
-    """Returns the version after this one, as recalibration counts them."""
-    return str(int(version) + 1) if version.isdigit() else f"{version}.1"
 
 
 def free_name(detector: Path, version: str) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.before_after import Guarantee, refuse_worse, worse
 from anomaly.calibrate import calibrate, one_per_group, worst_per_part
 from anomaly.dataset import Record, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
@@ -20,6 +21,7 @@ from anomaly.part_rule import PartRule
 from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
+from anomaly.versions import Identity, next_version, versions_of
 
 IMAGES = "images.csv"  # in a run folder: which image was used for what
 
@@ -35,14 +37,18 @@ def recalibrate_on(
     portable: bool = False,
     by_part: str | None = None,
     views: int | None = None,
+    accept_worse: bool = True,
+    known: Iterable[Identity] = (),
 ) -> tuple[Card, Path, list[str]]:
     """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
 
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
     left out, as far as the run folder tells: a promise made on them is false. Without ``wish`` that of the detector
     is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_part``: the limit is set by
-    the worst view of each part, named by this expression (default: that of the detector), of ``views`` views each. Raises
-    CalibrationError, DatasetError, DetectorError.
+    the worst view of each part, named by this expression (default: that of the detector), of ``views`` views each.
+    Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
+    is written. ``known``: detectors elsewhere, whose versions are not given again. Raises CalibrationError, DatasetError,
+    DetectorError.
     """
     import_onnx()
     path = find_detector(run)
@@ -51,15 +57,24 @@ def recalibrate_on(
         if portable:
             source = Path(folder) / path.name
             write_portable(path, source)
-        return _recalibrate_on(path, source, normal, out, wish, Grouping(group_by, seed, by_part, views))
+        grouping = Grouping(group_by, seed, by_part, views)
+        return _recalibrate_on(path, source, normal, out, wish, grouping, accept_worse, known)
 
 
 def _recalibrate_on(
-    path: Path, source: Path, normal: Path, out: Path | None, wish: float | None, grouping: Grouping
+    path: Path,
+    source: Path,
+    normal: Path,
+    out: Path | None,
+    wish: float | None,
+    grouping: Grouping,
+    accept_worse: bool,
+    known: Iterable[Identity],
 ) -> tuple[Card, Path, list[str]]:
     """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
     scorer = Scorer(source, device="cpu")
-    version = next_version(scorer.card.version)
+    folder = path.parent if out is None else out.parent
+    version = next_version(scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known))
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
     good = score_good(scorer, path, normal, grouping)
@@ -67,10 +82,14 @@ def _recalibrate_on(
     if wish is None and scorer.card.calibration is not None:
         wish = scorer.card.calibration.wish
     calibration = calibrate(values, wish)
+    before, after = Guarantee.of(scorer.card), Guarantee(calibration, what="image" if good.rule is None else "unit")
+    if not accept_worse:
+        refuse_worse(before, after)
     highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
         source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
         parent=read_card(path).digest, by_part=None if good.rule is None else good.rule.to_json(),
+        accepted=worse(before, after),
     )  # fmt: skip
     return read_card(target), target, good.left_out
 
@@ -147,11 +166,6 @@ def score_good(scorer: Scorer, detector: Path, normal: Path, grouping: Grouping)
         values, index = worst_per_part(scores, groups)
     outside = np.array([results[i].status == "outside" for i in index])
     return GoodScores(values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule)
-
-
-def next_version(version: str) -> str:
-    """Returns the version after 1, 2, 3, ...; of any other one with .1 behind it."""
-    return str(int(version) + 1) if version.isdecimal() else f"{version}.1"
 
 
 def check_free(target: Path) -> None:

@@ -80,12 +80,26 @@ def card_text(card: Card, run: str) -> str:
     facts = card.training
     images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
     rule = PartRule.of(facts)
-    text = promise_text(
+    text = preview_text(card.calibration, facts, run) or promise_text(
         card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run,
         views="" if rule is None else rule.views,
     )  # fmt: skip
     tiles = tiles_said(facts.get("tiles"), card.size)
     return "\n".join([text, *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []), *sight_text(facts)])
+
+
+def preview_text(calibration: Calibration, training: Mapping[str, Any], run: str = "RUN") -> str:
+    """What is said where a threshold was moved by hand, three lines; empty where it was not."""
+    if not training.get("limit_moved"):
+        return ""
+    by, when = training.get("limit_moved_by") or "somebody", str(training["limit_moved"])[:10]
+    place = f"the {calibration.k:,} highest of {_good(calibration.n)} reach it"
+    lines = [
+        (f"threshold {calibration.threshold:.4g}", f"moved by hand by {by} on {when}; {place}"),
+        ("guaranteed rate", "none: a preview, since the threshold was chosen after results were seen"),
+        ("", f"new good images give one again: anomaly calibrate {run} --normal NEW_GOOD"),
+    ]
+    return rows_text(lines)
 
 
 def tiles_said(tiles: object, size: int) -> str:

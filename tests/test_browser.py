@@ -268,9 +268,21 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     page.wait_for_timeout(1000)
     assert float(handle.get_attribute("aria-valuenow")) < float(value)
     page.get_by_role("button", name="Use this limit").click()
-    page.get_by_text(re.compile(r"Written: .*detector-2\w?\.onnx")).wait_for()
-    written = max((made / "run").glob("detector-2*.onnx"), key=lambda file: file.stat().st_mtime)
-    assert read_card(written).parent == read_card(made / "run").digest
+    page.get_by_text("Nothing was written: tick that you accept what gets worse").wait_for()
+    names = [f"{page.viewport_size['width']} {name}.onnx" for name in ("first", "second", "third")]
+    for name in names:  # a name that was typed is taken every time
+        field = page.get_by_label("Write a new detector file with this limit")
+        field.fill(name)
+        page.get_by_text("I accept what gets worse").click()
+        page.wait_for_timeout(500)
+        if shots := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=f"{shots}/threshold-{name}.png", full_page=True)
+        page.get_by_role("button", name="Use this limit").click()
+        page.get_by_text(re.compile(rf"Written: .*{name}")).wait_for()
+        sync_api.expect(field).not_to_have_value(name)
+    cards = [read_card(made / "run" / name) for name in names]
+    assert [card.parent for card in cards] == [read_card(made / "run").digest] * 3
+    assert len({card.version for card in cards} | {read_card(made / "run").version}) == 4
     assert server.process is not None and server.process.poll() is None
 
 

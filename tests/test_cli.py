@@ -345,15 +345,16 @@ def test_calibrate_writes_a_new_file_beside_the_old_one(
     run: Path, photos: Path, mixed: Path, tmp_path: Path, shell: Shell
 ) -> None:
     folder = alone(run, tmp_path / "run").parent
-    said = shell("calibrate", folder, "--normal", photos, "--false-alarm-rate", "10%")
+    said = shell("calibrate", folder, "--normal", photos, "--false-alarm-rate", "10%", "--accept-worse")
     card = read_card(folder / "detector-2.onnx")
     assert (said.status, said.err) == (0, "")
     assert said.fields["written"] == f"{folder / 'detector-2.onnx'}   {card.identity}"
     assert said.fields[f"limit {card.calibration.threshold:.4g}"] == "set by 20 good images"
     assert (card.calibration.n, card.calibration.k, card.calibration.wish) == (20, 2, 0.1)
     assert shell("show", folder / "detector-2.onnx").fields["parent"] == read_card(folder).digest
-    assert "detector-2.onnx is there already" in shell.refuses("calibrate", folder, "--normal", photos)
-    said = shell("calibrate", folder, "--normal", mixed, "--out", tmp_path / "new.onnx")
+    twice = ("calibrate", folder, "--normal", photos, "--out", folder / "detector-2.onnx", "--accept-worse")
+    assert "detector-2.onnx is there already" in shell.refuses(*twice)
+    said = shell("calibrate", folder, "--normal", mixed, "--out", tmp_path / "new.onnx", "--accept-worse")
     assert said.status == 0
     assert said.err.startswith(f"left out: {mixed}/broken.png: begins with b'no image', which is none of ")
     assert said.out.splitlines()[1].startswith("4 good images: 4 set the limit. Lowest promise 20 %")

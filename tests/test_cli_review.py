@@ -55,8 +55,16 @@ def test_from_score_to_a_new_limit(database: Path, run: Path, tmp_path: Path, ca
     assert stats["team"]["inspectors"][0]["name"] == "ann"
     out = tmp_path / "new.onnx"
     given = ["calibrate", str(run), "--verdicts", str(database), "--out", str(out), "--false-alarm-rate", "0.3"]
-    assert main(given) == 0
-    assert out.exists() and "set by" in capsys.readouterr().out
+    assert main(given) == 1  # fewer images and a higher rate: not without a word
+    message = capsys.readouterr().err
+    assert message.startswith("anomaly: the guarantee would get worse: guaranteed rate ") and message.count("\n") == 1
+    with Store(database) as store:
+        assert not out.exists() and not store.events(actions=("threshold",))
+    assert main([*given, "--accept-worse"]) == 0
+    said = capsys.readouterr().out
+    assert out.exists() and "set by" in said and "guaranteed rate         1.64 % (1 of 61)" in said
+    with Store(database) as store:  # the version is known here too, wherever the file goes
+        assert store.identities() == [("run", "1"), ("run", read_card(out).version)]
 
 
 def test_exports(database: Path, tmp_path: Path) -> None:

@@ -540,14 +540,65 @@ def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_
     app.session_state["limit"] = float(before.calibration.scores[-10])
     app.run()
     assert "Preview: the promise returns when fresh good images confirm it" in texts(app).replace("\\", "")
-    button = next(button for button in app.button if button.label == "Use this limit")
-    button.click().run()
-    assert not app.exception
+    use_this(app)
+    assert "Nothing was written: tick that you accept" in texts(app).replace("\\", "") and not store.events(
+        actions=("threshold",)
+    )
+    app.checkbox(key="worse accepted").check()
+    use_this(app)
     events = store.events(actions=("threshold",))
     card = read_card(events[0].payload["path"])
     assert (card.parent, card.version, card.calibration.k) == (before.digest, "2", 10)
     assert card.training["limit_moved_by"] == events[0].inspector and events[0].detector == card.digest
     assert read_card(open_desk().settings.detectors[0]).digest == before.digest  # the one in use is as it was
+
+
+def use_this(app: AppTest, name: str | None = None) -> None:
+    """Types a name for the new file, where one is given, and presses the button."""
+    if name is not None:
+        app.text_input(key="name of the new file").input(name)
+    next(button for button in app.button if button.label == "Use this limit").click().run()
+    assert not app.exception, app.exception
+
+
+def test_every_typed_name_is_used_and_no_version_twice(pages: tuple[Store, int]) -> None:
+    store, _ = pages
+    folder = Path(open_desk().settings.detectors[0])
+    scores = read_card(folder).calibration.scores
+    app = open_page("threshold")
+    for number, name in enumerate(["first.onnx", "second one.onnx", None, "third.onnx"]):
+        app.session_state["limit"] = float(scores[-10 - number])
+        app.run()
+        app.checkbox(key="worse accepted").check()
+        use_this(app, name)
+    written = [Path(event.payload["path"]) for event in store.events(actions=("threshold",))[::-1]]
+    assert [path.name for path in written] == ["first.onnx", "second one.onnx", "detector-4.onnx", "third.onnx"]
+    assert [read_card(path).version for path in written] == ["2", "3", "4", "5"]
+    assert [read_card(path).calibration.k for path in written] == [10, 11, 12, 13]
+    (folder / "third.onnx").unlink()  # its version is in the review's log still
+    use_this(app, "again.onnx")
+    assert "Nothing was written" in texts(app)  # what was accepted once is not accepted for ever
+    app.checkbox(key="worse accepted").check()
+    use_this(app)
+    assert read_card(folder / "again.onnx").version == "6"
+
+
+@pytest.mark.parametrize(
+    "name", ["detector.onnx", "new.txt", "", "../new.onnx", "/nowhere/new.onnx", "a/b.onnx", "." * 300 + ".onnx"]
+)
+def test_a_name_that_cannot_be_used_is_refused_and_stays_in_the_field(pages: tuple[Store, int], name: str) -> None:
+    store, _ = pages
+    app = open_page("threshold")
+    use_this(app, name)
+    assert len(app.error) == 1 and not store.events(actions=("threshold",))
+    assert app.text_input(key="name of the new file").value == name
+
+
+def test_a_threshold_that_is_not_moved_keeps_its_guarantee(pages: tuple[Store, int]) -> None:
+    folder = Path(open_desk().settings.detectors[0])
+    use_this(open_page("threshold"))  # nothing gets worse, so nothing has to be accepted
+    card = read_card(folder / "detector-2.onnx")
+    assert card.calibration == read_card(folder).calibration and not card.training.get("limit_moved")
 
 
 def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) -> None:

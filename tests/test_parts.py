@@ -427,13 +427,14 @@ def test_the_commands(
         return status, *capsys.readouterr()
 
     status, out, err = said("calibrate", run, "--normal", good, "--by-part", PATTERN, "--out", tmp_path / "new.onnx",
-                            "--false-alarm-rate", "10%")  # fmt: skip
+                            "--false-alarm-rate", "10%", "--accept-worse")  # fmt: skip
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[1].endswith("set by 24 good parts that training did not see, each by its worst view")
     assert lines[2].startswith("good parts stopped      about 1 in 12 (8 %); 95 % confident: at most ")
     assert lines[3].strip().startswith("in 50 good parts expect 4")
     assert lines[5] == "holds for               good parts like these 24, of 3 views: not for a new lot, light or camera"
+    assert lines[-3].endswith("8 % (2 of 25)") and lines[-1].split()[-3:] == ["24", "good", "units"]
     status, out, _ = said("score", tmp_path / "new.onnx", line, "--out", tmp_path / "a.csv")
     assert status == 3 and "parts stopped           1 of 2 parts judged" in out
     assert said("score", tmp_path / "new.onnx", line, "--out", tmp_path / "b.csv", "--fail-on-anomaly")[0] == 4

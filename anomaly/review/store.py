@@ -176,6 +176,12 @@ class Store:
             raise AnomalyError(f"detector {digest[:12]} has no run in this review database: import a score table of it")
         return found[0]
 
+    def identities(self) -> list[tuple[str, str]]:
+        """Name and version of every detector that scored a run or was written with a threshold of this review."""
+        noted = [event.payload for event in self.events(actions=("threshold",), limit=None)]
+        written = [(str(made["name"]), str(made["version"])) for made in noted if {"name", "version"} <= set(made)]
+        return [*((detector.name, detector.version) for detector in self.detectors()), *written]
+
     # ---- findings ----
 
     def finding(self, finding: int) -> Finding:
@@ -476,15 +482,26 @@ class Store:
                 c.execute(schema.findings.update().where(f.id == finding).values(truth=truth))
 
     def set_threshold(
-        self, run: int, threshold: float, *, by: str, key: str, detector: str | None = None, path: str = ""
+        self,
+        run: int,
+        threshold: float,
+        *,
+        by: str,
+        key: str,
+        detector: str | None = None,
+        path: str = "",
+        identity: tuple[str, str] | None = None,
     ) -> Event:
-        """Notes in the log who chose a limit after looking at a run, with digest and path of the detector made."""
+        """Notes in the log who chose a limit after looking at a run, with digest, path and identity (name and version) of
+        the detector made."""
         click = Click.of(by, key)
         with self._db.write() as c:
             if done := journal.repeated(c, click, "threshold"):
                 return done
             parent, at = find_run(c, run), self._db.now_text(c)
             payload = {"parent": parent.detector, "parent_threshold": parent.threshold, "path": path}
+            if identity is not None:
+                payload |= {"name": identity[0], "version": identity[1]}
             return journal.append(c, click, at, "threshold", run=run, threshold=threshold, detector=detector, payload=payload)
 
     # ---- numbers ----

@@ -9,7 +9,7 @@ import streamlit as st
 from anomaly.errors import AnomalyError
 from anomaly.part_rule import PartRule
 from anomaly.review import Comparison, Detector, Run
-from anomaly.wording import promise_text
+from anomaly.wording import preview_text, promise_text
 from dashboard.address import filters_here, query_for
 from dashboard.components import plain
 from dashboard.desk import Desk, open_desk
@@ -69,7 +69,7 @@ def card(detector: Detector) -> None:
             st.write("Ranks only: orders images by score, promises nothing.")
         else:
             rule = PartRule.of(training)
-            text = promise_text(
+            text = preview_text(calibration, training) or promise_text(
                 calibration,
                 int(training.get("images", calibration.n)),
                 highest=training.get("highest", []),

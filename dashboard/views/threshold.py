@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from anomaly.before_after import Guarantee, rows, worse
 from anomaly.calibrate import Calibration
 from anomaly.charts import Scale
+from anomaly.detector import read_card
 from anomaly.errors import AnomalyError
-from anomaly.limit import free_name, largest_rank, nearest, next_version, said, with_rank, write_moved
+from anomaly.limit import free_name, largest_rank, nearest, said, with_rank, write_moved
 from anomaly.review import Run, default_key
 from anomaly.table import shortest
 from anomaly.verdicts import Preview, Sample, band, preview
+from anomaly.versions import next_version, versions_of
 from anomaly.wording import PREVIEW, one_in, percent
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, queue_here, run_here
@@ -21,9 +25,9 @@ from dashboard.components import limit_chart, plain
 from dashboard.desk import Desk, open_desk
 
 BINS = 90
-
-
 CHART = "limit chart"
+NAME, ACCEPTED, SAID = "name of the new file", "worse accepted", "what came of it"
+WRITING = threading.Lock()  # two admins at once get two versions
 
 
 def show(desk: Desk, person: Person) -> None:
@@ -150,7 +154,7 @@ def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, wha
 
 
 def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
-    """Offers to write a new detector file with the limit that is tried; the file in use never changes."""
+    """Offers to write a new detector file with the threshold that is tried; the file in use never changes."""
     if not person.may("admin"):
         st.caption("An admin can write a detector with this limit.")
         return
@@ -158,26 +162,79 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
     if file is None:
         st.caption("The detector's file was not found, so no new one can be written: give --detector FILE to anomaly review.")
         return
+    try:
+        offer(desk, person, run, tried, low, file)
+    except (AnomalyError, OSError) as error:
+        st.error(plain(str(error)))
+    done, text = st.session_state.pop(SAID, (True, ""))
+    if text:
+        (st.success if done else st.error)(plain(text))
+
+
+def offer(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path) -> None:
+    """Shows before and after, and a button that writes the file; what gets worse has to be accepted by a tick."""
+    before = Guarantee.of(read_card(file))
+    after = guarantee_of(before, tried)
+    reasons = worse(before, after) if after != before else []
+    if NAME not in st.session_state or st.session_state.get("name suggested for") != (run.id, str(file)):
+        suggest(desk, run, file)
+    shown = [{"": label, "Before": old, "After": new} for label, old, new in rows(before, after)]
     with st.form("keep", border=True):
+        st.dataframe(shown, hide_index=True, width="stretch")
+        if reasons:
+            st.checkbox(f"I accept what gets worse: {plain('; '.join(reasons))}", key=ACCEPTED)
         columns = st.columns([5, 1.5], vertical_alignment="bottom")
-        name = columns[0].text_input(
-            "Write a new detector file with this limit",
-            str(free_name(file, next_version(desk.detector(run.detector).detector.version))),
-        )
-        pressed = columns[1].form_submit_button("Use this limit", type="primary", width="stretch")
-    if pressed:
-        st.success(plain(write(desk, person, run, tried, low, file, Path(name))))
+        columns[0].text_input(f"Write a new detector file with this limit, in {plain(str(file.parent))}", key=NAME)
+        given = (desk, person, run, tried, low, file, bool(reasons))
+        columns[1].form_submit_button("Use this limit", type="primary", width="stretch", on_click=press, args=given)
 
 
-def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, out: Path) -> str:
+def press(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, gets_worse: bool) -> None:
+    """Writes the file under the name in the field as it is when the button is pressed, and keeps what to tell."""
+    state = st.session_state
+    if gets_worse and not state.get(ACCEPTED):
+        state[SAID] = (False, "Nothing was written: tick that you accept what gets worse, and press again.")
+        return
+    try:
+        state[SAID] = (True, write(desk, person, run, tried, low, file))
+        state[ACCEPTED] = False
+        suggest(desk, run, file)
+    except (AnomalyError, OSError) as error:
+        state[SAID] = (False, str(error))
+
+
+def guarantee_of(before: Guarantee, tried: Calibration) -> Guarantee:
+    """Returns what a file with the threshold that is tried guarantees: nothing more than now, and nothing once it moved."""
+    old = before.calibration
+    moved = old is None or float(old.threshold) != float(tried.threshold)
+    return Guarantee(tried, before.preview or moved, before.what) if moved else before
+
+
+def suggest(desk: Desk, run: Run, file: Path) -> None:
+    """Puts a free name into the field: at first, and after a file was written; what a person typed meanwhile stays."""
+    detector = desk.detector(run.detector).detector
+    version = next_version(detector.version, versions_of(detector.name, file.parent, file.parent, desk.store.identities()))
+    st.session_state.update({NAME: free_name(file, version).name, "name suggested for": (run.id, str(file))})
+
+
+def target(file: Path, name: str) -> Path:
+    """Returns the file that a name means: beside the detector, unless it is a whole path."""
+    return file.parent / name
+
+
+def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path) -> str:
     """Writes the file and notes in the log who did it; returns what to tell."""
+    out = target(file, str(st.session_state[NAME]).strip())
     if out.suffix != ".onnx" or out.parent.resolve() != file.parent.resolve():
         raise AnomalyError(f"{out}: a new .onnx file in {file.parent} expected")
-    card = write_moved(file, tried, out, by=person.name, low=low)
-    desk.store.set_threshold(
-        run.id, float(tried.threshold), by=person.name, key=default_key(), detector=card.digest, path=str(out)
-    )
-    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its limit. {PREVIEW}"
+    with WRITING:
+        card = write_moved(file, tried, out, by=person.name, low=low, known=desk.store.identities())
+        desk.store.set_threshold(
+            run.id, float(tried.threshold), by=person.name, key=default_key(), detector=card.digest, path=str(out),
+            identity=(card.name, card.version),
+        )  # fmt: skip
+    moved = f" {PREVIEW}" if Guarantee.of(card).preview else ""
+    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its limit.{moved}"
 
 
 try:
