@@ -340,6 +340,13 @@ def beta_binomial_limit(images: int, a: int, b: int, level: float) -> int:
     return int(np.searchsorted(np.cumsum(terms), level - 1e-12))
 
 
+def binomial_limit(images: int, rate: float, level: float) -> int:
+    """Smallest count that a binomial(images, rate), 0 < rate < 1, keeps to with probability ``level``."""
+    j = np.arange(images, dtype=np.float64)
+    terms = _terms((images - j) / (j + 1) * (rate / (1 - rate)))
+    return int(np.searchsorted(np.cumsum(terms), level - 1e-12))
+
+
 def _binomial(k: int, n: int, p: float) -> tuple[float, float]:
     """P(X >= k) and P(X = k) of X ~ Binomial(n, p), 0 < p < 1.
 

@@ -1,216 +1,248 @@
-"""Do new images still look like those that set the limit? Quantiles over time, and a test to be looked at any time.
+"""Do new images still look like those that set the threshold? Quantiles over time, and three alarms.
 
-The test is a conformal test martingale: the Simple Jumper of Vovk, Petej, Nouretdinov, Ahlberg, Carlsson and Gammerman
-("Retrain or not retrain", COPA 2021). Each new score gets a p-value against the calibration scores and all new ones
-before it, ties broken at random; while images stay exchangeable these are independent and uniform. A gambler bets
-against that. Wealth that started at 1 ever reaches 1 / a with probability at most a (Ville 1939), however often and
-long one looks. So an alarm at wealth 1 / a has a false-alarm rate of at most a *for good*, not per day.
+    change      the scores ceased to be like the calibration scores: see anomaly/change.py for what is proven of it
+    flagged     of the newest images more are flagged than is ordinary for good ones (beta-binomial)
+    not judged  of the newest images more were not judged than is ordinary: nobody has inspected them
 
 What it takes: one image of each group, in the order they were taken, and nothing left out. A series with many more
-defects than before raises the alarm too, and should.
+defects than before raises alarms too, and should.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from anomaly.calibrate import Calibration
+from anomaly.calibrate import Calibration, binomial_limit
+from anomaly.change import RUN_LENGTH, Change, follow
 from anomaly.errors import AnomalyError
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-DEFAULT_FALSE_ALARM_RATE = 0.01
-JUMP = 0.01  # share of the wealth that is spread anew over the three bets before each image
-BETS = (-1.0, 0.0, 1.0)  # on small p-values (higher scores), on nothing, on large p-values
-BLOCK = 512
+NEWEST = (200, 2000)  # images, over which the flagged ones and those not judged are counted
+ORDINARY = 0.95  # probability that none of the counts of good images is above its limit
+NOT_JUDGED = 0.02  # share of good images that may be unlike the training images by themselves
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Scores of one folder or camera in the order of time: float32 (n,); ``times``: their n moments, text, UTC.
+    """Scores of one folder or camera in the order of time, one of each group: float32 (n,), not finite where not judged.
 
-    ``outside``: how many images besides were unlike the training images and were not judged.
+    ``times``: their n moments, text, UTC; ``what``: an image or a unit; ``not_judged_share``: of good ones, at the most.
     """
 
     name: str
     scores: NDArray[np.float32]
     times: Sequence[str]
-    outside: int = 0
+    what: str = "image"
+    not_judged_share: float = NOT_JUDGED
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))  # None becomes NaN
+        if len(self.scores) != len(self.times):
+            raise AnomalyError(f"{len(self.scores)} scores and {len(self.times)} times found: one of each expected")
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """The indices of those that were judged."""
+        return np.flatnonzero(np.isfinite(self.scores))
+
+
+@dataclass(frozen=True)
+class Count:
+    """``found`` of the newest ``images`` are flagged or not judged (``kind``); of good ones up to ``ordinary_up_to``."""
+
+    kind: str
+    found: int
+    images: int
+    ordinary_up_to: int
+
+    @property
+    def alarm(self) -> bool:
+        return self.found > self.ordinary_up_to
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """``images`` consecutive images: quantiles of their scores at LEVELS, float64 (5,), and how many were flagged.
+    """``images`` consecutive images, of which ``not_judged`` have no score: quantiles of the others' scores at LEVELS,
+    float64 (5,), NaN where there are none, and how many were flagged.
 
-    ``ordinary_up_to``: of so many good images at most so many are flagged, 95 times in 100; None without a limit.
+    ``ordinary_up_to``: the most that is ordinary among good images; None without a threshold.
     """
 
     start: str
     end: str
     images: int
+    not_judged: int
     quantiles: NDArray[np.float64]
     flagged: int | None
     ordinary_up_to: int | None
 
 
 def calibration_quantiles(calibration: Calibration) -> NDArray[np.float64]:
-    """The quantiles at LEVELS of the scores that set the limit, float64 (5,): what windows are compared with."""
+    """The quantiles at LEVELS of the calibration scores, float64 (5,): what windows are compared with."""
     return np.asarray(np.quantile(calibration.scores.astype(np.float64), LEVELS))
 
 
-def windows(series: Series, calibration: Calibration | None, images: int = 200) -> list[Window]:
-    """The series cut into windows of ``images`` images; a last one that is shorter than half joins the one before."""
+def windows(series: Series, calibration: Calibration | None, images: int = NEWEST[0], level: float = ORDINARY) -> list[Window]:
+    """The series cut into windows of ``images``, counted from the newest; the first one may be shorter.
+
+    ``level``: of what is ordinary in one window; that of ``count_level`` makes the newest one agree with its alarm.
+    """
     if images < 1:
         raise AnomalyError(f"windows of {images} images: expected 1 or more")
-    starts = list(range(0, len(series.scores), images)) or [0]
-    if len(starts) > 1 and len(series.scores) - starts[-1] < images / 2:
-        starts.pop()
-    ends = [*starts[1:], len(series.scores)]
-    return [_window(series, calibration, start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+    ends = list(range(len(series.scores), 0, -images))[::-1]
+    return [_window(series, calibration, part, level) for part in zip([0, *ends], ends, strict=False)]
 
 
-def _window(series: Series, calibration: Calibration | None, start: int, end: int) -> Window:
+def _window(series: Series, calibration: Calibration | None, part: tuple[int, int], level: float) -> Window:
+    start, end = part
     scores = series.scores[start:end]
+    judged = scores[np.isfinite(scores)]
     return Window(
         start=series.times[start],
         end=series.times[end - 1],
         images=len(scores),
-        quantiles=np.asarray(np.quantile(scores.astype(np.float64), LEVELS)),
-        flagged=None if calibration is None else int(calibration.is_anomaly(scores).sum()),
-        ordinary_up_to=None if calibration is None else calibration.ordinary_up_to(len(scores)),
+        not_judged=len(scores) - len(judged),
+        quantiles=np.quantile(judged.astype(np.float64), LEVELS) if len(judged) else np.full(len(LEVELS), math.nan),
+        flagged=None if calibration is None else int(calibration.is_anomaly(judged).sum()),
+        ordinary_up_to=None if calibration is None else ordinary_flagged(calibration, len(judged), level),
     )
+
+
+def ordinary_flagged(calibration: Calibration, images: int, level: float) -> int:
+    """How many of ``images`` good ones are flagged at the most, with probability ``level``; one alone is always ordinary."""
+    return max(1, calibration.ordinary_up_to(images, level))
 
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """The test on one series. ``log10_wealth``: float64 (n,), after each image; it alarms at ``limit`` or above.
+    """What was found of one series of ``images``, of which ``not_judged`` have no score.
 
-    ``alarm_at``: index of the image that raised the alarm, None where none did; ``changed_at``: of the image from which
-    on the scores look changed, an estimate; ``direction``: where they went, ``higher`` or ``lower``.
+    ``log10_evidence``: float64, after each judged image, an alarm at ``limit``; ``changes``: its alarms, which count judged
+    images; ``changed_time``: when the last one seems to have begun; ``counts``: the plain alarms' counts.
     """
 
     name: str
+    what: str
     images: int
-    outside: int
-    log10_wealth: NDArray[np.float64]
+    not_judged: int
+    log10_evidence: NDArray[np.float64]
     limit: float
-    false_alarm_rate: float
-    alarm_at: int | None
-    changed_at: int | None
-    direction: str | None
+    changes: Sequence[Change]
     changed_time: str | None
+    counts: Sequence[Count]
+
+    @property
+    def change(self) -> Change | None:
+        """The change that goes on; None where there is none, or where it has ended."""
+        return self.changes[-1] if self.changes and self.changes[-1].ended_at is None else None
+
+    @property
+    def alarm(self) -> bool:
+        return self.change is not None or any(count.alarm for count in self.counts)
 
     def text(self) -> str:
-        """What was found and, after an alarm, what to do: one line."""
-        rate = f"false-alarm rate {100 * self.false_alarm_rate:.3g} % over all folders, for good"
-        if self.alarm_at is None or self.changed_at is None:
-            peak = 10 ** max(0.0, float(self.log10_wealth.max(initial=0.0)))
-            return (
-                f"{self.name}: no sign that the scores changed in {self.images:,} images "
-                f"(evidence {peak:,.3g} of {10**self.limit:,.0f}; {rate})"
-            )
-        blind = "; with lower scores defects may pass" if self.direction == "lower" else ""
+        """What was found and, where there is an alarm, what to do: one line."""
+        found = [*map(self._count_text, self._worst_counts()), *([] if self.change is None else [self._change_text()])]
+        if found:
+            return f"{self.name}: {'; '.join(found)}. {TO_DO}"
+        judged = f"{self.images - self.not_judged:,} {self.what}s judged, {self.not_judged:,} not judged"
+        if not len(self.log10_evidence):
+            return f"{self.name}: {judged}; no scores to compare"
+        evidence = f"evidence {10 ** float(self.log10_evidence[-1]):,.3g}, an alarm from {10**self.limit:,.0f} on"
+        return f"{self.name}: no sign that the scores changed ({judged}; {evidence}){self._past_text()}"
+
+    def _worst_counts(self) -> list[Count]:
+        """Of each kind of alarm the count over the fewest images, the newest."""
+        found = {count.kind: count for count in reversed(self.counts) if count.alarm}
+        return [found[kind] for kind in ("not judged", "flagged") if kind in found]
+
+    def _count_text(self, count: Count) -> str:
+        blind = ", nobody has inspected them" if count.kind == "not judged" else ""
+        ordinary = f"up to {count.ordinary_up_to:,} is ordinary"
+        return f"{count.found:,} of the newest {count.images:,} {self.what}s {count.kind}, {ordinary}{blind}"
+
+    def _change_text(self) -> str:
+        change = self.changes[-1]
+        blind = "; with lower scores defects may pass" if change.direction == "lower" else ""
         return (
-            f"{self.name}: the scores are {self.direction} since about image {self.changed_at + 1:,} of {self.images:,} "
-            f"({self.changed_time}), so the promised rate of false alarms no longer holds here{blind} ({rate}). Look at "
-            "the newest images: light, focus, camera, dirt, a new lot? Mend that if you can; else collect good images of "
-            "today and run anomaly check, which says whether to recalibrate or to train again"
+            f"the scores are {change.direction} since about {self.what} {change.changed_at + 1:,} of "
+            f"{self.images - self.not_judged:,} judged ({self.changed_time}), so the guaranteed false-alarm rate no longer "
+            f"holds here{blind}"
         )
+
+    def _past_text(self) -> str:
+        if not self.changes:
+            return ""
+        last = self.changes[-1]
+        ago = self.images - self.not_judged - 1 - (last.ended_at or 0)
+        more = f", the last of {len(self.changes)}" if len(self.changes) > 1 else ""
+        return f". An earlier alarm ({self.changed_time}, {last.direction}{more}) ended {ago:,} {self.what}s ago"
+
+
+TO_DO = (
+    "Look at the newest images: light, focus, camera, dirt, a new lot, real defects? Mend that if you can; else collect good "
+    "images of today and run anomaly check, which says whether to recalibrate or to train again"
+)
 
 
 def watch(
-    series: Sequence[Series],
-    calibration: Calibration,
-    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
-    seed: int = 0,
+    series: Sequence[Series], calibration: Calibration | None, run_length: float = RUN_LENGTH, seed: int = 0
 ) -> list[Watch]:
-    """The test on each series. While nothing changes, any of them ever alarms with at most ``false_alarm_rate``.
+    """What each series says. Without a calibration (a detector that only ranks) those not judged are counted alone.
 
-    That rate is shared out equally (Bonferroni), so the number of series must not depend on what their scores are.
+    While nothing changes, among n images of all series together a change is found by mistake with probability at most
+    n / ``run_length``; each look at the counts has one above its limit with probability at most 5 % (Bonferroni), so the
+    number of series must not depend on what their scores are.
     """
-    if not 0 < false_alarm_rate < 1:
-        raise AnomalyError(f"a false-alarm rate of {false_alarm_rate} found, above 0 and below 1 expected")
-    limit = math.log10(max(1, len(series)) / false_alarm_rate)
+    if not 1 < run_length < math.inf:
+        raise AnomalyError(f"a run length of {run_length} found, a number of images above 1 expected")
     generators = np.random.default_rng(seed).spawn(len(series))
-    return [_watch(one, calibration, limit, false_alarm_rate, random) for one, random in zip(series, generators, strict=True)]
+    level = count_level(series, calibration)
+    return [_watch(one, calibration, run_length, level, random) for one, random in zip(series, generators, strict=True)]
+
+
+def count_level(series: Sequence[Series], calibration: Calibration | None) -> float:
+    """The level of each count, such that all of them together keep to ORDINARY."""
+    kinds = 1 if calibration is None else 2
+    return 1 - (1 - ORDINARY) / max(1, kinds * sum(len(_newest(one)) for one in series))
+
+
+def _newest(series: Series) -> list[int]:
+    """How many of the newest images are counted: one number, or two where the series is longer."""
+    return sorted({min(images, len(series.scores)) for images in NEWEST} - {0})
 
 
 def _watch(
-    series: Series, calibration: Calibration, limit: float, false_alarm_rate: float, random: np.random.Generator
+    series: Series, calibration: Calibration | None, run_length: float, level: float, random: np.random.Generator
 ) -> Watch:
-    path = simple_jumper(online_p_values(calibration.scores, series.scores, random))
-    above = np.flatnonzero(path.log10_wealth >= limit)
-    alarm_at = int(above[0]) if len(above) else None
-    changed_at = None if alarm_at is None else _change(path.log10_wealth[: alarm_at + 1])
+    judged = series.judged if calibration is not None else np.empty(0, dtype=np.int64)
+    path = follow([] if calibration is None else calibration.scores, series.scores[judged], random, run_length)
+    with np.errstate(divide="ignore"):
+        evidence = np.maximum(np.log10(path.evidence), -1.0)
     return Watch(
         name=series.name,
+        what=series.what,
         images=len(series.scores),
-        outside=series.outside,
-        log10_wealth=path.log10_wealth,
-        limit=limit,
-        false_alarm_rate=false_alarm_rate,
-        alarm_at=alarm_at,
-        changed_at=changed_at,
-        direction=None if alarm_at is None else "higher" if path.on_higher[alarm_at] > 0.5 else "lower",
-        changed_time=None if changed_at is None else series.times[changed_at],
+        not_judged=len(series.scores) - len(series.judged),
+        log10_evidence=evidence,
+        limit=math.log10(run_length),
+        changes=path.changes,
+        changed_time=series.times[judged[path.changes[-1].changed_at]] if path.changes else None,
+        counts=list(_counts(series, calibration, level)),
     )
 
 
-def _change(wealth: NDArray[np.float64]) -> int:
-    """The image after which the wealth, from its lowest point on, only paid off."""
-    lowest = int(np.flatnonzero(wealth == wealth.min())[-1])
-    return 0 if wealth[lowest] > 0 else min(lowest + 1, len(wealth) - 1)
-
-
-def online_p_values(calibration: ArrayLike, scores: ArrayLike, random: np.random.Generator) -> NDArray[np.float64]:
-    """The p-value of each of ``scores`` (n,) among the calibration scores and those before it, float64 (n,) in (0, 1].
-
-    (number above + u times number equal, itself included) / number in all, u uniform: while all are exchangeable the
-    p-values are independent and uniform (Vovk, Gammerman and Shafer 2005), which p-values against the calibration
-    scores alone are not. Small = higher than usual.
-    """
-    bag = np.sort(np.asarray(calibration, dtype=np.float32))
-    new = np.asarray(scores, dtype=np.float32)
-    u = 1 - random.random(len(new))
-    found = np.empty(len(new), dtype=np.float64)
-    for start in range(0, len(new), BLOCK):
-        block = new[start : start + BLOCK]
-        low, high = np.searchsorted(bag, block, "left"), np.searchsorted(bag, block, "right")
-        earlier = np.tri(len(block), k=-1, dtype=bool)  # [i, j]: j came before i
-        above = len(bag) - high + (earlier & (block[None, :] > block[:, None])).sum(1)
-        equal = high - low + (earlier & (block[None, :] == block[:, None])).sum(1) + 1
-        total = len(bag) + 1 + np.arange(len(block))
-        found[start : start + BLOCK] = (above + u[start : start + BLOCK] * equal) / total
-        bag = np.sort(np.concatenate([bag, block]), kind="stable")
-    return found
-
-
-class Path(NamedTuple):
-    """``log10_wealth`` after each p-value and the share of it that bets on higher scores, both float64 (n,)."""
-
-    log10_wealth: NDArray[np.float64]
-    on_higher: NDArray[np.float64]
-
-
-def simple_jumper(p_values: NDArray[np.float64], jump: float = JUMP) -> Path:
-    """The wealth of the Simple Jumper (Vovk et al. 2021, Algorithm 1) on p-values (n,), starting from 1.
-
-    Bet e multiplies its share by 1 + e (p - 1/2); before each p-value, ``jump`` of the wealth is spread evenly.
-    """
-    up, still, down = 1 / 3, 1 / 3, 1 / 3
-    total = 0.0
-    wealth, on_higher = np.empty(len(p_values)), np.empty(len(p_values))
-    for i, p in enumerate(p_values.tolist()):
-        up = ((1 - jump) * up + jump / 3) * (1 + BETS[0] * (p - 0.5))
-        still = (1 - jump) * still + jump / 3
-        down = ((1 - jump) * down + jump / 3) * (1 + BETS[2] * (p - 0.5))
-        capital = up + still + down  # relative to the capital before
-        total += math.log10(capital)
-        up, still, down = up / capital, still / capital, down / capital
-        wealth[i], on_higher[i] = total, up / (up + down)
-    return Path(wealth, on_higher)
+def _counts(series: Series, calibration: Calibration | None, level: float) -> Iterator[Count]:
+    for images in _newest(series):
+        newest = series.scores[-images:]
+        judged = newest[np.isfinite(newest)]
+        limit = max(1, binomial_limit(images, series.not_judged_share, level))
+        yield Count("not judged", images - len(judged), images, limit)
+        if calibration is not None:
+            flagged = int(calibration.is_anomaly(judged).sum())
+            yield Count("flagged", flagged, len(judged), ordinary_flagged(calibration, len(judged), level))

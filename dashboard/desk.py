@@ -80,7 +80,8 @@ class Desk:
 
     def series(self, detector: str, depth: int) -> list[Series]:
         """Returns the scores of all runs of a detector in the order of time, for each folder."""
-        runs = tuple(run.id for run in self.store.runs() if run.detector == detector)
+        # a service's runs grow
+        runs = tuple((run.id, run.images) for run in self.store.runs() if run.detector == detector)
         found: list[Series] = self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
         return found
 

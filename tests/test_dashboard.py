@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -469,6 +471,46 @@ def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> Non
 @pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
 def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
     open_page(name)
+
+
+def drifting(made: Path, table: Path) -> None:
+    """Writes a score table of three cameras: one calm, one with 24 of 44 flagged, one with 69 of 120 not judged."""
+    with open(made / "scores.csv", newline="", encoding="utf-8") as file:
+        like = next(csv.DictReader(file))
+    calibration = read_card(made / "run").calibration
+    assert calibration is not None
+    good, bad = map(str, (calibration.median, 2 * calibration.threshold))
+    results = {"calm": [good] * 60, "flags": [good, bad] * 20 + [bad] * 4, "blind": [good] * 51 + [""] * 69}
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, like)
+        writer.writeheader()
+        for camera, scores in results.items():
+            for at, score in enumerate(scores):
+                row = like | {"path": f"/photos/{camera}/{at}.png", "sha256": f"{sum(map(ord, camera)) * 1000 + at:064x}"}
+                flagged = {good: "false", bad: "true", "": ""}[score]
+                status = "ok" if score else "outside"
+                writer.writerow(row | {"score": score, "p_value": "", "is_anomaly": flagged, "status": status})
+
+
+@pytest.mark.parametrize("ranks_only", [False, True])
+def test_drift_is_red_where_many_are_flagged_or_not_judged(
+    pages: tuple[Store, int], made: Path, tmp_path: Path, ranks_only: bool
+) -> None:
+    """Of a detector that only ranks, or whose card is not here, at least those that were not judged."""
+    store, _ = pages
+    drifting(made, tmp_path / "drift.csv")
+    if ranks_only:
+        text = (tmp_path / "drift.csv").read_text()
+        (tmp_path / "drift.csv").write_text(text.replace(read_card(made / "run").digest, "ab" * 32))
+    run, _ = store.import_table(tmp_path / "drift.csv", card=None if ranks_only else read_card(made / "run"))
+    app = open_page("drift", run=str(run.id))
+    errors = [re.sub(r"\\(.)", r"\1", error.value) for error in app.error]
+    red = {name: text for name, _, text in (error.partition(": ") for error in errors)}
+    assert red["blind"].startswith("69 of the newest 120 images not judged, up to ") and "calm" not in red
+    if ranks_only:
+        assert list(red) == ["blind"] and "its card is not here" in texts(app)
+    else:
+        assert red["flags"].startswith("24 of the newest 44 images flagged, up to ")
 
 
 @pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])

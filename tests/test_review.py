@@ -1049,9 +1049,10 @@ def test_series_follow_cameras_over_runs(lite: Store, tmp_path: Path) -> None:
         ]  # fmt: skip
         fill(lite, tmp_path, rows)
     found = lite.series("c0" * 32)
-    assert [(s.name, s.outside) for s in found] == [("cam0", 0), ("cam1", 2)]
+    assert [(s.name, s.what, len(s.scores) - len(s.judged)) for s in found] == [("cam0", "image", 0), ("cam1", "image", 2)]
     assert found[0].scores.tolist() == pytest.approx([1.0, 1.2, 2.0, 2.2])
-    assert found[1].times == ["2026-01-01T00:00:01.000Z", "2026-01-02T00:00:01.000Z"]
+    assert found[1].scores[[0, 2]].tolist() == pytest.approx([1.1, 2.1])
+    assert found[1].times == [f"2026-01-0{day}T00:00:0{i}.000Z" for day in (1, 2) for i in (1, 3)]
     assert [s.name for s in lite.series("c0" * 32, depth=0)] == ["."]
     assert lite.series("ff") == []
     assert len(drift.windows(lite.series("c0" * 32, depth=0)[0], None)) == 1

@@ -144,7 +144,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.by_part is not None and calibration is not None:
         facts["by_part"] = PartRule.seen(options.by_part, [record.group for record in sets.calibration]).to_json()
     facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).heat.cells, "sight": None}
-    facts["guard"] = guard_facts(guard)
+    facts["guard"], facts["group_by"] = guard_facts(guard), options.group_by
     if tiling:
         facts["tiles"] = tiling.facts(options.tile)
     if calibration is not None:

@@ -1,15 +1,10 @@
-"""Findings beside each other: two detectors on the same images, one over time, views of a part, images that look alike."""
+"""Findings beside each other: two detectors on the same images, views of a part, images that look alike."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
 
-from anomaly.drift import Series
 from anomaly.part_rule import PartRule
 from anomaly.parts import PartRow, View, judge_part
 from anomaly.review import schema
@@ -49,26 +44,6 @@ def part(c: sa.Connection, run: Run, name: str, rule: PartRule) -> tuple[PartRow
     count = c.scalar(sa.select(sa.func.count(f.path.distinct())).where(*of_part)) or 0
     seen = [View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.status) for v in views]
     return judge_part(name, seen, rule, run.detector, count - len(views)), views
-
-
-def series(c: sa.Connection, common: Mapping[int, str], depth: int) -> list[Series]:
-    """The scores of runs in the order they were made, for each folder. ``common``: the folder of all a run's images."""
-    query = sa.select(f.run, f.folder, f.scored_at, f.score, f.status).where(f.run.in_(list(common)))
-    names: dict[tuple[int, str], str] = {}
-    found: dict[str, list[Row]] = {}
-    for row in c.execute(query.order_by(f.scored_at, f.run, f.position)):
-        place = (row.run, row.folder)
-        if place not in names:
-            parts = Path(os.path.relpath(row.folder or ".", common[row.run] or ".")).parts
-            names[place] = "/".join(parts[:depth]) or "."
-        found.setdefault(names[place], []).append(row)
-    return [_series(name, found[name]) for name in sorted(found)]
-
-
-def _series(name: str, rows: Sequence[Row]) -> Series:
-    judged = [row for row in rows if row.status == "ok"]
-    scores = np.array([row.score for row in judged], dtype=np.float32)
-    return Series(name, scores, [row.scored_at for row in judged], sum(row.status == "outside" for row in rows))
 
 
 def similar(c: sa.Connection, row: Row, limit: int) -> list[Finding]:

@@ -23,7 +23,7 @@ from anomaly.detector import Card
 from anomaly.drift import Series
 from anomaly.errors import AnomalyError
 from anomaly.parts import PartRow
-from anomaly.review import across, audit, handout, intake, journal, schema
+from anomaly.review import across, audit, handout, intake, journal, over_time, schema
 from anomaly.review.database import Database
 from anomaly.review.evidence import MAX_IMAGE_BYTES, ImageFile, read_image
 from anomaly.review.findings import (
@@ -558,10 +558,11 @@ class Store:
 
         ``depth``: how many levels of folders below each run's common one tell cameras apart (0: none).
         """
-        runs = [run.id for run in self.runs() if run.detector == detector]
-        common = {run: os.path.commonpath([folder.path for folder in self.folders(run)]) for run in runs}
+        runs = [run for run in self.runs() if run.detector == detector]
+        common = {run.id: os.path.commonpath([folder.path for folder in self.folders(run.id)] or ["."]) for run in runs}
+        card = next((found.card for found in self.detectors() if found.digest == detector), None)
         with self._db.read() as c:
-            return across.series(c, common, depth)
+            return over_time.series(c, runs, common, depth, card)
 
 
 def _check_defect_types(types: Sequence[DefectType]) -> None:

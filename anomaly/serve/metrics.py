@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from anomaly.calibrate import Calibration
-from anomaly.drift import online_p_values, simple_jumper
+from anomaly.change import follow
 from anomaly.scorer import Result
 from anomaly.serve.detectors import Served
 
@@ -35,15 +35,15 @@ class Recent:
         return float(self.calibration.is_anomaly(scores).mean()) if self.calibration and scores else math.nan
 
     def drift(self) -> float:
-        """Returns log10 of the evidence that they are unlike the calibration scores: 2 or more has a chance of 1 in 100.
+        """Returns log10 of the highest evidence over the window that scores changed (``anomaly.change``), at least 0.
 
-        The highest wealth of the test martingale of ``anomaly.drift`` over the window.
+        While nothing changes, 5 or more has a chance of at most 1 in 100 for a window of 1,000 images.
         """
         scores = np.array(self.scores, np.float32)
         if self.calibration is None or not len(scores):
             return 0.0
-        p_values = online_p_values(self.calibration.scores, scores, np.random.default_rng(0))
-        return max(0.0, float(simple_jumper(p_values).log10_wealth.max()))
+        evidence = follow(self.calibration.scores, scores, np.random.default_rng(0)).evidence
+        return math.log10(max(float(evidence.max()), 1.0))
 
 
 class Metrics:
@@ -68,7 +68,7 @@ class Metrics:
         self.share = Gauge("anomaly_flagged_share", f"Share stopped of the last {WINDOW}", of_detector, registry=registry)
         self.promise = Gauge("anomaly_promise", "Promised share of good images that is stopped", of_detector, registry=registry)
         self.drift = Gauge(
-            "anomaly_drift_evidence", f"log10 of the evidence that the last {WINDOW} scores have changed; 2 is rare",
+            "anomaly_drift_evidence", f"log10 of the evidence that the last {WINDOW} scores have changed; 5 is rare",
             of_detector, registry=registry,
         )  # fmt: skip
         self.reloads = Counter("anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry)

@@ -5,86 +5,95 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from anomaly.calibrate import Calibration
-from anomaly.drift import Series, Watch, Window, calibration_quantiles, watch, windows
+from anomaly.change import RUN_LENGTH
+from anomaly.drift import ORDINARY, Series, Watch, Window, calibration_quantiles, count_level, watch, windows
 from anomaly.errors import AnomalyError
 from dashboard.address import filters_here, run_here
 from dashboard.components import plain
 from dashboard.desk import Desk, open_desk
 
-ALARM_RATE = 0.01
 DEPTHS = {"all together": 0, "folder": 1, "subfolder": 2}
 QUANTILES = ("5 %", "25 %", "median", "75 %", "95 %")
 POINTS = 600  # of a line: more cannot be seen
 TO_DO = """
-1. Look at the images round the change: **Queue**, that folder. Dirt on a lens, a lamp, a new lot, or real defects?
-2. If good parts look different now: `anomaly check RUN NEW_GOOD` says whether to keep, recalibrate or retrain.
-3. If the camera or the light failed: mend it, and treat what was judged since then as not inspected.
-4. Until then the promise does not hold: it is for good images like the ones that set the limit.
+1. Look at the newest images, and at those round a change: **Queue**, that folder. Dirt, a lamp, a new lot, real defects?
+2. What was not judged has not been inspected: look at it, or take the pictures again.
+3. If good parts look different now: `anomaly check RUN NEW_GOOD` says whether to keep, recalibrate or retrain.
+4. If the camera or the light failed: mend it, and treat what was judged since then as not inspected.
+5. Until then the guaranteed rate does not hold: it is for good images like the ones that set the threshold.
 """
 
 
 def show(desk: Desk) -> None:
-    """Shows the test of every folder, and the scores over time against the calibration."""
+    """Shows the alarms of every folder, and the scores over time against the calibration."""
     run = run_here(desk, filters_here(desk))
-    calibration = desk.detector(run.detector).calibration
-    if calibration is None:
-        st.info("This detector only ranks images: there are no calibration scores to compare with.")
-        return
+    known = desk.detector(run.detector)
+    calibration = known.calibration
     left, middle, right = st.columns([3, 1.6, 1.4], vertical_alignment="bottom")
-    left.caption(
-        plain(f"{desk.detector(run.detector).short}: all its runs in the order of time, against {calibration.n:,} good images")
-    )
+    against = "no calibration scores" if calibration is None else f"{calibration.n:,} calibration scores"
+    left.caption(plain(f"{known.short}: all its runs in the order of time, against {against}"))
     depth = right.segmented_control("Series for each", list(DEPTHS), default="folder", required=True, key="depth")
     found = desk.series(run.detector, depth=DEPTHS[depth])
     if not found:
         st.info("No image has been scored by this detector yet.")
         return
-    names = [series.name for series in found]
-    chosen = middle.selectbox("Folder", range(len(names)), format_func=names.__getitem__)
-    watches = watch(found, calibration, false_alarm_rate=ALARM_RATE)
+    names, watches = [series.name for series in found], watch(found, calibration)
+    first = next((at for at, one in enumerate(watches) if one.alarm), 0)
+    chosen = middle.selectbox("Folder", range(len(names)), index=first, format_func=names.__getitem__)
     verdict(watches)
-    charts(found[chosen], watches[chosen], calibration)
+    if calibration is None:
+        why = "it only ranks images" if known.detector.card else "its card is not here: import the table with --detector"
+        st.info(f"No calibration scores of this detector ({why}): only images that were not judged are counted.")
+        return
+    charts(found[chosen], watches[chosen], calibration, count_level(found, calibration))
 
 
 def verdict(watches: list[Watch]) -> None:
-    """Says for each series whether it has changed, the alarms first, and what to do."""
-    alarms = [one for one in watches if one.alarm_at is not None]
+    """Says for each series whether there is an alarm, the alarms first, and what to do."""
+    alarms = [one for one in watches if one.alarm]
     for one in alarms:
         st.error(plain(one.text()), icon=":material/warning:")
     if alarms:
         with st.expander("What to do", expanded=True):
             st.markdown(TO_DO)
-    calm = len(watches) - len(alarms)
-    if calm:
-        texts = [one.text() for one in watches if one.alarm_at is None]
+    texts = [one.text() for one in watches if not one.alarm]
+    if texts:
         st.success(
-            plain(texts[0]) if calm == 1 else f"{calm} of {len(watches)} series show no change.", icon=":material/check:"
+            plain(texts[0]) if len(texts) == 1 else f"{len(texts)} of {len(watches)} series without an alarm.",
+            icon=":material/check:",
         )
-    st.caption(
-        f"A conformal test martingale: if nothing ever changes, the probability that any of the {len(watches)} series raises "
-        f"an alarm, ever, is at most {ALARM_RATE:.0%}, however often one looks."
-    )
+    with st.expander("How sure an alarm is"):
+        st.markdown(plain(SURE))
 
 
-def charts(series: Series, one: Watch, calibration: Calibration) -> None:
+SURE = (
+    f"Change of the scores: while nothing changes, a false alarm comes after {RUN_LENGTH:,.0f} images or more on average, and "
+    f"among the next n images of all series together with probability n / {RUN_LENGTH:,.0f} at most. This is proven for the "
+    "first alarm, if images are exchangeable with those that set the threshold: one image of each group, in the order they "
+    "were taken, nothing left out. What comes after an alarm was measured (docs/results.md). The delay after a change does not "
+    f"grow with the images before it. Counts: of good images none is above its limit with probability {ORDINARY:.0%}, each "
+    "time one looks."
+)
+
+
+def charts(series: Series, one: Watch, calibration: Calibration, level: float) -> None:
     """Shows the quantiles of the scores, window by window, and the evidence against 'nothing has changed'."""
-    found = windows(series, calibration)
+    found = windows(series, calibration, level=level)
     left, right = st.columns(2, gap="medium")
     with left.container(border=True):
         st.markdown("###### Scores over time")
         st.altair_chart(quantile_chart(found, calibration), width="stretch")
-        st.caption(
-            "Lines: quantiles of windows of images. Band: 5 to 95 % of the good images that set the limit; dashed: the limit."
-        )
+        st.caption("Lines: quantiles of windows of images. Band: 5 to 95 % of the calibration scores; dashed: the threshold.")
     with right.container(border=True):
         st.markdown("###### Evidence of a change")
-        st.altair_chart(wealth_chart(one), width="stretch")
-        st.caption("The martingale's wealth, powers of ten: low while nothing changes, above the dashed line an alarm.")
-    rows = [window_row(window) for window in found]
+        st.altair_chart(evidence_chart(one), width="stretch")
+        st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
+    rows = [window_row(window) for window in reversed(found)]
     st.dataframe(rows, hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1)))
 
 
@@ -95,9 +104,13 @@ def window_row(window: Window) -> dict[str, Any]:
         "From": window.start[:16].replace("T", " "),
         "To": window.end[:16].replace("T", " "),
         "Images": window.images,
-        "Stopped": window.flagged,
+        "Not judged": window.not_judged,
+        "Flagged": window.flagged,
         "Ordinary": ordinary,
-        **{name: round(float(value), 4) for name, value in zip(QUANTILES, window.quantiles, strict=True)},
+        **{
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(QUANTILES, window.quantiles, strict=True)
+        },
     }
 
 
@@ -108,7 +121,9 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
             {"window": at + 1, "score": float(value), "quantile": name, "from": window.start}
             for at, window in enumerate(found)
             for name, value in zip(QUANTILES, window.quantiles, strict=True)
-        ]
+            if not np.isnan(value)
+        ],
+        columns=["window", "score", "quantile", "from"],
     )
     low, *_, high = (float(value) for value in calibration_quantiles(calibration))
     band = (
@@ -139,20 +154,21 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
     return (band + limit + drawn).properties(height=250)
 
 
-def wealth_chart(one: Watch) -> alt.LayerChart:
-    """Returns the martingale over the images, with the line of the alarm."""
-    every = max(1, one.images // POINTS)
-    kept = sorted({*range(0, one.images, every), one.images - 1, *([one.alarm_at] if one.alarm_at is not None else [])} - {-1})
-    line = pd.DataFrame({"image": [at + 1 for at in kept], "wealth": [float(one.log10_wealth[at]) for at in kept]})
+def evidence_chart(one: Watch) -> alt.LayerChart:
+    """Returns the evidence over the judged images, with the line of the alarm and the beginning of each change."""
+    images, changes = len(one.log10_evidence), one.changes[-20:]
+    every = max(1, images // POINTS)
+    kept = sorted({*range(0, images, every), images - 1, *(change.alarm_at for change in changes)} - {-1})
+    line = pd.DataFrame({"image": [at + 1 for at in kept], "evidence": [float(one.log10_evidence[at]) for at in kept]})
     drawn = (
-        alt.Chart(line).mark_line().encode(x=alt.X("image:Q", title="image"), y=alt.Y("wealth:Q", title="log10 of the wealth"))
+        alt.Chart(line)
+        .mark_line()
+        .encode(x=alt.X("image:Q", title=one.what), y=alt.Y("evidence:Q", title="log10 of the evidence"))
     )
     rule = alt.Chart(pd.DataFrame([{"limit": one.limit}])).mark_rule(color="#d1433a", strokeDash=[5, 4]).encode(y="limit:Q")
-    layers = drawn + rule
-    if one.changed_at is not None:
-        mark = alt.Chart(pd.DataFrame([{"image": one.changed_at + 1}])).mark_rule(color="#b7791f").encode(x="image:Q")
-        layers = layers + mark
-    return layers.properties(height=250)
+    begun = pd.DataFrame({"image": [change.changed_at + 1 for change in changes]})
+    mark = alt.Chart(begun).mark_rule(color="#b7791f").encode(x="image:Q")
+    return (drawn + rule + mark).properties(height=250)
 
 
 try:

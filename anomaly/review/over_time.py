@@ -1,0 +1,131 @@
+"""The scores of a detector's runs in the order of time, one of each group, as the tests of drift take them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from anomaly.drift import NOT_JUDGED, Series
+from anomaly.errors import AnomalyError
+from anomaly.part_rule import PartRule, compiled
+from anomaly.parts import View, judge_part
+from anomaly.review.findings import Run
+from anomaly.review.queries import Row, f
+
+COLUMNS = (
+    f.run,
+    f.folder,
+    f.scored_at,
+    f.score,
+    f.p_value,
+    f.threshold,
+    f.is_anomaly,
+    f.status,
+    f.path,
+    f.image,
+    f.part,
+    f.lot,
+)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """What a card says of what belongs together: views of a unit, or images of a group."""
+
+    rule: PartRule | None
+    pattern: re.Pattern[str] | None
+    not_judged_share: float
+
+    @classmethod
+    def of(cls, card: Mapping[str, Any] | None) -> Grouped:
+        training = {} if card is None else card.get("training") or {}
+        rule, guard = PartRule.of(training), training.get("guard") or {}
+        share = max(NOT_JUDGED, _share(guard.get("refused")))
+        group_by = training.get("group_by")
+        return cls(rule, _pattern(group_by), share if rule is None else 1 - (1 - share) ** rule.most)
+
+    def key(self, row: Row, common: str) -> tuple[object, ...]:
+        """Rows of the same key are one entry of a series."""
+        if self.rule is not None:
+            return ("unit", row.run, row.part) if row.part else ("image", row.run, row.path)
+        match = None if self.pattern is None else self.pattern.search(os.path.relpath(row.path, common or "."))
+        group = match and match[1 if match.re.groups else 0]
+        return ("group", group) if group else ("image", row.run, row.path)
+
+
+def _share(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0
+
+
+def _pattern(group_by: object) -> re.Pattern[str] | None:
+    try:
+        return compiled(group_by) if isinstance(group_by, str) else None
+    except AnomalyError:  # a damaged card: then every image is its own group, as without one
+        return None
+
+
+def series(
+    c: sa.Connection, runs: Sequence[Run], common: Mapping[int, str], depth: int, card: Mapping[str, Any] | None
+) -> list[Series]:
+    """The scores of runs of one detector, for each folder; NaN for what was not judged.
+
+    Of a unit the worst view counts, of a group the one that a hash of the paths draws. A file that was scored again counts
+    once. Of a service's run only the random sample counts: what else it stores was chosen by its score. ``common``: the
+    folder of all a run's images.
+    """
+    grouped, bases = Grouped.of(card), {run.id: run.folder for run in runs}
+    services = {run.id for run in runs if run.source == "service"}
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    seen: set[tuple[str, str]] = set()
+    query = sa.select(*COLUMNS).where(f.run.in_(list(common)))
+    for row in c.execute(query.order_by(f.scored_at, f.run, f.position)):
+        file = (os.path.join(bases[row.run], row.path), row.image)
+        if file in seen or (row.run in services and row.lot is None):
+            continue
+        seen.add(file)
+        groups.setdefault(grouped.key(row, common[row.run]), []).append(row)
+    return _by_name(groups.values(), grouped, lambda row: _camera(row.folder, common[row.run], depth))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _camera(folder: str, common: str, depth: int) -> str:
+    parts = Path(os.path.relpath(folder or ".", common or ".")).parts
+    return "/".join(parts[:depth]) or "."
+
+
+def _by_name(groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Row], str]) -> list[Series]:
+    """A unit belongs where its first view was taken and comes when its last was; a group where and when the drawn image was."""
+    found: dict[str, list[tuple[str, float | None]]] = {}
+    for rows in groups:
+        first, last = (rows[0], rows[-1]) if grouped.rule else (_drawn(rows),) * 2
+        score = _worst(rows, grouped.rule) if grouped.rule else first.score if first.status == "ok" else None
+        found.setdefault(camera(first), []).append((last.scored_at, score))
+    what = "image" if grouped.rule is None else "unit"
+    return [_series(name, found[name], what, grouped.not_judged_share) for name in sorted(found)]
+
+
+def _series(name: str, entries: Iterable[tuple[str, float | None]], what: str, share: float) -> Series:
+    times, scores = zip(*sorted(entries, key=lambda entry: entry[0]), strict=True)
+    return Series(name, np.array(scores, dtype=np.float32), list(times), what, share)
+
+
+def _drawn(rows: Sequence[Row]) -> Row:
+    """One image of a group: which one depends on the names alone, as in calibration."""
+    if len(rows) == 1:
+        return rows[0]
+    return min(rows, key=lambda row: hashlib.sha256(row.path.encode("utf-8", "surrogatepass")).digest())
+
+
+def _worst(rows: Sequence[Row], rule: PartRule) -> float | None:
+    views = [View(row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status) for row in rows]
+    found = judge_part(rows[0].part or "", views, rule, "") if rows[0].part else None
+    return None if found is None or found.status != "ok" else found.score
