@@ -21,6 +21,9 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--workers", type=number(1), metavar="N", help="images judged at once (default: the cores)")
     p.add_argument("--waiting", type=number(0), default=32, metavar="N", help="requests that may wait; more get 429 (32)")
     p.add_argument("--timeout", type=number(1), default=10, metavar="S", help="seconds for a request (10)")
+    p.add_argument(
+        "--connections", type=number(1), default=512, metavar="N", help="open at once, half of them from one address (512)"
+    )
     p.add_argument("--max-bytes", type=number(1), default=32 << 20, metavar="N", help="of a body; more get 413 (33554432)")
     p.add_argument(
         "--max-pixels", type=number(1), default=100_000_000, metavar="N", help="of an image; more get 422 (100000000)"
@@ -65,6 +68,7 @@ def run_serve(options: argparse.Namespace) -> int:
         workers=options.workers,
         waiting=options.waiting,
         timeout=options.timeout,
+        connections=options.connections,
         max_bytes=options.max_bytes,
         max_pixels=options.max_pixels,
         keys_file=options.api_keys,

@@ -9,11 +9,12 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,20 +24,22 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anomaly import __version__
-from anomaly.errors import ImageError, RequestError
+from anomaly.errors import RequestError
 from anomaly.scorer import Result
-from anomaly.serve import protocol
+from anomaly.serve import bodies, protocol
 from anomaly.serve.access import Keys
 from anomaly.serve.detectors import Detectors, Served
+from anomaly.serve.judging import judge
 from anomaly.serve.log import say
 from anomaly.serve.metrics import Metrics
-from anomaly.serve.workers import Deadline, Workers
+from anomaly.serve.numbers import text_of
+from anomaly.serve.workers import Deadline, Place, Workers
 
 if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
 
 OPEN_ROUTES = ("/v2/health/live", "/v2/health/ready")  # probes carry no key
-STATUSES = {"not finite": 500, "runtime": 500, "too slow": 504}  # of what is not the image's fault
+STATUSES = {"damaged detector": 500, "too slow": 504}  # of what is not the image's fault
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 RELOAD_SECONDS = 1.0
 
@@ -236,11 +239,13 @@ async def score(
     """The verdict on one image file, sent as the body or as a form's `file`."""
     served = detector_of(request, detector)
 
-    def work(body: bytes, deadline: Deadline) -> Result:
-        return judge(request, served, [body], deadline)[0]
+    form = request.headers.get("content-type", "")
 
-    result = await taken(request, lambda: read_file(request), work)
-    return JSONResponse(verdict(served, result, heatmap))
+    def work(body: bytes, deadline: Deadline) -> bytes:
+        image = bodies.file_of(body, form, deadline.check)
+        return verdict(served, judged(request, served, [image], deadline)[0], heatmap, deadline)
+
+    return Response(await taken(request, work), media_type="application/json")
 
 
 @router.post(
@@ -257,20 +262,20 @@ async def infer(request: Request, name: Name, version: str | None = None) -> Res
 
     def work(body: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
         json_length = request.headers.get("inference-header-content-length")
-        asked = protocol.read_request(body, json_length, list(served.scorer.outputs))
-        results = judge(request, served, asked.images, deadline)
-        return protocol.write_response(served.name, served.scorer.card.version, asked, results)
+        asked = protocol.read_request(body, json_length, list(served.scorer.outputs), deadline.check)
+        results = judged(request, served, asked.images, deadline)
+        return protocol.write_response(served.name, served.scorer.card.version, asked, results, deadline.check)
 
-    answer, json_length = await taken(request, lambda: read_body(request), work)
+    answer, json_length = await taken(request, work)
     if json_length is None:
         return Response(answer, media_type="application/json")
     headers = {"Inference-Header-Content-Length": str(json_length)}
     return Response(answer, media_type="application/octet-stream", headers=headers)
 
 
-async def taken(request: Request, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], Any]) -> Any:
+async def taken(request: Request, work: Callable[[bytes, Deadline], Any]) -> Any:
     """Returns work(body) from a worker's thread, and notes how long the body waited for it."""
-    log, service = request.state.log, service_of(request)
+    log, service, place = request.state.log, service_of(request), Place()
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RequestError(415, "a compressed body found, a plain one expected: images are compressed already")
 
@@ -281,35 +286,31 @@ async def taken(request: Request, read: Callable[[], Awaitable[bytes]], work: Ca
         return work(body, deadline)
 
     async def read_and_note() -> bytes:
-        body = await read()
+        body = await bodies.read(request, service.max_bytes, service.workers.hold, place)
         log["bytes"], log["read"] = len(body), time.monotonic()
         return body
 
-    return await service.workers.run(read_and_note, timed)
+    return await service.workers.run(read_and_note, timed, place)
 
 
-def judge(request: Request, served: Served, images: Any, deadline: Deadline) -> list[Result]:
-    """Returns the verdicts of all images; RequestError 422 for an image that is none, 500 where there is no score."""
-    results, outbox = [], service_of(request).outbox
+def judged(request: Request, served: Served, images: Sequence[Any], deadline: Deadline) -> list[Result]:
+    """Returns the verdicts of all images, counted and offered to the review database; RequestError where one has none."""
+    service, results = service_of(request), []
     for number, image in enumerate(images):
-        deadline.check()
-        try:
-            result = served.scorer.score(image)
-        except ImageError as error:
-            result = Result("error", error=str(error), kind=error.kind)
-        service_of(request).metrics.count(served, result)
+        result = judge(served.scorer, image, deadline)
+        service.metrics.count(served, result)
         if result.status == "error":
             which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
             raise RequestError(STATUSES.get(result.kind or "", 422), f"NOT INSPECTED: {which}{result.error}", result.kind)
         results.append(result)
-        if outbox is not None:
-            outbox.offer(image, result, served.scorer.card)
+        if service.outbox is not None:
+            service.outbox.offer(image, result, served.scorer.card)
     request.state.log.update(images=len(results), stopped=sum(r.is_anomaly is True for r in results))
     return results
 
 
-def verdict(served: Served, result: Result, heatmap: bool) -> dict[str, Any]:
-    """Returns a verdict as JSON's kinds."""
+def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -> bytes:
+    """Returns a verdict as JSON; RequestError 422 where its heatmap is too large for that."""
     card = served.scorer.card
     answer = {
         name: getattr(result, name) for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
@@ -320,44 +321,9 @@ def verdict(served: Served, result: Result, heatmap: bool) -> dict[str, Any]:
     answer["promised_per"] = per if card.calibration else None
     answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
     if heatmap and result.heatmap is not None:
-        answer["heatmap"] = result.heatmap.tolist()
-    return answer
-
-
-async def read_body(request: Request) -> bytes:
-    """Returns the body; RequestError 413 as soon as it is too long."""
-    most = service_of(request).max_bytes
-    too_long = RequestError(413, f"more than {most} bytes found: send a smaller image, or raise --max-bytes")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > most:
-        raise too_long
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise too_long
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def read_file(request: Request) -> bytes:
-    """Returns the image file of a body, which is the file itself or a form with the field ``file``."""
-    body = await read_body(request)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return body
-
-    async def again() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    try:
-        async with Request(request.scope, again).form(max_files=1, max_fields=10) as form:
-            file = form.get("file")
-            if file is None or isinstance(file, str):
-                raise RequestError(422, "a form without a file found, the field 'file' with an image expected")
-            return await file.read()
-    except HTTPException as error:
-        raise RequestError(400, f"a damaged form found ({error.detail}): send the file as the body instead") from error
+        protocol.check_length(result.heatmap.size)
+        answer["heatmap"] = text_of(result.heatmap, deadline.check)
+    return msgspec.json.encode(answer)
 
 
 # --- around every request ---------------------------------------------------------------------------------------------

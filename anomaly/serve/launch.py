@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.part_rule import PartRule
 from anomaly.scorer import available_cores
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
+from anomaly.serve.connections import BACKLOG, Crowd, Guarded, Limits, room
 from anomaly.serve.detectors import Detectors
 from anomaly.serve.log import say, set_up
+from anomaly.serve.unread import CloseUnread
 from anomaly.serve.workers import Workers
 
 if TYPE_CHECKING:
@@ -32,18 +36,24 @@ PER_PART = (
 )
 
 
+BODIES = 8  # of the largest size may be inside together; more smaller ones
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which says where it is once it answers and is not ready any more once it is asked to stop."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self.app = app
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        app = self.config.app
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        names = ", ".join(app.state.service.detectors.names)  # type: ignore[union-attr]
+        names = ", ".join(self.app.state.service.detectors.names)
         print(f"{'serve':<24}http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.state.stopping = True  # type: ignore[union-attr]
+        self.app.state.stopping = True
         await super().shutdown(sockets)
 
 
@@ -56,6 +66,7 @@ def serve(
     workers: int | None = None,
     waiting: int = 32,
     timeout: float = 10.0,
+    connections: int = 512,
     max_bytes: int = 32 << 20,
     max_pixels: int = 100_000_000,
     keys_file: Path | None = None,
@@ -68,10 +79,10 @@ def serve(
     """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
 
     ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
-    may wait besides; more are told to come again. ``timeout``: seconds for a request. ``key``: a public
-    key by which every detector must be signed. ``review``: a database for what is stopped and for ``audit_share`` of all
-    images, which are kept in ``review_images``. Without keys it listens on addresses
-    of this machine only, unless ``insecure``. Raises AnomalyError.
+    may wait besides; more are told to come again. ``timeout``: seconds for a request. ``connections``: open at once, half
+    of them from one address. ``key``: a public key by which every detector must be signed. ``review``: a database for
+    what is stopped and for ``audit_share`` of all images, which are kept in ``review_images``. Without keys it listens on
+    addresses of this machine only, unless ``insecure``. Raises AnomalyError.
     """
     if not is_own(host) and keys_file is None and not insecure:
         raise AnomalyError(
@@ -80,20 +91,25 @@ def serve(
         )
     keys = Keys() if keys_file is None else read_keys(keys_file)
     detectors = Detectors(places, device=device, max_pixels=max_pixels, seconds=timeout, key=key)
-    service = Service(detectors, Workers(workers or available_cores(), waiting, timeout), keys, max_bytes)
+    inside = Workers(workers or available_cores(), waiting, timeout, most_bytes=BODIES * max_bytes)
+    service = Service(detectors, inside, keys, max_bytes)
     if review is not None:
         service = replace(service, outbox=open_outbox(review, review_images, audit_share))
     listening = listen(host, port)
     set_up()
     for name in detectors.names:
         warn_of_parts(name, detectors)
+    crowd = Crowd(Limits(room(connections), seconds=timeout), service.metrics.refuse)
+    service.metrics.watch_connections(lambda: len(crowd))
+    app = build_app(service)
     config = uvicorn.Config(
-        build_app(service), host=host, port=listening.getsockname()[1], log_config=None, access_log=False,
-        server_header=False, ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
+        CloseUnread(app, max_bytes), host=host, port=listening.getsockname()[1], log_config=None, access_log=False,
+        server_header=False, ws="none", http=functools.partial(Guarded, crowd), backlog=BACKLOG,  # type: ignore[arg-type]
+        timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal that stopped it again at its end
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config).run(sockets=[listening])
+        Server(config, app).run(sockets=[listening])
     return 0
 
 

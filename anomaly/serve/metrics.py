@@ -72,7 +72,16 @@ class Metrics:
             of_detector, registry=registry,
         )  # fmt: skip
         self.reloads = Counter("anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry)
+        self.refused = Counter("anomaly_connections_refused", "Refused or closed early", ["reason"], registry=registry)
         self._recent: dict[str, Recent] = {}
+
+    def refuse(self, reason: str) -> None:
+        """Counts a connection that was refused or closed before it had a request."""
+        self.refused.labels(reason).inc()
+
+    def watch_connections(self, open_ones: Callable[[], float]) -> None:
+        """Shows how many connections are open."""
+        Gauge("anomaly_connections", "Connections that are open", registry=self.registry).set_function(open_ones)
 
     def watch_outbox(self, stored: Callable[[], float], dropped: Callable[[], float]) -> None:
         """Shows how many findings reached the review database, and how many did not."""

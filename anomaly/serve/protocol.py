@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from anomaly.errors import RequestError
 from anomaly.scorer import Result
+from anomaly.serve.numbers import MOST_NUMBERS, Check, pixels_of, text_of, unbounded
 
-JSON_BYTES = 16 << 20  # of the JSON in a request: a number takes up to 40 times as much memory as it has digits
+JSON_BYTES = 16 << 20  # of the JSON in a request
+HEAD_BYTES = 64 << 10  # of that JSON without the tensor's data
 MOST_IMAGES = 256
+MOST_ANSWER_BYTES = 64 << 20  # of an answer's binary tensors
 DATATYPES = {"uint8": "UINT8", "float32": "FP32", "bool": "BOOL"}
 Array = npt.NDArray[Any]
 
@@ -52,6 +56,29 @@ class InferRequest(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     inputs: list[InputTensor] = Field(min_length=1, max_length=1)
     outputs: list[OutputWish] = Field(default_factory=list, max_length=20)
+
+
+class Envelope(msgspec.Struct):
+    """A request as spans of its text: nothing in them has become an object yet."""
+
+    inputs: tuple[TensorText]
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+    outputs: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class TensorText(msgspec.Struct):
+    """The spans of an input, ``data`` apart from all others."""
+
+    name: msgspec.Raw
+    datatype: msgspec.Raw
+    shape: msgspec.Raw
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+ENVELOPE = msgspec.json.Decoder(Envelope)
+FILES = msgspec.json.Decoder(list[str])
 
 
 def request_schema() -> dict[str, Any]:
@@ -110,23 +137,43 @@ class Inference:
     binary: dict[str, bool]
 
 
-def read_request(body: bytes, json_length: str | None, known: Sequence[str]) -> Inference:
+def read_request(body: bytes, json_length: str | None, known: Sequence[str], check: Check = unbounded) -> Inference:
     """Returns what an inference request asks for; RequestError where it is not one.
 
     ``json_length``: the header Inference-Header-Content-Length, given where raw bytes follow the JSON. ``known``: names
-    of the outputs that there are.
+    of the outputs that there are. ``check`` is called again and again and ends the work by raising.
     """
     end = _json_end(body, json_length)
+    request, data = _parse(memoryview(body)[:end])
+    tensor = request.inputs[0]
+    raw = _raw_bytes(tensor, data, memoryview(body)[end:], json_length is not None)
+    if tensor.datatype == "BYTES":
+        images: Sequence[Array | bytes] = _encoded(tensor, data, raw)
+    else:
+        images = _pixels(tensor, data, raw, check)
+    return Inference(request.id, images, _wishes(request, known))
+
+
+def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
+    """Returns a request without its tensor's data, and the text of that data.
+
+    The text is cut into spans first, which makes no object of what stands in them (a list takes 60 bytes for the two
+    that it is written with). Only the small rest is parsed.
+    """
     try:
-        request = InferRequest.model_validate_json(body[:end])
+        found = ENVELOPE.decode(text)
+        tensor, data = found.inputs[0], bytes(found.inputs[0].data)
+        tensor.data = msgspec.Raw(b"null")
+        head = msgspec.json.encode(found)
+        if len(head) > HEAD_BYTES:
+            raise RequestError(413, f"{len(head)} bytes of JSON besides data found, at most {HEAD_BYTES} expected")
+        return InferRequest.model_validate_json(head), None if data == b"null" else data
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise RequestError(400, f"not an inference request: {where}: {first['msg']}") from error
-    tensor = request.inputs[0]
-    raw = _raw_bytes(tensor, body[end:], json_length is not None)
-    images = _encoded(tensor, raw) if tensor.datatype == "BYTES" else _pixels(tensor, raw)
-    return Inference(request.id, images, _wishes(request, known))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestError(400, f"not an inference request: {error}") from error
 
 
 def _json_end(body: bytes, json_length: str | None) -> int:
@@ -138,14 +185,14 @@ def _json_end(body: bytes, json_length: str | None) -> int:
     return end
 
 
-def _raw_bytes(tensor: InputTensor, rest: bytes, binary: bool) -> bytes | None:
+def _raw_bytes(tensor: InputTensor, data: bytes | None, rest: memoryview, binary: bool) -> memoryview | None:
     """The tensor's bytes behind the JSON, or None where its numbers stand in the JSON."""
     size = tensor.parameters.get("binary_data_size")
     if size is None:
-        if rest or tensor.data is None:
+        if rest or data is None:
             raise RequestError(400, "an input without data found: give data, or binary_data_size and the bytes behind the JSON")
         return None
-    if not binary or tensor.data is not None or size != len(rest):
+    if not binary or data is not None or size != len(rest):
         raise RequestError(
             400, f"binary_data_size {size!r} found, {len(rest)} bytes follow the JSON and data is to be left out"
         )
@@ -161,30 +208,21 @@ def _wishes(request: InferRequest, known: Sequence[str]) -> dict[str, bool]:
     return wishes or dict.fromkeys(known, all_binary)
 
 
-def _pixels(tensor: InputTensor, raw: bytes | None) -> Sequence[Array]:
+def _pixels(tensor: InputTensor, data: bytes | None, raw: memoryview | None, check: Check) -> Sequence[Array]:
     """Raw pixels, N arrays uint8 (H, W, 3)."""
     shape = tensor.shape
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or shape[0] > MOST_IMAGES:
         raise RequestError(400, f"shape {shape} found, [N, H, W, 3] with N from 1 to {MOST_IMAGES} expected")
-    values = np.frombuffer(raw, np.uint8) if raw is not None else _numbers(tensor.data)
-    if values.size != np.prod([int(n) for n in shape], dtype=object):
-        raise RequestError(400, f"{values.size} values found, shape {shape} expects another number")
-    return list(values.reshape(shape))
+    if raw is None:
+        return list(pixels_of(data or b"", shape, check))
+    if len(raw) != prod(shape):
+        raise RequestError(400, f"{len(raw)} values found, shape {shape} expects another number")
+    return list(np.frombuffer(raw, np.uint8).reshape(shape))
 
 
-def _numbers(data: list[Any] | None) -> Array:
-    try:
-        values = np.array(data)
-    except (ValueError, OverflowError) as error:
-        raise RequestError(400, "ragged data found, a flat list of pixels or nested ones of equal length expected") from error
-    if values.dtype.kind not in "iu" or values.size == 0 or values.min() < 0 or values.max() > 255:
-        raise RequestError(400, "data of another kind found, whole numbers from 0 to 255 expected")
-    return values.astype(np.uint8).ravel()
-
-
-def _encoded(tensor: InputTensor, raw: bytes | None) -> Sequence[bytes]:
+def _encoded(tensor: InputTensor, data: bytes | None, raw: memoryview | None) -> Sequence[bytes]:
     """Encoded files."""
-    files = _split(raw) if raw is not None else [_from_base64(text) for text in tensor.data or ()]
+    files = _split(raw) if raw is not None else list(map(_from_base64, _texts(data or b"")))
     if tensor.shape not in ([len(files)], [len(files), 1]) or not 1 <= len(files) <= MOST_IMAGES:
         raise RequestError(
             400, f"{len(files)} files and shape {tensor.shape} found, [N] with N from 1 to {MOST_IMAGES} expected"
@@ -192,40 +230,73 @@ def _encoded(tensor: InputTensor, raw: bytes | None) -> Sequence[bytes]:
     return files
 
 
-def _split(raw: bytes) -> list[bytes]:
+def _texts(data: bytes) -> list[str]:
+    """The strings of a JSON array. They are base64, which has neither quotes nor commas: both are counted first."""
+    if data.count(b'"') > 2 * MOST_IMAGES or data.count(b",") >= MOST_IMAGES:
+        raise RequestError(400, f"more than {MOST_IMAGES} values found, as base64 1 to {MOST_IMAGES} files expected")
+    try:
+        return FILES.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestError(400, "BYTES data that is not base64 found; send files as base64, or as binary data") from error
+
+
+def _split(raw: memoryview) -> list[bytes]:
     """Each file behind its length, four bytes, the lowest first."""
-    files, at = [], 0
-    while at < len(raw):
+    files: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(files) <= MOST_IMAGES:
         length = struct.unpack_from("<I", raw, at)[0] if at + 4 <= len(raw) else len(raw)
         if at + 4 + length > len(raw):
             raise RequestError(400, "BYTES data cut short: each file behind its length, 4 bytes little-endian, expected")
-        files.append(raw[at + 4 : at + 4 + length])
+        files.append(bytes(raw[at + 4 : at + 4 + length]))
         at += 4 + length
     return files
 
 
-def _from_base64(text: Any) -> bytes:
+def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (ValueError, binascii.Error) as error:
         raise RequestError(400, "BYTES data that is not base64 found; send files as base64, or as binary data") from error
 
 
-def write_response(name: str, version: str, asked: Inference, results: Sequence[Result]) -> tuple[bytes, int | None]:
-    """Returns the answer's body, and the length of the JSON in it where raw bytes follow."""
+def write_response(
+    name: str, version: str, asked: Inference, results: Sequence[Result], check: Check = unbounded
+) -> tuple[bytes, int | None]:
+    """Returns the answer's body, and the length of the JSON in it where raw bytes follow.
+
+    RequestError 422 where it would be too long.
+    """
     tensors, raw = [], []
+    values = {output: tensor_of(output, results) for output in asked.binary}
+    check_length(sum(v.size for o, v in values.items() if not asked.binary[o]))
+    bound(sum(v.nbytes for o, v in values.items() if asked.binary[o]), MOST_ANSWER_BYTES, "bytes of binary tensors")
     for output, binary in asked.binary.items():
-        values = tensor_of(output, results)
-        tensor: dict[str, Any] = {"name": output, "datatype": DATATYPES[values.dtype.name], "shape": list(values.shape)}
+        tensor: dict[str, Any] = {
+            "name": output, "datatype": DATATYPES[values[output].dtype.name], "shape": list(values[output].shape),
+        }  # fmt: skip
         if binary:
-            raw.append(values.tobytes())
+            raw.append(values[output].tobytes())
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            tensor["data"] = values.ravel().tolist()
+            tensor["data"] = text_of(values[output].ravel(), check)
         tensors.append(tensor)
     answer = {"model_name": name, "model_version": version, "outputs": tensors}
-    head = json.dumps(answer if asked.id is None else {**answer, "id": asked.id}, allow_nan=False).encode()
+    head = msgspec.json.encode(answer if asked.id is None else {**answer, "id": asked.id})
     return b"".join([head, *raw]), len(head) if raw else None
+
+
+def check_length(numbers: int) -> None:
+    """RequestError 422 where an answer would have too many numbers as JSON."""
+    bound(numbers, MOST_NUMBERS, "numbers as JSON")
+
+
+def bound(found: int, most: int, what: str) -> None:
+    if found > most:
+        raise RequestError(
+            422, f"an answer of {found} {what} found, at most {most} expected: ask for fewer images or outputs (without the "
+            "heatmap and the reconstruction, or for these as binary tensors), or use anomaly score --heatmaps"
+        )  # fmt: skip
 
 
 TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
@@ -242,4 +313,7 @@ def tensor_of(output: str, results: Sequence[Result]) -> Array:
     if output == "is_anomaly":  # what was not judged is never good
         return np.array([result.is_anomaly is not False for result in results])
     dtype, read = TENSORS[output]
-    return np.array([read(result) for result in results], dtype)
+    found = [read(result) for result in results]
+    if len({np.shape(one) for one in found}) > 1:
+        raise RequestError(422, f"images whose {output}s differ in size found: send those of one size, or leave it out")
+    return np.array(found, dtype)

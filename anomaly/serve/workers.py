@@ -27,16 +27,41 @@ class Deadline:
             raise RequestError(504, f"not done within {self.seconds:g} s: send fewer or smaller images, or raise --timeout")
 
 
-class Workers:
-    """``threads`` judge, ``waiting`` more requests may wait or be on their way in; all others are told to come again (429)."""
+class Place:
+    """A request's place inside. ``bytes``: of its body so far."""
 
-    def __init__(self, threads: int, waiting: int, seconds: float) -> None:
-        self.threads, self.most, self.seconds = threads, threads + waiting, seconds
-        self.inside = 0
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Workers:
+    """``threads`` judge, ``waiting`` more requests may wait or be on their way in; all others are told to come again (429).
+
+    So are those whose bodies would take more than ``most_bytes`` together with the bodies that are inside.
+    """
+
+    def __init__(self, threads: int, waiting: int, seconds: float, most_bytes: int = 256 << 20) -> None:
+        self.threads, self.most, self.seconds, self.most_bytes = threads, threads + waiting, seconds, most_bytes
+        self.inside = self.bytes = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="judge")
 
-    async def run(self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], T]) -> T:
-        """Returns work(body, deadline), done in a thread; RequestError 429 (full), 408 (slow body) or 504 (too slow)."""
+    def hold(self, place: Place, size: int) -> None:
+        """Notes that more of a request's body has come in; RequestError 429 where all bodies together are too long."""
+        if self.bytes + size > self.most_bytes:
+            raise RequestError(
+                429, f"{self.bytes} bytes of requests are inside already: try again in a second, or add a server"
+            )
+        place.bytes += size
+        self.bytes += size
+
+    async def run(
+        self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], T], place: Place | None = None
+    ) -> T:
+        """Returns work(body, deadline), done in a thread; RequestError 429 (full), 408 (slow body) or 504 (too slow).
+
+        ``place``: what ``read`` holds bytes for; they are given back when the work has ended.
+        """
+        place = place or Place()
         if self.inside >= self.most:
             raise RequestError(429, f"{self.inside} requests are inside already: try again in a second, or add a server")
         self.inside += 1
@@ -55,12 +80,13 @@ class Workers:
         finally:
             # A job that is running cannot be stopped: its place is free when it has really ended.
             if job is None:
-                self._leave()
+                self._leave(place)
             else:
-                job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+                job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, place))
 
-    def _leave(self) -> None:
+    def _leave(self, place: Place) -> None:
         self.inside -= 1
+        self.bytes -= place.bytes
 
     def close(self) -> None:
         """Waits for the jobs that were taken."""
