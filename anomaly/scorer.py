@@ -21,6 +21,7 @@ import numpy.typing as npt
 from anomaly.detector import MAX_FILE_BYTES, Card, check_model, find_detector, read_checked
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
 from anomaly.images import Decoded, decode
+from anomaly.region import connected_region
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -359,24 +360,13 @@ def hottest_region(
     calibration score (without one: the heatmap's own median).
     """
     hot = heatmap >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
-    region = np.zeros_like(hot)
-    region[np.unravel_index(int(heatmap.argmax()), heatmap.shape)] = True
-    while True:  # grows by one cell a turn, within the hot ones
-        grown = region.copy()
-        grown[1:] |= region[:-1]
-        grown[:-1] |= region[1:]
-        grown[:, 1:] |= region[:, :-1]
-        grown[:, :-1] |= region[:, 1:]
-        grown &= hot | region
-        if (grown == region).all():
-            break
-        region = grown
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
+    first_row, first_column, last_row, last_column, cells = connected_region(hot, int(y), int(x))
     sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
-    top, left = int(rows[0] * sy), int(columns[0] * sx)
-    bottom, right = -int(-(rows[-1] + 1) * sy // 1), -int(-(columns[-1] + 1) * sx // 1)
+    top, left = int(first_row * sy), int(first_column * sx)
+    bottom, right = -int(-last_row * sy // 1), -int(-last_column * sx // 1)
     box = (left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
-    return box, max(1, round(int(region.sum()) * sy * sx))
+    return box, max(1, round(cells * sy * sx))
 
 
 def golden_samples(card: Card, path: Path) -> tuple[float, list[tuple[int, int, int, int, float]]]:

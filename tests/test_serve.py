@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,11 +29,16 @@ from anomaly.detector import recalibrate
 from anomaly.errors import AnomalyError, RequestError
 from anomaly.scorer import Result, Scorer
 from anomaly.serve.access import Keys, is_own, read_keys
+from anomaly.serve.app import STATUSES
 from anomaly.serve.detectors import Detectors
+from anomaly.serve.judging import judge
 from anomaly.serve.launch import serve
+from anomaly.serve.numbers import text_of
 from anomaly.serve.protocol import Inference, read_request, write_response
 from anomaly.serve.workers import Deadline, Workers
+from tests.attacks.corpus import encoded
 from tests.serving import Service, serving
+from tests.test_detector import changed, edit_card
 
 KNOWN = ["score", "p_value", "is_anomaly", "in_range", "heatmap"]
 
@@ -115,6 +122,142 @@ def test_what_is_wrong_is_said_in_one_line(service: Service) -> None:
     ):
         answer = service.post(path, body, headers)
         assert (answer.status, message in answer.json["error"]) == (status, True), answer.data
+
+
+def tiff(*values: float) -> bytes:
+    file = io.BytesIO()
+    pixels = np.full((48, 48), 0.5, np.float32)
+    pixels.ravel()[: len(values)] = values
+    Image.fromarray(pixels).save(file, "TIFF")
+    return file.getvalue()
+
+
+def without_pixels(format: str) -> bytes:
+    data = bytearray(png(8, 8) if format == "PNG" else encoded(Image.new("RGB", (8, 8)), "BMP"))
+    at = 16 if format == "PNG" else 18
+    data[at : at + 4] = bytes(4)
+    return bytes(data)
+
+
+FAULTS = {
+    "NaN": (lambda: tiff(np.nan), "not finite"),
+    "infinite": (lambda: tiff(np.inf), "not finite"),
+    "minus infinite": (lambda: tiff(-np.inf, np.inf), "not finite"),
+    "negative": (lambda: tiff(-1), "unsupported"),
+    "above 65535": (lambda: tiff(1e30), "unsupported"),
+    "zero wide PNG": (lambda: without_pixels("PNG"), None),
+    "zero wide BMP": (lambda: without_pixels("BMP"), None),
+    "cut short": (lambda: png(64, 64)[:500], "truncated"),
+    "nothing": (lambda: b"", "empty"),
+    "text": (lambda: b"hello", "not an image"),
+    "GIF": (lambda: b"GIF89a" + bytes(20), None),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_an_image_that_is_none_is_the_clients_fault_on_every_route(service: Service, what: str) -> None:
+    make, kind = FAULTS[what]
+    body = make()
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(body).decode()]}
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + body + b"\r\n--x--\r\n"
+    for answer in (
+        service.post("/score?detector=run", body),
+        service.post("/score?detector=run&heatmap=true", form, {"Content-Type": "multipart/form-data; boundary=x"}),
+        service.infer("run", inputs=[tensor]),
+    ):
+        assert answer.status == 422, answer.data
+        assert answer.json["error"].startswith("NOT INSPECTED: ")
+        assert kind is None or answer.json["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"datatype": "FP32"}, {"datatype": 7}, {"name": None}, {"shape": "1"}, {"shape": []}, {"shape": [1, 2, 3]},
+        {"shape": [0, 1, 1, 3]}, {"shape": [1, 1, 1, 1]}, {"shape": [1.5, 1, 1, 3]}, {"shape": [[1], 1, 1, 3]}, {"data": "abc"},
+        {"data": {}}, {"data": [[[[1, 2]]]]}, {"data": [True, 2, 3]}, {"data": ["1", 2, 3]}, {"data": [None, 2, 3]},
+        {"data": [-1, 2, 3]}, {"data": [1e400, 2, 3]}, {"data": [{}, 2, 3]}, {"data": []}, {"data": [[], [], []]},
+        {"datatype": "BYTES", "shape": [1], "data": [1]}, {"datatype": "BYTES", "shape": [1], "data": [["AAAA"]]},
+        {"datatype": "BYTES", "shape": [2], "data": ["AAAA"]}, {"parameters": 7}, {"parameters": {"binary_data_size": "x"}},
+        {"parameters": {"binary_data_size": -1}, "data": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_tensor_of_another_kind_is_the_clients_fault(service: Service, tensor: dict[str, object]) -> None:
+    answer = service.infer("run", inputs=[{**GOOD, **tensor}])
+    assert answer.status == 400, answer.data
+    assert answer.json["error"]
+
+
+@pytest.fixture(scope="module")
+def picky(run: Path, session_folder: Path) -> Path:
+    """A sound detector whose score is NaN for images that are white all over."""
+    return changed(run, session_folder / "picky.onnx", lambda model: not_a_number(model, "score"))
+
+
+def not_a_number(model: onnx.ModelProto, output: str) -> None:
+    """Multiplies an output by x / x, with x = 255 less the darkest value of the image: 1, but NaN where that is white."""
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+        node.input[:] = ["before" if name == output else name for name in node.input]
+    constants = {"white": np.float32([255]), "all_axes": np.int64([1, 2, 3]), "new_axes": np.int64([1, 2])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    steps = [("Cast", "images"), ("ReduceMin", "step0 all_axes"), ("Sub", "white step1"), ("Div", "step2 step2")]
+    steps += [("Unsqueeze", "step3 new_axes")] if output == "heatmap" else []
+    for number, (kind, inputs) in enumerate(steps):
+        options = {"Cast": {"to": 1}, "ReduceMin": {"keepdims": 0}}.get(kind, {})
+        model.graph.node.append(onnx.helper.make_node(kind, inputs.split(), [f"step{number}"], **options))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["before", f"step{len(steps) - 1}"], [output]))
+
+
+WHITE = np.full((64, 64, 3), 255, np.uint8)
+
+
+def test_an_image_without_a_score_is_the_clients_fault_where_the_detector_is_sound(
+    picky: Path, run: Path, parts: Path, tmp_path: Path
+) -> None:
+    blind = changed(run, tmp_path / "blind.onnx", lambda model: not_a_number(model, "heatmap"))
+    with serving(tmp_path / "log", picky, blind) as service:
+        for name in ("picky", "blind"):
+            tensor = {"name": "images", "datatype": "UINT8", "shape": [1, *WHITE.shape], "data": WHITE.ravel().tolist()}
+            for answer in (
+                service.post(f"/score?detector={name}", encoded(Image.fromarray(WHITE), "PNG")),
+                service.infer(name, inputs=[tensor]),
+            ):
+                assert (answer.status, answer.json["kind"]) == (422, "not finite")
+                assert "no finite score or heatmap for this image; its golden samples are right" in answer.json["error"]
+            assert service.post(f"/score?detector={name}&heatmap=true", files(parts)[0]).status == 200
+
+
+def test_an_image_without_a_score_is_the_servers_fault_where_the_detector_is_damaged(picky: Path, tmp_path: Path) -> None:
+    def damage(model: onnx.ModelProto) -> None:
+        golden = json.loads(model.metadata_props[0].value)["golden"]
+        edit_card(model, golden={**golden, "samples": [{**sample, "score": 1e6} for sample in golden["samples"]]})
+
+    shutil.copy(picky, tmp_path / "detector.onnx")
+    scorer = Scorer(changed(tmp_path, tmp_path / "damaged.onnx", damage))
+    found = judge(scorer, WHITE, Deadline(time.monotonic() + 100, 100))
+    assert (found.status, STATUSES[found.kind or ""]) == ("error", 500)
+    assert "a golden sample scores differently here" in (found.error or "")
+
+
+def test_heatmaps_of_several_sizes_are_not_one_tensor() -> None:
+    results = [Result("ok", score=0.1, heatmap=np.zeros((2, size), np.float32)) for size in (2, 3)]
+    with pytest.raises(RequestError, match="images whose heatmaps differ in size found") as caught:
+        write_response("d", "1", Inference(None, [], {"score": False, "heatmap": True}), results)
+    assert caught.value.status == 422
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 4), st.integers(0, 4)),
+        elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
+    )
+)
+def test_numbers_are_written_as_json_reads_them(values: np.ndarray) -> None:
+    assert json.loads(bytes(text_of(values))) == values.tolist()
+    assert json.loads(bytes(text_of(values.ravel()))) == values.ravel().tolist()
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------

@@ -89,6 +89,7 @@ class Guarded(HttpToolsProtocol):
         self.crowd, self.limits = crowd, crowd.limits
         self.address = ""
         self._head = self._headers = 0
+        self._begun = False  # a head has begun and not ended
         self._bare = 0  # bytes since a head or a piece of a body was complete: heads, chunk extensions and trailers
         self._refusal: tuple[int, str] | None = None
         self._stopped = False
@@ -152,7 +153,7 @@ class Guarded(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._bare:
+        if self._begun or self._bare:
             self._refuse(408, f"the head did not arrive within {self.limits.seconds:g} s")
         else:
             self.crowd.refused("silent")
@@ -161,6 +162,7 @@ class Guarded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = self._headers = 0
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -178,7 +180,7 @@ class Guarded(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._bare = 0
+        self._begun, self._bare = False, 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -194,6 +196,11 @@ class Guarded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._bare = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._begun and self._head_timer is None and not self._stopped:  # the next one came while this was answered
+            self._expect_head()
 
     # --- what is refused ---
     def _stop_parsing(self, status: int, message: str) -> None:

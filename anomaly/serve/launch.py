@@ -103,9 +103,9 @@ def serve(
     service.metrics.watch_connections(lambda: len(crowd))
     app = build_app(service)
     config = uvicorn.Config(
-        CloseUnread(app, max_bytes), host=host, port=listening.getsockname()[1], log_config=None, access_log=False,
-        server_header=False, ws="none", http=functools.partial(Guarded, crowd), backlog=BACKLOG,  # type: ignore[arg-type]
-        timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
+        CloseUnread(app, most=max_bytes + (8 << 20)), http=functools.partial(Guarded, crowd),  # type: ignore[arg-type]
+        host=host, port=listening.getsockname()[1], backlog=BACKLOG, log_config=None, access_log=False, server_header=False,
+        ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal that stopped it again at its end
     with contextlib.suppress(KeyboardInterrupt):
