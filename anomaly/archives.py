@@ -1,8 +1,8 @@
 """Images in archives: zip, and tar as WebDataset writes its shards. Nothing is ever unpacked to the disk.
 
 A member's name is an address that fsspec opens, and `anomaly score` too: ``zip://a/b.png::photos.zip``. Listed are
-files with an image's suffix, hidden ones left out. Members of a zip and of an uncompressed tar on this machine are
-read by many threads when their turn comes; a compressed or remote tar is read in passing.
+images as in a folder (see `listing`); hidden ones and other files are counted. Members of a zip and of an uncompressed
+tar on this machine are read by many threads when their turn comes; a compressed or remote tar is read in passing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import BinaryIO, NamedTuple
+from functools import lru_cache, partial
+from typing import IO, BinaryIO, NamedTuple
 
+from anomaly import listing
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.images import is_image_name
+from anomaly.listing import Passed, count, wanted
 from anomaly.remote import open_place
 from anomaly.sources import Held, Refused, Source, is_url, too_large
 
@@ -36,11 +37,6 @@ DAMAGED = (
     RecursionError,
     struct.error,
 )
-
-
-def _wanted(member: str) -> bool:
-    base = member.rpartition("/")[2]
-    return is_image_name(base) and base[0] != "."
 
 
 def _damaged(name: str, error: Exception) -> Refused:
@@ -72,18 +68,37 @@ class ZipMember(NamedTuple):
             raise ImageError("damaged", f"a member that is damaged ({_line(error)}): copy the archive again") from error
 
 
-def zip_sources(place: str) -> Iterator[Source]:
+def zip_sources(place: str, passed: Passed) -> Iterator[Source]:
     """Yields the images in a zip archive, in the order of its directory."""
     try:
-        members = _open_zip(place, _stamp(place)).infolist()
+        archive = _open_zip(place, _stamp(place))
+        members = archive.infolist()
     except FileNotFoundError:
         yield Refused(place, "missing", "no such file")
     except (NotImplementedError, *DAMAGED) as error:
         yield _damaged(place, error)
     else:
+        ours = tuple(_folder_of(m.filename) for m in members if m.filename.endswith(f"/{listing.MARK}"))
         for entry, member in enumerate(members):
-            if _wanted(member.filename):
+            folder = _folder_of(member.filename)
+            name = member.filename[len(folder) :]
+            if name == listing.MARK and folder:
+                count(passed, listing.OURS)
+            elif name and folder not in ours and wanted(name, partial(_head, archive, member), passed):
                 yield ZipMember(f"zip://{member.filename}::{place}", place, entry)
+
+
+def _folder_of(member: str) -> str:
+    """Returns what comes before a member's own name, with its slash; nothing where it lies in no folder."""
+    return member[: member.rfind("/") + 1]
+
+
+def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | str:
+    try:
+        with archive.open(member) as file:
+            return file.read(listing.HEAD)
+    except (NotImplementedError, RuntimeError, *DAMAGED):  # encrypted, or packed in a way that is not read
+        return listing.UNREADABLE
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
@@ -132,7 +147,7 @@ class TarMember(NamedTuple):
         return data
 
 
-def tar_sources(place: str, limit: int) -> Iterator[Source]:
+def tar_sources(place: str, limit: int, passed: Passed) -> Iterator[Source]:
     """Yields the images in a tar archive, in its order. One that breaks off has a last source that says so."""
     ended: list[Exception] = []
     try:
@@ -140,7 +155,7 @@ def tar_sources(place: str, limit: int) -> Iterator[Source]:
             archive, in_passing = _open_tar(file, place, _header(ended))
             ended.clear()  # of the first try
             with archive:
-                yield from _members(archive, place, limit, in_passing)
+                yield from _members(archive, place, limit, in_passing, passed)
     except AnomalyError:
         raise
     except FileNotFoundError:
@@ -167,7 +182,7 @@ def _open_tar(file: BinaryIO, place: str, header: type[tarfile.TarInfo]) -> tupl
     return tarfile.open(fileobj=file, mode="r|*", tarinfo=header), True
 
 
-def _members(archive: tarfile.TarFile, place: str, limit: int, in_passing: bool) -> Iterator[Source]:
+def _members(archive: tarfile.TarFile, place: str, limit: int, in_passing: bool, passed: Passed) -> Iterator[Source]:
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # it would keep them all
         if member.size < 0:  # tarfile would go round in circles
@@ -175,11 +190,26 @@ def _members(archive: tarfile.TarFile, place: str, limit: int, in_passing: bool)
         if in_passing and member.size > limit:
             yield Refused(place, "too large", f"{too_large(member.size, limit)}; the rest of this archive was not read")
             return
-        if not member.isdir() and _wanted(member.name):
-            yield _member(archive, member, place, limit, in_passing)
+        if member.isdir():
+            continue
+        content = archive.extractfile(member) if member.isfile() else None
+        begun: list[bytes] = []
+        if wanted(member.name.rpartition("/")[2], partial(_begin, content, begun), passed):
+            yield _member(member, content, b"".join(begun), place, limit, in_passing)
 
 
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, limit: int, in_passing: bool) -> Source:
+def _begin(content: IO[bytes] | None, begun: list[bytes]) -> bytes | str:
+    """Returns how a member begins, and keeps it: what is read in passing cannot be read again."""
+    if content is None:
+        return listing.DEVICE
+    begun.append(content.read(listing.HEAD))
+    return begun[0]
+
+
+def _member(
+    member: tarfile.TarInfo, content: IO[bytes] | None, begun: bytes, place: str, limit: int, in_passing: bool
+) -> Source:
+    """Returns the source of a member; ``begun``: what was read of it already."""
     name = f"tar://{member.name}::{place}"
     if not member.isfile():
         return Refused(name, "not a file", "is a link or a device in an archive, an image file expected")
@@ -187,8 +217,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, limit
         return TarMember(name, place, member.offset_data, member.size)
     if member.size > limit:
         return Refused(name, "too large", str(too_large(member.size, limit)))
-    content = archive.extractfile(member)
-    return Held(name, content.read() if content else b"")
+    return Held(name, begun + (content.read() if content else b""))
 
 
 def _header(ended: list[Exception]) -> type[tarfile.TarInfo]:

@@ -17,14 +17,18 @@ import os
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
+from anomaly import listing
 from anomaly.errors import AnomalyError
-from anomaly.images import is_image_name, walk_images
+from anomaly.images import head_of, is_ours, walk_images
+from anomaly.listing import Passed, count, is_image_head, is_image_name, wanted
 
 SETTLED, SURE = 0.3, 2.0  # seconds
 LOOK, SHARE = 0.2, 4  # seconds between two looks at least, and looks take no more than one part in so many of the time
@@ -236,6 +240,8 @@ class Watcher:
         self._roots = ["" if folder == Path() else os.path.join(folder, "") for folder in folders]
         self._names: dict[str, set[str]] = {root: set() for root in self._roots}  # of each folder, at the last look
         self._said: set[str] = set()
+        self._begins: dict[str, tuple[State | None, bool]] = {}  # whether a file begins as an image, where no suffix tells
+        self._ours: set[str] = set()  # folders that this program writes into
         self._closing = threading.Event()
         self._observer = self._observe()
         self.events = self._observer is not None
@@ -276,8 +282,43 @@ class Watcher:
     def _tell(self, event: str, path: str) -> None:
         path = os.path.normpath(path) if path else ""
         below = next((path[len(root) :] for root in self._roots if path.startswith(root)), path)
-        if is_image_name(path) and not any(part.startswith(".") for part in below.split(os.sep)):
+        if any(part.startswith(".") for part in below.split(os.sep)) or self._is_in_ours(path, below):
+            return
+        if self._is_image(path):
             self._inbox.put((event, path))
+
+    def _is_in_ours(self, path: str, below: str) -> bool:
+        """Whether one of the folders between a watched one and a file is one that this program writes into."""
+        root = path.removesuffix(below)
+        parts = below.split(os.sep)
+        return any(is_ours(root + os.sep.join(parts[:count])) for count in range(1, len(parts)))
+
+    def _is_image(self, path: str) -> bool:
+        """Whether a file is one to judge: by its suffix, else by how it begins, which is looked at when it has changed."""
+        decided = is_image_name(os.path.basename(path))
+        if decided is not None:
+            return decided
+        state = state_of(path)
+        known, is_image = self._begins.get(path, (None, False))
+        if known != state or state is None:
+            head = head_of(path)
+            is_image = isinstance(head, bytes) and is_image_head(head)
+            self._begins[path] = (state, is_image)
+        return is_image
+
+    def passed(self) -> Passed:
+        """Returns what the folders hold besides images, by kind, as it was at the last look."""
+        passed: Passed = Counter({listing.OURS: len(self._ours)} if self._ours else {})
+        for folder, names in list(self._names.items()):
+            for name in list(names):
+                if os.path.join(folder + name, "") in self._names or os.path.join(folder + name, "") in self._ours:
+                    continue
+                if name[0] == ".":
+                    if name != listing.MARK:
+                        count(passed, listing.HIDDEN)
+                elif not self._is_image(folder + name) and not os.path.isdir(folder + name):
+                    wanted(name, partial(head_of, folder + name), passed)
+        return passed
 
     def _look(self) -> None:
         """Finds new names at every look, and files that changed at those that have time for it."""
@@ -294,8 +335,12 @@ class Watcher:
 
     def _list(self, folder: str) -> None:
         """Tells of the names that were not in a folder at the look before, and of the folders among them goes on."""
+        if folder not in self._roots and is_ours(folder):
+            self._ours.add(folder)
+            del self._names[folder]
+            return
         try:
-            names = {name for name in os.listdir(folder or ".") if name[0] != "."}
+            names = set(os.listdir(folder or "."))
         except OSError as error:
             if folder in self._roots:
                 self._once(folder, f"{folder}: cannot be listed ({error.strerror}); waiting for it to come back")
@@ -309,9 +354,11 @@ class Watcher:
         new, self._names[folder] = names - self._names[folder], names
         for name in sorted(new):
             path = folder + name
+            if name[0] == ".":
+                continue
             if os.path.isdir(path):
                 self._enter(os.path.join(path, ""))
-            elif is_image_name(name) and self._known(path) is None:
+            elif self._is_image(path) and self._known(path) is None:
                 self._inbox.put((FOUND, path))
 
     def _enter(self, folder: str) -> None:
@@ -326,8 +373,11 @@ class Watcher:
             for name in names:
                 if self._closing.is_set():
                     return
-                if is_image_name(name) and state_of(folder + name) != self._known(folder + name):
-                    self._inbox.put((FOUND, folder + name))
+                if name[0] == "." or is_image_name(name) is False:
+                    continue
+                path = folder + name
+                if self._is_image(path) and state_of(path) != self._known(path):
+                    self._inbox.put((FOUND, path))
 
     def _once(self, folder: str, line: str) -> None:
         if folder not in self._said:

@@ -24,15 +24,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.images import Decoded
+from anomaly.images import Decoded, mark_ours
+from anomaly.listing import MARK, Passed, page_name, passed_text
 from anomaly.part_rule import PartRule
 from anomaly.parts import PartsSummary, parts_table, write_parts
 from anomaly.pictures import NO_PICTURES, Pictures
@@ -40,13 +42,24 @@ from anomaly.products import Project
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import Source, as_source
-from anomaly.table import COLUMNS, Row, encode_rows, join_parts, printable, shortest, table_suffix, utc_text, whole_file
+from anomaly.table import (
+    COLUMNS,
+    Row,
+    encode_rows,
+    join_parts,
+    no_room,
+    printable,
+    shortest,
+    table_suffix,
+    utc_text,
+    whole_file,
+)
 from anomaly.threads import in_order
 from anomaly.wording import ordinary_text
 
 __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
-FORMAT = 2
+FORMAT = 3
 AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
 CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
@@ -58,9 +71,9 @@ WHEN_IT_IS_BACK = (
 )
 RUN, DONE, LOCK, ERROR = "run.json", "done.json", "lock", "error: "
 OF = " of product "  # joins what is counted to the product that it is counted of
-TRACES = (RUN, LOCK, DONE)  # removed last, in this order
+TRACES = (MARK, RUN, LOCK, DONE)  # removed last, in this order
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
-OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}")
+OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}|{re.escape(MARK)}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class Summary:
     at most (95 %); None also where the promise is per part, which ``parts`` counts. ``resumed``: rows of an earlier run,
     which ``seconds`` and ``images_per_second`` leave out.
     ``products``: of a project, the same of each. ``per_part``: the promise is one for parts.
+    ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them that are no longer in
+    ``out``, because another program moved or emptied it.
     ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
     """
 
@@ -89,6 +104,8 @@ class Summary:
     parts: PartsSummary | None = None
     products: tuple[tuple[str, Summary], ...] = ()
     per_part: bool = False
+    passed_over: dict[str, int] = field(default_factory=dict)
+    moved: int = 0
 
     @property
     def stopped(self) -> int:
@@ -120,7 +137,10 @@ class Summary:
         lines = [("scored", self._scored()), *((name, one._stopped()) for name, one in self._each())]
         if self.not_judged:
             lines.append(("not judged", self._not_judged()))
-        lines.append(("table", str(self.out)))
+        if self.passed_over:
+            lines.append(("passed over", passed_text(self.passed_over)))
+        elsewhere = f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)" if self.moved else ""
+        lines.append(("table", f"{self.out}{elsewhere}"))
         lines += self.parts.rows() if self.parts else []
         return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
 
@@ -166,15 +186,15 @@ class Work:
         product = self.project.product_of(name)
         return ("", None) if product is None else (product.name, product.scorer)
 
-    def decode(self, scorer: Scorer | None, name: str, data: bytes) -> Decoded:
-        """Returns the pixels that the scorer judges; ImageError also where the name tells no product, or no part."""
+    def pages(self, scorer: Scorer | None, name: str, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+        """Returns the pages that the scorer judges; ImageError where the name tells no product, or no part."""
         if scorer is None:
             file = "the project" if self.project is None else self.project.file.name
             raise ImageError("of no product", f"its path matches no product of {file}")
         rule = self.rules.get(scorer.card.identity)
         if rule is not None:
             rule.part_of(name)
-        return scorer.decode(data)
+        return scorer.decode_pages(data)
 
     @cached_property
     def rules(self) -> dict[str, PartRule | None]:
@@ -212,6 +232,7 @@ def score_table(
     then: Callable[[Summary], None] = lambda summary: None,
     progress: Progress | None = None,
     project: Project | None = None,
+    passed: Passed | None = None,
 ) -> Summary:
     """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
 
@@ -229,6 +250,7 @@ def score_table(
     is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
     its message how to go on, a full disk is an AnomalyError that does.
 
+    ``passed``: what ``sources`` counts of what it passes over, for the summary.
     ``project``: its products' detectors judge instead, each its images (not with an engine of other processes).
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
@@ -250,17 +272,18 @@ def score_table(
             parts += _finished_parts(_parts_in(folder, suffix), folder, given)
         else:
             parts += _parts_of(finished, out, folder, run, given)
-        resumed = _rows(parts)
+        resumed, files = _rows(parts), sum(part.files for part in parts)
         if progress:
             progress.skip(resumed)
         if finished is None:
-            with closing(engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, resumed))) as done:
+            with closing(engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, files))) as done:
                 for scored in _cut(done, part_rows, progress):
                     reading += sum(one.reading for one in scored)
                     judging += sum(one.judging for one in scored)
                     parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
             _finish(out, folder, suffix, parts)
         summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
+        summary = replace(summary, passed_over=dict(passed or {}))
         if project is not None:
             summary = replace(summary, products=_products(project, summary, parts))
         if rules:
@@ -283,6 +306,7 @@ def score_lines(
     pictures: Pictures = NO_PICTURES,
     force: bool = False,
     progress: Progress | None = None,
+    passed: Passed | None = None,
 ) -> Summary:
     """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and returns what they hold.
 
@@ -295,14 +319,15 @@ def score_lines(
     work = Work(scorer, keep_going, pictures, Path("-"))
     with closing(engine(work, enumerate(map(as_source, sources)))) as done:
         for one in done:
-            out.write(encode_rows([one.row], ".jsonl"))
+            out.write(encode_rows(one.rows, ".jsonl"))
             out.flush()
             counts.update(one.counted)
-            rows, reading, judging = rows + 1, reading + one.reading, judging + one.judging
+            rows, reading, judging = rows + len(one.rows), reading + one.reading, judging + one.judging
             if progress:
-                progress.advance()
+                progress.advance(len(one.rows))
     part = _Part(0, rows, 0, "", dict(counts))
-    return _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
+    summary = _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
+    return replace(summary, passed_over=dict(passed or {}))
 
 
 def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_part: bool) -> None:
@@ -328,10 +353,10 @@ def _finished(out: Path) -> AnomalyError:
 
 @dataclass(frozen=True)
 class Scored:
-    """One image's row, what is counted of it, and the seconds of its thread that each half of the work took."""
+    """One file's rows (one for each page), what is counted of them, and the seconds that each half of the work took."""
 
     name: str
-    row: Row
+    rows: tuple[Row, ...]
     counted: list[str]
     reading: float
     judging: float
@@ -345,8 +370,8 @@ def _cut(scored: Iterable[Scored], part_rows: int, progress: Progress | None) ->
         for one in scored:
             held.append(one)
             if progress:
-                progress.advance()
-            if len(held) >= part_rows or time.monotonic() >= due:
+                progress.advance(len(one.rows))
+            if sum(len(one.rows) for one in held) >= part_rows or time.monotonic() >= due:
                 # Given up before it is handed on: stopped in between, rows may be lost and scored again, never doubled.
                 part, held = held, []
                 yield part
@@ -397,7 +422,7 @@ class _Chunks:
 
 @dataclass(frozen=True)
 class Read:
-    """One image; ``data``: its file, where it may be wanted again."""
+    """One image; ``data``: its file, where it may be wanted again; ``page``: of its file, None for the only one."""
 
     number: int
     source: Source
@@ -407,6 +432,12 @@ class Read:
     seconds: float
     product: str = ""
     scorer: Scorer | None = None  # None: the image is of no product
+    page: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the image is called in the table."""
+        return page_name(printable(self.source.name), self.page)
 
 
 def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Scored]:
@@ -415,32 +446,47 @@ def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Sco
     Where image after image is read and judged, decoder and model throw each other's data out of the processor's cache:
     with a small model and small images that took a third more time.
     """
-    scored: list[Scored] = []
+    scored: list[tuple[int, Scored]] = []
     held: list[Read] = []
     for number, source in sources:
-        read = read_source(work, number, source)
-        held.append(read if work.pictures.flagged else replace(read, data=b""))
-        if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
-            scored += _judge(work, held)
-            held = []
-    return scored + _judge(work, held)
+        for read in read_pages(work, number, source):
+            held.append(read if work.pictures.flagged else replace(read, data=b""))
+            if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
+                scored += _judge(work, held)
+                held = []
+    return list(_files(scored + _judge(work, held)))
 
 
-def read_source(work: Work, number: int, source: Source) -> Read:
-    """Reads an image once, for its digest and its pixels."""
+def _files(pages: Iterable[tuple[int, Scored]]) -> Iterator[Scored]:
+    """Puts the pages of each file, which follow one another, together: its rows are safe together or not at all."""
+    for _, numbered in groupby(pages, key=itemgetter(0)):
+        first, *rest = (one for _, one in numbered)
+        yield Scored(
+            first.name,
+            first.rows + tuple(row for one in rest for row in one.rows),
+            first.counted + [name for one in rest for name in one.counted],
+            first.reading + sum(one.reading for one in rest),
+            first.judging + sum(one.judging for one in rest),
+        )
+
+
+def read_pages(work: Work, number: int, source: Source) -> Iterator[Read]:
+    """Reads a file once, for its digest and the pixels of each page, which are decoded as they are asked for."""
     began = time.perf_counter()
     sha256, data, name = None, b"", printable(source.name)
     product, scorer = work.product_of(name)
-    image: Decoded | ImageError
+    pages: Iterable[tuple[int | None, Decoded | ImageError]]
     try:
         data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
-        image = work.decode(scorer, name, data)
+        pages = work.pages(scorer, name, data)
     except ImageError as error:
         if error.kind == "unreachable" and not work.keep_going:
             raise AnomalyError(f"{name}: {error}; {WHEN_IT_IS_BACK}") from error
-        image = error
-    return Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer)
+        pages = [(None, error)]
+    for page, image in pages:
+        yield Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer, page)
+        began = time.perf_counter()
 
 
 def largest_file(scorer: Scorer) -> int:
@@ -448,8 +494,9 @@ def largest_file(scorer: Scorer) -> int:
     return 8 * scorer.max_pixels + (1 << 24)
 
 
-def _judge(work: Work, held: Sequence[Read]) -> list[Scored]:
-    scored: list[Scored] = []
+def _judge(work: Work, held: Sequence[Read]) -> list[tuple[int, Scored]]:
+    """Returns the rows of pages, each with the number of its file."""
+    scored: list[tuple[int, Scored]] = []
     for scorer, reads in groupby(held, lambda read: read.scorer or work.scorer):
         while some := list(islice(reads, scorer.at_most_together)):
             began = time.perf_counter()
@@ -460,7 +507,7 @@ def _judge(work: Work, held: Sequence[Read]) -> list[Scored]:
                 names = counted(result)
                 if read.product:
                     names += [f"{name}{OF}{read.product}" for name in names]
-                scored.append(Scored(read.source.name, row, names, read.seconds, seconds))
+                scored.append((read.number, Scored(read.source.name, (row,), names, read.seconds, seconds)))
     return scored
 
 
@@ -477,8 +524,9 @@ def recorded(work: Work, read: Read, result: Result) -> Row:
     """Writes an image's pictures and returns its row."""
     if isinstance(read.image, Decoded):
         with _writing(work.out):
-            work.pictures.save(read.number, read.source, read.data, read.image, result, read.scorer or work.scorer)
-    return _row(read.scorer, read.source.name, read.sha256, result)
+            save = partial(work.pictures.save, read.number, read.source, read.data, read.image, result)
+            save(read.scorer or work.scorer, read.page)
+    return _row(read.scorer, read.name, read.sha256, result)
 
 
 def _checked(result: Result) -> Result:
@@ -493,7 +541,7 @@ def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -
     x, y, width, height = result.box or (None, None, None, None)
     calibration = None if scorer is None else scorer.card.calibration
     return Row(
-        path=printable(name),
+        path=name,
         sha256=sha256,
         width=result.width,
         height=result.height,
@@ -525,13 +573,14 @@ def counted(result: Result) -> list[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A finished part of a table. ``first``: number of its first image; ``names``: digest of its images' names."""
+    """A finished part of a table. ``first``: number of its first row; ``names``: digest of the names of its ``files``."""
 
     first: int
     rows: int
     bytes: int
     names: str
     counts: dict[str, int]
+    files: int = 0
 
 
 def _rows(parts: Sequence[_Part]) -> int:
@@ -590,7 +639,7 @@ def _finished_parts(parts: Iterable[_Part], folder: Path, sources: Iterator[Sour
 
 
 def _same(part: _Part, sources: Iterator[Source]) -> bool:
-    return _digest(source.name for source in islice(sources, part.rows)) == part.names
+    return _digest(source.name for source in islice(sources, part.files)) == part.names
 
 
 def _parts_of(finished: dict[str, Any], out: Path, folder: Path, run: dict[str, Any], sources: Iterator[Source]) -> list[_Part]:
@@ -609,13 +658,14 @@ def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
 
 
 def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[Scored]) -> _Part:
-    data = encode_rows([one.row for one in scored], suffix)
+    rows = [row for one in scored for row in one.rows]
+    data = encode_rows(rows, suffix)
     counts = Counter(name for one in scored for name in one.counted)
-    part = _Part(first, len(scored), len(data), _digest(one.name for one in scored), dict(counts))
-    rows, description = _part_files(folder, suffix, first)
+    part = _Part(first, len(rows), len(data), _digest(one.name for one in scored), dict(counts), len(scored))
+    written, description = _part_files(folder, suffix, first)
     with _writing(out):
         _write_json(description, asdict(part))
-        with whole_file(rows) as file:
+        with whole_file(written) as file:
             file.write(data)
     return part
 
@@ -636,7 +686,7 @@ def _clear(folder: Path, *, first: Sequence[str] = (), last: Sequence[str] = ())
     if foreign:
         expected = "only parts of a table expected: move it, or choose another --out"
         raise AnomalyError(f"{folder}: {foreign[0]} found, {expected}")
-    names = [*first, *(file.name for file in files if file.name not in (LOCK, *first, *last)), *last]
+    names = [*first, *(file.name for file in files if file.name not in (LOCK, MARK, *first, *last)), *last]
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
@@ -669,6 +719,7 @@ def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
     """Holds the folder for this process alone; afterwards it is there only if it has parts to go on from."""
     with _writing(out):
         folder.mkdir(exist_ok=True)
+        mark_ours(folder)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         lock(handle, out)
@@ -678,6 +729,7 @@ def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
             if not any(PART.fullmatch(file.name) for file in folder.iterdir()):
                 (folder / RUN).unlink(missing_ok=True)
                 (folder / LOCK).unlink(missing_ok=True)
+                (folder / MARK).unlink(missing_ok=True)
                 with suppress(OSError):  # something of another's is in it
                     folder.rmdir()
     finally:
@@ -719,12 +771,14 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        named = error.filename if isinstance(error.filename, str) else str(out)
+        where = out if named.startswith(str(out)) else named  # a picture, say
+        if no_room(error):
             raise AnomalyError(
-                f"{out}: no room left to write it ({os.strerror(error.errno)}); what was finished is kept in "
+                f"{where}: no room left to write it ({error.strerror}); what was finished is kept in "
                 f"{out.name}.parts: make room and run the same command again (without --force) to go on"
             ) from error
-        raise AnomalyError(f"{out}: cannot be written ({error.strerror or error}): choose another --out") from error
+        raise AnomalyError(f"{where}: cannot be written ({error.strerror or error}): choose another --out") from error
 
 
 def _summary(

@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -361,11 +362,14 @@ def run_score(options: argparse.Namespace) -> int:
     refuse_lines_of_parts(lines, scorer)
     part_of = project.part_of if project else None if rule is None else rule.part_of
     number, of = options.shard
-    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end), number, of, part_of)
+    passed = Counter[str]()
+    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed), number, of, part_of)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
+    pictures.check_apart(options.inputs)
     engine = partial(score_in_threads, workers=options.workers)
     shared: dict[str, Any] = {
-        "keep_going": options.keep_going, "pictures": pictures, "force": options.force, "engine": engine
+        "keep_going": options.keep_going, "pictures": pictures, "force": options.force, "engine": engine,
+        "passed": passed,
     }  # fmt: skip
     if options.engine == "ray":
         from anomaly.cluster import import_ray, score_on_ray
@@ -408,6 +412,8 @@ def run_watch(options: argparse.Namespace) -> int:
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
     lines = options.out == Path("-")
     refuse_lines_of_parts(lines, scorer)
+    pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
+    pictures.check_apart(options.inputs)
     with Progress(None, "watching") as progress:
 
         def tell(line: str) -> None:
@@ -418,7 +424,7 @@ def run_watch(options: argparse.Namespace) -> int:
             scorer,
             folders,
             options.out,
-            pictures=Pictures(options.flagged, options.heatmaps, options.overlays, options.link),
+            pictures=pictures,
             say=tell,
             patience=options.patience,
             workers=options.workers,

@@ -14,12 +14,16 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from anomaly import listing
 from anomaly.errors import DatasetError, RuntimeMissing
-from anomaly.images import SUFFIXES, find_images
+from anomaly.images import find_images, head_of, is_ours
+from anomaly.listing import Passed, count, passed_text, wanted
 
 COLUMNS = ("path", "split", "label", "group", "mask")
 SPLITS = ("train", "test")
@@ -40,16 +44,17 @@ class Record:
     mask: Path | None
 
 
-def read_dataset(images: Path, group_by: str | None = None) -> list[Record]:
+def read_dataset(images: Path, group_by: str | None = None, passed: Passed | None = None) -> list[Record]:
     """Returns the records of a folder or manifest, in a fixed order (that of the manifest, else by path).
 
     ``group_by`` is a regular expression whose first group (or the whole match) in the path, relative to the folder
     or as it stands in the manifest, names the group. Without it, and without a column `group`, each image is its
-    own group, named by that path. Images that are not there are kept: scoring them gives rows that say so.
+    own group, named by that path. Images that are not there are kept: scoring them gives rows that say so. ``passed``
+    counts, by kind, what folders hold besides images.
     """
-    pattern = _pattern(group_by)
+    pattern, passed = _pattern(group_by), Counter() if passed is None else passed
     if images.is_dir():
-        records = list(_folder(images, pattern))
+        records = list(_folder(images, pattern, passed))
     elif images.suffix.lower() in (".csv", ".parquet") and images.exists():
         records = list(_manifest(images, pattern))
     elif images.exists():
@@ -57,7 +62,8 @@ def read_dataset(images: Path, group_by: str | None = None) -> list[Record]:
     else:
         raise DatasetError(f"{images}: no such folder or manifest: check the path")
     if not records:
-        raise DatasetError(f"{images}: no images found, rows or files ending in .jpg, .png, .bmp, .tif, .webp expected")
+        beside = f" ({passed_text(passed)} found)" if passed else ""
+        raise DatasetError(f"{images}: no images found{beside}, rows or files ending in .jpg, .png, .bmp, .tif, .webp expected")
     return records
 
 
@@ -105,31 +111,34 @@ def _group(path: str, given: str | None, pattern: re.Pattern[str] | None) -> str
 # ---- folders ----
 
 
-def _folder(root: Path, pattern: re.Pattern[str] | None) -> Iterator[Record]:
+def _folder(root: Path, pattern: re.Pattern[str] | None, passed: Passed) -> Iterator[Record]:
     splits = [split for split in SPLITS if (root / split).is_dir()]
     if any((root / split / "good").is_dir() for split in splits):
         for split in splits:
-            yield from _labelled(root, root / split, split, pattern)
+            yield from _labelled(root, root / split, split, pattern, passed)
     elif splits:  # taken for a plain folder, its defects would pass for normal images
         raise DatasetError(f"{root}: folder {splits[0]} without {splits[0]}/good found, train/good expected: rename it")
     elif (root / "good").is_dir():
-        yield from _labelled(root, root, None, pattern)
+        yield from _labelled(root, root, None, pattern, passed)
     else:
-        for path in find_images(root):
+        for path in find_images(root, passed):
             yield Record(path, None, "good", _group(path.relative_to(root).as_posix(), None, pattern), None)
 
 
-def _labelled(root: Path, parent: Path, split: str | None, pattern: re.Pattern[str] | None) -> Iterator[Record]:
+def _labelled(root: Path, parent: Path, split: str | None, pattern: re.Pattern[str] | None, passed: Passed) -> Iterator[Record]:
     """Yields the images of a folder whose folders are labels."""
     for folder in sorted(parent.iterdir()):
         label = folder.name
-        if label.startswith(".") or folder == root / "ground_truth":
+        if folder == root / "ground_truth" or label == listing.MARK:
+            continue
+        if label.startswith(".") or (folder.is_dir() and is_ours(str(folder))):
+            count(passed, listing.OURS if label[0] != "." else listing.HIDDEN_FOLDER if folder.is_dir() else listing.HIDDEN)
             continue
         if folder.is_dir():
-            for path in find_images(folder):
+            for path in find_images(folder, passed):
                 group = _group(path.relative_to(root).as_posix(), None, pattern)
                 yield Record(path, split, label, group, _mask(root, label, path.relative_to(folder)))
-        elif folder.suffix.lower() in SUFFIXES:
+        elif wanted(label, partial(head_of, str(folder)), passed):
             raise DatasetError(f"{folder}: an image beside the folder good has no label: move it into a folder")
 
 

@@ -9,9 +9,10 @@ What the pixels of each kind of file become (the `decode` rule of a detector's c
     16-bit colour          the high byte of each channel (all that Pillow reads); `bits` says 8. Twelve bits of colour
                            in a 16-bit file therefore come out dark: save them as 8 bits
     float (TIFF)           0..1 times 255; else 0..255 rounded; else 0..65535 as 16-bit grey. Anything else is refused
-    palette, CMYK, ...     to RGB
+    palette, CMYK, ...     to RGB (GIF: as it looks at that frame)
+    PGM, PPM               as 8 or 16 bits; any other largest value is scaled to these by the file's own statement
     alpha, transparency    over white
-    several frames         the first
+    several pages, frames  each is an image of its own (see `pages`): `decode_pages` gives them all, `decode` refuses
     EXIF, XMP orientation  applied; metadata that cannot be read counts as none
     ICC profile            ignored: pixel values are compared, not looked at
 """
@@ -25,38 +26,46 @@ import stat
 import struct
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from anomaly import listing
 from anomaly.errors import DatasetError, DetectorError, ImageError
+from anomaly.listing import HEADS, Passed, count, format_not_read, wanted
+from anomaly.pages import DRAWN_OVER, OpenPage, pages_of, several
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # what a search of a folder lists
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # what is ever opened; the content decides which of them it is
 MAX_PIXELS = 100_000_000
 DEPTHS = (10, 12, 14, 16)  # of the cameras whose values lie in 16-bit files
 
 # The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
-# error at twice that) would stand beside max_pixels, and which takes the second picture of a stereo JPEG for a frame.
-OPENERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"BM.{12}[\x0c(48@l|]\0\0\0", re.DOTALL), BmpImageFile),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImageFile),
-)
+# error at twice that) would stand beside max_pixels, and which tries every format that it knows.
+READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "PPM": PpmImageFile,
+    "DIB": DibImageFile,
+}
+FORMATS = tuple(READERS)  # what is ever opened; the content decides which of them it is
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,6 +82,7 @@ SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some se
 # What the system says of every file on a disk or share that has gone: no file is to blame.
 GONE = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 UNREADABLE = "check its permissions and its disk"
+MANY_PAGES = 100  # times max_pixels: of a file's pages together, so that a small file costs no hours
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
 
 Pixels = NDArray[np.uint8]
@@ -132,24 +142,27 @@ class Decoded:
     format: str
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path, passed: Passed | None = None) -> list[Path]:
     """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of it cannot be listed."""
-    found = list(walk_images(folder))
+    found = list(walk_images(folder, passed))
     for path in found:
         if path.endswith("/"):
-            _names(path, set())  # says why
+            _names(path, set(), Counter())  # says why
     return [Path(path) for path in found]
 
 
-def walk_images(folder: str | Path) -> Iterator[str]:
-    """Yields the images below ``folder`` by suffix, sorted, hidden ones left out; one folder's names are held at a time.
+def walk_images(folder: str | Path, passed: Passed | None = None) -> Iterator[str]:
+    """Yields the images below ``folder``, sorted; one folder's names are held at a time. What is none is counted.
 
+    Images are told by suffix, and by content where the suffix does not decide (see `listing`). ``passed`` counts, by
+    kind, what is not yielded: other files, hidden ones, and the folders below that this program has written.
     Links to folders are followed, but each folder is listed once, so that a loop of links ends. Images are never left
     out silently: if ``folder`` cannot be listed that is a `DatasetError`, and a folder in it is yielded, with a slash.
     """
     seen: set[tuple[int, int]] = set()
     root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
-    return depth_first(root, lambda parent: _names(parent, seen))
+    counts = Counter[str]() if passed is None else passed
+    return depth_first(root, lambda parent: _names(parent, seen, counts, parent == root))
 
 
 def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
@@ -171,18 +184,35 @@ def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
             yield parent + name
 
 
-def _names(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last."""
+def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool = True) -> list[str]:
+    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last.
+
+    ``given``: it is the one that was asked for, which is searched whoever has written it.
+    """
     try:
         status = os.stat(folder or ".")
         if (status.st_dev, status.st_ino) in seen:
+            count(passed, listing.AGAIN)
             return []
         seen.add((status.st_dev, status.st_ino))
+        if not given and is_ours(folder):
+            count(passed, listing.OURS)
+            return []
         with os.scandir(folder or ".") as entries:
-            return listed((entry.name, _is_folder(entry)) for entry in entries if entry.name[0] != ".")
+            return listed(((entry.name, _is_folder(entry), partial(head_of, entry.path)) for entry in entries), passed)
     except OSError as error:
         where = _printable(folder.rstrip("/") or "/")
         raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
+
+
+def is_ours(folder: str) -> bool:
+    """Whether this program has written a folder: pictures beside a table, a table's unfinished parts, a run."""
+    return os.path.lexists(os.path.join(folder, listing.MARK))
+
+
+def mark_ours(folder: Path) -> None:
+    """Leaves a mark in a folder that this program writes into, so that no search takes what is in it for images."""
+    (folder / listing.MARK).touch()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -192,15 +222,33 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def listed(entries: Iterable[tuple[str, bool]]) -> list[str]:
-    """Returns the folders and images among names (and whether each is a folder), as `depth_first` takes them."""
-    names = (f"{name}/" if is_folder else name for name, is_folder in entries if is_folder or is_image_name(name))
+def head_of(path: str) -> bytes | str:
+    """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return listing.DEVICE
+        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+            return file.read(listing.HEAD)
+    except FileNotFoundError:
+        return listing.DANGLING
+    except OSError:
+        return listing.UNREADABLE
+
+
+def listed(entries: Iterable[tuple[str, bool, Callable[[], bytes | str]]], passed: Passed) -> list[str]:
+    """Returns the folders and images among names, as `depth_first` takes them, and counts the others.
+
+    An entry: its name, whether it is a folder, and what returns its first bytes (see `listing.wanted`).
+    """
+    names = []
+    for name, is_folder, head in entries:
+        if is_folder and name[0] == ".":
+            count(passed, listing.HIDDEN_FOLDER)
+        elif is_folder:
+            names.append(f"{name}/")
+        elif name != listing.MARK and wanted(name, head, passed):
+            names.append(name)
     return sorted(names, reverse=True)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name is listed when a folder or an archive is searched."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def decode(
@@ -209,34 +257,86 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     *,
     reduce_to: int | None = None,
+    page: int | None = None,
 ) -> Decoded:
     """Returns the pixels of one image file, given by its path or its bytes.
 
     The header's size is checked against ``max_pixels`` before anything is decoded (in TIFF and WebP Pillow's own
     limit of 179 million holds besides). ``reduce_to`` is the model's size, used if the rule says ``reduced``.
+    ``page``: the one to decode, from 1 on; without it a file of several is an `ImageError` of the kind ``several pages``.
     Whatever is wrong is an `ImageError` with a kind and one line. Threads may call this at the same time.
     """
     try:
         data = source if isinstance(source, bytes) else read_file(source, limit=8 * max_pixels + (1 << 24))
-        return _decode(data, rule, max_pixels, reduce_to)
+        return _decode(data, rule, max_pixels, reduce_to, page)
     except ImageError as error:
         name = "image" if isinstance(source, bytes) else _printable(os.fspath(source))
         raise ImageError(error.kind, f"{name}: {error}") from error
 
 
-def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None) -> Decoded:
-    opener = _opener(data)
+def decode_pages(
+    data: bytes, rule: DecodeRule, max_pixels: int = MAX_PIXELS, *, reduce_to: int | None = None
+) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+    """Yields the pages of a file with their numbers, from 1 on (None: it has only one), or what is wrong with each.
+
+    Where a page is missing so are those behind it: its error says so. Pages together have at most a hundred times
+    ``max_pixels``. For the rest see `decode`.
+    """
+    try:
+        pages = _pages(data)
+    except ImageError as error:
+        yield None, error
+        return
+    left, many = MANY_PAGES * max_pixels, len(pages) > 1
+    for number, page in enumerate(pages, 1):
+        try:
+            decoded: Decoded | ImageError = _page(page, data, rule, min(left, max_pixels), reduce_to)
+        except ImageError as error:
+            decoded = error
+        last = isinstance(decoded, ImageError) and (format_of(data) in DRAWN_OVER or left < max_pixels)
+        if last and number < len(pages):
+            assert isinstance(decoded, ImageError)
+            rest = len(pages) - number
+            decoded = ImageError(decoded.kind, f"{decoded}; nor were the {rest:,} pages behind it judged")
+        yield number if many else None, decoded
+        left -= decoded.width * decoded.height if isinstance(decoded, Decoded) else 0
+        if last:
+            return
+
+
+def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None, page: int | None) -> Decoded:
+    pages = _pages(data)
+    if page is None and len(pages) > 1:
+        raise several(len(pages))
+    if page is not None and not 1 <= page <= len(pages):
+        raise ImageError("missing", f"page {page} asked for, {len(pages):,} found")
+    return _page(pages[(page or 1) - 1], data, rule, max_pixels, reduce_to)
+
+
+def _pages(data: bytes) -> list[OpenPage]:
+    reader = _reader(data)
+    with _says_what_is_wrong(data):
+        return pages_of(reader(BytesIO(data)), data)
+
+
+def _page(page: OpenPage, data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None) -> Decoded:
+    with _says_what_is_wrong(data):
+        image = page()
+        _check_size(image, data, max_pixels)
+        return _decoded(image, rule, reduce_to)
+
+
+@contextmanager
+def _says_what_is_wrong(data: bytes) -> Iterator[None]:
     try:
         with _quiet_pillow():
-            image = opener(BytesIO(data))
-            _check_size(image, data, max_pixels)
-            return _decoded(image, rule, reduce_to)
+            yield
     except ImageError:
         raise
     except Exception as error:
         # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error, SyntaxError,
         # ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a run over a million.
-        raise ImageError(*_what_is_wrong(error, data, opener.format or "")) from error
+        raise ImageError(*_what_is_wrong(error, data, format_of(data))) from error
 
 
 def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None) -> Decoded:
@@ -287,12 +387,18 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _opener(data: bytes) -> type[ImageFile.ImageFile]:
+def format_of(data: bytes) -> str:
+    """Returns the format of a file by its first bytes, one of FORMATS, or nothing."""
+    return next((name for name, head in HEADS.items() if head.match(data)), "")
+
+
+def _reader(data: bytes) -> type[ImageFile.ImageFile]:
     if not data:
         raise ImageError("empty", "file of zero bytes: copy it again")
-    for signature, opener in OPENERS:
-        if signature.match(data):
-            return opener
+    if format := format_of(data):
+        return READERS[format]
+    if foreign := format_not_read(data[: listing.HEAD]):
+        raise ImageError("unsupported", f"an image in a format that is not read ({foreign}): convert it to PNG, TIFF or JPEG")
     raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
 
 
@@ -340,6 +446,8 @@ def ends_early(data: bytes, format: str) -> bool:
         return b"IEND" not in data[-12:]
     if len(data) < 12:
         return True
+    if format == "GIF":
+        return b";" not in data[-2:]
     if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):  # the directory, not of BigTIFF, lies behind the end
         return int(struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]) >= len(data)
     if format == "WEBP":

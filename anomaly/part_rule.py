@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anomaly.errors import DatasetError, DetectorError, ImageError
+from anomaly.listing import file_and_page
 
 LONGEST = 500  # characters of a pattern
 
@@ -30,7 +31,7 @@ class PartRule:
 
     def name_in(self, path: str) -> str | None:
         """Returns the name of the part that an image shows; None where its path does not name one."""
-        return part_name(compiled(self.pattern), path)
+        return part_name(compiled(self.pattern), file_and_page(path)[0])
 
     def part_of(self, path: str) -> str:
         """Returns the name of the part that an image shows; ImageError where its path does not name one."""

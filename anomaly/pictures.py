@@ -1,26 +1,31 @@
 """Pictures beside a score table: copies of stopped images, heatmaps, overlays.
 
-A name begins with the number of the image's row, counted from 0, so that no two images share one and nothing in an
-image's own name leads out of the folder: ``00000042-plate_7.png``.
+A name begins with the number of the image's file among the inputs, counted from 0 (its row, where no file has several
+pages), so that no two images share one and nothing in an image's own name leads out of the folder:
+``00000042-plate_7.png``, of a page ``00000042-plates-page2.jpg``. A mark in each folder says that its pictures are no
+images to judge.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from anomaly.errors import AnomalyError
-from anomaly.images import Decoded
+from anomaly.images import Decoded, mark_ours
+from anomaly.listing import MARK
 from anomaly.scorer import Result, Scorer
 from anomaly.sources import File, Source
 from anomaly.table import whole_file
 
 OURS = re.compile(r"\d{8,}-.*|\.\d{8,}-.*\.tmp")
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif"}
+SUFFIXES |= {"PPM": ".ppm", "DIB": ".dib", "MPO": ".jpg"}
 LONGEST_STEM = 50  # characters, of up to 4 bytes
 SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
 
@@ -60,27 +65,49 @@ class Pictures:
             if not folder.parent.is_dir():
                 raise AnomalyError(f"{folder.parent}: no such folder; make it first, or choose another name for {folder.name}")
 
+    def check_apart(self, inputs: Iterable[str]) -> None:
+        """Raises AnomalyError where an input is one of the folders itself. In one below an input they are left out."""
+        places = {os.path.realpath(given): given for given in inputs if os.path.isdir(given)}
+        for name in ("flagged", "heatmaps", "overlays"):
+            folder = getattr(self, name)
+            if folder is not None and (given := places.get(os.path.realpath(folder))):
+                raise AnomalyError(f"--{name} {folder}: is the input {given} itself; another folder expected, inside it or not")
+
     def begin(self, force: bool) -> None:
         """Makes the folders, for a new run; one that holds anything is an AnomalyError. ``force`` removes our pictures."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
-            for name in sorted(os.listdir(folder)):
+            for name in sorted(set(os.listdir(folder)) - {MARK}):
                 if not (force and OURS.fullmatch(name)):
                     found = f"{folder}: {name} found, an empty folder expected"
                     raise AnomalyError(f"{found}: choose another, or --force, which removes the pictures of an earlier run")
-            for name in os.listdir(folder):
+            mark_ours(folder)
+            for name in set(os.listdir(folder)) - {MARK}:
                 (folder / name).unlink()
 
     def go_on(self, rows: int | None = None) -> None:
         """Removes what a killed run left half written, and pictures of images that have no row, where ``rows`` are counted."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
+            mark_ours(folder)
             for name in os.listdir(folder):
                 if OURS.fullmatch(name) and (name[0] == "." or (rows is not None and int(name.partition("-")[0]) >= rows)):
                     (folder / name).unlink()
 
-    def save(self, number: int, source: Source, data: bytes, image: Decoded, result: Result, scorer: Scorer) -> None:
-        """Writes what is wanted of one image that was scored; again over what is there."""
+    def save(
+        self,
+        number: int,
+        source: Source,
+        data: bytes,
+        image: Decoded,
+        result: Result,
+        scorer: Scorer,
+        page: int | None = None,
+    ) -> None:
+        """Writes what is wanted of one image that was scored; again over what is there.
+
+        Of a page the whole file is kept, once, however many of its pages were flagged.
+        """
         if self.flagged and result.is_anomaly:
             self._keep(self.flagged / _name(number, source, SUFFIXES.get(image.format, "")), source, data)
         if result.heatmap is None:
@@ -88,10 +115,10 @@ class Pictures:
         if self.heatmaps:
             from PIL import Image
 
-            with whole_file(self.heatmaps / _name(number, source, ".tif")) as file:
+            with whole_file(self.heatmaps / _name(number, source, ".tif", page)) as file:
                 Image.fromarray(result.heatmap).save(file, "TIFF")
         if self.overlays:
-            with whole_file(self.overlays / _name(number, source, ".jpg")) as file:
+            with whole_file(self.overlays / _name(number, source, ".jpg", page)) as file:
                 _save_overlay(file, image, result, scorer)
 
     def _keep(self, path: Path, source: Source, data: bytes) -> None:
@@ -119,11 +146,11 @@ def _save_overlay(file: BinaryIO, image: Decoded, result: Result, scorer: Scorer
     Image.fromarray(picture).save(file, "JPEG", quality=90)
 
 
-def _name(number: int, source: Source, suffix: str) -> str:
+def _name(number: int, source: Source, suffix: str, page: int | None = None) -> str:
     member = source.name.split("::")[0]
     stem = os.path.splitext(re.split(r"[/\\]", member)[-1])[0]
     plain = re.sub(r"[^\w.-]", "_", stem)[:LONGEST_STEM]
-    return f"{number:08d}-{plain}{suffix}"
+    return f"{number:08d}-{plain}{'' if page is None else f'-page{page}'}{suffix}"
 
 
 def _absolute(folder: Path | None) -> str | None:

@@ -8,10 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from anomaly import listing
 from anomaly.errors import AnomalyError, DatasetError, ImageError, RuntimeMissing
 from anomaly.images import depth_first, listed
+from anomaly.listing import Passed, count
 from anomaly.sources import too_large
 
 
@@ -65,9 +68,10 @@ def remote_kind(url: str) -> str:
         return "other"
 
 
-def walk_remote(url: str) -> Iterator[str]:
-    """Yields the images below a folder, sorted, hidden ones left out; one folder's names are held at a time."""
+def walk_remote(url: str, passed: Passed) -> Iterator[str]:
+    """Yields the images below a folder, as `images.walk_images` does; one folder's names are held at a time."""
     files, root = file_system(url)
+    given = f"{root.rstrip('/')}/"
 
     def names(folder: str) -> list[str]:
         try:
@@ -76,10 +80,26 @@ def walk_remote(url: str) -> Iterator[str]:
         except ImageError as error:
             raise DatasetError(f"{folder}: {error}") from error
         found = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in entries)
-        inside = ((name, entry) for name, entry in found if name and entry["name"].strip("/") != folder.strip("/"))
-        return listed((name, entry["type"] == "directory") for name, entry in inside if name[0] != ".")
+        inside = [(name, entry) for name, entry in found if name and entry["name"].strip("/") != folder.strip("/")]
+        if folder != given and any(name == listing.MARK for name, _ in inside):
+            count(passed, listing.OURS)
+            return []
+        told = ((name, entry["type"] == "directory", partial(_head, files, entry["name"])) for name, entry in inside)
+        return listed(told, passed)
 
-    return (files.unstrip_protocol(path) for path in depth_first(f"{root.rstrip('/')}/", names))
+    return (files.unstrip_protocol(path) for path in depth_first(given, names))
+
+
+def _head(files: Any, path: str) -> bytes | str:
+    """Returns the first bytes of a file; the kind of one that cannot be read."""
+    try:
+        with _said():
+            found: bytes = files.cat_file(path, start=0, end=listing.HEAD)
+            return found
+    except ImageError as error:
+        if error.kind == "unreachable":
+            raise DatasetError(f"{path}: {error}") from error
+        return listing.UNREADABLE
 
 
 def remote_glob(pattern: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from anomaly.detector import MAX_FILE_BYTES, Card, check_model, find_detector, read_checked
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
-from anomaly.images import Decoded, decode
+from anomaly.images import Decoded, decode, decode_pages
+from anomaly.pages import several
 from anomaly.region import connected_region
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ class Scorer:
         """Returns the Result of one image, or a list of them, in order, for a list.
 
         An image is a path, the bytes of a file, a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4); sizes may be
-        mixed. One image that cannot be read raises ImageError; in a list it becomes a Result with status ``error``.
+        mixed. One image that cannot be read raises ImageError; in a list it becomes a Result with status ``error``. So does
+        a file of several pages or frames: nobody may take the verdict on one of them for that on all.
         """
         if isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4):
             together = self.at_most_together
@@ -153,14 +155,21 @@ class Scorer:
         except ImageError as error:
             return error
 
-    def decode(self, image: Source) -> Decoded:
-        """Returns the pixels of one image by the detector's own decode rule; raises ImageError."""
+    def decode(self, image: Source, page: int | None = None) -> Decoded:
+        """Returns the pixels of one image by the detector's own decode rule; raises ImageError.
+
+        ``page``: which one of a path's or file's pages, from 1 on; without it a file of several is an ImageError.
+        """
         if isinstance(image, np.ndarray):
             return decode_array(image)
         if isinstance(image, str | bytes | os.PathLike):
             source = image if isinstance(image, bytes) else os.fspath(image)
-            return decode(source, self.card.decode, max_pixels=self.max_pixels, reduce_to=self.card.size)
+            return decode(source, self.card.decode, max_pixels=self.max_pixels, reduce_to=self.card.size, page=page)
         return decode_pil(image, self.card, self.max_pixels)
+
+    def decode_pages(self, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+        """Yields the pages of a file's bytes with their numbers, from 1 on (None: it has one), or what is wrong with them."""
+        return decode_pages(data, self.card.decode, self.max_pixels, reduce_to=self.card.size)
 
     @property
     def at_most_together(self) -> int:
@@ -340,6 +349,8 @@ def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
 
     if not hasattr(image, "getexif"):
         raise ImageError("not an image", f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected")
+    if (frames := int(getattr(image, "n_frames", 1))) > 1:
+        raise ImageError("several pages", f"{several(frames)}, or give a copy() of each frame")
     file = io.BytesIO()
     try:
         exif = image.getexif()

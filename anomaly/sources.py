@@ -13,21 +13,24 @@ import os
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from anomaly import listing
 from anomaly.errors import AnomalyError, DatasetError, ImageError
-from anomaly.images import read_file, walk_images
+from anomaly.images import is_ours, read_file, walk_images
+from anomaly.listing import Passed, count, passed_text
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 ZIP = re.compile(r"\.zip$", re.IGNORECASE)
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 MANIFEST = re.compile(r"\.(csv|parquet)$", re.IGNORECASE)
 LONGEST_NAME = 1 << 20  # bytes in a list of names: more is something else
-NO_IMAGE = "no image in it; .jpg, .png, .bmp, .tif or .webp files expected"
+NO_IMAGE = "no image in it; JPEG, PNG, BMP, TIFF, WebP, GIF or PGM files expected"
 
 
 class Source(Protocol):
@@ -79,21 +82,27 @@ def too_large(size: int, limit: int) -> ImageError:
 
 
 def list_sources(
-    inputs: Iterable[str | os.PathLike[str]], *, limit: int = 1 << 30, end: bytes = b"\n", stdin: BinaryIO | None = None
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    limit: int = 1 << 30,
+    end: bytes = b"\n",
+    stdin: BinaryIO | None = None,
+    passed: Passed | None = None,
 ) -> Iterator[Source]:
     """Yields what there is to score, in order, as it is asked for; DatasetError.
 
     ``inputs``: images, folders (searched recursively), globs (``**`` too), archives (.zip, .tar, .tar.gz ...),
     manifests (.csv, .parquet), URLs of any of these, and ``-`` for names on ``stdin``, each followed by ``end``.
     An image is taken as it is: whether it can be read is said in its row. ``limit``: bytes of an image at most, as
-    the reader will ask for.
+    the reader will ask for. ``passed`` counts, by kind, what folders and archives hold besides images (see `listing`).
     """
+    passed = Counter() if passed is None else passed
     for given in inputs:
         place = os.fspath(given)
         if place == "-":
             yield from map(place_source, _names_from(stdin or sys.stdin.buffer, end))
         else:
-            yield from expand(place, limit)
+            yield from expand(place, limit, passed)
 
 
 def shard(sources: Iterable[Source], number: int, of: int, part_of: Callable[[str], str] | None = None) -> Iterator[Source]:
@@ -112,21 +121,22 @@ def _drawn(name: str, part_of: Callable[[str], str], of: int) -> int:
     return zlib.crc32(name.encode(errors="surrogatepass")) % of
 
 
-def expand(place: str, limit: int) -> Iterator[Source]:
+def expand(place: str, limit: int, passed: Passed | None = None) -> Iterator[Source]:
     """Yields the images of one place: a file, folder, glob, archive, manifest or URL."""
+    passed = Counter() if passed is None else passed
     url = is_url(place)
     if url and not (place.startswith(("http:", "https:")) or "::" in place):
         from anomaly.remote import remote_glob, remote_kind
 
         if glob.has_magic(place):
-            return _matches(place, remote_glob(place), limit)
+            return _matches(place, remote_glob(place), limit, passed)
         if remote_kind(place) == "directory":
-            return _folder(place)
+            return _folder(place, passed)
     elif not url and os.path.isdir(place):
-        return _folder(place)
+        return _folder(place, passed)
     elif not url and glob.has_magic(place) and not os.path.lexists(place):
-        return _matches(place, _local_glob(place), limit)
-    return _opened(place, limit)
+        return _matches(place, _local_glob(place, passed), limit, passed)
+    return _opened(place, limit, passed)
 
 
 def place_source(place: str) -> Source:
@@ -147,13 +157,14 @@ def is_url(place: str) -> bool:
     return URL.match(place) is not None
 
 
-def _opened(place: str, limit: int) -> Iterator[Source]:
+def _opened(place: str, limit: int, passed: Passed) -> Iterator[Source]:
     """Yields what is in an archive or manifest; anything else is an image itself."""
     path = urlsplit(place).path if place.startswith(("http:", "https:")) else place.split("::")[0]
     if TAR.search(path) or ZIP.search(path):
         from anomaly.archives import tar_sources, zip_sources
 
-        return _not_none(place, tar_sources(place, limit) if TAR.search(path) else zip_sources(place))
+        found = tar_sources(place, limit, passed) if TAR.search(path) else zip_sources(place, passed)
+        return _not_none(place, found, passed)
     if MANIFEST.search(path):
         from anomaly.manifests import manifest_sources
 
@@ -161,27 +172,32 @@ def _opened(place: str, limit: int) -> Iterator[Source]:
     return iter([place_source(place)])
 
 
-def _not_none(place: str, sources: Iterable[Source]) -> Iterator[Source]:
+def _not_none(place: str, sources: Iterable[Source], passed: Passed) -> Iterator[Source]:
     found = False
     for source in sources:
         found = True
         yield source
     if not found:
-        yield Refused(place, "empty", NO_IMAGE)
+        yield Refused(place, "empty", _nothing(NO_IMAGE, passed))
+
+
+def _nothing(what: str, passed: Passed) -> str:
+    return f"{what} ({passed_text(passed)} found)" if passed else what
 
 
 # ---- folders and globs ----
 
 
-def _folder(folder: str) -> Iterator[Source]:
+def _folder(folder: str, passed: Passed) -> Iterator[Source]:
     found, masks = False, _masks_in(folder)
-    for path in _walk(folder):
+    for path in _walk(folder, passed):
         if masks and path.startswith(masks):
+            count(passed, listing.MASK)
             continue
         found = True
         yield Refused(path, "unreadable", "a folder that cannot be listed") if path.endswith("/") else place_source(path)
     if not found:
-        raise DatasetError(f"{folder}: {NO_IMAGE.replace('it;', 'this folder;')}")
+        raise DatasetError(f"{folder}: {_nothing(NO_IMAGE.replace('it;', 'this folder;'), passed)}")
 
 
 def _masks_in(folder: str) -> str:
@@ -190,30 +206,33 @@ def _masks_in(folder: str) -> str:
     return os.path.join(masks, "") if masks.is_dir() and (masks.parent / "test").is_dir() else ""
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, passed: Passed) -> Iterator[str]:
     if is_url(folder):
         from anomaly.remote import walk_remote
 
-        return walk_remote(folder)
-    return walk_images(folder)
+        return walk_remote(folder, passed)
+    return walk_images(folder, passed)
 
 
-def _matches(pattern: str, places: Iterable[str], limit: int) -> Iterator[Source]:
+def _matches(pattern: str, places: Iterable[str], limit: int, passed: Passed) -> Iterator[Source]:
     """Yields the images of every place that a pattern matches. With ** their folders match too: these are left out."""
     found = False
     for place in places:
         found = True
         if "**" in pattern:
             if not place.endswith("/"):
-                yield from _opened(place, limit)
+                yield from _opened(place, limit, passed)
         else:
-            yield from expand(place, limit)
+            yield from expand(place, limit, passed)
     if not found:
         raise DatasetError(f"{pattern}: nothing matches this pattern")
 
 
-def _local_glob(pattern: str) -> Iterator[str]:
-    """Yields what matches, sorted, hidden names left out; held at a time: the folders, and the names in one of them."""
+def _local_glob(pattern: str, passed: Passed) -> Iterator[str]:
+    """Yields what matches, sorted, hidden names left out; held at a time: the folders, and the names in one of them.
+
+    Folders that this program has written are left out where a pattern matches them, and not where they are named.
+    """
     head, tail = os.path.split(pattern)
     seen: set[tuple[int, int]] = set()
     folders = set(glob.iglob(os.path.join(head, ""), recursive=True)) | ({""} if head in ("", "**") else set())
@@ -222,9 +241,18 @@ def _local_glob(pattern: str) -> Iterator[str]:
         if (status.st_dev, status.st_ino) in seen:  # a loop of links
             continue
         seen.add((status.st_dev, status.st_ino))
+        if glob.has_magic(head) and is_ours(folder):
+            count(passed, listing.OURS)
+            continue
         for name in sorted(fnmatch.filter(os.listdir(folder or "."), tail)):
-            if tail[0] == "." or name[0] != ".":
-                yield os.path.join(folder, name, "") if os.path.isdir(os.path.join(folder, name)) else folder + name
+            if name[0] == "." and tail[0] != ".":
+                continue
+            if not os.path.isdir(folder + name):
+                yield folder + name
+            elif is_ours(folder + name) and glob.has_magic(tail) and "**" not in pattern:
+                count(passed, listing.OURS)
+            else:
+                yield os.path.join(folder, name, "")
 
 
 # ---- names on standard input ----

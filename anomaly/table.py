@@ -277,11 +277,17 @@ def portable(name: str) -> str:
     return f"_{plain}" if RESERVED.match(plain) or not plain else plain
 
 
+def no_room(error: OSError) -> bool:
+    """Whether a file could not be written because its disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
     """Opens a file that appears under its name when it is complete and on the disk; on an error it never does.
 
-    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file system.
+    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file system. An OSError
+    names the file, also where the system does not (a full disk).
     """
     temporary = (inside or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
@@ -290,8 +296,10 @@ def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     _sync_folder(path.parent)
 

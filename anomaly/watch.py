@@ -2,19 +2,18 @@
 
 The table only grows: rows are written together and synced to the disk before the next images are judged. It is also the
 memory of the watch: a start reads it, cuts off what a loss of power left of a row, and judges what has no row in it.
+Another program may move it away or empty it meanwhile (see `growing`).
 Where the detector promises per part, the table of parts is written when the watch ends: who knows what still arrives?
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,27 +21,32 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from anomaly.arrivals import Arrival, Arrivals, Watcher, drained, state_of
-from anomaly.batch import ERROR, Read, Summary, Work, counted, judged, lock, read_source, recorded, summary_of
+from anomaly.batch import ERROR, Read, Summary, Work, counted, judged, read_pages, recorded, summary_of
 from anomaly.errors import AnomalyError, ImageError
+from anomaly.growing import GrowingTable, not_written
 from anomaly.images import Decoded, ends_early
 from anomaly.part_rule import PartRule
 from anomaly.parts import PartsSummary, parts_table, write_parts
-from anomaly.pictures import Pictures
+from anomaly.pictures import SIDE, Pictures
+from anomaly.report import shrink
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import File
-from anomaly.table import COLUMNS, Row, encode_rows, printable, read_table, whole_file
+from anomaly.table import Row, encode_rows
 
 LATE = 1.0  # seconds that an image may wait before it is said
 CLOCKS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
+LOOK_AGAIN = 1.0  # seconds until it is seen that another program has moved the table
 STOP = "stop"
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """An image that was read and judged. ``proven``: its own end mark shows that it is whole; ``same``: unchanged meanwhile."""
+    """A file that was read and judged, page by page.
 
-    read: Read
-    result: Result
+    ``proven``: its own end mark shows that it is whole; ``same``: unchanged meanwhile.
+    """
+
+    pages: list[tuple[Read, Result]]
     proven: bool
     same: bool
     judging: float
@@ -78,6 +82,7 @@ class Watch:
         self._arrivals, self._inbox = Arrivals(patience), SimpleQueue[Any]()
         self._known: dict[str, bytes | None] = {}  # path as rows have it -> digest of its newest row
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
+        self._first = 0  # rows before those that are counted, in tables that were moved away
         self._rule, self._force = PartRule.of(scorer.card.training), force
         self._behind_since, self._say_after, self._looked_at = 0.0, LATE, 0.0
 
@@ -89,8 +94,9 @@ class Watch:
             self._work.pictures.begin(self._force)
         with ExitStack() as stack:
             stack.enter_context(self._stopped_by_signals())
-            table = self._stdout or stack.enter_context(self._opened())
+            table = None if self._stdout else stack.enter_context(self._opened())
             resumed = self._rows
+            self._first = table.before if table else 0
             pool = stack.enter_context(ThreadPoolExecutor(self._workers))
             watcher = Watcher(self._folders, self._inbox, self._arrivals.known, self._say)
             stack.callback(watcher.close)
@@ -99,6 +105,7 @@ class Watch:
             if self._rule and not self._stdout:
                 self._say(self._parts_said(self._rule))
             self._until_stopped(pool, table)
+            passed = watcher.passed()
             parts = self._join(self._rule) if self._rule and not self._stdout else None
         waiting, _ = self._arrivals.behind(time.monotonic())
         if waiting:
@@ -107,7 +114,7 @@ class Watch:
         summary = summary_of(
             self._work.scorer, self._work.out, self._counts, self._rows, resumed, seconds, self._reading, self._judging
         )
-        return replace(summary, parts=parts)
+        return replace(summary, parts=parts, passed_over=dict(passed), moved=table.moved if table else 0)
 
     def _parts_said(self, rule: PartRule) -> str:
         return (
@@ -135,8 +142,8 @@ class Watch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _until_stopped(self, pool: ThreadPoolExecutor, table: BinaryIO) -> None:
-        stopped, running = False, 0
+    def _until_stopped(self, pool: ThreadPoolExecutor, table: GrowingTable | None) -> None:
+        stopped, running, look_again = False, 0, 0.0
         while running or not stopped:
             now = time.monotonic()
             finished: list[tuple[Arrival, Future[_Looked]]] = []
@@ -150,6 +157,9 @@ class Watch:
                     self._arrivals.told(event, path, time.monotonic())
             running -= len(finished)
             self._append(table, finished)
+            if table and now >= look_again:
+                table.look()
+                look_again = now + LOOK_AGAIN
             while not stopped and running < 2 * self._workers and (arrival := self._arrivals.take(time.monotonic())):
                 future = pool.submit(self._look, arrival)
                 future.add_done_callback(lambda done, arrival=arrival: self._inbox.put((arrival, done)))  # type: ignore[misc]
@@ -163,45 +173,68 @@ class Watch:
 
     def _look(self, arrival: Arrival) -> _Looked:
         """Reads and judges a file, in a thread."""
-        read = read_source(self._work, 0, File(arrival.path))
-        began = time.perf_counter()
-        # Where it has its row already, this result goes nowhere.
-        result = Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
+        began, pages = time.perf_counter(), []
+        for read in read_pages(self._work, 0, File(arrival.path)):
+            # Where it has its row already, this result goes nowhere.
+            result = Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
+            pages.append((read if read.page is None else self._light(read), result))
+        read, _ = pages[0]
         mark = isinstance(read.image, Decoded) and read.image.format in ("JPEG", "PNG")
         proven = mark and isinstance(read.image, Decoded) and not ends_early(read.data, read.image.format)
         same = state_of(arrival.path) in (arrival.state, None)
-        return _Looked(read, result, proven, same, time.perf_counter() - began)
+        reading = sum(read.seconds for read, _ in pages)
+        return _Looked(pages, proven, same, time.perf_counter() - began - reading)
+
+    def _light(self, read: Read) -> Read:
+        """Returns a page with the pixels that its overlay needs, and no more: there may be hundreds."""
+        if not isinstance(read.image, Decoded):
+            return read
+        small = shrink(read.image.pixels, SIDE) if self._work.pictures.overlays else read.image.pixels[:1, :1].copy()
+        return replace(read, image=replace(read.image, pixels=small))
 
     # ---- rows ----
 
-    def _append(self, table: BinaryIO, finished: Sequence[tuple[Arrival, Future[_Looked]]]) -> None:
+    def _append(self, table: GrowingTable | None, finished: Sequence[tuple[Arrival, Future[_Looked]]]) -> None:
         """Writes the rows of what is whole, and notes the rest as not yet whole."""
         rows: list[Row] = []
         for arrival, future in finished:
             looked = future.result()
             if not self._is_whole(arrival, looked, time.monotonic()):
                 continue
-            if not self._has_row(looked.read):
-                row = recorded(self._work, replace(looked.read, number=self._rows + len(rows)), looked.result)
-                self._known[row.path] = _bytes(row.sha256)
-                rows.append(row)
-                self._counts.update(counted(looked.result))
-                self._reading += looked.read.seconds
-                self._judging += looked.judging
+            for read, result in looked.pages:
+                if not self._has_row(read):
+                    row = recorded(self._work, replace(read, number=self._first + self._rows + len(rows)), result)
+                    self._known[row.path] = _bytes(row.sha256)
+                    rows.append(row)
+                    self._counts.update(counted(result))
+                    self._reading += read.seconds
+            self._judging += looked.judging
             self._arrivals.done(arrival)
         if rows:
-            self._write(table, encode_rows(rows, ".jsonl" if self._stdout else self._work.out.suffix.lower()))
+            if table is not None:
+                table.append(rows)
+            elif self._stdout is not None:
+                self._to_stdout(self._stdout, encode_rows(rows, ".jsonl"))
             self._rows += len(rows)
             for _ in rows:
                 self._advance()
 
     def _has_row(self, read: Read) -> bool:
         """Whether the newest row of this path is one of the same content."""
-        return read.sha256 is not None and self._known.get(printable(read.source.name)) == _bytes(read.sha256)
+        return read.sha256 is not None and self._known.get(read.name) == _bytes(read.sha256)
+
+    def _to_stdout(self, stdout: BinaryIO, data: bytes) -> None:
+        try:
+            stdout.write(data)
+            stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise not_written(self._work.out, error) from error
 
     def _is_whole(self, arrival: Arrival, looked: _Looked, now: float) -> bool:
         """Whether a file gets its row now; else it is noted when to read it again."""
-        error = looked.read.image if isinstance(looked.read.image, ImageError) else None
+        error = next((read.image for read, _ in looked.pages if isinstance(read.image, ImageError)), None)
         if error is not None and error.kind == "unreachable":
             self._arrivals.unreachable(arrival, now)
             return False
@@ -212,57 +245,35 @@ class Watch:
             return False
         return True
 
-    def _write(self, table: BinaryIO, data: bytes) -> None:
-        try:
-            table.write(data)
-            table.flush()
-            if not self._stdout:
-                os.fsync(table.fileno())
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            room = "no room left" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "cannot be written"
-            raise AnomalyError(
-                f"{self._work.out}: {room} ({error.strerror}); no image is lost: mend it and start the same command again"
-            ) from error
-
     # ---- the table that is there ----
 
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
+    def _opened(self) -> Iterator[GrowingTable]:
         """Opens the table for this process alone, makes it whole, and takes note of what it holds."""
         out, suffix = self._work.out, self._work.out.suffix.lower()
         if suffix not in (".csv", ".jsonl"):
             raise AnomalyError(f"{out}: {suffix or 'no suffix'} found; with --watch .csv or .jsonl expected, which can grow")
         if not out.parent.is_dir():
             raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
-        header = (",".join(COLUMNS) + "\n").encode() if suffix == ".csv" else b""
-        if self._force:
-            out.unlink(missing_ok=True)
         parts = parts_table(out)
         if self._rule and parts.exists() and not (self._force or out.exists()):
             raise AnomalyError(f"{parts}: a table of parts found, but not {out}: choose another --out, or --force")
-        if not out.exists() or out.stat().st_size < len(header):
-            with whole_file(out) as file:
-                file.write(header)
-            self._work.pictures.begin(self._force)
-        with open(out, "r+b") as table:
-            lock(table.fileno(), out)
-            if cut := mend(table, suffix):
-                self._say(f"{out}: half a row of {cut} bytes, of a start that was cut off, is taken away")
-            self._remember(out)
+        with closing(GrowingTable(out, self._work.scorer.card.identity, self._say)) as table:
+            new = table.open(self._force)
+            self._remember(table)
+            if new and not table.before:
+                self._work.pictures.begin(self._force)
             if self._rule:  # of an earlier watch: it does not know what arrives now
                 parts.unlink(missing_ok=True)
-            self._work.pictures.go_on(self._rows)
-            table.seek(0, os.SEEK_END)
+            self._work.pictures.go_on(table.before + self._rows)
             yield table
+            table.look()  # the summary names a table that is there
 
-    def _remember(self, out: Path) -> None:
-        """Takes note of the rows that are there, which must be of this detector."""
-        identity, times = self._work.scorer.card.identity, dict[str, float]()
-        for row in read_table(out):
-            if row.detector != identity:
-                raise AnomalyError(f"{out}: rows of {row.detector} found, of {identity} expected: choose another --out")
+    def _remember(self, table: GrowingTable) -> None:
+        """Takes note of the rows that are there, and of those of tables that were moved away."""
+        times = dict[str, float]()
+        self._known.update((path, _bytes(sha256)) for path, sha256 in table.remembered())
+        for row in table.read():
             self._known[row.path] = _bytes(row.sha256)
             times[row.path] = datetime.fromisoformat(row.scored_at).astimezone(UTC).timestamp()
             self._rows += 1
@@ -288,17 +299,3 @@ class Watch:
 
 def _bytes(sha256: str | None) -> bytes | None:
     return bytes.fromhex(sha256) if sha256 else None
-
-
-def mend(table: BinaryIO, suffix: str) -> int:
-    """Cuts off what is left of a last row that was not written to its end; returns how many bytes that is."""
-    end = whole = 0
-    quotes = 0
-    table.seek(0)
-    for line in table:
-        end += len(line)
-        quotes += line.count(b'"') if suffix == ".csv" else 0  # a cell in quotes may hold a line break
-        if line.endswith(b"\n") and quotes % 2 == 0:
-            whole = end
-    table.truncate(whole)
-    return end - whole

@@ -109,52 +109,52 @@ class Pictures:
 
     def picture(self, finding_id: int, kind: str) -> Picture:
         """Returns one picture of a finding; an AnomalyError says in one line why there is none."""
-        data, state = self._read(finding_id)
+        data, state, page = self._read(finding_id)
         if kind == "original":
-            return original(data, state)
-        digest = hashlib.sha256(data).digest()
+            return original(data, state, page)
+        digest = hashlib.sha256(data).digest(), page
         if kind == "thumb":
-            thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data))
+            thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data, page))
             return thumb
         if state == "changed":
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
         if kind == "heat":
-            overlay: Picture = self._cache.get((digest, run.detector, kind), lambda: self._heat(run, data))
+            overlay: Picture = self._cache.get((digest, run.detector, kind), lambda: self._heat(run, data, page))
             return overlay
         # one run of the model gives the expected picture and the difference
-        pair: Pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data))
+        pair: Pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data, page))
         return pair.expected if kind == "expected" else pair.difference
 
-    def _read(self, finding_id: int) -> tuple[bytes, str]:
+    def _read(self, finding_id: int) -> tuple[bytes, str, int | None]:
         file = self._store.image(finding_id)
         if file.state == "forbidden":
             raise AccessError(403, file.message)
         if file.data is None:
             raise ImageError("moved" if file.state == "missing" else file.state, file.message)
-        return file.data, file.state
+        return file.data, file.state, file.page
 
-    def _heat(self, run: Run, data: bytes) -> Picture:
+    def _heat(self, run: Run, data: bytes, page: int | None) -> Picture:
         scorer = self._detectors.scorer(run)
-        return heat(scorer, scorer.judge(scorer.decode(data)))
+        return heat(scorer, scorer.judge(scorer.decode(data, page)))
 
-    def _pair(self, run: Run, data: bytes) -> Pair:
+    def _pair(self, run: Run, data: bytes, page: int | None) -> Pair:
         scorer = self._detectors.scorer(run)
-        decoded = scorer.decode(data)
+        decoded = scorer.decode(data, page)
         expected = scorer.explain(decoded)
         if expected is None:
             raise ImageError("not available", "not available for this detector: no explain.onnx beside it")
         return Pair(png(expected), png(difference(decoded.pixels, expected)))
 
 
-def original(data: bytes, state: str) -> Picture:
-    """Returns the file as it is where every browser shows it rightly, else its pixels as PNG, without loss."""
-    decoded = decode(data)
+def original(data: bytes, state: str, page: int | None = None) -> Picture:
+    """Returns the file as it is where every browser shows it rightly, else its pixels (or its page's) as PNG, without loss."""
+    decoded = decode(data, page=page)
     if max(decoded.width, decoded.height) > LONGEST_SIDE:
         raise ImageError(
             "too large", f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} a side"
         )
-    if is_readable(decoded):
+    if page is None and is_readable(decoded):
         return Picture(data, READABLE[decoded.format], state)
     return Picture(png(decoded.pixels).data, "image/png", state)
 
@@ -174,9 +174,9 @@ def heat(scorer: Scorer, result: Result) -> Picture:
     return png(heat_colours(result.heatmap, float(calibration.median), float(calibration.threshold)))
 
 
-def thumbnail(data: bytes) -> Picture:
+def thumbnail(data: bytes, page: int | None = None) -> Picture:
     """Returns a small JPEG for lists: for finding an image again, not for judging it."""
-    small = Image.fromarray(decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE).pixels)
+    small = Image.fromarray(decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE, page=page).pixels)
     small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=88)

@@ -26,7 +26,7 @@ from anomaly.batch import COLUMNS, DONE, Engine, Summary, score_in_threads, scor
 from anomaly.calibrate import Calibration, calibrate
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.images import Decoded, DecodeRule, decode_pages
 from anomaly.progress import Progress
 from anomaly.scorer import Result
 from anomaly.table import SUFFIXES, Row, read_table
@@ -52,8 +52,8 @@ class Brightness:
     seconds: float = 0.0  # an image takes
     at_most_together: int = 1
 
-    def decode(self, image: bytes) -> Decoded:
-        return decode(image, self.card.decode, self.max_pixels)
+    def decode_pages(self, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+        return decode_pages(data, self.card.decode, self.max_pixels)
 
     def judge_all(self, images: Sequence[Decoded | ImageError]) -> list[Result]:
         assert len(images) <= self.at_most_together
@@ -127,7 +127,7 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
         row(wide, 30, 6, 0.39215687, 0.52, limit, None, 0, 0, 30, 6, 180, "outside", "wider than the training images"),
         row(
             tmp_path / "text.png", None, None, None, None, limit, None, *none, "error",
-            "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP: convert it",
+            "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it",
         ),
         row(white, 8, 6, None, None, limit, None, *none, "error", "the score is not a finite number (nan)"),
         row(tmp_path, None, None, None, None, limit, None, *none, "error", "is a folder, an image file expected"),
@@ -296,7 +296,7 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path
 def test_a_run_of_another_kind_is_refused(tmp_path: Path, pictures: list[Path], damage: str) -> None:
     parts = unfinished(tmp_path / "t.csv", pictures, 25)
     (parts / "run.json").write_text(damage)
-    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 2"):
+    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 3"):
         score_table(Brightness(), pictures, tmp_path / "t.csv")
 
 
@@ -430,9 +430,9 @@ def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
 def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Slow(Brightness):
-        def decode(self, image: bytes) -> Decoded:
+        def decode_pages(self, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
             time.sleep(0.03)
-            return super().decode(image)
+            return super().decode_pages(data)
 
     paths = [picture(tmp_path / "x.png", 100)] * 40
     found = score_table(Slow(seconds=0.02), paths, tmp_path / "t.csv", engine=threads(4))
@@ -463,12 +463,12 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
     class Counting(Brightness):
         max_pixels: int = 3_000_000
 
-        def decode(self, image: bytes) -> Decoded:
-            decoded = super().decode(image)
-            is_large = decoded.width == 2000
-            held[is_large] += 1
-            most[is_large] = max(most[is_large], held[is_large])
-            return decoded
+        def decode_pages(self, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+            for page, decoded in super().decode_pages(data):
+                is_large = isinstance(decoded, Decoded) and decoded.width == 2000
+                held[is_large] += 1
+                most[is_large] = max(most[is_large], held[is_large])
+                yield page, decoded
 
         def _judge(self, image: Decoded | ImageError) -> Result:
             held[isinstance(image, Decoded) and image.width == 2000] -= 1
@@ -545,8 +545,8 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
         if run.returncode == 0:
             break
     # What another run may have left (2 files), run.json, 3 parts of 2 files, the table, done.json; then all of it goes,
-    # with the lock, what an empty run may have left (2) and the folder. The run that follows dies no more.
-    assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 3 + 2 + 1 + 1
+    # with the mark and the lock, what an empty run may have left (3) and the folder. The run that follows dies no more.
+    assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 4 + 3 + 1 + 1
 
 
 @pytest.mark.parametrize("change", [12, 15, 19])

@@ -126,12 +126,12 @@ def test_unreadable_images_are_left_out_with_a_line(run: Path, fresh: Path, tmp_
     images = tmp_path / "images"
     shutil.copytree(fresh, images)
     (images / "0003.png").write_bytes(b"")
-    (images / "0005.png").write_bytes(b"GIF89a")
+    (images / "0005.png").write_bytes(b"XIF89a")
     card, _, left_out = recalibrate_on(run, images, out=tmp_path / "new.onnx", wish=0.1, group_by=None, seed=0)
     assert card.calibration.n == 38
     assert left_out == [
         f"{images}/0003.png: file of zero bytes: copy it again",
-        f"{images}/0005.png: begins with b'GIF89a', which is none of JPEG, PNG, BMP, TIFF, WEBP: convert it",
+        f"{images}/0005.png: begins with b'XIF89a', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it",
     ]
 
 

@@ -77,7 +77,7 @@ def test_a_folder_is_searched_in_the_order_of_its_paths(tree: Path) -> None:
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r": no image in this folder; \.jpg"):
+    with pytest.raises(DatasetError, match=r": no image in this folder; JPEG"):
         names(tmp_path)
 
 

@@ -139,7 +139,9 @@ def test_grey_images_of_12_bits_among_files_that_are_none(grey_run: Path) -> Non
     warnings = card.training["warnings"]
     assert [line.split(": ")[0] for line in warnings] == ["left out"] * 2
     assert [line.split("/")[-1].split(": ")[0] for line in warnings] == ["broken.png", "notes.png"]
-    assert warnings[1].endswith("begins with b'the ones', which is none of JPEG, PNG, BMP, TIFF, WEBP: convert it")
+    assert warnings[1].endswith(
+        "begins with b'the ones', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it"
+    )
     assert sum(card.training["sets"].values()) == 30
     assert not {"broken.png", "notes.png"} & {name for part in sets_of(grey_run).values() for name in part}
 

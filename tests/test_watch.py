@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 
 from anomaly.errors import AnomalyError
+from anomaly.growing import mend
+from anomaly.listing import MARK
 from anomaly.table import Row, read_table
-from anomaly.watch import mend
 from data.made_up import make
 from tests.test_scorer import ROOT
 
@@ -180,7 +181,7 @@ def test_falling_behind_is_said_and_pictures_belong_to_rows(line: Line, tmp_path
     until(lambda: "no longer behind" in line.said())
     line.stop()
     names = [f"{number:08d}-{Path(row.path).stem}.jpg" for number, row in enumerate(line.rows())]
-    assert sorted(os.listdir(tmp_path / "overlays")) == sorted(names)
+    assert sorted(os.listdir(tmp_path / "overlays")) == sorted([MARK, *names])
 
 
 def test_lines_on_standard_output_and_what_is_refused(line: Line, run: Path, tmp_path: Path) -> None:

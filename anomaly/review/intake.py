@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError
+from anomaly.listing import file_and_page, page_name
 from anomaly.part_rule import PartRule
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
@@ -143,7 +144,7 @@ def row_values(run: int, table: Path, position: int, row: Row, first: Row, rule:
         "run": run,
         "position": position,
         "folder": folder_of(path),
-        "image": row.sha256 or f"path:{path}",
+        "image": page_name(row.sha256, file_and_page(path)[1]) if row.sha256 else f"path:{path}",
         "distance": abs(row.score - row.threshold) if judged and row.score is not None and row.threshold is not None else None,
         "state": "open",
         "stratum": 0 if judged and row.is_anomaly else None,

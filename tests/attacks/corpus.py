@@ -219,10 +219,10 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
 
 def frames() -> Iterator[tuple[str, bytes, str]]:
     others = [picture().rotate(180), picture().rotate(90)]
-    yield "animated.png", encoded(picture(), "PNG", save_all=True, append_images=others), OK
-    yield "animated.webp", encoded(picture(), "WEBP", save_all=True, append_images=others), OK
-    yield "pages.tif", encoded(picture(), "TIFF", save_all=True, append_images=others), OK
-    yield "stereo.jpg", encoded(picture(), "MPO", save_all=True, append_images=others), OK
+    yield "animated.png", encoded(picture(), "PNG", save_all=True, append_images=others), "several pages"
+    yield "animated.webp", encoded(picture(), "WEBP", save_all=True, append_images=others), "several pages"
+    yield "pages.tif", encoded(picture(), "TIFF", save_all=True, append_images=others), "several pages"
+    yield "stereo.jpg", encoded(picture(), "MPO", save_all=True, append_images=others), "several pages"
     loop = bytearray(encoded(picture(), "TIFF"))
     directory = struct.unpack_from("<I", loop, 4)[0]
     entries = struct.unpack_from("<H", loop, directory)[0]
@@ -256,7 +256,7 @@ def damaged() -> Iterator[tuple[str, bytes, str]]:
 def disguised() -> Iterator[tuple[str, bytes, str]]:
     yield "png_inside.jpg", encoded(picture(), "PNG"), OK
     yield "jpeg_inside.tif", encoded(picture(), "JPEG"), OK
-    yield "gif_inside.png", encoded(picture("P"), "GIF"), "not an image"
+    yield "gif_inside.png", encoded(picture("P"), "GIF"), OK
     yield "pdf_inside.png", encoded(picture(), "PDF"), "not an image"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
