@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from anomaly.serve.unread import CloseUnread
 from dashboard.desk import open_desk
 from dashboard.routes import review_routes
 from dashboard.settings import PREFIX
@@ -58,6 +59,7 @@ app = st.App(
     "main.py",
     routes=review_routes(open_desk),
     middleware=[
+        Middleware(CloseUnread),
         Middleware(SafeHeaders),
         Middleware(TrustedHostMiddleware, allowed_hosts=list(open_desk().settings.hosts), www_redirect=False),
     ],

@@ -185,13 +185,13 @@ def check_port(host: str, port: int) -> None:
 
 
 def server_command(settings: Settings, host: str, port: int, auth_file: Path | None) -> list[str]:
-    """Returns the command that serves the pages: `streamlit run` with everything set that is not safe by itself."""
+    """Returns the command that serves the pages: Streamlit's, with everything set that is not safe by itself."""
     options = {**SAFE, **THEME, "server.address": host, "server.port": str(port)}
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     flags += [part for name in dict.fromkeys(settings.hosts) for part in ("--server.allowedHosts", name)]
     if auth_file is not None:
         flags += ["--secrets.files", str(auth_file.resolve())]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *flags]
+    return [sys.executable, "-m", "dashboard.server", "run", str(APP), *flags]
 
 
 def environment(settings: Settings) -> dict[str, str]:

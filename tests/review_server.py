@@ -82,9 +82,16 @@ class Server:
 
     def memory(self) -> float:
         """Returns the resident memory of the server in MiB."""
+        return self._memory("VmRSS:")
+
+    def peak(self) -> float:
+        """Returns the most memory that the server has had so far, in MiB."""
+        return self._memory("VmHWM:")
+
+    def _memory(self, name: str) -> float:
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return int(status.partition(name)[2].split()[0]) / 1024
 
 
 @contextmanager

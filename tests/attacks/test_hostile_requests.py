@@ -22,7 +22,10 @@ import numpy as np
 import onnx
 import pytest
 
+from anomaly.review import Store
 from tests.attacks.corpus import encoded, picture
+from tests.review_server import Client, Server
+from tests.review_server import serving as dashboard_serving
 from tests.serving import Service, serving
 from tests.test_detector import changed
 
@@ -53,7 +56,7 @@ def endless(piece: bytes) -> Iterator[bytes]:
     return itertools.repeat(piece, MOST_SENT // len(piece))
 
 
-def closed_after(service: Service, pieces: Iterable[bytes]) -> tuple[int, bytes]:
+def closed_after(service: Service | Server, pieces: Iterable[bytes]) -> tuple[int, bytes]:
     """Sends pieces until the server has closed the connection; returns how many bytes it sent, and what it was told."""
     sent, told = 0, b""
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
@@ -354,3 +357,45 @@ def test_a_heatmap_too_large_for_an_answer_is_refused_and_the_verdict_is_not(lar
             assert (answer.status, words in answer.json["error"]) == (422, True)
         answer = service.infer("large-map", inputs=[tensor], outputs=[{"name": "score"}])
         assert (answer.status, answer.json["outputs"][0]["shape"]) == (200, [2])
+
+
+# --- the dashboard ----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def dashboard(session_folder: Path) -> Iterator[Server]:
+    database = session_folder / "attacked.db"
+    Store(str(database)).close()
+    with dashboard_serving(database) as found:
+        yield found
+
+
+PAGE = "POST /none HTTP/1.1\r\nHost: localhost\r\n"
+DASHBOARD = {
+    "head": ([PAGE.encode()], b"A: b\r\n"),
+    "address": ([b"GET /"], b"a"),
+    "chunks": ([PAGE.encode(), b"Transfer-Encoding: chunked\r\n\r\n"], CHUNK),
+    "length": ([PAGE.encode(), f"Content-Length: {1 << 40}\r\n\r\n".encode()], b"a"),
+    "pipelined": ([], b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", DASHBOARD)
+def test_the_dashboard_closes_what_never_ends(dashboard: Server, what: str) -> None:
+    start, piece = DASHBOARD[what]
+    before = dashboard.peak()
+    sent, _ = closed_after(dashboard, itertools.chain(start, endless(piece)))
+    assert sent < MOST_SENT
+    assert dashboard.peak() - before < 32
+    assert Client(dashboard.port).ask("GET", "/healthz").status == 200
+
+
+def test_the_dashboard_answers_beside_half_open_connections(dashboard: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", dashboard.port), timeout=60))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(PAGE.encode())
+        assert Client(dashboard.port).ask("GET", "/healthz").status == 200
+        assert len(list(Path(f"/proc/{dashboard.process.pid}/fd").iterdir())) < 700  # type: ignore[union-attr]
+    for _ in range(300):
+        closed_after(dashboard, [b"\0"])
+    assert 1 <= dashboard.log.read_bytes().count(b"Invalid HTTP request") < 250
