@@ -109,7 +109,7 @@ def kept_files(detector: Path) -> Iterator[Path]:
             yield path
         elif (detector.parent / IMAGES).is_file() and path.is_file() and not path.name.startswith("."):
             own = path.name.removesuffix(".sig").endswith(".onnx") and path.name not in NAMED_ONLY
-            if own or path.name in KEPT:
+            if own or path.name in KEPT or path.name.endswith(f".{IMAGES}"):
                 yield path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly.calibrate import Calibration, beta_quantile
-from anomaly.dataset import Record, read_dataset
+from anomaly.dataset import Record, Say, read_dataset
 from anomaly.errors import CalibrationError, DatasetError
 from anomaly.evaluate import NORMAL
 from anomaly.labelled import score_one
@@ -52,14 +52,18 @@ class Challenge:
         return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
 
-def challenge(scorer: Scorer, bad: Path) -> Challenge:
-    """Returns what a detector says of a folder or manifest of known bad parts; CalibrationError without a limit."""
+def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | None = None) -> Challenge:
+    """Returns what a detector says of a folder or manifest of known bad parts; CalibrationError without a limit.
+
+    In a folder all are bad but those in folders named as good (or by ``good``); ``say`` gets a line on these.
+    """
     limit_of(scorer)
-    records = read_dataset(bad)
-    if any(record.split is not None for record in records) or bad.is_file():  # in a plain folder all are bad
-        records = [record for record in records if record.label not in (NORMAL, None)]
+    given = read_dataset(bad, good=good, plain="defect", say=say)
+    records = [record for record in given if record.label not in (NORMAL, None)]
     if not records:
         raise DatasetError(f"{bad}: only good images found, known bad parts expected: give their folder")
+    if say is not None and len(records) < len(given):
+        say(f"left out: {len(given) - len(records)} of {len(given)} images that are named as good, or have no label")
     results = judge(scorer, records)
     missed = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is False]
     not_judged = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is None]
@@ -97,7 +101,7 @@ class Repeat:
 def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     """Returns how far verdicts on photographs of one part agree; parts by ``group_by``, a manifest's groups, or sub-folders."""
     calibration = limit_of(scorer)
-    records = read_dataset(images, group_by)
+    records = read_dataset(images, group_by, plain=None)
     if len({record.group for record in records}) == len(records):
         records = [replace(record, group=str(record.path.parent)) for record in records]
     parts = {name: [r for r in records if r.group == name] for name in sorted({record.group for record in records})}

@@ -1,8 +1,10 @@
 """`anomaly check`: do new good images still look like those that set the limit? Keep, recalibrate or retrain, and why.
 
-Two tests, together at 5 %: whether more images than a few in a hundred are unlike the training images, and whether the
-scores are distributed like those that set the limit (Cramer and von Mises; Anderson 1962). So of detectors that are as good
-as ever 95 in 100 are kept. If the scores changed but are about as widely spread as before, a new limit mends it; if the
+Three tests, together at 5 % (a third for each: Bonferroni): whether more images than a few in a hundred are unlike the
+training images, so that they are not judged; whether more are flagged than is ordinary (the beta-binomial of the guaranteed
+rate); and whether the scores are distributed like those that set the threshold (Cramer and von Mises; Anderson 1962). So of
+detectors that are as good as ever 95 in 100 are kept. If more are flagged than is ordinary the guaranteed rate no longer
+holds, and a new threshold mends it; so it does if the scores changed but are about as widely spread as before. If the
 images are unlike the training images, or the scores so spread that the limit would have to rise by much, defects would
 pass below it: train again.
 """
@@ -10,6 +12,7 @@ pass below it: train again.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.calibrate import Calibration, needed
+from anomaly.dataset import Say
 from anomaly.detector import find_detector
 from anomaly.errors import CalibrationError, RuntimeMissing
 from anomaly.part_rule import PartRule
@@ -25,7 +29,7 @@ from anomaly.recalibrate import Grouping, score_good
 from anomaly.scorer import Scorer
 from anomaly.wording import percent
 
-LEVEL = 0.025  # of each of the two tests
+LEVEL = 0.05 / 3  # of each of the three tests
 OUTSIDE = 0.02  # share of good images that may be unlike the training images by themselves
 WIDER = 1.5  # times the spread of the scores from which on a new limit would let defects pass
 FEW = 20  # images, below which only a large change can be seen
@@ -36,8 +40,9 @@ class Check:
     """What a check found. ``verdict``: ``keep``, ``recalibrate`` or ``retrain``.
 
     ``images``: good images judged, one of each group (``what``: or parts, by the worst view of each); ``outside``: of these
-    unlike the training images, at most ``outside_up_to`` are ordinary; ``stopped``: above the limit, at most
-    ``ordinary_up_to`` are; ``p_value``: of the scores being distributed as before; ``spread``: how many times as widely
+    unlike the training images, at most ``outside_up_to`` are ordinary; ``stopped``: above the threshold, at most
+    ``ordinary_up_to`` are in 95 of 100 cases, and at most ``stopped_up_to`` at the level of this test;
+    ``p_value``: of the scores being distributed as before; ``spread``: how many times as widely
     spread they are, by the middle half.
     """
 
@@ -48,6 +53,7 @@ class Check:
     stopped: int
     expected: float
     ordinary_up_to: int
+    stopped_up_to: int
     p_value: float
     spread: float
     wish: float
@@ -60,7 +66,8 @@ class Check:
         lines.append(
             (
                 f"good {self.what}s stopped",
-                f"{self.stopped} of {self.images}; expect {self.expected:.2g}, up to {self.ordinary_up_to} is ordinary",
+                f"{self.stopped} of {self.images}; expect {self.expected:.2g}, up to {self.ordinary_up_to} is ordinary "
+                f"(of three tests: up to {self.stopped_up_to})",
             )
         )
         lines.append(("unlike the training", f"{self.outside} of {self.images}; up to {self.outside_up_to} is ordinary"))
@@ -78,6 +85,8 @@ class Check:
             return f"{self.outside} of {self.images} good {self.what}s are unlike those of the training: {causes}"
         if self.verdict == "retrain":
             return f"{scores} are {self.spread:.1f} times as widely spread: a new limit would let defects pass"
+        if self.verdict == "recalibrate" and self.stopped > self.stopped_up_to:
+            return f"{self.stopped} of {self.images} good {self.what}s are flagged: the guaranteed rate no longer holds"
         if self.verdict == "recalibrate":
             return f"{scores} changed, so the promised rate no longer holds; they are spread about as before"
         return f"no sign that good {self.what}s look different from those that set the limit"
@@ -97,10 +106,19 @@ class Check:
         return {**asdict(self), "left_out": list(self.left_out)}
 
 
-def check(run: Path, normal: Path, *, group_by: str | None = None, seed: int = 0) -> Check:
+def check(
+    run: Path,
+    normal: Path,
+    *,
+    group_by: str | None = None,
+    seed: int = 0,
+    good: Sequence[str] = (),
+    say: Say | None = None,
+) -> Check:
     """Returns what new good images say of a detector: one image of each group, scored on the CPU as for its limit.
 
-    Images that trained the detector, and those that cannot be read, are left out. Raises CalibrationError, DatasetError,
+    Images that trained the detector, and those that cannot be read, are left out. ``good``: names of the folders or labels
+    of good images; ``say`` gets a line on what is read as good and what is not. Raises CalibrationError, DatasetError,
     DetectorError; RuntimeMissing without scipy.
     """
     path = find_detector(run)
@@ -112,9 +130,9 @@ def check(run: Path, normal: Path, *, group_by: str | None = None, seed: int = 0
         )
     if group_by is not None and PartRule.of(scorer.card.training) is not None:
         raise CalibrationError(f"--group-by {group_by!r} found, but {run} promises per part and knows its parts: leave it out")
-    good = score_good(scorer, path, normal, Grouping(group_by, seed))
-    found = judge(calibration, good.scores, int(good.outside.sum()), tuple(good.left_out))
-    return found if good.rule is None else replace(found, what="part")
+    scored = score_good(scorer, path, normal, Grouping(group_by, seed), good, say)
+    found = judge(calibration, scored.scores, int(scored.outside.sum()), tuple(scored.left_out))
+    return found if scored.rule is None else replace(found, what="part")
 
 
 def judge(calibration: Calibration, scores: NDArray[np.float32], outside: int, left_out: tuple[str, ...] = ()) -> Check:
@@ -123,18 +141,22 @@ def judge(calibration: Calibration, scores: NDArray[np.float32], outside: int, l
     outside_up_to = int(stats.binom.ppf(1 - LEVEL, len(scores), OUTSIDE))
     p_value = float(stats.cramervonmises_2samp(calibration.scores, scores).pvalue) if len(scores) > 1 else 1.0
     spread = _spread(scores) / max(_spread(calibration.scores), 1e-12)
-    if outside > outside_up_to or (p_value < LEVEL and spread > WIDER):
+    stopped = int(calibration.is_anomaly(scores).sum())
+    stopped_up_to = max(1, calibration.ordinary_up_to(len(scores), 1 - LEVEL))  # one image tells nothing
+    changed = p_value < LEVEL
+    if outside > outside_up_to or (changed and spread > WIDER):
         verdict = "retrain"
     else:
-        verdict = "recalibrate" if p_value < LEVEL else "keep"
+        verdict = "recalibrate" if changed or stopped > stopped_up_to else "keep"
     return Check(
         verdict=verdict,
         images=len(scores),
         outside=outside,
         outside_up_to=outside_up_to,
-        stopped=int(calibration.is_anomaly(scores).sum()),
+        stopped=stopped,
         expected=calibration.expected(len(scores)),
         ordinary_up_to=calibration.ordinary_up_to(len(scores)),
+        stopped_up_to=stopped_up_to,
         p_value=p_value,
         spread=spread,
         wish=calibration.wish or calibration.promise,

@@ -26,6 +26,7 @@ from anomaly.cli_check import add_check, add_compare, add_report, add_verify
 from anomaly.cli_review import add_review
 from anomaly.cli_serve import add_export, add_serve
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.labels import given_names
 
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
@@ -199,6 +200,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_parts(p)
+    add_good(p)
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
     p.add_argument("--tile", type=number(32), metavar="N", help="cut large images into tiles of N pixels a side (such as 512)")
     p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
@@ -210,6 +212,13 @@ def add_train(commands: Any) -> None:
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
     p.add_argument("--dry-run", action="store_true", help="say what these images can promise and what would be done, and stop")
     p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
+
+
+def add_good(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--good", action="append", default=[], metavar="NAME",
+        help="name of a folder or label of good images, where names do not tell (again, or several parted by commas)",
+    )  # fmt: skip
 
 
 def add_parts(p: argparse.ArgumentParser) -> None:
@@ -228,11 +237,12 @@ def run_train(options: argparse.Namespace) -> None:
         "group_by", "by_part", "views", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode", "depth",
         "resume",
     )  # fmt: skip
-    chosen = TrainOptions(**{name: getattr(options, name) for name in names}, command=options.command_line)
+    given = {name: getattr(options, name) for name in names}
+    chosen = TrainOptions(**given, good=given_names(options.good), command=options.command_line)
     if options.dry_run:
         from training.plan import dry_run
 
-        plan = dry_run(chosen)
+        plan = dry_run(chosen, say)
         print(json.dumps(plan.to_json(), indent=2) if options.json else plan.text())
         return
     card = import_training().train(chosen, say)
@@ -264,6 +274,7 @@ def add_evaluate(commands: Any) -> None:
     p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
     p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
@@ -274,9 +285,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     check_folders(options.json, options.report)
     scorer = Scorer(options.detector, device=options.device)
-    judged = evaluate_labelled(scorer, options.labelled, options.group_by, report=options.report)
-    note_check(options.detector, options.command_line, scorer.card, judged.evaluation.to_json())
-    answer(judged.evaluation.to_json(), figures_text(judged), options.json)
+    judged = evaluate_labelled(
+        scorer, options.labelled, options.group_by, report=options.report, good=given_names(options.good), say=say
+    )
+    note_check(options.detector, options.command_line, scorer.card, judged.to_json())
+    answer(judged.to_json(), figures_text(judged), options.json)
     return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0
 
 
@@ -481,6 +494,7 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_parts(p)
+    add_good(p)
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
     p.add_argument("--accept-worse", action="store_true", help="write it even where the guaranteed rate gets worse")
@@ -524,6 +538,8 @@ def run_calibrate(options: argparse.Namespace) -> None:
             views=options.views,
             accept_worse=options.accept_worse,
             known=versions_in(options.verdicts) if options.verdicts else (),
+            good=given_names(options.good),
+            say=say,
         )
     if options.verdicts:
         note_threshold(options.verdicts, options.run_number, card, out)

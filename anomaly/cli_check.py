@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
+from anomaly.labels import given_names
 
 
 def add_verify(commands: Any) -> None:
     """Adds `verify` to the command line."""
-    from anomaly.cli import command
+    from anomaly.cli import add_good, command
 
     p = command(
         commands, "verify", run_verify, "check that a detector scores right on this machine, and stops known bad parts",
@@ -21,6 +22,7 @@ def add_verify(commands: Any) -> None:
     p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
     p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
     p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are stopped")
+    add_good(p)
     p.add_argument("--repeat", type=Path, metavar="DIR", help="the same parts photographed many times: count flips")
     p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
@@ -30,7 +32,7 @@ def add_verify(commands: Any) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     from anomaly.audit import note_check, verify_audit
-    from anomaly.cli import NOT_ALL_JUDGED, import_training
+    from anomaly.cli import NOT_ALL_JUDGED, import_training, say
     from anomaly.scorer import Scorer
 
     if options.audit:
@@ -62,7 +64,7 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.challenge:
         from anomaly.challenge import challenge
 
-        challenged = challenge(scorer, options.challenge)
+        challenged = challenge(scorer, options.challenge, given_names(options.good), say)
         print(challenged.text())
         found["challenge"] = challenged.text()
         not_judged += len(challenged.not_judged)
@@ -77,7 +79,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def add_check(commands: Any) -> None:
     """Adds `check` to the command line."""
-    from anomaly.cli import command, number
+    from anomaly.cli import add_good, command, number
 
     p = command(
         commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
@@ -86,27 +88,32 @@ def add_check(commands: Any) -> None:
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    add_good(p)
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
+    p.add_argument("--fail-unless-keep", action="store_true", help="exit with 4 if the verdict is not keep")
 
 
-def run_check(options: argparse.Namespace) -> None:
+def run_check(options: argparse.Namespace) -> int:
     from anomaly.audit import note_check
     from anomaly.check import check
-    from anomaly.cli import say
+    from anomaly.cli import FOUND_ANOMALY, say
     from anomaly.detector import read_card
 
-    found = check(options.detector, options.normal, group_by=options.group_by, seed=options.seed)
+    found = check(
+        options.detector, options.normal, group_by=options.group_by, seed=options.seed, good=given_names(options.good), say=say
+    )
     for line in found.left_out:
         say(f"left out: {line}")
     text = found.text(str(options.detector), str(options.normal))
     note_check(options.detector, options.command_line, read_card(options.detector), found.to_json())
     print(json.dumps(found.to_json(), indent=2) if options.json else text)
+    return FOUND_ANOMALY if options.fail_unless_keep and found.verdict != "keep" else 0
 
 
 def add_compare(commands: Any) -> None:
     """Adds `compare` to the command line."""
-    from anomaly.cli import command
+    from anomaly.cli import add_good, command
 
     p = command(
         commands, "compare", run_compare, "say which images a new detector would judge otherwise, both ways",
@@ -117,18 +124,19 @@ def add_compare(commands: Any) -> None:
     p.add_argument("images", type=Path, metavar="IMAGES", help="a folder or manifest; labels say which one is better")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures of the flips")
+    add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def run_compare(options: argparse.Namespace) -> int:
     from anomaly.audit import note_check
-    from anomaly.cli import NOT_ALL_JUDGED, check_folders
+    from anomaly.cli import NOT_ALL_JUDGED, check_folders, say
     from anomaly.compare import compare
     from anomaly.scorer import Scorer
 
     check_folders(options.report)
     old, new = (Scorer(path, device=options.device) for path in (options.old, options.new))
-    found = compare(old, new, options.images, report=options.report)
+    found = compare(old, new, options.images, report=options.report, good=given_names(options.good), say=say)
     print(json.dumps(found.to_json(), indent=2) if options.json else found.text())
     note_check(options.new, options.command_line, new.card, found.to_json())
     return NOT_ALL_JUDGED if found.not_judged else 0

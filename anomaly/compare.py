@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.challenge import judge, limit_of
-from anomaly.dataset import Record, read_dataset
+from anomaly.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.evaluate import NORMAL
 from anomaly.labelled import GALLERY, gallery_item
 from anomaly.report import Report, write_report
@@ -112,20 +112,30 @@ class Comparison:
         }
 
 
-def compare(old: Scorer, new: Scorer, images: Path, *, report: Path | None = None) -> Comparison:
+def compare(
+    old: Scorer,
+    new: Scorer,
+    images: Path,
+    *,
+    report: Path | None = None,
+    good: Sequence[str] = (),
+    say: Say | None = None,
+) -> Comparison:
     """Returns how two detectors judge the same images, and writes the flips with pictures where asked.
 
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
     Raises CalibrationError where one of them has no limit, DatasetError.
     """
     limit_of(old), limit_of(new)
-    given = read_dataset(images)
+    given = read_dataset(images, good=good, say=say)
     records = [record for record in given if record.split != "train"] or given
+    labelled_test(records, say)
     results = list(zip(judge(old, records), judge(new, records), strict=True))
     both = [i for i, pair in enumerate(results) if all(result.is_anomaly is not None for result in pair)]
     kinds = {"all images": _pairs([results[i] for i in both])}
     if any(record.label is not None for record in records):
-        for name, good in (("good images", True), ("defective images", False)):
-            kinds[name] = _pairs([results[i] for i in both if records[i].label and (records[i].label == NORMAL) is good])
+        for name, normal in (("good images", True), ("defective images", False)):
+            kinds[name] = _pairs([results[i] for i in both if records[i].label and (records[i].label == NORMAL) is normal])
     comparison = Comparison(old, new, records, results, kinds, len(records) - len(both))
     if report is not None:
         write_report(report, _report(comparison))

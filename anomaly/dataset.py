@@ -2,11 +2,12 @@
 
 Three forms of a data set:
 
-    a folder of images      all normal; if it has a folder `good`, the folders beside it name defects
+    a folder of images      all normal; if it has a folder `good` (or OK, pass, gut ...: `labels`), the folders beside it
+                            name defects (`folders` says how far)
     the layout of MVTec AD  train/good, test/good, test/<defect>, and masks ground_truth/<defect>/<stem>_mask.png
     a manifest              .csv or .parquet with `path` (relative to the manifest), and where known `split`
-                            ("train" or "test"), `label` ("good" or a defect), `group` and `mask` (else looked for
-                            in ground_truth/<label> beside the manifest)
+                            ("train" or "test"), `label` ("good" or another word for it, or a defect), `group` and
+                            `mask` (else looked for in ground_truth/<label> beside the manifest)
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from anomaly import listing
+from anomaly.delimited import existing_path, foreign_drive, plain_text, read_delimited
 from anomaly.errors import DatasetError, RuntimeMissing
-from anomaly.images import find_images, head_of, is_ours
-from anomaly.listing import Passed, count, passed_text, wanted
+from anomaly.folders import SPLITS, Placed, counted, placed_images
+from anomaly.labels import GOOD, folded, is_named, kind_of
+from anomaly.listing import Passed, passed_text
 
 COLUMNS = ("path", "split", "label", "group", "mask")
-SPLITS = ("train", "test")
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Record:
 
     ``label`` is "good" for a normal image and otherwise names the defect; ``split`` is "train", "test" or None;
     images of one ``group`` are not independent of each other; ``mask`` is the picture of the defect's pixels.
+    ``named``: the folder or label as its owner named it, which decided on ``label``.
     """
 
     path: Path
@@ -42,21 +44,37 @@ class Record:
     label: str | None
     group: str
     mask: Path | None
+    named: str = field(default="", compare=False)
 
 
-def read_dataset(images: Path, group_by: str | None = None, passed: Passed | None = None) -> list[Record]:
+def read_dataset(
+    images: Path,
+    group_by: str | None = None,
+    passed: Passed | None = None,
+    good: Sequence[str] = (),
+    *,
+    plain: str | None = GOOD,
+    say: Say | None = None,
+) -> list[Record]:
     """Returns the records of a folder or manifest, in a fixed order (that of the manifest, else by path).
 
     ``group_by`` is a regular expression whose first group (or the whole match) in the path, relative to the folder
     or as it stands in the manifest, names the group. Without it, and without a column `group`, each image is its
     own group, named by that path. Images that are not there are kept: scoring them gives rows that say so. ``passed``
     counts, by kind, what folders hold besides images.
+
+    ``good``: names of folders or labels that stand for good images, instead of the words known for it. ``plain``: the
+    label of images of a folder of which no name says more; unless it is "good", names that leave it in doubt are not
+    refused. ``say`` gets a line for images that are not read.
     """
     pattern, passed = _pattern(group_by), Counter() if passed is None else passed
     if images.is_dir():
-        records = list(_folder(images, pattern, passed))
+        found = list(placed_images(images, good, passed=passed, plain=plain, say=say))
+        records = [_placed(images, one, pattern) for one in found]
+        if say is not None and passed:
+            say(f"not read: {passed_text(passed)}")
     elif images.suffix.lower() in (".csv", ".parquet") and images.exists():
-        records = list(_manifest(images, pattern))
+        records = _with_labels(images, list(_manifest(images, pattern)), good, refuse=plain is not None)
     elif images.exists():
         raise DatasetError(f"{images}: a file found, a folder of images or a .csv or .parquet manifest expected")
     else:
@@ -67,25 +85,67 @@ def read_dataset(images: Path, group_by: str | None = None, passed: Passed | Non
     return records
 
 
-def normal_training(records: Iterable[Record]) -> list[Record]:
-    """Returns the normal images of the split "train"; of all records if none has a split. `DatasetError` if none."""
+def normal_training(records: Iterable[Record], say: Say | None = None) -> list[Record]:
+    """Returns the normal images of the split "train"; of all records if none has a split. `DatasetError` if none.
+
+    Images without a label are normal only where no image of the split is labelled good. ``say`` gets a line on what was
+    taken and what was not, by folder or label.
+    """
     records = list(records)
-    chosen = [r for r in _of_split(records, "train") if r.label in ("good", None)]
+    of_split = _of_split(records, "train")
+    taken = (GOOD,) if any(r.label == GOOD for r in of_split) else (GOOD, None)
+    chosen = [r for r in of_split if r.label in taken]
     if not chosen:
         found = sorted({f"{r.split or 'no split'}/{r.label or 'no label'}" for r in records})
         shown = ", ".join(found[:10]) or "nothing"
         raise DatasetError(f"no normal training image: {shown} found, train/good (or no split, label good) expected")
+    if None in taken and any(r.label is not None for r in of_split):
+        raise DatasetError(
+            f"labels found: {_named(r for r in of_split if r.label is not None)}, and {len(chosen)} images without "
+            "a label, which may be good or not: label the good ones good"
+        )
+    if say is not None:
+        _say_chosen(say, chosen, records)
     return chosen
 
 
-def labelled_test(records: Iterable[Record]) -> list[Record]:
-    """Returns the labelled images of the split "test"; of all records if none has a split. May be empty."""
-    return [r for r in _of_split(list(records), "test") if r.label is not None]
+def labelled_test(records: Iterable[Record], say: Say | None = None) -> list[Record]:
+    """Returns the labelled images of the split "test"; of all records if none has a split. May be empty.
+
+    ``say`` gets a line on what is read as good, what as a defect, and what is left out.
+    """
+    records = list(records)
+    chosen = [r for r in _of_split(records, "test") if r.label is not None]
+    if say is not None and chosen:
+        _say_chosen(say, [r for r in chosen if r.label == GOOD], chosen, "read as defects")
+        left = [r for r in records if r not in chosen]
+        if left:
+            say(f"not evaluated: {_named(left)}")
+    return chosen
 
 
 def _of_split(records: list[Record], split: str) -> list[Record]:
     whole = all(r.split is None for r in records)
     return [r for r in records if whole or r.split == split]
+
+
+def _say_chosen(
+    say: Say, good: Sequence[Record], records: Sequence[Record], others: str = "not read as good, left out"
+) -> None:
+    """Says which folders or labels were taken as good, and which were not; nothing of a folder without any."""
+    if any(record.named for record in good):
+        say(f"read as good: {_named(good)}")
+    elif not good:
+        say("read as good: no image, as no folder or label says so (--good NAME): false alarms stay unknown")
+    taken = {id(record) for record in good}
+    rest = [record for record in records if id(record) not in taken]
+    if rest:
+        say(f"{others}: {_named(rest)}")
+
+
+def _named(records: Iterable[Record]) -> str:
+    """Returns the folders or labels of images with their counts, the most frequent first."""
+    return counted(Counter(record.named or "without a label" for record in records).most_common())
 
 
 # ---- groups ----
@@ -111,44 +171,32 @@ def _group(path: str, given: str | None, pattern: re.Pattern[str] | None) -> str
 # ---- folders ----
 
 
-def _folder(root: Path, pattern: re.Pattern[str] | None, passed: Passed) -> Iterator[Record]:
-    splits = [split for split in SPLITS if (root / split).is_dir()]
-    if any((root / split / "good").is_dir() for split in splits):
-        for split in splits:
-            yield from _labelled(root, root / split, split, pattern, passed)
-    elif splits:  # taken for a plain folder, its defects would pass for normal images
-        raise DatasetError(f"{root}: folder {splits[0]} without {splits[0]}/good found, train/good expected: rename it")
-    elif (root / "good").is_dir():
-        yield from _labelled(root, root, None, pattern, passed)
-    else:
-        for path in find_images(root, passed):
-            yield Record(path, None, "good", _group(path.relative_to(root).as_posix(), None, pattern), None)
+def _placed(root: Path, found: Placed, pattern: re.Pattern[str] | None) -> Record:
+    below = found.path.relative_to(root)
+    label = found.label
+    mask = None
+    if label not in (None, GOOD):
+        mask = _mask(root, label, below.relative_to(Path(*found.folder)), Path(*found.folder[:-1]))
+    named = "/".join(found.folder)
+    if not found.folder and len(below.parts) > 1:  # a plain folder: what lies in each of its folders
+        named = below.parts[0]
+    elif not found.folder and label == GOOD:
+        named = ""
+    return Record(found.path, found.split, label, _group(below.as_posix(), None, pattern), mask, named)
 
 
-def _labelled(root: Path, parent: Path, split: str | None, pattern: re.Pattern[str] | None, passed: Passed) -> Iterator[Record]:
-    """Yields the images of a folder whose folders are labels."""
-    for folder in sorted(parent.iterdir()):
-        label = folder.name
-        if folder == root / "ground_truth" or label == listing.MARK:
-            continue
-        if label.startswith(".") or (folder.is_dir() and is_ours(str(folder))):
-            count(passed, listing.OURS if label[0] != "." else listing.HIDDEN_FOLDER if folder.is_dir() else listing.HIDDEN)
-            continue
-        if folder.is_dir():
-            for path in find_images(folder, passed):
-                group = _group(path.relative_to(root).as_posix(), None, pattern)
-                yield Record(path, split, label, group, _mask(root, label, path.relative_to(folder)))
-        elif wanted(label, partial(head_of, str(folder)), passed):
-            raise DatasetError(f"{folder}: an image beside the folder good has no label: move it into a folder")
-
-
-def _mask(root: Path, label: str | None, image: Path) -> Path | None:
-    """Returns the mask of ``image`` (relative to its label's folder) if there is one."""
-    if label in (None, "good"):
+def _mask(root: Path, label: str | None, image: Path, above: Path = Path()) -> Path | None:
+    """Returns the mask of ``image`` (relative to its label's folder, which lies in ``above``) if there is one."""
+    if label in (None, GOOD):
         return None
-    beside = root / "ground_truth" / str(label) / image.parent
     names = (f"{image.stem}_mask.png", f"{image.stem}.png")
-    return next((beside / name for name in names if (beside / name).is_file()), None)
+    places = (
+        root / "ground_truth" / str(label),
+        root / "ground_truth" / above / str(label),
+        root / above / "ground_truth" / str(label),
+    )
+    found = (place / image.parent / name for place in places for name in names)
+    return next((path for path in found if path.is_file()), None)
 
 
 # ---- manifests ----
@@ -169,14 +217,56 @@ def _manifest(path: Path, pattern: re.Pattern[str] | None) -> Iterator[Record]:
 
 
 def _record(root: Path, row: Row, where: str, pattern: re.Pattern[str] | None) -> Record:
-    path, split, label = row["path"], row.get("split") or None, row.get("label") or None
+    path, split, label = row["path"], (row.get("split") or "").strip() or None, _label(row.get("label"))
     if not path:
         raise DatasetError(f"{where}: no path found, one expected in every row")
-    if split not in (None, *SPLITS):
+    if split is not None and folded(split) not in SPLITS:
         raise DatasetError(f"{where}: split {split!r} found, 'train', 'test' or nothing expected")
+    if foreign := foreign_drive(path):
+        raise DatasetError(f"{where}: {foreign}")
+    path = existing_path(root, path)
     given = row.get("mask")
-    mask = root / given if given else _mask(root, label, Path(Path(path).name))
-    return Record(root / path, split, label, _group(path, row.get("group"), pattern), mask)
+    mask = root / existing_path(root, given) if given else None
+    named = "/".join(filter(None, (split, label))) if label else ""
+    split = None if split is None else folded(split)
+    return Record(root / path, split, label, _group(path, row.get("group"), pattern), mask, named)
+
+
+def _label(cell: str | None) -> str | None:
+    return plain_text(cell).strip() or None if cell else None
+
+
+def _with_labels(manifest: Path, records: list[Record], good: Sequence[str], *, refuse: bool) -> list[Record]:
+    """Returns the records of a manifest with "good" for every label that stands for it."""
+    labels = sorted({record.label for record in records if record.label is not None})
+    names = _good_labels(manifest, records, labels, good, refuse)
+    if good and GOOD not in names:  # named otherwise, "good" is the name of a defect
+        records = [replace(r, label=f"not {good[0]}") if r.label == GOOD else r for r in records]
+    known = [replace(r, label=GOOD) if r.label in names else r for r in records]
+    return [r if r.mask else replace(r, mask=_mask(manifest.parent, r.label, Path(r.path.name))) for r in known]
+
+
+def _good_labels(
+    manifest: Path, records: Sequence[Record], labels: Sequence[str], given: Sequence[str], refuse: bool
+) -> set[str]:
+    found = counted(Counter(r.label for r in records if r.label is not None).most_common()) or "no labels"
+    lost = [name for name in given if not any(is_named(label, [name]) for label in labels)]
+    if lost:
+        raise DatasetError(f"{manifest}: --good {lost[0]} names no label; found: {found}")
+    if given:
+        return {label for label in labels if is_named(label, given)}
+    kinds = {label: kind_of(label) for label in labels}
+    strict = {label for label, kind in kinds.items() if kind == "good"}
+    loose = {label for label, kind in kinds.items() if kind in ("loose", "weak")}
+    bad = {label for label, kind in kinds.items() if kind == "bad"}
+    if strict or (loose and (bad or len(loose) == len(labels))):
+        return strict or loose
+    unknown = [label for label, kind in kinds.items() if kind in (None, "loose")]
+    if refuse and ("unclear" in kinds.values() or "loose" in kinds.values() or (bad and unknown)):
+        raise DatasetError(
+            f"{manifest}: labels {found} found, which do not tell good from bad: name the label of good images, --good NAME"
+        )
+    return set()
 
 
 def _check_columns(path: Path, found: list[str]) -> None:
@@ -191,17 +281,17 @@ def _check_columns(path: Path, found: list[str]) -> None:
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yields where a row stands and its cells. Names that are not UTF-8 come through as the file system has them."""
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = csv.reader(file, strict=True)
-            header = next(lines, [])
+        with open(path, "rb") as file:
+            header, rows = read_delimited(file, COLUMNS)
             _check_columns(path, header)
-            for cells in lines:
-                where = f"line {lines.line_num}"
-                if cells and len(cells) != len(header):
+            for number, cells in rows:
+                if not any(cells):  # Excel writes rows that were emptied
+                    continue
+                where = f"line {number}"
+                if len(cells) != len(header):
                     raise DatasetError(f"{path}, {where}: {len(cells)} cells found, {len(header)} expected")
-                if cells:
-                    yield where, dict(zip(header, cells, strict=True))
-    except (csv.Error, OSError) as error:
+                yield where, dict(zip(header, cells, strict=True))
+    except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{path}: cannot be read as CSV ({error})") from error
 
 

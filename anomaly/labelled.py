@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.calibrate import one_per_group
-from anomaly.dataset import Record, labelled_test, read_dataset
+from anomaly.dataset import Record, Say, labelled_test, read_dataset
+from anomaly.defect_masks import MaskNotes, read_defect_mask
 from anomaly.errors import DatasetError, ImageError
 from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
-from anomaly.images import decode
 from anomaly.part_rule import PartRule
 from anomaly.parts import by_part
 from anomaly.progress import Progress
 from anomaly.report import GalleryItem, Report, grid, overlay, shrink, write_report
 from anomaly.scorer import Result, Scorer
+from anomaly.used_images import IMAGES, USED, divided, listing_of
 from anomaly.wording import card_text, realised_text, verdict_text
 
 GALLERY = 8  # pictures of each kind
+SHOWN = 5  # names in a line
 SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
 
 
@@ -35,29 +37,76 @@ class Judged:
     results: list[Result]
     evaluation: Evaluation
     milliseconds: float  # of one image, decoding included
+    masks: MaskNotes = field(default_factory=MaskNotes)
+    used: tuple[str, ...] = ()  # images that were left out: they trained or calibrated this detector
+    checked: bool = True  # whether that could be looked up
 
     @property
     def what(self) -> str:
         """What is counted: images, or parts by the worst view of each."""
         return "image" if PartRule.of(self.scorer.card.training) is None else "part"
 
+    def needs_a_person(self, good: bool) -> tuple[int, int]:
+        """Returns how many good (or defective) images were not judged (outside, or errors), and of how many."""
+        pairs = zip(self.records, self.results, strict=True)
+        statuses = [result.status for record, result in pairs if (record.label == NORMAL) is good]
+        return sum(status != "ok" for status in statuses), len(statuses)
 
-def evaluate_labelled(scorer: Scorer, labelled: Path, group_by: str | None = None, *, report: Path | None = None) -> Judged:
+    def to_json(self) -> dict[str, Any]:
+        """The figures of the evaluation, and what they do not cover."""
+        counts = {name: self.needs_a_person(good) for name, good in (("good", True), ("defects", False))}
+        return {
+            **self.evaluation.to_json(),
+            "needs_a_person": {name: {"count": count, "n": n} for name, (count, n) in counts.items()},
+            "left_out_as_used": list(self.used),
+            "checked_for_used": self.checked,
+            "masks": self.masks.to_json(),
+        }
+
+
+def evaluate_labelled(
+    scorer: Scorer,
+    labelled: Path,
+    group_by: str | None = None,
+    *,
+    report: Path | None = None,
+    good: Sequence[str] = (),
+    say: Say | None = None,
+) -> Judged:
     """Returns how a detector does on labelled images, and writes the report where asked.
 
     Where the detector promises per part, parts are judged, each by its worst view. Raises DatasetError where no image has a
     label.
     """
     rule = PartRule.of(scorer.card.training)
-    records = [record for record in labelled_test(read_dataset(labelled, group_by)) if record.label is not None]
+    records = labelled_test(read_dataset(labelled, group_by, good=good, say=say), say)
     if rule is not None and group_by is None:
         records, _ = by_part(records, rule.pattern)
     if not records:
         raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
-    judged = judge(scorer, records)
+    listing = listing_of(scorer.path)
+    records, used = _without_used(records, listing, whole_groups=rule is not None)
+    if not records:
+        raise DatasetError(
+            f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new ones expected: they say "
+            "nothing of how it does on others"
+        )
+    judged = replace(judge(scorer, records), used=tuple(used), checked=listing is not None)
     if report is not None:
         write_report(report, build_report(judged, labelled))
     return judged
+
+
+def _without_used(records: list[Record], listing: Path | None, whole_groups: bool) -> tuple[list[Record], list[str]]:
+    """Returns the records that did not make the detector, and the paths of the others (of a unit: all its views)."""
+    if listing is None:
+        return records, []
+    fresh, used = divided(records, listing, USED)
+    if whole_groups:
+        groups = {record.group for record in used}
+        used = [record for record in records if record.group in groups]
+        fresh = [record for record in records if record.group not in groups]
+    return fresh, [str(record.path) for record in used]
 
 
 def judge(scorer: Scorer, records: list[Record]) -> Judged:
@@ -73,7 +122,7 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
     milliseconds = 1000 * (time.perf_counter() - start) / len(records)
     if PartRule.of(scorer.card.training) is not None:
         records, results = worst_views(records, results)
-    calibration = scorer.card.calibration
+    calibration, notes = scorer.card.calibration, MaskNotes()
     inspected = [result.score is not None for result in results]
     scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
     evaluation = evaluate(
@@ -84,10 +133,10 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
         calibration,
         names=[str(record.path) for record in records],
         inspected=inspected,
-        maps=pixel_maps(records, results) if any(record.mask for record in records) else None,
+        maps=pixel_maps(records, results, notes) if any(record.mask for record in records) else None,
         detector=scorer.card.identity,
     )
-    return Judged(scorer, records, results, evaluation, milliseconds)
+    return Judged(scorer, records, results, evaluation, milliseconds, notes)
 
 
 def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[list[Record], list[Result]]:
@@ -117,12 +166,12 @@ def score_one(scorer: Scorer, path: Path) -> Result:
         return Result("error", error=str(error), kind=error.kind)
 
 
-def pixel_maps(records: Sequence[Record], results: Sequence[Result]) -> Iterator[PixelMap]:
-    """Yields heatmap and mask of each image, the masks read one at a time."""
+def pixel_maps(records: Sequence[Record], results: Sequence[Result], notes: MaskNotes) -> Iterator[PixelMap]:
+    """Yields heatmap and mask of each image, the masks read one at a time; ``notes`` gets what defects' masks lack."""
     for record, result in zip(records, results, strict=True):
-        mask = None
-        if record.mask is not None:
-            mask = decode(record.mask).pixels[..., 0] > 127
+        mask = None if record.mask is None else read_defect_mask(record.mask)
+        if record.label != NORMAL and result.heatmap is not None:
+            notes.add(record.path, mask)
         size = mask.shape[:2] if mask is not None else (result.height or 1, result.width or 1)
         yield PixelMap(result.heatmap, mask, size)
 
@@ -136,9 +185,13 @@ def figures_text(judged: Judged) -> str:
         ("average precision", said(e.average_precision)),
         ("defects stopped", rate_said(e.recall) + images_said(e.recall_images)),
         (f"good {judged.what}s stopped", false_alarms_said(judged)),
+        ("needs a person", needs_a_person_said(judged)),
+        *used_rows(judged),
     ]
     if e.pixels:
         rows.append(("pixels", f"AUROC {said(e.pixels.auroc)}; AUPRO {said(e.pixels.aupro)} ({e.pixels.regions} regions)"))
+    if masks := judged.masks.text():
+        rows.append(("masks", masks))
     for name, figures in e.per_class.items():
         rows.append((f"  {name}", f"AUROC {said(figures.image_auroc)}; stopped {rate_said(figures.recall)}"))
     outside = outside_counts(judged)
@@ -149,6 +202,24 @@ def figures_text(judged: Judged) -> str:
         rows.append(("NOT INSPECTED", f"{e.not_inspected} {what} could not be judged. Treat as not OK."))
     rows.append(("time", f"{judged.milliseconds:.1f} ms an image, decoding included, on {judged.scorer.device}"))
     return "\n".join(f"{label:<24}{text}" for label, text in rows)
+
+
+def needs_a_person_said(judged: Judged) -> str:
+    """Returns how many good and defective images were not judged: what is not judged is never good."""
+    good, defects = judged.needs_a_person(True), judged.needs_a_person(False)
+    return f"not judged: good {good[0]} of {good[1]}, defects {defects[0]} of {defects[1]}"
+
+
+def used_rows(judged: Judged) -> list[tuple[str, str]]:
+    """Returns what is to be said of images that made the detector, which say nothing of how it does on others."""
+    if not judged.checked:
+        table = f"no {IMAGES} beside the detector"
+        return [("not checked", f"whether these images trained or calibrated it: {table}")]
+    if not judged.used:
+        return []
+    names = " ".join(str(Path(*Path(path).parts[-2:])) for path in judged.used[:SHOWN])
+    more = f" and {len(judged.used) - SHOWN} more" if len(judged.used) > SHOWN else ""
+    return [("left out", f"{len(judged.used)} images that trained or calibrated this detector: {names}{more}")]
 
 
 def outside_counts(judged: Judged) -> tuple[int, int]:
@@ -194,7 +265,7 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
         title=f"{card.name} on {labelled.name}",
         card={**card.to_json(), "digest": card.digest},
         promise=card_text(card, str(judged.scorer.path)),
-        figures=e.to_json(),
+        figures=judged.to_json(),
         figures_text=figures_text(judged),
         roc=None if e.roc is None else (e.roc.fpr, e.roc.tpr),
         scores=e.scores,
@@ -262,7 +333,7 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
 
     tiles, errors = [], []
     for record in (
-        read_dataset(images)[:count]
+        read_dataset(images, plain=None)[:count]
         if images.is_dir() or images.suffix in (".csv", ".parquet")
         else [Record(images, None, None, "", None)]
     ):

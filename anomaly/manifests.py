@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
-import io
 import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from anomaly.delimited import existing_path, foreign_drive, read_delimited
 from anomaly.errors import DatasetError
 from anomaly.sources import Held, Refused, Source, is_url, place_source, too_large
 from anomaly.table import import_pyarrow
@@ -50,7 +50,10 @@ def _source(place: str, number: int, row: dict[str, Any], limit: int) -> Source:
             return Refused(name, "damaged", f"bytes that are not base64 ({error}): write the manifest again")
     if data:
         return Held(name, data)
-    return place_source(_beside(place, path)) if path else Refused(name, "missing", NOTHING)
+    if not path:
+        return Refused(name, "missing", NOTHING)
+    foreign = None if is_url(path) else foreign_drive(path)
+    return Refused(path, "missing", foreign) if foreign else place_source(_beside(place, path))
 
 
 def _text(value: object) -> str | None:
@@ -63,7 +66,8 @@ def _beside(manifest: str, path: str) -> str:
         return path
     if is_url(manifest):
         return f"{manifest.rpartition('/')[0]}/{path}"
-    return os.path.join(os.path.dirname(manifest), path)
+    folder = os.path.dirname(manifest)
+    return os.path.join(folder, existing_path(folder, path))
 
 
 def _open(place: str) -> BinaryIO:
@@ -91,18 +95,15 @@ def _check_columns(place: str, found: list[str]) -> list[str]:
 def _csv_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]]:
     """Names that are not UTF-8 come through as the file system has them."""
     csv.field_size_limit(max(csv.field_size_limit(), limit // 3 * 4))
-    with io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-        try:
-            lines = csv.reader(text, strict=True)
-            header = next(lines, [])
-            known = [(name, header.index(name)) for name in _check_columns(place, header)]
-            for cells in lines:
-                if cells and len(cells) != len(header):
-                    raise DatasetError(f"{place}, line {lines.line_num}: {len(cells)} cells found, {len(header)} expected")
-                if cells:
-                    yield {name: cells[index] for name, index in known}
-        except (csv.Error, OSError) as error:
-            raise DatasetError(f"{place}: cannot be read as CSV ({error})") from error
+    try:
+        header, rows = read_delimited(file, COLUMNS)
+        known = [(name, header.index(name)) for name in _check_columns(place, header)]
+        for number, cells in rows:
+            if len(cells) != len(header):
+                raise DatasetError(f"{place}, line {number}: {len(cells)} cells found, {len(header)} expected")
+            yield {name: cells[index] for name, index in known}
+    except (csv.Error, OSError, UnicodeError) as error:
+        raise DatasetError(f"{place}: cannot be read as CSV ({error})") from error
 
 
 def _parquet_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]]:

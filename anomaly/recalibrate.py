@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +12,15 @@ from numpy.typing import NDArray
 
 from anomaly.before_after import Guarantee, refuse_worse, worse
 from anomaly.calibrate import calibrate, one_per_group, worst_per_part
-from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
 from anomaly.part_rule import PartRule
 from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
+from anomaly.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration
 from anomaly.versions import Identity, next_version, versions_of
-
-IMAGES = "images.csv"  # in a run folder: which image was used for what
 
 
 def recalibrate_on(
@@ -39,6 +36,8 @@ def recalibrate_on(
     views: int | None = None,
     accept_worse: bool = True,
     known: Iterable[Identity] = (),
+    good: Sequence[str] = (),
+    say: Say | None = None,
 ) -> tuple[Card, Path, list[str]]:
     """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
 
@@ -47,8 +46,9 @@ def recalibrate_on(
     is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_part``: the limit is set by
     the worst view of each part, named by this expression (default: that of the detector), of ``views`` views each.
     Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
-    is written. ``known``: detectors elsewhere, whose versions are not given again. Raises CalibrationError, DatasetError,
-    DetectorError.
+    is written. ``known``: detectors elsewhere, whose versions are not given again.
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    Raises CalibrationError, DatasetError, DetectorError.
     """
     import_onnx()
     path = find_detector(run)
@@ -58,7 +58,7 @@ def recalibrate_on(
             source = Path(folder) / path.name
             write_portable(path, source)
         grouping = Grouping(group_by, seed, by_part, views)
-        return _recalibrate_on(path, source, normal, out, wish, grouping, accept_worse, known)
+        return _recalibrate_on(path, source, normal, out, wish, grouping, accept_worse, known, good, say)
 
 
 def _recalibrate_on(
@@ -70,6 +70,8 @@ def _recalibrate_on(
     grouping: Grouping,
     accept_worse: bool,
     known: Iterable[Identity],
+    good_names: Sequence[str],
+    say: Say | None,
 ) -> tuple[Card, Path, list[str]]:
     """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
     scorer = Scorer(source, device="cpu")
@@ -77,7 +79,7 @@ def _recalibrate_on(
     version = next_version(scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known))
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
-    good = score_good(scorer, path, normal, grouping)
+    good = score_good(scorer, path, normal, grouping, good_names, say)
     values = good.scores
     if wish is None and scorer.card.calibration is not None:
         wish = scorer.card.calibration.wish
@@ -91,6 +93,7 @@ def _recalibrate_on(
         parent=read_card(path).digest, by_part=None if good.rule is None else good.rule.to_json(),
         accepted=worse(before, after),
     )  # fmt: skip
+    note_calibration(path, target, good.paths)
     return read_card(target), target, good.left_out
 
 
@@ -135,14 +138,19 @@ class GoodScores:
     rule: PartRule | None = None
 
 
-def score_good(scorer: Scorer, detector: Path, normal: Path, grouping: Grouping) -> GoodScores:
-    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used."""
+def score_good(
+    scorer: Scorer, detector: Path, normal: Path, grouping: Grouping, good: Sequence[str] = (), say: Say | None = None
+) -> GoodScores:
+    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used.
+
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    """
     grouping = grouping.of(scorer.card)
     no_views: list[str] = []
-    found = normal_training(read_dataset(normal, grouping.group_by))
+    found = normal_training(read_dataset(normal, grouping.group_by, good=good, say=say), say)
     if grouping.by_part is not None:
         found, no_views = by_part(found, grouping.by_part, grouping.views)
-    records, left_out = without_training_images(found, detector.with_name(IMAGES))
+    records, left_out = without_training_images(found, listing_of(detector) or detector.with_name(IMAGES))
     results, kept = [], []
     for record in records:
         try:
@@ -180,14 +188,7 @@ def check_free(target: Path) -> None:
 
 def without_training_images(records: Sequence[Record], listing: Path) -> tuple[list[Record], list[str]]:
     """Returns the records that were neither fitted nor validated on, by their bytes, and a line for each of the others."""
-    if not listing.is_file():
+    if not is_listing(listing):
         return list(records), []
-    with open(listing, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        used = {row.get("sha256") for row in csv.DictReader(file) if row.get("set") in ("fit", "far out", "validation")}
-    kept, left_out = [], []
-    for record in records:
-        if record.path.is_file() and hashlib.sha256(record.path.read_bytes()).hexdigest() in used:
-            left_out.append(f"{record.path}: this detector was trained on it, so it cannot set its limit")
-        else:
-            kept.append(record)
-    return kept, left_out
+    kept, used = divided(records, listing, LEARNT)
+    return kept, [f"{record.path}: this detector was trained on it, so it cannot set its limit" for record in used]

@@ -201,6 +201,17 @@ def _share(rate: Mapping[str, Any]) -> str:
 # ---- figures ----
 
 
+def _unjudged(needs: Mapping[str, Any] | None) -> str:
+    """Returns the counts of images that were not judged: none of them is good before a person has looked."""
+    if not needs:
+        return ""
+    good, defects = needs["good"], needs["defects"]
+    return (
+        f" Not judged, so that a person has to look: {good['count']:,} of {good['n']:,} good and "
+        f"{defects['count']:,} of {defects['n']:,} defective ones."
+    )
+
+
 def _figures(report: Report) -> str:
     """Returns the figures that a reader decides by, each with its count and interval."""
     figures = report.figures
@@ -216,6 +227,7 @@ def _figures(report: Report) -> str:
         pixels = f"pixel AUROC {_number(figures.get('pixel_auroc'))}"
         tiles.append(_tile("Where it is (AUPRO)", _number(figures.get("aupro")), pixels))
     counts = f"{figures.get('n_normal', 0):,} good and {figures.get('n_anomalous', 0):,} defective images were judged."
+    counts += _unjudged(figures.get("needs_a_person"))
     words = _details("The same in words", report.figures_text) if report.figures_text else ""
     return f'<div class="tiles">{"".join(tiles)}</div><p>{counts}</p>{words}'
 

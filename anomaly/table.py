@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from anomaly.delimited import decimal, read_delimited, truth
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -224,13 +225,15 @@ def read_table(path: Path) -> Iterator[Row]:
 
 
 def _from_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        lines = csv.reader(text)
-        header = next(lines, [])
-        if tuple(header) != COLUMNS:
-            raise ValueError(f"columns {', '.join(header)}")
-        for cells in lines:
-            yield {name: _value(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+    header, rows = read_delimited(file, COLUMNS)
+    missing = [name for name in COLUMNS if header.count(name) != 1]
+    if missing:
+        raise ValueError(f"columns {', '.join(header)[:120] or 'none'} found, {', '.join(missing)[:60]} expected")
+    for _, cells in rows:
+        if not any(cells):  # Excel writes rows that were emptied
+            continue
+        given = dict(zip(header, cells, strict=True))
+        yield {name: _value(name, given[name]) for name in COLUMNS}
 
 
 def _value(name: str, cell: str) -> str | float | bool | None:
@@ -239,8 +242,8 @@ def _value(name: str, cell: str) -> str | float | bool | None:
     if not cell:
         return None
     if name == "is_anomaly":
-        return cell == "true"
-    return float(cell) if name in FLOATS else int(cell)
+        return truth(cell)
+    return decimal(cell) if name in FLOATS else int(cell)
 
 
 def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from anomaly.calibrate import Calibration
-from anomaly.check import check, judge
+from anomaly.check import LEVEL, check, judge
 from anomaly.errors import CalibrationError
 from data.made_up import make
 from tests.test_cli import Shell
@@ -55,6 +55,33 @@ def test_the_verdict_follows_from_what_changed(scores: np.ndarray, outside: int,
     assert said.startswith(f"verdict                 {verdict}: ")
     assert ("anomaly calibrate run --normal new" in said) == (verdict == "recalibrate")
     assert ("show a large change only" in said) == (len(scores) < 20)
+
+
+def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
+    """100 scores as widely spread as ever, of which 13 lie above a threshold that 1 in 100 should reach."""
+    calibration = Calibration(np.linspace(0, 1, 99, dtype=np.float32), 1)
+    usual = np.linspace(0, 0.99, 87, dtype=np.float32)
+    found = judge(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
+    assert (found.verdict, found.stopped, found.p_value > LEVEL) == ("recalibrate", 13, True)
+    assert found.text("run", "new").startswith(
+        "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed rate no longer holds\n"
+    )
+    few = judge(calibration, np.concatenate([usual, np.full(found.stopped_up_to, 1.01, np.float32)]), 0)
+    assert (few.verdict, few.stopped) == ("keep", found.stopped_up_to)
+
+
+def test_the_exit_status_says_keep_or_not_where_asked(run: Path, tmp_path: Path, shell: Shell) -> None:
+    for folder in ("OK", "NG"):
+        (tmp_path / folder).mkdir()
+    for seed in range(30):
+        image = Image.fromarray(make("disc", 7000 + seed, 64)[0])
+        image.filter(ImageFilter.GaussianBlur(3)).save(tmp_path / "NG" / f"{seed}.png")
+        image.save(tmp_path / "OK" / f"{seed}.png")
+    kept = shell("check", run, tmp_path, "--fail-unless-keep")
+    assert (kept.status, "read as good: OK (30)\nnot read as good, left out: NG (30)\n" in kept.err) == (0, True)
+    bad = shell("check", run, tmp_path, "--good", "NG", "--fail-unless-keep")
+    assert (bad.status, bad.fields["verdict"].startswith("retrain: ")) == (4, True)
+    assert shell("check", run, tmp_path, "--good", "NG").status == 0
 
 
 def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: Path, shell: Shell) -> None:

@@ -61,7 +61,7 @@ def test_a_folder_good_makes_its_neighbours_defects(tmp_path):
     [
         ([], r": no images found, rows or files ending in \.jpg, \.png, \.bmp, \.tif, \.webp expected$"),
         (["notes.txt"], ": no images found"),
-        (["train/OK/0.png"], ": folder train without train/good found, train/good expected: rename it$"),
+        (["train/lot 1/0.png"], r": folder train without train/good found \(train/lot 1 \(1\)\), train/good expected: rename"),
         (["train/0.png"], ": folder train without train/good found"),
         (["train/good/0.png", "test/1.png"], r"test/1\.png: an image beside the folder good has no label: move it"),
     ],
@@ -136,7 +136,7 @@ def test_names_that_are_not_utf_8_survive_a_manifest(tmp_path):
     ("text", "message"),
     [
         ("", ": columns none found, 'path' expected among them$"),
-        ("file;split\na.png;train\n", ": columns 'file;split' found, 'path' expected among them$"),
+        ("file;split\na.png;train\n", ": columns 'file', 'split' found, 'path' expected among them$"),
         ("path,path\na,b\n", ": column 'path' found twice, once expected$"),
         ("path,split\n", ": no images found"),
         ("path,split\na.png,train\n,test\n", ", line 3: no path found, one expected in every row$"),
@@ -157,6 +157,82 @@ def test_a_parquet_manifest_that_is_none(tmp_path, content):
     (tmp_path / "m.parquet").write_bytes(content)
     with pytest.raises(DatasetError, match=r"m\.parquet: cannot be read as Parquet \(.+\)$"):
         read_dataset(tmp_path / "m.parquet")
+
+
+@pytest.mark.parametrize(
+    ("labels", "good", "expected"),
+    [
+        (["OK", " ok ", "NG"], (), ["good", "good", "NG"]),
+        (["合格", "不合格"], (), ["good", "不合格"]),
+        (["Good", "scratch"], (), ["good", "scratch"]),
+        (["normal_weld", "abnormal_weld"], (), ["good", "abnormal_weld"]),
+        (["0", "1"], ("0",), ["good", "1"]),
+        (["False", "True"], ("false",), ["good", "True"]),
+        (["blue", "NG", "good"], ("blue",), ["good", "NG", "not blue"]),
+        (["crack", "hole"], (), ["crack", "hole"]),
+    ],
+)
+def test_labels_by_other_names(tmp_path, labels, good, expected):
+    text = "path,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels))
+    assert [record.label for record in read_dataset(csv_of(tmp_path, text), good=good)] == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["0", "1", "1"], r"labels 1 \(2\), 0 \(1\) found, which do not tell good from bad: .*--good NAME$"),
+        (["True", "False"], "labels .*--good NAME"),
+        (["NG", "blue"], r"labels NG \(1\), blue \(1\) found"),
+    ],
+)
+def test_labels_that_do_not_tell_are_refused(tmp_path, labels, said):
+    manifest = csv_of(tmp_path, "path,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels)))
+    with pytest.raises(DatasetError, match=said):
+        read_dataset(manifest)
+    with pytest.raises(DatasetError, match=r"--good OK names no label; found: "):
+        read_dataset(manifest, good=("OK",))
+
+
+def test_what_is_taken_and_what_is_not_is_said_with_counts(tmp_path):
+    text = "path,split,label\na,train,OK\nb,train,OK\nc,train,NG\nd,train,\ne,test,OK\nf,test,crack\ng,,NG\n"
+    records = read_dataset(csv_of(tmp_path, text))
+    said: list[str] = []
+    assert [r.path.name for r in normal_training(records, said.append)] == ["a", "b"]
+    assert said == [
+        "read as good: train/OK (2)",
+        "not read as good, left out: train/NG (1), without a label (1), test/OK (1), test/crack (1), NG (1)",
+    ]
+    said.clear()
+    assert [r.path.name for r in labelled_test(records, said.append)] == ["e", "f"]
+    assert said == [
+        "read as good: test/OK (1)",
+        "read as defects: test/crack (1)",
+        "not evaluated: train/OK (2), train/NG (1), without a label (1), NG (1)",
+    ]
+    with pytest.raises(DatasetError, match=r"labels found: NG \(1\), and 2 images without a label, which may be good or not"):
+        normal_training(read_dataset(csv_of(tmp_path, "path,label\na,NG\nb,\nc,\n")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "path;label;split\r\nsub\\ü.png;OK;Train\r\n;;\r\n".encode("utf-8-sig"),
+        "path\tlabel\tsplit\r\nsub\\ü.png\tOK\ttrain\r\n".encode("utf-16"),
+        "Path,Label,Split\r\nsub/ü.png,OK,TRAIN\r\n".encode("cp1252"),
+    ],
+    ids=["utf-8", "utf-16", "cp1252"],
+)
+def test_manifests_as_excel_and_windows_write_them(tmp_path, data):
+    touch(tmp_path, "sub/ü.png")
+    (tmp_path / "manifest.csv").write_bytes(data)
+    (record,) = read_dataset(tmp_path / "manifest.csv")
+    assert record == Record(tmp_path / "sub/ü.png", "train", "good", "sub/ü.png", None)
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there are drives on Windows")
+def test_a_drive_of_windows_in_a_manifest(tmp_path):
+    with pytest.raises(DatasetError, match=r"line 2: 'C:\\\\a\.png' begins with a drive of Windows, which is not here"):
+        read_dataset(csv_of(tmp_path, "path\nC:\\a.png\n"))
 
 
 # ---- groups ----
@@ -220,7 +296,8 @@ def test_training_sees_normal_images_only_and_nothing_of_the_test(records):
 
 def test_without_splits_everything_is_for_both():
     records = [record(None, "good"), record(None, None), record(None, "crack")]
-    assert normal_training(records) == records[:2]
+    assert normal_training(records) == records[:1]  # nobody said of the second one that it is good
+    assert normal_training([record(None, None)] * 2) == [record(None, None)] * 2
     assert labelled_test(records) == [records[0], records[2]]
 
 

@@ -75,7 +75,8 @@ def test_figures_follow_from_the_scores(judged: Judged) -> None:
 def test_the_words_say_counts_and_what_is_missing(judged: Judged) -> None:
     lines = {line[:24].strip(): line[24:] for line in figures_text(judged).splitlines()}
     assert list(lines) == [
-        "ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "pixels", *CLASSES, "outside",
+        "ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "needs a person", "pixels",
+        *CLASSES, "outside",
         "NOT INSPECTED", "time",
     ]  # fmt: skip
     e = judged.evaluation
@@ -182,3 +183,71 @@ def test_a_rank_only_detector_has_heatmap_colours_too(run: Path, labelled: Path,
     scorer = rank_only(run, tmp_path / "rank.onnx")
     shutil.copy(run / "explain.onnx", tmp_path)
     assert reconstructions(scorer, labelled, 1)[1] == 1
+
+
+def test_images_that_made_the_detector_are_left_out_by_their_bytes(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "test", tmp_path / "x" / "test")
+    for i, path in enumerate(sorted((parts / "train" / "good").glob("*.png"))[:20]):
+        shutil.copy(path, tmp_path / "x" / "test" / "good" / f"again{i}.png")
+    scorer = Scorer(run, device="cpu")
+    found = evaluate_labelled(scorer, tmp_path / "x")
+    assert len(found.used) == 20 and all("again" in path for path in found.used)
+    assert (found.evaluation.n_normal, found.checked) == (30, True)
+    assert "left out                20 images that trained or calibrated this detector: good/again0.png" in figures_text(found)
+    assert found.to_json()["left_out_as_used"] == list(found.used)
+    (tmp_path / "only").mkdir()
+    shutil.copytree(parts / "train" / "good", tmp_path / "only" / "OK")
+    with pytest.raises(DatasetError, match="all 120 labelled images trained or calibrated this detector, new ones expected"):
+        evaluate_labelled(scorer, tmp_path / "only")
+
+
+def test_of_a_lone_detector_nobody_can_tell_what_made_it(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "detector.onnx", tmp_path / "lone.onnx")
+    found = evaluate_labelled(Scorer(tmp_path / "lone.onnx", device="cpu"), parts)
+    assert not found.checked
+    assert "not checked             whether these images trained or calibrated it: no images.csv beside" in figures_text(found)
+
+
+def test_what_needs_a_person_is_counted_beside_what_is_flagged(judged: Judged) -> None:
+    assert judged.needs_a_person(True) == (2, 32)  # broken.png and dark.png
+    n, of = judged.needs_a_person(False)
+    assert of == 24
+    assert f"needs a person          not judged: good 2 of 32, defects {n} of 24" in figures_text(judged)
+    assert judged.to_json()["needs_a_person"] == {"good": {"count": 2, "n": 32}, "defects": {"count": n, "n": 24}}
+    assert build_report(judged, Path("x")).figures == judged.to_json()
+
+
+def test_only_defects_give_recall_and_no_false_alarms(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "test" / "missing", tmp_path / "test" / "missing")
+    said: list[str] = []
+    found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path, say=said.append)
+    assert found.evaluation.recall is not None and found.evaluation.recall.n == 4
+    assert found.evaluation.false_alarms is None
+    assert said[0].endswith("false alarms stay unknown") and said[1] == "read as defects: test/missing (4)"
+
+
+def test_masks_of_0_and_1_count_and_those_that_lack_are_named(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "test", tmp_path / "test")
+    shutil.copytree(parts / "ground_truth", tmp_path / "ground_truth")
+    scorer = Scorer(run, device="cpu")
+    whole = evaluate_labelled(scorer, tmp_path)
+    masks = sorted((tmp_path / "ground_truth").rglob("*.png"))
+    for path in masks:
+        Image.fromarray((np.asarray(Image.open(path).convert("L")) > 0).astype(np.uint8)).save(path)
+    again = evaluate_labelled(scorer, tmp_path)
+    assert again.evaluation.pixels == whole.evaluation.pixels is not None
+    assert again.masks.text() == ""
+    masks[0].unlink()
+    Image.new("L", (64, 64)).save(masks[1])
+    lacking = evaluate_labelled(scorer, tmp_path)
+    assert "masks                   defect images: 1 of 24 without a mask (chip/" in figures_text(lacking)
+    assert "1 of 24 with an empty mask (chip/" in figures_text(lacking)
+
+
+def test_a_mirrored_layout_of_cameras_is_evaluated_with_its_masks(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "test" / "good", tmp_path / "cam1" / "OK")
+    shutil.copytree(parts / "test" / "missing", tmp_path / "cam1" / "NG")
+    shutil.copytree(parts / "ground_truth" / "missing", tmp_path / "cam1" / "ground_truth" / "NG")
+    found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path)
+    assert (found.evaluation.n_normal, found.evaluation.n_anomalous) == (30, 4)
+    assert found.evaluation.pixels is not None and found.masks.text() == ""

@@ -109,3 +109,14 @@ def test_anything_is_a_manifest_or_an_error(tmp_path_factory: pytest.TempPathFac
             assert all(source.name for source in listed(manifest))
         except DatasetError as error:
             assert str(error).startswith(str(manifest))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_manifests_as_excel_and_windows_write_them(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "ü.png").touch()
+    (tmp_path / "list.csv").write_bytes("name;path\r\nx, y;sub\\ü.png\r\nz;C:\\a.png\r\n".encode(encoding))
+    found = listed(tmp_path / "list.csv")
+    assert found[0] == File(str(tmp_path / "sub" / "ü.png"))
+    if os.sep == "/":
+        assert isinstance(found[1], Refused) and "begins with a drive of Windows" in found[1].why

@@ -15,7 +15,8 @@ from anomaly.calibrate import calibrate, one_per_group
 from anomaly.dataset import labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.recalibrate import IMAGES, recalibrate_on, without_training_images
+from anomaly.recalibrate import recalibrate_on, without_training_images
+from anomaly.used_images import IMAGES
 from data.made_up import write_dataset
 from tests.test_detector import changed, edit_card
 from tests.test_scorer import in_a_fresh_process

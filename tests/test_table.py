@@ -176,6 +176,38 @@ def test_every_file_name_can_be_written(name: str) -> None:
     printable(name).encode()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "separator", "true", "comma"),
+    [
+        ("utf-8-sig", ",", "TRUE", "."), ("utf-8-sig", ";", "WAHR", ","), ("utf-16", "\t", "VRAI", ","),
+        ("cp1252", ";", "VERDADERO", ","),
+    ],
+)  # fmt: skip
+def test_a_table_that_excel_saved_again_is_the_same(
+    tmp_path: Path, encoding: str, separator: str, true: str, comma: str
+) -> None:
+    false = {"TRUE": "FALSE", "WAHR": "FALSCH", "VRAI": "FAUX", "VERDADERO": "FALSO"}[true]
+    flagged = GOOD._replace(path="ng/ü; 2.png", is_anomaly=True, score=1.5, p_value=2.5e-05)
+
+    def cell(value: object) -> str:
+        text = "" if value is None else {True: true, False: false}.get(value) if isinstance(value, bool) else str(value)
+        text = text.replace(".", comma) if isinstance(value, float) else text
+        return f'"{text}"' if separator in text else text
+
+    lines = [separator.join(COLUMNS), *(separator.join(map(cell, row)) for row in (GOOD, flagged)), separator * 16]
+    (tmp_path / "t.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode(encoding))
+    found = list(read_table(tmp_path / "t.csv"))
+    assert found == [GOOD, flagged._replace(path=found[1].path)]
+    assert printable(found[1].path) == ("ng/%FC; 2.png" if encoding == "cp1252" else flagged.path)
+
+
+def test_a_flag_that_is_no_truth_is_refused(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", [GOOD])
+    table.write_text(table.read_text("utf-8").replace(",false,", ",perhaps,"), "utf-8")
+    with pytest.raises(AnomalyError, match="'perhaps' where true or false is expected"):
+        list(read_table(table))
+
+
 def test_a_table_of_another_suffix_is_refused() -> None:
     assert table_suffix(Path("T.CSV")) == ".csv"
     with pytest.raises(AnomalyError, match=r"^out/t\.xlsx: \.xlsx found, \.parquet, \.csv or \.jsonl expected for "):

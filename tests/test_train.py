@@ -27,8 +27,8 @@ from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import CalibrationError, DatasetError, TrainingError
 from anomaly.labelled import judge
-from anomaly.recalibrate import IMAGES
 from anomaly.table import read_table, shortest
+from anomaly.used_images import IMAGES
 from data.made_up import make
 from tests.test_data import seen_of
 from tests.test_sets import photographed_again

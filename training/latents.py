@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
-    x, records = latents(given.run, [r for r in read_dataset(given.labelled) if r.label is not None])
+    x, records = latents(given.run, [r for r in read_dataset(given.labelled, plain=None) if r.label is not None])
     labels = np.array([r.label for r in records])
     for count in given.labels:
         found = accuracies(x, labels, count, given.seeds)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomaly.calibrate import Prospect, more_groups
-from anomaly.dataset import Record
+from anomaly.dataset import Record, Say
 from anomaly.errors import DatasetError
 from anomaly.images import Decoded
 from anomaly.mask import read_mask
@@ -133,12 +133,15 @@ class Plan:
         }
 
 
-def dry_run(options: TrainOptions) -> Plan:
-    """Returns what `train` would do, and raises what it would raise before its fit: DatasetError, CalibrationError, ..."""
+def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
+    """Returns what `train` would do, and raises what it would raise before its fit: DatasetError, CalibrationError, ...
+
+    ``say`` gets a line on what is read as good and what is not.
+    """
     options = resolve(options)
     if options.mask is not None:
         read_mask(options.mask)
-    records, _ = find_images(options)
+    records, _ = find_images(options, say)
     check_out(options)
     kept, images, thumbs, left_out = look(records, options)
     whole = kept if options.by_part is None else whole_parts(kept, records)

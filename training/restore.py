@@ -98,7 +98,9 @@ def verify_images(run: Path, images: Path, card: Card) -> str:
     """Returns what a comparison of torch and ONNX on a user's images found; TrainingError where they differ too much."""
     graph = restore(run).graph
     found = [
-        image.pixels for _, image in decode_all(read_dataset(images)[:50], card.decode, card.size) if isinstance(image, Decoded)
+        image.pixels
+        for _, image in decode_all(read_dataset(images, plain=None)[:50], card.decode, card.size)
+        if isinstance(image, Decoded)
     ]
     if not found:
         raise DatasetError(f"{images}: no image that can be read found, a folder or manifest of images expected")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.calibrate import lowest_wish, needed, set_aside
-from anomaly.dataset import Record, normal_training, read_dataset
+from anomaly.dataset import Record, Say, normal_training, read_dataset
+from anomaly.delimited import path_variants, read_lines
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.parts import by_part
@@ -51,23 +52,36 @@ class Sets:
         return [*self.fit, *self.far_out, *self.validation]
 
 
-def find_images(options: TrainOptions) -> tuple[list[Record], Sets]:
-    """Returns the normal images that training may use and the three sets drawn from them."""
+def find_images(options: TrainOptions, say: Say | None = None) -> tuple[list[Record], Sets]:
+    """Returns the normal images that training may use and the three sets drawn from them.
+
+    ``say`` gets a line on what is read as good and what is not.
+    """
     if options.by_part is not None and options.group_by is not None:
         raise DatasetError("--by-part and --group-by found, one of them expected: parts are the groups")
-    records = normal_training(read_dataset(options.images, options.group_by))
+    records = normal_training(read_dataset(options.images, options.group_by, good=options.good, say=say), say)
     if options.exclude:
-        lines = options.exclude.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        unwanted = {line.strip() for line in lines if line.strip()}
-        kept = [r for r in records if str(r.path) not in unwanted and name_of(r, options.images) not in unwanted]
-        if len(kept) == len(records):
-            raise DatasetError(f"none of the {len(unwanted)} lines of {options.exclude} names an image of {options.images}")
-        records = kept
+        records = without_excluded(records, options.exclude, options.images, say)
     if options.by_part is not None:
         records, _ = by_part(records, options.by_part, options.views)
     elif options.views is not None:
         raise DatasetError(f"--views {options.views} without --by-part found: say how a path names its part")
     return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
+
+
+def without_excluded(records: Sequence[Record], exclude: Path, images: Path, say: Say | None = None) -> list[Record]:
+    """Returns the records that no line of a list names, by their path or their name below ``images``; DatasetError."""
+    unwanted = read_lines(exclude.read_bytes())
+    variants = {variant for line in unwanted for variant in path_variants(line)}
+    kept = [r for r in records if str(r.path) not in variants and name_of(r, images) not in variants]
+    if len(kept) == len(records):
+        raise DatasetError(f"none of the {len(unwanted)} lines of {exclude} names an image of {images}")
+    names = {name for r in records for name in (str(r.path), name_of(r, images))}
+    lost = [line for line in unwanted if not names & set(path_variants(line))]
+    if say is not None:
+        more = f"; {len(lost)} lines name none, such as {lost[0][:80]!r}" if lost else ""
+        say(f"left out by {exclude.name}: {len(records) - len(kept)} images, by {len(unwanted)} lines{more}")
+    return kept
 
 
 def name_of(record: Record, images: Path) -> str:

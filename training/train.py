@@ -29,9 +29,9 @@ from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
 from anomaly.part_rule import PartRule
 from anomaly.parts import whole_parts
 from anomaly.progress import Progress
-from anomaly.recalibrate import IMAGES
 from anomaly.report import PICTURES_A_GALLERY, Report, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
+from anomaly.used_images import IMAGES
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
@@ -91,7 +91,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     own_score = "hottest" if options.tile else getattr(MODELS[options.model], "score", "hottest")
     options = replace(options, score=options.score or own_score)
     device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
-    records, sets = find_images(options)
+    records, sets = find_images(options, say if rank() == 0 else None)
     check_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
     rule = find_rule(records, options.decode == "reduced", options.depth)
