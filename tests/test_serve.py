@@ -151,6 +151,10 @@ FAULTS = {
     "nothing": (lambda: b"", "empty"),
     "text": (lambda: b"hello", "not an image"),
     "GIF": (lambda: b"GIF89a" + bytes(20), None),
+    "three pages": (
+        lambda: encoded(Image.new("RGB", (48, 48)), "TIFF", save_all=True, append_images=[Image.new("RGB", (48, 48))] * 2),
+        "several pages",
+    ),
 }
 
 
