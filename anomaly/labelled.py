@@ -92,9 +92,19 @@ def evaluate_labelled(
             "nothing of how it does on others"
         )
     judged = replace(judge(scorer, records), used=tuple(used), checked=listing is not None)
+    if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):  # none has the name of its image
+        judged = replace(judged, masks=_without_masks(judged))
     if report is not None:
         write_report(report, build_report(judged, labelled))
     return judged
+
+
+def _without_masks(judged: Judged) -> MaskNotes:
+    notes = MaskNotes()
+    for record in judged.records:
+        if record.label != NORMAL:
+            notes.add(record.path, None)
+    return notes
 
 
 def _without_used(records: list[Record], listing: Path | None, whole_groups: bool) -> tuple[list[Record], list[str]]:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -260,14 +261,22 @@ def _local_glob(pattern: str, passed: Passed) -> Iterator[str]:
 
 def _names_from(stream: BinaryIO, end: bytes) -> Iterator[str]:
     """Yields the names of a list as they come; empty ones are left out."""
-    rest = b""
+    rest, begun = b"", False
     while piece := _read_some(stream):
+        piece, begun = piece if begun else _unmarked(piece), True
         *whole, rest = (rest + piece).split(end)
         yield from (os.fsdecode(name) for line in whole if (name := _bare(line, end)))
         if len(rest) > LONGEST_NAME:
             raise DatasetError(f"standard input: a name of more than {LONGEST_NAME:,} bytes found, paths of images expected")
     if name := _bare(rest, end):
         yield os.fsdecode(name)
+
+
+def _unmarked(head: bytes) -> bytes:
+    """Returns the beginning of a list without the byte-order mark that Windows writes."""
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise DatasetError("standard input: a list in UTF-16 found, UTF-8 expected: save the list as UTF-8")
+    return head.removeprefix(BOM_UTF8)
 
 
 def _bare(line: bytes, end: bytes) -> bytes:

@@ -306,12 +306,14 @@ def test_score_refuses_what_it_cannot_do(run: Path, photos: Path, tmp_path: Path
 def test_evaluate_writes_exactly_the_promised_json(run: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
     said = shell("evaluate", run, parts, "--json", tmp_path / "figures.json", "--report", tmp_path / "report.html")
     assert said.status == 0
-    assert list(said.fields)[:5] == ["ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "pixels"]
+    assert list(said.fields)[:6] == [
+        "ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "needs a person", "pixels",
+    ]  # fmt: skip
     figures = json.loads((tmp_path / "figures.json").read_text())
     interval, counted = {"value", "low", "high"}, {"value", "low", "high", "flagged", "n"}
     assert list(figures) == [
         "image_auroc", "average_precision", "false_alarms", "recall", "pixel_auroc", "aupro", "per_class", "n_normal",
-        "n_anomalous", "detector",
+        "n_anomalous", "detector", "needs_a_person", "left_out_as_used", "checked_for_used", "masks",
     ]  # fmt: skip
     assert figures["image_auroc"].keys() == figures["average_precision"].keys() == interval
     assert figures["false_alarms"].keys() == {"promise", "bound", "n", "flagged", "limit"}
@@ -338,6 +340,25 @@ def test_evaluate_without_masks_and_with_an_unreadable_image(run: Path, mixed: P
     message = shell.refuses("evaluate", run, mixed, "--json", tmp_path / "none" / "a.json")
     assert message == f"{tmp_path}/none: no such folder; make it first, or choose another name for a.json"
     assert "no such folder or manifest" in shell.refuses("evaluate", run, tmp_path / "none")
+
+
+def test_good_names_the_folder_wherever_one_is_read(run: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
+    photos = tmp_path / "photos"
+    for name, source in (("blue", "good"), ("NG", "missing")):
+        shutil.copytree(parts / "test" / source, photos / name)
+    commands = (
+        ["train", photos, "--out", tmp_path / "run", *TINY, "--dry-run"],
+        ["calibrate", run, "--normal", photos, "--out", tmp_path / "new.onnx", "--accept-worse"],
+        ["check", run, photos],
+        ["evaluate", run, photos],
+        ["compare", run, run, photos],
+    )
+    for arguments in commands:
+        message = shell.refuses(*arguments)
+        assert message.startswith(f"{photos}: folders found: bad by name: NG (4); good or bad: blue (30)? Say which hold good")
+        said = shell(*arguments, "--good", "blue")
+        assert said.status == 0 and "read as good: blue (30)\n" in said.err and ": NG (4)\n" in said.err
+    assert shell("verify", run, "--challenge", photos, "--good", "blue").fields["challenge parts"].startswith("0 of 4 missed")
 
 
 # --- calibrate --------------------------------------------------------------------------------------------------------

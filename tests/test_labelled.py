@@ -251,3 +251,10 @@ def test_a_mirrored_layout_of_cameras_is_evaluated_with_its_masks(run: Path, par
     found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path)
     assert (found.evaluation.n_normal, found.evaluation.n_anomalous) == (30, 4)
     assert found.evaluation.pixels is not None and found.masks.text() == ""
+
+
+def test_masks_by_other_names_are_missed(run: Path, parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "test", tmp_path / "test")
+    (tmp_path / "ground_truth").mkdir()
+    found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path)
+    assert found.masks.text().startswith("defect images: 24 of 24 without a mask (chip/0000.png")

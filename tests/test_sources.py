@@ -193,3 +193,12 @@ def test_a_million_names_cost_nothing_and_the_first_comes_at_once(tmp_path: Path
     first, count, kilobytes = run.stdout.split()
     assert int(count) == 1_000_000 and int(kilobytes) < 5_000
     assert float(first) < (time.perf_counter() - began) / 2
+
+
+def test_a_list_that_windows_wrote() -> None:
+    def listed(data: bytes) -> list[str]:
+        return [source.name for source in list_sources(["-"], stdin=io.BytesIO(data))]
+
+    assert listed(b"\xef\xbb\xbfa.png\r\nb.png\r\n") == ["a.png", "b.png"]
+    with pytest.raises(DatasetError, match="a list in UTF-16 found, UTF-8 expected: save the list as UTF-8"):
+        listed("a.png\r\nb.png\r\n".encode("utf-16"))

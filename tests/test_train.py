@@ -329,6 +329,11 @@ def test_images_may_be_left_out_by_their_path_or_their_name(cells: Path, tmp_pat
     listing.write_bytes(f"\ufeff00.png\r\n\r\n  {cells / '05.png'}  \nno such image\n".encode() + b"\xff.png\n")
     records, _ = find_images(options_for(cells, tmp_path / "x", exclude=listing))
     assert [r.path.name for r in records] == [f"{i:02}.png" for i in range(24) if i not in (0, 5)]
+    said: list[str] = []
+    listing.write_bytes('path;\r\n"00.png";\r\n07.png;\r\n'.encode("utf-16"))  # as Excel saves a column
+    records, _ = find_images(options_for(cells, tmp_path / "x", exclude=listing), said.append)
+    assert [r.path.name for r in records] == [f"{i:02}.png" for i in range(24) if i not in (0, 7)]
+    assert said == ["left out by exclude.txt: 2 images, by 3 lines; 1 lines name none, such as 'path'"]
     listing.write_text("none\n")
     with pytest.raises(DatasetError, match=rf"^none of the 1 lines of {listing} names an image of {cells}$"):
         find_images(options_for(cells, tmp_path / "x", exclude=listing))
