@@ -23,6 +23,7 @@ from typing import Any
 
 from anomaly import __version__
 from anomaly.cli_check import add_check, add_compare, add_report, add_verify
+from anomaly.cli_retrain import add_mark, add_retrain
 from anomaly.cli_review import add_review
 from anomaly.cli_serve import add_export, add_serve
 from anomaly.errors import AnomalyError, RuntimeMissing
@@ -106,7 +107,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_compare, add_show, add_verify, add_sign,
+        add_train, add_mark, add_retrain, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_compare,
+        add_show, add_verify, add_sign,
         add_report, add_sample, add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
     ):  # fmt: skip
         add(commands)

@@ -22,6 +22,7 @@ import numpy as np
 from anomaly.calibrate import Calibration
 from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.images import DecodeRule
+from anomaly.sight import at_threshold, cost_of
 
 if TYPE_CHECKING:
     import onnx
@@ -440,9 +441,11 @@ def recalibrate(
     model = onnx.load_model_from_string(data)
     set_calibration(model, calibration)
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    sight = at_threshold(card.training.get("sight"), float(calibration.threshold))
     facts = {
         "recalibrated": now,
-        "sight": None,  # which sizes were stopped was found at the former limit
+        "sight": sight,
+        "cost": cost_of(calibration, highest, sight),
         "recalibrated_by": user(),
         "recalibrated_on": images,
         "highest": highest,

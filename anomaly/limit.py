@@ -29,6 +29,7 @@ from anomaly.detector import (
     write_atomically,
 )
 from anomaly.errors import CalibrationError, DetectorError
+from anomaly.sight import at_threshold
 from anomaly.versions import Identity, next_version, versions_of
 from anomaly.wording import percent
 
@@ -95,7 +96,8 @@ def write_moved(
     else:
         set_calibration(model, calibration)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold), "sight": None}
+        moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold)}
+        moved |= {"sight": at_threshold(card.training.get("sight"), limit), "cost": None}
     new = replace(
         card,
         version=next_version(card.version, versions_of(card.name, find_detector(run).parent, out.parent, known)),

@@ -45,6 +45,9 @@ HEAT_END = 4.0  # the legend's right end, in distances from a typical good image
 
 # What a gallery shows, in the order of the page; others follow under their own name.
 GALLERIES = {
+    "the threshold": "The calibration images with the highest scores set the threshold; one that shows a defect makes it too "
+    "high. Look at them before the detector is used. Mark each as good or as a defect (page Calibration of anomaly "
+    "review, or anomaly mark); anomaly retrain leaves out those marked as defects, with their groups. Good ones have to stay.",
     "suspects": "The most unusual of all good images, each judged by models that have not seen it; yellow and outlined: twice "
     "as unusual as a typical good image. Some good images are always first: look for defects. A model learns to find them "
     "good, and where one helps to set the limit, the limit is too high. suspects.txt beside this page names these and the "

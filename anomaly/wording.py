@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.calibrate import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_wish, more_groups, needed
 from anomaly.part_rule import PartRule
+from anomaly.sight import cost_text
 
 if TYPE_CHECKING:
     from anomaly.detector import Card
@@ -85,7 +86,23 @@ def card_text(card: Card, run: str) -> str:
         views="" if rule is None else rule.views,
     )  # fmt: skip
     tiles = tiles_said(facts.get("tiles"), card.size)
-    return "\n".join([text, *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []), *sight_text(facts)])
+    return "\n".join([text, *_cost(card, run), *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []), *sight_text(facts)])
+
+
+def _cost(card: Card, run: str) -> list[str]:
+    """What the images that set the threshold cost if they are defects, and where they are looked at; lines."""
+    cost, calibration = card.training.get("cost"), card.calibration
+    said = "" if calibration is None else cost_text(cost, float(calibration.threshold))
+    if not said or not isinstance(cost, Mapping) or card.training.get("limit_moved"):
+        return []
+    names = " ".join(str(name) for name in cost["without"])
+    count = len(cost["without"])
+    label, these = ("without it", "it shows a defect") if count == 1 else (f"without these {count}", "they show defects")
+    first = [("look at these first", names)] if calibration is not None and calibration.too_few else []
+    folder = PurePath(run).parent if run.endswith(".onnx") else PurePath(run)
+    look = f"look before it is used: {folder / 'report.html'}, or anomaly review --detector {run}, page Calibration"
+    rows = [*first, (label, f"if {these}: {said}"), *([] if card.training.get("recalibrated") else [("", look)])]
+    return [f"{left:<{_COLUMN}}{right}" for left, right in rows]
 
 
 def preview_text(calibration: Calibration, training: Mapping[str, Any], run: str = "RUN") -> str:

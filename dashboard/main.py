@@ -18,6 +18,7 @@ PAGES = {
     "Team": "views/team.py",
     "Drift": "views/drift.py",
     "Runs": "views/runs.py",
+    "Calibration": "views/calibration.py",
     "Mask": "views/mask.py",
 }
 STYLE = """<style>

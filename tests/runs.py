@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 SIZE = 64
+Said = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +85,68 @@ def digits(session_folder: Path) -> Path:
             header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
             (folder / f"{stem}-{kind}-ubyte").write_bytes(header + array.tobytes())
     return folder
+
+
+@pytest.fixture(scope="session")
+def odd_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns 60 good discs in pairs of one group, and one pair more whose disc misses a hole."""
+    from data.made_up import write_dataset
+
+    folder = tmp_path_factory.mktemp("images")
+    write_dataset(folder, kind="disc", train=60, good=0, per_defect=2, size=64)
+    good = folder / "train" / "good"
+    for number, path in enumerate(sorted((folder / "test" / "missing").iterdir())[:2]):
+        shutil.copy(path, good / f"006{number}.png")
+    for number, path in enumerate(sorted(good.iterdir())):
+        path.rename(good / f"part{number // 2:02}_{number % 2}.png")
+    return good
+
+
+@pytest.fixture(scope="session")
+def odd(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a run whose calibration set holds the pair of defects, by the first seed that draws it there."""
+    from anomaly.cli import main
+    from anomaly.marks import training_images
+
+    folder = tmp_path_factory.mktemp("odd")
+    for seed in range(12):
+        out = folder / f"run{seed}"
+        given = [
+            "train",
+            odd_images,
+            "--out",
+            out,
+            "--space",
+            "filters",
+            "--size",
+            64,
+            "--seed",
+            seed,
+            "--group-by",
+            r"(part\d+)_",
+        ]
+        assert main([str(part) for part in given]) == 0
+        if {row["set"] for row in training_images(out) if "part30_" in row["path"]} == {"calibration"}:
+            return out
+    pytest.fail("none of twelve seeds draws the defects into the calibration set")
+
+
+@pytest.fixture
+def run_of_its_own(odd: Path, tmp_path: Path) -> Path:
+    shutil.copytree(odd, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    from anomaly.cli import main
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return command
 
 
 def trained(out: Path, images: Path, **options: object) -> Path:

@@ -29,6 +29,7 @@ from playwright import sync_api
 from anomaly.batch import score_table
 from anomaly.detector import read_card
 from anomaly.images import decode
+from anomaly.marks import read_highest, read_marks
 from anomaly.mask import read_mask
 from anomaly.part_rule import PartRule
 from anomaly.recalibrate import recalibrate_on
@@ -543,6 +544,31 @@ def test_no_error_details_reach_the_browser(made: Path, tmp_path: Path, open_pag
         assert page.locator("text=Traceback").count() == 0
         body = page.content()
     assert "site-packages" not in body and str(tmp_path) not in re.sub(r"title=\"[^\"]*\"", "", body)
+
+
+def test_the_images_that_set_the_threshold_are_looked_at_before_anything_is_scored(
+    made: Path, tmp_path: Path, open_page: Any
+) -> None:
+    """From an empty database: the picture and its heatmap are painted, and a click marks the image beside it."""
+    shutil.copytree(made / "run", tmp_path / "run")
+    Store(tmp_path / "review.db").close()
+    _, highest = read_highest(tmp_path / "run")
+    with serving(tmp_path / "review.db", detectors=(tmp_path / "run",)) as server:
+        page = open_page(f"{server.url}/calibration")
+        for image, kind in ((highest[0], "defect"), (highest[1], "good")):
+            page.locator(f".st-key-{kind}-{image.sha256} button").click()
+            page.locator(f".st-key-{kind}-{image.sha256} button[disabled]").wait_for()
+        page.get_by_text("1 image is marked as a defect.").wait_for()
+        painted = page.locator("[data-testid=stImage] img").evaluate_all(
+            "all => all.map((i) => i.complete && i.naturalWidth > 0)"
+        )
+        if shots := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=f"{shots}/calibration.png")
+    assert painted == [True] * 10
+    assert {sha256: mark.mark for sha256, mark in read_marks(tmp_path / "run").items()} == {
+        highest[0].sha256: "defect",
+        highest[1].sha256: "good",
+    }
 
 
 # --- the mask ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -32,6 +33,7 @@ from streamlit.testing.v1 import AppTest
 from anomaly.colours import difference, heat_colours
 from anomaly.detector import read_card
 from anomaly.images import decode
+from anomaly.marks import read_highest, read_marks
 from anomaly.review import VERDICTS, Filters, Store, default_key
 from anomaly.scorer import Scorer
 from dashboard.desk import open_desk
@@ -468,7 +470,7 @@ def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> Non
             store.record(name, finding.id, verdict, key=default_key(), seconds=2.0)
 
 
-@pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
+@pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs", "calibration"])
 def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
     open_page(name)
 
@@ -643,6 +645,44 @@ def test_a_threshold_that_is_not_moved_keeps_its_guarantee(pages: tuple[Store, i
     assert card.calibration == read_card(folder).calibration and not card.training.get("limit_moved")
 
 
+def test_the_images_that_set_the_threshold_are_marked_before_anything_is_scored(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: tuple[Store, int]
+) -> None:
+    monkeypatch.setenv("ANOMALY_REVIEW_DATABASE", str(tmp_path / "empty.db"))
+    Store(tmp_path / "empty.db").close()
+    open_desk.cache_clear()
+    folder = Path(open_desk().settings.detectors[0])
+    first, second = read_highest(folder)[1][:2]
+    app = open_page("calibration")
+    shown = texts(app).replace("\\", "")
+    assert f"**Score {first.score:.4g}**, sets the threshold" in shown and f"**Score {second.score:.4g}**, below it" in shown
+    assert f"If {first.name} shows a defect, without it: threshold {second.score:.4g} instead of {first.score:.4g}" in shown
+    app.button(key=f"defect {first.sha256}").click().run()
+    app.button(key=f"good {second.sha256}").click().run()
+    assert {sha256: mark.mark for sha256, mark in read_marks(folder).items()} == {first.sha256: "defect", second.sha256: "good"}
+    assert app.code[0].value == f"anomaly retrain {folder} --out {folder}-2"
+    app.button(key=f"unknown {first.sha256}").click().run()
+    assert list(read_marks(folder)) == [second.sha256] and not app.code
+    open_desk().store.close()
+
+
+@pytest.mark.parametrize("change", ["gone", "other", "broken"])
+def test_an_image_that_cannot_be_shown_cannot_be_marked(pages: tuple[Store, int], tmp_path: Path, change: str) -> None:
+    folder = Path(open_desk().settings.detectors[0])
+    listing = json.loads((folder / "highest.json").read_text())
+    moved = tmp_path / "moved.png"
+    listing[0]["path"] = str(moved)
+    if change == "other":
+        shutil.copy(listing[1]["path"], moved)
+    if change == "broken":
+        moved.write_bytes(b"no image")
+        listing[0]["sha256"] = hashlib.sha256(b"no image").hexdigest()
+    (folder / "highest.json").write_text(json.dumps(listing))
+    app = open_page("calibration")
+    assert len(app.warning) == 1 and "so it cannot be marked" in app.warning[0].value
+    assert not [button for button in app.button if listing[0]["sha256"] in str(button.key)]
+
+
 def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) -> None:
     store, run = pages
     shown = {m.label: m.value for m in open_page("threshold").metric}
@@ -653,13 +693,13 @@ def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) 
     assert "audit sample" in texts(app)  # what recall still needs
 
 
-@pytest.mark.parametrize("name", ["threshold", "team"])
+@pytest.mark.parametrize("name", ["threshold", "team", "calibration"])
 def test_a_viewer_is_offered_nothing_that_writes(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ANOMALY_REVIEW_OPEN_ROLE", "viewer")
     open_desk.cache_clear()
     app = open_page(name)
     labels = {button.label for button in app.button}
-    assert labels.isdisjoint({"Use this limit", "Draw", "Enlarge", "Set", "Save the types"})
+    assert labels.isdisjoint({"Use this limit", "Draw", "Enlarge", "Set", "Save the types", "Defect", "Take back"})
 
 
 def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,10 +87,17 @@ def test_what_is_said_of_sizes() -> None:
         assert sight_text(damaged) == []
 
 
-def test_a_new_limit_forgets_what_the_former_one_stopped(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_a_new_threshold_counts_the_same_synthetic_defects_anew(run: Path, parts: Path, tmp_path: Path) -> None:
     command = ["calibrate", str(run), "--normal", str(parts / "test" / "good"), "--out", str(tmp_path / "new.onnx")]
     assert main([*command, "--accept-worse"]) == 0
-    assert read_card(tmp_path / "new.onnx").training["sight"] is None
+    old, new = read_card(run), read_card(tmp_path / "new.onnx")
+    for card in (old, new):
+        rows = card.training["sight"]["sizes"]
+        assert [row["stopped"] for row in rows] == [int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows]
+        assert all(len(row["scores"]) == row["of"] for row in rows)
+    assert [row["scores"] for row in old.training["sight"]["sizes"]] == [
+        row["scores"] for row in new.training["sight"]["sizes"]
+    ]
 
 
 def test_an_area_that_no_image_has_is_refused(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

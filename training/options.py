@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from anomaly.errors import TrainingError
 
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
+
+NOT_KEPT = ("out", "resume", "command", "device", "marked_by")  # of one training only
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class TrainOptions:
     depth: int | None = None  # true bits of 16-bit files; None: found in all of them together
     resume: bool = False
     command: str = ""
+    marked_by: str = ""  # who marked what ``exclude`` names as defects (anomaly retrain); empty: a list of the user's own
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what was asked for, as the card keeps it for another training of the same kind."""
+        asked = {name: value for name, value in asdict(self).items() if name not in NOT_KEPT}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
 
 
 def resolve(options: TrainOptions) -> TrainOptions:

@@ -26,6 +26,7 @@ from training.sets import (
     alike_text,
     decode_all,
     distinct_groups,
+    excluded_text,
     file_ranges,
     find_images,
     find_rule,
@@ -55,6 +56,7 @@ class Plan:
     sides: tuple[int, int, int, int]
     left_out: list[str]
     warnings: list[str]
+    excluded: int = 0
 
     @property
     def prospect(self) -> Prospect | None:
@@ -75,6 +77,7 @@ class Plan:
         rows = [
             ("good images", f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}"),
             *(("left out", line) for line in self.left_out[:LEFT_OUT_SHOWN]),
+            *(("left out", line) for line in excluded_text(self.options, self.excluded)),
             ("effective number", self._effective()),
             ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
             ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels{tiles}"),
@@ -117,6 +120,7 @@ class Plan:
         return {
             "images": self.images,
             "left_out": self.left_out,
+            "excluded": self.excluded,
             "groups": self.groups,
             "largest_group": self.largest,
             "distinct": self.distinct,
@@ -141,7 +145,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
     options = resolve(options)
     if options.mask is not None:
         read_mask(options.mask)
-    records, _ = find_images(options, say)
+    records, drawn = find_images(options, say)
     check_out(options)
     kept, images, thumbs, left_out = look(records, options)
     whole = kept if options.by_part is None else whole_parts(kept, records)
@@ -161,6 +165,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
         sides=(min(widths), max(widths), min(heights), max(heights)),
         left_out=left_out,
         warnings=[warning] if warning else [],
+        excluded=drawn.excluded,
     )
 
 

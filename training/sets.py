@@ -34,13 +34,15 @@ class Sets:
     """Three disjoint sets of records; no group is in two of them.
 
     Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is learnt from
-    ``calibration``. ``far_out``: drawn to be learnt from, but too unlike all others.
+    ``calibration``. ``far_out``: drawn to be learnt from, but too unlike all others. ``excluded``: how many images a list
+    left out before the sets were drawn.
     """
 
     fit: list[Record]
     validation: list[Record]
     calibration: list[Record]
     far_out: list[Record] = field(default_factory=list)
+    excluded: int = 0
 
     def by_name(self) -> dict[str, list[Record]]:
         sets = {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
@@ -60,13 +62,29 @@ def find_images(options: TrainOptions, say: Say | None = None) -> tuple[list[Rec
     if options.by_part is not None and options.group_by is not None:
         raise DatasetError("--by-part and --group-by found, one of them expected: parts are the groups")
     records = normal_training(read_dataset(options.images, options.group_by, good=options.good, say=say), say)
+    found = len(records)
     if options.exclude:
         records = without_excluded(records, options.exclude, options.images, say)
+    excluded = found - len(records)
     if options.by_part is not None:
         records, _ = by_part(records, options.by_part, options.views)
     elif options.views is not None:
         raise DatasetError(f"--views {options.views} without --by-part found: say how a path names its part")
-    return records, three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
+    sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
+    return records, replace(sets, excluded=excluded)
+
+
+def excluded_text(options: TrainOptions, excluded: int) -> list[str]:
+    """Says how many images a list left out, and what that asks of them; a line, or none where nothing was left out."""
+    if not excluded:
+        return []
+    left = f"{excluded:,} good image{'s were' if excluded > 1 else ' was'} left out"
+    if options.marked_by:
+        return [f"{left}: marked as defects by {options.marked_by}, or of their groups"]
+    return [
+        f"{left} by --exclude {options.exclude}: the guarantee holds only if each of them shows a defect (or is a copy of one "
+        "that stays); without unusual good images the threshold is too low, and more good ones are flagged than is said"
+    ]
 
 
 def without_excluded(records: Sequence[Record], exclude: Path, images: Path, say: Say | None = None) -> list[Record]:

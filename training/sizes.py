@@ -44,7 +44,8 @@ def stopped_by_size(
     """Returns how many made-up defects of each size are stopped, as the card has it.
 
     ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of ``pixels`` (diameter in the
-    image), ``stopped``, ``of``, and ``met``: stopped ones whose box meets the defect.
+    image), ``stopped``, ``of``, ``met``: stopped ones whose box meets the defect, and ``scores``, by which another
+    threshold is tried (see anomaly.sight).
     """
     pictures = [image.pixels for _, image in decode_all(records[:each], rule, size) if isinstance(image, Decoded)]
     pixel = float(np.median([math.sqrt(p.shape[0] * p.shape[1]) for p in pictures])) / size
@@ -52,12 +53,14 @@ def stopped_by_size(
     rng, rows = np.random.default_rng(seed), []
     for diameter in diameters(pixel, min(min(p.shape[:2]) for p in pictures)):
         stopped = met = of = 0
+        scores = []
         for made, where in drawn(pictures, diameter, mask, rng, each):
             score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
             flagged = bool(calibration.is_anomaly(score[0]))
+            scores.append(float(score[0]) if math.isfinite(score[0]) else None)
             box, _ = hottest_region(heatmap[0], made.shape[1], made.shape[0], float(calibration.median))
             of, stopped, met = of + 1, stopped + flagged, met + (flagged and meets(box, where))
-        rows.append({"pixels": diameter, "stopped": stopped, "of": of, "met": met})
+        rows.append({"pixels": diameter, "stopped": stopped, "of": of, "met": met, "scores": scores})
     return {"pixel": pixel, "sizes": [row for row in rows if row["of"]]}
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,12 +26,14 @@ from anomaly.detector import Card, read_card, set_calibration, set_card, user, w
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
+from anomaly.marks import LISTED, Highest, write_highest
 from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
 from anomaly.part_rule import PartRule
 from anomaly.parts import whole_parts
 from anomaly.progress import Progress
-from anomaly.report import PICTURES_A_GALLERY, Report, write_report
+from anomaly.report import PICTURES_A_GALLERY, GalleryItem, Report, shrink, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
+from anomaly.sight import NAMED, cost_of
 from anomaly.used_images import IMAGES
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -48,6 +51,7 @@ from training.sets import (
     Sets,
     alike_text,
     decode_all,
+    excluded_text,
     file_ranges,
     find_images,
     find_rule,
@@ -87,7 +91,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
 
     ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
     """
-    chooses, choice, options = options.space == "auto", None, resolve(options)
+    asked, chooses, choice = options, options.space == "auto", None
+    options = resolve(options)
     own_score = "hottest" if options.tile else getattr(MODELS[options.model], "score", "hottest")
     options = replace(options, score=options.score or own_score)
     device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
@@ -102,7 +107,11 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.by_part is not None:
         everything = only_whole_parts(everything, records)
     check_depth(options.depth, everything)
-    warnings = warn(everything, options) + ([] if mask is None else warn_of_mask(mask, everything))
+    warnings = (
+        excluded_text(options, sets.excluded)
+        + warn(everything, options)
+        + ([] if mask is None else warn_of_mask(mask, everything))
+    )
     for line in warnings if rank() == 0 else []:
         say(line)
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
@@ -139,6 +148,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     card = replace(card, score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words())
     list_images(options.out / IMAGES, sets)
+    list_highest(options, calibration, highest)
     first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
     if options.by_part is not None and calibration is not None:
@@ -151,11 +161,13 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         size, each = (tiling.side, FEWER) if tiling else (options.size, EACH)
         tried = (sets.calibration, rule, size, mask, options.seed)
         facts["sight"] = stopped_by_size(model, calibration, *tried, each)
+        facts["cost"] = cost_of(calibration, first, facts["sight"])
+    facts["options"] = asked.to_json()
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, sets.calibration or sets.validation)
     for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
-    write_report(options.out / "report.html", training_report(options, card, suspects, sets, trained.history))
+    write_report(options.out / "report.html", training_report(options, card, suspects, highest, sets, trained.history))
     return card
 
 
@@ -471,6 +483,45 @@ def list_images(path: Path, sets: Sets) -> None:
     write_atomically(path, rows.getvalue().encode("utf-8", "surrogateescape"))
 
 
+def list_highest(options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]) -> None:
+    """Writes which images set the threshold and which come next, so that somebody looks at them."""
+    if calibration is None:
+        return
+    scores = calibration.scores[::-1].tolist()
+    listed = [
+        Highest(os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score))
+        for r, score in list(zip(records, scores, strict=True))[:LISTED]
+    ]
+    write_highest(options.out, listed)
+
+
+def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[GalleryItem]:
+    """Returns what a report shows of the images that set the threshold, and of those next to it."""
+    calibration = scorer.card.calibration
+    if calibration is None:
+        return []
+    shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
+    return [
+        threshold_picture(scorer, record, score, calibration)
+        for record, score in list(shown)[: min(max(calibration.k, NAMED), PICTURES_A_GALLERY)]
+    ]
+
+
+def threshold_picture(scorer: Scorer, record: Record, score: float, calibration: Calibration) -> GalleryItem:
+    """Returns what a report shows of one of them, with the detector's own heatmap."""
+    decoded, threshold = scorer.decode(record.path), float(calibration.threshold)
+    place = "above the threshold" if score > threshold else "sets the threshold" if score == threshold else "next to it"
+    return GalleryItem(
+        path=str(Path(*record.path.parts[-3:])),
+        caption=f"score {score:.4g}; {place}",
+        original=shrink(decoded.pixels),
+        expected=None,
+        heatmap=scorer.judge(decoded).heatmap,
+        median=float(calibration.median),
+        limit=threshold,
+    )
+
+
 def versions() -> dict[str, str]:
     """Returns the versions that a result may depend on."""
     import onnxruntime
@@ -558,7 +609,12 @@ def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
 
 
 def training_report(
-    options: TrainOptions, card: Card, suspects: Sequence[Suspect], sets: Sets, history: list[dict[str, Any]]
+    options: TrainOptions,
+    card: Card,
+    suspects: Sequence[Suspect],
+    highest: Sequence[Record],
+    sets: Sets,
+    history: list[dict[str, Any]],
 ) -> Report:
     """Returns the report of a training: the promise, the scores that set the limit, the good images that may be none."""
     scorer = Scorer(options.out, device="cpu")
@@ -576,6 +632,9 @@ def training_report(
         limit=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
-        galleries={"suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]]},
+        galleries={
+            "the threshold": threshold_pictures(scorer, highest),
+            "suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]],
+        },
         notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
     )

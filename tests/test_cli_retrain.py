@@ -1,0 +1,21 @@
+"""The command `anomaly mark`; `anomaly retrain` is tested in test_again.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anomaly.marks import read_highest, read_marks
+from tests.runs import Said
+
+
+def test_images_are_marked_by_the_name_that_is_printed_and_others_are_refused(
+    run_of_its_own: Path, said: Said, tmp_path: Path
+) -> None:
+    _, highest = read_highest(run_of_its_own)
+    assert said("mark", run_of_its_own, "--defect", highest[0].name)[0] == 0
+    assert f"{highest[0].name}   defect, by " in said("mark", run_of_its_own)[1]
+    (tmp_path / "other.png").write_bytes(b"another")
+    for stranger in (tmp_path / "other.png", tmp_path / "none.png"):
+        status, _, err = said("mark", run_of_its_own, "--good", highest[1].name, stranger)
+        assert status == 1 and err.count("\n") == 1
+    assert list(read_marks(run_of_its_own)) == [highest[0].sha256]  # all or nothing
