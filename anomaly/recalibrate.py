@@ -93,7 +93,7 @@ def _recalibrate_on(
         parent=read_card(path).digest, by_part=None if good.rule is None else good.rule.to_json(),
         accepted=worse(before, after),
     )  # fmt: skip
-    note_calibration(path, target, good.paths)
+    note_calibration(path, target, good.judged)
     return read_card(target), target, good.left_out
 
 
@@ -127,7 +127,7 @@ class GoodScores:
 
     ``rule``: of parts, where the score is that of the worst view of each.
     ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
-    were scored in all; ``left_out``: a line for each that was not.
+    were scored in all (``judged``: their paths); ``left_out``: a line for each that was not.
     """
 
     scores: NDArray[np.float32]
@@ -136,6 +136,7 @@ class GoodScores:
     images: int
     left_out: list[str]
     rule: PartRule | None = None
+    judged: Sequence[Path] = ()
 
 
 def score_good(
@@ -173,7 +174,9 @@ def score_good(
         rule = PartRule.seen(grouping.by_part, groups)
         values, index = worst_per_part(scores, groups)
     outside = np.array([results[i].status == "outside" for i in index])
-    return GoodScores(values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule)
+    return GoodScores(
+        values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule, [r.path for r in kept]
+    )
 
 
 def check_free(target: Path) -> None:

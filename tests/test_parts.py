@@ -399,12 +399,14 @@ def test_the_service_says_that_it_judges_images(per_part: Path, good: Path, tmp_
 def test_figures_count_parts(per_part: Path, good: Path, tmp_path: Path) -> None:
     for label in ("good", "hole"):
         (tmp_path / label).mkdir()
-    for image in sorted(good.iterdir())[:30]:
-        shutil.copy(image, tmp_path / "good")
+    for part in range(300, 310):
+        write_part(tmp_path / "good", part)
     for part in (200, 201, 202):
         write_part(tmp_path / "hole", part, defect=True)
+    shutil.copy(sorted(good.iterdir())[0], tmp_path / "good")  # this part set the threshold: it is left out, all its views
     judged = evaluate_labelled(Scorer(per_part, device="cpu"), tmp_path)
     assert (judged.evaluation.n_normal, judged.evaluation.n_anomalous) == (10, 3)
+    assert len(judged.used) == 1
     assert judged.evaluation.recall.flagged == 3
     assert f"good parts stopped      {judged.evaluation.false_alarms.stopped.flagged} of 10 good parts stopped" in figures_text(
         judged
