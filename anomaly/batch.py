@@ -27,7 +27,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +42,7 @@ from anomaly.products import Project
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
 from anomaly.sources import Source, as_source
+from anomaly.stamps import stamp_of
 from anomaly.table import (
     COLUMNS,
     Row,
@@ -59,7 +60,7 @@ from anomaly.wording import ordinary_text
 
 __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
-FORMAT = 3
+FORMAT = 4
 AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
 CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
@@ -86,6 +87,7 @@ class Summary:
     ``products``: of a project, the same of each. ``per_part``: the promise is one for parts.
     ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them that are no longer in
     ``out``, because another program moved or emptied it.
+    ``again``: scored again, because what was kept of them, or an image, had been changed since.
     ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
     """
 
@@ -106,6 +108,7 @@ class Summary:
     per_part: bool = False
     passed_over: dict[str, int] = field(default_factory=dict)
     moved: int = 0
+    again: int = 0
 
     @property
     def stopped(self) -> int:
@@ -139,6 +142,8 @@ class Summary:
             lines.append(("not judged", self._not_judged()))
         if self.passed_over:
             lines.append(("passed over", passed_text(self.passed_over)))
+        if self.again:
+            lines.append(("scored again", f"{_images(self.again)}: kept rows, or image files, were changed since the last run"))
         elsewhere = f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)" if self.moved else ""
         lines.append(("table", f"{self.out}{elsewhere}"))
         lines += self.parts.rows() if self.parts else []
@@ -261,15 +266,17 @@ def score_table(
     for one in judges:
         pictures.check(one)
     parts: list[_Part] = []
+    again = 0
     reading = judging = 0.0
     with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
         run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
-        given = map(as_source, sources)
+        given: Iterator[Source] = map(as_source, sources)
         start_over = force or not resume
         finished = None if start_over or not out.exists() else _read_json(folder / DONE)  # the table may be gone since
         if finished is None:
             _begin(out, folder, run, pictures, start_over)
-            parts += _finished_parts(_parts_in(folder, suffix), folder, given)
+            kept, given, again = _finished_parts(folder, suffix, given)
+            parts += kept
         else:
             parts += _parts_of(finished, out, folder, run, given)
         resumed, files = _rows(parts), sum(part.files for part in parts)
@@ -283,7 +290,7 @@ def score_table(
                     parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
             _finish(out, folder, suffix, parts)
         summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
-        summary = replace(summary, passed_over=dict(passed or {}))
+        summary = replace(summary, passed_over=dict(passed or {}), again=again)
         if project is not None:
             summary = replace(summary, products=_products(project, summary, parts))
         if rules:
@@ -325,7 +332,7 @@ def score_lines(
             rows, reading, judging = rows + len(one.rows), reading + one.reading, judging + one.judging
             if progress:
                 progress.advance(len(one.rows))
-    part = _Part(0, rows, 0, "", dict(counts))
+    part = _Part(0, rows, 0, "", dict(counts), 0, "", "")
     summary = _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
     return replace(summary, passed_over=dict(passed or {}))
 
@@ -360,6 +367,7 @@ class Scored:
     counted: list[str]
     reading: float
     judging: float
+    stamp: str = ""
 
 
 def _cut(scored: Iterable[Scored], part_rows: int, progress: Progress | None) -> Iterator[list[Scored]]:
@@ -433,6 +441,7 @@ class Read:
     product: str = ""
     scorer: Scorer | None = None  # None: the image is of no product
     page: int | None = None
+    stamp: str = ""
 
     @property
     def name(self) -> str:
@@ -467,6 +476,7 @@ def _files(pages: Iterable[tuple[int, Scored]]) -> Iterator[Scored]:
             first.counted + [name for one in rest for name in one.counted],
             first.reading + sum(one.reading for one in rest),
             first.judging + sum(one.judging for one in rest),
+            first.stamp,
         )
 
 
@@ -476,6 +486,7 @@ def read_pages(work: Work, number: int, source: Source) -> Iterator[Read]:
     sha256, data, name = None, b"", printable(source.name)
     product, scorer = work.product_of(name)
     pages: Iterable[tuple[int | None, Decoded | ImageError]]
+    stamp = stamp_of(source)  # before it is read: a change in between is then noticed when the run goes on
     try:
         data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
@@ -485,7 +496,7 @@ def read_pages(work: Work, number: int, source: Source) -> Iterator[Read]:
             raise AnomalyError(f"{name}: {error}; {WHEN_IT_IS_BACK}") from error
         pages = [(None, error)]
     for page, image in pages:
-        yield Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer, page)
+        yield Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer, page, stamp)
         began = time.perf_counter()
 
 
@@ -507,7 +518,7 @@ def _judge(work: Work, held: Sequence[Read]) -> list[tuple[int, Scored]]:
                 names = counted(result)
                 if read.product:
                     names += [f"{name}{OF}{read.product}" for name in names]
-                scored.append((read.number, Scored(read.source.name, (row,), names, read.seconds, seconds)))
+                scored.append((read.number, Scored(read.source.name, (row,), names, read.seconds, seconds, read.stamp)))
     return scored
 
 
@@ -573,14 +584,31 @@ def counted(result: Result) -> list[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A finished part of a table. ``first``: number of its first row; ``names``: digest of the names of its ``files``."""
+    """A finished part of a table. ``first``: number of its first row; ``names``: digest of the names of its ``files``.
+
+    ``sha256``: of its rows as they are in its file; ``stamps``: digest of what tells that a file of images was replaced.
+    """
 
     first: int
     rows: int
     bytes: int
     names: str
     counts: dict[str, int]
-    files: int = 0
+    files: int
+    sha256: str
+    stamps: str
+
+    @classmethod
+    def of(cls, found: object) -> _Part | None:
+        """Returns a part as it was written to JSON; None where that was damaged."""
+        if not isinstance(found, dict) or found.keys() != cls.__dataclass_fields__.keys():
+            return None
+        whole = all(type(found[name]) is int and found[name] >= 0 for name in ("first", "rows", "bytes", "files"))
+        text = all(isinstance(found[name], str) for name in ("names", "sha256", "stamps"))
+        counts = found["counts"]
+        if not whole or not text or not isinstance(counts, dict) or found["rows"] < 1:
+            return None
+        return cls(**found) if all(type(count) is int for count in counts.values()) else None
 
 
 def _rows(parts: Sequence[_Part]) -> int:
@@ -625,17 +653,33 @@ def _parts_in(folder: Path, suffix: str) -> Iterator[_Part]:
         rows += part.rows
 
 
-def _finished_parts(parts: Iterable[_Part], folder: Path, sources: Iterator[Source]) -> list[_Part]:
-    """Returns the parts, and takes their images from ``sources``, which must be the same ones."""
+def _finished_parts(folder: Path, suffix: str, sources: Iterator[Source]) -> tuple[list[_Part], Iterator[Source], int]:
+    """Returns the parts to go on from, the sources after them, and how many images are scored again.
+
+    The sources must be the same ones. From a part on that was altered, or whose images were replaced, all is scored again.
+    """
     kept: list[_Part] = []
-    for part in parts:
-        if not _same(part, sources):
+    for part in _parts_in(folder, suffix):
+        taken = list(islice(sources, part.files))
+        if _digest(source.name for source in taken) != part.names:
             raise AnomalyError(
                 f"{folder}: an unfinished run over other images found (among images {part.first + 1:,} to "
                 f"{part.first + part.rows:,}): --force starts over, another --out keeps both"
             )
+        if _digest(map(stamp_of, taken)) != part.stamps:
+            sources = chain(taken, sources)
+            break
         kept.append(part)
-    return kept
+    return kept, sources, _rows(_described(folder, suffix, _rows(kept)))
+
+
+def _described(folder: Path, suffix: str, first: int) -> list[_Part]:
+    """Returns the parts from image ``first`` on that were finished once, whatever became of their rows."""
+    found: list[_Part] = []
+    while (part := _Part.of(_read_json(folder / f"{first:08d}.json"))) and _part_files(folder, suffix, first)[0].exists():
+        found.append(part)
+        first += part.rows
+    return found
 
 
 def _same(part: _Part, sources: Iterator[Source]) -> bool:
@@ -644,8 +688,10 @@ def _same(part: _Part, sources: Iterator[Source]) -> bool:
 
 def _parts_of(finished: dict[str, Any], out: Path, folder: Path, run: dict[str, Any], sources: Iterator[Source]) -> list[_Part]:
     """Returns the parts of a finished run that was killed while it tidied up; of any other run the table is a finished one."""
-    parts = [_Part(**part) for part in finished.get("parts", [])]
-    if finished.get("run") == run and all(_same(part, sources) for part in parts) and next(sources, None) is None:
+    listed = finished.get("parts")
+    parts = [part for part in map(_Part.of, listed if isinstance(listed, list) else []) if part]
+    whole = finished.get("run") == run and isinstance(listed, list) and len(parts) == len(listed)
+    if whole and all(_same(part, sources) for part in parts) and next(sources, None) is None:
         return parts
     _clear(folder, last=TRACES)
     raise _finished(out)
@@ -653,15 +699,24 @@ def _parts_of(finished: dict[str, Any], out: Path, folder: Path, run: dict[str, 
 
 def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
     rows, description = _part_files(folder, suffix, first)
-    found = _read_json(description) if rows.exists() else None
-    return _Part(**found) if found and rows.stat().st_size == found["bytes"] else None
+    found = _Part.of(_read_json(description)) if rows.exists() else None
+    return found if found and found.first == first and _is_whole(rows, found) else None
+
+
+def _is_whole(rows: Path, part: _Part) -> bool:
+    if rows.stat().st_size != part.bytes:
+        return False
+    with open(rows, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == part.sha256
 
 
 def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[Scored]) -> _Part:
     rows = [row for one in scored for row in one.rows]
     data = encode_rows(rows, suffix)
     counts = Counter(name for one in scored for name in one.counted)
-    part = _Part(first, len(rows), len(data), _digest(one.name for one in scored), dict(counts), len(scored))
+    names, stamps = (_digest(getattr(one, kind) for one in scored) for kind in ("name", "stamp"))
+    digest = hashlib.sha256(data).hexdigest()
+    part = _Part(first, len(rows), len(data), names, dict(counts), len(scored), digest, stamps)
     written, description = _part_files(folder, suffix, first)
     with _writing(out):
         _write_json(description, asdict(part))
@@ -706,7 +761,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

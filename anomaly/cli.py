@@ -329,6 +329,7 @@ def add_score(commands: Any) -> None:
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
+    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the detector must be signed: anomaly sign")
     p.add_argument("--review", metavar="DB", help="also put the table into a review database (file or postgresql://)")
     p.add_argument("--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous")
     p.add_argument("--watch", action="store_true", help="INPUT is a folder: judge images as they arrive, until Ctrl-C")
@@ -368,10 +369,10 @@ def run_score(options: argparse.Namespace) -> int:
     if options.project:
         from anomaly.products import read_project
 
-        project = read_project(options.project, device=options.device, max_pixels=options.max_pixels)
+        project = read_project(options.project, device=options.device, max_pixels=options.max_pixels, key=options.key)
         scorer = project.products[0].scorer
     else:
-        scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
+        scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
     end = b"\0" if options.null else b"\n"
     rule = PartRule.of(scorer.card.training)
     refuse_lines_of_parts(lines, scorer)
@@ -424,7 +425,7 @@ def run_watch(options: argparse.Namespace) -> int:
     for name in [name for name, given in refused.items() if given]:
         raise AnomalyError(f"{name} found, which --watch cannot do: leave it out (anomaly review import takes the table later)")
     folders = watched(options.inputs)
-    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1)
+    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
     lines = options.out == Path("-")
     refuse_lines_of_parts(lines, scorer)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)

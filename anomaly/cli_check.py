@@ -27,6 +27,7 @@ def add_verify(commands: Any) -> None:
     p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
     p.add_argument("--audit", type=Path, metavar="ZIP", help="instead: that an archive of anomaly report is whole")
+    p.add_argument("--review", metavar="DB", help="with --audit: the review database, whose log is compared with the archive's")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
@@ -38,8 +39,10 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.audit:
         if options.detector:
             raise AnomalyError(f"{options.detector} and --audit found, one of them expected: an archive is verified by itself")
-        print(verify_audit(options.audit, options.key))
+        print(verify_audit(options.audit, options.key, options.review))
         return 0
+    if options.review:
+        raise AnomalyError("--review without --audit found, both expected: anomaly review verify looks at a database alone")
     if not options.detector:
         raise AnomalyError("nothing to verify found: give RUN, or --audit ZIP")
     scorer = Scorer(options.detector, device=options.device, key=options.key)

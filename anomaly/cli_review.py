@@ -41,6 +41,7 @@ def add_review(commands: Any) -> None:
     add_export(actions)
     add_stats(actions)
     add_audit(actions)
+    add_verify_log(actions)
 
 
 def add_database(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +88,27 @@ def add_audit(actions: Any) -> None:
     p.add_argument("--images", type=int, default=100, metavar="N", help="about so many (default 100)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.set_defaults(run=run_audit)
+
+
+def add_verify_log(actions: Any) -> None:
+    p = actions.add_parser("verify", help="whether the log of what was done is as it was written")
+    add_database(p)
+    p.add_argument("--head", metavar="DIGEST", help="a digest of the log that was kept elsewhere: it must still hold that")
+    p.set_defaults(run=run_verify_log)
+
+
+def run_verify_log(options: argparse.Namespace) -> None:
+    from anomaly.review import Store
+    from anomaly.review.chain import in_words
+
+    with Store(options.db, create=False) as store:
+        chain = store.log_chain()
+    head = (options.head or "").strip().removeprefix("sha256:").lower()
+    if chain.wrong:
+        raise AnomalyError(f"{options.db}: the log was rewritten: {in_words(chain.wrong)}: restore a backup")
+    if head and not chain.holds(head):
+        raise AnomalyError(f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore a backup")
+    print(f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; --head compares)")
 
 
 def run_dashboard(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from anomaly.csv_cells import unguarded
 from anomaly.delimited import existing_path, foreign_drive, plain_text, read_delimited
 from anomaly.errors import DatasetError, RuntimeMissing
 from anomaly.folders import SPLITS, Placed, counted, placed_images
@@ -290,7 +291,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 where = f"line {number}"
                 if len(cells) != len(header):
                     raise DatasetError(f"{path}, {where}: {len(cells)} cells found, {len(header)} expected")
-                yield where, dict(zip(header, cells, strict=True))
+                yield where, dict(zip(header, map(unguarded, cells), strict=True))
     except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{path}: cannot be read as CSV ({error})") from error
 

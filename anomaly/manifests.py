@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from anomaly.csv_cells import unguarded
 from anomaly.delimited import existing_path, foreign_drive, read_delimited
 from anomaly.errors import DatasetError
 from anomaly.sources import Held, Refused, Source, is_url, place_source, too_large
@@ -101,7 +102,7 @@ def _csv_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]
         for number, cells in rows:
             if len(cells) != len(header):
                 raise DatasetError(f"{place}, line {number}: {len(cells)} cells found, {len(header)} expected")
-            yield {name: cells[index] for name, index in known}
+            yield {name: unguarded(cells[index]) for name, index in known}
     except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{place}: cannot be read as CSV ({error})") from error
 

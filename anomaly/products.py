@@ -63,8 +63,11 @@ class Project:
         return [[product.name, product.pattern.pattern, product.scorer.card.identity] for product in self.products]
 
 
-def read_project(file: Path, *, device: str, max_pixels: int) -> Project:
-    """Returns a project with its detectors opened (one thread each); AnomalyError where the file or one of them is wrong."""
+def read_project(file: Path, *, device: str, max_pixels: int, key: Path | None = None) -> Project:
+    """Returns a project with its detectors opened (one thread each); AnomalyError where the file or one of them is wrong.
+
+    ``key``: a public key by which every detector must be signed.
+    """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -74,7 +77,8 @@ def read_project(file: Path, *, device: str, max_pixels: int) -> Project:
         found = ", ".join(map(repr, content)) or "nothing"
         raise AnomalyError(f"{file}: {found} found, one or more tables [[product]] expected and nothing else")
     opened: dict[Path, Scorer] = {}
-    products = tuple(_product(file, number, facts, opened, device, max_pixels) for number, facts in enumerate(given, 1))
+    given_to = {"device": device, "max_pixels": max_pixels, "key": key}
+    products = tuple(_product(file, number, facts, opened, given_to) for number, facts in enumerate(given, 1))
     names = [product.name for product in products]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -82,7 +86,7 @@ def read_project(file: Path, *, device: str, max_pixels: int) -> Project:
     return Project(file, products)
 
 
-def _product(file: Path, number: int, facts: Any, opened: dict[Path, Scorer], device: str, max_pixels: int) -> Product:
+def _product(file: Path, number: int, facts: Any, opened: dict[Path, Scorer], given: dict[str, Any]) -> Product:
     where = f"{file}: product {number}"
     if not isinstance(facts, dict) or not set(facts) <= KEYS or not {"pattern", "detector"} <= set(facts):
         found = ", ".join(map(str, facts)) if isinstance(facts, dict) else type(facts).__name__
@@ -97,7 +101,7 @@ def _product(file: Path, number: int, facts: Any, opened: dict[Path, Scorer], de
     place = file.parent / facts["detector"]
     try:
         if place not in opened:
-            opened[place] = Scorer(place, device=device, max_pixels=max_pixels, threads=1)
+            opened[place] = Scorer(place, threads=1, **given)
     except AnomalyError as error:
         raise AnomalyError(f"{where}: {error}") from error
     return Product(facts.get("name") or opened[place].card.name, pattern, opened[place])

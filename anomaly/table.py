@@ -25,12 +25,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from anomaly.csv_cells import csv_text, unguarded
 from anomaly.delimited import decimal, read_delimited, truth
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-FORMULA = re.compile(r"[=+\-@'\t\r\n]")
-QUOTED = re.compile(r'[",;\t\r\n]')  # a semicolon parts cells too, where commas are decimal points
 RESERVED = re.compile(
     r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\.|$)", re.IGNORECASE
 )  # devices on Windows, whatever follows the dot
@@ -115,18 +114,7 @@ def encode_rows(rows: Sequence[Row], suffix: str) -> bytes:
 
 
 def _to_csv(rows: Sequence[tuple[Any, ...]]) -> bytes:
-    return "".join(",".join(map(_cell, row)) + "\n" for row in rows).encode()
-
-
-def _cell(value: str | float | bool | None) -> str:
-    """Returns a value as CSV. (csv.writer leaves a carriage return bare, which csv.reader takes for a line's end.)"""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        return repr(value).lower()
-    if FORMULA.match(value):
-        value = f"'{value}"
-    return '"' + value.replace('"', '""') + '"' if QUOTED.search(value) else value
+    return csv_text(rows).encode()
 
 
 def _to_json_lines(rows: Sequence[Any]) -> bytes:
@@ -238,7 +226,7 @@ def _from_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
 def _value(name: str, cell: str) -> str | float | bool | None:
     if name in TEXTS:
-        return (cell[1:] if cell.startswith("'") else cell) or None
+        return unguarded(cell) or None
     if not cell:
         return None
     if name == "is_anomaly":

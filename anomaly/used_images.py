@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from anomaly.csv_cells import csv_text, unguarded
 from anomaly.dataset import Record
 from anomaly.delimited import read_delimited
 from anomaly.detector import write_atomically
@@ -44,7 +44,7 @@ def read_listing(listing: Path) -> list[dict[str, str]]:
     try:
         with open(listing, "rb") as file:
             header, rows = read_delimited(file, COLUMNS)
-            found = [dict(zip(header, cells, strict=False)) for _, cells in rows]
+            found = [dict(zip(header, map(unguarded, cells), strict=False)) for _, cells in rows]
     except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{listing}: cannot be read ({error}), the table that training wrote expected") from error
     if not {"sha256", "set"} <= set(header):
@@ -71,14 +71,12 @@ def note_calibration(source: Path, target: Path, images: Sequence[Path]) -> None
     listing = listing_of(source)
     if listing is None:
         return
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    rows: list[tuple[str | None, ...]] = [COLUMNS]
     for row in read_listing(listing):
         kind = "earlier calibration" if row.get("set") == "calibration" else row.get("set")
-        writer.writerow((row.get("path"), row.get("sha256"), kind, row.get("group")))
-    writer.writerows((path, _sha256(path), "calibration", "") for path in images)
-    write_atomically(target.with_name(f"{target.stem}.{IMAGES}"), text.getvalue().encode("utf-8", "surrogateescape"))
+        rows.append((row.get("path"), row.get("sha256"), kind, row.get("group")))
+    rows += [(str(path), _sha256(path), "calibration", "") for path in images]
+    write_atomically(target.with_name(f"{target.stem}.{IMAGES}"), csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
 def _sha256(path: Path) -> str:

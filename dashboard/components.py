@@ -12,6 +12,9 @@ from typing import Any
 
 import streamlit as st
 
+from anomaly.csv_cells import guarded
+
+NUMBER = re.compile(r"[+-]?[\d.,]+ ?%?")
 HERE = Path(__file__).parent
 Renderer = Callable[..., Any]
 
@@ -61,6 +64,15 @@ def mask_drawing(picture: str) -> list[list[float]]:
 def plain(text: str) -> str:
     """Returns text for Streamlit's Markdown fields that shows as it is: names and comments are not markup."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:^&])", r"\\\1", text)
+
+
+def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of a table as they are shown: who looks at it can save it as CSV, and open that in a spreadsheet."""
+    return [{name: _cell(value) for name, value in row.items()} for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    return guarded(value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
 
 
 def remember(name: str, value: str) -> None:

@@ -8,17 +8,18 @@ went wrong is ``{"error": one line}``.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.review import QUEUES, VERDICTS, Filters
+from anomaly.review.findings import is_text
 from dashboard.access import AccessError, Person
 from dashboard.desk import Desk
 from dashboard.findings import described, details, recent
@@ -28,6 +29,21 @@ MAX_BODY = 64 << 10
 MOST_AHEAD = 64  # findings that one page may hold leases on
 LEASE_SECONDS = 300
 LONGEST_COMMENT = 2000
+
+
+class Number(Convertor[int]):
+    """A finding's number in an address; one of more digits than a database counts to stands for a finding that is not there."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> int:
+        return int(value) if len(value) < 19 else 10**18
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", Number())
 
 Action = Callable[[Desk, Person, dict[str, Any]], dict[str, Any]]
 
@@ -56,8 +72,8 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
         Route("/api/renew", posted(renew), methods=["POST"]),
         Route("/api/release", posted(release), methods=["POST"]),
         Route("/api/recent", posted(list_recent, "viewer")),
-        Route("/api/finding/{finding:int}", finding),
-        Route("/evidence/{finding:int}/{kind:str}", evidence),
+        Route("/api/finding/{finding:number}", finding),
+        Route("/evidence/{finding:number}/{kind:str}", evidence),
     ]
 
 
@@ -149,7 +165,7 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
         key=text(body, "key", 100),
         defect_type=(text(body, "type", 200) or None) if verdict == "anomalous" else None,
         comment=text(body, "comment", LONGEST_COMMENT),
-        seconds=float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else None,
+        seconds=float(seconds) if isinstance(seconds, int | float) and abs(seconds) < 1e9 else None,
     )
     return {"event": event.id, "at": event.at}
 
@@ -236,6 +252,6 @@ def one_of(body: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
 
 def query_of(body: dict[str, Any], name: str) -> dict[str, str]:
     value = body.get(name)
-    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+    if not isinstance(value, dict) or not all(isinstance(v, str) and is_text(v) for v in value.values()):
         raise AccessError(400, f"{name}: an object of texts expected")
     return value

@@ -9,12 +9,12 @@ The images stay where the package has them.
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from anomaly.csv_cells import csv_text
 from anomaly.errors import AnomalyError, DatasetError
 
 ATTRIBUTION = (
@@ -38,12 +38,11 @@ def write_manifest(folder: Path, seed: int = 0) -> Path:
     tested = set(random.Random(seed).sample(good, round(TEST_SHARE * len(good))))
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "elpv.csv"
-    with open(manifest, "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["path", "split", "label", "group", "type", "probability"])
-        for path, probability, cell in rows:
-            split = "train" if probability == 0.0 and path not in tested else "test"
-            lines.writerow([path, split, _label(probability), path.stem, cell, f"{probability:.3f}"])
+    lines = [("path", "split", "label", "group", "type", "probability")]
+    for path, probability, cell in rows:
+        split = "train" if probability == 0.0 and path not in tested else "test"
+        lines.append((str(path), split, _label(probability), path.stem, cell, f"{probability:.3f}"))
+    manifest.write_text(csv_text(lines), encoding="utf-8", newline="")
     return manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from anomaly.audit import CHECKS, MANIFEST, SIGNATURE, Audit, verify_audit, write_audit
+from anomaly.audit import CHECKS, MANIFEST, MAX_MEMBERS, SIGNATURE, Audit, verify_audit, write_audit
 from anomaly.batch import score_table
 from anomaly.detector import read_card
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.review import Store
 from anomaly.scorer import Scorer
+from tests.test_chain import past_the_triggers
 from tests.test_cli import Shell
+from tests.test_review import fill, judge, row
 from tests.test_signature import write_keys
 
 Members = dict[str, bytes]
@@ -104,6 +107,95 @@ def test_a_foreign_detectors_verdicts_stay_out(own_run: Path, pixel_run: Path, p
         store.record("ann", store.findings()[0].id, "normal", key="1")
     write_audit(own_run, tmp_path / "a.zip", review=str(tmp_path / "review.db"))
     assert members(tmp_path / "a.zip")["review/log.jsonl"] == b""
+
+
+def test_a_review_log_is_compared_with_the_one_of_the_archive(
+    own_run: Path, keys: tuple[Path, Path], tmp_path: Path, shell: Shell
+) -> None:
+    """Rewritten before the archive was made: not whole. After it, even chained anew: the database is not the archive's."""
+    database, out = tmp_path / "review.db", tmp_path / "a.zip"
+    with Store(database) as store:
+        fill(store, tmp_path, [row(0, 0.5)])
+        judge(store, 1, "anomalous")
+    shutil.copy(database, tmp_path / "before.db")
+    assert (
+        "2 events, each as it was written"
+        in shell("report", own_run, "--audit", out, "--review", database, "--key", keys[0]).out
+    )
+    with Store(database) as store:
+        judge(store, 1, "normal", inspector="bob")
+    said = shell("verify", "--audit", out, "--key", keys[1], "--review", database)
+    assert said.status == 0 and "2 events of the archive are in" in said.out and "of 3" in said.out
+    past_the_triggers("UPDATE events SET action = 'normal' WHERE id = 2")(database)
+    assert "event 2 (" in shell.refuses("verify", "--audit", out, "--review", database)
+    shell("report", own_run, "--audit", tmp_path / "later.zip", "--review", database)
+    assert "rewritten before the archive was made: event 2 (" in shell.refuses("verify", "--audit", tmp_path / "later.zip")
+    past_the_triggers("DELETE FROM events WHERE id > 1")(tmp_path / "before.db")
+    assert "1 events found, 2 expected" in shell.refuses("verify", "--audit", out, "--review", tmp_path / "before.db")
+    write_audit(own_run, tmp_path / "no.zip")
+    assert "no review log in it" in shell.refuses("verify", "--audit", tmp_path / "no.zip", "--review", database)
+    assert "--review without --audit" in shell.refuses("verify", own_run, "--review", database)
+
+
+@pytest.mark.parametrize("name", ["report.html", CHECKS, "train.jsonl", "images.csv", "other.onnx", "checkpoint.safetensors"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_only_files_of_the_run_itself_go_into_the_archive(
+    own_run: Path, tmp_path: Path, shell: Shell, name: str, kind: str
+) -> None:
+    run, secret = Path(shutil.copytree(own_run, tmp_path / "run")), tmp_path / "secret"
+    secret.write_text("{}")
+    (run / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(run / name)
+    elif kind == "folder":
+        (run / name).mkdir()
+    else:
+        (run / name).symlink_to(secret if kind == "link" else tmp_path / "none")
+    if name == "images.csv" and kind != "link":
+        shutil.copy(
+            own_run / "images.csv", tmp_path
+        )  # without it the folder is no run folder, and nothing but the detector goes in
+        return
+    said = shell.refuses("report", run, "--audit", tmp_path / "a.zip")
+    assert name in said and not (tmp_path / "a.zip").exists()
+
+
+def test_a_check_is_not_noted_through_a_link(own_run: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
+    run, other = Path(shutil.copytree(own_run, tmp_path / "run")), tmp_path / "other"
+    other.write_text("mine")
+    (run / CHECKS).unlink(missing_ok=True)
+    (run / CHECKS).symlink_to(other)
+    assert "a link found" in shell("verify", run).err
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "1", "{}", '{"at": 1, "by": "x", "command": "y"}', "\udcff", "[" * 100_000, '{"at": "x", "by": "y"}']
+)
+def test_a_broken_line_of_checks_is_one_line(own_run: Path, tmp_path: Path, shell: Shell, line: str) -> None:
+    run = Path(shutil.copytree(own_run, tmp_path / "run"))
+    good = '{"at": "x", "by": "y", "command": "z"}'
+    (run / CHECKS).write_bytes(f"{good}\n{line}\n".encode("utf-8", "surrogateescape"))
+    assert f"{CHECKS}, line 2: " in shell.refuses("report", run, "--audit", tmp_path / "a.zip")
+
+
+def test_an_archive_of_very_many_files_is_refused_at_once(signed: Path, tmp_path: Path, shell: Shell) -> None:
+    """40,000 took 105 seconds, and a manifest of as many names as long: the number is looked at before the names are read."""
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(MAX_MEMBERS + 1):
+            archive.writestr(f"run/{number}", b"")
+    assert f"more than {MAX_MEMBERS:,} files" in shell.refuses("verify", "--audit", tmp_path / "many.zip")
+    held = members(signed)
+    manifest = json.loads(held[MANIFEST])
+    manifest["files"] |= {f"run/{number}": {"sha256": "0", "bytes": 0} for number in range(MAX_MEMBERS)}
+    assert "manifest.json is damaged" in shell.refuses(
+        "verify", "--audit", written(tmp_path / "a.zip", {**held, MANIFEST: json.dumps(manifest).encode()})
+    )
+    some = {f"new/{number}": b"" for number in range(5_000)}
+    said = shell.refuses("verify", "--audit", written(tmp_path / "b.zip", {**held, **some}))
+    assert "'new/0' was added" in said and said.endswith("; and 4,980 more")
+    huge = shell.refuses("verify", "--audit", written(tmp_path / "c.zip", {**held, SIGNATURE: b"\0" * 5_000_000}))
+    assert "manifest.sig is too large" in huge
 
 
 def test_a_detector_without_its_run_folder_brings_only_itself(own_run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,8 +297,61 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path
 def test_a_run_of_another_kind_is_refused(tmp_path: Path, pictures: list[Path], damage: str) -> None:
     parts = unfinished(tmp_path / "t.csv", pictures, 25)
     (parts / "run.json").write_text(damage)
-    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 3"):
+    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 4"):
         score_table(Brightness(), pictures, tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("at", [0, 100, -30])
+def test_a_part_altered_at_the_same_size_is_scored_again_and_said(tmp_path: Path, pictures: list[Path], at: int) -> None:
+    """Its size tells nothing, and a changed verdict in it would be in the finished table."""
+    out = tmp_path / "t.csv"
+    score_table(Brightness(), pictures, tmp_path / "plain.csv")
+    parts = unfinished(out, pictures, 37)
+    data = bytearray((parts / "00000010.csv").read_bytes())
+    data[at] ^= 1
+    (parts / "00000010.csv").write_bytes(data)
+    summary = score_table(Brightness(), pictures, out)
+    assert (summary.resumed, summary.again) == (10, 27)
+    assert undated(out) == undated(tmp_path / "plain.csv")
+
+
+@pytest.mark.parametrize("change", ["content", "same size", "removed"])
+def test_an_image_that_changed_before_the_run_went_on_is_scored_again(
+    tmp_path: Path, pictures: list[Path], change: str
+) -> None:
+    folder = tmp_path / "copies"
+    shutil.copytree(pictures[0].parent, folder)
+    copies = [folder / path.relative_to(pictures[0].parent) for path in pictures]
+    out, changed, other = tmp_path / "t.csv", copies[12], copies[14]
+    unfinished(out, copies, 37)
+    if change == "removed":
+        changed.unlink()
+    elif change == "same size":
+        data = changed.read_bytes()
+        changed.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        changed.write_bytes(other.read_bytes() + b" ")
+    summary = score_table(Brightness(), copies, out)
+    assert (summary.resumed, summary.again) == (10, 27)
+    assert "27 images: kept rows, or image files, were changed since the last run" in summary.text()
+    score_table(Brightness(), copies, tmp_path / "plain.csv")
+    assert undated(out) == undated(tmp_path / "plain.csv")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "{}", "null", '{"first": 10}', "[" * 100_000, '{"first":10,"rows":"x","bytes":1,"names":1,"counts":[]}'],
+)
+@pytest.mark.parametrize("name", ["00000010.json", "done.json"])
+def test_broken_notes_of_a_run_are_no_bug(tmp_path: Path, pictures: list[Path], name: str, damage: str) -> None:
+    out = tmp_path / "t.csv"
+    parts = unfinished(out, pictures, 25)
+    (parts / name).write_text(damage)
+    assert score_table(Brightness(), pictures, out).images == 60
+    parts.mkdir()
+    (parts / name).write_text(damage)  # beside a table that is there
+    with pytest.raises(AnomalyError, match="a finished table found"):
+        score_table(Brightness(), pictures, out)
 
 
 @pytest.mark.parametrize("name", ["00000010.csv", "00000010.json"])

@@ -475,6 +475,42 @@ def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
     open_page(name)
 
 
+ODD = ("9" * 5000, "0" * 5000, "%D9%A1", "-1", "0x1", "1e3", "%ED%A0%80", "%00", "%C0%AF", "1%00", "x" * 5000, "%F0%9F%92%A9")
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_no_address_is_a_bug(server: Server, odd: str) -> None:
+    """Without a token, whatever stands where a number or a name does: no 500, and no way to another host."""
+    ann = Client(server.port)
+    places = [
+        f"/api/finding/{odd}",
+        f"/evidence/{odd}/overlay",
+        f"/evidence/1/{odd}",
+        f"/{odd}",
+        f"/static/{odd}",
+        f"/media/{odd}",
+    ]
+    places += [f"/evidence/1/overlay?until={odd}&sign={odd}", f"/image?finding={odd}", f"/drift?run={odd}&folder={odd}"]
+    for place in places:
+        answer = ann.ask("GET", place, headers={"X-Review-Token": "\xff.x"})
+        assert answer.status < 500, place
+        assert not answer.headers.get("location", "/").startswith(("http", "//")), place
+    assert ann.get(f"/api/finding/{'9' * 5000}").status == 422
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\0b", "\U0001f4a9", "\x7f", "9" * 5000, "\u202e"])
+def test_no_text_that_is_posted_is_a_bug(server: Server, odd: str) -> None:
+    ann = Client(server.port)
+    for name in ("run", "folder", "inspector", "state", "status", "defect_type", "low", "flagged", odd):
+        body = {"filters": {"run": "1", name: odd}, "order": "anomalous", "count": 1, "held": []}
+        assert ann.post("/api/next", body).status < 500, name
+    for name in ("verdict", "key", "type", "seconds", "finding"):
+        body = {"finding": 1, "verdict": "anomalous", "key": f"odd {name}", "type": "", name: odd}
+        assert ann.post("/api/verdict", body).status < 500, name
+    assert ann.judge(1, "normal", f"key {len(odd)} {odd.isprintable()}", comment=odd, seconds=10**400).status in (200, 400)
+    assert ann.post("/api/undo", {"finding": 1, "key": odd}).status < 500
+
+
 def drifting(made: Path, table: Path) -> None:
     """Writes a score table of three cameras: one calm, one with 24 of 44 flagged, one with 69 of 120 not judged."""
     with open(made / "scores.csv", newline="", encoding="utf-8") as file:

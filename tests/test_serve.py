@@ -97,6 +97,14 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Pa
         }
 
 
+@pytest.mark.parametrize("path", ["/score/", "/v2/", "/v2/health/live/", "//score", "/score//", "/metrics/"])
+def test_no_address_leads_to_another_host(service: Service, path: str) -> None:
+    """A slash too many is no redirect, which would go wherever the request's Host says."""
+    for method in ("GET", "POST"):
+        answer = service.ask(method, path, b"x" if method == "POST" else None, {"Host": "evil.example"})
+        assert answer.status == 404 and "location" not in {name.lower() for name in answer.headers}
+
+
 def test_a_form_does_as_well_and_httpx_sends_one(service: Service, parts: Path) -> None:
     import httpx
 

@@ -93,3 +93,22 @@ def test_a_key_that_is_none_is_said_with_the_command_that_makes_one(
     sign(detector, private)
     with pytest.raises(DetectorError, match="a public Ed25519 key in PEM expected, as 'openssl pkey"):
         Scorer(detector, key=private)
+
+
+def test_score_takes_a_signed_detector_only(
+    detector: Path, keys: tuple[Path, Path], parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As serve does: for a run, a project and a watched folder nothing is scored before the signature was looked at."""
+    private, public = map(str, keys)
+    out, images = tmp_path / "t.csv", str(parts / "test" / "good")
+    (tmp_path / "p.toml").write_text(f"[[product]]\npattern = ''\ndetector = '{detector}'\n")
+    commands = (["score", str(detector), images], ["score", "--project", str(tmp_path / "p.toml"), images])
+    for command in (*commands, ["score", str(detector), str(tmp_path), "--watch"]):
+        assert main([*command, "--out", str(out), "--key", public]) == 1
+        assert "no signature found" in capsys.readouterr().err and not out.exists()
+    assert main(["sign", str(detector), "--key", private]) == 0
+    for command in commands:
+        assert main([*command, "--out", str(out), "--key", public, "--force"]) in (0, 3)
+    _, other = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())
+    assert main([*commands[0], "--out", str(tmp_path / "u.csv"), "--key", str(other)]) == 1
+    assert "not the file that" in capsys.readouterr().err

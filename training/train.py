@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 import anomaly
 from anomaly.calibrate import Calibration, calibrate, one_per_group, worst_per_part
+from anomaly.csv_cells import csv_text
 from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
 from anomaly.errors import DatasetError, TrainingError
@@ -475,12 +474,10 @@ def describe(
 
 def list_images(path: Path, sets: Sets) -> None:
     """Writes which image was used for what, so that nobody calibrates on what was trained on."""
-    rows = io.StringIO()
-    writer = csv.writer(rows)
-    writer.writerow(("path", "sha256", "set", "group"))
+    rows = [("path", "sha256", "set", "group")]
     for name, records in sets.by_name().items():
-        writer.writerows((r.path, sha256_of(r), name, r.group) for r in records if r.path.is_file())
-    write_atomically(path, rows.getvalue().encode("utf-8", "surrogateescape"))
+        rows += [(str(r.path), sha256_of(r), name, r.group) for r in records if r.path.is_file()]
+    write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
 def list_highest(options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]) -> None:

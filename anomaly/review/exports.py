@@ -9,16 +9,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from anomaly.csv_cells import csv_text
 from anomaly.errors import AnomalyError
 from anomaly.review.findings import Event, Filters, Finding
 from anomaly.review.store import Store
-from anomaly.table import _cell, portable, whole_file
+from anomaly.table import portable, whole_file
 from anomaly.verdicts import VERDICTS
 
 FORMATS = (".csv", ".jsonl", ".json")
@@ -101,7 +102,7 @@ def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
         else:
             rows.append((os.fspath(image.path), "train", NORMAL))
     with whole_file(out) as file:
-        file.write(_csv([("path", "split", "label"), *rows]).encode("utf-8", "surrogateescape"))
+        file.write(csv_text([("path", "split", "label"), *rows]).encode("utf-8", "surrogateescape"))
     return Exported(len(rows), left_out)
 
 
@@ -152,11 +153,7 @@ def _to_csv(store: Store, findings: list[Finding]) -> str:
         verdicts = "; ".join(f"{who}: {what}" for who, what in row["verdicts"].items())
         said = [verdicts or None, "\n".join(row["comments"]) or None, row["judged_at"]]
         lines.append([*(row[name] for name in names), *(row["box"] or [None] * 4), *said])
-    return _csv(lines)
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+    return csv_text(lines)
 
 
 def _to_coco(store: Store, findings: list[Finding]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -92,7 +93,8 @@ class Finding:
 @dataclass(frozen=True)
 class Event:
     """What somebody did. ``action``: a verdict, ``undo``, ``comment``, ``threshold``, ``audit``, ``known``, ``types``,
-    ``root`` or ``import``. ``undone``: taken back since by the event that names it in ``undoes``.
+    ``root`` or ``import``. ``undone``: taken back since by the event that names it in ``undoes``. ``digest``: of
+    the log up to here (see chain.py).
     """
 
     id: int
@@ -108,6 +110,7 @@ class Event:
     defect_type: str | None
     undoes: int | None
     payload: dict[str, Any]
+    digest: str | None
     undone: bool
 
 
@@ -153,6 +156,11 @@ class Filters:
         return cls(**found)
 
 
+def is_text(value: str) -> bool:
+    """Whether a database can hold it: no NUL, and no half of a character outside the first plane."""
+    return not re.search("[\0\ud800-\udfff]", value)
+
+
 def _reader(kind: Any) -> Callable[[str], Any]:
     def number(convert: Callable[[str], Any]) -> Callable[[str], Any]:
         def read(text: str) -> Any:
@@ -167,7 +175,7 @@ def _reader(kind: Any) -> Callable[[str], Any]:
     readers: dict[str, Callable[[str], Any]] = {
         "int": number(int),
         "float": number(float),
-        "str": lambda text: text or None,
+        "str": lambda text: text if text and is_text(text) else None,
     }
     readers["bool"] = {"true": True, "false": False}.get
     return readers[str(kind).removesuffix(" | None")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
-from anomaly.review import schema
+from anomaly.review import chain, schema
 from anomaly.review.findings import Event
 from anomaly.review.queries import EVENTS, Condition, Row, as_event, e, f, undo, v
 from anomaly.table import printable
@@ -65,6 +66,8 @@ def append(c: sa.Connection, click: Click, at: str, action: str, **facts: Any) -
         "inspector": click.inspector,
         "action": action,
     }
+    values["payload"] = json.loads(json.dumps(values["payload"]))  # as it is read again, by which its digest is worked out
+    values["digest"] = chain.next_digest(c, values)
     new = c.execute(schema.events.insert().values(values).returning(e.id)).scalar_one()
     return Event(id=new, undone=False, **values)
 

@@ -4,7 +4,7 @@
     runs        a score table that was imported
     roots       folders that a run's images may be read from
     findings    an image's result in a run; only what its verdicts come to (state, defect_type, last_event) ever changes
-    events      who did what and when: append-only, the database itself refuses UPDATE and DELETE
+    events      who did what and when: append-only, the database itself refuses UPDATE and DELETE; chained by digests
     verdicts    a view: the last verdict of each inspector on each finding that is not undone
     current     the same as a table, kept beside the events for speed
     leases      which image is in whose hands until when
@@ -56,7 +56,7 @@ findings = _table(
 )
 events = _table(
     "events",
-    text="uuid key at inspector action detector defect_type",
+    text="uuid key at inspector action detector defect_type digest",
     whole="id finding run undoes",
     real="threshold",
     json="payload",
@@ -172,7 +172,17 @@ def m004_parts() -> list[str]:
     ]
 
 
-MIGRATIONS: list[Callable[[], list[str]]] = [m001_findings_and_events, m002_audit_sample, m003_known_images, m004_parts]
+def m005_chain_of_events() -> list[str]:
+    return ["ALTER TABLE events ADD COLUMN digest TEXT"]  # see chain.py; of older events none is kept
+
+
+MIGRATIONS: list[Callable[[], list[str]]] = [
+    m001_findings_and_events,
+    m002_audit_sample,
+    m003_known_images,
+    m004_parts,
+    m005_chain_of_events,
+]
 
 
 def migrate(connection: sa.Connection, now: str) -> None:

@@ -23,7 +23,8 @@ from anomaly.detector import Card
 from anomaly.drift import Series
 from anomaly.errors import AnomalyError
 from anomaly.parts import PartRow
-from anomaly.review import across, audit, handout, intake, journal, over_time, schema
+from anomaly.review import across, audit, chain, handout, intake, journal, over_time, schema
+from anomaly.review.chain import Chain
 from anomaly.review.database import Database
 from anomaly.review.evidence import MAX_IMAGE_BYTES, ImageFile, read_image
 from anomaly.review.findings import (
@@ -547,6 +548,11 @@ class Store:
                 for row in c.execute(query)
             ]
         return team(acts, truths)
+
+    def log_chain(self) -> Chain:
+        """The digests of the log, worked out anew, and which events are not as they were written."""
+        with self._db.read() as c:
+            return chain.read(c)
 
     def compare(self, a: int, b: int) -> Comparison:
         """Two runs on the images, by digest, that both judged, in the order of run ``a``."""

@@ -418,6 +418,7 @@ def build_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="anomaly", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Verdicts on images, by the Open Inference Protocol v2 and a plain POST /score.",
+        redirect_slashes=False,  # to whatever the request's Host says
     )  # fmt: skip
     app.state.service, app.state.stopping = service, False
     app.include_router(router)

@@ -14,7 +14,7 @@ from anomaly.change import RUN_LENGTH
 from anomaly.drift import ORDINARY, Series, Watch, Window, calibration_quantiles, count_level, watch, windows
 from anomaly.errors import AnomalyError
 from dashboard.address import filters_here, run_here
-from dashboard.components import plain
+from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 
 DEPTHS = {"all together": 0, "folder": 1, "subfolder": 2}
@@ -94,7 +94,7 @@ def charts(series: Series, one: Watch, calibration: Calibration, level: float) -
         st.altair_chart(evidence_chart(one), width="stretch")
         st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
     rows = [window_row(window) for window in reversed(found)]
-    st.dataframe(rows, hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1)))
+    st.dataframe(cells(rows), hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1)))
 
 
 def window_row(window: Window) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from anomaly.part_rule import PartRule
 from anomaly.review import Comparison, Detector, Run
 from anomaly.wording import preview_text, promise_text
 from dashboard.address import filters_here, query_for
-from dashboard.components import plain
+from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, short_path
 
@@ -24,7 +24,8 @@ def show(desk: Desk) -> None:
     """Shows all runs, the card of the chosen one's detector, and a comparison."""
     filters = filters_here(desk)
     runs = desk.store.runs()
-    st.dataframe([run_row(desk, run) for run in runs], hide_index=True, width="stretch", height=min(260, 36 * (len(runs) + 1)))
+    shown = cells([run_row(desk, run) for run in runs])
+    st.dataframe(shown, hide_index=True, width="stretch", height=min(260, 36 * (len(runs) + 1)))
     names = {run.id: f"{run.name} ({run.imported_at[:10]})" for run in runs}
     cards, comparison = st.tabs(["Detector", "Compare two runs"])
     with cards:
@@ -79,7 +80,7 @@ def card(detector: Detector) -> None:
             st.code(text, language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
-        st.dataframe(facts(detector), hide_index=True, width="stretch", column_config={"What": WHAT})
+        st.dataframe(cells(facts(detector)), hide_index=True, width="stretch", column_config={"What": WHAT})
 
 
 def offer_report(desk: Desk, run: Run) -> None:
@@ -187,7 +188,7 @@ def flips(desk: Desk, found: Comparison) -> None:
         for i in shown
     ]
     event = st.dataframe(
-        rows, hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips"
+        cells(rows), hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips"
     )
     if len(found.flips) > FLIPS:
         st.caption(f"The first {FLIPS} of {len(found.flips):,}.")

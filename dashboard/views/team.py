@@ -12,7 +12,7 @@ from anomaly.verdicts import Agreement, Inspector, Stratum
 from anomaly.wording import percent
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, run_here
-from dashboard.components import plain
+from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 
 
@@ -26,13 +26,13 @@ def show(desk: Desk, person: Person) -> None:
     with left:
         st.markdown("##### Inspectors")
         if team.inspectors:
-            st.dataframe([inspector_row(one) for one in team.inspectors], hide_index=True, width="stretch")
+            st.dataframe(cells([inspector_row(one) for one in team.inspectors]), hide_index=True, width="stretch")
         else:
             st.caption("Nobody has judged an image of this run yet.")
     with right:
         st.markdown("##### Agreement")
         if team.agreements:
-            st.dataframe([agreement_row(one) for one in team.agreements], hide_index=True, width="stretch")
+            st.dataframe(cells([agreement_row(one) for one in team.agreements]), hide_index=True, width="stretch")
         st.caption(
             "Cohen's kappa: 1 is perfect agreement, 0 what chance would give. Only images that both called anomalous or "
             "normal count."
@@ -109,7 +109,7 @@ def audit(desk: Desk, person: Person, run: Run) -> None:
         "more densely near the limit: it makes recall measurable, and only its normal images may set a new limit."
     )
     if strata:
-        st.dataframe([stratum_row(stratum) for stratum in strata], hide_index=True, width="stretch")
+        st.dataframe(cells([stratum_row(stratum) for stratum in strata]), hide_index=True, width="stretch")
     if not person.may("admin"):
         return
     with st.form("audit", border=False):
