@@ -28,7 +28,7 @@ import anomaly
 from anomaly.detector import Card, find_detector, read_card, user
 from anomaly.errors import AnomalyError
 from anomaly.own_files import open_own, read_own
-from anomaly.table import printable, whole_file
+from anomaly.table import named, printable, whole_file
 from anomaly.wording import card_text
 
 FORMAT = 1
@@ -54,7 +54,8 @@ def note_check(detector: Path, command: str, card: Card, found: Mapping[str, Any
     if not (folder / IMAGES).is_file() or not os.access(folder, os.W_OK):
         return
     entry = {"at": now(), "by": user(), "command": command, "detector": card.identity, "found": found}
-    with open(folder / CHECKS, "a", encoding="utf-8", opener=open_own) as file:
+    checks = folder / CHECKS
+    with named(checks), open(checks, "a", encoding="utf-8", opener=open_own) as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 

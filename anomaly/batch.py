@@ -774,7 +774,8 @@ def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
     """Holds the folder for this process alone; afterwards it is there only if it has parts to go on from."""
     with _writing(out):
         folder.mkdir(exist_ok=True)
-        mark_ours(folder)
+        if all(OURS.fullmatch(file.name) for file in folder.iterdir()):
+            mark_ours(folder)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         lock(handle, out)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from anomaly.dataset import Record, Say, read_dataset
 from anomaly.errors import CalibrationError, DatasetError
 from anomaly.evaluate import NORMAL
 from anomaly.labelled import score_one
+from anomaly.listing import passed_text
 from anomaly.progress import Progress
 from anomaly.scorer import Result, Scorer
 from anomaly.wording import percent
@@ -27,6 +29,7 @@ class Challenge:
     images: int
     missed: tuple[str, ...]
     not_judged: tuple[str, ...]
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def judged(self) -> int:
@@ -49,6 +52,8 @@ class Challenge:
             lines.append(("missed", _names(self.missed)))
         if self.not_judged:
             lines.append(("not judged", f"{_names(self.not_judged)}: treat as not OK"))
+        if self.passed_over:
+            lines.append(("passed over", passed_text(self.passed_over)))
         return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
 
@@ -58,7 +63,8 @@ def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | No
     In a folder all are bad but those in folders named as good (or by ``good``); ``say`` gets a line on these.
     """
     limit_of(scorer)
-    given = read_dataset(bad, good=good, plain="defect", say=say)
+    passed = Counter[str]()
+    given = read_dataset(bad, passed=passed, good=good, plain="defect", say=say)
     records = [record for record in given if record.label not in (NORMAL, None)]
     if not records:
         raise DatasetError(f"{bad}: only good images found, known bad parts expected: give their folder")
@@ -67,7 +73,7 @@ def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | No
     results = judge(scorer, records)
     missed = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is False]
     not_judged = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is None]
-    return Challenge(len(records), tuple(missed), tuple(not_judged))
+    return Challenge(len(records), tuple(missed), tuple(not_judged), dict(passed))
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class Repeat:
     odd: int
     spread: float
     not_judged: int
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         lines = [
@@ -95,13 +102,16 @@ class Repeat:
             lines.insert(1, ("flipping", _names(self.flipping)))
         if self.not_judged:
             lines.append(("not judged", f"{self.not_judged} photographs: treat as not OK"))
+        if self.passed_over:
+            lines.append(("passed over", passed_text(self.passed_over)))
         return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
 
 def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     """Returns how far verdicts on photographs of one part agree; parts by ``group_by``, a manifest's groups, or sub-folders."""
     calibration = limit_of(scorer)
-    records = read_dataset(images, group_by, plain=None)
+    passed = Counter[str]()
+    records = read_dataset(images, group_by, passed, plain=None)
     if len({record.group for record in records}) == len(records):
         records = [replace(record, group=str(record.path.parent)) for record in records]
     parts = {name: [r for r in records if r.group == name] for name in sorted({record.group for record in records})}
@@ -124,6 +134,7 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
         odd=sum(min(flags.count(True), flags.count(False)) for flags in stopped.values()),
         spread=_pooled_deviation(list(verdicts.values())) / max(float(calibration.threshold - calibration.median), 1e-12),
         not_judged=sum(result.is_anomaly is None for result in found.values()),
+        passed_over=dict(passed),
     )
 
 

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = parser().parse_args(given)
             options.command_line = shlex.join(["anomaly", *given])
             status: int = options.run(options) or 0
-            sys.stdout.flush()
+            _flush()
             return status
     except KeyboardInterrupt as interrupt:
         return _stopped(str(interrupt))
@@ -55,6 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if interrupts:  # while it was being imported, say: some libraries turn Ctrl-C into an error of their own
             return _stopped("")
         return _failed(error)
+
+
+def _flush() -> None:
+    """Sends what was printed; where that fails nothing more is sent at the end, and the error names what failed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 @contextmanager
@@ -173,7 +184,10 @@ def answer(figures: dict[str, Any], text: str, file: Path | None) -> None:
     """Prints the text, and writes the figures as JSON where a file is given; ``-`` prints the figures alone."""
     written = json.dumps(figures, indent=2)
     if file is not None and file != Path("-"):
-        file.write_text(written + "\n", encoding="utf-8")
+        from anomaly.table import named
+
+        with named(file):
+            file.write_text(written + "\n", encoding="utf-8")
     print(written if file == Path("-") else text)
 
 
@@ -290,8 +304,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     judged = evaluate_labelled(
         scorer, options.labelled, options.group_by, report=options.report, good=given_names(options.good), say=say
     )
-    note_check(options.detector, options.command_line, scorer.card, judged.to_json())
-    answer(judged.to_json(), figures_text(judged), options.json)
+    figures = {**judged.to_json(), "passed_over": judged.passed_over}
+    note_check(options.detector, options.command_line, scorer.card, figures)
+    answer(figures, figures_text(judged), options.json)
     return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0
 
 
@@ -708,6 +723,8 @@ def run_reconstruct(options: argparse.Namespace) -> int:
     from anomaly.scorer import Scorer
 
     check_folders(options.out)
+    if options.images.is_dir() and Path(os.path.realpath(options.out)).is_relative_to(os.path.realpath(options.images)):
+        raise AnomalyError(f"--out {options.out}: lies among the images, and would be judged as one; choose another folder")
     picture, shown, errors = reconstructions(Scorer(options.detector), options.images, options.count)
     for line in errors:
         say(line)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from anomaly.challenge import judge, limit_of
 from anomaly.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.evaluate import NORMAL
 from anomaly.labelled import GALLERY, gallery_item
+from anomaly.listing import passed_text
 from anomaly.report import Report, write_report
 from anomaly.scorer import Result, Scorer
 from anomaly.wording import card_text
@@ -56,6 +58,7 @@ class Comparison:
     results: Sequence[tuple[Result, Result]]
     kinds: dict[str, Pairs]
     not_judged: int
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     def flips(self, stopped: bool) -> list[int]:
         """Returns the indices of images that the new detector stops (or passes) and the old one does not, by score."""
@@ -88,6 +91,8 @@ class Comparison:
                 lines.append((label, " ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")))
         if self.not_judged:
             lines.append(("not judged", f"{self.not_judged} images by one of them or both: left out above, treat as not OK"))
+        if self.passed_over:
+            lines.append(("passed over", passed_text(self.passed_over)))
         return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +114,7 @@ class Comparison:
             "now_stopped": [str(self.records[i].path) for i in self.flips(True)],
             "now_passed": [str(self.records[i].path) for i in self.flips(False)],
             "not_judged": self.not_judged,
+            "passed_over": self.passed_over,
         }
 
 
@@ -127,7 +133,8 @@ def compare(
     Raises CalibrationError where one of them has no limit, DatasetError.
     """
     limit_of(old), limit_of(new)
-    given = read_dataset(images, good=good, say=say)
+    passed = Counter[str]()
+    given = read_dataset(images, passed=passed, good=good, say=say)
     records = [record for record in given if record.split != "train"] or given
     labelled_test(records, say)
     results = list(zip(judge(old, records), judge(new, records), strict=True))
@@ -136,7 +143,7 @@ def compare(
     if any(record.label is not None for record in records):
         for name, normal in (("good images", True), ("defective images", False)):
             kinds[name] = _pairs([results[i] for i in both if records[i].label and (records[i].label == NORMAL) is normal])
-    comparison = Comparison(old, new, records, results, kinds, len(records) - len(both))
+    comparison = Comparison(old, new, records, results, kinds, len(records) - len(both), dict(passed))
     if report is not None:
         write_report(report, _report(comparison))
     return comparison

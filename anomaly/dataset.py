@@ -62,18 +62,19 @@ def read_dataset(
     ``group_by`` is a regular expression whose first group (or the whole match) in the path, relative to the folder
     or as it stands in the manifest, names the group. Without it, and without a column `group`, each image is its
     own group, named by that path. Images that are not there are kept: scoring them gives rows that say so. ``passed``
-    counts, by kind, what folders hold besides images.
+    counts, by kind, what folders hold besides images; without it `say` gets a line on these.
 
     ``good``: names of folders or labels that stand for good images, instead of the words known for it. ``plain``: the
     label of images of a folder of which no name says more; unless it is "good", names that leave it in doubt are not
     refused. ``say`` gets a line for images that are not read.
     """
-    pattern, passed = _pattern(group_by), Counter() if passed is None else passed
+    pattern, said = _pattern(group_by), passed is not None  # by who counts
+    passed = Counter() if passed is None else passed
     if images.is_dir():
         found = list(placed_images(images, good, passed=passed, plain=plain, say=say))
         records = [_placed(images, one, pattern) for one in found]
-        if say is not None and passed:
-            say(f"not read: {passed_text(passed)}")
+        if say is not None and passed and not said:
+            say(f"passed over: {passed_text(passed)}")
     elif images.suffix.lower() in (".csv", ".parquet") and images.exists():
         records = _with_labels(images, list(_manifest(images, pattern)), good, refuse=plain is not None)
     elif images.exists():

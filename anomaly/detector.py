@@ -23,6 +23,7 @@ from anomaly.calibrate import Calibration
 from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.images import DecodeRule
 from anomaly.sight import at_threshold, cost_of
+from anomaly.table import named
 
 if TYPE_CHECKING:
     import onnx
@@ -408,11 +409,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with named(path, temporary):
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

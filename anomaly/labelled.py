@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from anomaly.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.defect_masks import MaskNotes, read_defect_mask
 from anomaly.errors import DatasetError, ImageError
 from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
+from anomaly.listing import passed_text
 from anomaly.part_rule import PartRule
 from anomaly.parts import by_part
 from anomaly.progress import Progress
@@ -40,6 +42,7 @@ class Judged:
     masks: MaskNotes = field(default_factory=MaskNotes)
     used: tuple[str, ...] = ()  # images that were left out: they trained or calibrated this detector
     checked: bool = True  # whether that could be looked up
+    passed_over: dict[str, int] = field(default_factory=dict)  # what folders hold besides images, by kind
 
     @property
     def what(self) -> str:
@@ -79,7 +82,8 @@ def evaluate_labelled(
     label.
     """
     rule = PartRule.of(scorer.card.training)
-    records = labelled_test(read_dataset(labelled, group_by, good=good, say=say), say)
+    passed = Counter[str]()
+    records = labelled_test(read_dataset(labelled, group_by, passed, good, say=say), say)
     if rule is not None and group_by is None:
         records, _ = by_part(records, rule.pattern)
     if not records:
@@ -91,7 +95,8 @@ def evaluate_labelled(
             f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new ones expected: they say "
             "nothing of how it does on others"
         )
-    judged = replace(judge(scorer, records), used=tuple(used), checked=listing is not None)
+    judged = judge(scorer, records)
+    judged = replace(judged, used=tuple(used), checked=listing is not None, passed_over=dict(passed))
     if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):  # none has the name of its image
         judged = replace(judged, masks=_without_masks(judged))
     if report is not None:
@@ -210,6 +215,8 @@ def figures_text(judged: Judged) -> str:
     if e.not_inspected:
         what = judged.what if e.not_inspected == 1 else f"{judged.what}s"
         rows.append(("NOT INSPECTED", f"{e.not_inspected} {what} could not be judged. Treat as not OK."))
+    if judged.passed_over:
+        rows.append(("passed over", passed_text(judged.passed_over)))
     rows.append(("time", f"{judged.milliseconds:.1f} ms an image, decoding included, on {judged.scorer.device}"))
     return "\n".join(f"{label:<24}{text}" for label, text in rows)
 

@@ -89,7 +89,8 @@ class Pictures:
         """Removes what a killed run left half written, and pictures of images that have no row, where ``rows`` are counted."""
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
-            mark_ours(folder)
+            if all(OURS.fullmatch(name) for name in os.listdir(folder)):  # else it may hold images to judge
+                mark_ours(folder)
             for name in os.listdir(folder):
                 if OURS.fullmatch(name) and (name[0] == "." or (rows is not None and int(name.partition("-")[0]) >= rows)):
                     (folder / name).unlink()

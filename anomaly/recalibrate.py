@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from anomaly.calibrate import calibrate, one_per_group, worst_per_part
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.listing import passed_text
 from anomaly.part_rule import PartRule
 from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
@@ -148,7 +150,8 @@ def score_good(
     """
     grouping = grouping.of(scorer.card)
     no_views: list[str] = []
-    found = normal_training(read_dataset(normal, grouping.group_by, good=good, say=say), say)
+    passed = Counter[str]()
+    found = normal_training(read_dataset(normal, grouping.group_by, passed, good, say=say), say)
     if grouping.by_part is not None:
         found, no_views = by_part(found, grouping.by_part, grouping.views)
     records, left_out = without_training_images(found, listing_of(detector) or detector.with_name(IMAGES))
@@ -164,6 +167,8 @@ def score_good(
         left_out += [f"{r.path}: another view of its part is left out" for r in kept if r.path not in whole]
         results = [result for r, result in zip(kept, results, strict=True) if r.path in whole]
         kept = [r for r in kept if r.path in whole]
+    if passed:
+        no_views = [f"no images: {passed_text(passed)}", *no_views]
     if not kept:
         raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
     scores = [np.nan if result.score is None else result.score for result in results]

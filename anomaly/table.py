@@ -274,6 +274,17 @@ def no_room(error: OSError) -> bool:
 
 
 @contextmanager
+def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Names the file in an OSError that does not (a full disk), or that names the ``temporary`` one in its place."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
 def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
     """Opens a file that appears under its name when it is complete and on the disk; on an error it never does.
 
@@ -282,15 +293,14 @@ def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
     """
     temporary = (inside or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
+        with named(path, temporary):
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     _sync_folder(path.parent)
 

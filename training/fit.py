@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from anomaly.detector import write_atomically
 from anomaly.errors import TrainingError
 from anomaly.progress import Progress
+from anomaly.table import named
 from training.checkpoint import load_checkpoint, part, save_checkpoint
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
@@ -373,7 +374,8 @@ def write_history(checkpoint: Path, history: list[dict[str, Any]]) -> None:
 
 
 def append_history(checkpoint: Path, row: dict[str, Any]) -> None:
-    with open(checkpoint.with_name("train.jsonl"), "a", encoding="utf-8") as file:
+    history = checkpoint.with_name("train.jsonl")
+    with named(history), open(history, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 

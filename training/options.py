@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anomaly.errors import TrainingError
+from anomaly.images import mark_ours
 
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
@@ -90,8 +92,17 @@ def pixel_size(model: str) -> int:
     return size
 
 
+def make_run(folder: Path) -> None:
+    """Makes the folder RUN, with the mark that it holds no images to judge or learn from, where it is a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        mark_ours(folder)
+
+
 def check_out(options: TrainOptions) -> None:
-    """Refuses to write over a finished run: a detector in use must not change under its name."""
+    """Refuses to write among the images, or over a finished run: a detector in use must not change under its name."""
+    if os.path.realpath(options.out) == os.path.realpath(options.images):
+        raise TrainingError(f"{options.out} is the folder of the images, another one expected: choose another --out")
     if (options.out / "detector.onnx").exists() and not options.resume:
         raise TrainingError(
             f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from anomaly.calibrate import Prospect, more_groups
 from anomaly.dataset import Record, Say
 from anomaly.errors import DatasetError
 from anomaly.images import Decoded
+from anomaly.listing import passed_text
 from anomaly.mask import read_mask
 from anomaly.parts import whole_parts
 from anomaly.progress import Progress
@@ -44,6 +45,7 @@ class Plan:
     ``options``: with every choice made. ``largest``: images of the largest group. ``distinct``: how many groups are
     left where those with near-duplicates of each other count once. ``ranges``: of the files, as in the card.
     ``sides``: least and largest width, least and largest height. ``left_out`` and ``warnings``: a line each.
+    ``passed_over``: what folders hold besides images, by kind.
     """
 
     options: TrainOptions
@@ -57,6 +59,7 @@ class Plan:
     left_out: list[str]
     warnings: list[str]
     excluded: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def prospect(self) -> Prospect | None:
@@ -78,6 +81,7 @@ class Plan:
             ("good images", f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}"),
             *(("left out", line) for line in self.left_out[:LEFT_OUT_SHOWN]),
             *(("left out", line) for line in excluded_text(self.options, self.excluded)),
+            *([("passed over", passed_text(self.passed_over))] if self.passed_over else []),
             ("effective number", self._effective()),
             ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
             ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels{tiles}"),
@@ -121,6 +125,7 @@ class Plan:
             "images": self.images,
             "left_out": self.left_out,
             "excluded": self.excluded,
+            "passed_over": self.passed_over,
             "groups": self.groups,
             "largest_group": self.largest,
             "distinct": self.distinct,
@@ -145,7 +150,8 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
     options = resolve(options)
     if options.mask is not None:
         read_mask(options.mask)
-    records, drawn = find_images(options, say)
+    passed = Counter[str]()
+    records, drawn = find_images(options, say, passed)
     check_out(options)
     kept, images, thumbs, left_out = look(records, options)
     whole = kept if options.by_part is None else whole_parts(kept, records)
@@ -166,6 +172,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
         left_out=left_out,
         warnings=[warning] if warning else [],
         excluded=drawn.excluded,
+        passed_over=dict(passed),
     )
 
 

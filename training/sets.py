@@ -17,6 +17,7 @@ from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.delimited import path_variants, read_lines
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.listing import Passed
 from anomaly.parts import by_part
 from anomaly.wording import needs_text, percent
 from training.options import TrainOptions
@@ -54,14 +55,14 @@ class Sets:
         return [*self.fit, *self.far_out, *self.validation]
 
 
-def find_images(options: TrainOptions, say: Say | None = None) -> tuple[list[Record], Sets]:
+def find_images(options: TrainOptions, say: Say | None = None, passed: Passed | None = None) -> tuple[list[Record], Sets]:
     """Returns the normal images that training may use and the three sets drawn from them.
 
-    ``say`` gets a line on what is read as good and what is not.
+    ``say`` gets a line on what is read as good and what is not; ``passed`` counts, by kind, what folders hold besides.
     """
     if options.by_part is not None and options.group_by is not None:
         raise DatasetError("--by-part and --group-by found, one of them expected: parts are the groups")
-    records = normal_training(read_dataset(options.images, options.group_by, good=options.good, say=say), say)
+    records = normal_training(read_dataset(options.images, options.group_by, passed, options.good, say=say), say)
     found = len(records)
     if options.exclude:
         records = without_excluded(records, options.exclude, options.images, say)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from anomaly.detector import Card, read_card, set_calibration, set_card, user, w
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
 from anomaly.images import Decoded, DecodeRule
+from anomaly.listing import passed_text
 from anomaly.marks import LISTED, Highest, write_highest
 from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
 from anomaly.part_rule import PartRule
@@ -43,7 +45,7 @@ from training.export import DetectorGraph, ExplainGraph, check_parity, golden_sa
 from training.fit import FitOptions, fit, pick_device, rank
 from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
-from training.options import TrainOptions, check_out, resolve
+from training.options import TrainOptions, check_out, make_run, resolve
 from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
 from training.sets import (
@@ -95,9 +97,10 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     own_score = "hottest" if options.tile else getattr(MODELS[options.model], "score", "hottest")
     options = replace(options, score=options.score or own_score)
     device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
-    records, sets = find_images(options, say if rank() == 0 else None)
+    passed = Counter[str]()
+    records, sets = find_images(options, say if rank() == 0 else None, passed)
     check_out(options)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_run(options.out)
     rule = find_rule(records, options.decode == "reduced", options.depth)
     prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
     space = make_space(options.space, options.size).to(device).eval()
@@ -111,7 +114,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         + warn(everything, options)
         + ([] if mask is None else warn_of_mask(mask, everything))
     )
-    for line in warnings if rank() == 0 else []:
+    for line in [*warnings, *([f"passed over: {passed_text(passed)}"] if passed else [])] if rank() == 0 else []:
         say(line)
     if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
         records = everything.records
