@@ -7,6 +7,7 @@ Exit status 0: done. 1: could not do it, one line says why. 2: usage. 3: done, b
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = parser().parse_args(given)
             options.command_line = shlex.join(["anomaly", *given])
             status: int = options.run(options) or 0
-            _flush()
+            sys.stdout.flush()
             return status
     except KeyboardInterrupt as interrupt:
         return _stopped(str(interrupt))
@@ -55,17 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if interrupts:  # while it was being imported, say: some libraries turn Ctrl-C into an error of their own
             return _stopped("")
         return _failed(error)
-
-
-def _flush() -> None:
-    """Sends what was printed; where that fails nothing more is sent at the end, and the error names what failed."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 @contextmanager
@@ -101,7 +91,11 @@ def _failed(error: Exception) -> int:
     if isinstance(error, AnomalyError):
         say(f"anomaly: {error}")
     elif isinstance(error, OSError):
-        where = "" if error.filename is None else f"{error.filename}: "
+        name = error.filename
+        if name is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # every file is named
+            name = "standard output"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # not tried again at the end
+        where = "" if name is None else f"{name}: "
         say(f"anomaly: {where}{error.strerror or error}")
     else:
         raise error

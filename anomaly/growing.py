@@ -100,10 +100,10 @@ class GrowingTable:
         assert self._file is not None
         if self._is_ours(self._file):
             return
-        before, old = self._here, self._file
+        before = self._here
         try:
+            self._file.close()  # its lock, too: where the table was emptied it is the same file
             self._file, self._here = self._opened(), []
-            old.close()
             for _ in self.read():
                 pass
             there = set(self._here)
@@ -115,7 +115,8 @@ class GrowingTable:
         except OSError as error:
             raise not_written(self._out, error) from error
         self.moved += len(gone)
-        self._say(f"{self._out}: moved away or emptied by another program, with {len(gone):,} rows; a new table is begun")
+        what = f"moved away or emptied by another program, {len(gone):,} of its rows with it"
+        self._say(f"{self._out}: {what}; a new one is begun")
 
     def _is_ours(self, file: BinaryIO) -> bool:
         """Whether the file of the table's name still is the one that is open, with all that was written."""

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
+import json
 import os
 import random
 import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -23,7 +26,7 @@ import pytest
 from PIL import Image
 
 import anomaly.batch
-from anomaly.batch import COLUMNS, DONE, Engine, Summary, score_in_threads, score_table
+from anomaly.batch import COLUMNS, DONE, Engine, Pictures, Summary, score_in_threads, score_lines, score_table
 from anomaly.calibrate import Calibration, calibrate
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError, ImageError
@@ -657,6 +660,69 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv.parts").write_text("a file in the folder's place")
     with pytest.raises(AnomalyError, match=r"t\.csv: cannot be written \(File exists\): choose another --out$"):
         score_table(Brightness(), [], tmp_path / "t.csv")
+
+
+# ---- files of several pages ----
+
+
+def pages(path: Path, *greys: int) -> Path:
+    first, *others = (Image.new("L", (8, 6), grey) for grey in greys)
+    first.save(path, save_all=True, append_images=others)
+    return path
+
+
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """20 files, some of which have 2 to 40 pages; one page of one file cannot be read."""
+    folder = tmp_path_factory.mktemp("paged")
+    found = [pages(folder / f"{i:02}.tif", *range(50, 51 + (i % 3) * (i % 2))) for i in range(19)]
+    pages(folder / "07.tif", *[200] * 40)
+    found.append(pages(folder / "19.tif", 60, 61, 62))
+    data = bytearray(found[-1].read_bytes())
+    at = data.rindex(struct.pack("<HHIHH", 259, 3, 1, 1, 0))  # Compression of the last page
+    data[at + 8 : at + 10] = struct.pack("<H", 9999)
+    found[-1].write_bytes(data)
+    return found
+
+
+def test_every_page_has_a_row_behind_that_of_the_page_before(tmp_path: Path, paged: list[Path]) -> None:
+    summary = score_table(Brightness(), paged, tmp_path / "t.csv")
+    rows = list(read_table(tmp_path / "t.csv"))
+    expected = [str(path) if count == 1 else f"{path}#{page}" for path in paged for count in [pages_in(path)]
+                for page in range(1, count + 1)]  # fmt: skip
+    assert [row.path for row in rows] == expected
+    assert (summary.images, summary.errors) == (len(rows), {"damaged": 1})
+    assert [row.status for row in rows[-3:]] == ["ok", "ok", "error"] and rows[-1].is_anomaly is None
+    assert [row.is_anomaly for row in rows if "07.tif" in row.path] == [True] * 40
+    assert len({row.sha256 for row in rows[-3:]}) == 1  # of the file
+
+
+def pages_in(path: Path) -> int:
+    if path.name == "19.tif":
+        return 3
+    with Image.open(path) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+@pytest.mark.parametrize("after", [1, 8, 13])
+@pytest.mark.parametrize("part_rows", [1, 3, 1000])
+def test_a_run_over_pages_goes_on_where_it_stopped(tmp_path: Path, paged: list[Path], after: int, part_rows: int) -> None:
+    options: dict[str, Any] = {"part_rows": part_rows, "engine": threads(2), "pictures": Pictures(tmp_path / "flagged")}
+    with pytest.raises(Stop):
+        score_table(Brightness(), stopping(paged, after), tmp_path / "t.csv", **options)
+    summary = score_table(Brightness(), paged, tmp_path / "t.csv", **options)
+    score_table(Brightness(), paged, tmp_path / "plain.csv")
+    assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
+    assert summary.resumed == sum(map(pages_in, paged[:after]))
+    assert [path.name for path in (tmp_path / "flagged").glob("0*")] == ["00000007-07.tif"]  # once, with all its pages
+
+
+def test_pages_as_lines(tmp_path: Path, paged: list[Path]) -> None:
+    out = io.BytesIO()
+    summary = score_lines(Brightness(), paged, out)
+    score_table(Brightness(), paged, tmp_path / "plain.csv")
+    paths = [json.loads(line)["path"] for line in out.getvalue().splitlines()]
+    assert paths == [row.path for row in read_table(tmp_path / "plain.csv")] and summary.images == len(paths)
 
 
 def main(folder: str, out: str, part_rows: str, seconds: str, dies_before: str) -> None:

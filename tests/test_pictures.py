@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,54 @@ def test_a_full_disk_in_the_middle_of_the_pictures_loses_nothing(small_disk: Pat
     assert score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out)).resumed > 0
     assert len(files(out)) == 300
     assert {(out / name).read_bytes() for name in files(out)} == {inputs[1].read_bytes()}
+
+
+def listed(*inputs: Path | str) -> tuple[list[str], dict[str, int]]:
+    passed = Counter[str]()
+    return [Path(source.name).name for source in list_sources(list(map(str, inputs)), passed=passed)], passed
+
+
+@pytest.mark.parametrize("through", ["", "link"])
+def test_pictures_among_the_inputs_are_never_judged(tmp_path: Path, inputs: list[Path], through: str) -> None:
+    home = tmp_path / "in"
+    if through:  # the same folders by another name
+        (tmp_path / "link").symlink_to(home)
+    out = (tmp_path / "link" if through else home / "a" / "..") / "flagged"
+    expected, nothing = listed(home)
+    assert nothing == {}
+    for name, force in (("t.csv", False), ("u.csv", True), ("v.csv", True)):
+        passed = Counter[str]()
+        sources = list_sources([str(home)], passed=passed)
+        summary = score_table(
+            Brightness(), sources, home / name, pictures=Pictures(out), passed=passed, force=force, part_rows=2
+        )
+        assert summary.images == 8 and summary.passed_over["folder written by anomaly"] == 2  # and t.csv.parts
+        assert "2 folders written by anomaly" in summary.text()
+    assert len(files(out)) == 3
+    assert listed(home) == (expected, {"folder written by anomaly": 1, ".csv": 3})
+    assert len(listed(out)[0]) == 3  # named itself, it is judged
+
+
+def test_pictures_into_the_input_itself_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    for folder in (tmp_path / "in", tmp_path / "link", tmp_path / "x" / ".." / "in"):
+        with pytest.raises(AnomalyError, match=r"^--overlays .*: is the input .*in itself; another folder expected"):
+            Pictures(overlays=folder).check_apart([str(tmp_path / "in")])
+    Pictures(overlays=tmp_path / "in" / "ov").check_apart([str(tmp_path / "in"), "-", "s3://x/y"])
+
+
+def test_a_folder_with_images_of_others_is_not_marked_as_ours(tmp_path: Path) -> None:
+    home = tmp_path / "photos"
+    home.mkdir()
+    picture(home / "a.png", 100)
+    Pictures(overlays=home).go_on(0)
+    assert not (home / MARK).exists() and (home / "a.png").exists()
+    (tmp_path / "t.csv.parts").mkdir()
+    picture(tmp_path / "t.csv.parts" / "b.png", 100)
+    with pytest.raises(AnomalyError, match=r"t\.csv\.parts: b\.png found"):
+        score_table(Brightness(), [], tmp_path / "t.csv")
+    assert listed(tmp_path)[0] == ["a.png", "b.png"]
 
 
 @given(name=st.text(max_size=400) | st.text(alphabet="./\\:\0\udcffa", max_size=40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from anomaly.errors import CalibrationError, DatasetError, TrainingError
 from data.made_up import make
 from tests.test_sets import photographed_again
 from training.data import small
-from training.options import TrainOptions
+from training.options import TrainOptions, make_run
 from training.plan import Plan, dry_run, thumb
 from training.preprocess import Preprocess
 from training.train import train
@@ -173,6 +174,35 @@ def test_what_cannot_be_read_is_left_out_before_it_is_promised_for(grey_parts: P
     assert [Path(line.split(": ")[0].split()[-1]).name for line in lines[1:3]] == ["broken.png", "notes.png"]
     with pytest.raises(CalibrationError, match=r"^30 good images"):  # 32 could keep it
         dry_run(options_for(grey_parts, tmp_path / "run", false_alarm_rate=0.06))
+
+
+def test_what_is_no_image_and_what_has_several_is_counted(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(photos / "20", folder)
+    (folder / "notes.txt").write_text("x")
+    (folder / ".DS_Store").write_bytes(b"x")
+    shutil.copy(folder / "0000.png", folder / "bare")
+    first, second = (Image.open(folder / f"000{n}.png") for n in range(2))
+    first.save(folder / "two.tif", save_all=True, append_images=[second])
+    (folder / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    plan = dry_run(options_for(folder, tmp_path / "run"))
+    assert (plan.images, plan.passed_over) == (21, {".txt": 1, "hidden file": 1})
+    assert [line.rpartition("/")[2].split(":")[0] for line in plan.left_out] == ["two.tif", "x.heic"]
+    assert "passed over             1 .txt, 1 hidden file" in plan.text()
+    assert plan.to_json()["passed_over"] == {".txt": 1, "hidden file": 1}
+    with pytest.raises(TrainingError, match=r"is the folder of the images, another one expected"):
+        dry_run(options_for(folder, folder / ".." / "good"))
+
+
+def test_a_run_among_the_images_is_no_image(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(photos / "20", folder)
+    make_run(folder / "run")
+    shutil.copy(folder / "0000.png", folder / "run" / "suspect.png")
+    plan = dry_run(options_for(folder, folder / "run2"))
+    assert (plan.images, plan.passed_over) == (20, {"folder written by anomaly": 1})
+    make_run(folder)  # a folder that was there, with images of others in it, is not marked
+    assert dry_run(options_for(folder.parent, folder / "run2")).images == 20
 
 
 def test_training_does_as_was_said(tmp_path: Path) -> None:

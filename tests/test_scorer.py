@@ -169,6 +169,26 @@ def test_in_a_list_a_broken_image_is_a_row_and_the_others_are_scored(scorer: Sco
         scorer.score(tmp_path / "broken.png")
 
 
+@pytest.mark.parametrize("format", ["TIFF", "GIF", "PNG", "WEBP", "MPO"])
+def test_a_file_of_several_pages_has_no_verdict(format: str, scorer: Scorer, tmp_path: Path) -> None:
+    frames = [Image.fromarray(make("disc", seed, 64)[0]) for seed in range(3)]
+    frames[0].save(tmp_path / "x", format, save_all=True, append_images=frames[1:])
+    data = (tmp_path / "x").read_bytes()
+    for image in (data, tmp_path / "x"):
+        with pytest.raises(ImageError, match="3 pages or frames found, one expected") as refused:
+            scorer.score(image)
+        assert refused.value.kind == "several pages"
+    first, second = scorer.score([data, frames[0]])
+    assert (first.status, first.is_anomaly, first.kind, second.status) == ("error", None, "several pages", "ok")
+    with Image.open(tmp_path / "x") as image:
+        with pytest.raises(ImageError, match=r"3 pages or frames found, .* or give a copy"):
+            scorer.score(image)
+        image.seek(1)
+        assert scorer.score(image.copy()).status != "error"
+    assert [page for page, _ in scorer.decode_pages(data)] == [1, 2, 3]
+    assert scorer.judge(scorer.decode(data, page=2)).score is not None
+
+
 def test_too_many_pixels_are_refused_before_they_are_decoded(run: Path, tmp_path: Path) -> None:
     Image.fromarray(part()).save(tmp_path / "part.png")
     with pytest.raises(ImageError, match=r"64 x 64 pixels, at most 4,095 in all expected"):

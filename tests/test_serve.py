@@ -132,6 +132,13 @@ def test_what_is_wrong_is_said_in_one_line(service: Service) -> None:
         assert (answer.status, message in answer.json["error"]) == (status, True), answer.data
 
 
+def test_a_file_of_several_pages_is_not_inspected(service: Service) -> None:
+    frames, file = [Image.new("L", (64, 64), grey) for grey in (10, 90)], io.BytesIO()
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+    answer = service.post("/score?detector=run", file.getvalue())
+    assert (answer.status, "2 pages or frames found, one expected" in answer.json["error"]) == (422, True)
+
+
 def tiff(*values: float) -> bytes:
     file = io.BytesIO()
     pixels = np.full((48, 48), 0.5, np.float32)

@@ -184,6 +184,75 @@ def test_falling_behind_is_said_and_pictures_belong_to_rows(line: Line, tmp_path
     assert sorted(os.listdir(tmp_path / "overlays")) == sorted([MARK, *names])
 
 
+def paged(*seeds: int) -> bytes:
+    file = io.BytesIO()
+    first, *others = (Image.open(io.BytesIO(picture(seed))) for seed in seeds)
+    first.save(file, "TIFF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+def test_pages_other_suffixes_and_none_get_rows_and_the_rest_is_counted(line: Line) -> None:
+    (line.folder / "there.pgm").write_bytes(b"P5 64 64 255\n" + bytes(64 * 64))
+    line.start("--patience", "1")
+    (line.folder / "p.tif").write_bytes(paged(20, 21, 22))
+    (line.folder / "bare").write_bytes(picture(23))
+    (line.folder / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (line.folder / "note.txt").write_text("no image")
+    (line.folder / ".x.png").write_bytes(picture(24))
+    os.mkfifo(line.folder / "pipe")
+    names = ["bare", "p.tif#1", "p.tif#2", "p.tif#3", "there.pgm", "x.heic"]
+    until(lambda: sorted(Path(row.path).name for row in line.rows()) == names)
+    assert {Path(row.path).name for row in line.rows() if row.status == "error"} == {"x.heic"}
+    time.sleep(1.5)  # a look or two
+    assert line.stop() == 3
+    assert "passed over             1 .txt, 1 hidden file, 1 pipe or device" in line.said()
+    line.start("--patience", "1")
+    (line.folder / "a.png").write_bytes(picture(25))
+    line.row("a.png")
+    assert line.stop() == 3
+    assert sorted(Path(row.path).name for row in line.rows()) == ["a.png", *names]
+
+
+def test_pictures_in_the_watched_folder_are_not_judged(line: Line) -> None:
+    line.start("--overlays", str(line.folder / "ov"), "--flagged", str(line.folder / "ov2"))
+    for number in range(5):
+        (line.folder / f"{number}.png").write_bytes(picture(number))
+        line.row(f"{number}.png")
+    time.sleep(2)
+    assert len(line.rows()) == 5 and len(list((line.folder / "ov").glob("0*"))) == 5
+    line.stop()
+    assert "2 folders written by anomaly" in line.said()
+    line.process = None
+    words = ["score", str(line.run), "--watch", str(line.folder), "--out", str(line.out), "--overlays", str(line.folder)]
+    found = subprocess.run([sys.executable, "-m", "anomaly", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 1 and "is the input" in found.stderr
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_table_that_is_rotated_loses_and_doubles_nothing(line: Line, copied: bool) -> None:
+    line.start()
+    for number in range(6):
+        (line.folder / f"{number}.png").write_bytes(picture(number))
+        line.row(f"{number}.png")
+        if number in (1, 3):  # as logrotate does
+            former = line.out.with_name(f"t.csv.{number}")
+            if copied:
+                former.write_bytes(line.out.read_bytes())
+                os.truncate(line.out, 0)
+            else:
+                line.out.rename(former)
+            until(lambda number=number: line.said().count("moved away or emptied") == (number + 1) // 2)
+    assert line.stop() in (0, 3)
+    assert "t.csv (2 rows; 4 in tables that were moved away)" in line.said()
+    line.out.with_name("t.csv.1").rename(line.out.with_name("packed.csv"))
+    line.start()
+    (line.folder / "6.png").write_bytes(picture(6))
+    line.row("6.png")
+    line.stop()
+    found = {name: [Path(row.path).name for row in read_table(line.out.with_name(name))] for name in ("packed.csv", "t.csv")}
+    assert found == {"packed.csv": ["0.png", "1.png"], "t.csv": ["4.png", "5.png", "6.png"]}
+
+
 def test_lines_on_standard_output_and_what_is_refused(line: Line, run: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "anomaly", "score", str(run), "--watch"]
     (line.folder / "a.png").write_bytes(picture(9))
