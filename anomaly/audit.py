@@ -32,6 +32,7 @@ from anomaly.table import named, printable, whole_file
 from anomaly.wording import card_text
 
 FORMAT = 1
+LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 IMAGES, CHECKS = "images.csv", "checks.jsonl"
 KEPT = (IMAGES, CHECKS, "report.html", "train.jsonl")
@@ -64,7 +65,7 @@ def read_checks(path: Path) -> list[dict[str, Any]]:
     if not os.path.lexists(path):
         return []
     found = []
-    for number, line in enumerate(read_own(path).decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(read_own(path, LARGEST_CHECKS).decode("utf-8", "replace").splitlines(), 1):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -225,7 +226,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _digest(path: Path) -> str:

@@ -26,8 +26,11 @@ from anomaly.errors import DatasetError, RuntimeMissing
 from anomaly.folders import SPLITS, Placed, counted, placed_images
 from anomaly.labels import GOOD, folded, is_named, kind_of
 from anomaly.listing import Passed, passed_text
+from anomaly.parquet_files import TooLarge, read_parquet
+from anomaly.regular_files import open_regular
 
 COLUMNS = ("path", "split", "label", "group", "mask")
+ROWS = 10_000  # of a Parquet manifest, held at a time
 Say = Callable[[str], None]
 
 
@@ -283,7 +286,7 @@ def _check_columns(path: Path, found: list[str]) -> None:
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yields where a row stands and its cells. Names that are not UTF-8 come through as the file system has them."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, DatasetError) as file:
             header, rows = read_delimited(file, COLUMNS)
             _check_columns(path, header)
             for number, cells in rows:
@@ -304,14 +307,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
     except ImportError as error:
         raise RuntimeMissing.extra("pyarrow", "batch", "a Parquet manifest") from error
     try:
-        found = pyarrow.parquet.read_schema(path).names
-        _check_columns(path, found)
-        table = pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in found])
-        rows = table.to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        with open_regular(path, DatasetError) as file:
+            found = pyarrow.parquet.read_schema(file).names
+            _check_columns(path, found)
+            columns = [name for name in COLUMNS if name in found]
+            for number, row in enumerate(read_parquet(pyarrow, file, columns, ROWS, columns), 1):
+                yield f"row {number}", {name: _text(value) for name, value in row.items()}
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
         raise DatasetError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
-    for number, row in enumerate(rows, 1):
-        yield f"row {number}", {name: _text(value) for name, value in row.items()}
 
 
 def _text(value: object) -> str | None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+MOST_BESIDES = 1 << 20  # characters of a line beside its longest cell
 HEAD = 1 << 16  # bytes looked at to find encoding and separator
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
@@ -45,9 +46,18 @@ def read_delimited(file: BinaryIO, known: Collection[str]) -> Delimited:
     if separator:
         text.readline()
     chosen = separator[1] if separator else _separator(first[0] if first else "", known)
-    lines = csv.reader(text, delimiter=chosen, strict=True)
+    lines = csv.reader(_lines(text), delimiter=chosen, strict=True)
     header = [_known(cell, known) for cell in next(lines, [])]
     return Delimited(header, ((lines.line_num, cells) for cells in lines if cells))
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Yields lines; csv.Error where one is longer than any cell may be, instead of holding all that comes."""
+    most = csv.field_size_limit() + MOST_BESIDES
+    while line := text.readline(most):
+        if len(line) == most:
+            raise csv.Error(f"a line of more than {most:,} characters found")
+        yield line
 
 
 class _Borrowed(io.RawIOBase):

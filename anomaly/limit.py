@@ -29,7 +29,9 @@ from anomaly.detector import (
     write_atomically,
 )
 from anomaly.errors import CalibrationError, DetectorError
+from anomaly.golden import kept_tolerance
 from anomaly.sight import at_threshold
+from anomaly.trial import remember, was_tried
 from anomaly.versions import Identity, next_version, versions_of
 from anomaly.wording import percent
 
@@ -102,13 +104,17 @@ def write_moved(
         card,
         version=next_version(card.version, versions_of(card.name, find_detector(run).parent, out.parent, known)),
         calibration=calibration,
+        golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
         band=None if low is None else (low, limit),
         quality=None if moved else card.quality,  # figures of the old threshold
         parent=card.digest,
         training={**card.training, **moved},
     )
     set_card(model, new)
-    write_atomically(out, model.SerializeToString(deterministic=True))
+    changed = model.SerializeToString(deterministic=True)
+    if was_tried(data):  # the same graph but for its numbers
+        remember(changed)
+    write_atomically(out, changed)
     return read_card(out)
 
 

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from anomaly.csv_cells import unguarded
 from anomaly.delimited import existing_path, foreign_drive, read_delimited
 from anomaly.errors import DatasetError
+from anomaly.parquet_files import TooLarge, read_parquet
+from anomaly.regular_files import open_regular
 from anomaly.sources import Held, Refused, Source, is_url, place_source, too_large
 from anomaly.table import import_pyarrow
 
@@ -76,10 +78,7 @@ def _open(place: str) -> BinaryIO:
         from anomaly.remote import open_place
 
         return open_place(place)
-    try:
-        return open(place, "rb")
-    except OSError as error:
-        raise DatasetError(f"{place}: cannot be read ({error.strerror}), a manifest expected") from error
+    return open_regular(place, DatasetError, "a manifest")
 
 
 def _check_columns(place: str, found: list[str]) -> list[str]:
@@ -110,10 +109,8 @@ def _csv_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]
 def _parquet_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]]:
     arrow = import_pyarrow("a Parquet manifest")
     try:
-        table = arrow.parquet.ParquetFile(file)
-        columns = _check_columns(place, table.schema_arrow.names)
+        columns = _check_columns(place, arrow.parquet.read_schema(file).names)
         rows = ROWS if columns != ["path"] else 1000 * ROWS
-        for batch in table.iter_batches(rows, columns=columns):
-            yield from batch.to_pylist()
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        yield from read_parquet(arrow, file, columns, rows, ["path"])
+    except (arrow.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
         raise DatasetError(f"{place}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error

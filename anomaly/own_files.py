@@ -8,6 +8,8 @@ from pathlib import Path
 
 from anomaly.errors import AnomalyError
 
+LARGEST = 1 << 30  # bytes: that of a detector
+
 
 def open_own(path: str, flags: int) -> int:
     """Opens a file that lies in the run folder itself: what a link or a pipe leads to is not the run's."""
@@ -20,10 +22,16 @@ def open_own(path: str, flags: int) -> int:
     return handle
 
 
-def read_own(path: Path) -> bytes:
-    """Returns the bytes of a file that lies in the run folder itself; AnomalyError for a link, a pipe and a folder."""
+def read_own(path: Path, most: int = LARGEST) -> bytes:
+    """Returns the bytes of a file that lies in the run folder itself.
+
+    AnomalyError for a link, a pipe, a folder, and for more than ``most`` bytes.
+    """
     try:
         with open(path, "rb", opener=open_own) as file:
-            return file.read()
+            data = file.read(most + 1)
     except OSError as error:
         raise AnomalyError(f"{path}: cannot be read ({error.strerror}), a file of the run expected") from error
+    if len(data) > most:
+        raise AnomalyError(f"{path}: more than {most:,} bytes found, at most that many expected: not a file of the run")
+    return data

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.listing import file_and_page
 
+if TYPE_CHECKING:
+    import regex
+
 LONGEST = 500  # characters of a pattern
+MOST_VIEWS = 1_000_000
+SECONDS = 1.0  # for one path: others take microseconds
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class PartRule:
 
     def __post_init__(self) -> None:
         compiled(self.pattern)
-        if not 1 <= self.least <= self.most:
+        if not 1 <= self.least <= self.most <= MOST_VIEWS:
             raise DetectorError(
                 f"{self.least} to {self.most} views of a part found, 1 or more expected: train or copy it again"
             )
@@ -35,7 +41,10 @@ class PartRule:
 
     def part_of(self, path: str) -> str:
         """Returns the name of the part that an image shows; ImageError where its path does not name one."""
-        name = self.name_in(path)
+        try:
+            name = self.name_in(path)
+        except DatasetError as error:
+            raise ImageError("of no part", str(error)) from error
         if name is None:
             raise ImageError("of no part", f"its path names no part: {self.pattern!r} (--by-part) does not match it")
         return name
@@ -57,7 +66,7 @@ class PartRule:
             return None
         try:
             return cls(str(facts["pattern"]), int(facts["least"]), int(facts["most"]))
-        except (KeyError, TypeError, ValueError, DatasetError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, DatasetError) as error:
             raise DetectorError(f"the card's rule of parts is damaged ({error}): train or copy it again") from error
 
     @classmethod
@@ -67,22 +76,43 @@ class PartRule:
         return cls(pattern, min(counts), max(counts))
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Returns the regular expression of --by-part, or raises DatasetError."""
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """Returns the regular expression of --by-part, or raises DatasetError.
+
+    What Python's own ``re`` takes, and by its rules; but matched by an engine that can be given a time, since the
+    expression may come from a card, and one of ten characters can take years.
+    """
+    import regex  # on demand: few cards have a rule
+
     try:
         if len(pattern) > LONGEST:
             raise re.error(f"longer than {LONGEST} characters")
-        return re.compile(pattern)
-    except (re.error, RecursionError) as error:
+        re.compile(pattern)
+        return regex.compile(pattern, regex.VERSION0)
+    except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise DatasetError(f"--by-part {pattern[:LONGEST]!r} found, a regular expression expected: {error}") from error
 
 
-def part_name(pattern: re.Pattern[str], path: str) -> str | None:
+def part_name(pattern: regex.Pattern[str], path: str) -> str | None:
     """Returns the first group (or the whole) of the last match in a path, None without one.
 
-    The last, so that the folders above do not matter: they differ between training and scoring.
+    The last, so that the folders above do not matter: they differ between training and scoring. Raises DatasetError where
+    it takes longer than a second to find.
     """
     found = None
-    for match in pattern.finditer(path.replace("\\", "/")):
-        found = match[1 if pattern.groups else 0] or found
+    with in_time(pattern, path):
+        for match in pattern.finditer(path.replace("\\", "/"), timeout=SECONDS):
+            found = match[1 if pattern.groups else 0] or found
     return found
+
+
+@contextmanager
+def in_time(pattern: regex.Pattern[str], path: str) -> Iterator[None]:
+    """Turns the TimeoutError of a search with ``timeout`` into a DatasetError that says what to do."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise DatasetError(
+            f"the expression {pattern.pattern!r} takes longer than {SECONDS:g} s on {path[:200]!r}: a simpler one expected, "
+            "without repeats inside of repeats"
+        ) from error

@@ -15,7 +15,8 @@ import numpy as np
 
 from anomaly.detector import import_onnx, read_checked, set_card, write_atomically
 from anomaly.errors import DetectorError
-from anomaly.scorer import available_cores, golden_picture, golden_samples, open_session
+from anomaly.golden import Golden, golden_picture
+from anomaly.scorer import available_cores, open_session
 
 
 def write_portable(detector: Path, out: Path) -> None:
@@ -32,7 +33,7 @@ def write_portable(detector: Path, out: Path) -> None:
     for node in found:
         _replace(model.graph, node, *_sides(model.graph, node))
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
-    tolerance, samples = golden_samples(card, detector)
+    golden = Golden.from_json(card.golden, card.calibration)
     scored = [
         {
             "height": h,
@@ -41,10 +42,10 @@ def write_portable(detector: Path, out: Path) -> None:
             "b": b,
             "score": float(session.run(["score"], {"images": golden_picture(h, w, a, b)[None]})[0][0]),
         }
-        for h, w, a, b, _ in samples
+        for h, w, a, b, _ in golden.samples
     ]
-    golden = {**card.golden, "tolerance": tolerance, "samples": scored}
-    set_card(model, replace(card, golden=golden, training={**card.training, "target": "portable"}))
+    rescored = {**card.golden, "tolerance": golden.tolerance, "samples": scored}
+    set_card(model, replace(card, golden=rescored, training={**card.training, "target": "portable"}))
     write_atomically(out, model.SerializeToString(deterministic=True))
 
 

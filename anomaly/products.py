@@ -17,8 +17,10 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 from anomaly.part_rule import PartRule
+from anomaly.regular_files import read_small_text
 from anomaly.scorer import Scorer
 
+LARGEST = 1 << 20  # bytes of a project's file
 KEYS = {"name", "pattern", "detector"}
 
 
@@ -69,8 +71,8 @@ def read_project(file: Path, *, device: str, max_pixels: int, key: Path | None =
     ``key``: a public key by which every detector must be signed.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_small_text(file, LARGEST))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise AnomalyError(f"{file}: not a TOML file ({' '.join(str(error).split())}): mend it") from error
     given = content.get("product")
     if set(content) != {"product"} or not isinstance(given, list) or not given:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.detector import MAX_FILE_BYTES, Card, check_model, find_detector, read_checked
+from anomaly.calibrate import Calibration
+from anomaly.calibration_nodes import OUTPUTS as CALIBRATED
+from anomaly.calibration_nodes import alone
+from anomaly.detector import MAX_FILE_BYTES, Card, find_detector, read_checked
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
+from anomaly.golden import Golden, Sample
+from anomaly.golden import golden_picture as golden_picture
+from anomaly.graph import check_model
 from anomaly.images import Decoded, decode, decode_pages
 from anomaly.pages import several
 from anomaly.region import connected_region
+from anomaly.regular_files import read_small
+from anomaly.trial import try_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +49,9 @@ OUTPUTS = {  # of a detector: type and number of dimensions
 # A GPU judges as many images at once, of at most so many bytes together: on an H200 16 took 0.3 ms each, 64 0.2 and one alone
 # 3 (0.9 in threads). Always as many, by a session of its own: where their number changes, cuDNN plans every convolution anew,
 # which took 30 times as long. So five are judged in vain rather than one by one.
+MOST_PLACES = 1 << 24  # of a heatmap or reconstruction: those of a detector have a million at the most
+MOST_TRIED = 200  # of the calibration scores, by verify
+MOST_COMPARED = 1 << 24  # scores with calibration scores at once: a byte and a float each
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 
 
@@ -79,6 +90,7 @@ class Scorer:
 
     ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says which); ``cuda``
     fails where there is none. ``threads``: of one inference on the CPU (default: the cores this process may use).
+    A file that this user has not met before is tried out first, in a process of its own (see anomaly.trial).
     ``verify``: score the golden samples first and fail where this runtime gets them wrong. ``key``: a public key (PEM) by
     which the file must be signed. ``seconds``: of one inference; one that takes longer is ended between two of its steps
     and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once (default: the cores); more wait.
@@ -106,6 +118,8 @@ class Scorer:
             check_signature(self.path, data, key)
         self.max_pixels = max_pixels
         self._threads = threads or available_cores()
+        golden = Golden.from_json(self.card.golden, self.card.calibration)
+        _try_out(self.path, data, [sample[:4] for sample in golden.samples], self._threads)
         self._seconds, self._process = seconds, os.getpid()
         self._free = threading.BoundedSemaphore(at_once or available_cores())
         self._session, self.device = open_session(data, device, self._threads)
@@ -217,8 +231,9 @@ class Scorer:
     def _result(self, image: Decoded, outputs: dict[str, npt.NDArray[Any]], number: int) -> Result:
         """Returns the verdict that a graph's raw outputs hold at ``number``."""
         score, heatmap = np.float32(outputs["score"][number] + np.float32(0)), outputs["heatmap"][number]  # no -0.0
-        if not np.isfinite(score):
-            message = "the score is not finite: the detector or the runtime is damaged; run anomaly verify"
+        if not np.isfinite(score) or not np.isfinite(heatmap).all():
+            what = "heatmap" if np.isfinite(score) else "score"
+            message = f"the {what} is not finite: the detector or the runtime is damaged; run anomaly verify"
             return Result("error", width=image.width, height=image.height, error=message, kind="not finite")
         calibration = self.card.calibration
         why = outside(self.card, image) or ("" if outputs["in_range"][number] else PIXELS_OUTSIDE)
@@ -250,7 +265,11 @@ class Scorer:
             )
         with self._free:
             found = _run(session, self._outputs, images, self._seconds)
-        return dict(zip(self._outputs, found, strict=True))
+        outputs = dict(zip(self._outputs, found, strict=True))
+        for name, kind in OUTPUTS.items():
+            if name in outputs:
+                _check_shape(name, outputs[name], len(images), kind[1])
+        return outputs
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
         """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
@@ -275,21 +294,59 @@ class Scorer:
         A score more than a hundred times limit - typical away from the typical one has a tolerance of 1e-5 of that distance.
         Raises DetectorError where this runtime does not give the scores that the card promises.
         """
-        worst = 0.0
-        tolerance, samples = golden_samples(self.card, self.path)
+        golden = Golden.from_json(self.card.golden, self.card.calibration)
         typical = float(self.card.calibration.median) if self.card.calibration else 0.0
-        for height, width, a, b, expected in samples:
-            score = float(self.run(golden_picture(height, width, a, b)[None])["score"][0])
-            # The tolerance is a thousandth of limit - typical; of a made-up picture far beyond that, what float32 holds.
-            difference = abs(score - expected) / max(tolerance, 1e-5 * abs(expected - typical))
-            if not difference <= 1.0:  # NaN too
-                raise DetectorError(
-                    f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} instead of {expected}); "
-                    "this runtime or driver computes something else: try device='cpu', another version of ONNX Runtime, or "
-                    "export with --target portable"
-                )
-            worst = max(worst, difference)
+        worst = max(self._difference(sample, golden.tolerance, typical) for sample in golden.samples)
+        if self.card.calibration is not None:
+            self._check_both_sides(self.card.calibration)
         return worst
+
+    def _check_both_sides(self, calibration: Calibration) -> None:
+        """Tries the calibration part of the graph at, below and above every calibration score, on the scorer's device."""
+        runtime = import_runtime()
+        providers = self._session.get_providers()
+        session = runtime.InferenceSession(alone(calibration), _options(runtime, self._threads), providers=providers)
+        near = np.clip(np.arange(-2, 3) + calibration.n - calibration.k, 0, calibration.n - 1)
+        spread = np.linspace(0, calibration.n - 1, min(calibration.n, MOST_TRIED)).astype(np.int64)
+        exact, infinite = calibration.scores[np.concatenate([near, spread])], np.float32(np.inf)
+        odd = np.array([np.nan, infinite, -infinite], np.float32)
+        scores = np.concatenate([np.nextafter(exact, -infinite), exact, np.nextafter(exact, infinite), odd])
+        for few in np.array_split(scores, -(-len(scores) * calibration.n // MOST_COMPARED)):
+            found = dict(zip(CALIBRATED, session.run(list(CALIBRATED), {"score": few}), strict=True))
+            check_flags(self.path, calibration, {**found, "score": few})
+
+    def _difference(self, sample: Sample, tolerance: float, typical: float) -> float:
+        """Returns how far a golden sample's score is off, as a share of its tolerance; DetectorError above 1."""
+        height, width, a, b, expected = sample
+        outputs = self.run(golden_picture(height, width, a, b)[None])
+        score = float(outputs["score"][0])
+        # The tolerance is a thousandth of limit - typical; of a made-up picture far beyond that, what float32 holds.
+        difference = abs(score - expected) / max(tolerance, 1e-5 * abs(expected - typical))
+        if not difference <= 1.0:  # NaN too
+            raise DetectorError(
+                f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} instead of {expected}); "
+                "this runtime or driver computes something else: try device='cpu', another version of ONNX Runtime, or "
+                "export with --target portable"
+            )
+        if self.card.calibration is not None:
+            check_flags(self.path, self.card.calibration, outputs)
+        return difference
+
+
+def check_flags(path: Path, calibration: Calibration, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raises DetectorError unless a graph's p_value and is_anomaly are those that the card's calibration gives its score."""
+    score = outputs["score"]
+    expected = {"p_value": calibration.p_value(score).astype(np.float32), "is_anomaly": calibration.is_anomaly(score)}
+    wrong = [name for name, right in expected.items() if not np.array_equal(outputs[name], right)]
+    if wrong:
+        name = wrong[0]
+        at = int(np.flatnonzero(outputs[name] != expected[name])[0]) if outputs[name].shape == score.shape else 0
+        found, right = outputs[name].reshape(-1)[at : at + 1].tolist(), expected[name][at]
+        raise DetectorError(
+            f"{path}: {name} of a score of {score[at]:.6g} is {found} here and {right} by the card: graph "
+            "and card contradict each other, or this runtime or driver computes something else; copy the file again, or try "
+            "device='cpu'"
+        )
 
 
 PIXELS_OUTSIDE = (
@@ -380,28 +437,24 @@ def hottest_region(
     return box, max(1, round(cells * sy * sx))
 
 
-def golden_samples(card: Card, path: Path) -> tuple[float, list[tuple[int, int, int, int, float]]]:
-    """Returns tolerance and golden samples (height, width, a, b, score) of a card; DetectorError where they are not there."""
+def _check_shape(name: str, output: npt.NDArray[Any], images: int, dimensions: int) -> None:
+    """Raises ImageError unless an output has as many rows as images went in: what a graph declares need not be true."""
+    right = output.ndim == dimensions and len(output) == images and output.size > 0
+    channels = output.shape[3:] in ((), (3,))
+    if not right or not channels or math.prod(output.shape[1:3]) > MOST_PLACES:
+        raise ImageError(
+            "runtime",
+            f"output {name!r} of shape {output.shape} found for {images} image{'' if images == 1 else 's'}: the detector is "
+            "damaged; run anomaly verify, or copy it again",
+        )
+
+
+def _try_out(path: Path, data: bytes, pictures: Iterable[tuple[int, int, int, int]], threads: int) -> None:
+    import_runtime()
     try:
-        tolerance = float(card.golden["tolerance"])
-        samples = [
-            (int(s["height"]), int(s["width"]), int(s["a"]), int(s["b"]), float(s["score"])) for s in card.golden["samples"]
-        ]
-        if not samples or not tolerance > 0 or not all(0 < side <= 10_000 for sample in samples for side in sample[:2]):
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DetectorError(f"{path}: no golden samples in the card, or damaged ones: train or copy it again") from error
-    return tolerance, samples
-
-
-def golden_picture(height: int, width: int, a: int, b: int) -> Pixels:
-    """Returns a made-up picture by an integer formula, uint8 (height, width, 3), the same in every language.
-
-    pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256
-    """
-    y, x, c = np.ogrid[:height, :width, :3]
-    picture: Pixels = ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
-    return picture
+        try_out(data, pictures, threads)
+    except DetectorError as error:
+        raise DetectorError(f"{path}: {error}") from error
 
 
 # --- ONNX Runtime -----------------------------------------------------------------------------------------------------
@@ -511,7 +564,7 @@ def bound_memory(runtime: Any) -> None:
 
 
 def available_memory() -> int:
-    """Returns the bytes of memory that this process may use: the machine's, or less where its container has a limit."""
+    """Returns the bytes of memory that this process may use: the machine's, or less where it or its container has a limit."""
     if sys.platform == "win32":
         import ctypes
 
@@ -520,6 +573,10 @@ def available_memory() -> int:
         found = [kilobytes.value * 1024 or 1 << 32]  # nothing is known of a virtual machine without that table
     else:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        import resource
+
+        own = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        found += [own] if own != resource.RLIM_INFINITY else []
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
             found.append(int(Path(limit).read_text()))
@@ -555,11 +612,10 @@ def open_explain(path: Path, weights: str, threads: int) -> Any:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DetectorError(f"at most {MAX_FILE_BYTES} bytes expected")
-        data = path.read_bytes()
+        data = read_small(path, MAX_FILE_BYTES, DetectorError)
         if check_model(memoryview(data)).get("weights", b"").decode("ascii", "replace") != weights:
             return None
+        try_out(data, [(64, 80, 3, 5)], threads)
         return open_session(data, "cpu", threads)[0]
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error

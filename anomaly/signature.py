@@ -16,8 +16,10 @@ from typing import Any
 
 from anomaly.detector import find_detector, read_checked, write_atomically
 from anomaly.errors import DetectorError, RuntimeMissing
+from anomaly.regular_files import read_small
 
 LONGEST_KEY = 10_000  # bytes of a key's file
+LONGEST_SIGNATURE = 1000  # a signature has 64
 
 
 def signature_of(detector: Path) -> Path:
@@ -55,12 +57,9 @@ def is_signed(data: bytes, signature: bytes, key: Path) -> bool:
 def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) -> None:
     """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private part of ``key``."""
     file = signature_of(detector)
-    try:
-        found = file.read_bytes()
-    except OSError as error:
-        raise DetectorError(
-            f"{detector}: no signature found ({file.name}: {error.strerror}), one expected beside it: anomaly sign makes it"
-        ) from error
+    if not os.path.lexists(file):
+        raise DetectorError(f"{detector}: no signature found ({file.name}), one expected beside it: anomaly sign makes it")
+    found = read_small(file, LONGEST_SIGNATURE, DetectorError)
     if not is_signed(data, found, Path(key)):
         raise DetectorError(
             f"{detector}: not the file that {file.name} signs with the key of {key}: copy both again from whom you trust"
@@ -76,12 +75,11 @@ def _key(file: Path, kind: str) -> Any:
     except ImportError as error:
         raise RuntimeMissing.extra("cryptography", "sign", "a signature") from error
     try:
-        with open(file, "rb") as opened:
-            text = opened.read(LONGEST_KEY)
+        text = read_small(file, LONGEST_KEY, DetectorError)
         private = kind == "private"
         key: Any = serialization.load_pem_private_key(text, None) if private else serialization.load_pem_public_key(text)
-    except OSError as error:
-        raise DetectorError(f"{file}: cannot be read ({error.strerror}); {_expected(kind)}") from error
+    except DetectorError as error:
+        raise DetectorError(f"{error}; {_expected(kind)}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise DetectorError(f"{file}: not a {kind} key, or an encrypted one; {_expected(kind)}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey):

@@ -28,6 +28,8 @@ import numpy as np
 from anomaly.csv_cells import csv_text, unguarded
 from anomaly.delimited import decimal, read_delimited, truth
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.parquet_files import read_parquet
+from anomaly.regular_files import open_regular
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 RESERVED = re.compile(
@@ -66,6 +68,7 @@ class Row(NamedTuple):
 COLUMNS = Row._fields
 TEXTS = ("path", "sha256", "status", "error", "detector", "scored_at")
 FLOATS = ("score", "p_value", "threshold")
+LONGEST_LINE = 1 << 20  # bytes of one row in JSON lines
 PRESENT = ("path", "status", "detector", "scored_at")  # never null
 
 
@@ -203,11 +206,12 @@ def _write_parquet(rows: Iterator[tuple[Any, ...]], kind: type[NamedTuple], file
 def read_table(path: Path) -> Iterator[Row]:
     """Yields the rows of a table, the same ones whichever format it has; AnomalyError where it is not one."""
     suffix = table_suffix(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
             for values in _READERS[suffix](file):
                 yield Row(**values)
-        except (ValueError, TypeError, csv.Error) as error:  # pyarrow's own errors are ValueErrors
+        # pyarrow's own errors are ValueErrors
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error) as error:
             what = " ".join(str(error).split())[:200]
             raise AnomalyError(f"{path}: not a score table, or a damaged one ({what}): write it again") from error
 
@@ -235,16 +239,18 @@ def _value(name: str, cell: str) -> str | float | bool | None:
 
 
 def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    return map(json.loads, file)
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a line of more than {LONGEST_LINE:,} bytes")
+        yield json.loads(line)
 
 
 def _from_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    for batch in import_pyarrow().parquet.ParquetFile(file).iter_batches(GROUP_ROWS):
-        for values in batch.to_pylist():
-            for name in ("score", "threshold"):
-                values[name] = None if values[name] is None else shortest(values[name])
-            values["scored_at"] = utc_text(values["scored_at"])
-            yield values
+    for values in read_parquet(import_pyarrow(), file, None, GROUP_ROWS, TEXTS[:-1]):
+        for name in ("score", "threshold"):
+            values[name] = None if values[name] is None else shortest(values[name])
+        values["scored_at"] = utc_text(values["scored_at"])
+        yield values
 
 
 _READERS: dict[str, Callable[[BinaryIO], Iterator[dict[str, Any]]]] = {

@@ -15,6 +15,7 @@ from anomaly.dataset import Record
 from anomaly.delimited import read_delimited
 from anomaly.detector import write_atomically
 from anomaly.errors import DatasetError
+from anomaly.regular_files import open_regular
 
 IMAGES = "images.csv"  # in a run folder: which image was used for what
 COLUMNS = ("path", "sha256", "set", "group")
@@ -42,7 +43,7 @@ def is_listing(path: Path) -> bool:
 def read_listing(listing: Path) -> list[dict[str, str]]:
     """Returns the rows of such a table; DatasetError where it is another one."""
     try:
-        with open(listing, "rb") as file:
+        with open_regular(listing, DatasetError) as file:
             header, rows = read_delimited(file, COLUMNS)
             found = [dict(zip(header, map(unguarded, cells), strict=False)) for _, cells in rows]
     except (csv.Error, OSError, UnicodeError) as error:

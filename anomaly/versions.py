@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.detector import CARD_KEY, MAX_CARD_BYTES, MODEL_METADATA, fields
+from anomaly.detector import CARD_KEY, MAX_CARD_BYTES
 from anomaly.errors import DetectorError
+from anomaly.graph import MODEL_METADATA
+from anomaly.protobuf import fields
 
 MOST_FILES = 2_000  # of which the versions are read: a folder with more detectors than that is an archive
 LONGEST = 9  # digits of a version that is counted on

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
+from anomaly.regular_files import read_small_text
 
 ROLES = ("viewer", "inspector", "admin")  # each may do what those before it may
 TOKEN_SECONDS = 12 * 3600  # a long shift; a page that reconnects gets a new one
@@ -112,8 +113,8 @@ def _unpack(text: str) -> bytes:
 def read_roles(path: Path) -> dict[str, str]:
     """Returns e-mail -> role of a TOML file with lines like ``"ann@example.com" = "inspector"``."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = tomllib.loads(read_small_text(path, 1 << 20))
+    except (AnomalyError, ValueError, RecursionError) as error:
         raise AnomalyError(
             f'{path}: cannot be read as roles ({error}); lines like "ann@example.com" = "inspector" expected'
         ) from error

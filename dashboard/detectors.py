@@ -68,7 +68,8 @@ class DetectorFiles:
         status = file.stat()
         key = (file, status.st_mtime_ns, status.st_size)
         if key not in self._digests:
-            self._digests[key] = hashlib.sha256(file.read_bytes()).hexdigest()
+            with open(file, "rb") as opened:
+                self._digests[key] = hashlib.file_digest(opened, "sha256").hexdigest()
         return self._digests[key]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.regular_files import read_small_text
 from dashboard.access import check_host_name, is_private, read_roles
 from dashboard.settings import PREFIX, Settings
 
@@ -154,8 +155,8 @@ def check_auth(auth_file: Path) -> None:
     if not auth_file.is_file():
         raise AnomalyError(f"{auth_file}: no such file; a TOML file with the section [auth] was expected")
     try:
-        found = tomllib.loads(auth_file.read_text(encoding="utf-8")).get("auth")
-    except (OSError, ValueError) as error:
+        found = tomllib.loads(read_small_text(auth_file, 1 << 20)).get("auth")
+    except (AnomalyError, ValueError, RecursionError) as error:
         raise AnomalyError(
             f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was expected"
         ) from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,10 @@ from hypothesis import HealthCheck, settings
 # several threads spend their time waiting for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# Which detectors were tried out is remembered in the user's cache: tests have one of their own, empty.
+os.environ["ANOMALY_CACHE"] = tempfile.mkdtemp(prefix="anomaly-tests-")
+atexit.register(shutil.rmtree, os.environ["ANOMALY_CACHE"], ignore_errors=True)
 
 # A job in the background (nohup, some CI) starts with Ctrl-C ignored, and so would every process that the tests start and
 # then interrupt.

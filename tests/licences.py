@@ -27,6 +27,7 @@ PERMISSIVE = {
 }
 TAKEN_FOR = {  # licences that ask for more, and the packages for which that was looked at
     "LGPL-3.0-only": {"psycopg", "psycopg-binary"},
+    "CNRI-Python": {"regex"},  # of Python 1.6, permissive
     "MPL-2.0": {"certifi", "hypothesis", "pathspec"},
     "CC-BY-NC-SA-4.0": {"elpv-dataset"},
 }

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from anomaly.detector import ALLOWED_OPERATORS, OPSET, check_model
 from anomaly.errors import TrainingError
+from anomaly.graph import ALLOWED_OPERATORS, OPSET, check_model
 from anomaly.scorer import golden_picture, open_session
 from data.made_up import make
 from training.explain import PictureDecoder

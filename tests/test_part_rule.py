@@ -52,6 +52,7 @@ def test_a_rule_is_that_of_the_parts_seen_and_round_trips_through_a_card() -> No
         {},
         {"pattern": "(", "least": 1, "most": 1},
         {"pattern": "a", "least": 2, "most": 1},
+        {"pattern": "a", "least": 1, "most": 2**63},
         {"pattern": "a" * 501, "least": 1, "most": 1},
         {"pattern": "a", "least": "x", "most": 1},
     ],
@@ -64,3 +65,31 @@ def test_a_damaged_rule_is_refused(facts: object) -> None:
 def test_what_is_no_expression_is_one_line() -> None:
     with pytest.raises(DatasetError, match=re.escape("--by-part '(' found, a regular expression expected: missing )")):
         compiled("(")
+
+
+# --- expressions ---
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a|aa)+$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*a){20}$"])
+def test_an_expression_that_never_ends_is_ended(pattern: str) -> None:
+    path = "a" * 200 + "!"
+    with pytest.raises(ImageError, match=r"takes longer than 1 s|names no part"):  # the engine sees through some of them
+        PartRule(pattern, 1, 1).part_of(path)
+
+
+def test_an_expression_that_is_ended_says_what_to_do() -> None:
+    with pytest.raises(DatasetError, match=r"takes longer than 1 s on .* a simpler one expected"):
+        PartRule(r"(a|aa)+$", 1, 1).name_in("a" * 200 + "!")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "name"),
+    [
+        (r"(\w+)_cam", "Größe12_cam1.png", "Größe12"),
+        (r"(\d+)_", "lot/٣٤_1.png", "٣٤"),  # digits of any script, as Python has them
+        (r"(?P<unit>[A-Z]{2}\d+)", "AB12_front.png", "AB12"),
+        (r"(?<=part)\d+(?=_)", "part77_1.png", "77"),
+        (r"([^/]+)/[^/]+$", "lot/unit 5/cam.png", "unit 5"),
+        (r"(?i)UNIT(\d+)", "unit9.png", "9"),
+    ],
+)
+def test_expressions_mean_what_they_mean_in_python(pattern: str, path: str, name: str) -> None:
+    assert PartRule(pattern, 1, 1).name_in(path) == name

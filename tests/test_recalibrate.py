@@ -13,7 +13,7 @@ import pytest
 from anomaly import Scorer
 from anomaly.calibrate import calibrate, one_per_group
 from anomaly.dataset import labelled_test, normal_training, read_dataset
-from anomaly.detector import read_card
+from anomaly.detector import read_card, set_calibration
 from anomaly.errors import CalibrationError, DetectorError
 from anomaly.recalibrate import recalibrate_on, without_training_images
 from anomaly.used_images import IMAGES
@@ -80,6 +80,7 @@ def test_one_image_of_each_group_is_drawn(run: Path, fresh: Path, tmp_path: Path
 
 def test_a_rank_only_detector_gets_a_limit(run: Path, fresh: Path, tmp_path: Path) -> None:
     def strip(model: onnx.ModelProto) -> None:
+        set_calibration(model, None)
         edit_card(model, calibration=None)
 
     card, path, _ = recalibrate_on(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anomaly.detector import write_atomically
 from anomaly.errors import TrainingError
+from anomaly.regular_files import open_regular
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
@@ -20,6 +21,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, str
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns the tensors, on the CPU, and the facts; TrainingError where the file is not a checkpoint."""
+    if path.exists():
+        open_regular(path, TrainingError).close()  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}

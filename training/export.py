@@ -14,9 +14,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from anomaly.detector import OPSET
 from anomaly.errors import TrainingError
-from anomaly.scorer import available_cores, golden_picture, open_session
+from anomaly.golden import golden_picture
+from anomaly.graph import OPSET
+from anomaly.scorer import available_cores, open_session
 from training.guard import Guard
 from training.preprocess import Preprocess
 from training.scores import Heat, ImageScore

@@ -19,6 +19,7 @@ from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.listing import Passed
 from anomaly.parts import by_part
+from anomaly.regular_files import read_small
 from anomaly.wording import needs_text, percent
 from training.options import TrainOptions
 
@@ -90,7 +91,7 @@ def excluded_text(options: TrainOptions, excluded: int) -> list[str]:
 
 def without_excluded(records: Sequence[Record], exclude: Path, images: Path, say: Say | None = None) -> list[Record]:
     """Returns the records that no line of a list names, by their path or their name below ``images``; DatasetError."""
-    unwanted = read_lines(exclude.read_bytes())
+    unwanted = read_lines(read_small(exclude, LARGEST_LIST, DatasetError))
     variants = {variant for line in unwanted for variant in path_variants(line)}
     kept = [r for r in records if str(r.path) not in variants and name_of(r, images) not in variants]
     if len(kept) == len(records):
@@ -190,6 +191,7 @@ def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object
     }
 
 
+LARGEST_LIST = 1 << 26  # bytes of a list of images to exclude
 ALIKE = 0.65  # correlation above which two images show the same thing
 COMPARED = 5000  # images compared with each other at the most
 COPY = 0.9  # correlation of two images that are copies of each other

@@ -25,6 +25,7 @@ from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.evaluate import NORMAL
+from anomaly.golden import kept_tolerance
 from anomaly.images import Decoded, DecodeRule
 from anomaly.listing import passed_text
 from anomaly.marks import LISTED, Highest, write_highest
@@ -35,6 +36,7 @@ from anomaly.progress import Progress
 from anomaly.report import PICTURES_A_GALLERY, GalleryItem, Report, shrink, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
 from anomaly.sight import NAMED, cost_of
+from anomaly.trial import remember
 from anomaly.used_images import IMAGES
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -550,15 +552,18 @@ def write(
     data = model.SerializeToString(deterministic=True)
     unit = score_unit(card.calibration, data, sample)
     parity = check_parity(graph, data, sample, unit)
+    tolerance = 1e-3 * unit if card.calibration is None else kept_tolerance(1e-3 * unit, card.calibration)
     card = replace(
         card,
         weights=weights_digest(model),
-        golden=golden_samples(data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), 1e-3 * unit),
+        golden=golden_samples(data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), tolerance),
         training={**card.training, "parity": parity},
     )
     save_run(options, card, trained, graph)
     set_card(model, card)
-    write_atomically(options.out / "detector.onnx", model.SerializeToString(deterministic=True))
+    finished = model.SerializeToString(deterministic=True)
+    remember(finished)  # its golden samples were scored here just now
+    write_atomically(options.out / "detector.onnx", finished)
     return read_card(options.out)
 
 
@@ -576,7 +581,9 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
     if trained.decoder is not None:
         explain = to_onnx(ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder))
         onnx.helper.set_model_props(explain, {"weights": card.weights})
-        write_atomically(options.out / "explain.onnx", explain.SerializeToString(deterministic=True))
+        drawn = explain.SerializeToString(deterministic=True)
+        remember(drawn)
+        write_atomically(options.out / "explain.onnx", drawn)
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
     if trained.prepare.mask is not None:

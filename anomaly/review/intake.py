@@ -19,6 +19,7 @@ from anomaly.detector import Card
 from anomaly.errors import AnomalyError
 from anomaly.listing import file_and_page, page_name
 from anomaly.part_rule import PartRule
+from anomaly.regular_files import open_regular
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line
@@ -46,7 +47,7 @@ class Source:
 def fingerprint(table: Path) -> str:
     """The digest of a table by which it is recognised."""
     try:
-        with open(table, "rb") as file:
+        with open_regular(table) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise AnomalyError(f"{table}: cannot be read ({error.strerror}); a score table was expected") from error

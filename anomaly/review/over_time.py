@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import sqlalchemy as sa
 
 from anomaly.drift import NOT_JUDGED, Series
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import PartRule, compiled
+from anomaly.part_rule import SECONDS, PartRule, compiled, in_time
 from anomaly.parts import View, judge_part
 from anomaly.review.findings import Run
 from anomaly.review.queries import Row, f
@@ -42,7 +42,7 @@ class Grouped:
     """What a card says of what belongs together: views of a unit, or images of a group."""
 
     rule: PartRule | None
-    pattern: re.Pattern[str] | None
+    pattern: regex.Pattern[str] | None
     not_judged_share: float
 
     @classmethod
@@ -57,16 +57,20 @@ class Grouped:
         """Rows of the same key are one entry of a series."""
         if self.rule is not None:
             return ("unit", row.run, row.part) if row.part else ("image", row.run, row.path)
-        match = None if self.pattern is None else self.pattern.search(os.path.relpath(row.path, common or "."))
-        group = match and match[1 if match.re.groups else 0]
+        group = None if self.pattern is None else self._group(self.pattern, os.path.relpath(row.path, common or "."))
         return ("group", group) if group else ("image", row.run, row.path)
+
+    def _group(self, pattern: regex.Pattern[str], path: str) -> str | None:
+        with in_time(pattern, path):
+            match = pattern.search(path, timeout=SECONDS)
+        return match[1 if pattern.groups else 0] if match else None
 
 
 def _share(value: object) -> float:
     return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0
 
 
-def _pattern(group_by: object) -> re.Pattern[str] | None:
+def _pattern(group_by: object) -> regex.Pattern[str] | None:
     try:
         return compiled(group_by) if isinstance(group_by, str) else None
     except AnomalyError:  # a damaged card: then every image is its own group, as without one

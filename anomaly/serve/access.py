@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
+from anomaly.regular_files import read_small_text
 
+LARGEST = 1 << 20  # bytes of a file of keys
 SHORTEST = 16  # characters of a key: `openssl rand -hex 32` makes a good one
 
 
@@ -34,9 +36,9 @@ class Keys:
 def read_keys(file: Path) -> Keys:
     """Returns the keys of a file with a line ``NAME KEY`` for each client; # starts a comment. Raises AnomalyError."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnomalyError(f"{file}: cannot be read ({error}); a file with lines NAME KEY was expected") from error
+        lines = read_small_text(file, LARGEST).splitlines()
+    except AnomalyError as error:
+        raise AnomalyError(f"{error}; lines NAME KEY were expected") from error
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +13,7 @@ from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
 from anomaly.serve.names import name_of
 from anomaly.signature import signature_of
+from anomaly.trial import end_trials
 
 Stamp: TypeAlias = tuple[int, ...]
 
@@ -54,6 +56,7 @@ class Detectors:
         key: Path | None = None,
     ) -> None:
         self._device, self._max_pixels, self._seconds, self._key = device, max_pixels, seconds, key
+        self._stopping = False
         self._seen: dict[str, Stamp | None] = {}
         self._served: dict[str, Served] = {}
         for place in places:
@@ -83,18 +86,33 @@ class Detectors:
         """Loads what has changed and returns it, with the reason where the old one stays.
 
         A file is loaded when it has looked the same twice in a row, so that one that is being copied is left alone, and
-        a bad one is tried once.
+        a bad one is tried once. They are loaded at once, so that one that takes long does not keep the others waiting.
         """
-        changed: list[tuple[Served, AnomalyError | None]] = []
+        changed: list[Served] = []
+        if self._stopping:
+            return []
         for name, old in list(self._served.items()):
             stamp = stamp_of(old.file)
             settled, self._seen[name] = stamp == self._seen[name], stamp
             if stamp is None or stamp == old.stamp or not settled:
                 continue
-            try:
-                self._served[name] = self._load(name, old.file)
-                changed.append((self._served[name], None))
-            except AnomalyError as error:
-                self._served[name] = Served(name, old.file, old.scorer, stamp)
-                changed.append((self._served[name], error))
-        return changed
+            changed.append(Served(name, old.file, old.scorer, stamp))
+        if not changed:
+            return []
+        with ThreadPoolExecutor(len(changed)) as loading:
+            return list(loading.map(self._replace, changed))
+
+    def _replace(self, old: Served) -> tuple[Served, AnomalyError | None]:
+        """Serves what a changed file holds now; where that cannot be loaded the old one stays."""
+        found: AnomalyError | None = None
+        try:
+            new = self._load(old.name, old.file)
+        except AnomalyError as error:
+            new, found = old, error
+        self._served[old.name] = new
+        return new, found
+
+    def stop(self) -> None:
+        """Ends what is being tried out, so that the process can end; nothing is loaded any more."""
+        self._stopping = True
+        end_trials()

@@ -54,6 +54,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.state.stopping = True
+        self.app.state.service.detectors.stop()
         await super().shutdown(sockets)
 
 

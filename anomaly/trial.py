@@ -1,0 +1,199 @@
+"""A detector file is tried out once before it is used: loaded, and its golden samples scored, in a process that can be ended.
+
+ONNX Runtime works out constants while it loads, and cannot be stopped within one operator. A file from elsewhere can make
+either last for days. So the first time that this user meets a file (by its digest and the version of ONNX Runtime), a
+process of its own does both, with a deadline and bounded memory; only then does this process load it. That a file was
+tried is remembered in a folder of the user's cache, so that later loads cost nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomaly.errors import DetectorError
+
+if TYPE_CHECKING:
+    import subprocess
+
+SECONDS = 60.0  # for both: a detector of hundreds of tiles takes some 30 on one slow core
+VARIABLE = "ANOMALY_TRIAL_SECONDS"
+CACHE = "ANOMALY_CACHE"
+MOST_MEMORY = 8 << 30  # that a file may ask for; a finely tiled detector takes 3 GB
+OVERHEAD = 512 << 20  # of the interpreter and ONNX Runtime
+LONGEST_ANSWER = 10_000  # bytes
+
+Picture = tuple[int, int, int, int]  # of golden.golden_picture
+
+_tried: set[str] = set()
+_running: set[subprocess.Popen[bytes]] = set()
+_lock = threading.Lock()
+
+
+def try_out(data: bytes, pictures: Iterable[Picture], threads: int, seconds: float | None = None) -> None:
+    """Returns once an ONNX file, given by its bytes, has been tried out here, now or before.
+
+    ``pictures``: of ``golden_picture``, which it has to take. ``seconds``: for all of that (default: ANOMALY_TRIAL_SECONDS,
+    or 60). Raises DetectorError where the file cannot be loaded, fails on a picture or is not done in time.
+    """
+    if was_tried(data):
+        return
+    if not _can_start_python():  # an application frozen into one program has no interpreter to start
+        return
+    _try(data, sorted(set(pictures), key=lambda p: p[0] * p[1]), threads, seconds_allowed() if seconds is None else seconds)
+    remember(data)
+
+
+def was_tried(data: bytes) -> bool:
+    """Whether this user has tried out a file before with this version of ONNX Runtime."""
+    name = _name(data)
+    if name in _tried:
+        return True
+    try:
+        found = (cache_folder() / "tried" / name).is_file()
+    except (OSError, RuntimeError):  # no home folder, or one that cannot be read: each process tries for itself
+        return False
+    if found:
+        _tried.add(name)
+    return found
+
+
+def remember(data: bytes) -> None:
+    """Notes that a file needs no trial: it was tried, or made, loaded and run here by ourselves."""
+    name = _name(data)
+    _tried.add(name)
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = cache_folder() / "tried"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / name).touch(mode=0o600)
+
+
+def _name(data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}-{_runtime_version()}"
+
+
+def seconds_allowed() -> float:
+    """Returns the seconds for a trial; DetectorError where ANOMALY_TRIAL_SECONDS is not a number above 0."""
+    text = os.environ.get(VARIABLE) or str(SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < 1e6:
+        raise DetectorError(f"{VARIABLE}={text[:40]!r} found, seconds above 0 expected: unset it, or set it to a number")
+    return seconds
+
+
+def end_trials() -> None:
+    """Ends the trials that are running, of other threads too; each then raises DetectorError."""
+    with _lock:
+        for process in _running:
+            process.kill()
+
+
+def _try(data: bytes, pictures: Sequence[Picture], threads: int, seconds: float) -> None:
+    import subprocess  # on demand: ordinary loads try nothing
+
+    facts = {"path": list(map(str, sys.path)), "pictures": pictures, "threads": threads, "memory": _memory_allowed()}
+    job = json.dumps(facts).encode()
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with process:
+        with _lock:
+            _running.add(process)
+        try:
+            answer, _ = process.communicate(struct.pack("<Q", len(job)) + job + data, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise DetectorError(
+                f"not loaded and its golden samples not scored within {seconds:g} s: not used. If it is yours and this machine "
+                f"is slow, allow more: {VARIABLE}={10 * math.ceil(seconds)}"
+            ) from None
+        finally:
+            process.kill()
+            with _lock:
+                _running.discard(process)
+    if process.returncode == 0 and answer.endswith(b"done"):
+        return
+    said = answer[:LONGEST_ANSWER].decode("utf-8", "replace")
+    what = "".join(char for char in " ".join(said.split()) if char.isprintable())[:400]
+    raise DetectorError(what or f"the process that tried it out ended with {process.returncode} (memory, or a damaged file)")
+
+
+# The child takes the parent's own places to import from, and none else: not the folder that it happens to run in.
+CHILD = """
+import json, struct, sys
+length, = struct.unpack("<Q", sys.stdin.buffer.read(8))
+job = json.loads(sys.stdin.buffer.read(length))
+sys.path[:] = job["path"]
+from anomaly.trial import run_child
+run_child(sys.stdin.buffer.read(), job["pictures"], job["threads"], job["memory"])
+"""
+
+
+def run_child(data: bytes, pictures: Sequence[Picture], threads: int, memory: int) -> None:
+    """Loads a file, runs it on the pictures, and says ``done`` or why not, on standard output."""
+    from anomaly.errors import AnomalyError
+    from anomaly.golden import golden_picture
+    from anomaly.scorer import open_session
+
+    _bound_memory(memory)
+    try:
+        session, _ = open_session(data, "cpu", threads)
+        for height, width, a, b in pictures:
+            session.run(None, {"images": golden_picture(height, width, a, b)[None]})
+        said = "done"
+    except AnomalyError as error:
+        said = str(error)
+    except MemoryError:
+        said = "the file asks for more memory than there is: not used"
+    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
+        said = f"ONNX Runtime fails on a golden sample: {(str(error).splitlines() or [''])[0][:300]}"
+    sys.stdout.buffer.write(said.encode("utf-8", "replace"))
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to be tidied up, which takes time
+
+
+def _memory_allowed() -> int:
+    from anomaly.scorer import available_memory
+
+    return min(available_memory() * 3 // 4, MOST_MEMORY) + OVERHEAD
+
+
+def _bound_memory(most: int) -> None:
+    """Bounds the data of this process, where the system can: what a file asks for then fails instead of other programs."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such module
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _can_start_python() -> bool:
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def _runtime_version() -> str:
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "none"
+
+
+def cache_folder() -> Path:
+    """Returns the folder that remembers which files were tried: ANOMALY_CACHE, or ``anomaly`` in the user's cache."""
+    named = os.environ.get(CACHE)
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "anomaly" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"

@@ -1,0 +1,241 @@
+"""Every field of the card, wrong in every way: either the file is refused in one line, or every command works on it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from anomaly.calibrate import calibrate
+from anomaly.cli import main
+from anomaly.detector import CARD_KEY, Card, read_card, recalibrate
+from anomaly.errors import AnomalyError, DetectorError
+from anomaly.mask import mask_facts, read_mask
+from anomaly.trial import remember
+from anomaly.wording import card_text, guard_text, more_text
+from tests.serving import serving
+from training.options import TrainOptions
+
+DEEP: Any = []
+for _ in range(50):
+    DEEP = [DEEP]
+HUGE = 10**300
+WRONG: dict[str, Any] = {
+    "null": None, "empty": "", "text": "x", "number as text": "1", "minus one": -1, "zero": 0, "half": 0.5, "minus half": -0.5,
+    "true": True, "infinity": math.inf, "not a number": math.nan, "a huge integer": HUGE, "a large integer": 2**63,
+    "an empty list": [], "an empty object": {}, "a list": [1, "x", None], "an object": {"a": [{}]}, "nested deeply": DEEP,
+    "a long text": "x" * 99_999, "a longer text": "x" * 3_000_000, "a lone surrogate": "a\ud800b", "control": "\x1b[2J\r\n\x00",
+    "turned around": "\u202egnp.exe", "a path": "../../etc/passwd", "html": "<script>alert(1)</script>",
+    "a slow expression": "(a+)+$", "a long number as text": "9" * 5000, "a superscript": "\u00b2",
+}  # fmt: skip
+Place = tuple[Any, ...]
+
+
+@pytest.fixture(scope="module")
+def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Returns a card with every fact that training, calibration and a moved threshold ever write."""
+    folder = tmp_path_factory.mktemp("mask")
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:15, 5:25] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    card = read_card(run)
+    assert card.calibration is not None
+    found: dict[str, Any] = json.loads(json.dumps(card.to_json()))
+    found["band"] = [float(card.calibration.median), float(card.calibration.threshold)]
+    found["quality"] = {"auroc": 0.9}
+    found["parent"] = "0" * 64
+    found["training"] |= {
+        "mask": mask_facts(folder / "mask.png", read_mask(folder / "mask.png")),
+        "tiles": {"tile": 256, "down": 2, "across": 3, "height": 100, "width": 100},
+        "by_part": {"pattern": r"(\w+)_\d", "least": 1, "most": 4},
+        "group_by": r"(lot\d)", "accepted_worse": ["rate"],
+        "options": TrainOptions(Path("a"), Path("b"), good=("ok",), mask=Path("c"), tile=9).to_json(),
+        "choice": {"filters": 0.9, "pixels": 0.8}, "min_area": 40, "warnings": ["one", "two"], "wish": 0.02,
+        "recalibrated": "2026-01-01T00:00:00+00:00", "recalibrated_by": "me", "recalibrated_on": 90, "limit_moved": "2026",
+        "limit_moved_by": "me", "limit_moved_from": 0.5,
+    }  # fmt: skip
+    found = json.loads(json.dumps(found))
+    Card.from_json(found)
+    return found
+
+
+def places(value: Any, at: Place = ()) -> Iterator[Place]:
+    """Yields where every value of a card stands, objects and lists too; of long lists the first and the last."""
+    if at:
+        yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inside in inner:
+        if not (isinstance(value, list) and 1 < name < len(value) - 1):
+            yield from places(inside, (*at, name))
+
+
+def with_value(card: dict[str, Any], at: Place, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(card)
+    place = changed
+    for name in at[:-1]:
+        place = place[name]
+    place[at[-1]] = value
+    return changed
+
+
+def without(card: dict[str, Any], at: Place) -> dict[str, Any]:
+    changed = copy.deepcopy(card)
+    place = changed
+    for name in at[:-1]:
+        place = place[name]
+    del place[at[-1]]
+    return changed
+
+
+def accepted(card: dict[str, Any]) -> Card | None:
+    """Returns what is made of a card; None where it is refused in one line."""
+    try:
+        return Card.from_json(card)
+    except AnomalyError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000, str(error)[:2000]
+        return None
+
+
+def say_all(card: Card) -> None:
+    """Says all that is said of a card; whatever is raised here is a bug."""
+    for text in (card_text(card, "RUN"), *more_text(card), guard_text(card.training.get("guard")), card.identity):
+        assert isinstance(text, str)
+    assert Card.from_json(card.to_json()) == card
+    json.dumps(card.to_json(), allow_nan=False)
+
+
+MUST = (  # what no wrong value may stand in
+    ("format",), ("size",), ("decode",), ("calibration", "k"), ("calibration", "n"),
+    ("calibration", "scores"), ("calibration", "scores", 0), ("calibration", "threshold"), ("calibration", "promise"),
+    ("calibration", "m"), ("golden",), ("golden", "samples"), ("golden", "samples", 0), ("golden", "samples", 0, "height"),
+    ("golden", "tolerance"), ("weights",), ("training",), ("licences",), ("training", "by_part", "least"),
+    ("training", "mask", "png"),
+)  # fmt: skip
+
+
+FINE = {  # but these, which say nothing or the same
+    ("an empty object", ("training",)), ("an object", ("training",)), ("an empty object", ("licences",)),
+    ("an empty object", ("decode",)), ("null", ("calibration", "wish")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_each_value_replaced_by_a_wrong_one_is_refused_in_one_line_or_everything_can_be_said(
+    what: str, full: dict[str, Any]
+) -> None:
+    for at in places(full):
+        card = accepted(with_value(full, at, WRONG[what]))
+        if card is not None:
+            say_all(card)
+            lower = at == ("calibration", "scores", 0) and what in ("minus one", "minus half", "zero")  # is a score
+            assert at not in MUST or lower or (what, at) in FINE, at
+
+
+def test_each_value_left_out_is_refused_or_everything_can_be_said(full: dict[str, Any]) -> None:
+    kept = []
+    for at in places(full):
+        card = accepted(without(full, at))
+        if card is not None:
+            say_all(card)
+            kept.append(at)
+    needed = {(name,) for name in full}
+    assert needed.isdisjoint(kept)
+
+
+def test_a_name_that_stands_twice_is_refused(full: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    for at in [at for at in places(full) if isinstance(at[-1], str)]:
+        place = full
+        for name in at[:-1]:
+            place = place[name]
+        text = json.dumps(with_value(full, (*at[:-1], "TWICE"), place[at[-1]])).replace('"TWICE"', json.dumps(at[-1]))
+        path = written(run, tmp_path / "detector.onnx", text)
+        with pytest.raises(DetectorError, match="no valid JSON"):
+            read_card(path)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000, "[" * 99_999])
+def test_a_number_that_is_none_is_refused_wherever_it_stands(
+    text: str, full: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    for at in (("training", "unknown"), ("quality", "auroc"), ("golden", "samples", 0, "score"), ("band", 0)):
+        place = json.dumps(with_value(full, at, "HERE")).replace('"HERE"', text)
+        path = written(run, tmp_path / "detector.onnx", place)
+        with pytest.raises(DetectorError, match=r"damaged|golden") as caught:
+            read_card(path)
+        assert "\n" not in str(caught.value)
+
+
+def written(run: Path, out: Path, text: str) -> Path:
+    """Returns a copy of a detector with another card; its graph is that of a file that was tried."""
+    model = onnx.load(run / "detector.onnx")
+    onnx.helper.set_model_props(model, {CARD_KEY: text})
+    out.write_bytes(model.SerializeToString())
+    remember(out.read_bytes())
+    return out
+
+
+@pytest.fixture(scope="module")
+def mutated(full: dict[str, Any], run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Returns for each wrong value a run in whose card all the places that take it, have it at once."""
+    root, found = tmp_path_factory.mktemp("mutated"), {}
+    for number, what in enumerate(WRONG):
+        card = copy.deepcopy(full)
+        for at in [at for at in places(full) if at[0] not in ("calibration", "golden")]:  # else refused
+            try:
+                both = with_value(card, at, WRONG[what])
+            except (KeyError, IndexError, TypeError):  # what it stood in has become something else
+                continue
+            if accepted(both) is not None:
+                card = both
+        found[what] = root / f"run{number}"
+        found[what].mkdir()
+        written(run, found[what] / "detector.onnx", json.dumps(card))
+        shutil.copy(run / "explain.onnx", found[what])
+    return found
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_every_command_works_on_a_file_that_is_not_refused(
+    what: str, mutated: dict[str, Path], parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = mutated[what], sorted((parts / "test").rglob("*.png"))
+    labelled = tmp_path / "labelled"
+    for kind, image in (("good", images[0]), ("good", images[-1]), ("bent", images[1])):
+        (labelled / "test" / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, labelled / "test" / kind / f"A{len(list(labelled.rglob('*.png')))}_1.png")
+    shutil.copytree(labelled / "test" / "good", labelled / "train" / "good")
+    for arguments, status in (
+        (["show", str(folder)], {0}),
+        (["show", str(folder), "--json"], {0}),
+        (["verify", str(folder), "--device", "cpu"], {0}),
+        (["score", str(folder), str(labelled), "--out", str(tmp_path / "a.csv"), "--device", "cpu"], {0, 3}),
+        (["report", str(folder), "--audit", str(tmp_path / "audit.zip")], {0}),
+        (["evaluate", str(folder), str(labelled), "--report", str(tmp_path / "page.html")], {0, 1, 3}),
+        (["compare", str(folder), str(folder), str(labelled), "--report", str(tmp_path / "flips.html")], {0, 3}),
+    ):
+        found = main(arguments)
+        said = capsys.readouterr()
+        assert found in status, (arguments, said.err)
+        assert "Traceback" not in said.err and "\x1b" not in said.out and "\u202e" not in said.out
+    new = tmp_path / "new.onnx"
+    recalibrate(folder, calibrate(np.arange(40)), new, version="2", highest=["a"], images=40, groups=40)
+    assert read_card(new).parent == read_card(folder).digest
+
+
+def test_a_service_answers_for_every_file_that_is_not_refused(mutated: dict[str, Path], parts: Path, tmp_path: Path) -> None:
+    image = next((parts / "test").rglob("*.png")).read_bytes()
+    with serving(tmp_path / "log", *mutated.values()) as service:
+        for folder in mutated.values():
+            metadata = service.get(f"/v2/models/{folder.name}")
+            answer = service.post(f"/score?detector={folder.name}", image)
+            assert (metadata.status, answer.status) == (200, 200), (folder, metadata.data, answer.data)
+        assert service.get("/metrics").status == 200
