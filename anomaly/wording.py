@@ -7,6 +7,7 @@ chance that the part is bad.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def _cost(card: Card, run: str) -> list[str]:
     label, these = ("without it", "it shows a defect") if count == 1 else (f"without these {count}", "they show defects")
     first = [("look at these first", names)] if calibration is not None and calibration.too_few else []
     folder = PurePath(run).parent if run.endswith(".onnx") else PurePath(run)
-    look = f"look before it is used: {folder / 'report.html'}, or anomaly review --detector {run}, page Calibration"
+    review = shlex.join(["anomaly", "review", "--detector", run])
+    look = f"look before it is used: {folder / 'report.html'}, or {review}, page Calibration"
     rows = [*first, (label, f"if {these}: {said}"), *([] if card.training.get("recalibrated") else [("", look)])]
     return [f"{left:<{_COLUMN}}{right}" for left, right in rows]
 

@@ -177,7 +177,16 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     again = f"anomaly train {photos} --exclude '{run / 'suspects.txt'}' --out NEW"
     assert suspects[-1] == f"{'':<24}{run / 'suspects.txt'}, then {again}"
     written = f"written                 {run / 'detector.onnx'}   {card.identity}"
-    assert said.out.splitlines() == [written, TOO_FEW, *sight_text(card.training)]
+    cost = card.training["cost"]
+    flags = f"flags {cost['flagged']} instead of {cost['flagged_now']} of {cost['of']} synthetic defects"
+    threshold = f"threshold {cost['threshold']:.4g} instead of {card.calibration.threshold:.4g}"
+    assert cost["without"] == card.training["highest"][:1] and cost["threshold"] == float(card.calibration.scores[-2])
+    first = [
+        f"look at these first     {cost['without'][0]}",
+        f"without it              if it shows a defect: {threshold}; {flags}",
+        f"{'':<24}look before it is used: {run / 'report.html'}, or anomaly review --detector '{run}', page Calibration",
+    ]
+    assert said.out.splitlines() == [written, TOO_FEW, *first, *sight_text(card.training)]
     assert card.training["command"] == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
     shown = shell("show", run)
     assert shown.fields["detector"] == card.identity
@@ -188,8 +197,9 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
         "20 more: promise 4.8 %, could be 14 %; 20 of 40 set the limit",
         "80 more: promise 2 %, could be 6 %; 50 of 100 set the limit",
     ]
-    assert shown.out.splitlines()[-6:-1] == [
+    assert shown.out.splitlines()[-9:-1] == [
         TOO_FEW,
+        *first,
         *sight_text(card.training),
         f"{'more good images':<24}{more[0]}",
         " " * 24 + more[1],

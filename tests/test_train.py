@@ -27,6 +27,7 @@ from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import CalibrationError, DatasetError, TrainingError
 from anomaly.labelled import judge
+from anomaly.marks import HIGHEST
 from anomaly.table import read_table, shortest
 from anomaly.used_images import IMAGES
 from data.made_up import make
@@ -100,7 +101,7 @@ def set_paths(run: Path, wanted: str) -> list[str]:
 
 # --- what a run folder holds ------------------------------------------------------------------------------------------
 def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> None:
-    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", SUSPECTS, IMAGES}
+    files = {"detector.onnx", "checkpoint.safetensors", "report.html", "train.jsonl", SUSPECTS, IMAGES, HIGHEST}
     # Other tests' `verify` and `evaluate` note in the shared runs what they found.
     assert {path.name for path in run.iterdir()} - {CHECKS} == files | {"explain.onnx"}
     assert {path.name for path in pixel_run.iterdir()} - {CHECKS} == files
@@ -235,7 +236,7 @@ def test_two_processes_write_one_detector(cells: Path, tmp_path: Path) -> None:
     assert len((run / "train.jsonl").read_text().splitlines()) == 1
     assert Scorer(run, device="cpu", verify=True).score(cells / "00.png").status == "ok"
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint.safetensors", "detector.onnx", IMAGES, "report.html", SUSPECTS, "train.jsonl",
+        "checkpoint.safetensors", "detector.onnx", HIGHEST, IMAGES, "report.html", SUSPECTS, "train.jsonl",
     ]  # fmt: skip
 
 

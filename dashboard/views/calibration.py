@@ -5,6 +5,7 @@ Made before anything is scored: it needs a run folder that `anomaly review --det
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import streamlit as st
@@ -126,7 +127,8 @@ def finish(folder: Path, defects: list[Mark]) -> None:
         return
     count = f"{len(defects):,} image{'s are' if len(defects) > 1 else ' is'} marked as a defect."
     st.write(plain(f"{count} Train again without them and their groups, which shows before and after:"))
-    st.code(f"anomaly retrain {folder} --out {folder.with_name(folder.name + '-2')}", language=None)
+    new = folder.with_name(f"{folder.name}-2")
+    st.code(shlex.join(["anomaly", "retrain", str(folder), "--out", str(new)]), language=None)
 
 
 @st.cache_data(max_entries=64, show_spinner="reading an image")
