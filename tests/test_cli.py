@@ -578,3 +578,17 @@ def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback() -> None:
     )
     process = subprocess.run([sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "anomaly: stopped\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+def test_a_full_disk_behind_standard_output_is_one_line(run: Path) -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "anomaly", "show", str(run)]
+        found = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (1, "anomaly: standard output: No space left on device\n")
+
+
+def test_pictures_are_not_written_among_the_images(run: Path, photos: Path, shell: Shell) -> None:
+    assert "lies among the images" in shell.refuses("reconstruct", run, photos, "--out", photos / "pairs.png")
+    assert "is the input" in shell.refuses("score", run, photos, "--out", "-", "--overlays", photos)
+    assert not (photos / "pairs.png").exists()

@@ -451,3 +451,8 @@ def test_the_commands(
     status, _, err = said("train", good, "--out", tmp_path / "x", "--dry-run", "--views", "3")
     assert (status, err) == (1, "anomaly: --views 3 without --by-part found: say how a path names its part\n")
     assert sys.exc_info() == (None, None, None)
+
+
+def test_a_page_shows_the_unit_that_its_file_names() -> None:
+    rule = PartRule(r"(\d+)", 1, 2)
+    assert [rule.part_of(path) for path in ("p07.tif", "p07.tif#2", "p07.tif#11", "list.csv#3")] == ["07", "07", "07", "3"]

@@ -183,3 +183,10 @@ print(main(["calibrate", {str(run)!r}, "--normal", {str(fresh)!r}, "--out", {str
         "anomaly: writing a detector file needs onnx, which is not installed: pip install 'anomaly[calibrate]'",
         "1",
     ]
+
+
+def test_a_full_disk_names_the_detector_that_could_not_be_written(run: Path, parts: Path, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 190_000)
+    with pytest.raises(OSError, match="No space left") as full:
+        recalibrate_on(run, parts / "test" / "good", out=small_disk / "new.onnx", wish=0.3, group_by=None, seed=0)
+    assert full.value.filename == str(small_disk / "new.onnx") and not (small_disk / "new.onnx").exists()

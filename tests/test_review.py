@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -29,6 +31,7 @@ from anomaly.dataset import read_dataset  # noqa: E402
 from anomaly.detector import read_card  # noqa: E402
 from anomaly.errors import AnomalyError  # noqa: E402
 from anomaly.review import DefectType, Filters, Finding, Store, default_key, schema  # noqa: E402
+from anomaly.review.evidence import folder_of, read_image  # noqa: E402
 from anomaly.review.exports import (  # noqa: E402
     export_events,
     export_findings,
@@ -36,6 +39,7 @@ from anomaly.review.exports import (  # noqa: E402
     write_calibration_manifest,
 )
 from anomaly.table import Row, encode_rows  # noqa: E402
+from dashboard.images import original  # noqa: E402
 from tests import kill_review  # noqa: E402
 from tests.bench_review import made_up_rows, write_table  # noqa: E402
 from tests.test_archives import write_tar, write_zip  # noqa: E402
@@ -1184,3 +1188,22 @@ def test_what_was_confirmed_outlives_a_kill(database: str, tmp_path: Path) -> No
     with Store(database) as store:
         store.import_table(write_table(tmp_path / "many.csv", made_up_rows(5000)))
     assert kill_review.kill(database, rounds=5) > 5
+
+
+def test_a_page_is_shown_and_judged_as_itself(tmp_path: Path) -> None:
+    greys = [Image.new("L", (40, 30), grey) for grey in (10, 90, 200)]
+    greys[0].save(tmp_path / "a.tif", save_all=True, append_images=greys[1:])
+    Image.new("L", (40, 30), 50).save(tmp_path / "b.png#2", "PNG")  # a file that is called like a page
+    data = (tmp_path / "a.tif").read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(tmp_path / "a.tif", "in/a.tif")
+    for path, page in (("a.tif#2", 2), ("a.tif#3", 3), ("zip://in/a.tif::x.zip#2", 2)):
+        found = read_image(tmp_path, path, sha256, [tmp_path])
+        assert (found.state, found.data, found.page) == ("same", data, page)
+        with Image.open(io.BytesIO(original(data, found.state, page).data)) as shown:
+            assert shown.convert("L").getextrema() == ((90, 90), (200, 200))[page - 2]
+    assert read_image(tmp_path, "b.png#2", None, [tmp_path]).page is None
+    assert read_image(tmp_path, "none.tif#2", None, [tmp_path]).state == "missing"
+    assert {folder_of(path) for path in ("x/a.tif#2", "x/a.tif")} == {"x"}
+    assert folder_of("zip://in/a.tif::x.zip#2") == "x.zip"
