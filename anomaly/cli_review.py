@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 if TYPE_CHECKING:
-    from anomaly.review import Store
+    from anomaly.review import DefectType, Store
 
 DATABASE = "review.db"
 
@@ -42,6 +42,7 @@ def add_review(commands: Any) -> None:
     add_stats(actions)
     add_audit(actions)
     add_verify_log(actions)
+    add_types(actions)
 
 
 def add_database(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +110,22 @@ def run_verify_log(options: argparse.Namespace) -> None:
     if head and not chain.holds(head):
         raise AnomalyError(f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore a backup")
     print(f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; --head compares)")
+
+
+def add_types(actions: Any) -> None:
+    p = actions.add_parser(
+        "types",
+        help="list or edit the defect types that inspectors choose from",
+        description="list the defect types that inspectors choose from, or edit them; the first nine have the keys 1 to 9",
+        epilog="example:  anomaly review types --add burr 'loose wire=#3a86ff'",
+    )
+    add_database(p)
+    change = p.add_mutually_exclusive_group()
+    change.add_argument("--add", nargs="+", metavar="NAME[=#RRGGBB]", help="put these at the end of the list")
+    change.add_argument("--remove", nargs="+", metavar="NAME", help="take these off; verdicts keep the names they have")
+    change.add_argument("--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order")
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=run_types)
 
 
 def run_dashboard(options: argparse.Namespace) -> int:
@@ -226,3 +243,35 @@ def run_audit(options: argparse.Namespace) -> None:
     print(
         f"{'audit sample':<24}{drawn} images of run {run} that were not stopped, drawn at random; judge them in the dashboard"
     )
+
+
+def run_types(options: argparse.Namespace) -> None:
+    from anomaly.detector import user
+    from anomaly.review import Store, default_key
+
+    with Store(options.db, create=False) as store:
+        types = edited_types(options, store.defect_types())
+        if options.add or options.remove or options.set:
+            store.set_defect_types(types, by=user(), key=default_key())
+    if options.json:
+        print(json.dumps([asdict(kind) for kind in types], indent=2))
+        return
+    for kind in types:
+        print(f"{f'key {kind.key}' if kind.key else 'no key':<24}{kind.name} {kind.colour}")
+
+
+def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:
+    """Returns the list of defect types as the options change it; AnomalyError for a name that is not on it."""
+    from anomaly.review.types import from_lines, to_text
+
+    if options.set:
+        return from_lines(options.set, known)
+    if options.add:
+        return from_lines([*to_text(known).splitlines(), *options.add], known)
+    names = {kind.name for kind in known}
+    missing = [name for name in options.remove or () if name not in names]
+    if missing:
+        raise AnomalyError(f"defect type {missing[0]!r} found; on the list: {', '.join(names)}")
+    if not options.remove:
+        return known
+    return from_lines(to_text(kind for kind in known if kind.name not in options.remove).splitlines(), known)

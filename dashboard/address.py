@@ -8,6 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from anomaly.review import QUEUES, Filters, Run
+from dashboard.components import plain
 from dashboard.desk import Desk
 
 QUEUE_NAMES = {
@@ -18,8 +19,12 @@ QUEUE_NAMES = {
 }
 
 
-def filters_here(desk: Desk) -> Filters:
-    """Returns the filters of the address, with the newest run where it names none; without any run the page ends here."""
+def filters_here(desk: Desk, newest: bool = False) -> Filters:
+    """Returns the filters of the address, with the newest run where it names none; without any run the page ends here.
+
+    It ends too where the address names a run that is not there: another one must not be taken for it. ``newest``: then
+    that is said, and the newest run is shown.
+    """
     filters = Filters.from_query(query_here())
     runs = desk.store.runs()
     if not runs:
@@ -28,8 +33,16 @@ def filters_here(desk: Desk) -> Filters:
             "`anomaly score RUN IMAGES --out scores.csv --review DATABASE`"
         )
         st.stop()
-    known = {run.id for run in runs}
-    return filters if filters.run in known else replace(filters, run=runs[0].id)
+    if filters.run in {run.id for run in runs}:
+        return filters
+    asked = st.query_params.get("run")
+    if asked is not None:
+        said = f"The run {asked[:40]!r} that the address names is not in this review database"
+        st.warning(plain(f"{said}: this is the newest one." if newest else f"{said}."))
+        if not newest:
+            st.page_link("views/queue.py", label="Choose a run in Queue", icon=":material/arrow_back:", query_params={})
+            st.stop()
+    return replace(filters, run=runs[0].id)
 
 
 def run_here(desk: Desk, filters: Filters) -> Run:
@@ -43,6 +56,18 @@ def queue_here() -> str:
     """Returns the queue of the address."""
     name = st.query_params.get("queue", "")
     return name if name in QUEUES else QUEUES[0]
+
+
+def page_here() -> int:
+    """Returns the page of the queue that the address names, 1 where it names none."""
+    text = st.query_params.get("page", "")
+    return int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else 1
+
+
+def state_here() -> dict[str, str]:
+    """Returns what all pages share, as the address has it: run, filters, queue and page of the queue."""
+    here = query_here()
+    return {**Filters.from_query(here).to_query(), **{name: here[name] for name in ("queue", "page") if here.get(name)}}
 
 
 def query_here() -> dict[str, str]:

@@ -27,7 +27,7 @@ def _component(name: str, *scripts: str) -> Renderer:
     return made
 
 
-_viewer = _component("viewer", "outbox.js", "panes.js")
+_viewer = _component("viewer", "outbox.js", "drafts.js", "panes.js", "looking.js")
 _sheet = _component("sheet")
 _limit = _component("limit")
 _mask = _component("mask")

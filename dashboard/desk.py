@@ -85,6 +85,12 @@ class Desk:
         found: list[Series] = self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
         return found
 
+    def with_common_images(self, run: int) -> list[int]:
+        """Returns the other runs that judged an image of this run too, the newest first."""
+        runs = tuple((one.id, one.images) for one in self.store.runs())
+        found: list[int] = self._keep(("common", run, runs), lambda: self.store.with_common_images(run))
+        return found
+
     def _keep(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
         """Runs never change, so what was read of one is kept, of the last few."""
         found = self._kept.get(key)

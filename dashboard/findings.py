@@ -15,6 +15,7 @@ from anomaly.review import VERDICTS, Event, Finding
 from anomaly.wording import part_text, verdict_text
 from dashboard.access import Person
 from dashboard.desk import Desk, Known
+from dashboard.words import readable
 
 SIMILAR = 4
 LAST = 10  # verdicts that are listed to be changed
@@ -30,6 +31,7 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "id": finding.id,
         "name": short_path(finding.path, roots(desk, finding.run)),
         "run": desk.store.run(finding.run).name,
+        "runId": finding.run,
         "detectorName": known.short,
         "limit": finding.threshold,
         "status": finding.status,
@@ -48,7 +50,8 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
 
 def words(finding: Finding, known: Known) -> str:
     """Returns the sentence that says the verdict of the detector; never as a chance that the part is bad."""
-    return verdict_text(finding.status, finding.score, known.calibration, finding.error, known.what)
+    error = None if finding.error is None else readable(finding.error)
+    return verdict_text(finding.status, finding.score, known.calibration, error, known.what)
 
 
 def links(desk: Desk, finding: int, heated: bool) -> dict[str, str]:
@@ -70,7 +73,7 @@ def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "part": part_shown(desk, finding),
         "others": [
             {"id": other.id, "detectorName": desk.detector_of(other.run).short, "said": in_short(other)}
-            for other in store.same_image(finding.id)
+            for other in store.other_detectors(finding.id)
         ],
         "similar": [
             {"id": other.id, "name": short_path(other.path, roots(desk, other.run)), "thumb": desk.key.link(other.id, "thumb")}

@@ -12,7 +12,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,14 @@ THUMB_SIDE = 192
 class Picture:
     """What is sent: ``data`` of the type ``media``.
 
-    ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``.
+    ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``. ``digest``: SHA-256 of the
+    file's bytes, with the original only.
     """
 
     data: bytes
     media: str
     state: str = "same"
+    digest: str = ""
 
     @property
     def size(self) -> int:
@@ -111,7 +113,7 @@ class Pictures:
         """Returns one picture of a finding; an AnomalyError says in one line why there is none."""
         data, state, page = self._read(finding_id)
         if kind == "original":
-            return original(data, state, page)
+            return replace(original(data, state, page), digest=hashlib.sha256(data).hexdigest())
         digest = hashlib.sha256(data).digest(), page
         if kind == "thumb":
             thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data, page))

@@ -19,7 +19,7 @@ from types import FrameType
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.regular_files import read_small_text
 from dashboard.access import check_host_name, is_private, read_roles
-from dashboard.settings import PREFIX, Settings
+from dashboard.settings import PREFIX, UPLOAD_MB, Settings
 
 APP = Path(__file__).with_name("app.py")
 START_SECONDS, STOP_SECONDS = 60, 10
@@ -40,7 +40,7 @@ SAFE = {
     "server.enableXsrfProtection": "true",
     "server.fileWatcherType": "none",
     "server.headless": "true",
-    "server.maxUploadSize": "1",
+    "server.maxUploadSize": str(UPLOAD_MB),
     "server.maxMessageSize": "50",
     "server.runOnSave": "false",
     "server.websocketPingInterval": "20",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from dashboard.access import ROLES
+from dashboard.address import state_here
 from dashboard.desk import open_desk
 from dashboard.who import name_box, sign_in
 
@@ -23,7 +25,8 @@ PAGES = {
 }
 STYLE = """<style>
 [data-testid="stHeader"] { height: 2.6rem; min-height: 2.6rem; }
-[data-testid="stMainBlockContainer"] { padding: 3rem 1rem 0.5rem; max-width: none; }
+[data-testid="stMainBlockContainer"] { padding: 0.4rem 1rem 0.5rem; max-width: none; }
+.st-key-pages { position: sticky; top: 0; z-index: 1000000; margin-left: 2.6rem; min-height: 2.2rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.6rem; }
 </style>"""
 
@@ -36,10 +39,9 @@ def main() -> None:
     st.html(STYLE)
     person = sign_in(desk.settings)
     st.session_state["person"] = person
-    page = st.navigation(
-        [st.Page(file, title=title, url_path=title.lower(), default=title == "Queue") for title, file in PAGES.items()],
-        position="top",
-    )
+    pages = [st.Page(file, title=title, url_path=title.lower(), default=title == "Queue") for title, file in PAGES.items()]
+    page = st.navigation(pages, position="hidden")
+    bar = st.container(horizontal=True, gap="small", key="pages")
     with st.sidebar:
         if desk.settings.login:
             st.caption(f"{person.name}, {person.role}")
@@ -47,7 +49,18 @@ def main() -> None:
         else:
             name_box(person)
             st.caption(f"Role: {person.role}. Nobody logs in here ({', '.join(ROLES)} come with a login).")
-    page.run()
+    try:
+        page.run()
+    finally:  # a page may stop early; and only now does the address say what was chosen on it
+        with bar:
+            links(pages)
+
+
+def links(pages: list[StreamlitPage]) -> None:
+    """Shows the links to all pages. Each carries run, filters, queue and page of the queue on, as the address has them."""
+    state = state_here()
+    for one in pages:
+        st.page_link(one, label=one.title, query_params=state)
 
 
 main()

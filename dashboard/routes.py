@@ -7,6 +7,7 @@ went wrong is ``{"error": one line}``.
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from dashboard.access import AccessError, Person
 from dashboard.desk import Desk
 from dashboard.findings import described, details, recent
 from dashboard.images import KINDS
+from dashboard.words import readable
 
 MAX_BODY = 64 << 10
 MOST_AHEAD = 64  # findings that one page may hold leases on
@@ -71,7 +73,7 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
         Route("/api/undo", posted(take_back), methods=["POST"]),
         Route("/api/renew", posted(renew), methods=["POST"]),
         Route("/api/release", posted(release), methods=["POST"]),
-        Route("/api/recent", posted(list_recent, "viewer")),
+        Route("/api/recent", posted(list_recent, "viewer"), methods=["GET", "POST"]),
         Route("/api/finding/{finding:number}", finding),
         Route("/evidence/{finding:number}/{kind:str}", evidence),
     ]
@@ -111,7 +113,7 @@ async def read_body(request: Request) -> dict[str, Any]:
 def refusal(error: AnomalyError) -> JSONResponse:
     """Returns an error as the pages show it."""
     status = error.status if isinstance(error, AccessError) else 422
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": readable(str(error))}, status)
 
 
 # ---- work ----
@@ -120,17 +122,30 @@ def refusal(error: AnomalyError) -> JSONResponse:
 def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
     """Returns the next findings besides those that the page holds already: leased to who may judge, else just in order."""
     filters = Filters.from_query(query_of(body, "filters"))
-    held = set(numbers(body, "held"))
-    count = min(len(held) + max(1, whole(body, "count")), MOST_AHEAD)
+    held = numbers(body, "held")
+    count = min(max(1, whole(body, "count")), MOST_AHEAD)
     queue = one_of(body, "order", QUEUES)
+    after = anchor(desk, filters, body)
     if person.may("inspector"):
         share = known_share(queue)
-        found = desk.store.next(person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=share)
+        found = desk.store.next(
+            person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=share, after=after, besides=held
+        )
     else:
         order = "uncertain" if queue == "uncertain" else "score"
-        found = desk.store.findings(filters, order=order, limit=count)
-    fresh = [described(desk, finding, person) for finding in found if finding.id not in held]
-    return {"findings": fresh, "left": left(desk, queue, filters)}
+        found = desk.store.findings(filters, order=order, limit=count, after=after, besides=held)
+    return {"findings": [described(desk, finding, person) for finding in found], "left": left(desk, queue, filters)}
+
+
+def anchor(desk: Desk, filters: Filters, body: dict[str, Any]) -> int | None:
+    """Returns the finding behind which a queue goes on; None where none is named, or it is not of the queue's run."""
+    if body.get("after") is None:
+        return None
+    number = whole(body, "after")
+    try:
+        return number if desk.store.finding(number).run == filters.run else None
+    except AnomalyError:
+        return None
 
 
 def left(desk: Desk, queue: str, filters: Filters) -> str:
@@ -157,6 +172,8 @@ def one_finding(desk: Desk, person: Person, number: int) -> dict[str, Any]:
 def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
     """Records a verdict; the answer means that it is on the disk."""
     verdict = one_of(body, "verdict", VERDICTS)
+    if verdict != "skip":
+        check_seen(desk, whole(body, "finding"), text(body, "seen", 64))
     seconds = body.get("seconds")
     event = desk.store.record(
         person.name,
@@ -168,6 +185,18 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
         seconds=float(seconds) if isinstance(seconds, int | float) and abs(seconds) < 1e9 else None,
     )
     return {"event": event.id, "at": event.at}
+
+
+def check_seen(desk: Desk, number: int, seen: str) -> None:
+    """Raises AccessError unless the page painted the very image that was scored.
+
+    ``seen``: the SHA-256 of the file, which comes with the original's bytes only; "" where none was painted.
+    """
+    finding = desk.store.finding(number)
+    if not seen:
+        raise AccessError(422, "the image was not shown in this browser: a verdict counts after it was looked at")
+    if finding.sha256 is None or not hmac.compare_digest(seen.encode(), finding.sha256.encode()):
+        raise AccessError(422, "the image that was shown is not the one that was scored: score it again")
 
 
 def take_back(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
@@ -194,9 +223,12 @@ def release(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def list_recent(desk: Desk, person: Person, _body: dict[str, Any]) -> dict[str, Any]:
-    """Returns this person's last verdicts."""
-    return {"events": recent(desk, person)}
+def list_recent(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
+    """Returns this person's last verdicts, and how much of a queue is left where one is named."""
+    said = {"events": recent(desk, person)}
+    if "filters" not in body:
+        return said
+    return {**said, "left": left(desk, one_of(body, "order", QUEUES), Filters.from_query(query_of(body, "filters")))}
 
 
 def send_picture(desk: Desk, request: Request) -> Response:
@@ -209,13 +241,18 @@ def send_picture(desk: Desk, request: Request) -> Response:
             raise AccessError(404, f"{kind!r} found, one of {', '.join(KINDS)} expected")
         picture = desk.pictures.picture(finding, kind)
     except ImageError as error:
-        return JSONResponse({"error": str(error)}, 422, {"X-Image-State": error.kind})
+        return JSONResponse({"error": readable(str(error))}, 422, {"X-Image-State": error.kind})
     except AnomalyError as error:
         return refusal(error)
     # an hour in this browser alone; a file that changes shows at the next link
     headers = {"Cache-Control": "private, max-age=3600", "X-Image-State": picture.state, "Content-Disposition": "inline"}
+    if picture.digest:
+        # of the original this browser asks each time whether it still is there: what was moved must not be judged
+        headers |= {"Cache-Control": "private, no-cache", "X-Image-Digest": picture.digest, "ETag": f'"{picture.digest}"'}
     if picture.state != "same":
         headers["Cache-Control"] = "no-store"
+    elif picture.digest and request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
     return Response(picture.data, media_type=picture.media, headers=headers)
 
 

@@ -14,6 +14,7 @@ from anomaly.errors import AnomalyError
 from dashboard.access import Key
 
 PREFIX = "ANOMALY_REVIEW_"
+UPLOAD_MB = 256  # of an image to draw a mask on: 60 megapixels of PNG are up to 180 MB
 
 
 @dataclass(frozen=True)

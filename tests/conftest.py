@@ -76,4 +76,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-pytest_plugins = ["tests.runs"]
+pytest_plugins = ["tests.runs", "tests.browsing"]

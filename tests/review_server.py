@@ -156,7 +156,12 @@ class Client:
         return list(answer.json["findings"])
 
     def judge(self, finding: int, verdict: str, key: str, **more: Any) -> Answer:
-        return self.post("/api/verdict", {"finding": finding, "verdict": verdict, "key": key, **more})
+        """Gives a verdict as the page does: after the original was fetched, and with the digest that came with it."""
+        seen = {} if "seen" in more else {"seen": self.see(finding)}
+        return self.post("/api/verdict", {"finding": finding, "verdict": verdict, "key": key, **seen, **more})
+
+    def see(self, finding: int) -> str:
+        return self.ask("GET", KEY.link(finding, "original")).headers.get("x-image-digest", "")
 
 
 def train_detector(folder: Path) -> Path:
@@ -227,8 +232,15 @@ def write_large_table(table: Path, images: Path, scores: Path, rows: int, shown:
     unfinished.replace(table)
 
 
+def wait_until_judgeable(page: Any) -> None:
+    """Waits until a verdict counts: the image was painted, and the guard against double presses is over."""
+    page.locator("[data-part=bar][data-ready=true]").wait_for(timeout=20_000)
+
+
 def press_and_wait(page: Any, key: str) -> float:
     """Presses a key that brings the next image, and returns the milliseconds until it is on the screen."""
+    if key in "anu":
+        wait_until_judgeable(page)
     before = page.evaluate("performance.getEntriesByName('key to next image').length")
     page.keyboard.press(key)
     page.wait_for_function(f"performance.getEntriesByName('key to next image').length > {before}", timeout=20_000)

@@ -106,6 +106,7 @@ def actions(database: Path, run: Path, out: Path) -> list[list[str]]:
         ["review", "export", "--db", str(database), str(out)],
         ["review", "export", "--log", "--db", str(database), str(out)],
         ["review", "audit", "--db", str(database)],
+        ["review", "types", "--db", str(database), "--add", "burr"],
         ["review", "--db", str(database)],
         ["calibrate", str(run), "--verdicts", str(database)],
     ]
@@ -219,3 +220,56 @@ def test_a_file_that_is_taken_away_is_not_made_anew(database: Path, tmp_path: Pa
         with pytest.raises(AnomalyError, match="unable to open"):
             store.runs()
     assert not (tmp_path / "copy.db").exists()
+
+
+# ---- defect types ----
+
+
+def types_in(database: Path, capsys: pytest.CaptureFixture[str], *change: str) -> list[tuple[int | None, str, str]]:
+    """Runs `review types` and returns what it lists: key, name, colour."""
+    capsys.readouterr()
+    assert main(["review", "types", "--db", str(database), "--json", *change]) == 0
+    return [(kind["key"], kind["name"], kind["colour"]) for kind in json.loads(capsys.readouterr().out)]
+
+
+def test_a_fresh_database_has_defect_types_that_are_edited_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "review.db"
+    Store(database).close()
+    first = types_in(database, capsys)
+    assert [key for key, *_ in first] == list(range(1, 10))
+    assert {"scratch", "dent", "crack", "stain", "contamination", "missing part", "deformation", "other"} < {
+        n for _, n, _ in first
+    }
+    assert len({colour for *_, colour in first}) == 9
+    assert types_in(database, capsys, "--add", "burr", "loose wire=#3a86ff") == [
+        *first, (None, "burr", "#e4572e"), (None, "loose wire", "#3a86ff")
+    ]  # fmt: skip
+    assert [name for _, name, _ in types_in(database, capsys, "--remove", "dent", "other")][-2:] == ["burr", "loose wire"]
+    few = types_in(database, capsys, "--set", "loose wire", "Kratzer", "欠け", "missing part=#00ff00")
+    assert [(key, name) for key, name, _ in few] == [(1, "loose wire"), (2, "Kratzer"), (3, "欠け"), (4, "missing part")]
+    assert few[0][2] == "#3a86ff" and few[3][2] == "#00ff00" and len({colour for *_, colour in few}) == 4
+    assert types_in(database, capsys) == few
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--remove", "dents"], "defect type 'dents' found; on the list: "),
+        (["--add", "good"], "not good or normal"),
+        (["--add", "a/b"], "without / "),
+        (["--add", "dent"], "two defect types with the same name"),
+        (["--add", "burr=#12"], "#rrggbb expected"),
+        (["--set", " "], "at least one expected"),
+        (["--set", "x" * 61], "1 to 60 printable characters"),
+    ],
+)
+def test_a_list_of_types_that_cannot_be_is_refused(
+    change: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "review.db"
+    Store(database).close()
+    before = types_in(database, capsys)
+    assert said in refused(["review", "types", "--db", str(database), *change], capsys)
+    assert types_in(database, capsys) == before

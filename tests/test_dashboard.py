@@ -37,6 +37,7 @@ from anomaly.marks import read_highest, read_marks
 from anomaly.review import VERDICTS, Filters, Store, default_key
 from anomaly.scorer import Scorer
 from dashboard.desk import open_desk
+from dashboard.words import readable
 from tests.measure_dashboard import kill_and_count
 from tests.review_server import KEY, ROOT, SECRET, Client, Server, free_port, new_database, serving, train_detector
 
@@ -136,7 +137,7 @@ def test_the_file_itself_is_sent_at_full_resolution(server: Server, database: tu
     answer = Client(server.port).ask("GET", KEY.link(1, "original"))
     assert answer.data == path.read_bytes()
     kept = {name: answer.headers[name] for name in ("content-type", "x-image-state", "cache-control")}
-    assert kept == {"content-type": "image/png", "x-image-state": "same", "cache-control": "private, max-age=3600"}
+    assert kept == {"content-type": "image/png", "x-image-state": "same", "cache-control": "private, no-cache"}
 
 
 def test_heatmap_expected_and_difference_are_the_scorers(server: Server, database: tuple[Path, int], made: Path) -> None:
@@ -316,6 +317,48 @@ def test_verdicts_are_counted_once_and_taken_back_once(fresh: tuple[Server, int]
     with Store(server.settings.database) as store:
         log = [(e.action, e.key, e.undone) for e in store.events(finding=finding, limit=None)]
     assert log == [("undo", "key 3", False), ("anomalous", "key 2", True), ("normal", "key 1", False)]
+
+
+def test_a_verdict_counts_only_with_the_digest_of_the_image_that_was_scored(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    client = Client(server.port)
+    first, second = (finding["id"] for finding in client.next(run, 2))
+    for seen, said in (
+        ("", "was not shown in this browser"),
+        ("0" * 64, "is not the one that was scored"),
+        (client.see(second), "is not the one that was scored"),
+    ):
+        for verdict in ("anomalous", "normal", "unsure"):
+            answer = client.judge(first, verdict, default_key(), seen=seen)
+            assert answer.status == 422 and said in answer.json["error"]
+    assert client.judge(second, "skip", default_key(), seen="").status == 200
+    assert client.judge(first, "normal", default_key()).status == 200
+
+
+def test_an_original_is_asked_for_again_and_sent_once(server: Server) -> None:
+    client, link = Client(server.port), KEY.link(1, "original")
+    first = client.ask("GET", link)
+    again = client.ask("GET", link, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status, again.data) == (304, b"")
+    assert again.headers["x-image-digest"] == first.headers["x-image-digest"] == hashlib.sha256(first.data).hexdigest()
+
+
+def test_a_queue_goes_on_behind_a_finding(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    with Store(server.settings.database) as store:
+        order = [finding.id for finding in store.findings(Filters(run=run), limit=1000)]
+
+    def asked(after: object, held: list[int], role: str = "inspector") -> list[int]:
+        body = {"filters": {"run": str(run)}, "order": "anomalous", "count": 3, "held": held, "after": after}
+        answer = Client(server.port, "ann", role).post("/api/next", body)
+        assert answer.status == 200, answer.data
+        return [finding["id"] for finding in answer.json["findings"]]
+
+    for role in ("inspector", "viewer"):
+        assert asked(order[6], [], role) == order[7:10]
+        assert asked(order[6], order[7:10], role) == order[10:13]
+        assert asked(order[-1], [], role) == []
+        assert asked(99_999_999, order[7:13], role) == order[:3]
 
 
 def test_what_others_said_is_shown_after_ones_own_verdict(fresh: tuple[Server, int]) -> None:
@@ -595,6 +638,57 @@ def test_images_that_were_not_judged_can_be_found(pages: tuple[Store, int], says
 def test_an_address_that_makes_no_sense_opens_the_queue(pages: tuple[Store, int], query: dict[str, str]) -> None:
     app = open_page(**query)
     assert app.selectbox(key="Run").value == pages[1]
+
+
+def test_a_comparison_begins_with_two_runs_that_have_images_in_common(
+    pages: tuple[Store, int], tmp_path: Path, made: Path
+) -> None:
+    store, run = pages
+    text = (made / "scores.csv").read_text()
+    (tmp_path / "again.csv").write_text(text.replace(",20", ",19"))
+    again, _ = store.import_table(tmp_path / "again.csv", name="again")
+    for at in range(2):
+        head, *rows = text.splitlines()
+        (tmp_path / f"strange{at}.csv").write_text("\n".join([head, *(strange_row(row, at) for row in rows)]) + "\n")
+        store.import_table(tmp_path / f"strange{at}.csv", name=f"strange {at}")
+    for chosen in ({}, {"run": str(again.id)}, {"run": str(run)}):  # the newest has none
+        app = open_page("runs", **chosen)
+        assert [box.value for box in app.selectbox if box.label in ("Old", "New")] == [run, again.id]
+        assert "have no image in common" not in texts(app)
+
+
+def strange_row(line: str, at: int) -> str:
+    """Returns a row of a score table, of an image that is in no other."""
+    path, digest, *rest = line.split(",")
+    return ",".join([path, hashlib.sha256(f"{at}{digest}".encode()).hexdigest(), *rest])
+
+
+def test_a_run_that_is_chosen_in_runs_is_chosen_on_all_pages(pages: tuple[Store, int], tmp_path: Path, made: Path) -> None:
+    store, run = pages
+    (tmp_path / "again.csv").write_text((made / "scores.csv").read_text().replace(",20", ",19"))
+    store.import_table(tmp_path / "again.csv", name="again")
+    app = open_page("runs")
+    next(box for box in app.selectbox if box.label == "Run").set_value(run).run()
+    assert app.query_params["run"] in (str(run), [str(run)])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            r"begins with b'\x89PNG not', which is none of JPEG, PNG: convert it",
+            "it is damaged or no image (JPEG, PNG expected)",
+        ),
+        (
+            'a.png: begins with b"it\'s no", which is none of JPEG: convert it',
+            "a.png: it is damaged or no image (JPEG expected)",
+        ),
+        (r"broken PNG file (chunk b'\x00\'\x01')", "broken PNG file (chunk unknown bytes)"),
+        ("file ends early: copy Bob's file again", "file ends early: copy Bob's file again"),
+    ],
+)
+def test_inspectors_read_words_and_no_bytes(said: str, shown: str) -> None:
+    assert readable(said) == shown
 
 
 def test_team_says_counts_and_agreement(pages: tuple[Store, int]) -> None:

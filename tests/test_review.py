@@ -383,7 +383,7 @@ def test_an_old_database_is_migrated(database: str, tmp_path: Path, version: int
 def test_a_newer_database_is_refused(database: str) -> None:
     with Store(database) as store:
         raw(store, "INSERT INTO migrations (number, name, at) VALUES (99, 'm099_later', '')")
-    with pytest.raises(AnomalyError, match="review database of version 99 found, at most 5 expected"):
+    with pytest.raises(AnomalyError, match="review database of version 99 found, at most 6 expected"):
         Store(database)
 
 
@@ -1044,6 +1044,56 @@ def test_two_detectors_on_the_same_images(lite: Store, tmp_path: Path) -> None:
     assert lite.compare(a, fill(lite, tmp_path, [row(99, 0.5)])).paths == []
 
 
+def test_other_detectors_are_named_once_each_and_not_without_bound(store: Store, tmp_path: Path) -> None:
+    """Copies of an image, and of a run of the same detector, are no other detectors."""
+    image = "ab" * 32
+    fill(store, tmp_path, [row(i, 2.0, sha256=image) for i in range(700)])
+    fill(store, tmp_path, [row(i, 3.0, sha256=image) for i in range(3)])
+    assert store.other_detectors(1) == []
+    for number in range(12):
+        name = f"other@{number} sha256:{number:064x}"
+        fill(store, tmp_path, [row(i, 4.0 + number, sha256=image, detector=name) for i in range(2)])
+    assert [found.score for found in store.other_detectors(1)] == [15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0]
+    assert store.similar(1) == []  # copies of itself
+
+
+def test_runs_with_images_in_common_are_found(store: Store, tmp_path: Path) -> None:
+    first = fill(store, tmp_path, [row(i, 0.5) for i in range(5)])
+    strange = fill(store, tmp_path, [row(i, 0.5) for i in range(50, 55)])
+    second = fill(store, tmp_path, [row(i, 0.6) for i in range(4, 9)])
+    fill(store, tmp_path, [row(4, None)])  # not judged: nothing to compare
+    assert store.with_common_images(first) == [second]
+    assert store.with_common_images(second) == [first]
+    assert store.with_common_images(strange) == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [(["/data"], ["all images"]), (["/data", "/data/a"], ["(no subfolder)", "a"]), (["/data/a", "/data/b"], ["a", "b"])],
+)
+def test_no_series_is_called_a_dot(lite: Store, tmp_path: Path, folders: list[str], names: list[str]) -> None:
+    fill(lite, tmp_path, [row(i, 0.5, path=f"{folder}/{i}.png") for i, folder in enumerate(folders)])
+    assert sorted(series.name for series in lite.series("c0" * 32)) == names
+
+
+@pytest.mark.parametrize("queue", ["anomalous", "uncertain", "audit"])
+def test_a_queue_goes_on_behind_any_finding_in_its_order(store: Store, tmp_path: Path, queue: str) -> None:
+    """Equal scores and images without one too: each finding comes once, whichever one the queue goes on behind."""
+    scores = [0.3, 0.9, 0.9, None, 1.2, 0.9, 0.3, None, 1.2, 0.1]
+    filters = Filters(run=fill(store, tmp_path, [row(i, score) for i, score in enumerate(scores)]))
+    store.draw_audit(1, 10, by="ann", key="draw")
+
+    def handed(**more: object) -> list[int]:
+        store.release("ann")
+        return [finding.id for finding in store.next("ann", queue, filters, count=20, **more)]
+
+    whole = handed()
+    assert len(whole) > 4
+    for at, finding in enumerate(whole):
+        assert handed(after=finding) == whole[at + 1 :]
+    assert handed(besides=whole[1:3]) == [whole[0], *whole[3:]]
+
+
 def test_series_follow_cameras_over_runs(lite: Store, tmp_path: Path) -> None:
     for day in (2, 1):
         rows = [
@@ -1057,7 +1107,7 @@ def test_series_follow_cameras_over_runs(lite: Store, tmp_path: Path) -> None:
     assert found[0].scores.tolist() == pytest.approx([1.0, 1.2, 2.0, 2.2])
     assert found[1].scores[[0, 2]].tolist() == pytest.approx([1.1, 2.1])
     assert found[1].times == [f"2026-01-0{day}T00:00:0{i}.000Z" for day in (1, 2) for i in (1, 3)]
-    assert [s.name for s in lite.series("c0" * 32, depth=0)] == ["."]
+    assert [s.name for s in lite.series("c0" * 32, depth=0)] == ["all images"]
     assert lite.series("ff") == []
     assert len(drift.windows(lite.series("c0" * 32, depth=0)[0], None)) == 1
 

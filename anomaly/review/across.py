@@ -35,6 +35,23 @@ def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
     )
 
 
+def with_common_images(c: sa.Connection, run: int) -> list[int]:
+    """The other runs that judged an image of this run too, the newest first."""
+    one, other = schema.findings.alias("one"), schema.findings.alias("other")
+    ours = sa.select(one.c.image).where(one.c.run == run, one.c.status == "ok")
+    query = sa.select(other.c.run).where(other.c.run != run, other.c.status == "ok", other.c.image.in_(ours)).distinct()
+    return sorted(c.execute(query).scalars(), reverse=True)
+
+
+def other_detectors(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
+    """What other detectors found in the very same image: of each the newest finding, the newest detectors first."""
+    runs = schema.runs.c
+    own = sa.select(runs.detector).where(runs.id == row.run).scalar_subquery()
+    newest = sa.select(sa.func.max(f.id)).join(schema.runs, runs.id == f.run)
+    newest = newest.where(f.image == row.image, runs.detector != own).group_by(runs.detector)
+    return [as_finding(found) for found in c.execute(FINDINGS.where(f.id.in_(newest)).order_by(f.id.desc()).limit(limit))]
+
+
 def part(c: sa.Connection, run: Run, name: str, rule: PartRule) -> tuple[PartRow, list[Finding]]:
     """A part's verdict, and its views by path, as far as a part may have any; a path counts once, by its last row."""
     of_part = f.run == run.id, f.part == name
@@ -50,7 +67,7 @@ def similar(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
     """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
     if row.score is None:
         return []
-    inside = FINDINGS.where(f.run == row.run, f.id != row.id)
+    inside = FINDINGS.where(f.run == row.run, f.image != row.image)  # not copies of it
     below = inside.where(f.score <= row.score).order_by(f.score.desc().nulls_last()).limit(5 * limit)
     above = inside.where(f.score > row.score).order_by(f.score.asc().nulls_first()).limit(5 * limit)
     found = [as_finding(near) for query in (below, above) for near in c.execute(query)]

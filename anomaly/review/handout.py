@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Filters
-from anomaly.review.queries import FINDINGS, Condition, Row, f, l, matching, ordered, v
+from anomaly.review.queries import FINDINGS, Condition, Row, f, following, l, matching, ordered, v
 
 QUEUES = ("anomalous", "uncertain", "audit", "second")
 ORDER = {"anomalous": "score", "uncertain": "uncertain", "audit": "lot", "second": "score"}
@@ -26,10 +26,14 @@ def hand_out(
     count: int,
     seconds: float,
     known_share: float,
+    after: int | None = None,
+    besides: Collection[int] = (),
 ) -> list[Row]:
     """Up to ``count`` findings that are now leased to the inspector: what is in hand already first, then new ones."""
     unseen = ~sa.exists().where(v.finding == f.id, v.inspector == inspector)
-    wanted, known = sa.and_(unseen, *_queued(queue, filters)), sa.and_(unseen, f.truth.is_not(None))
+    others = [unseen, *([f.id.not_in(list(besides))] if besides else [])]
+    behind = [] if after is None else [following(after, ORDER[queue])]
+    wanted, known = sa.and_(*others, *behind, *_queued(queue, filters)), sa.and_(*others, f.truth.is_not(None))
     c.execute(schema.leases.delete().where(l.until <= now))
     held = _held(c, inspector, wanted, known, queue, count)
     missing = count - len(held)

@@ -103,7 +103,7 @@ def series(
 @functools.lru_cache(maxsize=100_000)
 def _camera(folder: str, common: str, depth: int) -> str:
     parts = Path(os.path.relpath(folder or ".", common or ".")).parts
-    return "/".join(parts[:depth]) or "."
+    return "/".join(parts[:depth])
 
 
 def _by_name(groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Row], str]) -> list[Series]:
@@ -114,7 +114,9 @@ def _by_name(groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Ro
         score = _worst(rows, grouped.rule) if grouped.rule else first.score if first.status == "ok" else None
         found.setdefault(camera(first), []).append((last.scored_at, score))
     what = "image" if grouped.rule is None else "unit"
-    return [_series(name, found[name], what, grouped.not_judged_share) for name in sorted(found)]
+    # what lies in no subfolder: all there is, or what is left beside them
+    top = f"all {what}s" if len(found) == 1 else "(no subfolder)"
+    return [_series(name or top, found[name], what, grouped.not_judged_share) for name in sorted(found)]
 
 
 def _series(name: str, entries: Iterable[tuple[str, float | None]], what: str, share: float) -> Series:

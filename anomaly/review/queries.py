@@ -69,6 +69,18 @@ def ordered(query: sa.Select[Any], order: str) -> sa.Select[Any]:
     raise AnomalyError(f"order {order!r} found, one of {', '.join(ORDERS)} expected")
 
 
+def following(finding: int, order: str) -> Condition:
+    """What comes behind a finding in the order ``score``, ``uncertain`` or ``lot``; nothing where it has no place there."""
+    column = {"score": "score", "uncertain": "distance", "lot": "lot"}[order]
+    that = schema.findings.alias("that")
+    there = sa.select(that.c[column]).where(that.c.id == finding).scalar_subquery()
+    value, later = f[column], f.id > finding
+    if order != "score":
+        return sa.or_(value > there, sa.and_(value == there, later))
+    both_without = sa.and_(value.is_(None), there.is_(None), later)
+    return sa.or_(value < there, sa.and_(value == there, later), sa.and_(value.is_(None), there.is_not(None)), both_without)
+
+
 def find_run(c: sa.Connection, run: int) -> Run:
     """One run; AnomalyError where there is none."""
     row = c.execute(RUNS.where(schema.runs.c.id == run)).first()

@@ -69,6 +69,11 @@ strata = _table("strata", whole="run number images drawn seed size", real="low h
 
 # ---- migrations ----
 
+FIRST_TYPES = (  # names that folders may have
+    ("scratch", "#e4572e"), ("dent", "#9b5de5"), ("crack", "#c1121f"), ("stain", "#6a994e"), ("contamination", "#8d6e00"),
+    ("missing part", "#00a6a6"), ("deformation", "#3a86ff"), ("discoloration", "#ff66b3"), ("other", "#7a7f87"),
+)  # fmt: skip
+
 # What the two databases spell differently.
 SPELLING = {
     "sqlite": {"id": "id INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "", "last": ""},
@@ -176,12 +181,22 @@ def m005_chain_of_events() -> list[str]:
     return ["ALTER TABLE events ADD COLUMN digest TEXT"]  # see chain.py; of older events none is kept
 
 
+def m006_first_defect_types() -> list[str]:
+    """A list to begin with, which is edited from then on; a database that has one keeps its own."""
+    types = ", ".join(f"({at}, '{name}', {at + 1}, '{colour}')" for at, (name, colour) in enumerate(FIRST_TYPES))
+    return [
+        f"""INSERT INTO defect_types (place, name, key, colour) SELECT * FROM (VALUES {types}) AS first
+            WHERE NOT EXISTS (SELECT 1 FROM defect_types)"""
+    ]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
     m003_known_images,
     m004_parts,
     m005_chain_of_events,
+    m006_first_defect_types,
 ]
 
 

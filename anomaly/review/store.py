@@ -53,6 +53,7 @@ from anomaly.review.queries import (
     f,
     find_row,
     find_run,
+    following,
     matching,
     ordered,
     undo,
@@ -172,10 +173,13 @@ class Store:
 
     def detector(self, digest: str) -> Detector:
         """One detector by the digest of its file."""
-        found = [detector for detector in self.detectors() if detector.digest == digest]
-        if not found:
+        table = schema.detectors.c
+        with self._db.read() as c:
+            query = sa.select(table.digest, table.name, table.version, table.card)
+            row = c.execute(query.where(table.digest == digest)).first()
+        if row is None:
             raise AnomalyError(f"detector {digest[:12]} has no run in this review database: import a score table of it")
-        return found[0]
+        return Detector(**row._mapping)
 
     def identities(self) -> list[tuple[str, str]]:
         """Name and version of every detector that scored a run or was written with a threshold of this review."""
@@ -190,10 +194,21 @@ class Store:
         with self._db.read() as c:
             return as_finding(find_row(c, finding))
 
-    def findings(self, filters: Filters = EVERYTHING, order: str = "score", limit: int = 100, offset: int = 0) -> list[Finding]:
+    def findings(
+        self,
+        filters: Filters = EVERYTHING,
+        order: str = "score",
+        limit: int = 100,
+        offset: int = 0,
+        after: int | None = None,
+        besides: Collection[int] = (),
+    ) -> list[Finding]:
         """Findings that match. ``order``: ``score`` (highest first), ``uncertain`` (nearest the limit first),
-        ``recent`` (last judged first) or ``position`` (as in the table)."""
+        ``recent`` (last judged first) or ``position`` (as in the table). ``after``: only what comes behind this finding
+        (in the first two orders); ``besides``: findings to leave out."""
         query = ordered(FINDINGS.where(*matching(filters)), order).limit(limit).offset(offset)
+        query = query if after is None else query.where(following(after, order))
+        query = query.where(f.id.not_in(list(besides))) if besides else query
         with self._db.read() as c:
             return [as_finding(row) for row in c.execute(query)]
 
@@ -241,6 +256,17 @@ class Store:
             row = find_row(c, finding)
             query = FINDINGS.where(f.image == row.image, f.id != finding).order_by(f.id.desc()).limit(50)
             return [as_finding(found) for found in c.execute(query)] if row.sha256 else []
+
+    def other_detectors(self, finding: int, limit: int = 8) -> list[Finding]:
+        """What other detectors found in the very same image: of each its newest finding, the newest detectors first."""
+        with self._db.read() as c:
+            row = find_row(c, finding)
+            return across.other_detectors(c, row, limit) if row.sha256 else []
+
+    def with_common_images(self, run: int) -> list[int]:
+        """The other runs that judged an image of this run too, the newest first."""
+        with self._db.read() as c:
+            return across.with_common_images(c, find_run(c, run).id)
 
     def similar(self, finding: int, limit: int = 6) -> list[Finding]:
         """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
@@ -297,6 +323,8 @@ class Store:
         count: int = 1,
         seconds: float = LEASE_SECONDS,
         known_share: float = 0.0,
+        after: int | None = None,
+        besides: Collection[int] = (),
     ) -> list[Finding]:
         """Up to ``count`` findings for this inspector to judge, leased for ``seconds``: nobody else gets these images.
 
@@ -305,15 +333,17 @@ class Store:
         ``filters.state`` or ``filters.inspector`` replaces the queue's own choice of states. What the inspector holds
         already comes first, so that asking again gives the same; what they judged or skipped never comes.
         ``known_share``: how many of the new ones are to be hidden known images of the same detector, as far as there
-        are any.
+        are any. ``after``: only what comes behind this finding of the run in the queue's order. ``besides``: findings
+        that the inspector has before them already.
         """
         if filters.run is None:
             raise AnomalyError("no run given, one of Store.runs() expected: scores of different runs do not compare")
         who = journal.name(inspector)
         with self._db.write(lasting=False) as c:
             rows = handout.hand_out(
-                c, self._db.now(c), who, queue, filters, count=count, seconds=seconds, known_share=known_share
-            )
+                c, self._db.now(c), who, queue, filters,
+                count=count, seconds=seconds, known_share=known_share, after=after, besides=besides,
+            )  # fmt: skip
             return [as_finding(row) for row in rows]
 
     def renew(self, inspector: str, findings: Collection[int], seconds: float = LEASE_SECONDS) -> list[int]:

@@ -1,6 +1,7 @@
 // What the inspector has said and the server has not yet acknowledged. It is kept in the browser's storage, so that
 // neither a reload nor a server that is killed loses it, and sent in order; each item carries a key of its own, under
-// which the server counts it once however often it arrives.
+// which the server counts it once however often it arrives. What the server refuses is kept too, with the reason, until
+// it is accepted at another try, said anew, taken back or given up.
 
 const WAITS = [200, 500, 1000, 2000, 5000]; // milliseconds before the next try
 
@@ -10,7 +11,6 @@ class Outbox {
     this.onChange = onChange;
     this.items = [];
     this.failures = 0;
-    this.refused = null;
     this.sending = false;
   }
 
@@ -19,7 +19,7 @@ class Outbox {
   open(user) {
     if (this.user === user) return;
     this.user = user;
-    this.name = `review.outbox.${user}.${crypto.randomUUID()}`;
+    this.name = `review.outbox.${user}.${newKey()}`;
     try {
       const left = Object.keys(localStorage).filter((name) => name.startsWith(`review.outbox.${user}.`));
       this.items = left.flatMap((name) => JSON.parse(localStorage.getItem(name)));
@@ -28,11 +28,21 @@ class Outbox {
     } catch {
       this.items = [];
     }
-    this.send();
+    this.retry();
   }
 
-  put(path, body, onDone) {
-    const item = { path, body: { ...body, key: crypto.randomUUID() } };
+  get waiting() {
+    return this.items.filter((item) => !item.refused);
+  }
+
+  get refused() {
+    return this.items.filter((item) => item.refused);
+  }
+
+  // ``name``: of the image, for what is said of it. What is said anew of an image takes the place of what was refused.
+  put(path, body, name, onDone) {
+    const item = { path, name, body: { ...body, key: newKey() } };
+    this.items = this.items.filter((other) => !(other.refused && other.body.finding === body.finding));
     this.items.push(item);
     if (onDone) this.done.set(item.body.key, onDone);
     this.keep();
@@ -55,16 +65,16 @@ class Outbox {
   async send() {
     if (this.sending) return;
     this.sending = true;
-    while (this.items.length && !this.closed) {
-      const item = this.items[0];
+    while (this.waiting.length && !this.closed) {
+      const item = this.waiting[0];
       try {
         const answer = await this.server.post(item.path, item.body);
         this.failures = 0;
         this.settle(item, answer);
       } catch (error) {
         if (error.final) {
-          this.refused = error.message;
-          this.settle(item, null);
+          this.failures = 0;
+          this.refuse(item, error.message);
         } else {
           this.failures += 1;
           this.onChange();
@@ -76,6 +86,30 @@ class Outbox {
     this.onChange();
   }
 
+  // An undo that follows was of this very verdict: both are gone then, and no earlier verdict is taken back.
+  refuse(item, message) {
+    const undo = this.items.find((other) => other.path === "/api/undo" && other.body.finding === item.body.finding && this.items.indexOf(other) > this.items.indexOf(item));
+    if (undo && item.path === "/api/verdict") this.items = this.items.filter((other) => other !== item && other !== undo);
+    else item.refused = message;
+    this.keep();
+  }
+
+  // Tries again what was refused: the reason may be gone.
+  retry() {
+    this.items.forEach((item) => delete item.refused);
+    this.keep();
+    this.send();
+  }
+
+  // Gives up what was refused of an image; whether there was any.
+  giveUp(finding) {
+    const before = this.items.length;
+    this.items = this.items.filter((item) => !(item.refused && item.body.finding === finding));
+    if (this.items.length === before) return false;
+    this.keep();
+    return true;
+  }
+
   settle(item, answer) {
     this.items = this.items.filter((other) => other !== item);
     const then = this.done.get(item.body.key);
@@ -83,6 +117,12 @@ class Outbox {
     this.keep();
     if (then && answer) then(answer);
   }
+}
+
+// crypto.randomUUID is there on https and on one's own machine only.
+function newKey() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // The routes of our own. The token travels in a header that no other site can make a browser send.
@@ -93,7 +133,9 @@ class Server {
 
   async ask(path, options = {}) {
     const headers = { "X-Review-Token": this.token, "Content-Type": "application/json" };
-    const response = await fetch(path, { ...options, headers, cache: "no-store" });
+    const response = await fetch(path, { ...options, headers, cache: "no-store" }).catch(() => {
+      throw new Error("the server does not answer"); // the browser's own words say less, and differ
+    });
     if (response.ok) return response.json();
     if (response.status === 401) this.onSignedOut?.();
     const said = await response.json().catch(() => ({ error: `the server answers ${response.status}` }));

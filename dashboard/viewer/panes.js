@@ -10,7 +10,9 @@ class Pictures {
     this.freshLinks = freshLinks; // asks for new ones, where a page was open for longer than its links hold
     this.bitmaps = {};
     this.errors = {};
-    this.state = null; // "as scored", "changed" or "moved"
+    this.state = null; // of the file: "same" as it was scored, or what became of it
+    this.digest = null; // of the file's bytes: with a verdict it says what was looked at
+    this.offline = false; // the server did not answer when it was asked for
     this.wanted = {};
   }
 
@@ -21,6 +23,7 @@ class Pictures {
   }
 
   async load(kind) {
+    delete this.errors[kind];
     try {
       let response = await fetch(this.links[kind]);
       if (response.status === 403 && !this.renewed) {
@@ -30,14 +33,20 @@ class Pictures {
       }
       if (kind === "original") this.state = response.headers.get("X-Image-State");
       if (!response.ok) {
-        this.errors[kind] = (await response.json()).error;
+        this.errors[kind] = (await response.json()).error ?? `the server answers ${response.status}`;
         return;
       }
       const bitmap = await createImageBitmap(await response.blob());
-      if (this.closed) bitmap.close();
-      else this.bitmaps[kind] = bitmap;
+      if (this.closed) return bitmap.close();
+      this.bitmaps[kind] = bitmap;
+      if (kind !== "original") return;
+      this.offline = false;
+      this.digest = this.state === "same" ? response.headers.get("X-Image-Digest") : null;
+      if (!this.state) this.errors[kind] = "it did not come from this server";
     } catch (error) {
-      this.errors[kind] = error instanceof DOMException ? "this browser cannot show the picture" : "the server does not answer";
+      const broken = error instanceof DOMException && error.name !== "AbortError";
+      this.errors[kind] = broken ? "this browser cannot show the picture" : "the server does not answer";
+      if (kind === "original") this.offline = !broken;
       delete this.wanted[kind]; // to be tried again when it is shown
     }
   }

@@ -4,6 +4,7 @@
 const AHEAD = 5; // findings leased and loaded before they are needed
 const BEHIND = 3; // pictures kept for going back
 const MOST_PIXELS = 150e6; // of all pictures held, at 4 bytes each
+const MOST_LISTED = 500; // findings that the server is told not to hand out again
 const RENEW = 60_000; // milliseconds between renewals of the leases
 const VERDICTS = [
   { verdict: "anomalous", key: "a", label: "Anomalous" },
@@ -27,6 +28,8 @@ class Review {
     this.server = new Server();
     this.server.onSignedOut = () => this.askForToken();
     this.outbox = new Outbox(this.server, () => this.showSaving());
+    this.drafts = new Drafts();
+    this.looking = new Looking(() => this.part && this.showMine(this.current));
     this.list = []; // findings in the order they were handed out
     this.index = 0;
     this.pictures = new Map();
@@ -41,17 +44,21 @@ class Review {
   // Called at every run of the page: with a new token each time, with another queue when the filters have changed.
   update({ data, setTriggerValue }) {
     this.trigger = setTriggerValue;
-    const here = data.finding === (this.current?.id ?? null) ? this.data?.finding : data.finding;
-    const queue = JSON.stringify([data.filters, data.order, here ?? null, data.user]);
-    this.data = { ...data, finding: here };
+    // the address names the image on screen by now: that is no other image to go to
+    const here = this.queue !== undefined && data.finding === (this.current?.id ?? null);
+    const asked = here ? this.asked : [data.finding, data.gone];
+    const queue = JSON.stringify([data.filters, data.order, asked, data.user]);
+    this.data = data;
     this.server.token = data.token;
     this.outbox.open(data.user);
+    this.drafts.open(data.user);
     this.showTypes();
     if (queue === this.queue) {
-      this.outbox.send();
+      this.outbox.retry(); // with a new token, and perhaps a new role or list of types
       return;
     }
-    this.queue = queue;
+    this.asked = [data.finding, data.gone];
+    this.queue = JSON.stringify([data.filters, data.order, this.asked, data.user]);
     this.restart();
   }
 
@@ -59,11 +66,12 @@ class Review {
     this.release(this.list.slice(this.index).map((finding) => finding.id));
     this.pictures.forEach((pictures) => pictures.close());
     this.pictures.clear();
-    Object.assign(this, { list: [], index: 0, over: false, problem: null });
+    const { finding, gone } = this.data;
+    Object.assign(this, { list: [], index: 0, over: false, problem: null, notice: "", gone, after: finding });
     this.show();
     this.refreshRecent();
-    if (this.data.finding) await this.insert(this.data.finding);
-    await this.more();
+    if (gone) return; // what the address names is not here: another image is shown only when it is asked for
+    if (!finding || (await this.insert(finding, this.queue))) await this.more();
   }
 
   get current() {
@@ -74,19 +82,22 @@ class Review {
 
   async more() {
     const ahead = this.list.length - 1 - this.index;
-    if (this.asking || this.over || ahead >= AHEAD) return;
+    if (this.asking || this.over || this.gone || ahead >= AHEAD) return;
     this.asking = this.queue;
+    let wrapped = false;
     try {
-      const held = this.list.slice(this.index).map((finding) => finding.id);
+      const held = this.list.slice(-MOST_LISTED).map((finding) => finding.id);
       const { filters, order } = this.data;
-      const answer = await this.server.post("/api/next", { filters, order, count: AHEAD - ahead, held });
+      const answer = await this.server.post("/api/next", { filters, order, count: AHEAD - ahead, held, after: this.after });
       if (this.asking !== this.queue) return;
       const known = new Set(this.list.map((finding) => finding.id));
       const fresh = answer.findings.filter((finding) => !known.has(finding.id));
       const waiting = !this.current;
       this.list.push(...fresh);
       this.left = answer.left;
-      this.over = answer.findings.length === 0;
+      wrapped = !fresh.length && this.after != null; // the rest of the queue is what lies before the image that was opened
+      if (wrapped) this.after = null;
+      this.over = !fresh.length && !wrapped;
       this.problem = null;
       if (waiting) this.show();
       else this.showPosition();
@@ -96,20 +107,32 @@ class Review {
       if (!this.current) this.show();
       if (!error.final) setTimeout(() => this.more(), 2000);
     } finally {
-      const again = this.asking !== this.queue;
+      const again = this.asking !== this.queue || wrapped;
       this.asking = null;
       if (again) this.more();
     }
   }
 
-  async insert(id) {
+  // Puts an image that was named before the current one; whether it is there. The queue's next one never takes its place.
+  async insert(id, queue = this.queue) {
     try {
       const finding = await this.server.ask(`/api/finding/${Number(id)}`);
-      this.list.splice(this.index, 0, finding);
+      if (queue !== this.queue) return false;
+      this.list.splice(this.index, 0, { ...finding, named: true });
+      this.problem = null;
     } catch (error) {
-      this.problem = error.message;
+      if (queue !== this.queue) return false;
+      this.notice = `Image ${id} is not shown: ${error.message}.`;
+      if (!this.list.length && error.final) this.gone = this.notice;
+      if (!this.list.length && !error.final) {
+        this.problem = error.message;
+        setTimeout(() => queue === this.queue && !this.list.length && this.insert(id, queue).then((there) => there && this.more()), 2000);
+      }
+      this.list.length ? this.draw() : this.show();
+      return false;
     }
     this.show();
+    return true;
   }
 
   loadAhead() {
@@ -166,6 +189,9 @@ class Review {
     const pictures = this.pictures.get(finding.id);
     const wanted = kinds.filter((kind) => finding.links[kind]);
     await Promise.all(wanted.map((kind) => pictures?.want(kind).then(() => finding === this.current && this.draw())));
+    if (kinds.includes("original") && pictures?.offline && finding === this.current) {
+      setTimeout(() => finding === this.current && !pictures.closed && this.load(finding, kinds), 2000);
+    }
   }
 
   release(findings) {
@@ -183,6 +209,7 @@ class Review {
   judge(verdict, pressed = performance.now()) {
     const finding = this.current;
     if (!finding || !this.data.mayJudge) return;
+    if (!this.looking.allows(verdict)) return this.tell("Not counted: the image has to be shown first, for a moment");
     this.began = pressed;
     const seconds = (performance.now() - this.shownAt) / 1000;
     const said = { finding: finding.id, verdict, seconds, type: verdict === "anomalous" ? this.type : null, comment: this.comment.value.trim() };
@@ -191,31 +218,54 @@ class Review {
     this.judged.push(finding.id);
     this.recent.unshift({ ...said, name: finding.name, links: finding.links, saving: true });
     this.recent = this.recent.slice(0, 10);
-    this.outbox.put("/api/verdict", { ...said}, () => this.refreshRecent());
+    this.drafts.drop(finding.id);
+    this.outbox.put("/api/verdict", { ...said, seen: this.looking.digest ?? "" }, finding.name, () => this.refreshRecent());
     this.tell(`${verdict}${said.type ? `, ${said.type}` : ""}: ${finding.name}`);
     this.step(1);
   }
 
+  // Takes the last verdict back, and brings back the type and the comment that went with it.
   async undo() {
+    if (!this.data.mayJudge || performance.now() - (this.undoneAt ?? -GUARD) < GUARD) return;
     const id = this.judged.pop() ?? this.recent.find((event) => !event.saving)?.finding;
-    if (!id || !this.data.mayJudge) return;
-    this.outbox.put("/api/undo", { finding: id }, () => this.refreshRecent());
+    if (!id) return;
+    this.undoneAt = performance.now();
+    const listed = this.list.find((finding) => finding.id === id);
+    const { type = null, comment = "" } = listed?.mine ?? this.recent.find((event) => event.finding === id) ?? {};
+    if (!this.drafts.get(id)) this.drafts.set(id, { type, comment: comment ?? "" });
+    const before = this.outbox.giveUp(id); // what the server refused was never counted
+    if (!before) this.outbox.put("/api/undo", { finding: id }, listed?.name, () => this.refreshMine(id));
     this.recent = this.recent.filter((event) => event.finding !== id);
     this.tell("Undone");
+    if (listed) listed.mine = null;
     await this.goTo(id);
     if (this.current?.id === id) this.current.mine = null;
     this.show();
+    if (before) this.refreshMine(id);
+  }
+
+  // After an undo the verdict before it counts again, and one image more is left.
+  async refreshMine(id) {
+    this.refreshRecent();
+    const { mine } = await this.server.ask(`/api/finding/${id}`).catch(() => ({ mine: undefined }));
+    const finding = this.list.find((one) => one.id === id);
+    if (!finding || mine === undefined || this.outbox.items.some((item) => item.body.finding === id)) return;
+    finding.mine = mine;
+    if (finding === this.current) this.showMine(finding);
   }
 
   async goTo(id) {
     const at = this.list.findIndex((finding) => finding.id === id);
-    if (at >= 0) this.index = at;
-    else await this.insert(id);
+    if (at < 0) return void (await this.insert(id));
+    this.index = at;
+    this.list[at].named = true;
     this.show();
   }
 
   step(by, pressed = this.began) {
     this.began = pressed;
+    if (this.gone && by > 0) Object.assign(this, { gone: "", after: null });
+    if (this.index + by >= this.list.length) this.over = false; // others may have left some since
     this.index = Math.min(Math.max(0, this.index + by), this.list.length);
     this.show();
     this.more();
@@ -223,8 +273,11 @@ class Review {
 
   async refreshRecent() {
     try {
-      this.recent = (await this.server.ask("/api/recent")).events;
+      const { filters, order } = this.data;
+      const { events, left } = await this.server.post("/api/recent", { filters, order });
+      Object.assign(this, { recent: events, left });
       this.showRecent();
+      this.showPosition();
     } catch {
       // the next verdict asks again
     }
@@ -234,10 +287,14 @@ class Review {
 
   show() {
     const finding = this.current;
-    this.type = finding?.mine?.type ?? null;
-    this.comment.value = finding?.mine?.comment ?? "";
+    const draft = finding && (this.drafts.get(finding.id) ?? finding.mine);
+    this.type = draft?.type ?? null;
+    this.comment.value = draft?.comment ?? "";
+    this.comment.disabled = !finding;
     this.view.fit();
     this.shownAt = performance.now();
+    if (this.looking.id !== (finding?.id ?? null)) this.notice = "";
+    this.looking.at(finding?.id ?? null);
     this.loadAhead();
     this.draw();
     this.showFinding(finding);
@@ -293,6 +350,7 @@ class Review {
     const under = kind === "heat" ? "original" : kind;
     const drawn = pane.paint(pane.base, pictures?.bitmaps[under], this.view, picture);
     pane.base.style.filter = `brightness(${this.setting.brightness}) contrast(${this.setting.contrast})`;
+    if (drawn && under === "original" && isInView(pane.element)) this.looking.drawn(finding.id, pictures.digest);
     const heated = kind === "heat" || (kind === "original" && this.setting.heat);
     pane.paint(pane.over, heated ? pictures?.bitmaps.heat : null, this.view, picture);
     pane.over.style.opacity = this.setting.opacity;
@@ -366,8 +424,11 @@ class Review {
   }
 
   emptyWords() {
-    if (this.problem) return this.problem;
+    if (this.gone) return `${this.gone} J goes on with the queue.`;
+    if (this.problem) return `Not loaded: ${this.problem}. Trying again.`;
     if (!this.over) return "Loading the queue";
+    const passed = this.list.filter((finding) => !finding.mine).length;
+    if (passed) return `Nothing else is left in this queue; ${passed} here ${passed === 1 ? "has" : "have"} no verdict of yours: K goes back.`;
     return "Nothing is left in this queue. Other filters, or the audit sample, may have more: see Queue.";
   }
 
@@ -395,10 +456,14 @@ class Review {
   }
 
   showMine(finding) {
+    const may = Boolean(finding && this.data?.mayJudge);
     for (const [verdict, button] of Object.entries(this.part.verdicts)) {
       button.setAttribute("aria-pressed", String(finding?.mine?.verdict === verdict));
-      button.disabled = !finding || !this.data?.mayJudge;
+      button.disabled = !may;
+      // only for the eye and for screen readers: a disabled button would lose the focus between two images
+      button.setAttribute("aria-disabled", String(!may || (verdict !== "skip" && !this.looking.ready)));
     }
+    this.part.bar.dataset.ready = String(may && this.looking.ready);
   }
 
   showTypes() {
@@ -413,9 +478,15 @@ class Review {
   }
 
   choose(name) {
+    if (!this.current) return;
     this.type = this.type === name ? null : name;
+    this.keepDraft();
     this.showTypes();
     this.tell(this.type ? `Type ${this.type}` : "No type");
+  }
+
+  keepDraft() {
+    if (this.current) this.drafts.set(this.current.id, { type: this.type, comment: this.comment.value }, this.current.mine);
   }
 
   showPosition() {
@@ -424,19 +495,39 @@ class Review {
   }
 
   showState(pictures) {
-    const state = pictures?.state;
-    const said = { changed: "This file has changed since it was scored: the score is of other pixels.", moved: "The file is no longer where it was when it was scored." }[state];
-    this.part.state.textContent = said ?? "";
+    const finding = this.current;
+    const other = finding?.named && String(finding.runId) !== this.data.filters.run ? `This image is of another run (${finding.run}) than the queue.` : "";
+    const why = whyNot(pictures);
+    const said = [this.notice, finding && why, other].filter(Boolean).join(" ");
+    if (this.part.state.textContent !== said) this.part.state.textContent = said;
     this.part.state.hidden = !said;
+    this.part.bar.dataset.judgeable = String(!why);
   }
 
   showSaving() {
-    const { items, failures, refused } = this.outbox;
+    const { waiting, refused, failures } = this.outbox;
     const { saving } = this.part;
-    saving.dataset.state = refused ? "refused" : failures ? "failing" : items.length ? "saving" : "saved";
-    saving.textContent = refused ? `Not accepted: ${refused}`
-      : failures ? `${items.length} not saved yet: the server does not answer, trying again`
-      : `${this.data.user}: ${items.length ? "saving" : "all saved"}`;
+    const state = refused.length ? "refused" : failures ? "failing" : waiting.length ? "saving" : "saved";
+    const text = refused.length ? refusedText(refused)
+      : failures ? `${waiting.length} not saved yet: the server does not answer, trying again`
+      : `${this.data.user}: ${waiting.length ? "saving" : "all saved"}`;
+    if (saving.dataset.state === state && this.savingText === text) return;
+    saving.dataset.state = state;
+    this.savingText = text;
+    saving.replaceChildren(text, ...(refused.length ? this.refusedButtons(refused[0]) : []));
+  }
+
+  refusedButtons({ body, name }) {
+    const acts = {
+      "Try again": () => this.outbox.retry(),
+      "Show it": () => this.goTo(body.finding),
+      "Give it up": () => window.confirm(`Give up what was said of ${name ?? "this image"}?`) && this.outbox.giveUp(body.finding),
+    };
+    return Object.entries(acts).map(([label, act]) => {
+      const button = element("button", { type: "button" }, label);
+      button.addEventListener("click", act);
+      return button;
+    });
   }
 
   showRecent() {
@@ -471,6 +562,8 @@ class Review {
     for (const { verdict, key, label } of VERDICTS) {
       const button = element("button", { type: "button", class: "verdict", "data-verdict": verdict, "aria-keyshortcuts": key }, element("kbd", {}, key.toUpperCase()), label);
       button.addEventListener("click", () => this.judge(verdict));
+      // Enter held down would press it again and again
+      button.addEventListener("keydown", (event) => event.repeat && event.preventDefault());
       this.part.verdicts[verdict] = button;
       find("bar").append(button);
     }
@@ -517,7 +610,10 @@ class Review {
     document.addEventListener("keydown", (event) => this.onKey(event), { signal });
     document.addEventListener("keyup", (event) => event.key.toLowerCase() === "x" && this.setFlip(false), { signal });
     window.addEventListener("pagehide", () => this.release(this.list.slice(this.index).map((finding) => finding.id)), { signal });
-    window.addEventListener("beforeunload", (event) => this.outbox.items.length && event.preventDefault(), { signal });
+    window.addEventListener("beforeunload", (event) => this.outbox.waiting.length && event.preventDefault(), { signal });
+    this.comment.addEventListener("input", () => this.keepDraft(), { signal });
+    document.addEventListener("visibilitychange", () => this.draw(), { signal });
+    document.addEventListener("scroll", () => this.draw(), { signal, capture: true, passive: true });
     for (const pane of Object.values(this.panes)) this.listenToPane(pane, signal);
     this.resizes = new ResizeObserver(() => this.measure());
     this.resizes.observe(part.panes);
@@ -637,6 +733,14 @@ class Review {
     this.outbox.closed = true;
     this.pictures.forEach((pictures) => pictures.close());
   }
+}
+
+// What is said of things that the server did not accept: the first one, and how many there are.
+function refusedText(refused) {
+  const [{ path, body, name, refused: why }] = refused;
+  const what = path === "/api/undo" ? "Undo" : body.verdict;
+  const more = refused.length > 1 ? `, and ${refused.length - 1} more` : "";
+  return `Not accepted: ${what} of ${name ?? `image ${body.finding}`} (${why})${more}`;
 }
 
 function pixelAt(bitmap, x, y) {

@@ -8,14 +8,15 @@ import io
 import streamlit as st
 from PIL import Image
 
-from anomaly.errors import AnomalyError
-from anomaly.images import Decoded, decode
+from anomaly.errors import AnomalyError, ImageError
+from anomaly.images import MAX_PIXELS, SUFFIXES, Decoded, decode
 from anomaly.mask import of_rectangles, to_png
 from anomaly.report import shrink
-from dashboard.components import mask_drawing
+from dashboard.components import mask_drawing, plain
+from dashboard.settings import UPLOAD_MB
+from dashboard.words import readable
 
 SIDE = 1200  # pixels of the picture that is drawn on
-MOST_PIXELS = 60_000_000
 
 
 def show() -> None:
@@ -24,20 +25,34 @@ def show() -> None:
         "Choose an image and drag rectangles over it: what is dark is ignored, by the model and by the score. A later one "
         "lies over an earlier one; begin with Ignore to inspect all the rest."
     )
-    given = st.file_uploader("Image", type=["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"])
+    given = st.file_uploader("Image", type=sorted(suffix.lstrip(".") for suffix in SUFFIXES), max_upload_size=UPLOAD_MB)
     if given is None:
         return
-    image = decode(given.getvalue(), max_pixels=MOST_PIXELS)
-    shapes = mask_drawing(data_uri(image))
+    held = st.session_state.get("mask picture")
+    if held is None or held[0] != given.file_id:  # decoded once, not at every rectangle
+        held = st.session_state["mask picture"] = (given.file_id, *picture_of(given.getvalue()))
+    _, uri, height, width = held
+    shapes = mask_drawing(uri)
     if not shapes:
         return
-    mask = of_rectangles(shapes, image.height, image.width)
+    mask = of_rectangles(shapes, height, width)
     if mask.all() or not mask.any():
         st.info("Nothing is left to inspect, or nothing is ignored: draw a rectangle more.")
         return
     st.write(f"{100 * mask.mean():.0f} % of the image is inspected, the rest is ignored.")
     st.download_button("Save mask.png", to_png(mask), "mask.png", "image/png", type="primary", on_click="ignore")
     st.code("anomaly train photos/good --out run --mask mask.png", language=None)
+
+
+def picture_of(data: bytes) -> tuple[str, int, int]:
+    """Returns a picture for the page, and height and width of the image; AnomalyError says why there is none."""
+    try:
+        image = decode(data)
+    except ImageError as error:
+        if error.kind == "too large":
+            raise AnomalyError(f"the image is too large; at most {MAX_PIXELS // 1_000_000} megapixels expected") from error
+        raise
+    return data_uri(image), image.height, image.width
 
 
 def data_uri(image: Decoded) -> str:
@@ -50,4 +65,4 @@ def data_uri(image: Decoded) -> str:
 try:
     show()
 except AnomalyError as error:
-    st.error(str(error))
+    st.error(plain(readable(str(error))))

@@ -11,12 +11,22 @@ import streamlit as st
 from anomaly.errors import AnomalyError
 from anomaly.review import STATES, Filters
 from dashboard.access import Person
-from dashboard.address import QUEUE_NAMES, filters_here, query_for, query_here, queue_here, run_here, set_address
-from dashboard.components import sheet
+from dashboard.address import (
+    QUEUE_NAMES,
+    filters_here,
+    page_here,
+    query_for,
+    query_here,
+    queue_here,
+    run_here,
+    set_address,
+)
+from dashboard.components import plain, sheet
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, rows, short_path
 
 A_PAGE = 60
+PAGE = "page of the queue"
 ANY = "any"
 DETECTOR_SAYS = {  # flagged, status
     "any": (None, None),
@@ -29,20 +39,28 @@ DETECTOR_SAYS = {  # flagged, status
 
 def show(desk: Desk, person: Person) -> None:
     """Shows the filters, how much is left, and a sheet of the findings that they leave."""
-    filters, queue = filters_here(desk), queue_here()
-    filters, queue = filter_row(desk, filters, queue)
-    query = query_for(filters, queue)
+    asked = filters_here(desk, newest=True), queue_here()
+    fresh = st.session_state.get("address") != query_here()  # a link was followed: the address wins over the fields
+    filters, queue = filter_row(desk, *asked, fresh)
+    pages = max(1, -(-desk.store.count(filters) // A_PAGE))
+    if fresh or PAGE not in st.session_state:
+        st.session_state[PAGE] = page_here()
+    if (filters, queue) != asked:
+        st.session_state[PAGE] = 1
+    page = st.session_state[PAGE] = min(st.session_state[PAGE], pages)
+    query = query_for(filters, queue, **({"page": str(page)} if page > 1 else {}))
     set_address(query)
     st.session_state["address"] = query_here()
     head(desk, person, filters, queue, query)
-    findings_sheet(desk, filters, queue, query)
+    if pages > 1:
+        st.pagination(pages, key=PAGE)
+    findings_sheet(desk, filters, queue, query, page)
 
 
-def filter_row(desk: Desk, filters: Filters, queue: str) -> tuple[Filters, str]:
-    """Shows one field for each filter and returns what they say now."""
+def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[Filters, str]:
+    """Shows one field for each filter and returns what they say now; ``fresh``: what the address says."""
     store = desk.store
     runs = {one.id: one.name for one in store.runs()}
-    fresh = st.session_state.get("address") != query_here()  # a link was followed: the address wins over the fields
     columns = iter(st.columns([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1]))
 
     def choose(label: str, options: list[Any], value: object, names: dict[Any, str] | None = None) -> Any:
@@ -127,10 +145,8 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         )
 
 
-def findings_sheet(desk: Desk, filters: Filters, queue: str, query: dict[str, str]) -> None:
+def findings_sheet(desk: Desk, filters: Filters, queue: str, query: dict[str, str], page: int) -> None:
     """Shows one page of the findings."""
-    total = desk.store.count(filters)
-    page = st.pagination(max(1, -(-total // A_PAGE)), key="page") if total > A_PAGE else 1
     order = "uncertain" if queue == "uncertain" else "score"
     found = desk.store.findings(filters, order=order, limit=A_PAGE, offset=(page - 1) * A_PAGE)
     if not found:
@@ -152,4 +168,4 @@ def link(query: dict[str, str], finding: int) -> str:
 try:
     show(open_desk(), st.session_state["person"])
 except AnomalyError as error:
-    st.error(str(error))
+    st.error(plain(str(error)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -10,7 +12,7 @@ from anomaly.errors import AnomalyError
 from anomaly.part_rule import PartRule
 from anomaly.review import Comparison, Detector, Run
 from anomaly.wording import preview_text, promise_text
-from dashboard.address import filters_here, query_for
+from dashboard.address import filters_here, query_for, queue_here, set_address
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, short_path
@@ -29,14 +31,16 @@ def show(desk: Desk) -> None:
     names = {run.id: f"{run.name} ({run.imported_at[:10]})" for run in runs}
     cards, comparison = st.tabs(["Detector", "Compare two runs"])
     with cards:
-        chosen = st.selectbox("Run", list(names), list(names).index(filters.run), format_func=names.__getitem__)
+        chosen = st.selectbox("Run", list(names), list(names).index(filters.run or runs[0].id), format_func=names.__getitem__)
+        if chosen != filters.run:  # this run on all pages; its folders are others
+            set_address(query_for(replace(filters, run=chosen, folder=None), queue_here()))
         card(desk.detector_of(chosen).detector)
         offer_report(desk, desk.store.run(chosen))
     with comparison:
         if len(runs) < 2:
             st.info("One run is here. Score the same images with another detector into this database to compare the two.")
         else:
-            compare(desk, names)
+            compare(desk, names, chosen)
 
 
 def run_row(desk: Desk, run: Run) -> dict[str, object]:
@@ -111,12 +115,13 @@ def facts(detector: Detector) -> list[dict[str, str]]:
     return [{"What": name, "Value": str(value)} for name, value in rows.items() if value]
 
 
-def compare(desk: Desk, names: dict[int, str]) -> None:
+def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
     """Shows two runs on the images that both have: who stops what, and the flips."""
     columns = st.columns(2)
     numbers = list(names)
-    a = columns[0].selectbox("Old", numbers, 1, format_func=names.__getitem__)
-    b = columns[1].selectbox("New", numbers, 0, format_func=names.__getitem__)
+    old, new = first_pair(desk, numbers, chosen)
+    a = columns[0].selectbox("Old", numbers, numbers.index(old), format_func=names.__getitem__)
+    b = columns[1].selectbox("New", numbers, numbers.index(new), format_func=names.__getitem__)
     if a == b:
         st.info("Choose two different runs.")
         return
@@ -135,6 +140,20 @@ def compare(desk: Desk, names: dict[int, str]) -> None:
             f"{len(found.newly_passed):,} no longer stopped."
         )
         flips(desk, found)
+
+
+def first_pair(desk: Desk, numbers: list[int], chosen: int) -> tuple[int, int]:
+    """Returns the two runs, old and new, that a comparison begins with: the chosen one and the newest with images in common.
+
+    ``numbers``: of all runs, the newest first. Where the chosen one has none in common with any, it is the newest pair
+    that has; where there is no such pair, the chosen one and another.
+    """
+    for run in (chosen, *(number for number in numbers if number != chosen)):
+        others = desk.with_common_images(run)
+        if others:
+            return min(run, others[0]), max(run, others[0])
+    other = next(number for number in numbers if number != chosen)
+    return min(chosen, other), max(chosen, other)
 
 
 def scatter(found: Comparison) -> alt.LayerChart:

@@ -7,7 +7,9 @@ from typing import Any
 import streamlit as st
 
 from anomaly.errors import AnomalyError
-from anomaly.review import DefectType, Run, default_key
+from anomaly.review import Run, default_key
+from anomaly.review.types import from_lines as types_from
+from anomaly.review.types import to_text as types_text
 from anomaly.verdicts import Agreement, Inspector, Stratum
 from anomaly.wording import percent
 from dashboard.access import Person
@@ -149,20 +151,19 @@ def known(desk: Desk, person: Person, run: Run) -> None:
 
 def types(desk: Desk, person: Person) -> None:
     """Lets an admin edit the list of defect types; the first nine have the keys 1 to 9."""
-    rows = [{"Name": kind.name, "Colour": kind.colour} for kind in desk.store.defect_types()]
-    edited = st.data_editor(rows, num_rows="dynamic", hide_index=True, width="stretch", key="types")
-    st.caption(
-        "The first nine are given by the keys 1 to 9, in this order. Colours as #rrggbb. Verdicts keep the names that they "
-        "were given with."
-    )
-    if st.button("Save the types"):
-        named = [row for row in edited if str(row.get("Name") or "").strip()]
-        kinds = [
-            DefectType(str(row["Name"]).strip(), at + 1 if at < 9 else None, str(row.get("Colour") or "#888888"))
-            for at, row in enumerate(named)
-        ]
+    known = desk.store.defect_types()
+    with st.form("types", border=False):
+        text = st.text_area(
+            "One type a line; a colour as #rrggbb may follow", types_text(known), height=30 + 24 * (len(known) + 2), key="types"
+        )
+        st.caption(
+            "The first nine are given by the keys 1 to 9, in this order. Verdicts keep the names that they were given with."
+        )
+        pressed = st.form_submit_button("Save the types")
+    if pressed:
+        kinds = types_from(text.splitlines(), known)
         desk.store.set_defect_types(kinds, by=person.name, key=default_key())
-        st.success("Saved")
+        st.success(plain("Saved: " + ", ".join(f"{kind.key or '-'} {kind.name}" for kind in kinds)))
 
 
 try:
