@@ -78,7 +78,7 @@ def test_the_page_of_the_queue_is_in_the_address(server: Server, two_runs: int, 
         expected = store.findings(Filters(run=two_runs + 1), limit=60, offset=120)
     page = open_page(f"{server.url}/?run={two_runs + 1}")
     page.locator("a.card").first.wait_for()
-    page.get_by_role("button", name="3", exact=True).click()
+    page.get_by_role("button", name="Page 3", exact=True).click()
     page.wait_for_function("new URL(location.href).searchParams.get('page') === '3'")
     expect(page.locator("a.card")).to_have_count(len(expected))
     page.locator("a.card").nth(2).click()

@@ -53,6 +53,7 @@ class Review {
     this.outbox.open(data.user);
     this.drafts.open(data.user);
     this.showTypes();
+    [100, 500, 1500].forEach((wait) => setTimeout(() => this.remeasure(), wait)); // the page's head may come after it
     if (queue === this.queue) {
       this.outbox.retry(); // with a new token, and perhaps a new role or list of types
       return;
@@ -587,10 +588,19 @@ class Review {
   }
 
   measure() {
-    const top = this.root.getBoundingClientRect().top + window.scrollY;
-    this.root.style.height = `${Math.max(480, window.innerHeight - top - 10)}px`;
+    this.root.style.height = this.height();
     Object.values(this.panes).forEach((pane) => pane.measure());
     this.draw();
+  }
+
+  // Once more, where the place of the desk on the page is another one by now.
+  remeasure() {
+    if (this.root.isConnected && this.root.style.height !== this.height()) this.measure();
+  }
+
+  height() {
+    const top = this.root.getBoundingClientRect().top + window.scrollY;
+    return `${Math.max(480, window.innerHeight - top - 10)}px`;
   }
 
   listen() {

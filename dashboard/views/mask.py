@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.images import MAX_PIXELS, SUFFIXES, Decoded, decode
+from anomaly.images import MAX_PIXELS, Decoded, decode
 from anomaly.mask import of_rectangles, to_png
 from anomaly.report import shrink
 from dashboard.components import mask_drawing, plain
@@ -25,7 +25,7 @@ def show() -> None:
         "Choose an image and drag rectangles over it: what is dark is ignored, by the model and by the score. A later one "
         "lies over an earlier one; begin with Ignore to inspect all the rest."
     )
-    given = st.file_uploader("Image", type=sorted(suffix.lstrip(".") for suffix in SUFFIXES), max_upload_size=UPLOAD_MB)
+    given = st.file_uploader("Image", max_upload_size=UPLOAD_MB)  # its content decides, as everywhere
     if given is None:
         return
     held = st.session_state.get("mask picture")
