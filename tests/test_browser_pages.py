@@ -25,7 +25,7 @@ from tests.browsing import shown, wait_for_picture
 from tests.review_server import Server, find_chromium
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
-PAGES = ("Threshold", "Team", "Drift", "Runs", "Mask", "Image", "Queue")
+PAGES = ("Threshold", "Team", "Drift", "Runs", "Calibration", "Mask", "Image", "Queue")
 
 
 def state(page: Any) -> dict[str, str]:
