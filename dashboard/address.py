@@ -11,6 +11,7 @@ from anomaly.review import QUEUES, Filters, Run
 from dashboard.components import plain
 from dashboard.desk import Desk
 
+LINKS = "show the links"
 QUEUE_NAMES = {
     "anomalous": "Most anomalous first",
     "uncertain": "Nearest the limit first",
@@ -64,9 +65,9 @@ def page_here() -> int:
     return int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else 1
 
 
-def state_here() -> dict[str, str]:
-    """Returns what all pages share, as the address has it: run, filters, queue and page of the queue."""
-    here = query_here()
+def state_here(query: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns what all pages share: run, filters, queue and page of the queue, of the address or of other parameters."""
+    here = query_here() if query is None else query
     return {**Filters.from_query(here).to_query(), **{name: here[name] for name in ("queue", "page") if here.get(name)}}
 
 
@@ -82,7 +83,9 @@ def query_for(filters: Filters, queue: str, **more: str) -> dict[str, str]:
 
 
 def set_address(query: Mapping[str, str]) -> None:
-    """Puts parameters into the address, if they are others than are there."""
+    """Puts parameters into the address, if they are others than are there, and before that into the links to all pages."""
+    if LINKS in st.session_state:  # who follows one as soon as the address has changed must not act on another run
+        st.session_state[LINKS](state_here(query))
     if query_here() != dict(query):
         st.query_params.from_dict(dict(query))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import StreamlitPage
 
 from dashboard.access import ROLES
-from dashboard.address import state_here
+from dashboard.address import LINKS, state_here
 from dashboard.desk import open_desk
 from dashboard.who import name_box, sign_in
 
@@ -23,6 +25,7 @@ PAGES = {
     "Calibration": "views/calibration.py",
     "Mask": "views/mask.py",
 }
+CHOOSING = ("Queue", "Runs")  # pages on which what all share is chosen: their links wait for that
 STYLE = """<style>
 [data-testid="stHeader"] { height: 2.6rem; min-height: 2.6rem; }
 [data-testid="stMainBlockContainer"] { padding: 0.4rem 1rem 0.5rem; max-width: none; }
@@ -49,18 +52,30 @@ def main() -> None:
         else:
             name_box(person)
             st.caption(f"Role: {person.role}. Nobody logs in here ({', '.join(ROLES)} come with a login).")
+    links = Links(bar, pages)
+    if page.title not in CHOOSING:
+        links.show(state_here())
+    st.session_state[LINKS] = links.show
     try:
         page.run()
-    finally:  # a page may stop early; and only now does the address say what was chosen on it
-        with bar:
-            links(pages)
+    finally:  # a page may stop before anything is chosen on it
+        links.show(state_here())
 
 
-def links(pages: list[StreamlitPage]) -> None:
-    """Shows the links to all pages. Each carries run, filters, queue and page of the queue on, as the address has them."""
-    state = state_here()
-    for one in pages:
-        st.page_link(one, label=one.title, query_params=state)
+class Links:
+    """The links to all pages. Each carries on what all pages share: run, filters, queue and page of the queue."""
+
+    def __init__(self, bar: DeltaGenerator, pages: list[StreamlitPage]) -> None:
+        self._bar, self._pages, self._shown = bar, pages, False
+
+    def show(self, state: Mapping[str, str]) -> None:
+        """Shows them once in a run of the page."""
+        if self._shown:
+            return
+        self._shown = True
+        with self._bar:
+            for page in self._pages:
+                st.page_link(page, label=page.title, query_params=dict(state))
 
 
 main()

@@ -239,7 +239,7 @@ def wait_until_judgeable(page: Any) -> None:
 
 def press_and_wait(page: Any, key: str) -> float:
     """Presses a key that brings the next image, and returns the milliseconds until it is on the screen."""
-    if key in "anu":
+    if key in "anus":
         wait_until_judgeable(page)
     before = page.evaluate("performance.getEntriesByName('key to next image').length")
     page.keyboard.press(key)

@@ -12,7 +12,7 @@ from anomaly.errors import AnomalyError
 from anomaly.part_rule import PartRule
 from anomaly.review import Comparison, Detector, Run
 from anomaly.wording import preview_text, promise_text
-from dashboard.address import filters_here, query_for, queue_here, set_address
+from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, short_path
@@ -32,8 +32,9 @@ def show(desk: Desk) -> None:
     cards, comparison = st.tabs(["Detector", "Compare two runs"])
     with cards:
         chosen = st.selectbox("Run", list(names), list(names).index(filters.run or runs[0].id), format_func=names.__getitem__)
-        if chosen != filters.run:  # this run on all pages; its folders are others
-            set_address(query_for(replace(filters, run=chosen, folder=None), queue_here()))
+        # this run on all pages; its folders are others
+        other = query_for(replace(filters, run=chosen, folder=None), queue_here())
+        set_address(query_here() if chosen == filters.run else other)
         card(desk.detector_of(chosen).detector)
         offer_report(desk, desk.store.run(chosen))
     with comparison:
