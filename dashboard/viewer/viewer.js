@@ -352,7 +352,7 @@ class Review {
     const drawn = pane.paint(pane.base, pictures?.bitmaps[under], this.view, picture);
     pane.base.style.filter = `brightness(${this.setting.brightness}) contrast(${this.setting.contrast})`;
     if (drawn && under === "original" && isInView(pane.element)) this.looking.drawn(finding.id, pictures.digest);
-    const heated = kind === "heat" || (kind === "original" && this.setting.heat);
+    const heated = pictures?.bitmaps.original && (kind === "heat" || (kind === "original" && this.setting.heat));
     pane.paint(pane.over, heated ? pictures?.bitmaps.heat : null, this.view, picture);
     pane.over.style.opacity = this.setting.opacity;
     pane.element.dataset.flip = kind !== pane.kind;
