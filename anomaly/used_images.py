@@ -26,7 +26,18 @@ USED = (*LEARNT, "calibration")  # what no figure may be taken of
 def listing_of(detector: Path) -> Path | None:
     """Returns the table of the images of a detector's file, None where there is none."""
     places = (detector.with_name(f"{detector.stem}.{IMAGES}"), detector.with_name(IMAGES))
+    damaged = next((path for path in places if path.is_file() and _in_a_run(path) and not is_listing(path)), None)
+    if damaged is not None:
+        raise DatasetError(
+            f"{damaged}: no table of the images that made the detector found, columns {', '.join(COLUMNS)} expected: it is "
+            "damaged, and without it images would be used twice; restore it, or train again"
+        )
     return next((path for path in places if is_listing(path)), None)
+
+
+def _in_a_run(path: Path) -> bool:
+    """Whether a file lies in a run folder, where it is the table that training wrote: elsewhere others may have its name."""
+    return path.with_name("checkpoint.safetensors").is_file() or path.with_name("train.jsonl").is_file()
 
 
 def is_listing(path: Path) -> bool:

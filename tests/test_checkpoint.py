@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from anomaly.errors import TrainingError
-from training.checkpoint import load_checkpoint, part, save_checkpoint
+from training.checkpoint import fitting, load_checkpoint, part, save_checkpoint
+from training.fit import history_of
+from training.restore import restore
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
@@ -77,3 +80,46 @@ def test_part_takes_what_is_under_a_name() -> None:
     a, b, c = (torch.tensor(i) for i in range(3))
     assert part({"model.w.x": a, "model.b": b, "models.b": c}, "model") == {"w.x": a, "b": b}
     assert part({"model.w": a}, "decoder") == {}
+
+
+RUN_FACTS = ["", "{", "[]", "1", "null", "{}", '{"space": "pixels"}', "[" * 100_000]
+
+
+def spoilt(source: Path, target: Path, name: str, text: str) -> None:
+    """Writes a checkpoint whose fact ``name`` is another text."""
+    tensors, facts = load_checkpoint(source / "checkpoint.safetensors")
+    save_checkpoint(target / "checkpoint.safetensors", tensors, {**facts, name: text})
+
+
+@pytest.mark.parametrize("text", RUN_FACTS)
+def test_facts_of_a_run_that_do_not_fit_are_one_line(pixel_run: Path, tmp_path: Path, text: str) -> None:
+    spoilt(pixel_run, tmp_path, "run", text)
+    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors: facts or weights that do not fit found") as error:
+        restore(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model", "space", "size", "error", "score", "target", "cells", "grey"])
+@pytest.mark.parametrize("value", [None, "odd", -1, [], {}, 1.5])
+def test_each_fact_that_does_not_fit_is_one_line_or_does_no_harm(
+    pixel_run: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    facts = json.loads(load_checkpoint(pixel_run / "checkpoint.safetensors")[1]["run"])
+    spoilt(pixel_run, tmp_path, "run", json.dumps({**facts, name: value}))
+    with contextlib.suppress(TrainingError):
+        restore(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_one_line(pixel_run: Path, tmp_path: Path) -> None:
+    tensors, facts = load_checkpoint(pixel_run / "checkpoint.safetensors")
+    for lost in ("model.", "guard."):
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(lost)}
+        save_checkpoint(tmp_path / "checkpoint.safetensors", kept, facts)
+        with pytest.raises(TrainingError, match="facts or weights that do not fit found"):
+            restore(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "1", "null", "{}", "[1]", "[" * 100_000])
+def test_a_history_that_is_none_is_one_line(text: str) -> None:
+    with pytest.raises(TrainingError, match="facts or weights that do not fit found"), fitting(Path("c")):
+        history_of(text)

@@ -44,3 +44,14 @@ def test_a_table_without_digests_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("path,score\na.png,1\n")
     with pytest.raises(DatasetError, match=r"images\.csv: columns path, score found, sha256 and set expected"):
         divided([], tmp_path / "images.csv", USED)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"[]", b"\xff\xfe", b"path,label\na.png,good\n", bytes(range(256))])
+def test_a_damaged_table_in_a_run_folder_is_no_missing_one(run: Path, tmp_path: Path, content: bytes) -> None:
+    """Passed over, images that the detector learnt from would set its threshold."""
+    (tmp_path / "detector.onnx").write_bytes((run / "detector.onnx").read_bytes())
+    (tmp_path / "images.csv").write_bytes(content)
+    assert listing_of(tmp_path / "detector.onnx") is None  # no run folder: somebody's own table
+    (tmp_path / "train.jsonl").touch()
+    with pytest.raises(DatasetError, match=r"images\.csv: no table of the images that made the detector found"):
+        listing_of(tmp_path / "detector.onnx")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors.torch
@@ -9,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from anomaly.detector import write_atomically
-from anomaly.errors import TrainingError
+from anomaly.errors import AnomalyError, TrainingError
 from anomaly.regular_files import open_regular
 
 
@@ -31,6 +33,21 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: no checkpoint that can be read ({error}), one that anomaly train wrote expected: "
             "train again without --resume"
         ) from None
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Says in one line that what a checkpoint holds does not fit together, whatever the code inside stumbles over."""
+    try:
+        yield
+    except AnomalyError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise TrainingError(
+            f"{path}: facts or weights that do not fit found ({what}), those that anomaly train wrote expected: the file is "
+            "damaged or of another version; train again in a new --out"
+        ) from error
 
 
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

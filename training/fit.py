@@ -29,7 +29,7 @@ from anomaly.detector import write_atomically
 from anomaly.errors import TrainingError
 from anomaly.progress import Progress
 from anomaly.table import named
-from training.checkpoint import load_checkpoint, part, save_checkpoint
+from training.checkpoint import fitting, load_checkpoint, part, save_checkpoint
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
 WRITE_EVERY = 3.0  # seconds between two writings of the checkpoint at least: an epoch may be shorter than the writing
@@ -307,6 +307,14 @@ class Keeper:
             raise KeyboardInterrupt(message) from None
 
 
+def history_of(text: str) -> list[dict[str, Any]]:
+    """Returns the history of a checkpoint; ValueError where it is no list of epochs."""
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(epoch, dict) for epoch in found):
+        raise ValueError("a history that is no list of epochs")
+    return found
+
+
 def begin(
     model: nn.Module,
     players: dict[str, torch.optim.Optimizer],
@@ -329,19 +337,20 @@ def begin(
     tensors, metadata = load_checkpoint(path)
     if not {"identity", "history"} <= metadata.keys():
         raise TrainingError(f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out")
-    refuse_another(path, json.loads(metadata["identity"]), facts)
-    if not torch.allclose(tensors["energy"], energies, rtol=0.01):
-        raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
-    try:
-        model.load_state_dict(part(tensors, "model"))
-    except RuntimeError as error:  # torch's word for weights that do not fit
-        raise TrainingError(f"{path} holds weights of another model or version: train again in a new --out") from error
-    for player, optimiser in players.items():
-        numbers = range(len(optimiser.param_groups[0]["params"]))
-        state = {number: part(tensors, f"optimiser.{player}.{number}") for number in numbers}
-        groups = optimiser.state_dict()["param_groups"]
-        optimiser.load_state_dict({"state": {n: s for n, s in state.items() if s}, "param_groups": groups})
-    return list(json.loads(metadata["history"]))
+    with fitting(path):
+        refuse_another(path, json.loads(metadata["identity"]), facts)
+        if not torch.allclose(tensors["energy"], energies, rtol=0.01):
+            raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
+        try:
+            model.load_state_dict(part(tensors, "model"))
+        except RuntimeError as error:  # torch's word for weights that do not fit
+            raise TrainingError(f"{path} holds weights of another model or version: train again in a new --out") from error
+        for player, optimiser in players.items():
+            numbers = range(len(optimiser.param_groups[0]["params"]))
+            state = {number: part(tensors, f"optimiser.{player}.{number}") for number in numbers}
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": {n: s for n, s in state.items() if s}, "param_groups": groups})
+        return history_of(metadata["history"])
 
 
 def refuse_another(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from anomaly.detector import Card, find_detector
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.images import Decoded
 from anomaly.progress import Progress
-from training.checkpoint import load_checkpoint, part
+from training.checkpoint import fitting, load_checkpoint, part
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
 from training.guard import Guard
@@ -48,7 +48,11 @@ def restore(run: Path) -> Run:
     tensors, metadata = load_checkpoint(path)
     if "run" not in metadata:
         raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
-    facts = json.loads(metadata["run"])
+    with fitting(path):
+        return _restored(json.loads(metadata["run"]), tensors)
+
+
+def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     space, model = restore_model(facts, tensors)
     channels, grid = space.channels, space.grid
     decoder = None

@@ -7,6 +7,7 @@ journal.py     the log of what was done        audit.py     the audit sample
 evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
 queries.py     how findings are chosen         schema.py    tables and migrations
 chain.py       the log's digests               over_time.py scores in the order of time
+columns.py     what columns hold
 database.py    transactions                    engine.py    opening an SQLite file or a Postgres
 """
 

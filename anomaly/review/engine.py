@@ -13,6 +13,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.review.columns import read_json
 
 BUSY_SECONDS = 60
 EXPECTED = (
@@ -32,7 +33,7 @@ def open_engine(database: str | os.PathLike[str], create: bool) -> sa.Engine:
     if url.drivername.split("+")[0] not in ("postgresql", "postgres"):
         raise AnomalyError(f"database {url.drivername} found, an SQLite file or postgresql://... expected")
     try:
-        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, json_deserializer=read_json)
     except ImportError as error:
         raise RuntimeMissing.extra("psycopg", "postgres", "a review database on Postgres") from error
 
@@ -58,7 +59,7 @@ def _open_sqlite(url: sa.URL, create: bool) -> sa.Engine:
     def connection() -> sqlite3.Connection:
         return sqlite3.connect(where, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
-    engine = sa.create_engine(url, creator=connection)
+    engine = sa.create_engine(url, creator=connection, json_deserializer=read_json)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     return engine

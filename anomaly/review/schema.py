@@ -21,6 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
+from anomaly.review.columns import Flag, Real, Whole, Words
 
 # ---- what queries are written with ----
 
@@ -29,10 +30,10 @@ _metadata = sa.MetaData()
 
 def _table(name: str, *, text: str = "", whole: str = "", real: str = "", flag: str = "", json: str = "") -> sa.Table:
     kinds: tuple[tuple[sa.types.TypeEngine[Any], str], ...] = (
-        (sa.Text(), text),
-        (sa.BigInteger(), whole),
-        (sa.Double(), real),
-        (sa.Boolean(), flag),
+        (Words(), text),
+        (Whole(), whole),
+        (Real(), real),
+        (Flag(), flag),
         (sa.JSON(none_as_null=True), json),
     )
     return sa.Table(name, _metadata, *(sa.Column(column, kind) for kind, names in kinds for column in names.split()))
