@@ -49,7 +49,7 @@ OUTPUTS = {  # of a detector: type and number of dimensions
 # A GPU judges as many images at once, of at most so many bytes together: on an H200 16 took 0.3 ms each, 64 0.2 and one alone
 # 3 (0.9 in threads). Always as many, by a session of its own: where their number changes, cuDNN plans every convolution anew,
 # which took 30 times as long. So five are judged in vain rather than one by one.
-MOST_PLACES = 1 << 24  # of a heatmap or reconstruction: those of a detector have a million at the most
+MOST_PLACES = 1 << 25  # of a heatmap or reconstruction: those of a detector have a million at the most
 MOST_TRIED = 200  # of the calibration scores, by verify
 MOST_COMPARED = 1 << 24  # scores with calibration scores at once: a byte and a float each
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5

@@ -12,6 +12,7 @@ from PIL import Image
 
 from anomaly import Scorer
 from anomaly.dataset import labelled_test, read_dataset
+from anomaly.detector import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.labelled import (
     Judged,
@@ -107,6 +108,7 @@ def test_the_report_shows_the_pictures_that_matter(judged: Judged, labelled: Pat
 
 def rank_only(run: Path, out: Path) -> Scorer:
     def strip(model: onnx.ModelProto) -> None:
+        set_calibration(model, None)
         edit_card(model, calibration=None)
 
     return Scorer(changed(run, out, strip), device="cpu")
