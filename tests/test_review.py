@@ -445,7 +445,7 @@ def test_a_verdict_says_who_when_what_and_by_which_limit(store: Store, tmp_path:
         (lambda s: s.record("a\nb", 1, "normal", key="k"), "printable characters on one line expected"),
         (lambda s: s.record("ann", 1, "normal", key=""), "key of a click '' found"),
         (lambda s: s.record("ann", 1, "normal", key="k", defect_type="dent"), "only anomalous images have one"),
-        (lambda s: s.record("ann", 1, "anomalous", key="k", defect_type="dent"), "a list of defect types expected"),
+        (lambda s: s.record("ann", 1, "anomalous", key="k", defect_type="odd"), "add it to the list first"),
         (lambda s: s.record("ann", 1, "normal", key="k", comment="x" * 10_001), "a comment of 10,001 characters found"),
         (lambda s: s.comment("ann", 1, " ", key="k"), "a comment of 0 characters found"),
         (lambda s: s.undo("ann", key="k", event=1), r"event 1 is by import: only they can take it back"),

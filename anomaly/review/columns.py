@@ -41,10 +41,8 @@ class Real(sa.types.TypeDecorator[float]):
         return value if value is None or isinstance(value, float | int) else refuse(value, "a number")
 
 
-class Flag(sa.types.TypeDecorator[bool]):
-    """True or false."""
-
-    impl, cache_ok = sa.Boolean, True
+class Flag(sa.Boolean):
+    """True or false. A decorated type would write IS with a parameter, which Postgres does not take."""
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], bool | None]:
         return _flag  # SQLAlchemy's own takes any text for true
