@@ -172,10 +172,11 @@ def _memory_allowed() -> int:
 
 def _bound_memory(most: int) -> None:
     """Bounds the data of this process, where the system can: what a file asks for then fails instead of other programs."""
-    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such module
+    if sys.platform != "win32":  # which has no such bound
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _can_start_python() -> bool:
@@ -196,4 +197,5 @@ def cache_folder() -> Path:
         return Path(named)
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "anomaly" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"
+    else:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"

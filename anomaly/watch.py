@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -162,9 +163,12 @@ class Watch:
                 look_again = now + LOOK_AGAIN
             while not stopped and running < 2 * self._workers and (arrival := self._arrivals.take(time.monotonic())):
                 future = pool.submit(self._look, arrival)
-                future.add_done_callback(lambda done, arrival=arrival: self._inbox.put((arrival, done)))  # type: ignore[misc]
+                future.add_done_callback(partial(self._hand_in, arrival))
                 running += 1
             self._tell_if_late(time.monotonic())
+
+    def _hand_in(self, arrival: Arrival, done: Future[Any]) -> None:
+        self._inbox.put((arrival, done))
 
     def _pause(self, now: float, running: int) -> float:
         """Seconds to wait for news: until the next file is due, or somebody is free to take it."""

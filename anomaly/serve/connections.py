@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -269,13 +270,14 @@ def answer(status: int, message: str) -> bytes:
 
 def room(wanted: int) -> int:
     """Returns how many connections this process may have open, at most ``wanted``: it raises its own limit of open files."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # which has no such limit
         return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + SPARE_FILES
-    if soft < needed:
-        soft = min(needed, hard) if hard != resource.RLIM_INFINITY else needed
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(wanted, soft - SPARE_FILES))
+    else:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = wanted + SPARE_FILES
+        if soft < needed:
+            soft = min(needed, hard) if hard != resource.RLIM_INFINITY else needed
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, min(wanted, soft - SPARE_FILES))

@@ -179,7 +179,8 @@ def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
 def _json_end(body: bytes, json_length: str | None) -> int:
     end = len(body) if json_length is None else int(json_length) if json_length.isdecimal() and len(json_length) < 12 else -1
     if not 0 <= end <= len(body):
-        raise RequestError(400, f"Inference-Header-Content-Length {json_length[:20]!r} found, at most {len(body)} expected")  # type: ignore[index]
+        found = (json_length or "")[:20]
+        raise RequestError(400, f"Inference-Header-Content-Length {found!r} found, at most {len(body)} expected")
     if end > JSON_BYTES:
         raise RequestError(413, f"{end} bytes of JSON found, at most {JSON_BYTES} expected: send binary tensors or files")
     return end
