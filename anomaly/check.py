@@ -112,12 +112,14 @@ def check(
     *,
     group_by: str | None = None,
     seed: int = 0,
+    independent: bool = False,
     good: Sequence[str] = (),
     say: Say | None = None,
 ) -> Check:
     """Returns what new good images say of a detector: one image of each group, scored on the CPU as for its limit.
 
-    Images that trained the detector, and those that cannot be read, are left out. ``good``: names of the folders or labels
+    Images that trained the detector, copies of them, and those that cannot be read, are left out; copies of each other are one
+    group (``independent``: only equal pixels). ``good``: names of the folders or labels
     of good images; ``say`` gets a line on what is read as good and what is not. Raises CalibrationError, DatasetError,
     DetectorError; RuntimeMissing without scipy.
     """
@@ -130,7 +132,7 @@ def check(
         )
     if group_by is not None and PartRule.of(scorer.card.training) is not None:
         raise CalibrationError(f"--group-by {group_by!r} found, but {run} promises per part and knows its parts: leave it out")
-    scored = score_good(scorer, path, normal, Grouping(group_by, seed), good, say)
+    scored = score_good(scorer, path, normal, Grouping(group_by, seed, independent=independent), good, say)
     found = judge(calibration, scored.scores, int(scored.outside.sum()), tuple(scored.left_out))
     return found if scored.rule is None else replace(found, what="part")
 

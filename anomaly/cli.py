@@ -211,6 +211,7 @@ def add_train(commands: Any) -> None:
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_parts(p)
     add_good(p)
+    add_independent(p)
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
     p.add_argument("--tile", type=number(32), metavar="N", help="cut large images into tiles of N pixels a side (such as 512)")
     p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
@@ -238,14 +239,22 @@ def add_parts(p: argparse.ArgumentParser) -> None:
     p.add_argument("--views", type=number(1), metavar="N", help="of --by-part: only parts with N images set the limit")
 
 
+def add_independent(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--independent",
+        action="store_true",
+        help="images that look alike show different parts: join only those of the same pixels",
+    )
+
+
 def run_train(options: argparse.Namespace) -> None:
     from anomaly.wording import card_text
     from training.options import TrainOptions
 
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "by_part", "views", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode", "depth",
-        "resume",
+        "group_by", "by_part", "views", "independent", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode",
+        "depth", "resume",
     )  # fmt: skip
     given = {name: getattr(options, name) for name in names}
     chosen = TrainOptions(**given, good=given_names(options.good), command=options.command_line)
@@ -507,6 +516,7 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_parts(p)
     add_good(p)
+    add_independent(p)
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
     p.add_argument("--accept-worse", action="store_true", help="write it even where the guaranteed rate gets worse")
@@ -552,6 +562,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
             known=versions_in(options.verdicts) if options.verdicts else (),
             good=given_names(options.good),
             say=say,
+            independent=options.independent,
         )
     if options.verdicts:
         note_threshold(options.verdicts, options.run_number, card, out)

@@ -82,7 +82,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def add_check(commands: Any) -> None:
     """Adds `check` to the command line."""
-    from anomaly.cli import add_good, command, number
+    from anomaly.cli import add_good, add_independent, command, number
 
     p = command(
         commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
@@ -92,6 +92,7 @@ def add_check(commands: Any) -> None:
     p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
     add_good(p)
+    add_independent(p)
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.add_argument("--fail-unless-keep", action="store_true", help="exit with 4 if the verdict is not keep")
@@ -104,7 +105,13 @@ def run_check(options: argparse.Namespace) -> int:
     from anomaly.detector import read_card
 
     found = check(
-        options.detector, options.normal, group_by=options.group_by, seed=options.seed, good=given_names(options.good), say=say
+        options.detector,
+        options.normal,
+        group_by=options.group_by,
+        seed=options.seed,
+        independent=options.independent,
+        good=given_names(options.good),
+        say=say,
     )
     for line in found.left_out:
         say(f"left out: {line}")

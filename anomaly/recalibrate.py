@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from anomaly.before_after import Guarantee, refuse_worse, worse
 from anomaly.calibrate import calibrate, one_per_group, worst_per_part
+from anomaly.copies import Looks, regrouped
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
@@ -21,7 +23,7 @@ from anomaly.part_rule import PartRule
 from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
-from anomaly.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration
+from anomaly.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration, read_listing
 from anomaly.versions import Identity, next_version, versions_of
 
 
@@ -40,6 +42,7 @@ def recalibrate_on(
     known: Iterable[Identity] = (),
     good: Sequence[str] = (),
     say: Say | None = None,
+    independent: bool = False,
 ) -> tuple[Card, Path, list[str]]:
     """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
 
@@ -50,6 +53,7 @@ def recalibrate_on(
     Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
     is written. ``known``: detectors elsewhere, whose versions are not given again.
     ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    Copies and near-copies are one group, and those of training images are left out (``independent``: only equal pixels).
     Raises CalibrationError, DatasetError, DetectorError.
     """
     import_onnx()
@@ -59,7 +63,7 @@ def recalibrate_on(
         if portable:
             source = Path(folder) / path.name
             write_portable(path, source)
-        grouping = Grouping(group_by, seed, by_part, views)
+        grouping = Grouping(group_by, seed, by_part, views, independent)
         return _recalibrate_on(path, source, normal, out, wish, grouping, accept_worse, known, good, say)
 
 
@@ -104,13 +108,14 @@ class Grouping:
     """Which images are not independent, and which score stands for them.
 
     ``group_by``: of each group one image is drawn by ``seed``. ``by_part``: of each part, named by the expression, the
-    worst of its ``views`` views (None: however many it has).
+    worst of its ``views`` views (None: however many it has). ``independent``: images that look alike show different parts.
     """
 
     group_by: str | None = None
     seed: int = 0
     by_part: str | None = None
     views: int | None = None
+    independent: bool = False
 
     def of(self, card: Card) -> Grouping:
         """Returns what holds for a detector: where nothing was asked for, its own rule of parts."""
@@ -154,34 +159,99 @@ def score_good(
     found = normal_training(read_dataset(normal, grouping.group_by, passed, good, say=say), say)
     if grouping.by_part is not None:
         found, no_views = by_part(found, grouping.by_part, grouping.views)
-    records, left_out = without_training_images(found, listing_of(detector) or detector.with_name(IMAGES))
-    results, kept = [], []
+    listing = listing_of(detector) or detector.with_name(IMAGES)
+    records, left_out = without_training_images(found, listing)
+    results, kept, looks = [], [], Looks(scorer.card.size)
     for record in records:
         try:
-            results.append(scorer.judge(scorer.decode(record.path)))
+            image = scorer.decode(record.path)
+            results.append(scorer.judge(image))
             kept.append(record)
+            looks.add(image.pixels)
         except ImageError as error:
             left_out.append(str(error))
-    if grouping.by_part is not None:
-        whole = {r.path for r in whole_parts(kept, found)}
-        left_out += [f"{r.path}: another view of its part is left out" for r in kept if r.path not in whole]
-        results = [result for r, result in zip(kept, results, strict=True) if r.path in whole]
-        kept = [r for r in kept if r.path in whole]
+    grouped, copied = _joined(scorer, listing, kept, looks, grouping)
+    usable, gone = _usable(kept, found, copied, whole=grouping.by_part is not None)
+    left_out += gone
     if passed:
         no_views = [f"no images: {passed_text(passed)}", *no_views]
-    if not kept:
+    if not usable:
         raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
-    scores = [np.nan if result.score is None else result.score for result in results]
-    groups, rule = [r.group for r in kept], None
-    if grouping.by_part is None:
-        values, index = one_per_group(scores, groups, grouping.seed, [str(r.path) for r in kept])
-    else:
-        rule = PartRule.seen(grouping.by_part, groups)
-        values, index = worst_per_part(scores, groups)
+    results = [results[i] for i in usable]
+    kept, grouped = ([part[i] for i in usable] for part in (kept, grouped))
+    left_out += _counted_once(kept, grouped)
+    scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
+    rule, parts = None, np.arange(len(kept))
+    if grouping.by_part is not None:
+        rule = PartRule.seen(grouping.by_part, [r.group for r in kept])
+        scores, parts = worst_per_part(scores, [r.group for r in kept])
+    names = [str(kept[i].path) for i in parts]
+    values, drawn = one_per_group(scores, [grouped[i].group for i in parts], grouping.seed, names)
+    index = parts[drawn]
     outside = np.array([results[i].status == "outside" for i in index])
     return GoodScores(
         values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule, [r.path for r in kept]
     )
+
+
+def _joined(
+    scorer: Scorer, listing: Path, kept: Sequence[Record], looks: Looks, grouping: Grouping
+) -> tuple[list[Record], dict[Path, Path]]:
+    """Returns the records with copies in one group, and of each that is a copy of a training image the latter's path.
+
+    New images are compared with each other alone: beside training images that are all unlike them they would look alike.
+    """
+    groups = [r.group for r in kept]
+    among = looks.copies(groups, same_only=grouping.independent)
+    paths = [r.path for r in kept]
+    for path in training_images(listing):
+        with contextlib.suppress(ImageError):
+            looks.add(scorer.decode(path).pixels)
+            paths.append(path)
+    everything = looks.copies([str(i) for i in range(len(paths))], same_only=grouping.independent)
+    taught = {int(among.scene[i]): paths[j] for i, j, _ in everything.pairs if i < len(kept) <= j}
+    copied = {r.path: taught[scene] for r, scene in zip(kept, among.scene.tolist(), strict=True) if scene in taught}
+    return regrouped(kept, among, whole=grouping.by_part is not None), copied
+
+
+def _usable(
+    kept: Sequence[Record], found: Sequence[Record], copied: dict[Path, Path], whole: bool
+) -> tuple[list[int], list[str]]:
+    """Returns which of the records can set a limit, by index, and a line for each of the others.
+
+    With ``whole`` parts a part counts with all its views or not at all, and is left out where each of them is a copy.
+    """
+    copies = {r.group for r in kept if r.path in copied} - ({r.group for r in kept if r.path not in copied} if whole else set())
+    lines, usable = [], []
+    complete = {r.path for r in (whole_parts(kept, found) if whole else kept)}
+    for i, record in enumerate(kept):
+        if record.path in copied and (record.group in copies or not whole):
+            lines.append(f"{record.path}: a copy or near-copy of {copied[record.path]}, on which this detector was trained")
+        elif record.path not in complete:
+            lines.append(f"{record.path}: another view of its part is left out")
+        else:
+            usable.append(i)
+    return usable, lines
+
+
+def _counted_once(kept: Sequence[Record], grouped: Sequence[Record]) -> list[str]:
+    """Returns a line that says how many images or groups are copies of others, and how many are left; or none."""
+    before, after = (len({r.group for r in part}) for part in (kept, grouped))
+    if before == after:
+        return []
+    what = "images" if before == len(kept) else "groups"
+    return [
+        f"{before - after} of {before} good {what} are copies or near-copies of others: {after} groups count, one image "
+        "of each (if they show different parts that only look alike: --independent)"
+    ]
+
+
+def training_images(listing: Path) -> list[Path]:
+    """Returns the images that a detector was fitted or validated on, as its run folder tells, that are still there."""
+    if not is_listing(listing):
+        return []
+    paths = (Path(row["path"]) for row in read_listing(listing) if row.get("set") in LEARNT and row.get("path"))
+    return [path for path in paths if path.is_file()]
 
 
 def check_free(target: Path) -> None:

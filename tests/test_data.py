@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anomaly.copies import THUMB
 from anomaly.dataset import Record, read_dataset
 from anomaly.errors import DatasetError
 from anomaly.images import DecodeRule
@@ -16,7 +17,6 @@ from data.made_up import make
 from tests.test_sets import names, record
 from training.data import Seen, digest_of, see, sha256_of
 from training.preprocess import Preprocess
-from training.sets import THUMB
 from training.spaces import FilterSpace, PixelSpace
 
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from anomaly.copies import thumb
 from anomaly.errors import CalibrationError, DatasetError, TrainingError
 from data.made_up import make
 from tests.test_sets import photographed_again
 from training.data import small
 from training.options import TrainOptions, make_run
-from training.plan import Plan, dry_run, thumb
+from training.plan import Plan, dry_run
 from training.preprocess import Preprocess
 from training.train import train
 
@@ -108,10 +109,10 @@ def test_what_50_200_and_1000_images_can_promise(count: int, rows: list[str], ph
 
 def test_the_figures_are_those_of_the_text(photos: Path) -> None:
     found = json.loads(json.dumps(plan_of(photos, 50, false_alarm_rate=0.05).to_json()))
-    assert {name: found[name] for name in ("images", "groups", "distinct", "sets", "model", "space", "size", "wish")} == {
+    assert {name: found[name] for name in ("images", "groups", "groups_told", "sets", "model", "space", "size", "wish")} == {
         "images": 50,
         "groups": 50,
-        "distinct": 50,
+        "groups_told": 50,
         "sets": {"fit": 25, "validation": 6, "calibration": 19},
         "model": "linear",
         "space": "filters",
@@ -138,13 +139,14 @@ def test_near_duplicates_are_not_counted_twice(tmp_path: Path) -> None:
     for i, pixels in enumerate([*parts, *(photographed_again(part, rng) for part in parts[:3])]):
         Image.fromarray(pixels).save(tmp_path / f"{i:03}.png")
     plan = dry_run(options_for(tmp_path, tmp_path / "run", size=128))
-    assert (plan.images, plan.groups, plan.distinct) == (123, 123, 120)
+    assert (plan.images, plan.told, plan.groups, plan.largest) == (123, 123, 120, 2)
     lines = plan.text().splitlines()
-    assert lines[1].endswith("; 120 if images that show nearly the same are of one part")
-    assert lines[-2].startswith("warning                 near-duplicates: 6 of 123 good images show nearly the same as another")
+    assert lines[1].endswith("120: copies and near-copies are in one group, 123 were told; a promise counts groups")
+    assert lines[-2].startswith("warning                 copies: 6 of 123 good images are copies or near-copies of another one")
+    assert "so 123 images count as 120 groups" in lines[-2]
     assert not (tmp_path / "run").exists()
     plan = dry_run(options_for(tmp_path, tmp_path / "run", size=128, exclude=listed(tmp_path, "120.png", "121.png", "122.png")))
-    assert (plan.images, plan.groups, plan.distinct, plan.warnings) == (120, 120, 120, [])
+    assert (plan.images, plan.told, plan.groups, plan.warnings) == (120, 120, 120, [])
 
 
 def listed(folder: Path, *names: str) -> Path:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from anomaly import Scorer
 from anomaly.calibrate import calibrate, one_per_group
+from anomaly.check import check
 from anomaly.dataset import labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card, set_calibration
 from anomaly.errors import CalibrationError, DetectorError
@@ -76,6 +78,30 @@ def test_one_image_of_each_group_is_drawn(run: Path, fresh: Path, tmp_path: Path
     expected, _ = one_per_group(scores_of(run, fresh), [path.name[:3] for path in paths], 0, [str(path) for path in paths])
     assert drawn[0].calibration.scores.tolist() == sorted(expected.tolist())
     assert drawn[0].training["grouped"]
+
+
+def test_copies_count_once_and_copies_of_training_images_not_at_all(run: Path, fresh: Path, tmp_path: Path) -> None:
+    good, rng = tmp_path / "good", np.random.default_rng(0)
+    good.mkdir()
+
+    def save(name: str, pixels: np.ndarray, noise: float) -> None:
+        Image.fromarray(np.clip(pixels + rng.normal(0, noise, pixels.shape), 0, 255).astype(np.uint8)).save(good / name)
+
+    for path in sorted(fresh.glob("*.png"))[:20]:
+        for i in range(4):
+            save(f"{path.stem}_{i}.png", np.asarray(Image.open(path)), 1.5 * (i > 1))  # two are the same pixels
+    with open(run / IMAGES, newline="") as file:
+        learnt = [row["path"] for row in csv.DictReader(file) if row["set"] == "fit"][:3]
+    for i, name in enumerate(learnt):
+        save(f"learnt{i}.png", np.asarray(Image.open(name)), 1.5)
+    card, path, left_out = recalibrate_on(run, good, out=tmp_path / "new.onnx", wish=0.1, group_by=None, seed=0)
+    assert card.calibration.n == 20 and card.training["grouped"]
+    assert [line for line in left_out if "on which this detector was trained" in line] == left_out[:3]
+    assert left_out[3].startswith("60 of 80 good images are copies or near-copies of others: 20 groups count")
+    assert check(run, good).images == 20
+    declared = {"group_by": None, "seed": 0, "independent": True}
+    card, _, left_out = recalibrate_on(run, good, out=tmp_path / "all.onnx", wish=0.1, **declared)
+    assert card.calibration.n == 63 and left_out[0].startswith("20 of 83 good images are copies or near-copies of others")
 
 
 def test_a_rank_only_detector_gets_a_limit(run: Path, fresh: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which images train on what, and which of them are alike."""
+"""Which images train on what, and how they are decoded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,17 +14,11 @@ from anomaly.calibrate import needed
 from anomaly.dataset import Record
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import DecodeRule
-from data.made_up import DEFECTS, make
-from training.data import small
-from training.preprocess import Preprocess
 from training.sets import (
-    THUMB,
     Sets,
     decode_all,
-    distinct_groups,
     file_ranges,
     find_rule,
-    near_duplicates,
     parts_of,
     three_sets,
 )
@@ -173,63 +166,12 @@ def test_file_ranges_are_those_of_the_files() -> None:
     assert not file_ranges([(1, 1, 8, True), (1, 1, 8, False)])["grey"]
 
 
-# --- near-duplicates --------------------------------------------------------------------------------------------------
-SIDE = 128
-
-
-def thumbs(pictures: list[np.ndarray]) -> np.ndarray:
-    prepare = Preprocess(SIDE)
-    return np.stack([small(prepare(torch.from_numpy(p)[None]), THUMB)[0].mean(0).numpy() for p in pictures])
-
-
+# --- a part photographed again ----------------------------------------------------------------------------------------
 def photographed_again(picture: np.ndarray, rng: np.random.Generator, shift: float = 0.0) -> np.ndarray:
     """Returns the same part under another exposure, with new noise, moved by a part of a pixel."""
     exposed = picture * rng.uniform(0.8, 1.2) + rng.uniform(-10, 10)
     moved = (1 - shift) * exposed + shift * np.roll(exposed, 1, 1)
     return np.clip(moved + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module", params=DEFECTS)
-def independent(request: pytest.FixtureRequest) -> list[np.ndarray]:
-    return [make(request.param, seed, SIDE)[0] for seed in range(120)]
-
-
-def test_independent_parts_are_no_duplicates(independent: list[np.ndarray]) -> None:
-    assert near_duplicates(thumbs(independent), [str(i) for i in range(120)]) == []
-
-
-def test_a_part_photographed_again_is_found_across_groups_and_not_within(independent: list[np.ndarray]) -> None:
-    rng = np.random.default_rng(0)
-    again = [photographed_again(picture, rng, shift=0.2 * (i > 2)) for i, picture in enumerate(independent[:6])]
-    seen = thumbs([*independent, *again])
-    pairs = near_duplicates(seen, [str(i) for i in range(126)])
-    twins = [(i, 120 + i) for i in range(6)]
-    # A fifth of a pixel costs some of the likeness; a whole pixel would cost all of it.
-    assert set(twins[:3]) < {(i, j) for i, j, _ in pairs} <= set(twins)
-    assert [alike for *_, alike in pairs] == sorted((alike for *_, alike in pairs), reverse=True)
-    assert near_duplicates(seen, [str(i % 120) for i in range(126)]) == []
-
-
-def test_the_same_images_give_the_same_answer(independent: list[np.ndarray]) -> None:
-    seen = thumbs([*independent[:20], *independent[:3]])
-    groups = [str(i) for i in range(23)]
-    torch.manual_seed(1)
-    before = near_duplicates(seen, groups)
-    state = torch.get_rng_state()
-    assert near_duplicates(seen, groups) == before
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_nothing_to_compare_is_no_duplicate() -> None:
-    assert near_duplicates(np.zeros((6, THUMB, THUMB), np.float32), list("abcdef")) == []
-    assert near_duplicates(np.zeros((1, THUMB, THUMB), np.float32), ["a"]) == []
-
-
-def test_images_joined_by_pairs_count_once() -> None:
-    assert distinct_groups(list("abcde"), []) == 5
-    pairs = [(0, 1, 0.9), (3, 4, 0.9), (1, 4, 0.8), (0, 3, 0.7)]
-    assert distinct_groups(list("abcdef"), pairs) == 3  # a b d e are one, c and f alone
-    assert distinct_groups(list("aacdef"), pairs[:2]) == 4  # a twice; d and e are one
 
 
 def test_sets_are_plain_lists() -> None:

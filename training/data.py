@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly.copies import THUMB, digest
 from anomaly.dataset import Record
 from anomaly.errors import DatasetError, ImageError
 from anomaly.images import DecodeRule, decode
 from anomaly.scorer import available_cores
 from training.preprocess import Preprocess
-from training.sets import PICTURE, THUMB, batched
+from training.sets import PICTURE, batched
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Seen:
 
     ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel space. ``pictures``: uint8
     (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``facts``: size, bits and greyness of
-    each file. ``left_out``: what could not be read, with the reason.
+    each file. ``left_out``: what could not be read, with the reason. ``digests``: of each image's pixels.
     """
 
     records: list[Record]
@@ -37,6 +38,7 @@ class Seen:
     thumbs: npt.NDArray[np.float32]
     facts: list[tuple[int, int, int, bool]]
     left_out: list[str]
+    digests: list[str] = field(default_factory=list)
 
     def part(self, records: Sequence[Record]) -> Seen:
         """Returns what was seen of some of the images only."""
@@ -49,6 +51,7 @@ class Seen:
             self.thumbs[index],
             [self.facts[i] for i in index],
             [],
+            [self.digests[i] for i in index],
         )
 
 
@@ -63,7 +66,7 @@ def see(
 ) -> Seen:
     """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
 
-    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool]] | ImageError:
+    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
         try:
             image = decode(record.path, rule, reduce_to=prepare.size)
         except ImageError as error:
@@ -72,7 +75,7 @@ def see(
             x = prepare(torch.from_numpy(image.pixels)[None].to(device))
             picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
             facts = (image.width, image.height, image.bits, image.grey)
-            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), facts
+            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), facts, digest(image.pixels)
 
     found, left_out = [], []
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
@@ -85,9 +88,10 @@ def see(
                     found.append((record, *image))
     if not found:
         raise DatasetError(f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}")
-    kept, maps, pictures, thumbs, facts = zip(*found, strict=True)
+    kept, maps, pictures, thumbs, facts, digests = zip(*found, strict=True)
     return Seen(
         list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), list(facts), left_out,
+        list(digests),
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class TrainOptions:
     by_part: str | None = None  # names the part that an image shows: the promise is one for parts
     views: int | None = None  # images of each part; parts with others are left out
     good: tuple[str, ...] = ()  # names of the folders or labels of good images, where names do not tell
+    independent: bool = False  # images that look alike show different parts: only the same pixels are joined
     exclude: Path | None = None
     tile: int | None = None  # pixels of the original a side: large images are cut into such tiles, beside the whole image
     mask: Path | None = None  # a picture, black where images are not inspected

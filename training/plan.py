@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from anomaly.calibrate import Prospect, more_groups
+from anomaly.copies import THUMB, digest, thumb
 from anomaly.dataset import Record, Say
 from anomaly.errors import DatasetError
 from anomaly.images import Decoded
@@ -22,17 +22,15 @@ from anomaly.progress import Progress
 from anomaly.wording import enough_rows, more_rows, rows_text
 from training.options import TrainOptions, check_out, resolve
 from training.sets import (
-    THUMB,
     Sets,
-    alike_text,
+    copies_text,
     decode_all,
-    distinct_groups,
     excluded_text,
     file_ranges,
     find_images,
     find_rule,
-    near_duplicates,
-    three_sets,
+    join_copies,
+    sets_of_copies,
 )
 
 LEFT_OUT_SHOWN = 5
@@ -42,8 +40,8 @@ LEFT_OUT_SHOWN = 5
 class Plan:
     """What training would do with the images that can be read.
 
-    ``options``: with every choice made. ``largest``: images of the largest group. ``distinct``: how many groups are
-    left where those with near-duplicates of each other count once. ``ranges``: of the files, as in the card.
+    ``options``: with every choice made. ``groups``: of images that are independent; ``told``: how many there
+    were before copies were joined. ``largest``: images of the largest group. ``ranges``: of the files, as in the card.
     ``sides``: least and largest width, least and largest height. ``left_out`` and ``warnings``: a line each.
     ``passed_over``: what folders hold besides images, by kind.
     """
@@ -52,7 +50,7 @@ class Plan:
     images: int
     groups: int
     largest: int
-    distinct: int
+    told: int
     sets: Sets
     ranges: dict[str, Any]
     sides: tuple[int, int, int, int]
@@ -108,14 +106,14 @@ class Plan:
         return f"{sides} pixels, {bits} bits, {'grey' if self.ranges['grey'] else 'colour'}"
 
     def _effective(self) -> str:
-        if self.options.by_part is not None:
+        if self.told > self.groups:
+            told = f"{self.groups:,}: copies and near-copies are in one group, {self.told:,} were told; a promise counts groups"
+        elif self.options.by_part is not None:
             told = f"{self.groups:,} parts of up to {self.largest:,} views: a promise counts parts, by the worst view of each"
         elif self.groups < self.images:
             told = f"{self.groups:,} groups of up to {self.largest:,} images: a promise counts groups, one image of each"
         else:
             told = f"{self.groups:,}: no groups were told (--group-by), so every image counts as independent of the others"
-        if self.distinct < self.groups:
-            told += f"; {self.distinct:,} if images that show nearly the same are of one part"
         return told
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class Plan:
             "passed_over": self.passed_over,
             "groups": self.groups,
             "largest_group": self.largest,
-            "distinct": self.distinct,
+            "groups_told": self.told,
             "sets": self.counts(),
             "ranges": self.ranges,
             "model": options.model,
@@ -153,19 +151,21 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
     passed = Counter[str]()
     records, drawn = find_images(options, say, passed)
     check_out(options)
-    kept, images, thumbs, left_out = look(records, options)
+    kept, images, small, left_out = look(records, options)
     whole = kept if options.by_part is None else whole_parts(kept, records)
-    sets = three_sets(whole, options.seed, options.false_alarm_rate, options.rank_only)
-    groups = Counter(record.group for record in whole)
-    pairs = near_duplicates(thumbs, [record.group for record in kept])
-    warning = alike_text(kept, pairs, options.images)
+    index = [i for i, record in enumerate(kept) if record in whole] if len(whole) < len(kept) else list(range(len(kept)))
+    thumbs, digests = np.stack([small[i][0] for i in index]), [small[i][1] for i in index]
+    joined, copies = join_copies(whole, thumbs, digests, options)
+    sets = sets_of_copies(whole, joined, copies, options)
+    groups = Counter(record.group for record in joined)
+    warning = copies_text(whole, joined, copies, options)
     widths, heights = [width for width, *_ in images], [height for _, height, *_ in images]
     return Plan(
         options,
         images=len(kept),
         groups=len(groups),
         largest=max(groups.values()),
-        distinct=distinct_groups([record.group for record in kept], pairs) if warning else len(groups),
+        told=len({record.group for record in whole}),
         sets=sets,
         ranges=file_ranges(images),
         sides=(min(widths), max(widths), min(heights), max(heights)),
@@ -178,26 +178,20 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
 
 def look(
     records: Sequence[Record], options: TrainOptions
-) -> tuple[list[Record], list[tuple[int, int, int, bool]], npt.NDArray[np.float32], list[str]]:
-    """Returns the records that can be read, size, bits and greyness of each, small copies (n, 64, 64), and what cannot."""
+) -> tuple[list[Record], list[tuple[int, int, int, bool]], list[tuple[npt.NDArray[np.float32], str]], list[str]]:
+    """Returns the records that can be read, size, bits and greyness of each, small copies (64, 64) with the digests of the
+    pixels, and what cannot be read."""
     rule = find_rule(records, options.decode == "reduced", options.depth)
-    kept, facts, thumbs, left_out = [], [], [], []
+    kept, facts, small, left_out = [], [], [], []
     with Progress(len(records), "looking at images") as progress:
         for record, image in decode_all(records, rule, options.size or 0):
             progress.advance()
             if isinstance(image, Decoded):
                 kept.append(record)
                 facts.append((image.width, image.height, image.bits, image.grey))
-                thumbs.append(thumb(image.pixels, options.size or THUMB))
+                small.append((thumb(image.pixels, options.size or THUMB), digest(image.pixels)))
             else:
                 left_out.append(str(image))
     if not kept:
         raise DatasetError(f"none of {len(records)} images could be read, the first: {left_out[0]}")
-    return kept, facts, np.stack(thumbs), left_out
-
-
-def thumb(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """Returns the small grey copy, float32 (64, 64) in 0..1, of an image as the model sees it (but for a mask)."""
-    grey = Image.fromarray(pixels.mean(2, dtype=np.float32) / 255)  # resizing is linear: the mean may come first
-    squashed = grey.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(squashed.resize((THUMB, THUMB), Image.Resampling.BILINEAR))
+    return kept, facts, small, left_out

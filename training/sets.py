@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.calibrate import lowest_wish, needed, set_aside
+from anomaly.copies import Copies, regrouped
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.delimited import path_variants, read_lines
 from anomaly.errors import CalibrationError, DatasetError, ImageError
@@ -28,7 +29,6 @@ AHEAD = 4  # images decoded before they are asked for: one may have a hundred me
 FEWEST = 5  # groups: two to fit on, one to validate on, two to calibrate on
 PARTS = 5  # of a set, each left out in turn
 PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
-THUMB = 64  # pixels a side of the copies that are compared to find near-duplicates
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,6 @@ def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object
 
 
 LARGEST_LIST = 1 << 26  # bytes of a list of images to exclude
-ALIKE = 0.65  # correlation above which two images show the same thing
-COMPARED = 5000  # images compared with each other at the most
-COPY = 0.9  # correlation of two images that are copies of each other
-SPARE = 10  # directions more than are wanted, so that those wanted are exact
-FEW = 0.02  # share of images that may look alike by chance
 
 
 def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -207,72 +202,49 @@ def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([part[group] for group in groups])
 
 
-def near_duplicates(thumbs: npt.NDArray[np.float32], groups: Sequence[str]) -> list[tuple[int, int, float]]:
-    """Returns (i, j, correlation) of images of different groups that show the same thing, the most alike first.
+def join_copies(
+    records: Sequence[Record], thumbs: npt.NDArray[np.float32], digests: Sequence[str], options: TrainOptions
+) -> tuple[list[Record], Copies]:
+    """Returns the records with images that are copies of each other in one group, and what was found.
 
-    Compared is what an image has of its own: small copies without their low frequencies (light), without the mean
-    image and the strongest common components (what all parts share, the camera's frame), as unit vectors. On the
-    magnetic tiles two photographs of one tile reach 0.64 at the median and those of different tiles 0.46 at the most.
+    With ``--independent`` only images of the same pixels are joined. With ``--by-part`` two parts are joined where each
+    view of one has its copy in the other.
     """
-    x = np.ascontiguousarray(thumbs[:COMPARED])
-    x = (x - _blurred(x)).reshape(len(x), -1)
-    x -= x.mean(0)
-    x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-6
-    strongest = _strongest(x, min(20, len(x) // 4))  # (4096, q)
-    x -= (x @ strongest) @ strongest.T
-    x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-4
-    alike = np.triu(x @ x.T, 1)
-    pairs = [(int(i), int(j), float(alike[i, j])) for i, j in np.argwhere(alike > ALIKE) if groups[i] != groups[j]]
-    return sorted(pairs, key=lambda pair: -pair[2])
+    groups = [record.group for record in records]
+    copies = Copies.of(thumbs, groups, digests, same_only=options.independent)
+    return regrouped(records, copies, whole=options.by_part is not None), copies
 
 
-def _blurred(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns pictures (n, h, w) as means over 7 x 7 pixels, their edges continued."""
-    for axis in (1, 2):
-        wide = np.pad(x, [(3 * (axis == a), 3 * (axis == a)) for a in range(3)], mode="edge")
-        x = np.lib.stride_tricks.sliding_window_view(wide, 7, axis=axis).mean(-1)
-    return x
+def sets_of_copies(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> Sets:
+    """Returns the three sets drawn by joined groups; where copies leave too few groups, the error says so.
 
-
-def _strongest(x: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """Returns the ``count`` strongest components of rows x (n, d) as columns (d, count), by subspace iteration.
-
-    Halko, Martinsson and Tropp (2011), algorithm 4.4. Its start is the same every time: so is the warning.
+    With ``--by-part`` the records keep the names of their parts, of which a joined group holds several.
     """
-    start = np.random.default_rng(0).standard_normal((x.shape[1], count + SPARE), np.float32)
-    found, _ = np.linalg.qr(x @ start)
-    for _ in range(4):
-        found, _ = np.linalg.qr(x.T @ found)
-        found, _ = np.linalg.qr(x @ found)
-    return np.linalg.svd(found.T @ x, full_matrices=False)[2][:count].T
+    try:
+        sets = three_sets(joined, options.seed, options.false_alarm_rate, options.rank_only)
+    except (CalibrationError, DatasetError) as error:
+        said = copies_text(before, joined, copies, options)
+        raise type(error)(f"{error}; {said}" if said else str(error)) from error
+    if options.by_part is None:
+        return sets
+    own = {record.path: record for record in before}
+    return Sets(*([own[record.path] for record in part] for part in (sets.fit, sets.validation, sets.calibration)))
 
 
-def distinct_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> int:
-    """Returns the number of groups of images, where groups that a pair of images joins (directly or not) count once."""
-    leader = {group: group for group in groups}
-
-    def first(group: str) -> str:
-        while leader[group] != group:
-            group = leader[group]
-        return group
-
-    for i, j, _ in pairs:
-        leader[first(groups[j])] = first(groups[i])
-    return sum(group == other for group, other in leader.items())
-
-
-def alike_text(records: Sequence[Record], pairs: Sequence[tuple[int, int, float]], images: Path) -> str:
-    """Returns the warning of images in different groups that show the same, or nothing where that may be chance.
-
-    A pair or two of many thousands look alike by chance; copies do not.
-    """
-    count = len({index for pair in pairs for index in pair[:2]})
-    if not pairs or (pairs[0][2] <= COPY and count < FEW * len(records)):
+def copies_text(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> str:
+    """Returns what was joined, in one line, or nothing."""
+    groups, left = (len({record.group for record in part}) for part in (before, joined))
+    if groups == left:
         return ""
-    i, j, alike = pairs[0]
-    first, second = (name_of(records[index], images) for index in (i, j))
+    i, j, alike = copies.pairs[0]
+    first, second = (name_of(before[index], options.images) for index in (i, j))
+    what = "parts" if options.by_part is not None else "groups" if groups < len(before) else "images"
+    certain = "" if not copies.near else (
+        ". If they show different parts that only look alike, say so by --independent; if they are more or fewer groups, "
+        "tell them by --group-by or a manifest's group column"
+    )  # fmt: skip
     return (
-        f"near-duplicates: {count} of {len(records)} good images show nearly the same as another one in a different "
-        f"group (such as {first} and {second}, correlation {alike:.2f}). If they are photographs of one part or lot, the "
-        "promise holds for these parts only, not for new ones: tell the groups by --group-by or a manifest's group column"
+        f"copies: {copies.images} of {len(before)} good images are copies or near-copies of another one (such as {first} "
+        f"and {second}, correlation {alike:.2f}), so {groups} {what} count as {left} "
+        f"group{'s' * (left > 1)}, and the rate is stated by these{certain}"
     )

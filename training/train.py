@@ -7,7 +7,7 @@ import math
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,15 +52,15 @@ from training.preprocess import Preprocess
 from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
 from training.sets import (
     Sets,
-    alike_text,
+    copies_text,
     decode_all,
     excluded_text,
     file_ranges,
     find_images,
     find_rule,
+    join_copies,
     name_of,
-    near_duplicates,
-    three_sets,
+    sets_of_copies,
 )
 from training.sizes import EACH, FEWER, stopped_by_size
 from training.spaces import make_space
@@ -111,16 +111,19 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.by_part is not None:
         everything = only_whole_parts(everything, records)
     check_depth(options.depth, everything)
+    told = everything.records
+    records, copies = join_copies(told, everything.thumbs, everything.digests, options)
+    excluded = sets.excluded
+    sets = sets_of_copies(told, records, copies, options)  # now, so that a rate that cannot be kept fails before the fit
+    alike = copies_text(told, records, copies, options)
+    joined = {record.path: record.group for record in records}
+    if options.by_part is None:
+        everything = replace(everything, records=records)
     warnings = (
-        excluded_text(options, sets.excluded)
-        + warn(everything, options)
-        + ([] if mask is None else warn_of_mask(mask, everything))
+        excluded_text(options, excluded) + warn(everything, alike) + ([] if mask is None else warn_of_mask(mask, everything))
     )
     for line in [*warnings, *([f"passed over: {passed_text(passed)}"] if passed else [])] if rank() == 0 else []:
         say(line)
-    if everything.left_out:  # the sets are drawn from what could be read, so that a promise fails now, not after the fit
-        records = everything.records
-        sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     if chooses and options.space == "both":
         choice = choose_space(space.cpu(), everything.part(sets.fit).maps, sets.validation, rule, prepare, options.seed)
         options = replace(options, space="features" if choice["features"] > choice["both"] + CLEARLY else "both")
@@ -148,7 +151,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     warnings += trained.warnings
     guard = learn_guard(sets.development, rule, trained.prepare)
     graph, model = join(trained, guard)
-    calibration, highest = calibrate_on(model, sets.calibration, rule, options)
+    calibration, highest = calibrate_on(model, sets.calibration, rule, options, joined)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
     card = replace(card, score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words())
     list_images(options.out / IMAGES, sets)
@@ -196,13 +199,11 @@ def check_depth(depth: int | None, seen: Seen) -> None:
         )
 
 
-def warn(seen: Seen, options: TrainOptions) -> list[str]:
+def warn(seen: Seen, alike: str) -> list[str]:
     """Returns what the user must know of the images before they trust a promise, a line each."""
     lines = [f"left out: {line}" for line in seen.left_out[:10]]
     if len(seen.left_out) > 10:
         lines.append(f"left out: {len(seen.left_out) - 10} more")
-    pairs = near_duplicates(seen.thumbs, [record.group for record in seen.records])
-    alike = alike_text(seen.records, pairs, options.images)
     return [*lines, alike] if alike else lines
 
 
@@ -409,9 +410,12 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
 
 
 def calibrate_on(
-    model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, options: TrainOptions
+    model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, options: TrainOptions, joined: Mapping[Path, str]
 ) -> tuple[Calibration | None, list[Record]]:
-    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images, the highest first."""
+    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images, the highest first.
+
+    ``joined``: the group of each image once copies were joined.
+    """
     if options.rank_only:
         return None, []
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
@@ -422,11 +426,13 @@ def calibrate_on(
             if isinstance(image, Decoded):
                 scores.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
                 kept.append(record)
-    groups = [r.group for r in kept]
     if options.by_part is None:
-        values, index = one_per_group(scores, groups, options.seed, [str(r.path) for r in kept])
+        parts = np.arange(len(kept))
     else:
-        values, index = worst_per_part(scores, groups)
+        scores, parts = worst_per_part(scores, [r.group for r in kept])
+    paths = [kept[i].path for i in parts]
+    values, drawn = one_per_group(scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths])
+    index = parts[drawn]
     order = np.argsort(-values, kind="stable")
     return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
 
