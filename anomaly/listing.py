@@ -1,10 +1,10 @@
 """What a folder or archive holds: images, what may be one, and the rest, which is counted by kind.
 
-The suffix decides where it can, so that a million names are listed without opening a file:
+The suffix of an image decides, so that a million of them are listed without opening a file:
 
-    suffix of an image       listed, the formats too that are not read here: each gets its row
-    suffix of anything else  counted; so are names under which a program still writes (.part, .tmp)
-    another one, or none     the first bytes decide
+    suffix of an image             listed, the formats too that are not read here: each gets its row
+    under which a program writes   counted (.part, .tmp)
+    another one, or none           the first bytes decide: an image called .txt is one
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ NOT_READ = frozenset(
     ".dcs .rwl .gpr .cap .raw .dcm .dicom .psd .psb .exr .tga .pcx .pam .pfm .dds .qoi .ico .cur .icns .sgi .rgb .xcf .xbm "
     ".xpm .jng .mng .bpg .flif .btf .tf8 .svs .ndpi .lsm .czi .nd2 .fits".split()
 )
-NO_IMAGE = frozenset(
-    ".txt .json .jsonl .ndjson .csv .tsv .xml .yaml .yml .toml .ini .cfg .conf .log .md .rst .html .htm .css .js .ts .py .pyc "
-    ".ipynb .sh .bat .ps1 .c .h .cpp .cs .java .pdf .doc .docx .xls .xlsx .ods .odt .ppt .pptx .db .sqlite .lnk .url .exe .dll "
-    ".so .zip .tar .gz .tgz .bz2 .tbz .tbz2 .xz .txz .zst .7z .rar .parquet .feather .arrow .npy .npz .mat .h5 .hdf5 .pkl "
-    ".onnx .pt .pth .safetensors .sig .pem .key .mp4 .avi .mov .mkv .webm .mp3 .wav .svg .xmp .thm .md5 .sha256 .sha1 .crc "
-    ".lock .part .partial .tmp .temp .crdownload .download .filepart .swp".split()
-)
+# A program is still writing them: they are images once they have their own names.
+UNFINISHED = frozenset(".part .partial .tmp .temp .crdownload .download .filepart .swp .lock".split())
+# Beside images in buckets there may be as many of these, and each look into one would be a request.
+SIDECARS = frozenset(".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .html .log .parquet .npy .zip .tar .gz".split())
 HEAD = 132  # bytes that tell what a file is: DICOM has its mark behind 128 others
 MARK = ".anomaly-output"  # a file that says of its folder: written by this program, no images to judge
 LONGEST_SUFFIX = 10
@@ -104,7 +101,7 @@ def is_image_name(name: str) -> bool | None:
     suffix = os.path.splitext(name)[1].lower()
     if suffix in READ or suffix in NOT_READ:
         return True
-    return False if suffix in NO_IMAGE or name.endswith("~") or name.lower() == "thumbs.db" else None
+    return False if suffix in UNFINISHED or name.endswith("~") or name.lower() == "thumbs.db" else None
 
 
 def format_not_read(head: bytes) -> str | None:

@@ -91,7 +91,10 @@ def walk_remote(url: str, passed: Passed) -> Iterator[str]:
 
 
 def _head(files: Any, path: str) -> bytes | str:
-    """Returns the first bytes of a file; the kind of one that cannot be read."""
+    """Returns the first bytes of a file; the kind of one that cannot be read, or that is not looked into from afar."""
+    kind = listing.kind_of(path.rpartition("/")[2])
+    if kind in listing.SIDECARS:
+        return kind
     try:
         with _said():
             found: bytes = files.cat_file(path, start=0, end=listing.HEAD)

@@ -80,13 +80,14 @@ def test_an_image_of_another_format_is_known_by_its_first_bytes(head: bytes, for
     ("name", "expected"),
     [
         *((f"a{suffix}", True) for suffix in ".jpg .JPEG .jfif .jpe .dib .pgm .PPM .gif .jp2 .heic .avif .DNG .dcm".split()),
-        *((f"a{suffix}", False) for suffix in ".txt .JSON .csv .zip .db .part .tmp .onnx".split()),
+        *((f"a{suffix}", None) for suffix in ".txt .JSON .csv .zip .db .onnx".split()),
+        *((f"a{suffix}", False) for suffix in ".part .TMP .crdownload".split()),
         ("a.png~", False),
         ("Thumbs.db", False),
         ("a.png.bak", None),
         ("a", None),
         ("a.123", None),
-        ("a.jpg.json", False),
+        ("a.jpg.json", None),
         ("", None),
     ],
 )
@@ -99,8 +100,17 @@ def test_only_names_that_do_not_decide_are_looked_into() -> None:
         raise AssertionError("looked into")
 
     passed = Counter[str]()
-    assert [wanted(name, never, passed) for name in ("a.png", "b.txt", ".c", "d.HEIC")] == [True, False, False, True]
-    assert passed == {".txt": 1, "hidden file": 1}
+    assert [wanted(name, never, passed) for name in ("a.png", "b.part", ".c", "d.HEIC")] == [True, False, False, True]
+    assert passed == {".part": 1, "hidden file": 1}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.json", "c.pdf", "d.zip", "e.db", "f.mp4", "g.bak"])
+def test_an_image_under_another_suffix_is_one(name: str, tmp_path: Path) -> None:
+    for other in (name, "z.png"):
+        (tmp_path / other).write_bytes(encoded("PNG"))
+    assert listed(tmp_path) == ([name, "z.png"], Counter())
+    (tmp_path / name).write_bytes(b"text")
+    assert listed(tmp_path) == (["z.png"], Counter({kind_of(name): 1}))
 
 
 def test_kinds_are_few_and_said_most_first() -> None:

@@ -124,7 +124,7 @@ def grey(value: int) -> Any:
     return np.full((3, 4, 3), value, np.uint8)
 
 
-THUMBNAIL, PAGE, MASK = {254: 1}, {254: 2}, {254: 4}
+THUMBNAIL, PAGE, MASK = {254: 1, 256: 2, 257: 2}, {254: 2}, {254: 4, 262: 4}
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,14 @@ THUMBNAIL, PAGE, MASK = {254: 1}, {254: 2}, {254: 4}
         (tiff(PAGE, PAGE), [grey(10), grey(20)]),
         (tiff({}, THUMBNAIL, THUMBNAIL), [grey(10)]),
         (tiff(THUMBNAIL, {}), [grey(20)]),
-        (tiff({255: 1}, {255: 2}, {255: 3}), [grey(10), grey(30)]),
+        (tiff({255: 1}, {255: 2, 256: 2, 257: 2}, {255: 3}), [grey(10), grey(30)]),
         (tiff({}, MASK), [grey(10)]),
-        (tiff(THUMBNAIL), [grey(10)]),
+        (tiff({}, {254: 4}), [grey(10), grey(20)]),  # a picture of its own that calls itself a mask
+        (tiff({}, {254: 1}), [grey(10), grey(20)]),  # and a smaller copy that is no smaller
+        (tiff({}, {254: 1, 257: 2}), [grey(10), np.full((2, 4, 3), 20, np.uint8)]),
+        (tiff({254: 1}), [grey(10)]),
+        (tiff({330: 158}, {}), ["several pages"]),  # the second's directory is inside the first too, and is no copy
+        (tiff({330: 158}, THUMBNAIL), [grey(10)]),  # a smaller copy inside
         (tiff(THUMBNAIL, THUMBNAIL), ["unsupported"]),
         (tiff(THUMBNAIL | {330: 8}), ["unsupported"]),  # as cameras write: what counts is not in the list
         (tiff({50706: 0x01040000}), ["unsupported"]),  # DNG
@@ -173,7 +178,9 @@ def mpo(first: Image.Image, second: Image.Image, kind: int, xmp: bytes = b"") ->
         ((200, 100), 0x020002, b"", 2),  # the other eye
         ((200, 100), 0x020003, b"", 2),
         ((200, 100), 0x000000, b"", 2),  # as Pillow writes it
-        ((200, 100), 0x010002, b"", 1),  # a preview
+        ((150, 75), 0x010002, b"", 1),  # a preview
+        ((200, 100), 0x010002, b"", 2),  # a preview is smaller
+        ((190, 95), 0x000000, b"", 2),
         ((100, 50), 0x000000, b"", 1),  # smaller than the first: a preview, too
         ((200, 100), 0x000000, b"http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version='1.0'/>", 1),  # a gain map
     ],
