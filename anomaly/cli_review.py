@@ -26,7 +26,7 @@ def add_review(commands: Any) -> None:
         epilog="example:  anomaly score run photos/today --out today.csv --review review.db && anomaly review --detector run",
     )
     p.set_defaults(run=run_dashboard)
-    add_database(p)
+    add_database(p, DATABASE)
     p.add_argument(
         "--detector", type=Path, action="append", default=[], metavar="RUN", help="for heatmaps and expected pictures"
     )
@@ -45,9 +45,10 @@ def add_review(commands: Any) -> None:
     add_types(actions)
 
 
-def add_database(parser: argparse.ArgumentParser) -> None:
+def add_database(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
+    """Adds --db. An action has no default of its own: it would replace what was given before the action."""
     parser.add_argument(
-        "--db", default=DATABASE, metavar="DB", help=f"SQLite file or postgresql:// address (default {DATABASE})"
+        "--db", default=default, metavar="DB", help=f"SQLite file or postgresql:// address (default {DATABASE})"
     )
 
 
@@ -56,7 +57,10 @@ def add_import(actions: Any) -> None:
     add_database(p)
     p.add_argument("table", type=Path, help="a table that anomaly score wrote")
     p.add_argument("--name", help="of the run (default: the file's)")
-    p.add_argument("--detector", type=Path, metavar="RUN", help="the detector that scored it: brings its calibration")
+    p.add_argument(
+        "--detector", type=Path, action="append", default=argparse.SUPPRESS, metavar="RUN",
+        help="the detector that scored it: brings its calibration",
+    )  # fmt: skip
     p.add_argument("--folder", type=Path, metavar="DIR", help="what relative paths are relative to (default: this folder)")
     p.add_argument(
         "--root", type=Path, action="append", default=[], metavar="DIR", help="a folder that images may be read from"
@@ -167,8 +171,10 @@ def import_into(
 
 
 def run_import(options: argparse.Namespace) -> None:
+    if len(options.detector) > 1:
+        raise AnomalyError(f"--detector: {len(options.detector)} found, the one that scored {options.table} expected")
     given = {"name": options.name, "folder": options.folder, "roots": options.root}
-    print(import_into(options.db, options.table, options.detector, **given))
+    print(import_into(options.db, options.table, next(iter(options.detector), None), **given))
 
 
 def check_run(store: Store, run: int | None) -> None:
@@ -262,8 +268,9 @@ def run_types(options: argparse.Namespace) -> None:
 
 def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:
     """Returns the list of defect types as the options change it; AnomalyError for a name that is not on it."""
-    from anomaly.review.types import from_lines, to_text
+    from anomaly.review.types import check_names, from_lines, to_text
 
+    check_names([*(options.add or ()), *(options.set or ())])
     if options.set:
         return from_lines(options.set, known)
     if options.add:

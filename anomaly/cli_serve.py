@@ -31,6 +31,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which every detector must be signed")
     p.add_argument("--review", metavar="DB", help="store what is stopped, and an audit share, in a review database")
+    p.add_argument("--create-review", action="store_true", help="make the database of --review where it is not there")
     p.add_argument("--review-images", type=Path, default=Path("findings"), metavar="DIR", help="their images (findings)")
     p.add_argument("--audit-share", type=share, default=0.01, metavar="R", help="of all images, drawn at random (0.01)")
     p.add_argument("--insecure", action="store_true", help="a public address without keys")
@@ -54,6 +55,8 @@ def run_serve(options: argparse.Namespace) -> int:
             f"{project}: a project file found, run folders or detector files expected: serve all its detectors "
             "(anomaly serve runs/a runs/b), and name one in each request (POST /score?detector=a)"
         )
+    if options.create_review and options.review is None:
+        raise AnomalyError("--create-review without --review found, both expected: give --review DB")
     try:
         from anomaly.serve.launch import serve
     except ImportError as error:
@@ -77,6 +80,7 @@ def run_serve(options: argparse.Namespace) -> int:
         review=options.review,
         review_images=options.review_images,
         audit_share=options.audit_share,
+        create_review=options.create_review,
     )
 
 

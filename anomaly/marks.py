@@ -65,6 +65,11 @@ def read_highest(run: Path) -> tuple[Card, list[Highest]]:
     card, listing = read_card(file), file.with_name(HIGHEST)
     if card.calibration is None:
         raise DetectorError(f"{file}: it only ranks, so no image sets a threshold")
+    if not listing.exists():
+        raise DetectorError(
+            f"{listing}: not there, the list of the images that set the threshold expected: {file.parent} was trained by an "
+            "older version, or copied without it; train again (anomaly train), or copy the whole run folder"
+        )
     found = [_as(Highest, row, listing) for row in _json(listing)]
     scores = np.array([image.score for image in found], np.float32)
     if not len(scores) or not np.array_equal(card.calibration.scores[::-1][: len(scores)], scores):

@@ -29,10 +29,7 @@ def filters_here(desk: Desk, newest: bool = False) -> Filters:
     filters = Filters.from_query(query_here())
     runs = desk.store.runs()
     if not runs:
-        st.info(
-            "Nothing to review yet. Score images into this database: "
-            "`anomaly score RUN IMAGES --out scores.csv --review DATABASE`"
-        )
+        nothing_yet()
         st.stop()
     if filters.run in {run.id for run in runs}:
         return filters
@@ -44,6 +41,13 @@ def filters_here(desk: Desk, newest: bool = False) -> Filters:
             st.page_link("views/queue.py", label="Choose a run in Queue", icon=":material/arrow_back:", query_params={})
             st.stop()
     return replace(filters, run=runs[0].id)
+
+
+def nothing_yet() -> None:
+    """Says that the database has no run, and how one comes into it."""
+    st.info(
+        "Nothing to review yet. Score images into this database: `anomaly score RUN IMAGES --out scores.csv --review DATABASE`"
+    )
 
 
 def run_here(desk: Desk, filters: Filters) -> Run:

@@ -25,11 +25,10 @@ PAGES = {
     "Calibration": "views/calibration.py",
     "Mask": "views/mask.py",
 }
-CHOOSING = ("Queue", "Runs")  # pages on which what all share is chosen: their links wait for that
 STYLE = """<style>
 [data-testid="stHeader"] { height: 2.6rem; min-height: 2.6rem; }
-[data-testid="stMainBlockContainer"] { padding: 0.4rem 1rem 0.5rem; max-width: none; }
-.st-key-pages { position: sticky; top: 0; z-index: 1000000; margin-left: 2.6rem; min-height: 2.2rem; }
+[data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 0.5rem; max-width: none; }
+.st-key-pages { position: sticky; top: 0; z-index: 1000000; margin: -2.2rem 0 0 2.6rem; min-height: 2.2rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.6rem; }
 </style>"""
 
@@ -53,29 +52,26 @@ def main() -> None:
             name_box(person)
             st.caption(f"Role: {person.role}. Nobody logs in here ({', '.join(ROLES)} come with a login).")
     links = Links(bar, pages)
-    if page.title not in CHOOSING:
-        links.show(state_here())
+    links.show(state_here())  # before anything can stop the page: nothing can be drawn after that
     st.session_state[LINKS] = links.show
-    try:
-        page.run()
-    finally:  # a page may stop before anything is chosen on it
-        links.show(state_here())
+    page.run()
 
 
 class Links:
     """The links to all pages. Each carries on what all pages share: run, filters, queue and page of the queue."""
 
     def __init__(self, bar: DeltaGenerator, pages: list[StreamlitPage]) -> None:
-        self._bar, self._pages, self._shown = bar, pages, False
+        self._pages = pages
+        self._state: dict[str, str] | None = None
+        self._places = [bar.empty() for _ in pages]
 
     def show(self, state: Mapping[str, str]) -> None:
-        """Shows them once in a run of the page."""
-        if self._shown:
+        """Shows them; again, in their places, where another state was chosen on the page."""
+        if self._state == dict(state):
             return
-        self._shown = True
-        with self._bar:
-            for page in self._pages:
-                st.page_link(page, label=page.title, query_params=dict(state))
+        self._state = dict(state)
+        for place, page in zip(self._places, self._pages, strict=True):
+            place.page_link(page, label=page.title, query_params=dict(state))
 
 
 main()

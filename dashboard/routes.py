@@ -149,13 +149,14 @@ def anchor(desk: Desk, filters: Filters, body: dict[str, Any]) -> int | None:
 
 
 def left(desk: Desk, queue: str, filters: Filters) -> str:
-    """Returns in words how much of a queue is left for anybody to judge."""
-    progress = desk.store.progress(filters.run or 0)
+    """Returns in words how much of a queue is left for anybody to judge, within all filters."""
+    desk.store.run(filters.run or 0)  # of a run that is gone nothing is counted
+    waiting, total = desk.store.remaining(queue, filters)
     if queue == "audit":
-        return f"{progress.audit - progress.audit_judged:,} of {progress.audit:,} of the audit sample left"
+        return f"{waiting:,} of {total:,} of the audit sample left"
     if queue == "second":
-        return f"{progress.states['unsure'] + progress.states['disagreement']:,} to look at again"
-    return f"{progress.flagged - progress.flagged_judged:,} of {progress.flagged:,} stopped left"
+        return f"{waiting:,} to look at again"
+    return f"{waiting:,} of {total:,} {'not stopped' if filters.flagged is False else 'stopped'} left"
 
 
 def known_share(queue: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.cli import main
+from anomaly.cli import main, parser
 from anomaly.detector import read_card
 from anomaly.errors import AnomalyError
 from anomaly.review import Filters, Store
@@ -93,6 +94,83 @@ def test_calibrate_takes_one_source(run: Path, parts: Path, capsys: pytest.Captu
 def test_a_public_address_without_a_login_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["review", "--db", str(tmp_path / "review.db"), "--host", "0.0.0.0"]) == 1
     assert "nobody would have to log in" in capsys.readouterr().err
+
+
+# ---- options before and after the action ----
+
+ACTIONS = [
+    ["types"],
+    ["types", "--add", "burr"],
+    ["stats"],
+    ["verify"],
+    ["audit", "--images", "5"],
+    ["export", "OUT"],
+    ["export", "--log", "LOG"],
+    ["import", "TABLE", "--name", "again"],
+]
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("action", ACTIONS, ids=" ".join)
+def test_an_action_uses_the_database_that_is_named_before_or_after_it(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: list[str], before: bool
+) -> None:
+    named, other, out = tmp_path / "x.db", tmp_path / "review.db", tmp_path / "out.csv"
+    log = tmp_path / "log.jsonl"
+    for copy in (named, other):
+        with Store(copy) as store:
+            store.import_table(database.with_name("scores.csv"))
+    untouched = other.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    table = str(database.with_name("scores.csv"))
+    words = [{"OUT": str(out), "LOG": str(log), "TABLE": table}.get(word, word) for word in action]
+    given = ["--db", str(named)]
+    assert main(["review", *given, *words] if before else ["review", *words, *given]) == 0
+    assert other.read_bytes() == untouched
+    named.rename(tmp_path / "gone.db")
+    if action[0] != "import":  # it makes one; all others must miss this one, though review.db is there
+        assert main(["review", *given, *words] if before else ["review", *words, *given]) == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_import_takes_the_detector_named_before_or_after_it(
+    database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    named, words = ["--db", str(tmp_path / "x.db"), "--detector", str(run)], ["import", str(database.with_name("scores.csv"))]
+    assert main(["review", *named, *words] if before else ["review", *words, *named]) == 0
+    with Store(tmp_path / "x.db") as store:
+        assert store.detectors()[0].card is not None
+    assert main(["review", *named, *named, *words]) == 1
+    assert "--detector: 2 found, the one that scored" in capsys.readouterr().err
+
+
+def test_no_option_of_an_action_replaces_one_that_was_given_before_it() -> None:
+    """Of all commands: a default of an action would win over what the command was given."""
+    for command in subparsers(parser()).values():
+        own = {option.dest for option in command._actions if option.option_strings and option.dest != "help"}
+        for name, action in subparsers(command).items():
+            twice = [option for option in action._actions if option.dest in own]
+            assert all(option.default is argparse.SUPPRESS for option in twice), (command.prog, name, twice)
+    assert "types" in subparsers(subparsers(parser())["review"])
+
+
+def subparsers(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0].choices) if found else {}
+
+
+@pytest.mark.parametrize("option", ["--add", "--set"])
+@pytest.mark.parametrize("name", ["", " ", "=#3a86ff", " #3a86ff", "a\nb"])
+def test_a_defect_type_without_a_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, name: str
+) -> None:
+    with Store(tmp_path / "x.db") as store:
+        before = store.defect_types()
+    assert "expected: give it a name" in refused(
+        ["review", "--db", str(tmp_path / "x.db"), "types", option, "burr", name], capsys
+    )
+    with Store(tmp_path / "x.db") as store:
+        assert store.defect_types() == before
 
 
 # ---- names that are mistyped ----
@@ -262,7 +340,7 @@ def test_a_fresh_database_has_defect_types_that_are_edited_by_command(
         (["--add", "a/b"], "without / "),
         (["--add", "dent"], "two defect types with the same name"),
         (["--add", "burr=#12"], "#rrggbb expected"),
-        (["--set", " "], "at least one expected"),
+        (["--set", " "], "defect type ' ' found, a name like burr"),
         (["--set", "x" * 61], "1 to 60 printable characters"),
     ],
 )

@@ -36,3 +36,22 @@ def test_bad_numbers_are_usage_errors(wrong: list[str], capsys: pytest.CaptureFi
     with pytest.raises(SystemExit, match="2"):
         main(["serve", "run", *wrong])
     assert "a whole number from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", ["nothing", "empty"])
+def test_a_mistyped_review_database_is_refused_and_not_made(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], there: str
+) -> None:
+    typo, images = tmp_path / "reviev.db", tmp_path / "findings"
+    if there == "empty":
+        typo.touch()
+    given = ["serve", str(run), "--port", "0", "--review", str(typo), "--review-images", str(images)]
+    assert main(given) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "a review database expected: check the name" in line and "anomaly serve ... --create-review" in line
+    assert not images.exists() and (not typo.exists() if there == "nothing" else typo.stat().st_size == 0)
+
+
+def test_create_review_needs_a_review(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--create-review"]) == 1
+    assert "--create-review without --review found, both expected" in capsys.readouterr().err

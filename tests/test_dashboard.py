@@ -842,3 +842,74 @@ def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monke
 def test_the_dashboard_imports_no_torch() -> None:
     program = "import sys, dashboard.routes, dashboard.launch; assert not {'torch', 'training'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+# ---- the run folders that Calibration shows ----
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_run_folder_that_does_not_list_its_highest_images_says_to_train_again(
+    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: bool
+) -> None:
+    folder = Path(open_desk().settings.detectors[0])
+    older = tmp_path / "older"
+    older.mkdir()
+    shutil.copy(folder / "detector.onnx", older)
+    named = [str(older), *([str(folder)] if others else [])]
+    (folder / "highest.json").unlink()
+    monkeypatch.setenv("ANOMALY_REVIEW_DETECTORS", json.dumps(named))
+    open_desk.cache_clear()
+    app = open_page("calibration")
+    (said,) = [error.value.replace("\\", "") for error in app.error]
+    assert "highest.json: not there" in said and "trained by an older version" in said and "train again" in said
+    assert "No run folder" not in texts(app) and not app.button
+
+
+def test_a_detector_file_alone_is_said_to_lack_its_run_folder(
+    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "alone").mkdir()
+    file = shutil.copy(Path(open_desk().settings.detectors[0]) / "detector.onnx", tmp_path / "alone" / "camera.onnx")
+    Store(tmp_path / "empty.db").close()
+    monkeypatch.setenv("ANOMALY_REVIEW_DATABASE", str(tmp_path / "empty.db"))
+    monkeypatch.setenv("ANOMALY_REVIEW_DETECTORS", json.dumps([str(file)]))
+    open_desk.cache_clear()
+    said = [info.value.replace("\\", "") for info in open_page("calibration").info]
+    assert len(said) == 1 and f"{file}: a detector without its run folder found" in said[0]
+    open_desk().store.close()
+
+
+# ---- how much of a queue is left ----
+
+
+def test_what_is_left_is_counted_within_all_filters(fresh: tuple[Server, int]) -> None:
+    server, run = fresh
+    client = Client(server.port)
+
+    def left(order: str = "anomalous", **filters: str) -> str:
+        body = {"filters": {"run": str(run), **filters}, "order": order, "count": 1, "held": []}
+        return str(client.post("/api/next", body).json["left"])
+
+    with Store(server.settings.database) as store:
+        every = store.findings(Filters(run=run), limit=1000)
+        flagged = [finding for finding in every if finding.is_anomaly]
+        folders = {str(Path(finding.path).parent) for finding in flagged}
+        inside = {folder: sum(str(Path(one.path).parent) == folder for one in flagged) for folder in folders}
+    n = len(flagged)
+    assert left() == left("uncertain") == left(flagged="true") == f"{n} of {n} stopped left"
+    for order in ("anomalous", "uncertain"):
+        assert left(order, folder="/nowhere") == "0 of 0 stopped left"
+    for folder, count in inside.items():
+        assert left(folder=folder) == f"{count} of {count} stopped left"
+    assert left(flagged="false") == f"{len(every) - n} of {len(every) - n} not stopped left"
+    assert left(low=str(flagged[0].score)) == "1 of 1 stopped left"
+    assert client.judge(flagged[0].id, "unsure", "one").status == 200
+    assert left() == left(state="open") == f"{n - 1} of {n} stopped left"
+    assert left(low=str(flagged[0].score)) == "0 of 1 stopped left"
+    assert (left("second"), left("second", folder="/nowhere")) == ("1 to look at again", "0 to look at again")
+    with Store(server.settings.database) as store:
+        store.draw_audit(run, 20, 0, by="ann", key="draw")
+        done = store.progress(run)
+    assert done.audit > 10
+    assert left("audit") == f"{done.audit - done.audit_judged} of {done.audit} of the audit sample left"
+    assert left("audit", folder="/nowhere") == "0 of 0 of the audit sample left"

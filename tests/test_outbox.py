@@ -157,6 +157,7 @@ def test_the_service_sends_what_it_stopped(run: Path, parts: Path, tmp_path: Pat
         run,
         "--review",
         tmp_path / "r.db",
+        "--create-review",
         "--review-images",
         tmp_path / "images",
         "--audit-share",

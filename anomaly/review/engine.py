@@ -17,7 +17,8 @@ from anomaly.review.columns import read_json
 
 BUSY_SECONDS = 60
 EXPECTED = (
-    "a review database expected: check the name, or make one with anomaly score ... --review DB or anomaly review import TABLE"
+    "a review database expected: check the name, or make one with anomaly score ... --review DB, "
+    "anomaly review import TABLE or anomaly serve ... --create-review"
 )
 
 

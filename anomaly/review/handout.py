@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -55,6 +56,19 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
     if filters.state is None and filters.inspector is None:
         found.append(f.state.in_(("unsure", "disagreement")) if queue == "second" else f.state == "open")
     return found
+
+
+def remaining(c: sa.Connection, queue: str, filters: Filters) -> tuple[int, int]:
+    """How many findings of a queue within the filters are left for anybody, and of how many.
+
+    Of the queues by score only flagged ones count, or only the others where the filters want those.
+    """
+    inside: list[Condition] = [f.lot.is_not(None)] if queue == "audit" else []
+    if queue in ("anomalous", "uncertain") and filters.flagged is None:
+        inside = [f.stratum == 0]
+    count = sa.select(sa.func.count()).select_from(schema.findings)
+    waiting = c.scalar(count.where(*inside, *_queued(queue, filters))) or 0
+    return waiting, c.scalar(count.where(*inside, *matching(replace(filters, state=None)))) or 0
 
 
 def _held(c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int) -> list[Row]:

@@ -54,8 +54,8 @@ class Outbox:
         outbox.close()                                              # stores what is waiting
 
     ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a new limit.
-    ``say``: gets a line when something is wrong. ``every``: seconds between two transactions. Raises AnomalyError where
-    the database cannot be opened at the start.
+    ``say``: gets a line when something is wrong. ``every``: seconds between two transactions. ``create``: whether a
+    database that is not there is made. Raises AnomalyError where it cannot be opened at the start.
     """
 
     def __init__(
@@ -67,9 +67,11 @@ class Outbox:
         name: str = "service",
         say: Callable[[str], object] = print,
         every: float = 2.0,
+        create: bool = True,
     ) -> None:
+        self._store, self._name = Store(database, create=create), name  # what is refused leaves no folder behind
         folder.mkdir(parents=True, exist_ok=True)
-        self._store, self._folder, self._name = Store(database), folder.resolve(), name
+        self._folder = folder.resolve()
         self.audit_share, self._say, self._every = audit_share, say, every
         self.dropped = self.stored = 0
         self._waiting: queue.Queue[Finding] = queue.Queue(ROOM)

@@ -217,6 +217,11 @@ class Store:
         with self._db.read() as c:
             return c.scalar(sa.select(sa.func.count()).select_from(schema.findings).where(*matching(filters))) or 0
 
+    def remaining(self, queue: str, filters: Filters) -> tuple[int, int]:
+        """How many findings of a queue within the filters are left for anybody to judge, and of how many."""
+        with self._db.read() as c:
+            return handout.remaining(c, queue, filters)
+
     def progress(self, run: int) -> Progress:
         """How far a run is reviewed."""
         count, judged, drawn = sa.func.count(), f.state != "open", f.lot.is_not(None)

@@ -76,14 +76,16 @@ def serve(
     review: str | None = None,
     review_images: Path = Path("findings"),
     audit_share: float = 0.01,
+    create_review: bool = False,
 ) -> int:
     """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
 
     ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
     may wait besides; more are told to come again. ``timeout``: seconds for a request. ``connections``: open at once, half
     of them from one address. ``key``: a public key by which every detector must be signed. ``review``: a database for
-    what is stopped and for ``audit_share`` of all images, which are kept in ``review_images``. Without keys it listens on
-    addresses of this machine only, unless ``insecure``. Raises AnomalyError.
+    what is flagged and for ``audit_share`` of all images, which are kept in ``review_images``; it is made where it is not
+    there only with ``create_review``. Without keys it listens on addresses of this machine only, unless ``insecure``.
+    Raises AnomalyError.
     """
     if not is_own(host) and keys_file is None and not insecure:
         raise AnomalyError(
@@ -95,7 +97,7 @@ def serve(
     inside = Workers(workers or available_cores(), waiting, timeout, most_bytes=BODIES * max_bytes)
     service = Service(detectors, inside, keys, max_bytes)
     if review is not None:
-        service = replace(service, outbox=open_outbox(review, review_images, audit_share))
+        service = replace(service, outbox=open_outbox(review, review_images, audit_share, create_review))
     listening = listen(host, port)
     set_up()
     for name in detectors.names:
@@ -122,13 +124,17 @@ def warn_of_parts(name: str, detectors: Detectors) -> None:
         say(PER_PART.format(views=rule.views), logging.WARNING, detector=name)
 
 
-def open_outbox(database: str, folder: Path, audit_share: float) -> Outbox:
+def open_outbox(database: str, folder: Path, audit_share: float, create: bool) -> Outbox:
     """Returns the way to the review database; RuntimeMissing where SQLAlchemy is not installed."""
     try:
         from anomaly.review.outbox import Outbox
     except ImportError as error:
         raise RuntimeMissing.extra(error.name or "sqlalchemy", "review", "--review") from error
-    return Outbox(database, folder, audit_share=audit_share, name="serve", say=lambda line: say(line, logging.ERROR))
+
+    def complain(line: str) -> None:
+        say(line, logging.ERROR)
+
+    return Outbox(database, folder, audit_share=audit_share, name="serve", say=complain, create=create)
 
 
 def listen(host: str, port: int) -> socket.socket:

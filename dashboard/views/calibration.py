@@ -13,7 +13,7 @@ import streamlit as st
 from anomaly.calibrate import Calibration
 from anomaly.detector import Card, find_detector
 from anomaly.errors import AnomalyError
-from anomaly.marks import DEFECT, GOOD, HIGHEST, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
+from anomaly.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
 from anomaly.report import overlay, shrink
 from anomaly.scorer import Scorer
 from anomaly.sight import NAMED, cost_text
@@ -28,9 +28,7 @@ def show(desk: Desk, person: Person) -> None:
     """Shows the images of the chosen run folder, and what to do with those that are defects."""
     folders = run_folders(desk)
     if not folders:
-        st.info(
-            "No run folder is known here. Start with one to see which images set its threshold: `anomaly review --detector RUN`"
-        )
+        st.info(plain(none_known(desk)))
         return
     folder = st.selectbox("Run folder", folders, format_func=str) if len(folders) > 1 else folders[0]
     card, highest = read_highest(folder)
@@ -45,11 +43,23 @@ def show(desk: Desk, person: Person) -> None:
 
 
 def run_folders(desk: Desk) -> list[Path]:
-    """Returns the run folders of the detectors that are known here, those named at the start first."""
+    """Returns the run folders of the detectors that are known here, those named at the start first.
+
+    One that does not list its highest images is among them: why it cannot be shown is said when it is chosen.
+    """
     named = [Path(place) for place in desk.settings.detectors]
     found = [desk.files.find(run) for run in desk.store.runs()[:20]]
     folders = [place if place.is_dir() else place.parent for place in [*named, *(file for file in found if file)]]
-    return list(dict.fromkeys(f.resolve() for f in folders if (f / HIGHEST).is_file() and (f / "detector.onnx").is_file()))
+    return list(dict.fromkeys(f.resolve() for f in folders if (f / "detector.onnx").is_file()))
+
+
+def none_known(desk: Desk) -> str:
+    """Returns why there is no run folder to show."""
+    named = desk.settings.detectors
+    start = "start with one to see which images set its threshold: anomaly review --detector RUN"
+    if not named:
+        return f"No run folder is known here; {start}"
+    return f"{', '.join(named)}: a detector without its run folder found, the folder that anomaly train wrote expected; {start}"
 
 
 def introduce(card: Card, calibration: Calibration, folder: Path) -> None:

@@ -13,13 +13,17 @@ from anomaly.review.types import to_text as types_text
 from anomaly.verdicts import Agreement, Inspector, Stratum
 from anomaly.wording import percent
 from dashboard.access import Person
-from dashboard.address import filters_here, query_for, run_here
+from dashboard.address import filters_here, nothing_yet, query_for, run_here
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
 
 
 def show(desk: Desk, person: Person) -> None:
     """Shows progress, inspectors, agreement, and for admins the audit sample, known images and defect types."""
+    if not desk.store.runs():
+        nothing_yet()
+        type_editor(desk, person)  # types may be chosen before the first images come
+        return
     run = run_here(desk, filters_here(desk))
     st.caption(plain(f"{run.name}: what its inspectors have done"))
     progress(desk, run)
@@ -45,6 +49,12 @@ def show(desk: Desk, person: Person) -> None:
     if person.may("admin"):
         with st.expander("Hidden known images"):
             known(desk, person, run)
+    type_editor(desk, person)
+
+
+def type_editor(desk: Desk, person: Person) -> None:
+    """Shows the list of defect types to those who may change it."""
+    if person.may("admin"):
         with st.expander("Defect types"):
             types(desk, person)
 
