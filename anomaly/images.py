@@ -6,9 +6,12 @@ What the pixels of each kind of file become (the `decode` rule of a detector's c
     1 bit                  0 and 255
     16-bit grey            scaled, never clipped: round(255 v / (2^bits - 1)); `bits` is the smallest of 10, 12, 14, 16
                            that holds the image's largest value, and never less than the rule's
-    16-bit colour          the high byte of each channel (all that Pillow reads); `bits` says 8. Twelve bits of colour
-                           in a 16-bit file therefore come out dark: save them as 8 bits
-    float (TIFF)           0..1 times 255; else 0..255 rounded; else 0..65535 as 16-bit grey. Anything else is refused
+    16-bit colour          the same, by the largest value of its channels; 16-bit alpha by its high byte
+    float, 32-bit (TIFF)   255 (v - low) / (high - low) by the rule's `scale` (low, high), which is that of the training
+                           images, and `bits` says 32; an image with a value outside is refused, never scaled by its own
+                           largest. Without a `scale` (to look at one image): float of 0..1 times 255; else 0..255
+                           rounded; else, and integers, 0..65535 as 16-bit grey. Anything else is refused
+    white is zero (TIFF)   inverted, at every depth
     palette, CMYK, ...     to RGB (GIF: as it looks at that frame)
     PGM, PPM               as 8 or 16 bits; any other largest value is scaled to these by the file's own statement
     alpha, transparency    over white
@@ -27,10 +30,10 @@ import struct
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -46,12 +49,24 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from anomaly import listing
+from anomaly.depth import (
+    DEPTHS,
+    Eight,
+    Scale,
+    colour_in_full,
+    finite_range,
+    grey_in_full,
+    is_deep,
+    is_scale,
+    is_wide,
+    needs_scale,
+    values_of,
+)
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.listing import HEADS, Passed, count, format_not_read, wanted
 from anomaly.pages import DRAWN_OVER, OpenPage, pages_of, several
 
 MAX_PIXELS = 100_000_000
-DEPTHS = (10, 12, 14, 16)  # of the cameras whose values lie in 16-bit files
 
 # The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
 # error at twice that) would stand beside max_pixels, and which tries every format that it knows.
@@ -94,13 +109,15 @@ class DecodeRule:
 
     ``bits`` is the true depth of 16-bit files (10, 12, 14 or 16; None: found in each image from its largest value,
     so that a dark image is scaled by a smaller depth than a bright one). ``reduced`` allows JPEG to be decoded at
-    1/2, 1/4 or 1/8 scale where that is still no smaller than the model's size.
+    1/2, 1/4 or 1/8 scale where that is still no smaller than the model's size. ``scale``: the values of float and 32-bit
+    files that become 0 and 255; None where the training images hold none.
     """
 
     orientation: str = "exif"
     alpha: str = "white"
     bits: int | None = None
     reduced: bool = False
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         if (self.orientation, self.alpha) != ("exif", "white"):
@@ -110,15 +127,20 @@ class DecodeRule:
             raise ValueError(f"bits {self.bits!r} found, one of {DEPTHS} or None expected")
         if type(self.reduced) is not bool:
             raise ValueError(f"reduced {self.reduced!r} found, True or False expected")
+        if self.scale is not None and not is_scale(self.scale):
+            raise ValueError(f"scale {self.scale!r} found, (low, high) or None expected")
 
     def to_json(self) -> dict[str, object]:
-        """Returns the rule as the card stores it."""
-        return asdict(self)
+        """Returns the rule as the card stores it; ``scale`` only where there is one, so that older programs know the rest."""
+        return {name: value for name, value in asdict(self).items() if name != "scale" or value is not None}
 
     @classmethod
     def from_json(cls, stored: dict[str, object]) -> DecodeRule:
         """Returns the rule that a card stores; a rule that this version does not know is a `DetectorError`."""
+        scale = stored.get("scale")
         try:
+            if isinstance(scale, list):
+                stored = {**stored, "scale": tuple(scale)}
             return cls(**stored)  # type: ignore[arg-type]  # __post_init__ checks every value
         except (TypeError, ValueError) as error:
             raise DetectorError(f"decode rule {stored!r} is not known ({error}): update this program") from error
@@ -129,8 +151,9 @@ class Decoded:
     """One decoded image.
 
     ``pixels`` is uint8 (H, W, 3), RGB, C-contiguous. ``width`` and ``height`` are those of the image as one looks at
-    it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth that was found (8, or that of a 16-bit
-    file), ``mode`` Pillow's name for what the file holds, ``grey`` whether all three channels are equal.
+    it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth that was found (8, that of a 16-bit
+    file, or 32 of float and 32-bit values that have a scale), ``mode`` Pillow's name for what the file holds, ``grey``
+    whether all three channels are equal.
     """
 
     pixels: Pixels
@@ -288,9 +311,9 @@ def decode_pages(
         yield None, error
         return
     left, many = MANY_PAGES * max_pixels, len(pages) > 1
-    for number, page in enumerate(pages, 1):
+    for number in range(1, len(pages) + 1):
         try:
-            decoded: Decoded | ImageError = _page(page, data, rule, min(left, max_pixels), reduce_to)
+            decoded: Decoded | ImageError = _page(pages, number - 1, data, rule, min(left, max_pixels), reduce_to)
         except ImageError as error:
             decoded = error
         last = isinstance(decoded, ImageError) and (format_of(data) in DRAWN_OVER or left < max_pixels)
@@ -310,7 +333,7 @@ def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | Non
         raise several(len(pages))
     if page is not None and not 1 <= page <= len(pages):
         raise ImageError("missing", f"page {page} asked for, {len(pages):,} found")
-    return _page(pages[(page or 1) - 1], data, rule, max_pixels, reduce_to)
+    return _page(pages, (page or 1) - 1, data, rule, max_pixels, reduce_to)
 
 
 def _pages(data: bytes) -> list[OpenPage]:
@@ -319,11 +342,13 @@ def _pages(data: bytes) -> list[OpenPage]:
         return pages_of(reader(BytesIO(data)), data)
 
 
-def _page(page: OpenPage, data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None) -> Decoded:
+def _page(
+    pages: Sequence[OpenPage], number: int, data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None
+) -> Decoded:
     with _says_what_is_wrong(data):
-        image = page()
+        image = pages[number]()
         _check_size(image, data, max_pixels)
-        return _decoded(image, rule, reduce_to)
+        return _decoded(image, rule, reduce_to, lambda: _pages(data)[number]())
 
 
 @contextmanager
@@ -339,23 +364,52 @@ def _says_what_is_wrong(data: bytes) -> Iterator[None]:
         raise ImageError(*_what_is_wrong(error, data, format_of(data))) from error
 
 
-def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None) -> Decoded:
+def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None, again: OpenPage) -> Decoded:
     mode, original = image.mode, image.size
     if rule.reduced and reduce_to is not None:
         image.draft(None, (reduce_to, reduce_to))  # changes nothing unless it is a JPEG
     reduced = image.size != original
+    colour = colour_in_full(image, again, rule.bits)
     image.load()
-    turn = _turn(image)
-    upright = image if turn is None else image.transpose(turn)
-    width, height = (original[::-1] if turn in SIDEWAYS else original) if reduced else upright.size
     if mode == "F" or mode.startswith("I"):
-        values, bits = _to_8_bits(upright, rule.bits)
-        pixels, grey = np.empty((*values.shape, 3), np.uint8), True
-        _fill(pixels, values)
+        eight, bits = grey_in_full(image, rule.bits, rule.scale)
     else:
-        bits = 8
-        pixels, grey = _to_array(_to_colour(upright))
+        eight, bits = colour() if colour else Eight(image, 8)
+    turn = _turn(image)
+    upright = eight if turn is None else eight.transpose(turn)
+    width, height = (original[::-1] if turn in SIDEWAYS else original) if reduced else upright.size
+    pixels, grey = _to_array(_to_colour(upright))
     return Decoded(pixels, width, height, bits, mode, grey, image.format or "")
+
+
+def has_depth(path: str | Path) -> bool:
+    """Whether an image file has more than 8 bits a channel, by its head; False where it cannot be read."""
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file, _quiet_pillow():
+            reader = READERS.get(format_of(file.read(listing.HEAD)))
+            if reader not in (PngImageFile, TiffImageFile, PpmImageFile):
+                return False
+            file.seek(0)
+            return is_deep(reader(file))
+    except Exception:  # what is wrong with it is said when it is decoded
+        return False
+
+
+def range_of(path: str | Path) -> tuple[Scale, bool] | None:
+    """Returns the least and largest value of a float or 32-bit image, and whether they need a scale (see `depth`).
+
+    None for other kinds; ImageError for what cannot be read.
+    """
+    data = read_file(path, limit=8 * MAX_PIXELS + (1 << 24))
+    pages = _pages(data)
+    with _says_what_is_wrong(data):
+        image = pages[0]()
+        _check_size(image, data, MAX_PIXELS)
+        if not is_wide(image):
+            return None
+        image.load()
+        found = finite_range(values_of(image))
+        return found, needs_scale(image, *found)
 
 
 # ---- files ----
@@ -534,33 +588,3 @@ def _is_grey(pixels: Pixels) -> bool:
         if not ((red == green).all() and (green == blue).all()):
             return False
     return True
-
-
-def _to_8_bits(image: Image.Image, at_least: int | None) -> tuple[Pixels, int]:
-    """Returns (H, W) and the depth found, from an image of 16-bit, 32-bit or float values."""
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    if not (np.isfinite(low) and np.isfinite(high)):  # min and max carry NaN along
-        raise ImageError("not finite", "holds NaN or infinite values: replace them before saving")
-    if low < 0 or high > 65535:
-        found = f"values from {low:g} to {high:g} found"
-        raise ImageError("unsupported", f"{found}, 0..1, 0..255 or 0..65535 expected: rescale them")
-    if image.mode == "F" and at_least is None and high <= 255:
-        return np.rint(values * np.float32(255.0 if high <= 1 else 1.0)).astype(np.uint8), 8
-    whole = np.rint(values).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16, copy=False)
-    bits = max(at_least or 0, _depth(int(whole.max())))
-    scaled = _scale(bits)[whole]
-    if "transparency" in image.info:  # in a 16-bit PNG: the one grey that stands for clear
-        scaled[whole == image.info["transparency"]] = 255
-    return scaled, bits
-
-
-def _depth(largest: int) -> int:
-    return next(bits for bits in DEPTHS if largest < 1 << bits)
-
-
-@lru_cache
-def _scale(bits: int) -> Pixels:
-    """Returns the table of round(255 v / (2^bits - 1)) for the values v of that depth (halves upward)."""
-    top = (1 << bits) - 1
-    return ((np.arange(top + 1, dtype=np.int64) * 255 + top // 2) // top).astype(np.uint8)

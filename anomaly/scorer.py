@@ -358,6 +358,8 @@ PIXELS_OUTSIDE = (
 def outside(card: Card, image: Decoded) -> str:
     """Returns why an image is unlike the training images by its file alone, or an empty string."""
     ranges = card.training.get("ranges", {})
+    if image.mode == "F" and card.decode.scale is None:
+        return "float values found, none in the training images that tell their scale: train with such images"
     bits = ranges.get("bits")
     if bits and image.bits not in bits:
         there = " or ".join(map(str, bits))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -219,10 +221,96 @@ def test_cmyk(format, options):
     np.testing.assert_allclose(decoded.pixels[8, 8::16].astype(int), colours, atol=3)
 
 
-def test_sixteen_bit_colour_keeps_the_high_byte():
+def test_sixteen_bit_colour_is_scaled_like_grey():
     pixel = struct.pack("<HHH", 0x1234, 0xFFFF, 0x00FF)
     decoded = decode(tiff_of(pixel, t256=1, t257=1, t258=16, t259=1, t262=2, t277=3))
-    assert (decoded.pixels.tolist(), decoded.bits) == ([[[0x12, 0xFF, 0x00]]], 8)
+    assert (decoded.pixels.tolist(), decoded.bits) == ([[[0x12, 0xFF, 0x01]]], 16)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG of 16-bit colour, uint16 (H, W, 3 or 4), which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(values: np.ndarray) -> bytes:
+    height, width, channels = values.shape
+    tags = {"t256": width, "t257": height, "t258": 16, "t259": 1, "t262": 2, "t277": channels, "t278": height}
+    return tiff_of(values.astype("<u2").tobytes(), **tags, **({"t338": 2} if channels == 4 else {}))
+
+
+@pytest.mark.parametrize("write", [deep_png, deep_tiff])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_every_level_of_sixteen_bit_colour_counts(write, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (20, 30, 3), np.uint16)
+    values[0, 0] = 2**bits - 1
+    decoded = decode(write(values))
+    assert (decoded.bits, decoded.grey, decoded.mode) == (bits, False, "RGB")
+    np.testing.assert_array_equal(decoded.pixels, np.rint(values * (255 / (2**bits - 1))).astype(np.uint8))
+    dark = decode(write(values // 8), DecodeRule(bits=bits))
+    assert dark.bits == bits and int(dark.pixels.max()) == round(255 * (2**bits // 8 - 1) / (2**bits - 1))
+    same = np.repeat(values[..., :1], 3, axis=2)
+    assert decode(write(same)).grey
+    np.testing.assert_array_equal(decode(write(same)).pixels[..., 0], decode(file_of(same[..., 0])).pixels[..., 0])
+
+
+def test_transparent_sixteen_bit_colour_lies_over_white():
+    values = np.full((4, 4, 4), 1000, np.uint16)
+    values[..., 3], values[0, 0, 3], values[1, 1, 0] = 65535, 0, 4095
+    decoded = decode(deep_png(values))
+    assert (decoded.bits, decoded.pixels[0, 0].tolist(), decoded.pixels[2, 2].tolist()) == (12, [255] * 3, [62] * 3)
+
+
+@pytest.mark.parametrize(("kind", "bits", "top"), [("<u2", 16, 65535), ("<u2", 16, 4095), ("u1", 8, 255)])
+def test_white_is_zero_at_every_depth(kind, bits, top):
+    values = np.array([[0, top // 3, top]])
+    tags = {"t256": 3, "t257": 1, "t258": bits, "t259": 1, "t277": 1}
+    white, black = (decode(tiff_of(values.astype(kind).tobytes(), **tags, t262=zero)) for zero in (0, 1))
+    assert (white.pixels[0, :, 0].tolist(), black.pixels[0, :, 0].tolist()) == ([255, 170, 0], [0, 85, 255])
+
+
+# ---- float and 32-bit values: one scale for a set ----
+
+
+@pytest.mark.parametrize("values", [[0.98, 0.5, -0.1], [1.02, 0.5, -0.1]])
+def test_values_are_scaled_by_the_rule_and_never_by_their_own_maximum(values):
+    rule = DecodeRule(scale=(-1.0, 4.0))
+    decoded = decode(file_of(np.array([values], np.float32), "TIFF"), rule)
+    assert decoded.pixels[0, :, 0].tolist() == [round(51 * (value + 1)) for value in values]
+    assert decoded.bits == 32
+
+
+@pytest.mark.parametrize("value", [4.01, -1.01, 1e30])
+def test_a_value_outside_the_scale_is_refused(value):
+    with pytest.raises(ImageError, match="expected by the training images") as refused:
+        decode(file_of(np.array([[0.5, value]], np.float32), "TIFF"), DecodeRule(scale=(-1.0, 4.0)))
+    assert refused.value.kind == "out of range"
+
+
+def test_32_bit_integers_have_a_scale_too_and_64_bits_are_refused():
+    rule = DecodeRule(scale=(-1e8, 4e9))
+    tags = {"t256": 2, "t257": 1, "t259": 1, "t262": 1, "t277": 1}
+    unsigned = struct.pack("<II", 0, 4_000_000_000)
+    for stated in ({"t339": 1}, {}):
+        assert decode(tiff_of(unsigned, **tags, t258=32, **stated), rule).pixels[0, :, 0].tolist() == [6, 255]
+    signed = tiff_of(struct.pack("<ii", -100_000_000, 2_000_000_000), **tags, t258=32, t339=2)
+    assert decode(signed, rule).pixels[0, :, 0].tolist() == [0, 131]
+    with pytest.raises(ImageError, match=r"^image: TIFF of a kind that is not read"):
+        decode(tiff_of(struct.pack("<dd", 0, 1), **tags, t258=64, t339=3), rule)
+
+
+def test_a_rule_with_a_scale_is_stored_and_read():
+    rule = DecodeRule(scale=(0.9, 1.1))
+    assert DecodeRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+    for scale in ([1.1, 0.9], [0, float("nan")], [0, float("inf")], [0], "ab", [True, 2], [0, 1, 2]):
+        with pytest.raises(DetectorError, match="is not known"):
+            DecodeRule.from_json({**rule.to_json(), "scale": scale})
 
 
 def test_a_colour_profile_changes_nothing():

@@ -13,10 +13,11 @@ from PIL import Image
 from anomaly.calibrate import needed
 from anomaly.dataset import Record
 from anomaly.errors import CalibrationError, DatasetError, ImageError
-from anomaly.images import DecodeRule
+from anomaly.images import DecodeRule, decode
 from training.sets import (
     Sets,
     decode_all,
+    depths_text,
     file_ranges,
     find_rule,
     parts_of,
@@ -154,6 +155,42 @@ def test_the_depth_is_found_behind_images_that_cannot_be_read(tmp_path: Path) ->
     assert find_rule(records).bits == 12
     records[3].path.write_bytes(b"")
     assert find_rule(records).bits is None
+
+
+def floats(folder: Path, *ranges: tuple[float, float]) -> list[Record]:
+    """Writes float files, each from one value to another, and returns their records."""
+    for i, (low, high) in enumerate(ranges):
+        Image.fromarray(np.linspace(low, high, 1600, dtype=np.float32).reshape(40, 40)).save(folder / f"{i}.tif")
+    return [record(f"{i}.tif", folder=folder) for i in range(len(ranges))]
+
+
+def test_float_files_have_the_scale_of_the_whole_set(tmp_path: Path) -> None:
+    records = floats(tmp_path, (0.1, 0.98), (0.1, 1.02), (0.2, 0.9))
+    rule = find_rule(records)
+    assert rule.bits is None and rule.scale == pytest.approx((0.008, 1.112))
+    brightest = [int(decode(r.path, rule).pixels.max()) for r in records]
+    assert brightest == [round(255 * (value - 0.008) / 1.104) for value in (0.98, 1.02, 0.9)]
+    assert find_rule(floats(tmp_path, (-5, 10))).scale == pytest.approx((-6.5, 11.5))
+    assert find_rule(floats(tmp_path, (7, 7), (7, 7))).scale == pytest.approx((6.3, 7.7))
+
+
+def test_float_files_that_cannot_be_used_set_no_scale(tmp_path: Path) -> None:
+    records = floats(tmp_path, (0, 1), (0, np.nan), (0, 0.5))
+    records[2].path.write_bytes(b"")
+    assert find_rule(records).scale == pytest.approx((0, 1.1))
+
+
+def test_float_files_among_others_are_refused_and_several_depths_said(tmp_path: Path) -> None:
+    mixed = [*deep(tmp_path, 100, 100, 100, 100), *floats(tmp_path, (0, 1))]
+    with pytest.raises(
+        DatasetError, match=r"^1 images of float or 32-bit values and 4 of 8 or 16 bits found .*one kind expected"
+    ):
+        find_rule(mixed)
+    records = deep(tmp_path, 100, 100, 100, 100, 4000)  # the first ones do not show it
+    assert find_rule(records).bits == 12
+    (line,) = depths_text([(40, 40, 8, True)] * 4 + [(40, 40, 12, True)])
+    assert line.startswith("mixed depths: images of several depths a channel (4 of 8 bits and 1 of 12 bits)")
+    assert depths_text([(40, 40, 12, True)] * 4) == []
 
 
 def test_file_ranges_are_those_of_the_files() -> None:

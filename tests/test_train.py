@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from anomaly.audit import CHECKS
 from anomaly.batch import score_table
 from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
-from anomaly.errors import CalibrationError, DatasetError, TrainingError
+from anomaly.errors import CalibrationError, DatasetError, ImageError, TrainingError
 from anomaly.labelled import judge
 from anomaly.marks import HIGHEST
 from anomaly.table import read_table, shortest
@@ -361,3 +362,30 @@ def test_what_could_not_be_read_is_said_a_page_at_the_most(cells: Path) -> None:
     assert lines[0] == "left out: 0.png: empty"
     assert lines[10] == "left out: 15 more"
     assert len(lines) == 11
+
+
+def test_float_images_are_judged_by_the_scale_of_the_training_images(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    heights = [make("casting", seed, 48)[0].mean(2, dtype=np.float32) / 255 * (0.98 + 0.04 * (seed % 2)) for seed in range(25)]
+    for i, height in enumerate(heights[:24]):
+        Image.fromarray(height).save(good / f"{i:02}.tif")
+    card = train(options_for(good, tmp_path / "run"), lambda line: None)
+    scorer = Scorer(tmp_path / "run", device="cpu")
+    assert card is not None and card.decode.scale is not None and card.decode == scorer.card.decode
+    assert card.training["ranges"]["bits"] == [32]
+    low, high = card.decode.scale
+
+    def file_of(values: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(values).save(file, "TIFF")
+        return file.getvalue()
+
+    one, brighter = (scorer.decode(file_of(heights[24] * factor)).pixels for factor in (1, 1.02))
+    expected = 255 * (np.float64(heights[24]) - low) / (high - low)
+    assert np.abs(one[..., 0] - expected).max() <= 0.51 and int(brighter.max()) > int(one.max())
+    with pytest.raises(ImageError, match="expected by the training images"):
+        scorer.score(file_of(heights[24] * 1000))  # in another unit
+    eight = io.BytesIO()
+    Image.fromarray(np.uint8(heights[24] * 200)).save(eight, "PNG")
+    assert (scorer.score(eight.getvalue()).status, scorer.score(eight.getvalue()).is_anomaly) == ("outside", None)

@@ -25,6 +25,7 @@ from training.sets import (
     Sets,
     copies_text,
     decode_all,
+    depths_text,
     excluded_text,
     file_ranges,
     find_images,
@@ -170,7 +171,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
         ranges=file_ranges(images),
         sides=(min(widths), max(widths), min(heights), max(heights)),
         left_out=left_out,
-        warnings=[warning] if warning else [],
+        warnings=[*depths_text(images), *([warning] if warning else [])],
         excluded=drawn.excluded,
         passed_over=dict(passed),
     )

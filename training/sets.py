@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,9 @@ from anomaly.calibrate import lowest_wish, needed, set_aside
 from anomaly.copies import Copies, regrouped
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.delimited import path_variants, read_lines
+from anomaly.depth import Scale, scale_of
 from anomaly.errors import CalibrationError, DatasetError, ImageError
-from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.images import Decoded, DecodeRule, decode, has_depth, range_of
 from anomaly.listing import Passed
 from anomaly.parts import by_part
 from anomaly.regular_files import read_small
@@ -167,16 +169,57 @@ def batched(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
 
 
 def find_rule(records: Sequence[Record], reduced: bool = False, depth: int | None = None) -> DecodeRule:
-    """Returns the decode rule for a set of images: the true depth of 16-bit files is ``depth``, else the largest found."""
+    """Returns the decode rule for a set of images, one for all: an image alone may be dark, only the set shows its depth.
+
+    The true depth of 16-bit files is ``depth``, else the largest found; the scale of float and 32-bit files is that of all
+    their values. Raises DatasetError where such files stand among others, which no rule would make alike.
+    """
     rule = DecodeRule(reduced=reduced, bits=depth)
+    deep = [record for record in records if has_depth(record.path)]
+    if not deep:
+        return rule
+    ranges = _ranges([record.path for record in deep])
+    if any(needs for _, needs in ranges.values()):
+        if len(ranges) < len(records):
+            _refuse_mixed([record for record in records if record.path not in ranges], len(ranges))
+        low, high = min(low for (low, _), _ in ranges.values()), max(high for (_, high), _ in ranges.values())
+        return replace(rule, scale=scale_of(low, high))
     if depth is not None:
         return rule
-    first = [image for _, image in decode_all(records[:3], rule, PICTURE)]
-    if all(isinstance(image, Decoded) and image.bits == 8 for image in first):
-        return rule
-    # An image alone may be dark: only the whole set shows the depth.
-    bits = max((image.bits for _, image in decode_all(records, rule, PICTURE) if isinstance(image, Decoded)), default=8)
+    bits = max((image.bits for _, image in decode_all(deep, rule, PICTURE) if isinstance(image, Decoded)), default=8)
     return replace(rule, bits=bits) if bits > 8 else rule
+
+
+def _ranges(paths: Sequence[Path]) -> dict[Path, tuple[Scale, bool]]:
+    """Returns the range of each float or 32-bit file that can be read, and whether it needs a scale."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(ImageError):  # said where it is decoded
+            if (values := range_of(path)) is not None:
+                found[path] = values
+    return found
+
+
+def _refuse_mixed(others: Sequence[Record], wide: int) -> None:
+    """Raises DatasetError where some of these other images can be read."""
+    readable = [r for r, image in decode_all(others, DecodeRule(), PICTURE) if isinstance(image, Decoded)]
+    if readable:
+        raise DatasetError(
+            f"{wide} images of float or 32-bit values and {len(readable)} of 8 or 16 bits found (such as {readable[0].path}), "
+            "one kind expected: no rule makes their brightness alike; train each kind by itself, or save all alike"
+        )
+
+
+def depths_text(facts: Sequence[tuple[int, int, int, bool]]) -> list[str]:
+    """Says that images have several depths; a line, or none."""
+    counts = Counter(bits for _, _, bits, _ in facts)
+    if len(counts) < 2:
+        return []
+    said = " and ".join(f"{count:,} of {bits} bits" for bits, count in sorted(counts.items()))
+    return [
+        f"mixed depths: images of several depths a channel ({said}), each brought to 8 bits by its own depth: a part is as "
+        "bright in all of them only if the cameras are set alike; save all alike, or train each kind by itself"
+    ]
 
 
 def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object]:

@@ -54,6 +54,7 @@ from training.sets import (
     Sets,
     copies_text,
     decode_all,
+    depths_text,
     excluded_text,
     file_ranges,
     find_images,
@@ -204,7 +205,7 @@ def warn(seen: Seen, alike: str) -> list[str]:
     lines = [f"left out: {line}" for line in seen.left_out[:10]]
     if len(seen.left_out) > 10:
         lines.append(f"left out: {len(seen.left_out) - 10} more")
-    return [*lines, alike] if alike else lines
+    return [*lines, *depths_text(seen.facts), *([alike] if alike else [])]
 
 
 def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
