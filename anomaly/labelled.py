@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.calibrate import one_per_group
+from anomaly.copies import Looks, regrouped
 from anomaly.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.defect_masks import MaskNotes, read_defect_mask
 from anomaly.errors import DatasetError, ImageError
@@ -43,6 +44,7 @@ class Judged:
     used: tuple[str, ...] = ()  # images that were left out: they trained or calibrated this detector
     checked: bool = True  # whether that could be looked up
     passed_over: dict[str, int] = field(default_factory=dict)  # what folders hold besides images, by kind
+    copies: tuple[int, int] = (0, 0)  # groups that were told, and those that are left once copies are joined; equal: none
 
     @property
     def what(self) -> str:
@@ -129,14 +131,18 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
     import time
 
     start = time.perf_counter()
-    results = []
+    results, looks = [], {True: Looks(scorer.card.size), False: Looks(scorer.card.size)}  # of good images, and of others
     with Progress(len(records), "judging images") as progress:
         for record in records:
-            results.append(score_one(scorer, record.path))
+            results.append(score_one(scorer, record.path, looks[record.label == NORMAL]))
             progress.advance(1)
     milliseconds = 1000 * (time.perf_counter() - start) / len(records)
+    told = len({record.group for record in records})
     if PartRule.of(scorer.card.training) is not None:
         records, results = worst_views(records, results)
+    else:
+        records = _joined(records, results, looks)
+    copies = (told, len({record.group for record in records}))
     calibration, notes = scorer.card.calibration, MaskNotes()
     inspected = [result.score is not None for result in results]
     scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
@@ -151,7 +157,7 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
         maps=pixel_maps(records, results, notes) if any(record.mask for record in records) else None,
         detector=scorer.card.identity,
     )
-    return Judged(scorer, records, results, evaluation, milliseconds, notes)
+    return Judged(scorer, records, results, evaluation, milliseconds, notes, copies=copies)
 
 
 def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[list[Record], list[Result]]:
@@ -173,10 +179,27 @@ def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[l
     return [record for record, _ in found], [result for _, result in found]
 
 
-def score_one(scorer: Scorer, path: Path) -> Result:
-    """Returns the result of one image, an unreadable one as status ``error``."""
+def _joined(records: Sequence[Record], results: Sequence[Result], looks: dict[bool, Looks]) -> list[Record]:
+    """Returns the records with copies in one group: good images also with near-copies, others of the same pixels alone.
+
+    A defect may be all that two images of one part differ by.
+    """
+    groups = {id(record): record.group for record in records}
+    for good, looked in looks.items():
+        seen = [r for r, x in zip(records, results, strict=True) if (r.label == NORMAL) is good and x.status != "error"]
+        copies = looked.copies([r.group for r in seen], same_only=not good)
+        groups |= {id(r): joined.group for r, joined in zip(seen, regrouped(seen, copies), strict=True)}
+    return [replace(record, group=groups[id(record)]) for record in records]
+
+
+def score_one(scorer: Scorer, path: Path, looks: Looks | None = None) -> Result:
+    """Returns the result of one image, an unreadable one as status ``error``; ``looks`` keeps what tells copies of it."""
     try:
-        return scorer.score(path)
+        image = scorer.decode(path)
+        result = scorer.judge(image)
+        if looks is not None and result.status != "error":
+            looks.add(image.pixels)
+        return result
     except ImageError as error:
         return Result("error", error=str(error), kind=error.kind)
 
@@ -212,6 +235,9 @@ def figures_text(judged: Judged) -> str:
     outside = outside_counts(judged)
     if any(outside):
         rows.append(("outside", f"{outside[0]} good and {outside[1]} defective {judged.what}s are unlike the training images"))
+    told, left = judged.copies
+    if left < told and judged.what == "image":
+        rows.append(("copies", f"{told} images (or groups) count as {left}: copies and near-copies of each other are one"))
     if e.not_inspected:
         what = judged.what if e.not_inspected == 1 else f"{judged.what}s"
         rows.append(("NOT INSPECTED", f"{e.not_inspected} {what} could not be judged. Treat as not OK."))

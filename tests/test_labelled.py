@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from anomaly import Scorer
-from anomaly.dataset import labelled_test, read_dataset
+from anomaly.dataset import Record, labelled_test, read_dataset
 from anomaly.detector import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.labelled import (
@@ -145,6 +145,24 @@ def test_groups_are_counted_once(run: Path, parts: Path) -> None:
     e = judged.evaluation
     assert (e.n_normal, e.false_alarms.stopped.n, e.recall.n) == (30, 3, 1)
     assert "; of all images " in figures_text(judged)
+
+
+def test_copies_of_good_images_count_once_in_the_rate(run: Path, parts: Path, tmp_path: Path) -> None:
+    good, bad = (sorted((parts / "test" / name).glob("*.png"))[:4] for name in ("good", "crack"))
+    records, rng = [], np.random.default_rng(0)
+    for path in [*good, *bad]:
+        pixels, label = np.asarray(Image.open(path)), path.parent.name
+        for i in range(5):  # the first two have the same pixels
+            noisy = np.clip(pixels + rng.normal(0, 2 * (i > 1), pixels.shape), 0, 255).astype(np.uint8)
+            name = tmp_path / f"{label}-{path.stem}-{i}.png"
+            Image.fromarray(noisy).save(name)
+            records.append(Record(name, "test", label, name.name, None))
+    found = judge(Scorer(run, device="cpu"), records)
+    assert found.evaluation.false_alarms is not None and found.evaluation.recall is not None
+    assert (found.evaluation.false_alarms.stopped.n, found.evaluation.n_normal) == (4, 20)
+    assert (found.evaluation.recall.n, found.evaluation.n_anomalous) == (16, 20)
+    assert found.copies == (40, 20)
+    assert "40 images (or groups) count as 20: copies and near-copies of each other are one" in figures_text(found)
 
 
 def test_a_mask_that_cannot_be_read_is_named(run: Path, labelled: Path, tmp_path: Path) -> None:
