@@ -41,6 +41,7 @@ from anomaly.pictures import NO_PICTURES, Pictures
 from anomaly.products import Project
 from anomaly.progress import Progress, duration, speed_text
 from anomaly.scorer import Result, Scorer, available_cores
+from anomaly.slow_images import now_judging
 from anomaly.sources import Source, as_source
 from anomaly.stamps import stamp_of
 from anomaly.table import (
@@ -511,6 +512,7 @@ def _judge(work: Work, held: Sequence[Read]) -> list[tuple[int, Scored]]:
     for scorer, reads in groupby(held, lambda read: read.scorer or work.scorer):
         while some := list(islice(reads, scorer.at_most_together)):
             began = time.perf_counter()
+            now_judging(some[0].name)
             results = judged(scorer, [read.image for read in some])
             rows = [recorded(work, *one) for one in zip(some, results, strict=True)]
             seconds = (time.perf_counter() - began) / len(some)

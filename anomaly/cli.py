@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -378,6 +378,7 @@ def run_score(options: argparse.Namespace) -> int:
     from anomaly.part_rule import PartRule
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
+    from anomaly.slow_images import SlowImages
     from anomaly.sources import list_sources, shard
 
     lines = options.out == Path("-")
@@ -419,7 +420,13 @@ def run_score(options: argparse.Namespace) -> int:
 
             print(import_into(options.review, options.out, Path(options.detector)), flush=True)
 
-    with Progress(None, "scoring") as progress:
+    def tell(line: str) -> None:
+        progress.finish()
+        say(f"anomaly: {line}")
+
+    with Progress(None, "scoring") as progress, closing(SlowImages(tell)) as slow:
+        for one in [product.scorer for product in project.products] if project else [scorer]:
+            one.watch(slow)
         if lines:
             summary = score_lines(scorer, sources, sys.stdout.buffer, progress=progress, **shared)
         else:
@@ -437,6 +444,7 @@ def run_watch(options: argparse.Namespace) -> int:
     from anomaly.pictures import Pictures
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
+    from anomaly.slow_images import SlowImages
     from anomaly.watch import Watch
 
     refused = {"--review": options.review, "--engine ray": options.engine == "ray", "--shard": options.shard != (1, 1)}
@@ -448,12 +456,13 @@ def run_watch(options: argparse.Namespace) -> int:
     refuse_lines_of_parts(lines, scorer)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     pictures.check_apart(options.inputs)
-    with Progress(None, "watching") as progress:
 
-        def tell(line: str) -> None:
-            progress.finish()
-            say(line)
+    def tell(line: str) -> None:
+        progress.finish()
+        say(line)
 
+    with Progress(None, "watching") as progress, closing(SlowImages(tell)) as slow:
+        scorer.watch(slow)
         watch = Watch(
             scorer,
             folders,

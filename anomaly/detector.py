@@ -31,7 +31,7 @@ from anomaly.mask import mask_of
 from anomaly.regular_files import read_small
 from anomaly.sight import at_threshold, cost_of
 from anomaly.table import named
-from anomaly.trial import remember, was_tried
+from anomaly.trial import remember, trial_seconds, was_tried
 
 if TYPE_CHECKING:
     import onnx
@@ -348,5 +348,5 @@ def recalibrate(
     set_card(model, new)
     changed = model.SerializeToString(deterministic=True)
     if was_tried(data):  # the same graph but for its numbers
-        remember(changed)
+        remember(changed, trial_seconds(data))
     write_atomically(out, changed)

@@ -31,7 +31,7 @@ from anomaly.detector import (
 from anomaly.errors import CalibrationError, DetectorError
 from anomaly.golden import kept_tolerance
 from anomaly.sight import at_threshold
-from anomaly.trial import remember, was_tried
+from anomaly.trial import remember, trial_seconds, was_tried
 from anomaly.versions import Identity, next_version, versions_of
 from anomaly.wording import percent
 
@@ -113,7 +113,7 @@ def write_moved(
     set_card(model, new)
     changed = model.SerializeToString(deterministic=True)
     if was_tried(data):  # the same graph but for its numbers
-        remember(changed)
+        remember(changed, trial_seconds(data))
     write_atomically(out, changed)
     return read_card(out)
 

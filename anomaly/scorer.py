@@ -30,10 +30,12 @@ from anomaly.images import Decoded, decode, decode_pages
 from anomaly.pages import several
 from anomaly.region import connected_region
 from anomaly.regular_files import read_small
-from anomaly.trial import try_out
+from anomaly.trial import Picture, Size, training_sizes, trial_seconds, try_out
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from anomaly.slow_images import SlowImages
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Pixels | Image.Image"
@@ -119,16 +121,26 @@ class Scorer:
         self.max_pixels = max_pixels
         self._threads = threads or available_cores()
         golden = Golden.from_json(self.card.golden, self.card.calibration)
-        _try_out(self.path, data, [sample[:4] for sample in golden.samples], self._threads)
+        sizes = training_sizes(self.card.training.get("ranges", {}))
+        _try_out(self.path, data, [sample[:4] for sample in golden.samples], self._threads, sizes)
         self._seconds, self._process = seconds, os.getpid()
         self._free = threading.BoundedSemaphore(at_once or available_cores())
         self._session, self.device = open_session(data, device, self._threads)
         self._batches = open_session(data, device, self._threads)[0] if self.device == "cuda" else self._session
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._explain: Any = None
+        self._slow: SlowImages | None = None
+        self._slow_seconds = math.inf
+        self._trial = trial_seconds(data)
         self._check_outputs()
         if verify:
             self.verify_golden()
+
+    def watch(self, slow: SlowImages) -> None:
+        """Lets ``slow`` say which images take far longer than the trial did, and end them; DetectorError for a bad setting."""
+        from anomaly.slow_images import limit_of
+
+        self._slow, self._slow_seconds = slow, limit_of(self._trial)
 
     @property
     def outputs(self) -> dict[str, tuple[str, list[int]]]:
@@ -264,7 +276,10 @@ class Scorer:
                 "Scorer in the child, or start processes by spawn"
             )
         with self._free:
-            found = _run(session, self._outputs, images, self._seconds)
+            if self._slow is None:
+                found = _run(session, self._outputs, images, self._seconds)
+            else:
+                found = _run_watched(session, self._outputs, images, self._slow, self._slow_seconds)
         outputs = dict(zip(self._outputs, found, strict=True))
         for name, kind in OUTPUTS.items():
             if name in outputs:
@@ -451,10 +466,10 @@ def _check_shape(name: str, output: npt.NDArray[Any], images: int, dimensions: i
         )
 
 
-def _try_out(path: Path, data: bytes, pictures: Iterable[tuple[int, int, int, int]], threads: int) -> None:
+def _try_out(path: Path, data: bytes, pictures: Iterable[Picture], threads: int, sizes: Sequence[Size]) -> None:
     import_runtime()
     try:
-        try_out(data, pictures, threads)
+        try_out(data, pictures, threads, sizes=sizes)
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
 
@@ -518,11 +533,24 @@ def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
 
 
 def _run(session: Any, outputs: list[str], images: Pixels, seconds: float | None = None) -> list[npt.NDArray[Any]]:
+    found: list[npt.NDArray[Any]]
+    with _errors_of_the_runtime(seconds or math.inf):
+        found = session.run(outputs, {"images": images}) if seconds is None else _run_within(session, outputs, images, seconds)
+    return found
+
+
+def _run_watched(session: Any, outputs: list[str], images: Pixels, slow: SlowImages, seconds: float) -> list[npt.NDArray[Any]]:
+    options = import_runtime().RunOptions()
+    with _errors_of_the_runtime(seconds), slow.watched(options, seconds):
+        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
+    return found
+
+
+@contextlib.contextmanager
+def _errors_of_the_runtime(seconds: float) -> Iterator[None]:
+    """Turns what ONNX Runtime raises into an ImageError; ``seconds``: after which an inference was to be ended."""
     try:
-        if seconds is None:
-            found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images})
-            return found
-        return _run_within(session, outputs, images, seconds)
+        yield
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
         if "terminate flag" in str(error):
             raise ImageError(

@@ -31,8 +31,10 @@ from anomaly.parts import PartsSummary, parts_table, write_parts
 from anomaly.pictures import SIDE, Pictures
 from anomaly.report import shrink
 from anomaly.scorer import Result, Scorer, available_cores
+from anomaly.slow_images import now_judging
 from anomaly.sources import File
 from anomaly.table import Row, encode_rows
+from anomaly.threads import interruptible
 
 LATE = 1.0  # seconds that an image may wait before it is said
 CLOCKS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
@@ -98,7 +100,7 @@ class Watch:
             table = None if self._stdout else stack.enter_context(self._opened())
             resumed = self._rows
             self._first = table.before if table else 0
-            pool = stack.enter_context(ThreadPoolExecutor(self._workers))
+            pool = stack.enter_context(interruptible(ThreadPoolExecutor(self._workers)))
             watcher = Watcher(self._folders, self._inbox, self._arrivals.known, self._say)
             stack.callback(watcher.close)
             how = "file events and looks" if watcher.events else "looks; with file events: pip install 'anomaly[watch]'"
@@ -130,11 +132,12 @@ class Watch:
 
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
-        """The first signal ends the watch in order; a second Ctrl-C ends it at once."""
+        """The first signal ends the watch in order; a second ends it at once."""
 
         def stop(number: int, frame: object) -> None:
             self._inbox.put((STOP, ""))
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for again in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(again, signal.default_int_handler)  # which raises KeyboardInterrupt
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -179,6 +182,7 @@ class Watch:
         """Reads and judges a file, in a thread."""
         began, pages = time.perf_counter(), []
         for read in read_pages(self._work, 0, File(arrival.path)):
+            now_judging(read.name)
             # Where it has its row already, this result goes nowhere.
             result = Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
             pages.append((read if read.page is None else self._light(read), result))

@@ -416,11 +416,22 @@ REFUSED = {
     "no JSON": (b"{", None, "not an inference request"),
     "another input": (json.dumps({"inputs": [{**GOOD, "name": "x"}]}), None, "inputs.0.name"),
     "floats": (json.dumps({"inputs": [{**GOOD, "data": [0.5, 1, 2]}]}), None, "whole numbers from 0 to 255"),
-    "too large a number": (json.dumps({"inputs": [{**GOOD, "data": [256, 1, 2]}]}), None, "whole numbers from 0 to 255"),
+    "too large a number": (
+        json.dumps({"inputs": [{**GOOD, "data": [256, 1, 2]}]}), None, "a pixel value of 256 found, .* from 0 to 255 expected",
+    ),
+    "below zero": (json.dumps({"inputs": [{**GOOD, "data": [255, 1, -1]}]}), None, "a pixel value of -1 found, .* 0 to 255"),
+    "a very long number": (
+        json.dumps({"inputs": [{**GOOD, "data": [0, 7 * 10**70, 2]}]}), None,
+        r"a pixel value of 70000000000000000000\.\.\. \(71 digits\) found, .* 0 to 255",
+    ),
+    "too large and no number": (json.dumps({"inputs": [{**GOOD, "data": ["300", 1, 2]}]}), None, "data of another kind"),
     "a huge number": (json.dumps({"inputs": [{**GOOD, "data": [10**400, 1, 2]}]}), None, "whole numbers|not an inference"),
     "ragged": (json.dumps({"inputs": [{**GOOD, "data": [[1], [2, 3]]}]}), None, "ragged"),
     "too few": (json.dumps({"inputs": [{**GOOD, "data": [1, 2]}]}), None, "2 values found"),
     "a shape that overflows": (json.dumps({"inputs": [{**GOOD, "shape": [1, 2**62, 2**62, 3]}]}), None, "3 values found"),
+    "one value": (json.dumps({"inputs": [{**GOOD, "shape": [256, 2**31, 2**31, 3], "data": [7]}]}), None, "^1 value found"),
+    "one value in lists": (json.dumps({"inputs": [{**GOOD, "data": [[[[7]]]]}]}), None, "^1 value found"),
+    "no value": (json.dumps({"inputs": [{**GOOD, "data": []}]}), None, "^0 values found"),
     "a negative shape": (json.dumps({"inputs": [{**GOOD, "shape": [-1, 1, 1, 3]}]}), None, r"\[N, H, W, 3\]"),
     "no data": (json.dumps({"inputs": [{**GOOD, "data": None}]}), None, "without data"),
     "bytes that are not there": (
@@ -513,6 +524,15 @@ def test_every_request_has_its_line_of_json(service: Service, parts: Path) -> No
     assert len(mine) == 1
     assert mine[0].items() >= {"code": 200, "detector": "run", "images": 1, "bytes": len(files(parts)[0])}.items()
     assert mine[0]["ms"] >= mine[0]["wait_ms"] >= 0
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.0"])
+def test_a_client_that_would_rather_speak_another_protocol_logs_no_hint(upgrade: str, run: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", run) as service:
+        answer = service.ask("GET", "/v2/health/live", headers={"Connection": "Upgrade", "Upgrade": upgrade})
+        assert answer.status == 200
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    assert [line["message"] for line in lines] in ([], ["request"]), lines
 
 
 # --- reload and shutdown ----------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from anomaly.serve.judging import judge
 from anomaly.serve.log import say
 from anomaly.serve.metrics import Metrics
 from anomaly.serve.numbers import text_of
-from anomaly.serve.workers import Deadline, Place, Workers
+from anomaly.serve.workers import SPARE_SECONDS, Deadline, Place, Workers
 
 if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
@@ -63,8 +63,10 @@ class Service:
             self.metrics.watch(self.detector(name))
 
     def close(self) -> None:
-        """Waits for the jobs that were taken, and for the findings that they left."""
-        self.workers.close()
+        """Waits for the jobs that were taken, not for ever, and for the findings that they left."""
+        if running := self.workers.close():
+            seconds = f"{self.workers.seconds + SPARE_SECONDS:g} s"
+            say(f"not done within {seconds}: they end with the process", logging.WARNING, running=running)
         if self.outbox is not None:
             self.outbox.close()
 

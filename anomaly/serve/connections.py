@@ -132,6 +132,9 @@ class Guarded(HttpToolsProtocol):
         self.crowd.leave(self)
         super().handle_websocket_upgrade()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: a client that would rather speak another protocol is answered by HTTP."""
+
     def _end_timers(self) -> None:
         for timer in (self._head_timer, self._read_timer):
             if timer is not None:

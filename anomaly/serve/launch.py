@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -24,7 +27,7 @@ from anomaly.serve.connections import BACKLOG, Crowd, Guarded, Limits, room
 from anomaly.serve.detectors import Detectors
 from anomaly.serve.log import say, set_up
 from anomaly.serve.unread import CloseUnread
-from anomaly.serve.workers import Workers
+from anomaly.serve.workers import SPARE_SECONDS, Workers
 
 if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
@@ -36,6 +39,7 @@ PER_PART = (
 )
 
 
+ENDED = b'{"level": "warning", "message": "asked to stop again: ended at once, with what was not done"}\n'
 BODIES = 8  # of the largest size may be inside together; more smaller ones
 
 
@@ -54,8 +58,16 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.state.stopping = True
+        self.app.state.service.workers.stop()
         self.app.state.service.detectors.stop()
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops when the work that was taken is done; asked again, at once."""
+        if self.should_exit:
+            os.write(sys.stderr.fileno(), ENDED)  # the log's own lock may be held by what this interrupts
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
 
 def serve(
@@ -79,6 +91,8 @@ def serve(
     create_review: bool = False,
 ) -> int:
     """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
+
+    It finishes what it took, within ``timeout`` and a few seconds; a second Ctrl-C or SIGTERM ends the process at once.
 
     ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
     may wait besides; more are told to come again. ``timeout``: seconds for a request. ``connections``: open at once, half
@@ -108,7 +122,7 @@ def serve(
     config = uvicorn.Config(
         CloseUnread(app, most=max_bytes + (8 << 20)), http=functools.partial(Guarded, crowd),  # type: ignore[arg-type]
         host=host, port=listening.getsockname()[1], backlog=BACKLOG, log_config=None, access_log=False, server_header=False,
-        ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout) + 5,
+        ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout + SPARE_SECONDS),
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal that stopped it again at its end
     with contextlib.suppress(KeyboardInterrupt):

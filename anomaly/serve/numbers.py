@@ -5,6 +5,7 @@ A piece takes a few milliseconds, between which other threads run and the deadli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
@@ -17,6 +18,8 @@ from anomaly.errors import RequestError
 
 PIECE = 1 << 18  # bytes of text, or numbers, taken at once
 MOST_NUMBERS = 2_000_000  # in an answer as JSON: some 40 MB of text
+
+NO_PIXEL = re.compile(rb'(?<![\d.eE+"-])(?:-\d+|25[6-9]|2[6-9]\d|[3-9]\d\d|\d{4,})(?![\d.eE"])')
 
 Check = Callable[[], None]
 Array = npt.NDArray[Any]
@@ -34,10 +37,10 @@ def pixels_of(text: bytes, shape: Sequence[int], check: Check = unbounded) -> np
     """
     frame = text.translate(None, b"0123456789 \t\r\n")
     if frame.strip(b"[],") or not frame.startswith(b"["):
-        raise RequestError(400, "data of another kind found, whole numbers from 0 to 255 expected")
-    found = 0 if frame == b"[]" else frame.count(b",") + 1
+        raise _not_pixels(text)
+    found = frame.count(b",") + 1 if any(digit in text for digit in b"0123456789") else 0
     if found != prod(shape):
-        raise RequestError(400, f"{found} values found, shape {list(shape)} expects another number")
+        raise RequestError(400, f"{found} value{'' if found == 1 else 's'} found, shape {list(shape)} expects another number")
     if frame != _frame_of(shape, len(frame) - len(frame.lstrip(b"["))):
         raise RequestError(400, "ragged data found, a flat list of pixels or nested ones of equal length expected")
     del frame
@@ -47,10 +50,20 @@ def pixels_of(text: bytes, shape: Sequence[int], check: Check = unbounded) -> np
         check()
         values = np.fromstring(piece, np.int64, sep=",")
         if values.max() > 255:  # no sign is left, and what overflows stays large
-            raise RequestError(400, "data of another kind found, whole numbers from 0 to 255 expected")
+            raise _not_pixels(piece)
         pixels[at : at + len(values)] = values
         at += len(values)
     return pixels.reshape(tuple(shape))
+
+
+def _not_pixels(text: bytes) -> RequestError:
+    """Says which number is no value of a pixel, by its first digits, or that what was found are no whole numbers at all."""
+    found = NO_PIXEL.search(text)
+    if found is None:
+        return RequestError(400, "data of another kind found, whole numbers from 0 to 255 expected")
+    value = found.group().decode()
+    shown = value if len(value) <= 20 else f"{value[:20]}... ({len(value)} digits)"
+    return RequestError(400, f"a pixel value of {shown} found, whole numbers from 0 to 255 expected")
 
 
 def _frame_of(shape: Sequence[int], depth: int) -> bytes:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anomaly.errors import RequestError
 
 T = TypeVar("T")
+SPARE_SECONDS = 3.0  # beyond a request's own, for its job to come to an end when the server stops
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Workers:
     def __init__(self, threads: int, waiting: int, seconds: float, most_bytes: int = 256 << 20) -> None:
         self.threads, self.most, self.seconds, self.most_bytes = threads, threads + waiting, seconds, most_bytes
         self.inside = self.bytes = 0
+        self._jobs: set[Future[Any]] = set()
+        self._stop_at: float | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="judge")
 
     def hold(self, place: Place, size: int) -> None:
@@ -71,7 +75,7 @@ class Workers:
         try:
             async with asyncio.timeout(self.seconds):
                 body = await read()
-                job = self._pool.submit(work, body, deadline)
+                job = self._submit(work, body, deadline)
                 return await asyncio.wrap_future(job)
         except TimeoutError as error:
             if job is None:
@@ -88,6 +92,24 @@ class Workers:
         self.inside -= 1
         self.bytes -= place.bytes
 
-    def close(self) -> None:
-        """Waits for the jobs that were taken."""
-        self._pool.shutdown()
+    def _submit(self, work: Callable[[bytes, Deadline], T], body: bytes, deadline: Deadline) -> Future[T]:
+        job = self._pool.submit(work, body, deadline)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    def stop(self) -> None:
+        """Notes that the server has been asked to stop: `close` counts from here."""
+        self._stop_at = time.monotonic()
+
+    def close(self) -> int:
+        """Waits for the jobs that were taken, at most a request's seconds and a few more; returns how many still run.
+
+        An inference cannot be stopped within one operator: such a job ends with the process.
+        """
+        since = time.monotonic() if self._stop_at is None else self._stop_at
+        jobs = list(self._jobs)
+        left = since + self.seconds + SPARE_SECONDS - time.monotonic()
+        _, running = wait_for(jobs, max(left, 0.1))
+        self._pool.shutdown(wait=not running, cancel_futures=True)
+        return sum(not job.done() for job in running)
