@@ -18,7 +18,7 @@ from anomaly.errors import ImageError
 DEPTHS = (10, 12, 14, 16)  # of the cameras whose values lie in 16-bit files
 WIDE = 32  # what `bits` says of float and 32-bit values that were scaled by a rule
 MARGIN = 0.1  # of the range of a set's values, that others may lie beyond it on either side
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # TIFF tags
+BITS, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339  # TIFF tags
 
 Pixels = NDArray[np.uint8]
 Scale = tuple[float, float]  # the values that become 0 and 255
@@ -36,6 +36,22 @@ def is_scale(scale: object) -> bool:
     if not isinstance(scale, tuple) or len(scale) != 2 or any(type(value) not in (int, float) for value in scale):
         return False
     return bool(-sys.float_info.max <= scale[0] < scale[1] <= sys.float_info.max)
+
+
+PLANAR_FOUND = (
+    "planar TIFF (each channel by itself) of other than 8-bit RGB, which is not read: save it with the channels of a pixel "
+    "together"
+)
+
+
+def check_kind(image: ImageFile) -> None:
+    """Refuses the TIFF files whose values Pillow would misread without a word; ImageError."""
+    tags: Any = getattr(image, "tag_v2", {})
+    deep = bool(np.max(tags.get(BITS, 1)) > 8)
+    if tags.get(PLANAR) == 2 and tags.get(SAMPLES, 1) > 1 and (deep or image.mode not in ("RGB", "RGBA", "CMYK")):
+        raise ImageError("unsupported", PLANAR_FOUND)
+    if tags and not deep and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
+        raise ImageError("unsupported", "TIFF of signed 8-bit values, which is not read: save it as 8-bit grey or RGB")
 
 
 def is_wide(image: Image.Image) -> bool:

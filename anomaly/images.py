@@ -51,8 +51,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from anomaly import listing
 from anomaly.depth import (
     DEPTHS,
+    PLANAR_FOUND,
     Eight,
     Scale,
+    check_kind,
     colour_in_full,
     finite_range,
     grey_in_full,
@@ -348,6 +350,7 @@ def _page(
     with _says_what_is_wrong(data):
         image = pages[number]()
         _check_size(image, data, max_pixels)
+        check_kind(image)
         return _decoded(image, rule, reduce_to, lambda: _pages(data)[number]())
 
 
@@ -487,6 +490,8 @@ def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str
         return "too large", f"{format} too large ({text}): save it again, smaller or without its metadata"
     if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
         return "unsupported", f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB"
+    if format == "TIFF" and text == "string index out of range":  # it has more planes than its mode has letters
+        return "unsupported", PLANAR_FOUND
     if "truncated" in text.lower() or ends_early(data, format):
         return "truncated", f"{format} that ends early after {len(data):,} bytes ({text}): copy it again"
     return "damaged", f"{format} that is damaged ({text}): copy it again"
