@@ -129,9 +129,14 @@ class Calibration:
         if not isinstance(k, int) or isinstance(k, bool) or not (wish is None or _is_float32(wish)):
             raise CalibrationError(f"the card says k = {k!r}, wish = {wish!r}; expected an integer and a rate: export it again")
         found = cls(_float32(scores), k, None if wish is None else float(wish))
+        right = rank(DEFAULT_RATE if found.wish is None else found.wish, found.n)
+        if k != max(1, right):
+            raise CalibrationError(
+                f"rank k = {k} of {found.n} calibration scores found, {right} by the target rate of "
+                f"{100 * (found.wish or DEFAULT_RATE):.6g} % expected: the file is damaged"
+            )
         for name, value in found.to_json().items():
-            # the bound is worked out, not copied: another machine's may differ in its last digits
-            if name in card and card[name] != value and name != "bound":
+            if name in card and not _agrees(name, card[name], value):
                 raise CalibrationError(f"the card's calibration {name} is not what its sorted scores give: the file is damaged")
         return found
 
@@ -402,6 +407,12 @@ def _finite(scores: ArrayLike) -> NDArray[np.float32]:
 
 def _is_float32(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**128  # false for NaN
+
+
+def _agrees(name: str, found: object, right: object) -> bool:
+    if name == "bound":  # worked out, not copied: another machine's may differ in its last digits
+        return _is_float32(found) and math.isclose(found, right, rel_tol=1e-6)  # type: ignore[arg-type]
+    return type(found) is not bool and found == right
 
 
 def _draw(seed: int, group: str, count: int) -> int:

@@ -9,10 +9,13 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from anomaly.errors import AnomalyError
 from anomaly.part_rule import PartRule
+from anomaly.sight import NAMED
 
 Check: TypeAlias = Callable[[Any], bool]
 
@@ -54,6 +57,16 @@ def is_line(value: Any, most: int = LONGEST) -> bool:
 
 def is_digest(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def check_quality(quality: Mapping[str, Any]) -> None:
+    """Raises ValueError where a figure of labelled images is none: a share from 0 to 1, or a rate with its interval.
+
+    None: not known. Names that are not known here are kept and never read, as in ``training``.
+    """
+    for name in FIGURES:
+        if name in quality and not _or_none(_is_figure)(quality[name]):
+            raise ValueError(f"quality.{name}: {_shown(quality[name])} found, a share from 0 to 1 expected")
 
 
 def texts_by_name(value: Any) -> bool:
@@ -113,7 +126,7 @@ def _ranges(value: Any) -> bool:
     optional = {
         "aspect": _span(_number(1e-9, 1e9)),
         "pixels": _span(_whole(1)),
-        "bits": _all(_whole(1, 64), 64),
+        "bits": _are_bits,
         "grey": _flag,
     }
     return isinstance(value, dict) and all(name not in value or check(value[name]) for name, check in optional.items())
@@ -145,10 +158,57 @@ def _is_unit_rule(value: Any) -> bool:
 
 
 def _is_size_row(value: Any) -> bool:
-    counted = _object(pixels=_whole(1), stopped=_whole(0), of=_whole(1))(value)
-    return counted and ("scores" not in value or _all(_or_none(_SCORE))(value["scores"]))
+    if not _object(pixels=_whole(1), stopped=_whole(0), of=_whole(1))(value) or value["stopped"] > value["of"]:
+        return False
+    scores = value.get("scores", [])
+    whole = _all(_or_none(_SCORE))(scores) and ("scores" not in value or len(scores) == value["of"])
+    return whole and _or_none(_whole(0, value["stopped"]))(value.get("met"))
 
 
+def _is_sight(value: Any) -> bool:
+    """Rows by ascending size of the synthetic defects."""
+    if not _object(pixel=_number(1e-9, 1e9), sizes=_all(_is_size_row, 1000))(value):
+        return False
+    pixels = [row["pixels"] for row in value["sizes"]]
+    return all(small < large for small, large in pairwise(pixels))
+
+
+def _is_cost(value: Any) -> bool:
+    if not _COST(value) or not 1 <= len(value["without"]) <= NAMED:
+        return False
+    counts = [value[name] for name in ("flagged", "flagged_now", "of")]
+    return counts == [None] * 3 or (None not in counts and max(counts) == counts[2])
+
+
+def _is_date(value: Any) -> bool:
+    """A date of ISO 8601, with or without the time."""
+    try:
+        return is_line(value, 64) and value.isascii() and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+def _is_name(value: Any) -> bool:
+    return is_line(value, 1000) and value.strip() == value
+
+
+def _are_bits(value: Any) -> bool:
+    return _all(_whole(1, 64), 64)(value) and bool(value) and value == sorted(set(value))
+
+
+def _is_figure(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return _number(0, 1)(value)
+    share = _number(0, 1)
+    if not _object(value=share, low=share, high=share)(value) or value["low"] > value["high"]:
+        return False
+    counted = "flagged" not in value or _object(flagged=_whole(0), n=_whole(1))(value)
+    if not counted or "flagged" not in value:
+        return counted
+    return value["flagged"] <= value["n"] and math.isclose(value["value"], value["flagged"] / value["n"], rel_tol=1e-6)
+
+
+FIGURES = ("auroc", "image_auroc", "average_precision", "recall", "false_alarm_rate", "pixel_auroc", "aupro")
 _SCORE = _number(-3e38, 3e38)  # a float32
 _COST = _object(
     without=_all(is_text), threshold=_SCORE, guaranteed_rate=_number(0, 1),
@@ -165,8 +225,8 @@ OPTIONS: dict[str, Check] = {
     "good": _all(is_text),
 }
 FACTS: dict[str, Check] = {
-    "images": _whole(0),
-    "groups": _whole(0),
+    "images": _whole(1),
+    "groups": _whole(1),
     "grouped": _flag,
     "group_by": _or_none(is_text),
     "sets": _named(_whole(0)),
@@ -175,28 +235,28 @@ FACTS: dict[str, Check] = {
     "seed": _whole(-LARGEST),
     "versions": texts_by_name,
     "command": is_text,
-    "created": is_text,
-    "by": is_text,
+    "created": _is_date,
+    "by": _is_name,
     "warnings": _all(is_text),
     "target": is_text,
     "wish": _or_none(_number(0, 0.5)),
     "highest": _all(is_text),
-    "choice": _or_none(_named(_number(-math.inf))),
+    "choice": _or_none(_named(_number(0, 1))),
     "mask": _or_none(_is_mask),
     "min_area": _or_none(_whole(0)),
     "min_cells": _whole(1),
-    "sight": _or_none(_object(pixel=_number(0), sizes=_all(_is_size_row))),
-    "cost": _or_none(_COST),
+    "sight": _or_none(_is_sight),
+    "cost": _or_none(_is_cost),
     "options": _or_none(_are_options),
     "guard": _or_none(_object(refused=_number(0, 1), noticed=_named(_number(0, 1)))),
     "parity": _number(0),
     "tiles": _or_none(_object(tile=_whole(1), down=_whole(1), across=_whole(1))),
     "by_part": _or_none(_is_unit_rule),
-    "recalibrated": is_text,
-    "recalibrated_by": is_text,
+    "recalibrated": _is_date,
+    "recalibrated_by": _is_name,
     "recalibrated_on": _whole(1),
     "accepted_worse": _all(is_text),
-    "limit_moved": _or_none(is_text),
-    "limit_moved_by": _or_none(is_text),
-    "limit_moved_from": _or_none(_number(-math.inf)),
+    "limit_moved": _or_none(_is_date),
+    "limit_moved_by": _or_none(_is_name),
+    "limit_moved_from": _or_none(_SCORE),
 }

@@ -22,7 +22,8 @@ from anomaly.calibrate import Calibration
 from anomaly.calibration_nodes import PREFIX, check_calibration
 from anomaly.calibration_nodes import import_onnx as import_onnx
 from anomaly.calibration_nodes import set_calibration as set_calibration
-from anomaly.card_facts import check_facts, check_json, is_digest, is_line, texts_by_name
+from anomaly.card_agreement import check_agreement
+from anomaly.card_facts import check_facts, check_json, check_quality, is_digest, is_line, texts_by_name
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.golden import Golden, kept_tolerance
 from anomaly.graph import check_wiring, read_model
@@ -120,10 +121,10 @@ class Card:
                 decode=_decode(card["decode"]),
                 calibration=calibration,
                 band=_band(card["band"], calibration),
-                training=_training(card["training"]),
+                training=_training(card["training"], calibration, card["size"]),
                 golden=_golden(card["golden"], calibration),
                 licences=_licences(card["licences"]),
-                quality=None if card["quality"] is None else _table(card["quality"]),
+                quality=None if card["quality"] is None else _quality(card["quality"]),
                 parent=None if card["parent"] is None else _digest(card["parent"]),
                 weights=_digest(card["weights"]),
                 digest=digest,
@@ -180,11 +181,18 @@ def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | 
     return low, high
 
 
-def _training(value: Any) -> dict[str, Any]:
+def _training(value: Any, calibration: Calibration | None, size: int) -> dict[str, Any]:
     facts = _table(value)
     check_facts(facts)
+    check_agreement(facts, calibration, size)
     mask_of(facts)
     return facts
+
+
+def _quality(value: Any) -> dict[str, Any]:
+    quality = _table(value)
+    check_quality(quality)
+    return quality
 
 
 def _golden(value: Any, calibration: Calibration | None) -> dict[str, Any]:
@@ -279,9 +287,14 @@ def set_card(model: onnx.ModelProto, card: Card) -> None:
 def user() -> str:
     """Returns who is at the keyboard, for cards and logs."""
     try:
-        return getpass.getuser()
+        return one_name(getpass.getuser())
     except (KeyError, OSError):  # a container without an entry for this user
         return "unknown"
+
+
+def one_name(text: str) -> str:
+    """Returns a name as one line that can be printed, as a card holds it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255].strip() or "unknown"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

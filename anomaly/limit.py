@@ -22,6 +22,7 @@ from anomaly.detector import (
     Card,
     find_detector,
     import_onnx,
+    one_name,
     read_card,
     read_checked,
     set_calibration,
@@ -98,7 +99,7 @@ def write_moved(
     else:
         set_calibration(model, calibration)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        moved = {"limit_moved": now, "limit_moved_by": by, "limit_moved_from": float(card.calibration.threshold)}
+        moved = {"limit_moved": now, "limit_moved_by": one_name(by), "limit_moved_from": float(card.calibration.threshold)}
         moved |= {"sight": at_threshold(card.training.get("sight"), limit), "cost": None}
     new = replace(
         card,

@@ -97,6 +97,11 @@ def mask_of(training: Mapping[str, Any]) -> Mask | None:
         mask: Mask = decode(base64.b64decode(facts["png"], validate=True), max_pixels=MOST_CELLS**2).pixels[..., 0] > 0
     except (KeyError, TypeError, ValueError, ImageError) as error:
         raise DetectorError(f"the card's mask is damaged ({error}): train or copy it again") from error
+    share = facts.get("share")
+    if share is not None and abs(float(share) - float(mask.mean())) > 1e-6:
+        raise DetectorError(
+            f"the card says that its mask inspects {share:.6g} of the image, {mask.mean():.6g} by its pixels: copy it again"
+        )
     return mask
 
 

@@ -18,7 +18,7 @@ from anomaly.cli import main
 from anomaly.detector import read_card, recalibrate
 from anomaly.errors import DetectorError
 from anomaly.graph import check_wiring, read_model
-from anomaly.limit import nearest, write_moved
+from anomaly.limit import nearest, with_rank, write_moved
 from anomaly.scorer import Scorer, check_flags
 from tests.test_detector import changed, edit_card
 
@@ -147,8 +147,10 @@ def test_a_card_with_other_scores_than_the_graph_is_refused(run: Path, tmp_path:
     card = read_card(run)
     assert card.calibration is not None
     for scores, k in ((card.calibration.scores * np.float32(2), 1), (card.calibration.scores, 2)):
-        other = Calibration(scores, k, 0.05).to_json()
-        path = changed(run, tmp_path / "detector.onnx", lambda m, other=other: edit_card(m, calibration=other))
+        other = with_rank(Calibration(scores, 1), k)
+        training = {**card.training, "wish": other.wish, "sight": None, "cost": None}  # else these contradict it first
+        fields = {"calibration": other.to_json(), "training": training}
+        path = changed(run, tmp_path / "detector.onnx", lambda m, fields=fields: edit_card(m, **fields))
         with pytest.raises(DetectorError, match=r"graph's (scores|threshold) is not that of the card"):
             read_card(path)
 

@@ -15,10 +15,11 @@ import onnx
 import pytest
 from PIL import Image
 
-from anomaly.calibrate import calibrate
+from anomaly.calibrate import Calibration, calibrate, rank
 from anomaly.cli import main
 from anomaly.detector import CARD_KEY, Card, read_card, recalibrate
 from anomaly.errors import AnomalyError, DetectorError
+from anomaly.limit import largest_rank, with_rank
 from anomaly.mask import mask_facts, read_mask
 from anomaly.trial import remember
 from anomaly.wording import card_text, guard_text, more_text
@@ -60,8 +61,9 @@ def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "group_by": r"(lot\d)", "accepted_worse": ["rate"],
         "options": TrainOptions(Path("a"), Path("b"), good=("ok",), mask=Path("c"), tile=9).to_json(),
         "choice": {"filters": 0.9, "pixels": 0.8}, "min_area": 40, "warnings": ["one", "two"], "wish": 0.02,
-        "recalibrated": "2026-01-01T00:00:00+00:00", "recalibrated_by": "me", "recalibrated_on": 90, "limit_moved": "2026",
-        "limit_moved_by": "me", "limit_moved_from": 0.5,
+        "recalibrated": "2026-01-01T00:00:00+00:00", "recalibrated_by": "me", "recalibrated_on": 90,
+        "limit_moved": "2026-01-02", "limit_moved_by": "me", "grouped": True,
+        "limit_moved_from": float(card.calibration.scores[-2]),
     }  # fmt: skip
     found = json.loads(json.dumps(found))
     Card.from_json(found)
@@ -239,3 +241,121 @@ def test_a_service_answers_for_every_file_that_is_not_refused(mutated: dict[str,
             answer = service.post(f"/score?detector={folder.name}", image)
             assert (metadata.status, answer.status) == (200, 200), (folder, metadata.data, answer.data)
         assert service.get("/metrics").status == 200
+
+
+def sizes(*rows: tuple[int, int, int, int, int]) -> dict[str, Any]:
+    """Returns a table by size: of each row the diameter, how many are flagged, of how many, met, and how many scores."""
+    names = ("pixels", "stopped", "of", "met")
+    return {"pixel": 1.0, "sizes": [dict(zip(names, row, strict=False)) | {"scores": [1e6] * row[4]} for row in rows]}
+
+
+def low_rank(card: dict[str, Any]) -> dict[str, Any]:
+    found = Calibration(np.array(card["calibration"]["scores"], np.float32), 1, 0.4).to_json()
+    return with_value(card, ("calibration",), found)
+
+
+T = "training"
+CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
+    "no upper bound": (("calibration", "bound"), 0.0),
+    "an upper bound of text": (("calibration", "bound"), "1"),
+    "another upper bound": (("calibration", "bound"), 0.06),
+    "another n": (("calibration", "n"), 61),
+    "flagged more than there are": ((T, "sight"), sizes((2, 5, 1, 0, 1))),
+    "met more than flagged": ((T, "sight"), sizes((2, 1, 1, 2, 1))),
+    "met more than flagged, of several": ((T, "sight"), sizes((2, 3, 3, 3, 3), (4, 2, 2, 3, 2))),
+    "sizes that fall": ((T, "sight"), sizes((4, 1, 1, 1, 1), (2, 1, 1, 1, 1))),
+    "a size twice": ((T, "sight"), sizes((4, 1, 1, 1, 1), (4, 1, 1, 1, 1))),
+    "fewer scores than defects": ((T, "sight"), sizes((2, 2, 3, 1, 2))),
+    "more scores than defects": ((T, "sight"), sizes((2, 2, 2, 1, 3))),
+    "fewer flagged than by their scores": ((T, "sight"), sizes((2, 1, 3, 1, 3))),
+    "no pixel": ((T, "sight", "pixel"), 0),
+    "a cost of no image": ((T, "cost", "without"), []),
+    "a cost of another image": ((T, "cost", "without", 0), "another.png"),
+    "a cost of too many images": ((T, "cost", "without"), ["a", "b"]),
+    "a cost that flags more than there are": ((T, "cost", "flagged"), 10**6),
+    "a cost that now flags more than there are": ((T, "cost", "flagged_now"), 10**6),
+    "a cost with other synthetic defects": ((T, "cost", "of"), 10**6),
+    "a cost of an unknown number": ((T, "cost", "of"), None),
+    "a cost with a threshold below all": ((T, "cost", "threshold"), -1.0),
+    "a cost with another rate": ((T, "cost", "guaranteed_rate"), 0.5),
+    "no images": ((T, "images"), 0),
+    "no groups": ((T, "groups"), 0),
+    "more groups than images": ((T, "groups"), 121),
+    "other sets": ((T, "sets", "fit"), 1000),
+    "fewer images than sets": ((T, "images"), 119),
+    "more scores than images that set the threshold": ((T, "recalibrated_on"), 59),
+    "not grouped": ((T, "grouped"), False),
+    "units of more views than there are images": ((T, "by_part", "least"), 4),
+    "units of fewer views than there are images": ((T, "by_part", "most"), 1),
+    "units of falling views": ((T, "by_part"), {"pattern": "a", "least": 3, "most": 2}),
+    "recalibrated in words": ((T, "recalibrated"), "yesterday"),
+    "moved in words": ((T, "limit_moved"), "yesterday"),
+    "moved on a day that is none": ((T, "limit_moved"), "2026-02-30"),
+    "trained in words": ((T, "created"), "last week"),
+    "moved by two lines": ((T, "limit_moved_by"), "a\nb"),
+    "moved by nobody": ((T, "limit_moved_by"), ""),
+    "moved without a date": ((T, "limit_moved"), None),
+    "moved from the threshold": ((T, "limit_moved_from"), "THRESHOLD"),
+    "moved from no score": ((T, "limit_moved_from"), 1234.5),
+    "recalibrated by a blank": ((T, "recalibrated_by"), " "),
+    "trained by a control": ((T, "by"), "a\x1b[2J"),
+    "a figure above 1": (("quality", "auroc"), 7),
+    "a figure of text": (("quality", "auroc"), "high"),
+    "a rate of more than there are": (("quality",), {"recall": {"value": 2, "low": 0, "high": 1, "flagged": 2, "n": 1}}),
+    "a rate of other counts": (("quality",), {"recall": {"value": 0.9, "low": 0, "high": 1, "flagged": 1, "n": 2}}),
+    "an AUROC above 1": ((T, "choice", "filters"), 1.5),
+    "a share above 1": ((T, "guard", "refused"), 1.5),
+    "a share below 0": ((T, "guard", "noticed"), {"blurred": -0.5}),
+    "another share of the mask": ((T, "mask", "share"), 0.99),
+    "tiles that do not cover": ((T, "tiles", "down"), 1),
+    "no tiles": ((T, "tiles", "across"), 0),
+    "more tiles than pixels": ((T, "tiles", "across"), 101),
+    "falling aspects": ((T, "ranges", "aspect"), [2.0, 1.0]),
+    "no aspect": ((T, "ranges", "aspect"), [0.0, 1.0]),
+    "falling numbers of pixels": ((T, "ranges", "pixels"), [9, 4]),
+    "no bits": ((T, "ranges", "bits"), []),
+    "bits twice": ((T, "ranges", "bits"), [8, 8]),
+    "bits of none": ((T, "ranges", "bits"), [0]),
+    "a difference below 0": ((T, "parity"), -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_facts_that_contradict_each_other_are_refused(what: str, full: dict[str, Any]) -> None:
+    at, value = CONTRADICTIONS[what]
+    wrong = full["calibration"]["threshold"] if value == "THRESHOLD" else value
+    assert accepted(with_value(full, at, wrong)) is None
+
+
+def test_a_rank_that_is_not_that_of_the_target_rate_is_refused_by_every_command(
+    full: dict[str, Any], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(run, tmp_path / "detector.onnx", json.dumps(low_rank(full)))
+    images = str(run.parent / "parts" / "test")
+    for command, *others in (["show"], ["verify"], ["report", "--audit", str(tmp_path / "a.zip")], ["check", images]):
+        assert main([command, str(tmp_path), *others]) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1
+        assert "rank k = 1 of 60 calibration scores found, 24 by the target rate of 40 % expected" in said.err
+
+
+def test_a_target_rate_other_than_that_of_the_calibration_is_refused(run: Path) -> None:
+    card = json.loads(json.dumps(read_card(run).to_json()))
+    assert accepted(card) is not None and accepted(with_value(card, (T, "wish"), 0.3)) is None
+
+
+@pytest.mark.parametrize("change", [1e-9, -1e-9])
+def test_an_upper_bound_of_another_machine_is_read(change: float, full: dict[str, Any]) -> None:
+    bound = full["calibration"]["bound"] * (1 + change)
+    assert accepted(with_value(full, ("calibration", "bound"), bound)) is not None
+
+
+@pytest.mark.parametrize("n", [1, 2, 19, 60, 99, 100, 199, 1000])
+def test_every_threshold_that_can_be_chosen_is_read_again(n: int) -> None:
+    start = calibrate(np.arange(n))
+    for k in range(1, largest_rank(n) + 1):
+        found = json.loads(json.dumps(with_rank(start, k).to_json()))
+        assert Calibration.from_json(found).k == k
+    for wish in (None, 0.5, 0.29, 0.07, 0.01, 0.003):
+        if wish is None or rank(wish, n):
+            assert Calibration.from_json(json.loads(json.dumps(calibrate(np.arange(n), wish).to_json()))).wish == wish

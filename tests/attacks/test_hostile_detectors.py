@@ -182,10 +182,11 @@ def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_p
 def test_a_card_with_a_million_scores_ends_soon(text: str, message: str, run: Path, tmp_path: Path) -> None:
     def many(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
-        card["calibration"] = {"k": 1, "wish": None, "scores": "HERE"}
+        card["calibration"] = {"k": 10_000, "wish": None, "scores": "HERE"}
+        card["training"] = {}  # which would contradict it: of 120 images
         card["golden"]["tolerance"] = 1e-8  # of scores that are all the same
         scores = "[" + ",".join([text] * 1_000_000) + "]"
-        set_calibration(model, Calibration(np.full(1_000_000, float(text)), 1))
+        set_calibration(model, Calibration(np.full(1_000_000, float(text)), 10_000))
         onnx.helper.set_model_props(model, {CARD_KEY: json.dumps(card).replace('"HERE"', scores)})
 
     path = changed(run, tmp_path / "detector.onnx", many)
@@ -236,7 +237,7 @@ HTML = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 def test_html_in_names_stays_text(run: Path, parts: Path, tmp_path: Path) -> None:
     def rename(card: dict[str, object]) -> None:
         card.update(name=HTML, model=HTML, space=HTML, licences={HTML: HTML})
-        card["training"].update(highest=[HTML], command=HTML, warnings=[HTML])  # type: ignore[attr-defined]
+        card["training"].update(highest=[HTML], command=HTML, warnings=[HTML], cost=None)  # type: ignore[attr-defined]
 
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, rename))
     evaluate_labelled(Scorer(path, device="cpu"), parts, None, report=tmp_path / "report.html")
@@ -251,7 +252,7 @@ def test_a_card_cannot_move_the_terminals_cursor(run: Path, tmp_path: Path, caps
         read_card(path)
 
     def command(card: dict[str, object]) -> None:
-        card["training"].update(command="\x1b[2Jgood\r", highest=["\x1b[2J.png"])  # type: ignore[attr-defined]
+        card["training"].update(command="\x1b[2Jgood\r", highest=["\x1b[2J.png"], cost=None)  # type: ignore[attr-defined]
 
     assert main(["show", str(changed(run, tmp_path / "b.onnx", lambda model: edit_card(model, command)))]) == 0
     out = capsys.readouterr().out
