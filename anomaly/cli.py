@@ -196,7 +196,7 @@ def add_train(commands: Any) -> None:
         commands, "train", run_train, "fit a model on good images, set the limit, write RUN/detector.onnx",
         "anomaly train photos/good --out run",
     )  # fmt: skip
-    p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .parquet)")
+    p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .tsv, .parquet)")
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
     p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
     p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features and filters (both)")
@@ -322,7 +322,7 @@ def add_score(commands: Any) -> None:
     p.add_argument("detector", metavar="RUN", help="run folder or detector file; with --project the first INPUT")
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT",
-        help="image, folder, 'pattern/**/*.png', archive (.zip, .tar, .tar.gz ...), manifest (.csv, .parquet), URL of any of "
+        help="image, folder, 'pattern/**/*.png', archive (.zip, .tar ...), manifest (.csv, .tsv, .parquet), URL of any of "
         "these (s3://, gs://, https:// ...), or - for a list of images on standard input",
     )  # fmt: skip
     p.add_argument(
@@ -544,6 +544,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
 
     from anomaly.before_after import Guarantee, rows, table, worse
     from anomaly.detector import read_card
+    from anomaly.left_out import left_out_lines
     from anomaly.part_rule import PartRule
     from anomaly.recalibrate import recalibrate_on
     from anomaly.wording import card_text
@@ -576,8 +577,8 @@ def run_calibrate(options: argparse.Namespace) -> None:
     if options.verdicts:
         note_threshold(options.verdicts, options.run_number, card, out)
     before, after = Guarantee.of(old), Guarantee.of(card)
-    for line in left_out:
-        say(f"left out: {line}")
+    for line in left_out_lines(left_out):
+        say(line)
     changed = {"before": before.to_json(), "after": after.to_json(), "worse": worse(before, after)}
     made = {"detector": card.identity, "path": str(out), "left_out": left_out}
     text = f"written                 {out}   {card.identity}\n{card_text(card, str(out))}\n{table(rows(before, after))}"

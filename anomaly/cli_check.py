@@ -103,6 +103,7 @@ def run_check(options: argparse.Namespace) -> int:
     from anomaly.check import check
     from anomaly.cli import FOUND_ANOMALY, say
     from anomaly.detector import read_card
+    from anomaly.left_out import left_out_lines
 
     found = check(
         options.detector,
@@ -113,8 +114,8 @@ def run_check(options: argparse.Namespace) -> int:
         good=given_names(options.good),
         say=say,
     )
-    for line in found.left_out:
-        say(f"left out: {line}")
+    for line in left_out_lines(found.left_out):
+        say(line)
     text = found.text(str(options.detector), str(options.normal))
     note_check(options.detector, options.command_line, read_card(options.detector), found.to_json())
     print(json.dumps(found.to_json(), indent=2) if options.json else text)

@@ -29,15 +29,17 @@ def add_mark(commands: Any) -> None:
 def run_mark(options: argparse.Namespace) -> None:
     """Notes the marks, or lists the images that set the threshold with theirs."""
     from anomaly.detector import user
-    from anomaly.marks import KINDS, add_mark, sha256_of_image, training_images
+    from anomaly.marks import KINDS, add_mark, names_of, training_images
 
     rows = training_images(options.detector)
-    given = [(kind, find(path, rows)) for kind in KINDS for path in getattr(options, kind)]
+    names = names_of(options.detector)
+    given = [(kind, path) for kind in KINDS for path in getattr(options, kind)]
     known = {row["sha256"]: row for row in rows}
-    digests = [(kind, path, sha256_of_image(path)) for kind, path in given]
-    for _, path, sha256 in digests:
-        if sha256 not in known:
-            raise AnomalyError(f"{path}: not an image that {options.detector} was trained on; nothing was marked")
+    digests = [(kind, path, find(options.detector, path, rows, names)) for kind, path in given]
+    said: dict[str, str] = {}
+    for kind, path, sha256 in digests:
+        if said.setdefault(sha256, kind) != kind:
+            raise AnomalyError(f"{path}: --{said[sha256]} and --{kind} found, one of them expected; nothing was marked")
     for kind, path, sha256 in digests:
         add_mark(options.detector, known[sha256]["path"], sha256, kind, options.by or user())
         print(f"{kind:<24}{path}")
@@ -45,10 +47,35 @@ def run_mark(options: argparse.Namespace) -> None:
         print(list_text(options.detector))
 
 
-def find(path: Path, rows: list[dict[str, str]]) -> Path:
-    """Returns the file that a path means: itself, or the one image of the training whose path ends like it."""
-    ends = [row["path"] for row in rows if Path(row["path"]).parts[-len(path.parts) :] == path.parts]
-    return path if path.exists() or len(ends) != 1 else Path(ends[0])
+def find(run: Path, path: Path, rows: list[dict[str, str]], names: dict[str, str]) -> str:
+    """Returns the digest of the image that a path means: a file of the training, a name of the list, or the end of one path.
+
+    ``rows``: of the run's images.csv; ``names``: digests of the listed images. Raises AnomalyError where it is none of these.
+    """
+    from anomaly.marks import sha256_of_image
+
+    known = {row["sha256"] for row in rows}
+    if path.is_file() and (own := sha256_of_image(path)) in known:
+        return own
+    ends = {row["sha256"]: row["path"] for row in rows if Path(row["path"]).parts[-len(path.parts) :] == path.parts}
+    listed = names.get(str(path))
+    found = [listed] if listed is not None else list(ends)
+    if len(found) == 1 and not changed(Path(ends.get(found[0], "")), found[0]):
+        return found[0]
+    why = (
+        f"the end of the paths of {len(found)} images that {run} was trained on, one expected: give more of the path"
+        if len(found) > 1
+        else f"not an image that {run} was trained on, as it is now; a name that `anomaly mark {run}` lists expected"
+        f"{f', such as {next(iter(names))}' if names else ''}, or a path of images.csv beside it"
+    )
+    raise AnomalyError(f"{path}: {why}; nothing was marked")
+
+
+def changed(path: Path, sha256: str) -> bool:
+    """Returns whether a file is there that has other bytes than it had in the training."""
+    from anomaly.marks import sha256_of_image
+
+    return path.is_file() and sha256_of_image(path) != sha256
 
 
 def list_text(run: Path) -> str:

@@ -5,7 +5,7 @@ Three forms of a data set:
     a folder of images      all normal; if it has a folder `good` (or OK, pass, gut ...: `labels`), the folders beside it
                             name defects (`folders` says how far)
     the layout of MVTec AD  train/good, test/good, test/<defect>, and masks ground_truth/<defect>/<stem>_mask.png
-    a manifest              .csv or .parquet with `path` (relative to the manifest), and where known `split`
+    a manifest              .csv, .tsv, .txt or .parquet with `path` (relative to the manifest), and where known `split`
                             ("train" or "test"), `label` ("good" or another word for it, or a defect), `group` and
                             `mask` (else looked for in ground_truth/<label> beside the manifest)
 """
@@ -24,7 +24,7 @@ from anomaly.csv_cells import unguarded
 from anomaly.delimited import existing_path, foreign_drive, plain_text, read_delimited
 from anomaly.errors import DatasetError, RuntimeMissing
 from anomaly.folders import SPLITS, Placed, counted, placed_images
-from anomaly.labels import GOOD, folded, is_named, kind_of
+from anomaly.labels import GOOD, folded, is_named, kind_of, sides_of
 from anomaly.listing import Passed, passed_text
 from anomaly.parquet_files import TooLarge, read_parquet
 from anomaly.regular_files import open_regular
@@ -78,10 +78,10 @@ def read_dataset(
         records = [_placed(images, one, pattern) for one in found]
         if say is not None and passed and not said:
             say(f"passed over: {passed_text(passed)}")
-    elif images.suffix.lower() in (".csv", ".parquet") and images.exists():
+    elif images.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet") and images.exists():
         records = _with_labels(images, list(_manifest(images, pattern)), good, refuse=plain is not None)
     elif images.exists():
-        raise DatasetError(f"{images}: a file found, a folder of images or a .csv or .parquet manifest expected")
+        raise DatasetError(f"{images}: a file found, a folder of images or a .csv, .tsv, .txt or .parquet manifest expected")
     else:
         raise DatasetError(f"{images}: no such folder or manifest: check the path")
     if not records:
@@ -210,7 +210,7 @@ Row = dict[str, str | None]
 
 
 def _manifest(path: Path, pattern: re.Pattern[str] | None) -> Iterator[Record]:
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
+    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     first: dict[str, str] = {}  # where each path stood first
     for where, row in rows:
         record = _record(path.parent, row, f"{path}, {where}", pattern)
@@ -260,25 +260,21 @@ def _good_labels(
         raise DatasetError(f"{manifest}: --good {lost[0]} names no label; found: {found}")
     if given:
         return {label for label in labels if is_named(label, given)}
-    kinds = {label: kind_of(label) for label in labels}
-    strict = {label for label, kind in kinds.items() if kind == "good"}
-    loose = {label for label, kind in kinds.items() if kind in ("loose", "weak")}
-    bad = {label for label, kind in kinds.items() if kind == "bad"}
-    if strict or (loose and (bad or len(loose) == len(labels))):
-        return strict or loose
-    unknown = [label for label, kind in kinds.items() if kind in (None, "loose")]
-    if refuse and ("unclear" in kinds.values() or "loose" in kinds.values() or (bad and unknown)):
+    kinds = {label: kind_of(label) or kind_of(f"class {label}") for label in labels}  # A and B are classes here
+    good, _, doubt, unknown = sides_of(kinds)
+    untold = [label for label in unknown if kinds[label] == "unclear" or "bad" in kinds.values()]
+    if refuse and (doubt or (untold and not good)):
         raise DatasetError(
             f"{manifest}: labels {found} found, which do not tell good from bad: name the label of good images, --good NAME"
         )
-    return set()
+    return set(good)
 
 
 def _check_columns(path: Path, found: list[str]) -> None:
     if "path" not in found:
         shown = ", ".join(repr(name) for name in found[:20]) or "none"
         raise DatasetError(f"{path}: columns {shown} found, 'path' expected among them")
-    twice = next((name for name in found if found.count(name) > 1), None)
+    twice = next((name for name in COLUMNS if found.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(f"{path}: column {twice!r} found twice, once expected")
 
@@ -295,7 +291,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 where = f"line {number}"
                 if len(cells) != len(header):
                     raise DatasetError(f"{path}, {where}: {len(cells)} cells found, {len(header)} expected")
-                yield where, dict(zip(header, map(unguarded, cells), strict=True))
+                cells_of = zip(header, map(unguarded, cells), strict=True)
+                yield where, {name: cell for name, cell in cells_of if name in COLUMNS}
     except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{path}: cannot be read as CSV ({error})") from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from anomaly.errors import DatasetError
 from anomaly.images import find_images
-from anomaly.labels import GOOD, folded, is_bad_alone, is_named, kind_of
+from anomaly.labels import GOOD, folded, is_bad_alone, is_named, kind_of, sides_of
 from anomaly.listing import READ, Passed
 
 SPLITS = ("train", "test")
@@ -57,6 +57,9 @@ def placed_images(
     if say is not None:
         for line in tree.unread(splits):
             say(line)
+        own = root.resolve().name
+        if labels == {(): GOOD} and not good and kind_of(own) in ("bad", "type", "doubt"):
+            say(f"read as good, although the folder is named {own!r}: if it holds defects, give the folder of good images")
     for split in sorted({splits[name] for name in splits}) or (None,):
         yield from _placed(tree, labels, splits, split)
 
@@ -234,13 +237,12 @@ def _labels(tree: _Tree, at: Folder, test: bool) -> dict[Folder, str | None]:
     """Returns the label of each folder at or below one, None where it is in doubt; nothing where no name tells."""
     names = tree.below(at)
     kinds = {name: tree.kind((*at, name)) for name in names}
-    deeper = {name: _labels(tree, (*at, name), False) for name in names if kinds[name] in (None, "loose", "weak", "unclear")}
-    good = _good_names(kinds)
-    bad = [name for name in names if kinds[name] in ("bad", "type")]
-    told = bool(good or bad or any(deeper.values()) or "loose" in kinds.values() or _two_valued(kinds))
-    if not told:
+    deeper = {name: _labels(tree, (*at, name), False) for name in names if kinds[name] not in ("good", "bad", "type")}
+    good, bad, doubt, _ = sides_of(kinds)
+    if not (good or bad or doubt or any(deeper.values())):
         return {}
-    doubt_is_defect = bool(good) or (test and "bad" not in kinds.values())
+    # beside a word for good, and in test, whatever is not in doubt itself names a defect
+    unknown_is_defect = bool(good) or (test and "bad" not in kinds.values() and not doubt)
     labels: dict[Folder, str | None] = {}
     for name in names:
         here = (*at, name)
@@ -250,24 +252,10 @@ def _labels(tree: _Tree, at: Folder, test: bool) -> dict[Folder, str | None]:
         elif deeper.get(name):
             labels |= deeper[name]
         elif tree.count(here):
-            labels[here] = name if doubt_is_defect else None
+            labels[here] = name if unknown_is_defect and name not in doubt else None
     if tree.images.get(at):
         labels[at] = _of_images_beside(tree, at, bool(good))
     return labels
-
-
-def _good_names(kinds: dict[str, str | None]) -> list[str]:
-    """Returns the names that stand for good: the plain words, else those among other words where the rest is bad."""
-    strict = [name for name, kind in kinds.items() if kind == "good"]
-    loose = [name for name, kind in kinds.items() if kind in ("loose", "weak")]
-    sure = not strict and (any(kind in ("bad", "type") for kind in kinds.values()) or len(loose) == len(kinds))
-    return loose if sure else strict
-
-
-def _two_valued(kinds: dict[str, str | None]) -> bool:
-    """Returns whether names are a pair such as 0 and 1, yes and no: one of them is good, and nobody can tell which."""
-    unclear = [name for name, kind in kinds.items() if kind == "unclear"]
-    return len(unclear) == len(kinds) == 2
 
 
 def _of_images_beside(tree: _Tree, at: Folder, good: bool) -> str | None:

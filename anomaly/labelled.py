@@ -42,6 +42,7 @@ class Judged:
     milliseconds: float  # of one image, decoding included
     masks: MaskNotes = field(default_factory=MaskNotes)
     used: tuple[str, ...] = ()  # images that were left out: they trained or calibrated this detector
+    used_good: int = 0  # how many of these are good
     checked: bool = True  # whether that could be looked up
     passed_over: dict[str, int] = field(default_factory=dict)  # what folders hold besides images, by kind
     copies: tuple[int, int] = (0, 0)  # groups that were told, and those that are left once copies are joined; equal: none
@@ -64,6 +65,7 @@ class Judged:
             **self.evaluation.to_json(),
             "needs_a_person": {name: {"count": count, "n": n} for name, (count, n) in counts.items()},
             "left_out_as_used": list(self.used),
+            "left_out_good": self.used_good,
             "checked_for_used": self.checked,
             "masks": self.masks.to_json(),
         }
@@ -91,14 +93,17 @@ def evaluate_labelled(
     if not records:
         raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
     listing = listing_of(scorer.path)
-    records, used = _without_used(records, listing, whole_groups=rule is not None)
+    given = records
+    records, used = _without_used(given, listing, whole_groups=rule is not None)
+    left = set(used)
+    used_good = sum(record.label == NORMAL and str(record.path) in left for record in given)
     if not records:
         raise DatasetError(
             f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new ones expected: they say "
             "nothing of how it does on others"
         )
     judged = judge(scorer, records)
-    judged = replace(judged, used=tuple(used), checked=listing is not None, passed_over=dict(passed))
+    judged = replace(judged, used=tuple(used), used_good=used_good, checked=listing is not None, passed_over=dict(passed))
     if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):  # none has the name of its image
         judged = replace(judged, masks=_without_masks(judged))
     if report is not None:
@@ -294,6 +299,8 @@ def images_said(counts: tuple[int, int] | None) -> str:
 def false_alarms_said(judged: Judged) -> str:
     """Returns the realised count of false alarms beside what was promised."""
     alarms, calibration = judged.evaluation.false_alarms, judged.scorer.card.calibration
+    if alarms is None and calibration is not None and judged.used_good:
+        return f"unknown: all {judged.used_good} good images were used in training"
     if alarms is None or calibration is None:
         return "unknown: no limit, or no good images"
     return realised_text(alarms.stopped, calibration, what=judged.what)

@@ -33,7 +33,7 @@ from anomaly.errors import CalibrationError, DetectorError
 from anomaly.golden import kept_tolerance
 from anomaly.sight import at_threshold
 from anomaly.trial import remember, trial_seconds, was_tried
-from anomaly.versions import Identity, next_version, versions_of
+from anomaly.versions import Identity, next_version, note_version, versions_of
 from anomaly.wording import percent
 
 
@@ -101,9 +101,11 @@ def write_moved(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         moved = {"limit_moved": now, "limit_moved_by": one_name(by), "limit_moved_from": float(card.calibration.threshold)}
         moved |= {"sight": at_threshold(card.training.get("sight"), limit), "cost": None}
+    source = find_detector(run).parent
+    version = next_version(card.version, versions_of(card.name, source, out.parent, known))
     new = replace(
         card,
-        version=next_version(card.version, versions_of(card.name, find_detector(run).parent, out.parent, known)),
+        version=version,
         calibration=calibration,
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
         band=None if low is None else (low, limit),
@@ -115,6 +117,7 @@ def write_moved(
     changed = model.SerializeToString(deterministic=True)
     if was_tried(data):  # the same graph but for its numbers
         remember(changed, trial_seconds(data))
+    note_version(card.name, version, source, out.parent)
     write_atomically(out, changed)
     return read_card(out)
 

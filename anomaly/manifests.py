@@ -29,7 +29,7 @@ NOTHING = "no path and no bytes of an image in this row of the manifest"
 
 def manifest_sources(place: str, limit: int) -> Iterator[Source]:
     """Yields the images of a manifest, in its order; DatasetError where it is none, or breaks off."""
-    read = _csv_rows if place.lower().endswith(".csv") else _parquet_rows
+    read = _parquet_rows if place.lower().split("::")[0].endswith(".parquet") else _csv_rows
     found = 0
     with _open(place) as file:
         for found, row in enumerate(read(file, place, limit), 1):

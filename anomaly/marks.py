@@ -80,6 +80,15 @@ def read_highest(run: Path) -> tuple[Card, list[Highest]]:
     return card, found
 
 
+def names_of(run: Path) -> dict[str, str]:
+    """Returns the digests of the images that set the threshold by their names and paths; nothing where they are not known."""
+    try:
+        _, highest = read_highest(run)
+    except AnomalyError:  # images.csv tells them by their paths
+        return {}
+    return {image.name: image.sha256 for image in highest} | {image.path: image.sha256 for image in highest}
+
+
 def read_marks(run: Path) -> dict[str, Mark]:
     """Returns the mark of each image that counts, by the sha256 of its bytes; those taken back are left out."""
     file = find_detector(run).with_name(MARKS)

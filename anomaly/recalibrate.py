@@ -24,7 +24,7 @@ from anomaly.parts import by_part, whole_parts
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
 from anomaly.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration, read_listing
-from anomaly.versions import Identity, next_version, versions_of
+from anomaly.versions import Identity, next_version, note_version, versions_of
 
 
 def recalibrate_on(
@@ -93,6 +93,7 @@ def _recalibrate_on(
     before, after = Guarantee.of(scorer.card), Guarantee(calibration, what="image" if good.rule is None else "unit")
     if not accept_worse:
         refuse_worse(before, after)
+    note_version(scorer.card.name, version, path.parent, folder)  # before it is there: rather one too many
     highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
         source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),

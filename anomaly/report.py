@@ -221,7 +221,7 @@ def _figures(report: Report) -> str:
     if not figures:
         return _promise(report.figures_text)
     tiles = [
-        _good_tile(figures.get("false_alarms")),
+        _good_tile(figures.get("false_alarms"), figures.get("left_out_good", 0)),
         _defects_tile(figures.get("recall")),
         _ranking_tile("Ranking (AUROC)", figures.get("image_auroc"), "1 is perfect, 0.5 is chance"),
         _ranking_tile("Average precision", figures.get("average_precision"), "1 is perfect"),
@@ -248,7 +248,9 @@ def _tile(label: str, value: str, said: str, more: str = "", state: str = "") ->
     )
 
 
-def _good_tile(alarms: Mapping[str, Any] | None) -> str:
+def _good_tile(alarms: Mapping[str, Any] | None, used: int = 0) -> str:
+    if not alarms and used:
+        return _tile("Good images stopped", "&ndash;", f"all {used} good images were used in training")
     if not alarms:
         return _tile("Good images stopped", "&ndash;", "no limit, or no good images")
     flagged, n, limit = alarms["flagged"], alarms["n"], alarms["limit"]

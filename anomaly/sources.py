@@ -7,6 +7,7 @@ a source all the same, and so a row: nothing is left out silently.
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import glob
 import os
@@ -29,7 +30,7 @@ from anomaly.listing import Passed, count, passed_text
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 ZIP = re.compile(r"\.zip$", re.IGNORECASE)
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
-MANIFEST = re.compile(r"\.(csv|parquet)$", re.IGNORECASE)
+MANIFEST = re.compile(r"\.(csv|tsv|parquet)$", re.IGNORECASE)
 LONGEST_NAME = 1 << 20  # bytes in a list of names: more is something else
 NO_IMAGE = "no image in it; JPEG, PNG, BMP, TIFF, WebP, GIF or PGM files expected"
 
@@ -93,7 +94,7 @@ def list_sources(
     """Yields what there is to score, in order, as it is asked for; DatasetError.
 
     ``inputs``: images, folders (searched recursively), globs (``**`` too), archives (.zip, .tar, .tar.gz ...),
-    manifests (.csv, .parquet), URLs of any of these, and ``-`` for names on ``stdin``, each followed by ``end``.
+    manifests (.csv, .tsv, .parquet), URLs of any of these, and ``-`` for names on ``stdin``, each followed by ``end``.
     An image is taken as it is: whether it can be read is said in its row. ``limit``: bytes of an image at most, as
     the reader will ask for. ``passed`` counts, by kind, what folders and archives hold besides images (see `listing`).
     """
@@ -166,11 +167,24 @@ def _opened(place: str, limit: int, passed: Passed) -> Iterator[Source]:
 
         found = tar_sources(place, limit, passed) if TAR.search(path) else zip_sources(place, passed)
         return _not_none(place, found, passed)
-    if MANIFEST.search(path):
+    if MANIFEST.search(path) or (path.lower().endswith(".txt") and _is_table(place)):
         from anomaly.manifests import manifest_sources
 
         return manifest_sources(place, limit)
     return iter([place_source(place)])
+
+
+def _is_table(place: str) -> bool:
+    """Returns whether a text file begins as a manifest does, with a column `path`: spreadsheets name tables so."""
+    from anomaly.delimited import read_delimited
+
+    if not os.path.isfile(place):
+        return False
+    try:
+        with open(place, "rb") as file:
+            return "path" in read_delimited(file, ("path",)).header
+    except (csv.Error, OSError, UnicodeError):
+        return False
 
 
 def _not_none(place: str, sources: Iterable[Source], passed: Passed) -> Iterator[Source]:

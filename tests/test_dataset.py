@@ -77,7 +77,7 @@ def test_what_is_neither_folder_nor_manifest(tmp_path):
     with pytest.raises(DatasetError, match=r"none\.csv: no such folder or manifest: check the path$"):
         read_dataset(tmp_path / "none.csv")
     touch(tmp_path, "a.png")
-    with pytest.raises(DatasetError, match=r"a\.png: a file found, a folder of images or a \.csv or \.parquet"):
+    with pytest.raises(DatasetError, match=r"a\.png: a file found, a folder of images or a \.csv, \.tsv, \.txt or \.parquet"):
         read_dataset(tmp_path / "a.png")
 
 
@@ -227,6 +227,14 @@ def test_manifests_as_excel_and_windows_write_them(tmp_path, data):
     (tmp_path / "manifest.csv").write_bytes(data)
     (record,) = read_dataset(tmp_path / "manifest.csv")
     assert record == Record(tmp_path / "sub/ü.png", "train", "good", "sub/ü.png", None)
+
+
+def test_empty_columns_and_other_endings_are_taken(tmp_path):
+    manifest = csv_of(tmp_path, "Path;Label;group;;\na.png;OK;x;;\n")
+    assert read_dataset(manifest) == [Record(tmp_path / "a.png", None, "good", "x", None)]
+    for name in ("m.tsv", "m.txt", "M.TSV"):
+        (tmp_path / name).write_text("path\tlabel\na.png\tOK\n")
+        assert [record.label for record in read_dataset(tmp_path / name)] == ["good"]
 
 
 @pytest.mark.skipif(os.sep != "/", reason="there are drives on Windows")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from anomaly.dataset import read_dataset
 from anomaly.errors import DatasetError
 from anomaly.folders import counted, placed_images
 from tests.test_dataset import touch
@@ -72,6 +73,56 @@ def test_a_folder_named_as_bad_is_not_read_as_good(tmp_path):
         labels(root)
     assert set(labels(root, ".").values()) == {"good"}
     assert set(labels(root, plain="defect").values()) == {"defect"}
+
+
+@pytest.mark.parametrize("bad", ["ikke ok", "nicht in Ordnung", "pas bon", "ungut", "zły", "B-Ware", "rework", "K.O.", "dirty"])
+def test_what_is_not_good_is_never_read_as_good(tmp_path, bad):
+    root = touch(tmp_path, "ok/0.png", f"{bad}/1.png")
+    assert labels(root) == {"ok/0.png": "good", f"{bad}/1.png": bad}
+    manifest = root / "m.csv"
+    manifest.write_text(f"path,label\na,ok\nb,{bad}\n")
+    assert [record.label for record in read_dataset(manifest)] == ["good", bad]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["positive", "negative"], ["positiv", "negativ"], ["阳性", "阴性"], ["正样本", "负样本"], ["P", "F"],
+        ["检出", "未检出"], ["Class A", "Class B"], ["class_0", "class_1", "class_2"], ["0", "1"],
+        ["almost_good", "scratch"], ["ok_fraglich", "NG"],
+        ["good", "good_weld", "scratch"], ["NG", "negative"],
+    ],
+)  # fmt: skip
+def test_what_only_a_person_knows_is_refused_in_folders_and_manifests(tmp_path, names):
+    for at in ("x", "test"):
+        root = touch(tmp_path / at, *(f"{at}/{name}/{i}.png" for i, name in enumerate(names)))
+        with pytest.raises(DatasetError, match=r"\(1\).*--good NAME"):
+            labels(root)
+        assert set(labels(root, names[0]).values()) >= {"good"}
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label\n" + "".join(f"{name}.png,{name}\n" for name in names))
+    if "good" not in names:
+        with pytest.raises(DatasetError, match=r"\(1\).*--good NAME"):
+            read_dataset(manifest)
+
+
+@pytest.mark.parametrize(
+    "names", ["cam1 2024-05-01 Los_7", "linea norte nota okular", "badge passau normandy", "A B", "pos1 pos2"]
+)
+def test_ordinary_names_stay_searched(tmp_path, names):
+    assert set(labels(touch(tmp_path, *(f"{name}/0.png" for name in names.split()))).values()) == {"good"}
+
+
+@pytest.mark.parametrize("name", ["scratch", "Kratzer", "NG", "positive", "ikke ok", "rework"])
+def test_a_root_that_is_named_by_a_defect_is_refused_as_a_subfolder_is(tmp_path, name):
+    root = touch(tmp_path / name, "0.png", "cam1/1.png")
+    with pytest.raises(DatasetError, match=r"with 2 images found where good images are expected: .*--good \."):
+        labels(root)
+    said: list[str] = []
+    assert len(list(placed_images(touch(tmp_path / "bad_weld", "0.png"), say=said.append))) == 1
+    assert said == [
+        "read as good, although the folder is named 'bad_weld': if it holds defects, give the folder of good images"
+    ]
 
 
 def test_only_defects(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,7 @@ def test_only_good_or_only_defective_images_give_what_they_can(run: Path, parts:
     assert "pixels" not in figures_text(good)
     bad = judge(scorer, [record for record in records if record.label == "stain"])
     assert "good images stopped     unknown: no limit, or no good images" in figures_text(bad)
+    assert "good images stopped     unknown: all 4 good images were used in training" in figures_text(replace(bad, used_good=4))
     (tmp_path / "manifest.csv").write_text(f"path,split\n{records[0].path},test\n")
     with pytest.raises(DatasetError, match=r"no image with a label found; test/good and test/<defect>, or a label column"):
         evaluate_labelled(scorer, tmp_path / "manifest.csv")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from anomaly.detector import read_card
 from anomaly.limit import nearest, write_moved
 from anomaly.recalibrate import recalibrate_on
-from anomaly.versions import identity_of, next_version, versions_of
+from anomaly.versions import GIVEN, identity_of, next_version, versions_of
 from data.made_up import write_dataset
 from tests.test_detector import changed, edit_card
 
@@ -60,6 +60,22 @@ def test_three_detectors_have_three_versions_wherever_they_are_written(alone: Pa
     found.append(write_moved(alone, moved, alone / "again.onnx", by="ann", known=[("run", "6"), ("other", "7")]).version)
     assert found == ["2", "3", "4", "5", "7"]
     assert versions_of("run", alone, alone) == {"1", "2", "3", "4", "5", "7"}
+
+
+def test_no_version_is_given_twice_wherever_its_file_went(alone: Path, fresh: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far" / "off"
+    far.mkdir(parents=True)
+
+    def made(run: Path, out: Path | None) -> str:
+        return recalibrate_on(run, fresh, out=out, wish=None, group_by=None, seed=0)[0].version
+
+    found = [made(alone, far / "a.onnx"), made(alone, None), made(far / "a.onnx", far / "b.onnx"), made(alone, None)]
+    (far / "b.onnx").unlink()
+    found += [made(alone, None), made(far / "a.onnx", far / "c.onnx")]
+    assert found == ["2", "3", "4", "5", "6", "7"]
+    with open(alone / GIVEN, "a") as file:
+        file.write('{"cut')
+    assert versions_of("run", alone, alone) >= {"2", "3", "4", "5", "6", "7"}
 
 
 def test_versions_of_another_detector_are_no_matter(alone: Path, tmp_path: Path) -> None:
