@@ -50,6 +50,11 @@ def check_kind(image: ImageFile) -> None:
     deep = bool(np.max(tags.get(BITS, 1)) > 8)
     if tags.get(PLANAR) == 2 and tags.get(SAMPLES, 1) > 1 and (deep or image.mode not in ("RGB", "RGBA", "CMYK")):
         raise ImageError("unsupported", PLANAR_FOUND)
+    name = _raw_mode(image)
+    if re.fullmatch(r"(LA|CMYK)X*;16[BLN]", name) or (
+        image.format == "PPM" and image.mode == "RGB" and _largest(image) == 65535
+    ):
+        raise ImageError("unsupported", f"{image.mode} of 16 bits a channel, of which 8 could be read: save it as 8 bits")
     if tags and not deep and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
         raise ImageError("unsupported", "TIFF of signed 8-bit values, which is not read: save it as 8-bit grey or RGB")
 
@@ -84,6 +89,8 @@ def colour_in_full(image: ImageFile, again: Callable[[], ImageFile], at_least: i
         if isinstance(clear, tuple):  # in a PNG: the one colour that stands for clear
             scaled[(values == clear).all(2)] = 255
         if high.shape[2] == 4 and image.mode == "RGBA":
+            if high[..., 3].max() < 255:  # fewer bits than 16, or clear everywhere: black would become white
+                raise ImageError("unsupported", "16-bit colour whose alpha is nowhere full (65,535): save it as 8 bits")
             scaled = np.concatenate([scaled, high[..., 3:]], 2)
         return Eight(Image.fromarray(scaled), bits)
 
@@ -94,13 +101,23 @@ def _other_byte(image: ImageFile) -> str | None:
     """Returns under which name Pillow would read the low byte of 16-bit colour: with the order of bytes turned around."""
     if image.mode not in ("RGB", "RGBA", "RGBX") or not image.tile:
         return None
-    args = image.tile[0].args
-    name = args[0] if isinstance(args, tuple) and args else args
-    found = re.fullmatch(r"(RGB[AXa]?X*);16([BLN])", name) if isinstance(name, str) else None
+    found = re.fullmatch(r"(RGB[AXa]?X*);16([BLN])", _raw_mode(image))
     if found is None:
         return None
     little = found[2] == "L" or (found[2] == "N" and sys.byteorder == "little")
     return f"{found[1]};16{'B' if little else 'L'}"
+
+
+def _raw_mode(image: ImageFile) -> str:
+    """Returns how the values lie in the file, as Pillow calls it; empty where it does not say."""
+    args = image.tile[0].args if image.tile else None
+    name = args[0] if isinstance(args, tuple) and args else args
+    return name if isinstance(name, str) else ""
+
+
+def _largest(image: ImageFile) -> object:
+    args = image.tile[0].args if image.tile else None
+    return args[-1] if isinstance(args, tuple) and args else None
 
 
 def _with_rawmode(args: Any, name: str) -> Any:
