@@ -238,7 +238,7 @@ def test_images_that_cannot_be_trained_on_are_one_line(photos: Path, tmp_path: P
         "limit. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)"
     )
     assert shell.refuses("train", photos, *out, "--exclude", tmp_path / "list.txt").startswith(
-        f"{tmp_path}/list.txt: No such file"
+        f"{tmp_path}/list.txt: cannot be read (No such file or directory), a file expected"
     )
     assert shell.refuses("train", photos, *out, "--group-by", "(").startswith("--group-by '(' found, a regular expression")
 
@@ -323,7 +323,8 @@ def test_evaluate_writes_exactly_the_promised_json(run: Path, parts: Path, tmp_p
     interval, counted = {"value", "low", "high"}, {"value", "low", "high", "flagged", "n"}
     assert list(figures) == [
         "image_auroc", "average_precision", "false_alarms", "recall", "pixel_auroc", "aupro", "per_class", "n_normal",
-        "n_anomalous", "detector", "needs_a_person", "left_out_as_used", "checked_for_used", "masks",
+        "n_anomalous", "detector", "needs_a_person", "left_out_as_used", "left_out_good", "checked_for_used", "masks",
+        "passed_over",
     ]  # fmt: skip
     assert figures["image_auroc"].keys() == figures["average_precision"].keys() == interval
     assert figures["false_alarms"].keys() == {"promise", "bound", "n", "flagged", "limit"}
