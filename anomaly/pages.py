@@ -25,7 +25,7 @@ from PIL.ImageFile import ImageFile
 from PIL.MpoImagePlugin import MpoImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 
-from anomaly.behind import is_preview, picture_behind
+from anomaly.behind import end_of, is_preview, picture_behind
 from anomaly.errors import ImageError
 
 MOST_PAGES = 10_000
@@ -239,9 +239,10 @@ def _views(image: ImageFile, data: bytes) -> tuple[list[OpenPage], int]:
         for number, (entry, (at, size)) in enumerate(zip(entries, places, strict=True))
         if number and _is_view(data[at : at + size], image, "Thumbnail" in entry["Attribute"]["MPType"])
     ]
-    end = max([entries[0]["Size"], *(at + size for at, size in places[1:])])
+    last = max(at for at, _ in [(0, 0), *places[1:]] if at < len(data))
+    end = last + (end_of(data[last:], "JPEG") or len(data))  # not by the sizes of the index, which some programs write wrongly
     pages = [partial(_frame, whole, _bounded(number)) for number in views] if len(views) > 1 else [lambda: image]
-    return list(pages), end if 0 < end <= len(data) else 0
+    return list(pages), end
 
 
 def _is_view(data: bytes, first: ImageFile, thumbnail: bool) -> bool:

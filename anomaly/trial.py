@@ -249,7 +249,9 @@ def _memory_allowed() -> int:
 
 def _bound_memory(most: int) -> None:
     """Bounds the data of this process, where the system can: what a file asks for then fails instead of other programs."""
-    if sys.platform != "win32":  # which has no such bound
+    if sys.platform == "win32":  # which has no such bound
+        return
+    else:
         import resource
 
         with contextlib.suppress(OSError, ValueError):
