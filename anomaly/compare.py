@@ -134,7 +134,7 @@ def compare(
     """
     limit_of(old), limit_of(new)
     passed = Counter[str]()
-    given = read_dataset(images, passed=passed, good=good, say=say)
+    given = read_dataset(images, passed=passed, good=good, plain=None, say=say)  # a folder that says nothing: no labels
     records = [record for record in given if record.split != "train"] or given
     labelled_test(records, say)
     results = list(zip(judge(old, records), judge(new, records), strict=True))

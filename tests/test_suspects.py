@@ -40,7 +40,7 @@ HIDDEN = 5
 @pytest.fixture(scope="module")
 def contaminated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder of 95 good discs and 5 with a large defect, all said to be good."""
-    folder = tmp_path_factory.mktemp("contaminated")
+    folder = tmp_path_factory.mktemp("mixed")
     for seed in range(100):
         pixels = make("disc", seed, 64)[0].copy()
         if seed < HIDDEN:
