@@ -30,7 +30,7 @@ TROUBLE = $(shell \
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
-	@echo "  variables: DATA=made-up (demo without photographs), ORT=cpu|gpu (now $(ORT)), PYTHON=python3.13, ARGS (for pytest)"
+	@echo "  variables: DATA=synthetic (demo without photographs), ORT=cpu|gpu (now $(ORT)), PYTHON=python3.13, ARGS (for pytest)"
 
 setup: $(FOR_TEST)  ## everything that demo and test need, in .venv
 	@echo "ready: $$($(BIN)/python -V) in .venv, with ONNX Runtime for the $(ORT)"

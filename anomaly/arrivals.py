@@ -32,7 +32,7 @@ from anomaly.listing import Passed, count, is_image_head, is_image_name, wanted
 
 SETTLED, SURE = 0.3, 2.0  # seconds
 LOOK, SHARE = 0.2, 4  # seconds between two looks at least, and looks take no more than one part in so many of the time
-AGAIN = 0.5  # seconds until a file that is not whole is read again; they double
+FIRST_RETRY_SECONDS = 0.5  # seconds until a file that is not whole is read again; they double
 FOUND, CHANGED, CLOSED, GONE = "found", "changed", "closed", "gone"
 
 
@@ -182,7 +182,7 @@ class Arrivals:
             due, last = waiting.since + SURE, True
         else:
             ends = waiting.since + self.patience
-            due = min(now + max(AGAIN, now - waiting.since), ends)
+            due = min(now + max(FIRST_RETRY_SECONDS, now - waiting.since), ends)
             last = due >= ends
         self._put(arrival.path, waiting, due, last)
 

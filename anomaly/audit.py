@@ -1,13 +1,13 @@
 """`anomaly report RUN --audit out.zip`: everything that an auditor asks of a detector, in one file that a command verifies.
 
-manifest.json    who made it and when, the detector, what it was trained on and promises, and of every other file its
+manifest.json    who made it and when, the detector, what it was trained on and guarantees, and of every other file its
                  size and sha256; of what is left out for its size the sha256 too
 manifest.sig     with a key: Ed25519 over manifest.json (see anomaly/signature.py)
 summary.txt      the same for people
 card.json        the detector's card: options, versions, calibration scores, golden samples
 run/...          detector.onnx and those it was recalibrated into, images.csv (which image was used for what, with its
                  sha256), report.html, train.jsonl, checks.jsonl, signatures
-review/log.jsonl with a review database: verdicts, changes of the limit and all else that was done with this detector; the
+review/log.jsonl with a review database: verdicts, changes of the threshold and all else that was done with this detector; the
                  manifest has the digest of the whole log (see anomaly/review/chain.py)
 """
 
@@ -35,11 +35,11 @@ FORMAT = 1
 LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 IMAGES, CHECKS = "images.csv", "checks.jsonl"
-KEPT = (IMAGES, CHECKS, "report.html", "train.jsonl")
+KEPT_FILES = (IMAGES, CHECKS, "report.html", "train.jsonl")
 NAMED_ONLY = ("checkpoint.safetensors", "explain.onnx")
 MAX_MANIFEST, MAX_SIGNATURE, PIECE = 64 << 20, 1 << 10, 1 << 20
 MAX_MEMBERS, MAX_DIRECTORY = 10_000, 16 << 20  # files of an archive, and bytes of the zip's list of them
-SHOWN = 20  # of what is wrong
+MAX_PROBLEMS_SHOWN = 20  # of what is wrong
 
 
 def now() -> str:
@@ -139,7 +139,7 @@ def kept_files(detector: Path) -> Iterator[Path]:
             yield path
         elif (detector.parent / IMAGES).is_file() and not path.name.startswith("."):
             own = path.name.removesuffix(".sig").endswith(".onnx") and path.name not in NAMED_ONLY
-            if own or path.name in KEPT or path.name.endswith(f".{IMAGES}"):
+            if own or path.name in KEPT_FILES or path.name.endswith(f".{IMAGES}"):
                 yield path
 
 
@@ -162,7 +162,9 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
         "detector": card.identity,
         "trained": {name: training.get(name) for name in ("created", "by", "command", "images", "groups", "sets", "digest")},
         "recalibrated": {name: training.get(name) for name in ("recalibrated", "recalibrated_by", "recalibrated_on")},
-        "promise": None if calibration is None else {"rate": calibration.promise, "k": calibration.k, "n": calibration.n},
+        "guarantee": None
+        if calibration is None
+        else {"rate": calibration.guaranteed_rate, "k": calibration.k, "n": calibration.n},
         "files": files,
         "not_included": {
             path.name: {"sha256": _digest(path), "bytes": path.stat().st_size} for path in beside if os.path.lexists(path)
@@ -217,7 +219,12 @@ def review_log(database: str, detectors: set[str]) -> tuple[list[dict[str, Any]]
     kept = [event for event in events if event.detector in detectors or event.run in runs]
     ours = {event.id for event in kept}
     log = [asdict(event) for event in events if event.id in ours or event.undoes in ours]
-    return log, {"events": len(chain.digests), "head": chain.head, "before": chain.before, "wrong": chain.wrong[:SHOWN]}
+    return log, {
+        "events": len(chain.digests),
+        "head": chain.head,
+        "before": chain.before,
+        "wrong": chain.wrong[:MAX_PROBLEMS_SHOWN],
+    }
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> dict[str, Any]:
@@ -252,8 +259,8 @@ def verify_audit(path: Path, key: Path | None = None, review: str | None = None)
     except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError) as error:
         raise AnomalyError(f"{path}: not an audit archive, or a damaged one ({str(error)[:200]}): get it again") from error
     if wrong:
-        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-        raise AnomalyError(f"{path}: not whole: {'; '.join(wrong[:SHOWN])}{more}")
+        more = f"; and {len(wrong) - MAX_PROBLEMS_SHOWN:,} more" if len(wrong) > MAX_PROBLEMS_SHOWN else ""
+        raise AnomalyError(f"{path}: not whole: {'; '.join(wrong[:MAX_PROBLEMS_SHOWN])}{more}")
     signed = "not signed: shows accidents, not a forger"
     if signature is not None:
         signed = "signed; --key PUB checks by whom"

@@ -1,14 +1,14 @@
 """Images -> score table: every core reads, decodes and judges, and a run that was killed goes on where it stopped.
 
-While a run is under way the folder OUT.parts holds
+While a run is under way the folder OUT.chunks holds
 
     run.json         what the rows depend on: detector, device, options, columns
-    done.json        at the end: the same and all parts, so that a run that is killed while it tidies up is known as done
+    done.json        at the end: the same and all chunks, so that a run that is killed while it tidies up is known as done
     00001000.csv     the rows of the images from number 1000 on (the first has number 0)
     00001000.json    how many they are, the digest of their names, and what the summary counts
 
-Each file appears whole or not at all, rows after their description, so that a part is there when its rows are. At the
-end the parts are joined into OUT, and the folder goes.
+Each file appears whole or not at all, rows after their description, so that a chunk is there when its rows are. At the
+end the chunks are joined into OUT, and the folder goes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from typing import Any, BinaryIO
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.images import Decoded, mark_ours
 from anomaly.listing import MARK, Passed, page_name, passed_text
-from anomaly.part_rule import PartRule
-from anomaly.parts import PartsSummary, parts_table, write_parts
+from anomaly.part_rule import UnitRule
+from anomaly.parts import UnitsSummary, units_table, write_units
 from anomaly.pictures import NO_PICTURES, Pictures
 from anomaly.products import Project
 from anomaly.progress import Progress, duration, speed_text
@@ -48,7 +48,7 @@ from anomaly.table import (
     COLUMNS,
     Row,
     encode_rows,
-    join_parts,
+    join_chunks,
     no_room,
     printable,
     shortest,
@@ -62,10 +62,10 @@ from anomaly.wording import ordinary_text
 __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
 FORMAT = 4
-AHEAD = 2  # chunks for each thread that wait for it or for an earlier one
+CHUNKS_AHEAD_PER_THREAD = 2  # chunks for each thread that wait for it or for an earlier one
 CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
-SECONDS_A_PART = 60.0  # of work that a kill can cost, however slow the model
+SECONDS_A_CHUNK = 60.0  # of work that a kill can cost, however slow the model
 LOCK_AT = 1 << 30  # where the byte lies that is locked on Windows
 WHEN_IT_IS_BACK = (
     "what was finished is kept: run the same command again to go on when it is back, or with --keep-going to give such "
@@ -80,12 +80,12 @@ OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{r
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None without a limit.
+    """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None without a threshold.
 
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
-    at most (95 %); None also where the promise is per part, which ``parts`` counts. ``resumed``: rows of an earlier run,
+    at most (95 %); None also where the guarantee is per unit, which ``units`` counts. ``resumed``: rows of an earlier run,
     which ``seconds`` and ``images_per_second`` leave out.
-    ``products``: of a project, the same of each. ``per_part``: the promise is one for parts.
+    ``products``: of a project, the same of each. ``per_unit``: the guarantee is one for units.
     ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them that are no longer in
     ``out``, because another program moved or emptied it.
     ``again``: scored again, because what was kept of them, or an image, had been changed since.
@@ -104,28 +104,28 @@ class Summary:
     seconds: float
     reading: float
     judging: float
-    parts: PartsSummary | None = None
+    units: UnitsSummary | None = None
     products: tuple[tuple[str, Summary], ...] = ()
-    per_part: bool = False
+    per_unit: bool = False
     passed_over: dict[str, int] = field(default_factory=dict)
     moved: int = 0
     again: int = 0
 
     @property
-    def stopped(self) -> int:
-        """Number of parts stopped, and of images where the promise is per image."""
-        images = [one.flagged or 0 for _, one in self._each() if not one.per_part]
-        return sum(images) + (self.parts.stopped if self.parts else 0)
+    def flagged_in_all(self) -> int:
+        """Number of units flagged, and of images where the guarantee is per image."""
+        images = [one.flagged or 0 for _, one in self._each() if not one.per_unit]
+        return sum(images) + (self.units.flagged if self.units else 0)
 
     @property
     def without_verdict(self) -> int:
-        """Number of parts without a verdict, and of images where the promise is per image, or that are of no product."""
-        images = [one.not_judged for _, one in self._each() if not one.per_part]
+        """Number of units without a verdict, and of images where the guarantee is per image, or that are of no product."""
+        images = [one.not_judged for _, one in self._each() if not one.per_unit]
         of_none = self.images - sum(one.images for _, one in self._each())
-        return sum(images) + of_none + (self.parts.not_judged if self.parts else 0)
+        return sum(images) + of_none + (self.units.not_judged if self.units else 0)
 
     def _each(self) -> Sequence[tuple[str, Summary]]:
-        return self.products or (("stopped", self),)
+        return self.products or (("flagged", self),)
 
     @property
     def not_judged(self) -> int:
@@ -138,7 +138,7 @@ class Summary:
 
     def text(self) -> str:
         """The summary in words, one fact a line, counts before percent."""
-        lines = [("scored", self._scored()), *((name, one._stopped()) for name, one in self._each())]
+        lines = [("scored", self._scored()), *((name, one._flagged_said()) for name, one in self._each())]
         if self.not_judged:
             lines.append(("not judged", self._not_judged()))
         if self.passed_over:
@@ -147,7 +147,7 @@ class Summary:
             lines.append(("scored again", f"{_images(self.again)}: kept rows, or image files, were changed since the last run"))
         elsewhere = f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)" if self.moved else ""
         lines.append(("table", f"{self.out}{elsewhere}"))
-        lines += self.parts.rows() if self.parts else []
+        lines += self.units.rows() if self.units else []
         return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
 
     def _scored(self) -> str:
@@ -157,11 +157,11 @@ class Summary:
         before = f", {self.resumed:,} of them before this run" if self.resumed else ""
         return f"{_images(self.images)}{before}, in {duration(self.seconds)}{how}"
 
-    def _stopped(self) -> str:
+    def _flagged_said(self) -> str:
         if self.flagged is None:
-            return "no limit: this detector ranks only, without a promise"
+            return "no threshold: this detector ranks only, without a guarantee"
         if self.expected is None or self.ordinary_up_to is None:
-            return f"{self.flagged:,} of {_images(self.ok)} judged; the promise is per part, not per image"
+            return f"{self.flagged:,} of {_images(self.ok)} judged; the guarantee is per unit, not per image"
         return ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to)
 
     def _not_judged(self) -> str:
@@ -193,18 +193,18 @@ class Work:
         return ("", None) if product is None else (product.name, product.scorer)
 
     def pages(self, scorer: Scorer | None, name: str, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
-        """Returns the pages that the scorer judges; ImageError where the name tells no product, or no part."""
+        """Returns the pages that the scorer judges; ImageError where the name tells no product, or no chunk."""
         if scorer is None:
             file = "the project" if self.project is None else self.project.file.name
             raise ImageError("of no product", f"its path matches no product of {file}")
         rule = self.rules.get(scorer.card.identity)
         if rule is not None:
-            rule.part_of(name)
+            rule.unit_of(name)
         return scorer.decode_pages(data)
 
     @cached_property
-    def rules(self) -> dict[str, PartRule | None]:
-        return {scorer.card.identity: PartRule.of(scorer.card.training) for scorer in scorers(self.scorer, self.project)}
+    def rules(self) -> dict[str, UnitRule | None]:
+        return {scorer.card.identity: UnitRule.of(scorer.card.training) for scorer in scorers(self.scorer, self.project)}
 
 
 def scorers(scorer: Scorer, project: Project | None) -> list[Scorer]:
@@ -220,7 +220,7 @@ def score_in_threads(
 ) -> Generator[Scored, None, None]:
     """Yields the rows of numbered sources in order, from one thread for each core."""
     threads, chunks = workers or available_cores(), _Chunks(sources)
-    with closing(in_order(partial(score_sources, work), chunks, threads, AHEAD * threads)) as done:
+    with closing(in_order(partial(score_sources, work), chunks, threads, CHUNKS_AHEAD_PER_THREAD * threads)) as done:
         yield from chunks.watch(done)
 
 
@@ -230,7 +230,7 @@ def score_table(
     out: Path,
     *,
     engine: Engine = score_in_threads,
-    part_rows: int = 1000,
+    chunk_rows: int = 1000,
     resume: bool = True,
     force: bool = False,
     keep_going: bool = False,
@@ -244,7 +244,7 @@ def score_table(
 
     ``sources`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
     row. ``engine``: who reads, decodes and judges (default: a thread for each core; the scorer should compute with one
-    thread then). A part of the table is safe after ``part_rows`` images or a minute.
+    thread then). A chunk of the table is safe after ``chunk_rows`` images or a minute.
 
     Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is back;
     ``keep_going`` gives such an image an error row.
@@ -259,47 +259,47 @@ def score_table(
     ``passed``: what ``sources`` counts of what it passes over, for the summary.
     ``project``: its products' detectors judge instead, each its images (not with an engine of other processes).
     """
-    began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.parts")
+    began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.chunks")
     judges = scorers(scorer, project)
-    found = {one.card.identity: (PartRule.of(one.card.training), one.card.calibration) for one in judges}
+    found = {one.card.identity: (UnitRule.of(one.card.training), one.card.calibration) for one in judges}
     rules = {identity: (rule, calibration) for identity, (rule, calibration) in found.items() if rule is not None}
     _refuse_to_overwrite(out, folder, force, bool(rules))
     for one in judges:
         pictures.check(one)
-    parts: list[_Part] = []
+    chunks: list[_Chunk] = []
     again = 0
     reading = judging = 0.0
-    with _sole_writer(out, folder), _says_how_to_go_on(folder, parts):
+    with _sole_writer(out, folder), _says_how_to_go_on(folder, chunks):
         run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
         given: Iterator[Source] = map(as_source, sources)
         start_over = force or not resume
         finished = None if start_over or not out.exists() else _read_json(folder / DONE)  # the table may be gone since
         if finished is None:
             _begin(out, folder, run, pictures, start_over)
-            kept, given, again = _finished_parts(folder, suffix, given)
-            parts += kept
+            kept, given, again = _finished_chunks(folder, suffix, given)
+            chunks += kept
         else:
-            parts += _parts_of(finished, out, folder, run, given)
-        resumed, files = _rows(parts), sum(part.files for part in parts)
+            chunks += _chunks_of(finished, out, folder, run, given)
+        resumed, files = _rows(chunks), sum(chunk.files for chunk in chunks)
         if progress:
             progress.skip(resumed)
         if finished is None:
             with closing(engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, files))) as done:
-                for scored in _cut(done, part_rows, progress):
+                for scored in _cut(done, chunk_rows, progress):
                     reading += sum(one.reading for one in scored)
                     judging += sum(one.judging for one in scored)
-                    parts.append(_write_part(out, folder, suffix, _rows(parts), scored))
-            _finish(out, folder, suffix, parts)
-        summary = _summary(scorer, out, parts, resumed, time.monotonic() - began, reading, judging)
+                    chunks.append(_write_chunk(out, folder, suffix, _rows(chunks), scored))
+            _finish(out, folder, suffix, chunks)
+        summary = _summary(scorer, out, chunks, resumed, time.monotonic() - began, reading, judging)
         summary = replace(summary, passed_over=dict(passed or {}), again=again)
         if project is not None:
-            summary = replace(summary, products=_products(project, summary, parts))
+            summary = replace(summary, products=_products(project, summary, chunks))
         if rules:
             with _writing(out):
-                summary = replace(summary, parts=write_parts(out, rules, folder))
+                summary = replace(summary, units=write_units(out, rules, folder))
         then(summary)
         with _writing(out):
-            _write_json(folder / DONE, {"run": run, "parts": [asdict(part) for part in parts]})
+            _write_json(folder / DONE, {"run": run, "chunks": [asdict(chunk) for chunk in chunks]})
             _clear(folder, last=TRACES)
     return summary
 
@@ -333,19 +333,19 @@ def score_lines(
             rows, reading, judging = rows + len(one.rows), reading + one.reading, judging + one.judging
             if progress:
                 progress.advance(len(one.rows))
-    part = _Part(0, rows, 0, "", dict(counts), 0, "", "")
-    summary = _summary(scorer, Path("-"), [part], 0, time.monotonic() - began, reading, judging)
+    chunk = _Chunk(0, rows, 0, "", dict(counts), 0, "", "")
+    summary = _summary(scorer, Path("-"), [chunk], 0, time.monotonic() - began, reading, judging)
     return replace(summary, passed_over=dict(passed or {}))
 
 
-def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_part: bool) -> None:
+def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_unit: bool) -> None:
     if out.is_dir():
         raise AnomalyError(f"{out}: a folder found, the name of a table to write expected")
     if not out.parent.is_dir():
         raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
     # With either of them there this table is being replaced, or the run was killed between its last steps.
     begun = force or (folder / RUN).exists() or (folder / DONE).exists()
-    for table in (out, parts_table(out)) if per_part else (out,):
+    for table in (out, units_table(out)) if per_unit else (out,):
         if table.exists() and not begun:
             with suppress(OSError):  # empty, where a run was killed in its last act
                 folder.rmdir()
@@ -371,20 +371,20 @@ class Scored:
     stamp: str = ""
 
 
-def _cut(scored: Iterable[Scored], part_rows: int, progress: Progress | None) -> Iterator[list[Scored]]:
-    """Gathers rows into parts of ``part_rows``, or of what came in a minute, or until the work was stopped."""
+def _cut(scored: Iterable[Scored], chunk_rows: int, progress: Progress | None) -> Iterator[list[Scored]]:
+    """Gathers rows into chunks of ``chunk_rows``, or of what came in a minute, or until the work was stopped."""
     held: list[Scored] = []
-    due = time.monotonic() + SECONDS_A_PART
+    due = time.monotonic() + SECONDS_A_CHUNK
     try:
         for one in scored:
             held.append(one)
             if progress:
                 progress.advance(len(one.rows))
-            if sum(len(one.rows) for one in held) >= part_rows or time.monotonic() >= due:
+            if sum(len(one.rows) for one in held) >= chunk_rows or time.monotonic() >= due:
                 # Given up before it is handed on: stopped in between, rows may be lost and scored again, never doubled.
-                part, held = held, []
-                yield part
-                due = time.monotonic() + SECONDS_A_PART
+                chunk, held = held, []
+                yield chunk
+                due = time.monotonic() + SECONDS_A_CHUNK
     except (Exception, KeyboardInterrupt):
         if held:
             yield held
@@ -581,12 +581,12 @@ def counted(result: Result) -> list[str]:
     return [result.status, "flagged"] if result.status == "ok" and result.is_anomaly else [result.status]
 
 
-# ---- parts ----
+# ---- chunks ----
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A finished part of a table. ``first``: number of its first row; ``names``: digest of the names of its ``files``.
+class _Chunk:
+    """A finished chunk of a table. ``first``: number of its first row; ``names``: digest of the names of its ``files``.
 
     ``sha256``: of its rows as they are in its file; ``stamps``: digest of what tells that a file of images was replaced.
     """
@@ -601,8 +601,8 @@ class _Part:
     stamps: str
 
     @classmethod
-    def of(cls, found: object) -> _Part | None:
-        """Returns a part as it was written to JSON; None where that was damaged."""
+    def of(cls, found: object) -> _Chunk | None:
+        """Returns a chunk as it was written to JSON; None where that was damaged."""
         if not isinstance(found, dict) or found.keys() != cls.__dataclass_fields__.keys():
             return None
         whole = all(type(found[name]) is int and found[name] >= 0 for name in ("first", "rows", "bytes", "files"))
@@ -613,8 +613,8 @@ class _Part:
         return cls(**found) if all(type(count) is int for count in counts.values()) else None
 
 
-def _rows(parts: Sequence[_Part]) -> int:
-    return sum(part.rows for part in parts)
+def _rows(chunks: Sequence[_Chunk]) -> int:
+    return sum(chunk.rows for chunk in chunks)
 
 
 def _run(scorer: Scorer, pictures: Pictures) -> dict[str, Any]:
@@ -647,93 +647,95 @@ def _begin(out: Path, folder: Path, run: dict[str, Any], pictures: Pictures, sta
         _write_json(folder / RUN, run)
 
 
-def _parts_in(folder: Path, suffix: str) -> Iterator[_Part]:
-    """Yields the parts of an earlier run, as far as they follow each other."""
+def _chunks_in(folder: Path, suffix: str) -> Iterator[_Chunk]:
+    """Yields the chunks of an earlier run, as far as they follow each other."""
     rows = 0
-    while part := _read_part(folder, suffix, rows):
-        yield part
-        rows += part.rows
+    while chunk := _read_chunk(folder, suffix, rows):
+        yield chunk
+        rows += chunk.rows
 
 
-def _finished_parts(folder: Path, suffix: str, sources: Iterator[Source]) -> tuple[list[_Part], Iterator[Source], int]:
-    """Returns the parts to go on from, the sources after them, and how many images are scored again.
+def _finished_chunks(folder: Path, suffix: str, sources: Iterator[Source]) -> tuple[list[_Chunk], Iterator[Source], int]:
+    """Returns the chunks to go on from, the sources after them, and how many images are scored again.
 
-    The sources must be the same ones. From a part on that was altered, or whose images were replaced, all is scored again.
+    The sources must be the same ones. From a chunk on that was altered, or whose images were replaced, all is scored again.
     """
-    kept: list[_Part] = []
-    for part in _parts_in(folder, suffix):
-        taken = list(islice(sources, part.files))
-        if _digest(source.name for source in taken) != part.names:
+    kept: list[_Chunk] = []
+    for chunk in _chunks_in(folder, suffix):
+        taken = list(islice(sources, chunk.files))
+        if _digest(source.name for source in taken) != chunk.names:
             raise AnomalyError(
-                f"{folder}: an unfinished run over other images found (among images {part.first + 1:,} to "
-                f"{part.first + part.rows:,}): --force starts over, another --out keeps both"
+                f"{folder}: an unfinished run over other images found (among images {chunk.first + 1:,} to "
+                f"{chunk.first + chunk.rows:,}): --force starts over, another --out keeps both"
             )
-        if _digest(map(stamp_of, taken)) != part.stamps:
+        if _digest(map(stamp_of, taken)) != chunk.stamps:
             sources = chain(taken, sources)
             break
-        kept.append(part)
+        kept.append(chunk)
     return kept, sources, _rows(_described(folder, suffix, _rows(kept)))
 
 
-def _described(folder: Path, suffix: str, first: int) -> list[_Part]:
-    """Returns the parts from image ``first`` on that were finished once, whatever became of their rows."""
-    found: list[_Part] = []
-    while (part := _Part.of(_read_json(folder / f"{first:08d}.json"))) and _part_files(folder, suffix, first)[0].exists():
-        found.append(part)
-        first += part.rows
+def _described(folder: Path, suffix: str, first: int) -> list[_Chunk]:
+    """Returns the chunks from image ``first`` on that were finished once, whatever became of their rows."""
+    found: list[_Chunk] = []
+    while (chunk := _Chunk.of(_read_json(folder / f"{first:08d}.json"))) and _chunk_files(folder, suffix, first)[0].exists():
+        found.append(chunk)
+        first += chunk.rows
     return found
 
 
-def _same(part: _Part, sources: Iterator[Source]) -> bool:
-    return _digest(source.name for source in islice(sources, part.files)) == part.names
+def _same(chunk: _Chunk, sources: Iterator[Source]) -> bool:
+    return _digest(source.name for source in islice(sources, chunk.files)) == chunk.names
 
 
-def _parts_of(finished: dict[str, Any], out: Path, folder: Path, run: dict[str, Any], sources: Iterator[Source]) -> list[_Part]:
-    """Returns the parts of a finished run that was killed while it tidied up; of any other run the table is a finished one."""
-    listed = finished.get("parts")
-    parts = [part for part in map(_Part.of, listed if isinstance(listed, list) else []) if part]
-    whole = finished.get("run") == run and isinstance(listed, list) and len(parts) == len(listed)
-    if whole and all(_same(part, sources) for part in parts) and next(sources, None) is None:
-        return parts
+def _chunks_of(
+    finished: dict[str, Any], out: Path, folder: Path, run: dict[str, Any], sources: Iterator[Source]
+) -> list[_Chunk]:
+    """Returns the chunks of a finished run that was killed while it tidied up; of any other run the table is a finished one."""
+    listed = finished.get("chunks")
+    chunks = [chunk for chunk in map(_Chunk.of, listed if isinstance(listed, list) else []) if chunk]
+    whole = finished.get("run") == run and isinstance(listed, list) and len(chunks) == len(listed)
+    if whole and all(_same(chunk, sources) for chunk in chunks) and next(sources, None) is None:
+        return chunks
     _clear(folder, last=TRACES)
     raise _finished(out)
 
 
-def _read_part(folder: Path, suffix: str, first: int) -> _Part | None:
-    rows, description = _part_files(folder, suffix, first)
-    found = _Part.of(_read_json(description)) if rows.exists() else None
+def _read_chunk(folder: Path, suffix: str, first: int) -> _Chunk | None:
+    rows, description = _chunk_files(folder, suffix, first)
+    found = _Chunk.of(_read_json(description)) if rows.exists() else None
     return found if found and found.first == first and _is_whole(rows, found) else None
 
 
-def _is_whole(rows: Path, part: _Part) -> bool:
-    if rows.stat().st_size != part.bytes:
+def _is_whole(rows: Path, chunk: _Chunk) -> bool:
+    if rows.stat().st_size != chunk.bytes:
         return False
     with open(rows, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == part.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest() == chunk.sha256
 
 
-def _write_part(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[Scored]) -> _Part:
+def _write_chunk(out: Path, folder: Path, suffix: str, first: int, scored: Sequence[Scored]) -> _Chunk:
     rows = [row for one in scored for row in one.rows]
     data = encode_rows(rows, suffix)
     counts = Counter(name for one in scored for name in one.counted)
     names, stamps = (_digest(getattr(one, kind) for one in scored) for kind in ("name", "stamp"))
     digest = hashlib.sha256(data).hexdigest()
-    part = _Part(first, len(rows), len(data), names, dict(counts), len(scored), digest, stamps)
-    written, description = _part_files(folder, suffix, first)
+    chunk = _Chunk(first, len(rows), len(data), names, dict(counts), len(scored), digest, stamps)
+    written, description = _chunk_files(folder, suffix, first)
     with _writing(out):
-        _write_json(description, asdict(part))
+        _write_json(description, asdict(chunk))
         with whole_file(written) as file:
             file.write(data)
-    return part
+    return chunk
 
 
-def _part_files(folder: Path, suffix: str, first: int) -> tuple[Path, Path]:
+def _chunk_files(folder: Path, suffix: str, first: int) -> tuple[Path, Path]:
     return folder / f"{first:08d}{suffix}", folder / f"{first:08d}.json"
 
 
-def _finish(out: Path, folder: Path, suffix: str, parts: Sequence[_Part]) -> None:
+def _finish(out: Path, folder: Path, suffix: str, chunks: Sequence[_Chunk]) -> None:
     with _writing(out), whole_file(out, inside=folder) as file:
-        join_parts([_part_files(folder, suffix, part.first)[0] for part in parts], suffix, file)
+        join_chunks([_chunk_files(folder, suffix, chunk.first)[0] for chunk in chunks], suffix, file)
 
 
 def _clear(folder: Path, *, first: Sequence[str] = (), last: Sequence[str] = ()) -> None:
@@ -741,7 +743,7 @@ def _clear(folder: Path, *, first: Sequence[str] = (), last: Sequence[str] = ())
     files = list(folder.iterdir())
     foreign = [file.name for file in files if not OURS.fullmatch(file.name)]
     if foreign:
-        expected = "only parts of a table expected: move it, or choose another --out"
+        expected = "only chunks of a table expected: move it, or choose another --out"
         raise AnomalyError(f"{folder}: {foreign[0]} found, {expected}")
     names = [*first, *(file.name for file in files if file.name not in (LOCK, MARK, *first, *last)), *last]
     for name in names:
@@ -773,7 +775,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _sole_writer(out: Path, folder: Path) -> Iterator[None]:
-    """Holds the folder for this process alone; afterwards it is there only if it has parts to go on from."""
+    """Holds the folder for this process alone; afterwards it is there only if it has chunks to go on from."""
     with _writing(out):
         folder.mkdir(exist_ok=True)
         if all(OURS.fullmatch(file.name) for file in folder.iterdir()):
@@ -813,13 +815,13 @@ def lock(file: int, out: Path) -> None:
 
 
 @contextmanager
-def _says_how_to_go_on(folder: Path, parts: Sequence[_Part]) -> Iterator[None]:
+def _says_how_to_go_on(folder: Path, chunks: Sequence[_Chunk]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not parts:
+        if not chunks:
             raise KeyboardInterrupt("stopped before the first image was scored") from None
-        kept = f"stopped; {_images(_rows(parts))} kept in {folder}"
+        kept = f"stopped; {_images(_rows(chunks))} kept in {folder}"
         raise KeyboardInterrupt(f"{kept}: run the same command again (without --force) to go on") from None
 
 
@@ -834,25 +836,25 @@ def _writing(out: Path) -> Iterator[None]:
         if no_room(error):
             raise AnomalyError(
                 f"{where}: no room left to write it ({error.strerror}); what was finished is kept in "
-                f"{out.name}.parts: make room and run the same command again (without --force) to go on"
+                f"{out.name}.chunks: make room and run the same command again (without --force) to go on"
             ) from error
         raise AnomalyError(f"{where}: cannot be written ({error.strerror or error}): choose another --out") from error
 
 
 def _summary(
-    scorer: Scorer, out: Path, parts: Sequence[_Part], resumed: int, seconds: float, reading: float, judging: float
+    scorer: Scorer, out: Path, chunks: Sequence[_Chunk], resumed: int, seconds: float, reading: float, judging: float
 ) -> Summary:
-    counts = Counter({name: n for name, n in _counts(parts).items() if OF not in name})
-    return summary_of(scorer, out, counts, _rows(parts), resumed, seconds, reading, judging)
+    counts = Counter({name: n for name, n in _counts(chunks).items() if OF not in name})
+    return summary_of(scorer, out, counts, _rows(chunks), resumed, seconds, reading, judging)
 
 
-def _counts(parts: Sequence[_Part]) -> Counter[str]:
-    return sum((Counter(part.counts) for part in parts), Counter[str]())
+def _counts(chunks: Sequence[_Chunk]) -> Counter[str]:
+    return sum((Counter(chunk.counts) for chunk in chunks), Counter[str]())
 
 
-def _products(project: Project, whole: Summary, parts: Sequence[_Part]) -> tuple[tuple[str, Summary], ...]:
+def _products(project: Project, whole: Summary, chunks: Sequence[_Chunk]) -> tuple[tuple[str, Summary], ...]:
     """Returns each product's share of a summary, by its name."""
-    counts = _counts(parts)
+    counts = _counts(chunks)
     found = []
     for product in project.products:
         end = f"{OF}{product.name}"
@@ -867,7 +869,7 @@ def summary_of(
 ) -> Summary:
     """Returns the summary of a table of so many rows, whose ``counts`` are the sum of what ``counted`` returned."""
     calibration, ok = scorer.card.calibration, counts["ok"]
-    per_image = calibration if PartRule.of(scorer.card.training) is None else None
+    per_image = calibration if UnitRule.of(scorer.card.training) is None else None
     return Summary(
         out=out,
         images=rows,
@@ -881,5 +883,5 @@ def summary_of(
         seconds=seconds,
         reading=reading,
         judging=judging,
-        per_part=calibration is not None and per_image is None,
+        per_unit=calibration is not None and per_image is None,
     )

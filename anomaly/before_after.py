@@ -11,9 +11,9 @@ from typing import Any
 from anomaly.calibrate import DEFAULT_RATE, Calibration
 from anomaly.detector import Card
 from anomaly.errors import CalibrationError
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 
-CLEARLY = 1.15  # times the upper bound of before: what about half as many images make of it
+WORSE_UPPER_BOUND_RATIO = 1.15  # times the upper bound of before: what about half as many images make of it
 _COLUMNS = (24, 28)
 
 Row = tuple[str, str, str]
@@ -31,7 +31,7 @@ class Guarantee:
     @classmethod
     def of(cls, card: Card) -> Guarantee:
         """Returns what a detector guarantees by its card."""
-        what = "image" if PartRule.of(card.training) is None else "unit"
+        what = "image" if UnitRule.of(card.training) is None else "unit"
         return cls(card.calibration, is_preview(card), what)
 
     @property
@@ -44,8 +44,8 @@ class Guarantee:
         c = self.calibration
         return {
             "threshold": None if c is None else float(c.threshold),
-            "guaranteed_rate": c.promise if c is not None and self.holds else None,
-            "upper_bound": c.bound if c is not None and self.holds else None,
+            "guaranteed_rate": c.guaranteed_rate if c is not None and self.holds else None,
+            "upper_bound": c.upper_bound if c is not None and self.holds else None,
             "n": None if c is None else c.n,
             "k": None if c is None else c.k,
             "counts": self.what,
@@ -60,12 +60,12 @@ class Guarantee:
         threshold, images = f"{c.threshold:.4g}", f"{c.n:,} good {self.what}{'' if c.n == 1 else 's'}"
         if self.preview:
             return threshold, "none: a preview", "none", f"by hand, on {images}"
-        return threshold, f"{_percent(c.promise)} ({c.k:,} of {c.n + 1:,})", _percent(c.bound), images
+        return threshold, f"{_percent(c.guaranteed_rate)} ({c.k:,} of {c.n + 1:,})", _percent(c.upper_bound), images
 
 
 def is_preview(card: Card) -> bool:
     """Whether a detector's threshold was moved by hand and not calibrated since."""
-    return card.calibration is not None and bool(card.training.get("limit_moved"))
+    return card.calibration is not None and bool(card.training.get("threshold_moved"))
 
 
 def worse(before: Guarantee, after: Guarantee) -> list[str]:
@@ -83,12 +83,12 @@ def worse(before: Guarantee, after: Guarantee) -> list[str]:
     found = []
     if before.what == "unit" and after.what == "image":
         found.append("the rate would be guaranteed per image, no longer per unit")
-    target = old.wish or DEFAULT_RATE
-    as_asked = new.n >= old.n and new.promise <= target
+    target = old.target_rate or DEFAULT_RATE
+    as_asked = new.n >= old.n and new.guaranteed_rate <= target
     if new.k * (old.n + 1) > old.k * (new.n + 1) and not as_asked:
-        found.append(f"guaranteed rate {_percent(new.promise)} instead of {_percent(old.promise)}")
-    if new.bound > CLEARLY * old.bound and not as_asked:
-        found.append(f"upper bound {_percent(new.bound)} instead of {_percent(old.bound)}")
+        found.append(f"guaranteed rate {_percent(new.guaranteed_rate)} instead of {_percent(old.guaranteed_rate)}")
+    if new.upper_bound > WORSE_UPPER_BOUND_RATIO * old.upper_bound and not as_asked:
+        found.append(f"upper bound {_percent(new.upper_bound)} instead of {_percent(old.upper_bound)}")
     return [*found, f"{new.n:,} calibration images instead of {old.n:,}"] if found and new.n < old.n else found
 
 

@@ -24,38 +24,38 @@ from numpy.typing import ArrayLike, NDArray
 
 from anomaly.errors import CalibrationError
 
-DEFAULT_RATE = 0.01  # the wish of who asks for no rate: 1 false alarm in 100 good images
+DEFAULT_RATE = 0.01  # the target rate of who asks for no rate: 1 false alarm in 100 good images
 LARGEST_RATE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets the limit.
+    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets the threshold.
 
-    ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``wish``: the false-alarm rate
-    that was asked for, None where the default was taken. The promise never exceeds the wish; without a wish, and with
+    ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``target_rate``: the false-alarm rate
+    that was asked for, None where the default was taken. The guarantee never exceeds the target rate; without a target rate, and with
     too few images for the default, k is 1. Raises CalibrationError where that does not hold.
     """
 
     scores: NDArray[np.float32]
     k: int
-    wish: float | None = None
+    target_rate: float | None = None
 
     def __post_init__(self) -> None:
         scores = np.sort(_finite(self.scores))
         scores.flags.writeable = False
         object.__setattr__(self, "scores", scores)
-        highest = max(1, rank(DEFAULT_RATE, self.n)) if self.wish is None else rank(self.wish, self.n)
+        highest = max(1, rank(DEFAULT_RATE, self.n)) if self.target_rate is None else rank(self.target_rate, self.n)
         if not 1 <= self.k <= highest:
             raise CalibrationError(
                 f"rank k = {self.k} of {self.n} calibration scores does not keep the false-alarm rate of "
-                f"{100 * (self.wish or DEFAULT_RATE):.6g} %: expected 1 to {highest}; calibrate again"
+                f"{100 * (self.target_rate or DEFAULT_RATE):.6g} %: expected 1 to {highest}; calibrate again"
             )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Calibration):
             return NotImplemented
-        return (self.k, self.wish) == (other.k, other.wish) and np.array_equal(self.scores, other.scores)
+        return (self.k, self.target_rate) == (other.k, other.target_rate) and np.array_equal(self.scores, other.scores)
 
     @property
     def n(self) -> int:
@@ -68,14 +68,14 @@ class Calibration:
         return np.float32(self.scores[self.n - self.k])
 
     @property
-    def promise(self) -> float:
+    def guaranteed_rate(self) -> float:
         """k / (n + 1): the probability that a new normal image is flagged is at most this."""
-        return promise_of(self.k, self.n)
+        return guaranteed_rate_of(self.k, self.n)
 
     @property
-    def bound(self) -> float:
+    def upper_bound(self) -> float:
         """With 95 % confidence the long-run false-alarm rate of this one detector is at most this."""
-        return bound_of(self.k, self.n)
+        return upper_bound_of(self.k, self.n)
 
     @cached_property  # each image's box asks for it
     def median(self) -> np.float32:
@@ -85,8 +85,8 @@ class Calibration:
 
     @property
     def too_few(self) -> bool:
-        """Whether no rate was asked for and the default one could not be promised."""
-        return self.wish is None and rank(DEFAULT_RATE, self.n) == 0
+        """Whether no rate was asked for and the default one could not be guaranteed."""
+        return self.target_rate is None and rank(DEFAULT_RATE, self.n) == 0
 
     def p_value(self, scores: ArrayLike) -> NDArray[np.float64]:
         """(1 + number of calibration scores >= score) / (n + 1), float64 shaped like ``scores``; of NaN 1 / (n + 1)."""
@@ -94,12 +94,12 @@ class Calibration:
         return np.asarray((1 + self.n - below) / (self.n + 1), dtype=np.float64)
 
     def is_anomaly(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at most the promise."""
+        """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at most the guarantee."""
         return np.asarray(~(_float32(scores) <= self.threshold))
 
     def expected(self, images: int) -> float:
         """Number of ``images`` new normal images that are flagged on average, at most."""
-        return images * self.promise
+        return images * self.guaranteed_rate
 
     def ordinary_up_to(self, images: int, level: float = 0.95) -> int:
         """The beta-binomial limit: at most so many of ``images`` normal ones are flagged with probability ``level``."""
@@ -110,9 +110,9 @@ class Calibration:
         return {
             "n": self.n,
             "k": self.k,
-            "wish": self.wish,
-            "promise": self.promise,
-            "bound": self.bound,
+            "target_rate": self.target_rate,
+            "guaranteed_rate": self.guaranteed_rate,
+            "upper_bound": self.upper_bound,
             "threshold": float(self.threshold),
             "m": float(self.median),
             "scores": [float(score) for score in self.scores],
@@ -123,17 +123,19 @@ class Calibration:
         """The calibration that ``to_json`` wrote; what it derives must agree where the card says it too."""
         if not isinstance(card, Mapping):
             raise CalibrationError(f"the card's calibration is {type(card).__name__}, expected an object: the file is damaged")
-        scores, k, wish = card.get("scores"), card.get("k"), card.get("wish")
+        scores, k, target_rate = card.get("scores"), card.get("k"), card.get("target_rate")
         if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
             raise CalibrationError("the card's calibration scores are not a list of float32 numbers: the file is damaged")
-        if not isinstance(k, int) or isinstance(k, bool) or not (wish is None or _is_float32(wish)):
-            raise CalibrationError(f"the card says k = {k!r}, wish = {wish!r}; expected an integer and a rate: export it again")
-        found = cls(_float32(scores), k, None if wish is None else float(wish))
-        right = rank(DEFAULT_RATE if found.wish is None else found.wish, found.n)
+        if not isinstance(k, int) or isinstance(k, bool) or not (target_rate is None or _is_float32(target_rate)):
+            raise CalibrationError(
+                f"the card says k = {k!r}, target rate = {target_rate!r}; expected an integer and a rate: export it again"
+            )
+        found = cls(_float32(scores), k, None if target_rate is None else float(target_rate))
+        right = rank(DEFAULT_RATE if found.target_rate is None else found.target_rate, found.n)
         if k != max(1, right):
             raise CalibrationError(
                 f"rank k = {k} of {found.n} calibration scores found, {right} by the target rate of "
-                f"{100 * (found.wish or DEFAULT_RATE):.6g} % expected: the file is damaged"
+                f"{100 * (found.target_rate or DEFAULT_RATE):.6g} % expected: the file is damaged"
             )
         for name, value in found.to_json().items():
             if name in card and not _agrees(name, card[name], value):
@@ -163,63 +165,69 @@ class Rate:
         return {"value": self.value, "low": self.low, "high": self.high, "flagged": self.flagged, "n": self.n}
 
 
-def calibrate(scores: ArrayLike, wish: float | None = None) -> Calibration:
-    """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate of ``wish``.
+def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibration:
+    """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate of ``target_rate``.
 
-    Without a wish the rate is 1 %, or the lowest that n scores can promise. A wish that they cannot keep, one outside
+    Without a target rate the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they cannot keep, one outside
     (0, 0.5], and scores that are missing or not finite raise CalibrationError.
     """
     found = np.sort(_finite(scores))
-    if wish is None:
+    if target_rate is None:
         return Calibration(found, max(1, rank(DEFAULT_RATE, len(found))))
-    k = rank(wish, len(found))
+    k = rank(target_rate, len(found))
     if k == 0:
         raise CalibrationError(
-            f"{len(found):,} good images set the limit and can promise 1 false alarm in {len(found) + 1:,}, not "
-            f"{100 * wish:.6g} %, which needs {needed(wish):,}: add images, or --false-alarm-rate "
-            f"{lowest_wish(len(found))}"
+            f"{len(found):,} good images set the threshold and can guarantee 1 false alarm in {len(found) + 1:,}, not "
+            f"{100 * target_rate:.6g} %, which needs {needed(target_rate):,}: add images, or --false-alarm-rate "
+            f"{lowest_target_rate(len(found))}"
         )
-    return Calibration(found, k, float(wish))
+    return Calibration(found, k, float(target_rate))
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """What ``groups`` independent good images can promise before one is scored: ``n`` of them set the limit, at rank k."""
+    """What ``groups`` independent good images can guarantee before one is scored: ``n`` of them set the threshold, at rank k."""
 
     groups: int
     n: int
     k: int
 
     @classmethod
-    def of(cls, groups: int, wish: float | None = None, n: int | None = None) -> Prospect:
-        """What training makes of them (``n``: another number sets the limit); as in ``calibrate`` k is at least 1."""
-        n = set_aside(groups, wish) if n is None else n
-        return cls(groups, n, max(1, rank(DEFAULT_RATE if wish is None else wish, n)))
+    def of(cls, groups: int, target_rate: float | None = None, n: int | None = None) -> Prospect:
+        """What training makes of them (``n``: another number sets the threshold); as in ``calibrate`` k is at least 1."""
+        n = set_aside(groups, target_rate) if n is None else n
+        return cls(groups, n, max(1, rank(DEFAULT_RATE if target_rate is None else target_rate, n)))
 
     @classmethod
     def lowest(cls, groups: int) -> Prospect:
-        """The lowest promise there is: half of them set the limit, at the highest score."""
+        """The lowest guaranteed rate there is: half of them set the threshold, at the highest score."""
         return cls(groups, groups // 2, 1)
 
     @property
-    def promise(self) -> float:
-        return promise_of(self.k, self.n)
+    def guaranteed_rate(self) -> float:
+        return guaranteed_rate_of(self.k, self.n)
 
     @property
-    def bound(self) -> float:
-        return bound_of(self.k, self.n)
+    def upper_bound(self) -> float:
+        return upper_bound_of(self.k, self.n)
 
     def to_json(self) -> dict[str, float | int]:
-        return {"groups": self.groups, "n": self.n, "k": self.k, "promise": self.promise, "bound": self.bound}
+        return {
+            "groups": self.groups,
+            "n": self.n,
+            "k": self.k,
+            "guaranteed_rate": self.guaranteed_rate,
+            "upper_bound": self.upper_bound,
+        }
 
 
-def set_aside(groups: int, wish: float | None = None) -> int:
-    """How many of the groups of good images set the limit: about a fifth, and up to half where the wish (None: 1 %) needs it.
+def set_aside(groups: int, target_rate: float | None = None) -> int:
+    """How many of the groups of good images set the threshold: about a fifth, and up to half where the target rate (None: 1 %) needs it.
 
-    Of the numbers near a fifth it is one that keeps the wish exactly, k / (n + 1): with a few more the limit lies higher than
-    was asked for, and stops fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd good image sets the limit.
+    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a few more the threshold lies higher than
+    was asked for, and flags fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd good image sets the threshold.
     """
-    rate = _exact(DEFAULT_RATE if wish is None else wish)
+    rate = _exact(DEFAULT_RATE if target_rate is None else target_rate)
     n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))
     if rate * (n + 1) < 1:
         return n
@@ -229,36 +237,36 @@ def set_aside(groups: int, wish: float | None = None) -> int:
     return math.ceil(k / rate) - 1
 
 
-def more_groups(groups: int, wish: float | None = None, share: int = 2) -> list[int]:
-    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest that can keep the wish.
+def more_groups(groups: int, target_rate: float | None = None, share: int = 2) -> list[int]:
+    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest that can keep the target rate.
 
-    One in ``share`` sets the limit at the most: 2 in training, 1 in recalibration, which fits nothing.
+    One in ``share`` sets the threshold at the most: 2 in training, 1 in recalibration, which fits nothing.
     """
-    fewest = share * needed(DEFAULT_RATE if wish is None else wish)
+    fewest = share * needed(DEFAULT_RATE if target_rate is None else target_rate)
     return sorted({number for number in (2 * groups, 5 * groups, fewest) if number > groups})[:3]
 
 
-def promise_of(k: int, n: int) -> float:
+def guaranteed_rate_of(k: int, n: int) -> float:
     """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at most this."""
     return k / (n + 1)
 
 
-def bound_of(k: int, n: int) -> float:
+def upper_bound_of(k: int, n: int) -> float:
     """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 % confident."""
     return beta_quantile(0.95, k, n + 1 - k)
 
 
-def rank(wish: float, n: int) -> int:
-    """k = floor(wish * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although 0.29 * 100 < 29."""
-    return math.floor(_exact(wish) * (n + 1))
+def rank(target_rate: float, n: int) -> int:
+    """k = floor(target rate * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although 0.29 * 100 < 29."""
+    return math.floor(_exact(target_rate) * (n + 1))
 
 
-def needed(wish: float) -> int:
-    """How many calibration scores (groups) a wish needs: the smallest n with k >= 1."""
-    return math.ceil(1 / _exact(wish)) - 1
+def needed(target_rate: float) -> int:
+    """How many calibration scores (groups) a target rate needs: the smallest n with k >= 1."""
+    return math.ceil(1 / _exact(target_rate)) - 1
 
 
-def lowest_wish(n: int) -> float:
+def lowest_target_rate(n: int) -> float:
     """The lowest rate to ask of n calibration scores, rounded up to one digit so that they can keep it."""
     places = math.ceil(math.log10(n + 1))
     return float(Fraction(math.ceil(Fraction(10**places, n + 1)), 10**places))
@@ -286,18 +294,18 @@ def one_per_group(
     return values[indices], indices
 
 
-def worst_per_part(scores: ArrayLike, parts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The highest score of each part's views and its index in ``scores``, in the order of the parts' names.
+def worst_per_unit(scores: ArrayLike, units: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The highest score of each unit's views and its index in ``scores``, in the order of the units' names.
 
-    A view without a score (NaN) is the worst there is. The maximum is exchangeable between parts as their views are.
+    A view without a score (NaN) is the worst there is. The maximum is exchangeable between units as their views are.
     """
     values = _float32(scores)
     worst: dict[str, int] = {}
-    for index, part in enumerate(parts):
-        best = worst.setdefault(part, index)
+    for index, unit in enumerate(units):
+        best = worst.setdefault(unit, index)
         if not values[index] <= values[best] and not math.isnan(values[best]):
-            worst[part] = index
-    indices = np.array([worst[part] for part in sorted(worst)], dtype=np.int64)
+            worst[unit] = index
+    indices = np.array([worst[unit] for unit in sorted(worst)], dtype=np.int64)
     return values[indices], indices
 
 
@@ -376,14 +384,14 @@ def _terms(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(terms / terms.sum(), dtype=np.float64)
 
 
-def _exact(wish: float) -> Fraction:
+def _exact(target_rate: float) -> Fraction:
     """The rate as the decimal fraction that was written; CalibrationError outside (0, 0.5]."""
-    if not 0 < wish <= LARGEST_RATE:
+    if not 0 < target_rate <= LARGEST_RATE:
         raise CalibrationError(
-            f"a false-alarm rate of {wish} was asked for: expected above 0 and at most {LARGEST_RATE} "
+            f"a false-alarm rate of {target_rate} was asked for: expected above 0 and at most {LARGEST_RATE} "
             "(0.01 is 1 in 100 good images)"
         )
-    return Fraction(str(float(wish)))
+    return Fraction(str(float(target_rate)))
 
 
 def _float32(scores: ArrayLike) -> NDArray[np.float32]:
@@ -410,7 +418,7 @@ def _is_float32(value: object) -> bool:
 
 
 def _agrees(name: str, found: object, right: object) -> bool:
-    if name == "bound":  # worked out, not copied: another machine's may differ in its last digits
+    if name == "upper_bound":  # worked out, not copied: another machine's may differ in its last digits
         return _is_float32(found) and math.isclose(found, right, rel_tol=1e-6)  # type: ignore[arg-type]
     return type(found) is not bool and found == right
 

@@ -23,7 +23,7 @@ def check_agreement(training: Mapping[str, Any], calibration: Calibration | None
     _check_tiles(training.get("tiles"), size)
     if calibration is not None:
         _check_calibration_set(training, calibration)
-        _check_sight(training.get("sight"), float(calibration.threshold))
+        _check_size_sensitivity(training.get("size_sensitivity"), float(calibration.threshold))
         _check_cost(training, calibration)
 
 
@@ -48,15 +48,17 @@ def _check_origin(training: Mapping[str, Any], calibration: Calibration | None) 
     """Who made the threshold what it is, and of what."""
     if ("recalibrated" in training) != ("recalibrated_on" in training):
         _refuse("recalibrated", "only one of date and number of images", "both")
-    before = training.get("limit_moved_from")
-    if not training.get("limit_moved"):
-        if before is not None or training.get("limit_moved_by") is not None:
-            _refuse("limit_moved", "who moved the threshold, or where from", "the date too, as the threshold was moved")
+    before = training.get("threshold_moved_from")
+    if not training.get("threshold_moved"):
+        if before is not None or training.get("threshold_moved_by") is not None:
+            _refuse("threshold_moved", "who moved the threshold, or where from", "the date too, as the threshold was moved")
     elif calibration is not None and before is not None and before not in _others(calibration):
-        _refuse("limit_moved_from", before, "another one of the calibration scores")
-    fresh = not training.get("limit_moved") and "recalibrated" not in training
-    if fresh and calibration is not None and "wish" in training and training["wish"] != calibration.wish:
-        _refuse("wish", f"a target rate of {training['wish']}", f"that of the calibration, {calibration.wish},")
+        _refuse("threshold_moved_from", before, "another one of the calibration scores")
+    fresh = not training.get("threshold_moved") and "recalibrated" not in training
+    if fresh and calibration is not None and "target_rate" in training and training["target_rate"] != calibration.target_rate:
+        _refuse(
+            "target_rate", f"a target rate of {training['target_rate']}", f"that of the calibration, {calibration.target_rate},"
+        )
 
 
 def _others(calibration: Calibration) -> list[float]:
@@ -76,23 +78,23 @@ def _check_calibration_set(training: Mapping[str, Any], calibration: Calibration
         _refuse("grouped", f"{training['grouped']} with {n} calibration scores of {on} images", f"{n < on}")
     if on is not None and n > on:
         _refuse("recalibrated_on or sets.calibration", on, f"at least one image for each of the {n} calibration scores")
-    rule = training.get("by_part")
+    rule = training.get("by_unit")
     if rule is not None and on is not None and not rule["least"] * n <= on:
-        _refuse("by_part", f"{rule['least']} views or more of {n} units", f"at most the {on} images that set the threshold")
+        _refuse("by_unit", f"{rule['least']} views or more of {n} units", f"at most the {on} images that set the threshold")
     if rule is not None and "recalibrated_on" in training and on > rule["most"] * n:
-        _refuse("by_part", f"{rule['most']} views or fewer of {n} units", f"the {on} images that set the threshold")
+        _refuse("by_unit", f"{rule['most']} views or fewer of {n} units", f"the {on} images that set the threshold")
 
 
-def _check_sight(sight: Mapping[str, Any] | None, threshold: float) -> None:
+def _check_size_sensitivity(size_sensitivity: Mapping[str, Any] | None, threshold: float) -> None:
     """The scores of synthetic defects are flagged as often as the table says."""
-    for row in [] if sight is None else sight["sizes"]:
+    for row in [] if size_sensitivity is None else size_sensitivity["sizes"]:
         if "scores" not in row or not row["scores"]:
             continue
         least, of = flagged({"sizes": [row]}, threshold) or (0, 0)
         unknown = sum(score is None for score in row["scores"])  # infinite in either direction
-        if not least - unknown <= row["stopped"] <= least:
-            found = f"{row['stopped']} of {of} synthetic defects of {row['pixels']} pixels flagged"
-            _refuse("sight", found, f"the {least} above the threshold {threshold:.6g}")
+        if not least - unknown <= row["flagged"] <= least:
+            found = f"{row['flagged']} of {of} synthetic defects of {row['pixels']} pixels flagged"
+            _refuse("size_sensitivity", found, f"the {least} above the threshold {threshold:.6g}")
 
 
 def _check_cost(training: Mapping[str, Any], calibration: Calibration) -> None:
@@ -103,7 +105,7 @@ def _check_cost(training: Mapping[str, Any], calibration: Calibration) -> None:
     names = cost["without"]
     if highest is not None and names != highest[: len(names)]:
         _refuse("cost.without", f"{len(names)} other images than the highest", "the first of training.highest")
-    right = cost_of(calibration, names, training.get("sight"))
+    right = cost_of(calibration, names, training.get("size_sensitivity"))
     for name in ("without", "threshold", "guaranteed_rate", "flagged", "flagged_now", "of"):
         if right is None or not _same(cost[name], right[name]):
             given = "nothing" if right is None else str(right[name])[:80]

@@ -14,14 +14,14 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import PartRule
-from anomaly.sight import NAMED
+from anomaly.part_rule import UnitRule
+from anomaly.sight import MAX_NAMED_IMAGES
 
 Check: TypeAlias = Callable[[Any], bool]
 
-DEEPEST = 20  # objects and lists in each other
-LONGEST = 100_000  # characters of one text, but for a mask
-LARGEST = 2**64  # of an integer; a seed may be large
+MAX_DEPTH = 20  # objects and lists in each other
+MAX_TEXT_CHARACTERS = 100_000  # characters of one text, but for a mask
+MAX_INTEGER = 2**64  # of an integer; a seed may be large
 MOST_MASK = 1 << 20  # characters of a mask's PNG: of 1,024 x 1,024 cells of one bit
 
 
@@ -34,11 +34,11 @@ def check_facts(training: Mapping[str, Any]) -> None:
 
 def check_json(value: Any, depth: int = 0) -> None:
     """Raises ValueError unless JSON holds finite numbers, texts that can be written, and is not nested too deeply."""
-    if depth > DEEPEST:
-        raise ValueError(f"nested deeper than {DEEPEST}")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} found, a finite number expected")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_INTEGER:
         raise ValueError(f"an integer of {value.bit_length()} bits found, at most 64 expected")
     if isinstance(value, str) and len(value) > MOST_MASK:
         raise ValueError(f"a text of {len(value)} characters found, at most {MOST_MASK} expected")
@@ -46,11 +46,11 @@ def check_json(value: Any, depth: int = 0) -> None:
         check_json(inner, depth + 1)
 
 
-def is_text(value: Any, most: int = LONGEST) -> bool:
+def is_text(value: Any, most: int = MAX_TEXT_CHARACTERS) -> bool:
     return isinstance(value, str) and len(value) <= most
 
 
-def is_line(value: Any, most: int = LONGEST) -> bool:
+def is_line(value: Any, most: int = MAX_TEXT_CHARACTERS) -> bool:
     """Whether it is one line that a terminal can print, of at least one character."""
     return is_text(value, most) and bool(value) and value.isprintable()
 
@@ -92,7 +92,7 @@ def _number(least: float, most: float = math.inf) -> Check:
     return lambda value: _is_number(value) and least <= value <= most
 
 
-def _whole(least: int, most: int = LARGEST) -> Check:
+def _whole(least: int, most: int = MAX_INTEGER) -> Check:
     return lambda value: type(value) is int and least <= value <= most
 
 
@@ -152,20 +152,20 @@ def _is_unit_rule(value: Any) -> bool:
     if not _object(pattern=is_text, least=_whole(1), most=_whole(1))(value):
         return False
     try:
-        return PartRule.of({"by_part": value}) is not None
+        return UnitRule.of({"by_unit": value}) is not None
     except AnomalyError:
         return False
 
 
 def _is_size_row(value: Any) -> bool:
-    if not _object(pixels=_whole(1), stopped=_whole(0), of=_whole(1))(value) or value["stopped"] > value["of"]:
+    if not _object(pixels=_whole(1), flagged=_whole(0), of=_whole(1))(value) or value["flagged"] > value["of"]:
         return False
     scores = value.get("scores", [])
     whole = _all(_or_none(_SCORE))(scores) and ("scores" not in value or len(scores) == value["of"])
-    return whole and _or_none(_whole(0, value["stopped"]))(value.get("met"))
+    return whole and _or_none(_whole(0, value["flagged"]))(value.get("met"))
 
 
-def _is_sight(value: Any) -> bool:
+def _is_size_sensitivity(value: Any) -> bool:
     """Rows by ascending size of the synthetic defects."""
     if not _object(pixel=_number(1e-9, 1e9), sizes=_all(_is_size_row, 1000))(value):
         return False
@@ -174,7 +174,7 @@ def _is_sight(value: Any) -> bool:
 
 
 def _is_cost(value: Any) -> bool:
-    if not _COST(value) or not 1 <= len(value["without"]) <= NAMED:
+    if not _COST(value) or not 1 <= len(value["without"]) <= MAX_NAMED_IMAGES:
         return False
     counts = [value[name] for name in ("flagged", "flagged_now", "of")]
     return counts == [None] * 3 or (None not in counts and max(counts) == counts[2])
@@ -217,10 +217,10 @@ _COST = _object(
 
 OPTIONS: dict[str, Check] = {
     **dict.fromkeys(("images", "model", "space", "quality", "device", "target", "decode", "command", "marked_by"), is_text),
-    **dict.fromkeys(("error", "score", "group_by", "by_part", "exclude", "mask"), _or_none(is_text)),
+    **dict.fromkeys(("error", "score", "group_by", "by_unit", "exclude", "mask"), _or_none(is_text)),
     **dict.fromkeys(("size", "epochs", "views", "tile", "min_area", "depth"), _or_none(_whole(0))),
     **dict.fromkeys(("rank_only", "resume"), _flag),
-    "seed": _whole(-LARGEST),
+    "seed": _whole(-MAX_INTEGER),
     "false_alarm_rate": _or_none(_number(0, 0.5)),
     "good": _all(is_text),
 }
@@ -232,31 +232,31 @@ FACTS: dict[str, Check] = {
     "sets": _named(_whole(0)),
     "digest": is_digest,
     "ranges": _ranges,
-    "seed": _whole(-LARGEST),
+    "seed": _whole(-MAX_INTEGER),
     "versions": texts_by_name,
     "command": is_text,
     "created": _is_date,
     "by": _is_name,
     "warnings": _all(is_text),
     "target": is_text,
-    "wish": _or_none(_number(0, 0.5)),
+    "target_rate": _or_none(_number(0, 0.5)),
     "highest": _all(is_text),
     "choice": _or_none(_named(_number(0, 1))),
     "mask": _or_none(_is_mask),
     "min_area": _or_none(_whole(0)),
     "min_cells": _whole(1),
-    "sight": _or_none(_is_sight),
+    "size_sensitivity": _or_none(_is_size_sensitivity),
     "cost": _or_none(_is_cost),
     "options": _or_none(_are_options),
     "guard": _or_none(_object(refused=_number(0, 1), noticed=_named(_number(0, 1)))),
     "parity": _number(0),
     "tiles": _or_none(_object(tile=_whole(1), down=_whole(1), across=_whole(1))),
-    "by_part": _or_none(_is_unit_rule),
+    "by_unit": _or_none(_is_unit_rule),
     "recalibrated": _is_date,
     "recalibrated_by": _is_name,
     "recalibrated_on": _whole(1),
     "accepted_worse": _all(is_text),
-    "limit_moved": _or_none(_is_date),
-    "limit_moved_by": _or_none(_is_name),
-    "limit_moved_from": _or_none(_SCORE),
+    "threshold_moved": _or_none(_is_date),
+    "threshold_moved_by": _or_none(_is_name),
+    "threshold_moved_from": _or_none(_SCORE),
 }

@@ -1,4 +1,4 @@
-"""Challenge parts: are all parts that are known to be bad stopped, and does the same part always get the same verdict?"""
+"""Challenge parts: are all parts that are known to be bad flagged, and does the same part always get the same verdict?"""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from anomaly.progress import Progress
 from anomaly.scorer import Result, Scorer
 from anomaly.wording import percent
 
-SHOWN = 5  # names in a line
+MAX_NAMES_SHOWN = 5  # names in a line
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """Known bad parts under a detector: ``missed`` are those not stopped, ``not_judged`` had no verdict."""
+    """Known bad parts under a detector: ``missed`` are those not flagged, ``not_judged`` had no verdict."""
 
     images: int
     missed: tuple[str, ...]
@@ -36,7 +36,7 @@ class Challenge:
         return self.images - len(self.not_judged)
 
     @property
-    def bound(self) -> float:
+    def upper_bound(self) -> float:
         """With 95 % confidence at most this share of such parts is missed (Clopper-Pearson, one-sided)."""
         missed = len(self.missed)
         return 1.0 if missed >= self.judged else beta_quantile(0.95, missed + 1, self.judged - missed)
@@ -45,7 +45,7 @@ class Challenge:
         lines = [
             (
                 "challenge parts",
-                f"{len(self.missed)} of {self.judged} missed; up to {percent(self.bound)} could be missed (95 %)",
+                f"{len(self.missed)} of {self.judged} missed; up to {percent(self.upper_bound)} could be missed (95 %)",
             )
         ]
         if self.missed:
@@ -58,11 +58,11 @@ class Challenge:
 
 
 def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | None = None) -> Challenge:
-    """Returns what a detector says of a folder or manifest of known bad parts; CalibrationError without a limit.
+    """Returns what a detector says of a folder or manifest of known bad parts; CalibrationError without a threshold.
 
     In a folder all are bad but those in folders named as good (or by ``good``); ``say`` gets a line on these.
     """
-    limit_of(scorer)
+    calibration_of(scorer)
     passed = Counter[str]()
     given = read_dataset(bad, passed=passed, good=good, plain="defect", say=say)
     records = [record for record in given if record.label not in (NORMAL, None)]
@@ -70,7 +70,7 @@ def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | No
         raise DatasetError(f"{bad}: only good images found, known bad parts expected: give their folder")
     if say is not None and len(records) < len(given):
         say(f"left out: {len(given) - len(records)} of {len(given)} images that are named as good, or have no label")
-    results = judge(scorer, records)
+    results = judge_records(scorer, records)
     missed = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is False]
     not_judged = [str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is None]
     return Challenge(len(records), tuple(missed), tuple(not_judged), dict(passed))
@@ -80,8 +80,8 @@ def challenge(scorer: Scorer, bad: Path, good: Sequence[str] = (), say: Say | No
 class Repeat:
     """Photographs of the same parts, several of each: a gauge study.
 
-    ``flipping``: parts that were stopped in some photographs and passed in others; ``odd``: photographs whose verdict is not
-    that of most of their part; ``spread``: standard deviation of a part's scores, pooled, as a share of limit - typical.
+    ``flipping``: parts that were flagged in some photographs and passed in others; ``odd``: photographs whose verdict is not
+    that of most of their part; ``spread``: standard deviation of a part's scores, pooled, as a share of threshold - typical.
     """
 
     parts: int
@@ -96,7 +96,7 @@ class Repeat:
         lines = [
             ("repeated parts", f"{self.parts} parts, {self.images} photographs; {len(self.flipping)} parts flip"),
             ("flips", f"{self.odd} of {self.images} photographs differ from most of their part"),
-            ("spread of one part", f"{self.spread:.2f} of (limit - typical), standard deviation"),
+            ("spread of one part", f"{self.spread:.2f} of (threshold - typical), standard deviation"),
         ]
         if self.flipping:
             lines.insert(1, ("flipping", _names(self.flipping)))
@@ -109,7 +109,7 @@ class Repeat:
 
 def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     """Returns how far verdicts on photographs of one part agree; parts by ``group_by``, a manifest's groups, or sub-folders."""
-    calibration = limit_of(scorer)
+    calibration = calibration_of(scorer)
     passed = Counter[str]()
     records = read_dataset(images, group_by, passed, plain=None)
     if len({record.group for record in records}) == len(records):
@@ -122,23 +122,23 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
             "--group-by REGEX expected"
         )
     judged = [record for members in parts.values() for record in members]
-    found = dict(zip((record.path for record in judged), judge(scorer, judged), strict=True))
+    found = dict(zip((record.path for record in judged), judge_records(scorer, judged), strict=True))
     verdicts = {
         name: [found[r.path] for r in members if found[r.path].is_anomaly is not None] for name, members in parts.items()
     }
-    stopped = {name: [bool(result.is_anomaly) for result in results] for name, results in verdicts.items()}
+    flagged = {name: [bool(result.is_anomaly) for result in results] for name, results in verdicts.items()}
     return Repeat(
         parts=len(parts),
         images=len(judged),
-        flipping=tuple(name for name, flags in stopped.items() if len(set(flags)) == 2),
-        odd=sum(min(flags.count(True), flags.count(False)) for flags in stopped.values()),
+        flipping=tuple(name for name, flags in flagged.items() if len(set(flags)) == 2),
+        odd=sum(min(flags.count(True), flags.count(False)) for flags in flagged.values()),
         spread=_pooled_deviation(list(verdicts.values())) / max(float(calibration.threshold - calibration.median), 1e-12),
         not_judged=sum(result.is_anomaly is None for result in found.values()),
         passed_over=dict(passed),
     )
 
 
-def judge(scorer: Scorer, records: Sequence[Record]) -> list[Result]:
+def judge_records(scorer: Scorer, records: Sequence[Record]) -> list[Result]:
     """Returns the results of records in order; what cannot be read has status ``error``."""
     results = []
     with Progress(len(records), "judging images") as progress:
@@ -148,10 +148,10 @@ def judge(scorer: Scorer, records: Sequence[Record]) -> list[Result]:
     return results
 
 
-def limit_of(scorer: Scorer) -> Calibration:
+def calibration_of(scorer: Scorer) -> Calibration:
     """Returns a detector's calibration, or raises CalibrationError where it only ranks."""
     if scorer.card.calibration is None:
-        raise CalibrationError(f"{scorer.path}: it ranks only and stops nothing; set a limit first: anomaly calibrate")
+        raise CalibrationError(f"{scorer.path}: it ranks only and flags nothing; set a threshold first: anomaly calibrate")
     return scorer.card.calibration
 
 
@@ -163,5 +163,5 @@ def _pooled_deviation(groups: Sequence[Sequence[Result]]) -> float:
 
 
 def _names(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return " ".join(paths[:SHOWN]) + more
+    more = f" and {len(paths) - MAX_NAMES_SHOWN} more" if len(paths) > MAX_NAMES_SHOWN else ""
+    return " ".join(paths[:MAX_NAMES_SHOWN]) + more

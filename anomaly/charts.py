@@ -25,7 +25,7 @@ class Scale:
     def over(cls, *series: Scores, marks: Sequence[float] = ()) -> Scale:
         """Returns the scale that shows every finite score and every mark, with a little room on both sides.
 
-        The highest of very many scores may lie far out: what is beyond ten times the width of the middle 98 % is left
+        The highest of very many scores may be outliers: what is beyond ten times the width of the middle 98 % is left
         to the edge, so that one odd image does not flatten the chart.
         """
         values = np.concatenate([np.asarray(marks, np.float64), *(s[np.isfinite(s)].astype(np.float64) for s in series)])
@@ -53,7 +53,7 @@ class Scale:
     def bars(self, scores: Scores, bins: int) -> list[float]:
         """Returns the heights of a histogram, ``bins`` numbers from 0 to 1: square roots of the counts.
 
-        Roots, since the few images above the limit matter as much as the thousands below it.
+        Roots, since the few images above the threshold matter as much as the thousands below it.
         """
         finite = scores[~np.isnan(scores)].astype(np.float64).clip(self.low, self.high)
         counts = np.histogram(finite, bins, (self.low, self.high))[0]
@@ -72,22 +72,22 @@ class Scale:
 
 @dataclass(frozen=True)
 class Place:
-    """One score among the calibration scores: a histogram with the limit and the score on it, and how it is said."""
+    """One score among the calibration scores: a histogram with the threshold and the score on it, and how it is said."""
 
     bars: list[float]
-    limit: float
+    threshold: float
     here: float
     beyond: bool
     label: str
 
 
 def place(calibration: Calibration, score: float, bins: int = 40, what: str = "image") -> Place:
-    """Returns where ``score`` stands among the good images (or parts: ``what``) that set the limit; higher = more anomalous."""
-    limit = float(calibration.threshold)
+    """Returns where ``score`` stands among the good images (or units: ``what``) that set the threshold; higher = more anomalous."""
+    threshold = float(calibration.threshold)
     scale = calibration_scale(calibration)
     return Place(
         bars=scale.bars(calibration.scores, bins),
-        limit=scale.at(limit),
+        threshold=scale.at(threshold),
         here=scale.at(score),
         beyond=not scale.holds(score),
         label=rank_text(calibration, score, what),
@@ -100,19 +100,19 @@ def calibration_scale(calibration: Calibration) -> Scale:
     It does not depend on the score shown: the same score stands at the same place on every image.
     """
     low, high = float(calibration.scores[0]), float(calibration.scores[-1])
-    limit = float(calibration.threshold)
-    wide = max(high, limit) - low or max(abs(high), 1.0)
+    threshold = float(calibration.threshold)
+    wide = max(high, threshold) - low or max(abs(high), 1.0)
     return Scale(low - 0.05 * wide, low + 1.5 * wide)
 
 
 def rank_text(calibration: Calibration, score: float, what: str = "image") -> str:
-    """Returns how many of the good images (or parts: ``what``) that set the limit score lower."""
+    """Returns how many of the good images (or units: ``what``) that set the threshold score lower."""
     n = calibration.n
     below = int(np.searchsorted(calibration.scores, np.float32(score), side="left")) if not math.isnan(score) else n
     if n == 1:
-        return f"{'higher' if below else 'not higher'} than the good {what} that set the limit"
+        return f"{'higher' if below else 'not higher'} than the good {what} that set the threshold"
     if below == n:
-        return f"higher than all {n:,} good {what}s that set the limit"
+        return f"higher than all {n:,} good {what}s that set the threshold"
     if below == 0:
-        return f"higher than none of the {n:,} good {what}s that set the limit"
-    return f"higher than {below:,} of the {n:,} good {what}s that set the limit"
+        return f"higher than none of the {n:,} good {what}s that set the threshold"
+    return f"higher than {below:,} of the {n:,} good {what}s that set the threshold"

@@ -33,7 +33,7 @@ from anomaly.labels import given_names
 NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
 MODELS = (
     "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann",
-    "markov", "flow",
+    "hmm", "flow",
 )  # fmt: skip
 DEPTHS = (10, 12, 14, 16)  # as anomaly.images has them, which imports Pillow
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     whole = argparse.ArgumentParser(
         prog="anomaly",
-        description="Finds what is unlike good images. Train on good images only, get one ONNX file with a promised "
+        description="Finds what is unlike good images. Train on good images only, get one ONNX file with a guaranteed "
         "false-alarm rate, score with it.",
     )
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
@@ -193,7 +193,7 @@ def say(line: str) -> None:
 # --- train ------------------------------------------------------------------------------------------------------------
 def add_train(commands: Any) -> None:
     p = command(
-        commands, "train", run_train, "fit a model on good images, set the limit, write RUN/detector.onnx",
+        commands, "train", run_train, "fit a model on good images, set the threshold, write RUN/detector.onnx",
         "anomaly train photos/good --out run",
     )  # fmt: skip
     p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .tsv, .parquet)")
@@ -206,22 +206,26 @@ def add_train(commands: Any) -> None:
     p.add_argument("--score", metavar="NAME", help="what makes an image's score: hottest, mean, typicality, or the model's own")
     p.add_argument("--epochs", type=number(1), metavar="N", help="passes over the images, for models that are trained")
     p.add_argument("--seed", type=number(0), default=0, metavar="N", help="the same seed gives the same detector")
-    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
+    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images flagged (default 0.01)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
-    add_parts(p)
+    add_unit_arguments(p)
     add_good(p)
     add_independent(p)
     p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
     p.add_argument("--tile", type=number(32), metavar="N", help="cut large images into tiles of N pixels a side (such as 512)")
     p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
-    p.add_argument("--min-area", type=number(1), metavar="N", help="what is hot in fewer pixels of the original does not count")
-    p.add_argument("--rank-only", action="store_true", help="order images, promise nothing (for very few images)")
+    p.add_argument(
+        "--min-area", type=number(1), metavar="N", help="what is high in fewer pixels of the original does not count"
+    )
+    p.add_argument("--rank-only", action="store_true", help="order images, guarantee nothing (for very few images)")
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
     p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
     p.add_argument("--depth", type=int, choices=DEPTHS, help="true bits of 16-bit files (default: found in all of them)")
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
-    p.add_argument("--dry-run", action="store_true", help="say what these images can promise and what would be done, and stop")
+    p.add_argument(
+        "--dry-run", action="store_true", help="say what these images can guarantee and what would be done, and stop"
+    )
     p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
 
 
@@ -232,11 +236,11 @@ def add_good(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_parts(p: argparse.ArgumentParser) -> None:
+def add_unit_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--by-part", metavar="REGEX", help="promise per part: images whose path matches alike (first group) are its views"
+        "--by-unit", metavar="REGEX", help="guarantee per unit: images whose path matches alike (first group) are its views"
     )
-    p.add_argument("--views", type=number(1), metavar="N", help="of --by-part: only parts with N images set the limit")
+    p.add_argument("--views", type=number(1), metavar="N", help="of --by-unit: only units with N images set the threshold")
 
 
 def add_independent(p: argparse.ArgumentParser) -> None:
@@ -253,7 +257,7 @@ def run_train(options: argparse.Namespace) -> None:
 
     names = (
         "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "by_part", "views", "independent", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode",
+        "group_by", "by_unit", "views", "independent", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode",
         "depth", "resume",
     )  # fmt: skip
     given = {name: getattr(options, name) for name in names}
@@ -337,7 +341,7 @@ def add_score(commands: Any) -> None:
     p.add_argument(
         "--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet, or - for JSON lines"
     )
-    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy stopped images there")
+    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images there")
     p.add_argument("--link", action="store_true", help="links instead of copies")
     p.add_argument("--heatmaps", type=Path, metavar="DIR", help="write each image's heatmap there (float32 TIFF)")
     p.add_argument("--overlays", type=Path, metavar="DIR", help="write each image with its heatmap laid over it there (JPEG)")
@@ -375,7 +379,7 @@ def run_score(options: argparse.Namespace) -> int:
     if options.watch:
         return run_watch(options)
     from anomaly.batch import Pictures, Summary, largest_file, score_in_threads, score_lines, score_table
-    from anomaly.part_rule import PartRule
+    from anomaly.part_rule import UnitRule
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
     from anomaly.slow_images import SlowImages
@@ -393,12 +397,12 @@ def run_score(options: argparse.Namespace) -> int:
     else:
         scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
     end = b"\0" if options.null else b"\n"
-    rule = PartRule.of(scorer.card.training)
-    refuse_lines_of_parts(lines, scorer)
-    part_of = project.part_of if project else None if rule is None else rule.part_of
+    rule = UnitRule.of(scorer.card.training)
+    refuse_lines_of_units(lines, scorer)
+    unit_of = project.unit_of if project else None if rule is None else rule.unit_of
     number, of = options.shard
     passed = Counter[str]()
-    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed), number, of, part_of)
+    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed), number, of, unit_of)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     pictures.check_apart(options.inputs)
     engine = partial(score_in_threads, workers=options.workers)
@@ -433,7 +437,7 @@ def run_score(options: argparse.Namespace) -> int:
             summary = score_table(scorer, sources, options.out, then=then, progress=progress, project=project, **shared)
     if lines:
         say(summary.text())
-    if options.fail_on_anomaly and summary.stopped:
+    if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_verdict else 0
 
@@ -445,7 +449,7 @@ def run_watch(options: argparse.Namespace) -> int:
     from anomaly.progress import Progress
     from anomaly.scorer import Scorer
     from anomaly.slow_images import SlowImages
-    from anomaly.watch import Watch
+    from anomaly.watch import FolderWatch
 
     refused = {"--review": options.review, "--engine ray": options.engine == "ray", "--shard": options.shard != (1, 1)}
     for name in [name for name, given in refused.items() if given]:
@@ -453,7 +457,7 @@ def run_watch(options: argparse.Namespace) -> int:
     folders = watched(options.inputs)
     scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
     lines = options.out == Path("-")
-    refuse_lines_of_parts(lines, scorer)
+    refuse_lines_of_units(lines, scorer)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     pictures.check_apart(options.inputs)
 
@@ -463,7 +467,7 @@ def run_watch(options: argparse.Namespace) -> int:
 
     with Progress(None, "watching") as progress, closing(SlowImages(tell)) as slow:
         scorer.watch(slow)
-        watch = Watch(
+        watch = FolderWatch(
             scorer,
             folders,
             options.out,
@@ -477,15 +481,15 @@ def run_watch(options: argparse.Namespace) -> int:
         )
         summary = watch.run()
     (say if lines else print)(summary.text())
-    if options.fail_on_anomaly and summary.stopped:
+    if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_verdict else 0
 
 
-def refuse_lines_of_parts(lines: bool, scorer: Any) -> None:
-    """Raises AnomalyError where lines on standard output are asked for and the detector promises per part."""
-    if lines and scorer.card.training.get("by_part"):
-        raise AnomalyError("--out - found, but this detector promises per part, and parts need a table: give a file name")
+def refuse_lines_of_units(lines: bool, scorer: Any) -> None:
+    """Raises AnomalyError where lines on standard output are asked for and the detector guarantees per unit."""
+    if lines and scorer.card.training.get("by_unit"):
+        raise AnomalyError("--out - found, but this detector guarantees per unit, and units need a table: give a file name")
 
 
 # --- bench ------------------------------------------------------------------------------------------------------------
@@ -513,7 +517,7 @@ def run_bench(options: argparse.Namespace) -> None:
 # --- calibrate --------------------------------------------------------------------------------------------------------
 def add_calibrate(commands: Any) -> None:
     p = command(
-        commands, "calibrate", run_calibrate, "set a new limit from good images, without training",
+        commands, "calibrate", run_calibrate, "set a new threshold from good images, without training",
         "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
@@ -521,9 +525,9 @@ def add_calibrate(commands: Any) -> None:
     p.add_argument("--verdicts", metavar="DB", help="instead: images of a review's audit sample that were judged normal")
     p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of the review's run N (default: the newest)")
     p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
-    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images stopped (default 0.01)")
+    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images flagged (default 0.01)")
     p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
-    add_parts(p)
+    add_unit_arguments(p)
     add_good(p)
     add_independent(p)
     p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
@@ -545,7 +549,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from anomaly.before_after import Guarantee, rows, table, worse
     from anomaly.detector import read_card
     from anomaly.left_out import left_out_lines
-    from anomaly.part_rule import PartRule
+    from anomaly.part_rule import UnitRule
     from anomaly.recalibrate import recalibrate_on
     from anomaly.wording import card_text
 
@@ -553,8 +557,8 @@ def run_calibrate(options: argparse.Namespace) -> None:
         raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
     check_folders(options.json)
     old = read_card(options.detector)
-    if options.verdicts and (options.by_part or PartRule.of(old.training)):
-        raise AnomalyError("--verdicts and parts found: an audit sample draws images: give whole parts by --normal DIR")
+    if options.verdicts and (options.by_unit or UnitRule.of(old.training)):
+        raise AnomalyError("--verdicts and units found: an audit sample draws images: give whole units by --normal DIR")
     with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
         manifest = Path(folder) / "audited.csv"
         normal = options.normal or audited(options.verdicts, options.run_number, manifest)
@@ -562,11 +566,11 @@ def run_calibrate(options: argparse.Namespace) -> None:
             options.detector,
             normal,
             out=options.out,
-            wish=options.false_alarm_rate,
+            target_rate=options.false_alarm_rate,
             group_by=options.group_by,
             seed=options.seed,
             portable=options.target == "portable",
-            by_part=options.by_part,
+            by_unit=options.by_unit,
             views=options.views,
             accept_worse=options.accept_worse,
             known=versions_in(options.verdicts) if options.verdicts else (),
@@ -606,9 +610,9 @@ def note_threshold(database: str, run: int | None, card: Any, out: Path) -> None
 
 
 def audited(database: str, run: int | None, manifest: Path) -> Path:
-    """Writes and returns a manifest of the images that verdicts allow to set a limit: those of the audit sample judged normal.
+    """Writes and returns a manifest of the images that verdicts allow to set a threshold: those of the audit sample judged normal.
 
-    Verdicts on stopped images were selected by their score: they would ratchet the limit up until the detector is blind.
+    Verdicts on flagged images were selected by their score: they would ratchet the threshold up until the detector is blind.
     """
     from anomaly.review import Store
     from anomaly.review.exports import write_calibration_manifest
@@ -621,14 +625,14 @@ def audited(database: str, run: int | None, manifest: Path) -> Path:
     if not done.written:
         raise AnomalyError(
             f"{database}: no image of an audit sample was judged normal; draw one (anomaly review audit) and judge it, or "
-            "give good images by --normal. Verdicts on stopped images cannot set a limit: they were selected by score"
+            "give good images by --normal. Verdicts on flagged images cannot set a threshold: they were selected by score"
         )
     return manifest
 
 
 # --- show, verify, doctor ---------------------------------------------------------------------------------------------
 def add_show(commands: Any) -> None:
-    p = command(commands, "show", run_show, "say what a detector is and what it promises", "anomaly show run")
+    p = command(commands, "show", run_show, "say what a detector is and what it guarantees", "anomaly show run")
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--json", action="store_true", help="print the whole card")
 
@@ -650,7 +654,7 @@ def run_show(options: argparse.Namespace) -> None:
         ("model", f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}"),
         ("trained", f"{training.get('created')} on {training.get('images')} good images, {training.get('groups')} groups: "
                     + ", ".join(f"{count} {name}" for name, count in sets.items())),
-        ("space chosen", chosen and f"{card.space}; AUROC on made-up defects: {chosen}"),
+        ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
         ("mask", mask_said(training)),
         ("input guard", guard_text(training.get("guard"))),
         ("command", training.get("command")),
@@ -756,7 +760,7 @@ def add_demo(commands: Any) -> None:
         "the main job on real images, to the end (in a checkout of the repository)",
         "anomaly demo",
     )
-    p.add_argument("--data", choices=("solar-cells", "made-up"), default="solar-cells")
+    p.add_argument("--data", choices=("solar-cells", "synthetic"), default="solar-cells")
     p.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
 
 

@@ -16,12 +16,12 @@ def add_verify(commands: Any) -> None:
     from anomaly.cli import add_good, command
 
     p = command(
-        commands, "verify", run_verify, "check that a detector scores right on this machine, and stops known bad parts",
+        commands, "verify", run_verify, "check that a detector scores right on this machine, and flags known bad parts",
         "anomaly verify run --challenge photos/known_bad",
     )  # fmt: skip
     p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
     p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
-    p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are stopped")
+    p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are flagged")
     add_good(p)
     p.add_argument("--repeat", type=Path, metavar="DIR", help="the same parts photographed many times: count flips")
     p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
@@ -74,8 +74,8 @@ def run_verify(options: argparse.Namespace) -> int:
     note_check(options.detector, options.command_line, scorer.card, found)
     if options.challenge and challenged.missed:
         raise AnomalyError(
-            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not stopped, all expected: look; "
-            "a higher --false-alarm-rate (anomaly calibrate) or more training images may stop them"
+            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not flagged, all expected: look; "
+            "a higher --false-alarm-rate (anomaly calibrate) or more training images may flag them"
         )
     return NOT_ALL_JUDGED if not_judged else 0
 
@@ -163,7 +163,7 @@ def add_report(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--audit", type=Path, required=True, metavar="ZIP", help="archive to write")
-    p.add_argument("--review", metavar="DB", help="a review database: its verdicts and changes of the limit")
+    p.add_argument("--review", metavar="DB", help="a review database: its verdicts and changes of the threshold")
     p.add_argument("--key", type=Path, metavar="PEM", help="private key that signs it: openssl genpkey -algorithm ed25519")
 
 

@@ -137,4 +137,6 @@ def flagged_of(card: Any) -> tuple[int, int] | None:
     """Returns how many synthetic defects a detector flags, of how many, by its card; None where that is not known."""
     from anomaly.sight import flagged
 
-    return None if card.calibration is None else flagged(card.training.get("sight"), float(card.calibration.threshold))
+    return (
+        None if card.calibration is None else flagged(card.training.get("size_sensitivity"), float(card.calibration.threshold))
+    )

@@ -87,7 +87,7 @@ def add_stats(actions: Any) -> None:
 
 
 def add_audit(actions: Any) -> None:
-    p = actions.add_parser("audit", help="draw a random sample of images that were not stopped")
+    p = actions.add_parser("audit", help="draw a random sample of images that were not flagged")
     add_database(p)
     p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)")
     p.add_argument("--images", type=int, default=100, metavar="N", help="about so many (default 100)")
@@ -166,7 +166,7 @@ def import_into(
     card = read_card(detector) if detector else None
     with Store(database) as store:
         run, new = store.import_table(table, name=name, folder=folder, roots=roots, card=card, by=user())
-    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} stopped"
+    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
     return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
 
 
@@ -223,7 +223,7 @@ def run_stats(options: argparse.Namespace) -> None:
         return
     for run, (p, r) in figures.items():
         done = progress[run]
-        judged = f"{done.flagged_judged} of {done.flagged} stopped images judged"
+        judged = f"{done.flagged_judged} of {done.flagged} flagged images judged"
         print(f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of {done.audit}")
         print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
     for person in team.inspectors:
@@ -247,7 +247,7 @@ def run_audit(options: argparse.Namespace) -> None:
         strata = store.draw_audit(run, options.images, options.seed, by=user(), key=default_key())
     drawn = sum(stratum.drawn for stratum in strata if stratum.number)
     print(
-        f"{'audit sample':<24}{drawn} images of run {run} that were not stopped, drawn at random; judge them in the dashboard"
+        f"{'audit sample':<24}{drawn} images of run {run} that were not flagged, drawn at random; judge them in the dashboard"
     )
 
 

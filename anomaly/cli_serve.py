@@ -30,7 +30,7 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
     p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which every detector must be signed")
-    p.add_argument("--review", metavar="DB", help="store what is stopped, and an audit share, in a review database")
+    p.add_argument("--review", metavar="DB", help="store what is flagged, and an audit share, in a review database")
     p.add_argument("--create-review", action="store_true", help="make the database of --review where it is not there")
     p.add_argument("--review-images", type=Path, default=Path("findings"), metavar="DIR", help="their images (findings)")
     p.add_argument("--audit-share", type=share, default=0.01, metavar="R", help="of all images, drawn at random (0.01)")

@@ -27,7 +27,7 @@ from anomaly.sources import Held, Source
 
 WINDOW, WINDOW_BYTES = 100_000, 256_000_000  # sources of one Ray Data set, and bytes that came with them
 LONGEST_BLOCK = 64  # sources that an actor gets at a time; a killed one costs no more
-DEATHS = 3  # of actors over one block, before the run stops: an image may be to blame
+MAX_ACTOR_DEATHS = 3  # of actors over one block, before the run stops: an image may be to blame
 
 
 def score_on_ray(work: Work, sources: Iterator[tuple[int, Source]]) -> Generator[Scored, None, None]:
@@ -58,14 +58,14 @@ def score_on_ray(work: Work, sources: Iterator[tuple[int, Source]]) -> Generator
                     batch_size=None,
                     compute=ray.data.ActorPoolStrategy(size=min(actors, -(-len(window) // size))),
                     num_cpus=1,
-                    ray_remote_args_fn=patience,
+                    ray_remote_args_fn=retry_options,
                 )
             yield from unpack(ray, done)
 
 
-def patience() -> dict[str, int]:
+def retry_options() -> dict[str, int]:
     """Returns how often a block is tried again after its actor died; Ray Data would try for ever."""
-    return {"max_task_retries": DEATHS}
+    return {"max_task_retries": MAX_ACTOR_DEATHS}
 
 
 def pack(objects: Sequence[object]) -> Any:

@@ -1,6 +1,6 @@
 """What a heatmap and an expected picture look like, on every page and in every report the same.
 
-Colours depend on t = (v - m) / (limit - m) alone, where m is a typical good image and the limit stops one: never on
+Colours depend on t = (v - m) / (threshold - m) alone, where m is a typical good image and the threshold flags one: never on
 the other pixels of the image. So the same colour is the same evidence everywhere, and a normal image stays calm.
 """
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-# (t, red, green, blue, opacity). Clear up to half way to the limit, yellow at it, red at twice and violet at four
+# (t, red, green, blue, opacity). Clear up to half way to the threshold, yellow at it, red at twice and violet at four
 # times the distance; darker where it is worse, so that it reads without colour vision too.
 STOPS = np.array(
     [
@@ -24,21 +24,21 @@ STOPS = np.array(
 GAIN = 3  # of the difference: a fault of 85 grey levels is white
 
 
-def heat_scale(heatmap: npt.NDArray[np.float32], median: float, limit: float) -> npt.NDArray[np.float32]:
-    """Returns t of each cell, float32 (h, w): 0 is a typical good image, 1 the limit; higher is more anomalous.
+def heatmap_scale(heatmap: npt.NDArray[np.float32], median: float, threshold: float) -> npt.NDArray[np.float32]:
+    """Returns t of each cell, float32 (h, w): 0 is a typical good image, 1 the threshold; higher is more anomalous.
 
-    A cell that is not a number counts as infinitely hot.
+    A cell that is not a number counts as infinitely high.
     """
-    span = max(limit - median, float(np.finfo(np.float32).tiny))  # calibration scores that are all equal
+    span = max(threshold - median, float(np.finfo(np.float32).tiny))  # calibration scores that are all equal
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (heatmap.astype(np.float64) - median) / span
     finite: npt.NDArray[np.float64] = np.nan_to_num(scaled, nan=np.inf, posinf=np.inf, neginf=-np.inf)
     return finite.clip(-1e9, 1e9).astype(np.float32)
 
 
-def heat_colours(heatmap: npt.NDArray[np.float32], median: float, limit: float) -> Pixels:
+def heatmap_colours(heatmap: npt.NDArray[np.float32], median: float, threshold: float) -> Pixels:
     """Returns the overlay of a heatmap (h, w), RGBA uint8 (h, w, 4)."""
-    t = heat_scale(heatmap, median, limit)
+    t = heatmap_scale(heatmap, median, threshold)
     places, colours = STOPS[:, 0], STOPS[:, 1:] * (1, 1, 1, 255)
     return np.stack([np.interp(t, places, colour) for colour in colours.T], axis=-1).round().astype(np.uint8)
 

@@ -9,7 +9,7 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-from anomaly.challenge import judge, limit_of
+from anomaly.challenge import calibration_of, judge_records
 from anomaly.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.evaluate import NORMAL
 from anomaly.labelled import GALLERY, gallery_item
@@ -21,29 +21,29 @@ from anomaly.wording import card_text
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images of one kind under both detectors, those that both judged: how many each of them stops.
+    """Images of one kind under both detectors, those that both judged: how many each of them flags.
 
-    ``now_stopped``: passed by the old one and stopped by the new one; ``now_passed``: the other way round.
+    ``now_flagged``: passed by the old one and flagged by the new one; ``now_passed``: the other way round.
     """
 
     images: int
     old: int
     new: int
-    now_stopped: int
+    now_flagged: int
     now_passed: int
 
     @property
     def p_value(self) -> float:
-        """Of so uneven a division of the flips if both detectors stopped equally many: McNemar's test, exact, two-sided.
+        """Of so uneven a division of the flips if both detectors flagged equally many: McNemar's test, exact, two-sided.
 
         It takes images as independent: of photographs of one part it is too small.
         """
-        flips, fewer = self.now_stopped + self.now_passed, min(self.now_stopped, self.now_passed)
+        flips, fewer = self.now_flagged + self.now_passed, min(self.now_flagged, self.now_passed)
         return float(min(1.0, 2 * sum(comb(flips, i) for i in range(fewer + 1)) / 2**flips))
 
     def text(self) -> str:
         return (
-            f"{self.old} of {self.images} stopped by the old, {self.new} by the new; {self.now_stopped} only by the new, "
+            f"{self.old} of {self.images} flagged by the old, {self.new} by the new; {self.now_flagged} only by the new, "
             f"{self.now_passed} only by the old (paired test of independent images: p = {self.p_value:.2g})"
         )
 
@@ -60,9 +60,9 @@ class Comparison:
     not_judged: int
     passed_over: dict[str, int] = field(default_factory=dict)
 
-    def flips(self, stopped: bool) -> list[int]:
-        """Returns the indices of images that the new detector stops (or passes) and the old one does not, by score."""
-        found = [i for i, (old, new) in enumerate(self.results) if (old.is_anomaly, new.is_anomaly) == (not stopped, stopped)]
+    def flips(self, flagged: bool) -> list[int]:
+        """Returns the indices of images that the new detector flags (or passes) and the old one does not, by score."""
+        found = [i for i, (old, new) in enumerate(self.results) if (old.is_anomaly, new.is_anomaly) == (not flagged, flagged)]
         return sorted(found, key=lambda i: -(self.results[i][1].score or 0.0))
 
     @property
@@ -85,8 +85,8 @@ class Comparison:
             lines.append(("better by the labels", self.better))
         else:
             lines.append(("better", "unknown: no labels; look at the flips (--report FILE)"))
-        for label, stopped in (("now stopped", True), ("now passed", False)):
-            names = [str(self.records[i].path) for i in self.flips(stopped)]
+        for label, flagged in (("now flagged", True), ("now passed", False)):
+            names = [str(self.records[i].path) for i in self.flips(flagged)]
             if names:
                 lines.append((label, " ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")))
         if self.not_judged:
@@ -104,14 +104,14 @@ class Comparison:
                     "images": p.images,
                     "old": p.old,
                     "new": p.new,
-                    "now_stopped": p.now_stopped,
+                    "now_flagged": p.now_flagged,
                     "now_passed": p.now_passed,
                     "p_value": p.p_value,
                 }
                 for kind, p in self.kinds.items()
             },
             "better": self.better if len(self.kinds) > 1 else None,
-            "now_stopped": [str(self.records[i].path) for i in self.flips(True)],
+            "now_flagged": [str(self.records[i].path) for i in self.flips(True)],
             "now_passed": [str(self.records[i].path) for i in self.flips(False)],
             "not_judged": self.not_judged,
             "passed_over": self.passed_over,
@@ -130,14 +130,14 @@ def compare(
     """Returns how two detectors judge the same images, and writes the flips with pictures where asked.
 
     ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
-    Raises CalibrationError where one of them has no limit, DatasetError.
+    Raises CalibrationError where one of them has no threshold, DatasetError.
     """
-    limit_of(old), limit_of(new)
+    calibration_of(old), calibration_of(new)
     passed = Counter[str]()
     given = read_dataset(images, passed=passed, good=good, plain=None, say=say)  # a folder that says nothing: no labels
     records = [record for record in given if record.split != "train"] or given
     labelled_test(records, say)
-    results = list(zip(judge(old, records), judge(new, records), strict=True))
+    results = list(zip(judge_records(old, records), judge_records(new, records), strict=True))
     both = [i for i, pair in enumerate(results) if all(result.is_anomaly is not None for result in pair)]
     kinds = {"all images": _pairs([results[i] for i in both])}
     if any(record.label is not None for record in records):
@@ -155,7 +155,7 @@ def _pairs(results: Sequence[tuple[Result, Result]]) -> Pairs:
         images=len(flags),
         old=sum(old for old, _ in flags),
         new=sum(new for _, new in flags),
-        now_stopped=flags.count((False, True)),
+        now_flagged=flags.count((False, True)),
         now_passed=flags.count((True, False)),
     )
 
@@ -164,12 +164,12 @@ def _report(comparison: Comparison) -> Report:
     new = comparison.new
     galleries = {
         f"{name} ({len(found)})": [gallery_item(new, comparison.records[i], comparison.results[i][1]) for i in found[:GALLERY]]
-        for name, found in (("now stopped", comparison.flips(True)), ("now passed", comparison.flips(False)))
+        for name, found in (("now flagged", comparison.flips(True)), ("now passed", comparison.flips(False)))
     }
     return Report(
         title=f"{comparison.old.card.name} against {new.card.name}",
         card={**new.card.to_json(), "digest": new.card.digest},
-        promise=card_text(new.card, str(new.path)),
+        guarantee=card_text(new.card, str(new.path)),
         figures_text=comparison.text(),
         galleries=galleries,
     )

@@ -25,21 +25,25 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 THUMB = 64  # pixels a side of the small copies that are compared
-COMPARED = 20_000  # images compared with all others at the most; further ones are compared with their neighbours in the list
-NEAREST = 8  # candidates of each image
-BESIDE = 2  # and its neighbours in the list: frames of a video
-OTHERS = 12  # images by which an image's usual distance is told
-USUAL = 0.7  # quantile of the distances to these: of few parts with many copies, some of the others are copies too
-CLOSE = 0.25  # times the usual distance, below which two images may be copies
-CLOSER = 0.17  # the same where the difference is one of light
-ALMOST = 0.965  # correlation from which two such images are copies, unless their difference is smooth
-EQUAL = 0.985  # correlation from which two images are copies even if all are as alike, if their difference is noise
-SAME = 0.998  # and whatever it is
-NOISE = 0.3  # correlation of neighbouring pixels of a difference that is noise; of parts that differ it is higher
-SMOOTH = 0.68  # the same of pictures without detail, out of focus: they are alike, and no copies
-ROUGH = 0.42  # the same of a difference of light and noise, where no more than a few others are close
-LOCAL = 7  # pixels: a mean and a contrast are those of a square so wide
-FLAT = 0.01  # contrast below which there is nothing to see
+# Images compared with all others at the most; further ones are compared with their neighbours in the list
+MAX_COMPARED_IMAGES = 20_000
+NEAREST_CANDIDATES = 8  # candidates of each image
+LIST_NEIGHBOURS = 2  # and its neighbours in the list: frames of a video
+USUAL_DISTANCE_IMAGES = 12  # images by which an image's usual distance is told
+# Quantile of the distances to these: of few parts with many copies, some of the others are copies too
+USUAL_DISTANCE_QUANTILE = 0.7
+CLOSE_DISTANCE_RATIO = 0.25  # times the usual distance, below which two images may be copies
+CLOSER_DISTANCE_RATIO = 0.17  # the same where the difference is one of light
+COPY_CORRELATION = 0.965  # correlation from which two such images are copies, unless their difference is smooth
+# Correlation from which two images are copies even if all are as alike, if their difference is noise
+NOISY_COPY_CORRELATION = 0.985
+SURE_COPY_CORRELATION = 0.998  # and whatever it is
+# Correlation of neighbouring pixels of a difference that is noise; of parts that differ it is higher
+MAX_NOISE_CORRELATION = 0.3
+MAX_BLURRED_NOISE_CORRELATION = 0.68  # the same of pictures without detail, out of focus: they are alike, and no copies
+MAX_LIGHT_NOISE_CORRELATION = 0.42  # the same of a difference of light and noise, where no more than a few others are close
+LOCAL_PIXELS = 7  # pixels: a mean and a contrast are those of a square so wide
+MIN_CONTRAST = 0.01  # contrast below which there is nothing to see
 SHIFTS = np.arange(-4, 4.01, 0.5)  # pixels of the small copies
 EDGE = 5  # pixels that a shift may bring in from the other side
 ROUNDS = 4
@@ -150,9 +154,16 @@ def near_copies(thumbs: Floats) -> list[tuple[int, int, float]]:
         alike, beside = pictures.compare(i, j)
         relative = (1 - alike) / (np.sqrt(usual[i] * usual[j]) + 1e-9)
         # Where many others are as close, these may be the parts of one product among several: then only noise tells.
-        light = (relative < CLOSER) & (beside < ROUGH) & ~(crowded[i] | crowded[j])
-        near = (relative < CLOSE) & (((alike > ALMOST) & (beside < SMOOTH)) | (beside < NOISE))
-        copies = (alike > SAME) | ((alike > EQUAL) & (beside < NOISE)) | near | light
+        light = (relative < CLOSER_DISTANCE_RATIO) & (beside < MAX_LIGHT_NOISE_CORRELATION) & ~(crowded[i] | crowded[j])
+        near = (relative < CLOSE_DISTANCE_RATIO) & (
+            ((alike > COPY_CORRELATION) & (beside < MAX_BLURRED_NOISE_CORRELATION)) | (beside < MAX_NOISE_CORRELATION)
+        )
+        copies = (
+            (alike > SURE_COPY_CORRELATION)
+            | ((alike > NOISY_COPY_CORRELATION) & (beside < MAX_NOISE_CORRELATION))
+            | near
+            | light
+        )
         if not copies.any():
             break
         for a, b, value in zip(i[copies].tolist(), j[copies].tolist(), alike[copies].tolist(), strict=True):
@@ -174,19 +185,19 @@ def _own(thumbs: Floats) -> Floats:
     for start in range(0, len(thumbs), 1000):  # of many images only one copy is held
         part = thumbs[start : start + 1000]
         fine = part - _blurred(part)
-        own[start : start + 1000] = fine / (np.sqrt(np.maximum(_blurred(fine * fine), 0)) + FLAT)
+        own[start : start + 1000] = fine / (np.sqrt(np.maximum(_blurred(fine * fine), 0)) + MIN_CONTRAST)
     return own
 
 
 def _blurred(x: Floats) -> Floats:
     """Returns pictures (n, h, w) as means over squares, their edges continued."""
-    half = LOCAL // 2
+    half = LOCAL_PIXELS // 2
     for axis in (1, 2):
         wide = np.pad(x, [(half * (axis == a), half * (axis == a)) for a in range(3)], mode="edge")
         total = np.zeros_like(x)
-        for i in range(LOCAL):
+        for i in range(LOCAL_PIXELS):
             total += wide.take(range(i, i + THUMB), axis)
-        x = total / np.float32(LOCAL)
+        x = total / np.float32(LOCAL_PIXELS)
     return x
 
 
@@ -204,17 +215,17 @@ class _Pictures:
     def usual(self, shown: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Returns the usual distance of each of these images to others of them, 1 - correlation, and whether some are close."""
         rng, count = np.random.default_rng(0), len(shown)
-        each = min(OTHERS if count <= 5000 else OTHERS // 2, count - 1)
+        each = min(USUAL_DISTANCE_IMAGES if count <= 5000 else USUAL_DISTANCE_IMAGES // 2, count - 1)
         step = np.array([rng.choice(count - 1, each, replace=False) + 1 for _ in range(count)])
         others = shown[(np.arange(count)[:, None] + step) % count]
         alike, _ = self.compare(np.repeat(shown, each), others.ravel())
         distances = 1 - alike.reshape(count, each)
-        usual = np.quantile(distances, USUAL, axis=1).astype(np.float32)
-        return usual, distances.min(1) < CLOSE * usual
+        usual = np.quantile(distances, USUAL_DISTANCE_QUANTILE, axis=1).astype(np.float32)
+        return usual, distances.min(1) < CLOSE_DISTANCE_RATIO * usual
 
     def candidates(self, shown: Ints) -> tuple[Ints, Ints]:
         """Returns pairs of these images that are alike at first sight, and neighbours in the list, i < j."""
-        compared, pairs = shown[:COMPARED], set[tuple[int, int]]()
+        compared, pairs = shown[:MAX_COMPARED_IMAGES], set[tuple[int, int]]()
         small = self.own[compared].reshape(-1, THUMB // 2, 2, THUMB // 2, 2).mean((2, 4)).reshape(len(compared), -1)
         small -= small.mean(0)
         small /= np.linalg.norm(small, axis=1, keepdims=True) + 1e-6
@@ -222,10 +233,10 @@ class _Pictures:
             alike = small[start : start + 1024] @ small.T
             rows = np.arange(len(alike))
             alike[rows, start + rows] = -2
-            few = min(NEAREST, len(compared) - 1)
+            few = min(NEAREST_CANDIDATES, len(compared) - 1)
             nearest = np.argpartition(-alike, few - 1, axis=1)[:, :few]
             pairs.update(zip(np.repeat(start + rows, few).tolist(), nearest.ravel().tolist(), strict=True))
-        pairs.update((i, i + step) for step in range(1, BESIDE + 1) for i in range(len(shown) - step))
+        pairs.update((i, i + step) for step in range(1, LIST_NEIGHBOURS + 1) for i in range(len(shown) - step))
         chosen = np.array(sorted({(min(pair), max(pair)) for pair in pairs}), np.int64)
         return shown[chosen[:, 0]], shown[chosen[:, 1]]
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from anomaly.images import decode
 
 LEVELS = 8  # values of a mask that was drawn; one with more has soft edges, or was saved as JPEG
-SHOWN = 5  # names in a line
+MAX_NAMES_SHOWN = 5  # names in a line
 
 Marked = npt.NDArray[np.bool_]
 
@@ -92,5 +92,5 @@ class MaskNotes:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return " ".join("/".join(path.parts[-2:]) for path in paths[:SHOWN]) + more
+    more = f" and {len(paths) - MAX_NAMES_SHOWN} more" if len(paths) > MAX_NAMES_SHOWN else ""
+    return " ".join("/".join(path.parts[-2:]) for path in paths[:MAX_NAMES_SHOWN]) + more

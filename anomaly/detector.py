@@ -37,7 +37,7 @@ from anomaly.trial import remember, trial_seconds, was_tried
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = 1
+FORMAT = 2
 CARD_KEY = "anomaly"
 MAX_FILE_BYTES = 1 << 30
 MAX_CARD_BYTES = 16 << 20
@@ -103,6 +103,8 @@ class Card:
         found = card.get("format") if isinstance(card, dict) else None
         if type(found) is not int or found < 1:
             raise DetectorError("the card has no format number: this is not a detector made by `anomaly train`")
+        if found < FORMAT:
+            raise DetectorError(f"detector format {found} found, {FORMAT} expected: train again with this version")
         if found > FORMAT:
             raise DetectorError(
                 f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a newer version of anomaly; "
@@ -321,13 +323,13 @@ def recalibrate(
     images: int,
     groups: int,
     parent: str | None = None,
-    by_part: dict[str, Any] | None = None,
+    by_unit: dict[str, Any] | None = None,
     accepted: Sequence[str] = (),
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
 
     ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
-    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_part``: see anomaly.parts.
+    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_unit``: see anomaly.parts.
     ``accepted``: what of the guarantee got worse, and was accepted.
     """
     onnx = import_onnx()
@@ -335,18 +337,18 @@ def recalibrate(
     model = onnx.load_model_from_string(data)
     set_calibration(model, calibration)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    sight = at_threshold(card.training.get("sight"), float(calibration.threshold))
+    size_sensitivity = at_threshold(card.training.get("size_sensitivity"), float(calibration.threshold))
     facts = {
         "recalibrated": now,
-        "sight": sight,
-        "cost": cost_of(calibration, highest, sight),
+        "size_sensitivity": size_sensitivity,
+        "cost": cost_of(calibration, highest, size_sensitivity),
         "recalibrated_by": user(),
         "recalibrated_on": images,
         "highest": highest,
         "grouped": groups < images,
-        "by_part": by_part,
+        "by_unit": by_unit,
         "accepted_worse": list(accepted),
-        **dict.fromkeys(("limit_moved", "limit_moved_by", "limit_moved_from")),  # it is no preview any more
+        **dict.fromkeys(("threshold_moved", "threshold_moved_by", "threshold_moved_from")),  # it is no preview any more
     }
     new = replace(
         card,

@@ -35,7 +35,7 @@ TINY_MODEL = base64.b64decode(
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at. ``needed``: without it nothing works; the others are optional."""
 
     what: str
@@ -44,12 +44,12 @@ class Finding:
     needed: bool = False
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Returns what was found, the needed things first."""
     where = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {available_cores()} cores"
-    findings = [Finding("python", where, sys.version_info >= (3, 11), needed=True)]
-    findings.append(Finding("anomaly", __version__, True, needed=True))
-    findings += [Finding(name, importlib.metadata.version(name), True, needed=True) for name in ("numpy", "pillow")]
+    findings = [Diagnosis("python", where, sys.version_info >= (3, 11), needed=True)]
+    findings.append(Diagnosis("anomaly", __version__, True, needed=True))
+    findings += [Diagnosis(name, importlib.metadata.version(name), True, needed=True) for name in ("numpy", "pillow")]
     findings.append(tried("onnxruntime", runtime_versions, needed=True))
     findings.append(tried("end to end on cpu", lambda: end_to_end("CPUExecutionProvider"), needed=True))
     findings.append(tried("end to end on cuda", lambda: end_to_end("CUDAExecutionProvider")))
@@ -59,14 +59,14 @@ def examine() -> list[Finding]:
     return findings
 
 
-def tried(what: str, attempt: Callable[[], str], needed: bool = False) -> Finding:
+def tried(what: str, attempt: Callable[[], str], needed: bool = False) -> Diagnosis:
     """Returns what an attempt said, or why it failed, as a finding."""
     try:
-        return Finding(what, attempt(), True, needed)
+        return Diagnosis(what, attempt(), True, needed)
     except AnomalyError as error:
-        return Finding(what, str(error), False, needed)
+        return Diagnosis(what, str(error), False, needed)
     except Exception as error:  # the doctor reports whatever a broken installation throws, and goes on
-        return Finding(what, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False, needed)
+        return Diagnosis(what, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False, needed)
 
 
 def runtime_versions() -> str:
@@ -75,12 +75,12 @@ def runtime_versions() -> str:
     return f"{runtime.__version__} ({', '.join(installed_runtimes())}), lists {', '.join(runtime.get_available_providers())}"
 
 
-def installed(package: str, extra: str) -> Finding:
+def installed(package: str, extra: str) -> Diagnosis:
     """Returns the version of an optional package, or which extra brings it."""
     try:
-        return Finding(package, importlib.metadata.version(package), True)
+        return Diagnosis(package, importlib.metadata.version(package), True)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(package, f"not installed: pip install 'anomaly[{extra}]'", False)
+        return Diagnosis(package, f"not installed: pip install 'anomaly[{extra}]'", False)
 
 
 def end_to_end(provider: str) -> str:

@@ -22,8 +22,8 @@ from anomaly.change import RUN_LENGTH, Change, follow
 from anomaly.errors import AnomalyError
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-NEWEST = (200, 2000)  # images, over which the flagged ones and those not judged are counted
-ORDINARY = 0.95  # probability that none of the counts of good images is above its limit
+NEWEST_IMAGES = (200, 2000)  # images, over which the flagged ones and those not judged are counted
+ORDINARY_PROBABILITY = 0.95  # probability that none of the counts of good images is above its limit
 NOT_JUDGED = 0.02  # share of good images that may be unlike the training images by themselves
 
 
@@ -87,7 +87,9 @@ def calibration_quantiles(calibration: Calibration) -> NDArray[np.float64]:
     return np.asarray(np.quantile(calibration.scores.astype(np.float64), LEVELS))
 
 
-def windows(series: Series, calibration: Calibration | None, images: int = NEWEST[0], level: float = ORDINARY) -> list[Window]:
+def windows(
+    series: Series, calibration: Calibration | None, images: int = NEWEST_IMAGES[0], level: float = ORDINARY_PROBABILITY
+) -> list[Window]:
     """The series cut into windows of ``images``, counted from the newest; the first one may be shorter.
 
     ``level``: of what is ordinary in one window; that of ``count_level`` makes the newest one agree with its alarm.
@@ -95,11 +97,11 @@ def windows(series: Series, calibration: Calibration | None, images: int = NEWES
     if images < 1:
         raise AnomalyError(f"windows of {images} images: expected 1 or more")
     ends = list(range(len(series.scores), 0, -images))[::-1]
-    return [_window(series, calibration, part, level) for part in zip([0, *ends], ends, strict=False)]
+    return [_window(series, calibration, window, level) for window in zip([0, *ends], ends, strict=False)]
 
 
-def _window(series: Series, calibration: Calibration | None, part: tuple[int, int], level: float) -> Window:
-    start, end = part
+def _window(series: Series, calibration: Calibration | None, window: tuple[int, int], level: float) -> Window:
+    start, end = window
     scores = series.scores[start:end]
     judged = scores[np.isfinite(scores)]
     return Window(
@@ -119,7 +121,7 @@ def ordinary_flagged(calibration: Calibration, images: int, level: float) -> int
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
+class ScoreWatch:
     """What was found of one series of ``images``, of which ``not_judged`` have no score.
 
     ``log10_evidence``: float64, after each judged image, an alarm at ``limit``; ``changes``: its alarms, which count judged
@@ -192,7 +194,7 @@ TO_DO = (
 
 def watch(
     series: Sequence[Series], calibration: Calibration | None, run_length: float = RUN_LENGTH, seed: int = 0
-) -> list[Watch]:
+) -> list[ScoreWatch]:
     """What each series says. Without a calibration (a detector that only ranks) those not judged are counted alone.
 
     While nothing changes, among n images of all series together a change is found by mistake with probability at most
@@ -209,22 +211,22 @@ def watch(
 def count_level(series: Sequence[Series], calibration: Calibration | None) -> float:
     """The level of each count, such that all of them together keep to ORDINARY."""
     kinds = 1 if calibration is None else 2
-    return 1 - (1 - ORDINARY) / max(1, kinds * sum(len(_newest(one)) for one in series))
+    return 1 - (1 - ORDINARY_PROBABILITY) / max(1, kinds * sum(len(_newest(one)) for one in series))
 
 
 def _newest(series: Series) -> list[int]:
     """How many of the newest images are counted: one number, or two where the series is longer."""
-    return sorted({min(images, len(series.scores)) for images in NEWEST} - {0})
+    return sorted({min(images, len(series.scores)) for images in NEWEST_IMAGES} - {0})
 
 
 def _watch(
     series: Series, calibration: Calibration | None, run_length: float, level: float, random: np.random.Generator
-) -> Watch:
+) -> ScoreWatch:
     judged = series.judged if calibration is not None else np.empty(0, dtype=np.int64)
     path = follow([] if calibration is None else calibration.scores, series.scores[judged], random, run_length)
     with np.errstate(divide="ignore"):
         evidence = np.maximum(np.log10(path.evidence), -1.0)
-    return Watch(
+    return ScoreWatch(
         name=series.name,
         what=series.what,
         images=len(series.scores),

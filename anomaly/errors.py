@@ -3,7 +3,7 @@
     AnomalyError
       ImageError          one image could not be judged; its row says why and the others go on
       DatasetError        a folder, manifest or set of images cannot be used as it is
-      CalibrationError    the good images cannot carry the promise that was asked for
+      CalibrationError    the good images cannot carry the guarantee that was asked for
       DetectorError       the file is not a detector, is damaged, unsafe or of a newer format
       RuntimeMissing      ONNX Runtime, a provider or an optional extra is not there
       TrainingError       training could not go on (NaN, too few images, a checkpoint that does not fit)
@@ -38,7 +38,7 @@ class DatasetError(AnomalyError):
 
 
 class CalibrationError(AnomalyError):
-    """The good images cannot carry the promise that was asked for."""
+    """The good images cannot carry the guarantee that was asked for."""
 
 
 class DetectorError(AnomalyError):

@@ -45,26 +45,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """Good test images that were flagged, beside what the calibration promised.
+    """Good test images that were flagged, beside what the calibration guaranteed.
 
-    ``stopped``: one image of each group, with its exact interval. ``limit``: the beta-binomial 95 % limit of that
+    ``flagged``: one image of each group, with its exact interval. ``ordinary_up_to``: the beta-binomial 95 % limit of that
     count. ``images_flagged`` of ``images``: every good image counted.
     """
 
-    promise: float
-    bound: float
-    limit: int
-    stopped: Rate
+    guaranteed_rate: float
+    upper_bound: float
+    ordinary_up_to: int
+    flagged: Rate
     images_flagged: int
     images: int
 
     def to_json(self) -> dict[str, float | int]:
         return {
-            "promise": self.promise,
-            "bound": self.bound,
-            "n": self.stopped.n,
-            "flagged": self.stopped.flagged,
-            "limit": self.limit,
+            "guaranteed_rate": self.guaranteed_rate,
+            "upper_bound": self.upper_bound,
+            "n": self.flagged.n,
+            "flagged": self.flagged.flagged,
+            "ordinary_up_to": self.ordinary_up_to,
         }
 
 
@@ -265,11 +265,11 @@ def _counts(test: _TestSet, which: NDArray[np.bool_]) -> tuple[int, int] | None:
 
 
 def _false_alarms(test: _TestSet, calibration: Calibration | None) -> FalseAlarms | None:
-    stopped, counts = _rate(test, test.normal), _counts(test, test.normal)
-    if calibration is None or stopped is None or counts is None:
+    flagged, counts = _rate(test, test.normal), _counts(test, test.normal)
+    if calibration is None or flagged is None or counts is None:
         return None
-    limit = calibration.ordinary_up_to(stopped.n)
-    return FalseAlarms(calibration.promise, calibration.bound, limit, stopped, *counts)
+    up_to = calibration.ordinary_up_to(flagged.n)
+    return FalseAlarms(calibration.guaranteed_rate, calibration.upper_bound, up_to, flagged, *counts)
 
 
 # Ranking: all images, resampled by group
@@ -412,7 +412,7 @@ def _exact_interval(value: float, pairs: int) -> Interval:
 def _perfect_precision_bound(groups: _Groups, normal_per_positive: float) -> float:
     """The lowest average precision that a perfect ranking of so few groups leaves possible.
 
-    Up to a share x of all defects may lie below a limit above which there is a share y of good images; at worst those
+    Up to a share x of all defects may lie below a threshold above which there is a share y of good images; at worst those
     y rank above all defects: the integral of r / (r + c) over recall r to 1 - x, c = y * normal_per_positive.
     """
     tail = (1 - LEVEL) / 4  # two ways to be wrong, on one side

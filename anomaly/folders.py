@@ -17,11 +17,11 @@ from pathlib import Path
 from anomaly.errors import DatasetError
 from anomaly.images import find_images
 from anomaly.labels import GOOD, folded, is_bad_alone, is_named, kind_of, sides_of
-from anomaly.listing import READ, Passed
+from anomaly.listing import READ_SUFFIXES, Passed
 
 SPLITS = ("train", "test")
 MASKS = ("ground_truth", "groundtruth")
-SHOWN = 10  # names in a line
+MAX_NAMES_SHOWN = 10  # names in a line
 Folder = tuple[str, ...]  # parts of a path below the root
 
 
@@ -187,7 +187,7 @@ def _folders(root: Path) -> tuple[set[Folder], Counter[str]]:
         first = next((i for i, name in enumerate(folder) if name.startswith(".")), None)
         if first is None:
             found.add(folder)
-        elif images := sum(Path(name).suffix.lower() in READ and not name.startswith("._") for name in files):
+        elif images := sum(Path(name).suffix.lower() in READ_SUFFIXES and not name.startswith("._") for name in files):
             hidden["/".join(folder[: first + 1])] += images
     return found, hidden
 
@@ -319,7 +319,7 @@ def _counts(tree: _Tree, at: Folder) -> list[tuple[str, int]]:
     return [*found, *([("directly in it", loose)] if loose else [])]
 
 
-def counted(names: Iterable[tuple[str, int]], shown: int = SHOWN) -> str:
+def counted(names: Iterable[tuple[str, int]], shown: int = MAX_NAMES_SHOWN) -> str:
     """Returns names with their counts, the first ones of many: `OK (20), NG (5) and 3 more (12)`."""
     found = list(names)
     more = f" and {len(found) - shown} more ({sum(count for _, count in found[shown:])})" if len(found) > shown else ""

@@ -17,9 +17,9 @@ from anomaly.errors import DetectorError
 
 MOST_SAMPLES = 32
 MOST_PIXELS = 200_000_000  # of all of them together; those of a finely tiled detector have some 70 million
-LONGEST = 10_000  # pixels a side
-LOOSEST = 0.1  # of the way from the median calibration score to the threshold: what a tolerance may be
-REWRITTEN = 0.01  # the same of a tolerance that is kept when the threshold changes
+MAX_SIDE_PIXELS = 10_000  # pixels a side
+MAX_TOLERANCE = 0.1  # of the way from the median calibration score to the threshold: what a tolerance may be
+MAX_KEPT_TOLERANCE = 0.01  # the same of a tolerance that is kept when the threshold changes
 
 
 class Sample(NamedTuple):
@@ -58,7 +58,7 @@ class Golden:
             raise DetectorError(
                 f"golden samples of {pixels:,} pixels found in the card, at most {MOST_PIXELS:,} expected: not loaded"
             )
-        most = LOOSEST * _unit(calibration, [sample.score for sample in self.samples])
+        most = MAX_TOLERANCE * _unit(calibration, [sample.score for sample in self.samples])
         if not 0 < self.tolerance <= most:
             raise DetectorError(
                 f"no golden samples in the card, or damaged ones: a tolerance of {self.tolerance:.3g} found, above 0 and at "
@@ -68,7 +68,7 @@ class Golden:
 
 def kept_tolerance(tolerance: float, calibration: Calibration) -> float:
     """Returns the tolerance of a detector's golden samples where its threshold is now another one: the same or less."""
-    return min(tolerance, REWRITTEN * _unit(calibration, []))
+    return min(tolerance, MAX_KEPT_TOLERANCE * _unit(calibration, []))
 
 
 def _unit(calibration: Calibration | None, scores: list[float]) -> float:
@@ -80,7 +80,7 @@ def _unit(calibration: Calibration | None, scores: list[float]) -> float:
 
 
 def golden_picture(height: int, width: int, a: int, b: int) -> npt.NDArray[np.uint8]:
-    """Returns a made-up picture by an integer formula, uint8 (height, width, 3), the same in every language.
+    """Returns a synthetic picture by an integer formula, uint8 (height, width, 3), the same in every language.
 
     pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256
     """
@@ -97,7 +97,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _sample(stored: Mapping[str, Any]) -> Sample:
-    height, width = (_whole(stored[side], 1, LONGEST) for side in ("height", "width"))
+    height, width = (_whole(stored[side], 1, MAX_SIDE_PIXELS) for side in ("height", "width"))
     a, b = (_whole(stored[step], 0, 0xFFFF) for step in ("a", "b"))
     return Sample(height, width, a, b, _number(stored["score"]))
 

@@ -97,7 +97,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
 SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
 # What the system says of every file on a disk or share that has gone: no file is to blame.
-GONE = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+GONE_ERRORS = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 UNREADABLE = "check its permissions and its disk"
 MANY_PAGES = 100  # times max_pixels: of a file's pages together, so that a small file costs no hours
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
@@ -231,7 +231,7 @@ def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool 
 
 
 def is_ours(folder: str) -> bool:
-    """Whether this program has written a folder: pictures beside a table, a table's unfinished parts, a run."""
+    """Whether this program has written a folder: pictures beside a table, a table's unfinished chunks, a run."""
     return os.path.lexists(os.path.join(folder, listing.MARK))
 
 
@@ -433,7 +433,7 @@ def read_file(path: str | Path, limit: int) -> bytes:
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except OSError as error:
-        kind, advice = ("unreachable", "is the disk still there?") if error.errno in GONE else ("unreadable", UNREADABLE)
+        kind, advice = ("unreachable", "is the disk still there?") if error.errno in GONE_ERRORS else ("unreadable", UNREADABLE)
         raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
     except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
         raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error

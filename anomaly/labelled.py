@@ -18,8 +18,8 @@ from anomaly.defect_masks import MaskNotes, read_defect_mask
 from anomaly.errors import DatasetError, ImageError
 from anomaly.evaluate import NORMAL, Evaluation, PixelMap, evaluate
 from anomaly.listing import passed_text
-from anomaly.part_rule import PartRule
-from anomaly.parts import by_part
+from anomaly.part_rule import UnitRule
+from anomaly.parts import by_unit
 from anomaly.progress import Progress
 from anomaly.report import GalleryItem, Report, grid, overlay, shrink, write_report
 from anomaly.scorer import Result, Scorer
@@ -27,7 +27,7 @@ from anomaly.used_images import IMAGES, USED, divided, listing_of
 from anomaly.wording import card_text, realised_text, verdict_text
 
 GALLERY = 8  # pictures of each kind
-SHOWN = 5  # names in a line
+MAX_NAMES_SHOWN = 5  # names in a line
 SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
 
 
@@ -49,8 +49,8 @@ class Judged:
 
     @property
     def what(self) -> str:
-        """What is counted: images, or parts by the worst view of each."""
-        return "image" if PartRule.of(self.scorer.card.training) is None else "part"
+        """What is counted: images, or units by the worst view of each."""
+        return "image" if UnitRule.of(self.scorer.card.training) is None else "unit"
 
     def needs_a_person(self, good: bool) -> tuple[int, int]:
         """Returns how many good (or defective) images were not judged (outside, or errors), and of how many."""
@@ -82,14 +82,14 @@ def evaluate_labelled(
 ) -> Judged:
     """Returns how a detector does on labelled images, and writes the report where asked.
 
-    Where the detector promises per part, parts are judged, each by its worst view. Raises DatasetError where no image has a
+    Where the detector guarantees per unit, units are judged, each by its worst view. Raises DatasetError where no image has a
     label.
     """
-    rule = PartRule.of(scorer.card.training)
+    rule = UnitRule.of(scorer.card.training)
     passed = Counter[str]()
     records = labelled_test(read_dataset(labelled, group_by, passed, good, say=say), say)
     if rule is not None and group_by is None:
-        records, _ = by_part(records, rule.pattern)
+        records, _ = by_unit(records, rule.pattern)
     if not records:
         raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
     listing = listing_of(scorer.path)
@@ -102,7 +102,7 @@ def evaluate_labelled(
             f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new ones expected: they say "
             "nothing of how it does on others"
         )
-    judged = judge(scorer, records)
+    judged = judge_labelled(scorer, records)
     judged = replace(judged, used=tuple(used), used_good=used_good, checked=listing is not None, passed_over=dict(passed))
     if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):  # none has the name of its image
         judged = replace(judged, masks=_without_masks(judged))
@@ -131,7 +131,7 @@ def _without_used(records: list[Record], listing: Path | None, whole_groups: boo
     return fresh, [str(record.path) for record in used]
 
 
-def judge(scorer: Scorer, records: list[Record]) -> Judged:
+def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
     """Returns results and figures of labelled records; the images are read one after the other."""
     import time
 
@@ -143,7 +143,7 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
             progress.advance(1)
     milliseconds = 1000 * (time.perf_counter() - start) / len(records)
     told = len({record.group for record in records})
-    if PartRule.of(scorer.card.training) is not None:
+    if UnitRule.of(scorer.card.training) is not None:
         records, results = worst_views(records, results)
     else:
         records = _joined(records, results, looks)
@@ -166,16 +166,16 @@ def judge(scorer: Scorer, records: list[Record]) -> Judged:
 
 
 def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[list[Record], list[Result]]:
-    """Returns one record and result for each part (group): those of its worst view.
+    """Returns one record and result for each unit (group): those of its worst view.
 
-    Where a view could not be judged and none is above the limit, that is the part's result. A part is good if all its
+    Where a view could not be judged and none is above the threshold, that is the unit's result. A unit is good if all its
     views are.
     """
-    parts: dict[str, list[tuple[Record, Result]]] = {}
+    units: dict[str, list[tuple[Record, Result]]] = {}
     for record, result in zip(records, results, strict=True):
-        parts.setdefault(record.group, []).append((record, result))
+        units.setdefault(record.group, []).append((record, result))
     found = []
-    for views in parts.values():
+    for views in units.values():
         label = next((record.label for record, _ in views if record.label != NORMAL), NORMAL)
         unjudged = [view for view in views if view[1].score is None]
         worst = max(views, key=lambda view: -np.inf if view[1].score is None else view[1].score)
@@ -221,13 +221,13 @@ def pixel_maps(records: Sequence[Record], results: Sequence[Result], notes: Mask
 
 # --- words ------------------------------------------------------------------------------------------------------------
 def figures_text(judged: Judged) -> str:
-    """Returns the figures in lines: what ranks, what is stopped, what is missed, class by class."""
+    """Returns the figures in lines: what ranks, what is flagged, what is missed, class by class."""
     e = judged.evaluation
     rows = [
         ("ranking (AUROC)", said(e.image_auroc)),
         ("average precision", said(e.average_precision)),
-        ("defects stopped", rate_said(e.recall) + images_said(e.recall_images)),
-        (f"good {judged.what}s stopped", false_alarms_said(judged)),
+        ("defects flagged", rate_said(e.recall) + images_said(e.recall_images)),
+        (f"good {judged.what}s flagged", false_alarms_said(judged)),
         ("needs a person", needs_a_person_said(judged)),
         *used_rows(judged),
     ]
@@ -236,7 +236,7 @@ def figures_text(judged: Judged) -> str:
     if masks := judged.masks.text():
         rows.append(("masks", masks))
     for name, figures in e.per_class.items():
-        rows.append((f"  {name}", f"AUROC {said(figures.image_auroc)}; stopped {rate_said(figures.recall)}"))
+        rows.append((f"  {name}", f"AUROC {said(figures.image_auroc)}; flagged {rate_said(figures.recall)}"))
     outside = outside_counts(judged)
     if any(outside):
         rows.append(("outside", f"{outside[0]} good and {outside[1]} defective {judged.what}s are unlike the training images"))
@@ -265,8 +265,8 @@ def used_rows(judged: Judged) -> list[tuple[str, str]]:
         return [("not checked", f"whether these images trained or calibrated it: {table}")]
     if not judged.used:
         return []
-    names = " ".join(str(Path(*Path(path).parts[-2:])) for path in judged.used[:SHOWN])
-    more = f" and {len(judged.used) - SHOWN} more" if len(judged.used) > SHOWN else ""
+    names = " ".join(str(Path(*Path(path).parts[-2:])) for path in judged.used[:MAX_NAMES_SHOWN])
+    more = f" and {len(judged.used) - MAX_NAMES_SHOWN} more" if len(judged.used) > MAX_NAMES_SHOWN else ""
     return [("left out", f"{len(judged.used)} images that trained or calibrated this detector: {names}{more}")]
 
 
@@ -287,7 +287,7 @@ def said(interval: Any) -> str:
 def rate_said(rate: Any) -> str:
     """Returns counts before percent."""
     if rate is None:
-        return "unknown: no limit, or no such images"
+        return "unknown: no threshold, or no such images"
     return f"{rate.flagged} of {rate.n} ({100 * rate.value:.1f} %; 95 %: {100 * rate.low:.1f} to {100 * rate.high:.1f} %)"
 
 
@@ -297,13 +297,13 @@ def images_said(counts: tuple[int, int] | None) -> str:
 
 
 def false_alarms_said(judged: Judged) -> str:
-    """Returns the realised count of false alarms beside what was promised."""
+    """Returns the realised count of false alarms beside what was guaranteed."""
     alarms, calibration = judged.evaluation.false_alarms, judged.scorer.card.calibration
     if alarms is None and calibration is not None and judged.used_good:
         return f"unknown: all {judged.used_good} good images were used in training"
     if alarms is None or calibration is None:
-        return "unknown: no limit, or no good images"
-    return realised_text(alarms.stopped, calibration, what=judged.what)
+        return "unknown: no threshold, or no good images"
+    return realised_text(alarms.flagged, calibration, what=judged.what)
 
 
 # --- report -----------------------------------------------------------------------------------------------------------
@@ -314,12 +314,12 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
     return Report(
         title=f"{card.name} on {labelled.name}",
         card={**card.to_json(), "digest": card.digest},
-        promise=card_text(card, str(judged.scorer.path)),
+        guarantee=card_text(card, str(judged.scorer.path)),
         figures=judged.to_json(),
         figures_text=figures_text(judged),
         roc=None if e.roc is None else (e.roc.fpr, e.roc.tpr),
         scores=e.scores,
-        limit=None if calibration is None else float(calibration.threshold),
+        threshold=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         p_values=None if calibration is None else calibration.p_value(good_scores(judged)),
         galleries={
@@ -343,9 +343,9 @@ def chosen_pictures(judged: Judged) -> dict[str, list[tuple[Record, Result]]]:
     calibration = judged.scorer.card.calibration
     chosen = {"most anomalous": pairs[:GALLERY], "least anomalous": pairs[::-1][:GALLERY]}
     if calibration is not None:
-        stopped = [bool(calibration.is_anomaly(np.float32(result.score or 0.0))) for _, result in pairs]
-        alarms = [p for p, s in zip(pairs, stopped, strict=True) if s and p[0].label == NORMAL]
-        misses = [p for p, s in zip(pairs, stopped, strict=True) if not s and p[0].label != NORMAL]
+        flagged = [bool(calibration.is_anomaly(np.float32(result.score or 0.0))) for _, result in pairs]
+        alarms = [p for p, s in zip(pairs, flagged, strict=True) if s and p[0].label == NORMAL]
+        misses = [p for p, s in zip(pairs, flagged, strict=True) if not s and p[0].label != NORMAL]
         chosen |= {"false alarms": alarms[:GALLERY], "misses": misses[::-1][:GALLERY]}
     return chosen
 
@@ -353,7 +353,7 @@ def chosen_pictures(judged: Judged) -> dict[str, list[tuple[Record, Result]]]:
 def gallery_item(scorer: Scorer, record: Record, result: Result) -> GalleryItem:
     """Returns one picture with what the model expected and its heatmap."""
     decoded = scorer.decode(record.path)
-    m, limit = colour_anchors(scorer, result)
+    m, threshold = colour_anchors(scorer, result)
     return GalleryItem(
         path=str(Path(*record.path.parts[-3:])),
         caption=f"{record.label}. {verdict_text(result.status, result.score, scorer.card.calibration, result.error)}",
@@ -361,12 +361,12 @@ def gallery_item(scorer: Scorer, record: Record, result: Result) -> GalleryItem:
         expected=scorer.explain(decoded),
         heatmap=result.heatmap,
         median=m,
-        limit=limit,
+        threshold=threshold,
     )
 
 
 def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
-    """Returns the values that heatmap colours go by: a typical good image and the limit.
+    """Returns the values that heatmap colours go by: a typical good image and the threshold.
 
     A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
     """
@@ -398,8 +398,8 @@ def reconstructions(scorer: Scorer, images: Path, count: int) -> tuple[npt.NDArr
                 f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, or not its own)"
             )
         original = np.asarray(Image.fromarray(decoded.pixels).resize((SIDE, SIDE)))
-        heat = original if result.heatmap is None else overlay(original, result.heatmap, *colour_anchors(scorer, result))
-        tiles += [original, np.asarray(Image.fromarray(expected).resize((SIDE, SIDE))), heat]
+        picture = original if result.heatmap is None else overlay(original, result.heatmap, *colour_anchors(scorer, result))
+        tiles += [original, np.asarray(Image.fromarray(expected).resize((SIDE, SIDE))), picture]
     if not tiles:
         raise DatasetError(f"{images}: no image could be read, the first error: {(errors or ['none found'])[0]}")
     return grid(np.stack(tiles), columns=3), len(tiles) // 3, errors

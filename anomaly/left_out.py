@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-SHOWN = 5  # images in a line
+MAX_IMAGES_SHOWN = 5  # images in a line
 
 
 def left_out_lines(lines: Iterable[str]) -> Iterator[str]:
@@ -18,6 +18,6 @@ def left_out_lines(lines: Iterable[str]) -> Iterator[str]:
         if len(names) == 1:
             yield f"left out: {names[0]}: {reason}" if reason else f"left out: {names[0]}"
             continue
-        shown = " ".join(str(Path(*Path(name).parts[-2:])) for name in names[:SHOWN])
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        shown = " ".join(str(Path(*Path(name).parts[-2:])) for name in names[:MAX_IMAGES_SHOWN])
+        more = f" and {len(names) - MAX_IMAGES_SHOWN} more" if len(names) > MAX_IMAGES_SHOWN else ""
         yield f"left out: {len(names)} images: {reason}: {shown}{more}"

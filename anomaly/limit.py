@@ -1,7 +1,7 @@
-"""A limit moved by hand: the nearest one that the calibration scores can promise something for, and the new file.
+"""A threshold moved by hand: the nearest one that the calibration scores can guarantee something for, and the new file.
 
-A limit is always one of the calibration scores: between two of them the promise is the same, and above the highest
-there is none. A limit chosen after seeing results is a preview until fresh good images confirm it, and the new file
+A threshold is always one of the calibration scores: between two of them the guarantee is the same, and above the highest
+there is none. A threshold chosen after seeing results is a preview until fresh good images confirm it, and the new file
 says so, with who moved it.
 """
 
@@ -37,32 +37,32 @@ from anomaly.versions import Identity, next_version, note_version, versions_of
 from anomaly.wording import percent
 
 
-def nearest(calibration: Calibration, limit: float) -> Calibration:
-    """Returns the calibration whose limit is the calibration score nearest to ``limit`` that can be promised for.
+def nearest(calibration: Calibration, threshold: float) -> Calibration:
+    """Returns the calibration whose threshold is the calibration score nearest to ``threshold`` that can be guaranteed for.
 
-    The wish becomes the promise of that limit: k / (n + 1), at most 0.5.
+    The target rate becomes the guarantee of that threshold: k / (n + 1), at most 0.5.
     """
     scores, n = calibration.scores, calibration.n
-    above = int(np.searchsorted(scores, np.float32(limit), side="left"))
+    above = int(np.searchsorted(scores, np.float32(threshold), side="left"))
     near = [index for index in (above - 1, above) if 0 <= index < n]
-    index = min(near, key=lambda i: abs(float(scores[i]) - limit))
-    # with ties k counts the whole tie: the limit is the same, and the promise is the one that is kept
+    index = min(near, key=lambda i: abs(float(scores[i]) - threshold))
+    # with ties k counts the whole tie: the threshold is the same, and the guarantee is the one that is kept
     k = n - int(np.searchsorted(scores, scores[index], side="right")) + 1
     return with_rank(calibration, min(k, largest_rank(n)))
 
 
 def with_rank(calibration: Calibration, k: int) -> Calibration:
-    """Returns the same scores with the k-th largest as the limit."""
+    """Returns the same scores with the k-th largest as the threshold."""
     if not 1 <= k <= largest_rank(calibration.n):
         raise CalibrationError(f"rank {k} found, 1 to {largest_rank(calibration.n)} of {calibration.n} good images expected")
-    wish = k / (calibration.n + 1)
-    if rank(wish, calibration.n) < k:  # the decimal that is written may round below it
-        wish = math.nextafter(wish, 1.0)
-    return Calibration(calibration.scores, k, wish)
+    target_rate = k / (calibration.n + 1)
+    if rank(target_rate, calibration.n) < k:  # the decimal that is written may round below it
+        target_rate = math.nextafter(target_rate, 1.0)
+    return Calibration(calibration.scores, k, target_rate)
 
 
 def largest_rank(n: int) -> int:
-    """Returns the largest k that may be promised: half of all good images stopped."""
+    """Returns the largest k that may be guaranteed: half of all good images flagged."""
     return max(1, math.floor(LARGEST_RATE * (n + 1)))
 
 
@@ -85,22 +85,26 @@ def write_moved(
     data, card = read_checked(run)
     if card.calibration is None or not np.array_equal(card.calibration.scores, calibration.scores):
         raise DetectorError(
-            f"{find_detector(run)}: its calibration scores are others than the limit was chosen on; choose again"
+            f"{find_detector(run)}: its calibration scores are others than the threshold was chosen on; choose again"
         )
     if out.exists():
         raise DetectorError(f"{out} is there already; a detector in use must not change under its name: choose another")
-    limit = float(calibration.threshold)
-    if low is not None and low > limit:
-        raise DetectorError(f"a band from {low:.6g} to {limit:.6g} found, the lower end first expected")
+    threshold = float(calibration.threshold)
+    if low is not None and low > threshold:
+        raise DetectorError(f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected")
     model = onnx.load_model_from_string(data)
     moved: dict[str, Any] = {}
-    if limit == float(card.calibration.threshold):
+    if threshold == float(card.calibration.threshold):
         calibration = card.calibration
     else:
         set_calibration(model, calibration)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        moved = {"limit_moved": now, "limit_moved_by": one_name(by), "limit_moved_from": float(card.calibration.threshold)}
-        moved |= {"sight": at_threshold(card.training.get("sight"), limit), "cost": None}
+        moved = {
+            "threshold_moved": now,
+            "threshold_moved_by": one_name(by),
+            "threshold_moved_from": float(card.calibration.threshold),
+        }
+        moved |= {"size_sensitivity": at_threshold(card.training.get("size_sensitivity"), threshold), "cost": None}
     source = find_detector(run).parent
     version = next_version(card.version, versions_of(card.name, source, out.parent, known))
     new = replace(
@@ -108,7 +112,7 @@ def write_moved(
         version=version,
         calibration=calibration,
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
-        band=None if low is None else (low, limit),
+        band=None if low is None else (low, threshold),
         quality=None if moved else card.quality,  # figures of the old threshold
         parent=card.digest,
         training={**card.training, **moved},
@@ -132,11 +136,11 @@ def free_name(detector: Path, version: str) -> Path:
 
 
 def said(calibration: Calibration, what: str = "image") -> str:
-    """Returns where a limit stands among the good images (or parts: ``what``), and what that promises."""
+    """Returns where a threshold stands among the good images (or units: ``what``), and what that guarantees."""
     place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
-        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.promise)}; 95 % confident: at most "
-        f"{percent(calibration.bound)} in the long run."
+        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.guaranteed_rate)}; 95 % confident: at most "
+        f"{percent(calibration.upper_bound)} in the long run."
     )
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
-READ = frozenset(
+READ_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .bmp .dib .tif .tiff .webp .gif .pgm .ppm .pbm .pnm".split()
 )
 # Images all the same, of formats that are not read: nobody may take them for inspected.
@@ -26,7 +26,7 @@ NOT_READ = frozenset(
     ".xpm .jng .mng .bpg .flif .btf .tf8 .svs .ndpi .lsm .czi .nd2 .fits".split()
 )
 # A program is still writing them: they are images once they have their own names.
-UNFINISHED = frozenset(".part .partial .tmp .temp .crdownload .download .filepart .swp .lock".split())
+UNFINISHED_SUFFIXES = frozenset(".part .partial .tmp .temp .crdownload .download .filepart .swp .lock".split())
 # Beside images in buckets there may be as many of these, and each look into one would be a request.
 SIDECARS = frozenset(".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .html .log .parquet .npy .zip .tar .gz".split())
 HEAD = 132  # bytes that tell what a file is: DICOM has its mark behind 128 others
@@ -80,7 +80,7 @@ Passed: TypeAlias = "Counter[str]"  # kind -> how many were passed over
 HIDDEN, HIDDEN_FOLDER, OURS, AGAIN = "hidden file", "hidden folder", "folder written by anomaly", "folder listed before"
 MASK, NO_SUFFIX, EMPTY, DANGLING = "mask", "file without suffix", "empty file", "link to nothing"
 DEVICE, UNREADABLE, NUMBERED, ODD = "pipe or device", "unreadable file", "numbered suffix", "other suffix"
-MANY = {
+SEVERAL_PAGES = {
     HIDDEN: "hidden files",
     HIDDEN_FOLDER: "hidden folders",
     OURS: "folders written by anomaly",
@@ -99,9 +99,9 @@ MANY = {
 def is_image_name(name: str) -> bool | None:
     """Returns whether a file of this name is an image; None where only its first bytes can tell."""
     suffix = os.path.splitext(name)[1].lower()
-    if suffix in READ or suffix in NOT_READ:
+    if suffix in READ_SUFFIXES or suffix in NOT_READ:
         return True
-    return False if suffix in UNFINISHED or name.endswith("~") or name.lower() == "thumbs.db" else None
+    return False if suffix in UNFINISHED_SUFFIXES or name.endswith("~") or name.lower() == "thumbs.db" else None
 
 
 def format_not_read(head: bytes) -> str | None:
@@ -154,7 +154,7 @@ def count(passed: Passed, kind: str) -> None:
 def passed_text(passed: Passed | dict[str, int]) -> str:
     """Returns what was passed over in words, the most first: "3 .txt, 1 .json, 2 hidden files"."""
     kinds = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
-    said = [f"{n:,} {kind if n == 1 else MANY.get(kind, kind)}" for kind, n in kinds[:KINDS_SAID]]
+    said = [f"{n:,} {kind if n == 1 else SEVERAL_PAGES.get(kind, kind)}" for kind, n in kinds[:KINDS_SAID]]
     rest = sum(n for _, n in kinds[KINDS_SAID:])
     return ", ".join([*said, f"{rest:,} of {len(kinds) - KINDS_SAID} other kinds"] if rest else said)
 

@@ -23,7 +23,7 @@ from anomaly.detector import Card, find_detector, read_card, write_atomically
 from anomaly.errors import AnomalyError, DetectorError
 
 HIGHEST, MARKS = "highest.json", "marks.jsonl"
-LISTED = 24  # images of highest.json at most
+MAX_LISTED_IMAGES = 24  # images of highest.json at most
 GOOD, DEFECT, UNKNOWN = "good", "defect", "unknown"
 KINDS = (GOOD, DEFECT, UNKNOWN)
 MAX_BYTES = 64 << 20
@@ -53,7 +53,7 @@ class Mark:
 
 def write_highest(run: Path, images: Sequence[Highest]) -> None:
     """Writes RUN/highest.json, the highest score first."""
-    write_atomically(run / HIGHEST, json.dumps([asdict(image) for image in images[:LISTED]], indent=1).encode())
+    write_atomically(run / HIGHEST, json.dumps([asdict(image) for image in images[:MAX_LISTED_IMAGES]], indent=1).encode())
 
 
 def read_highest(run: Path) -> tuple[Card, list[Highest]]:

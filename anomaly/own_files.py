@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anomaly.errors import AnomalyError
 
-LARGEST = 1 << 30  # bytes: that of a detector
+MAX_BYTES = 1 << 30  # bytes: that of a detector
 
 
 def open_own(path: str, flags: int) -> int:
@@ -22,7 +22,7 @@ def open_own(path: str, flags: int) -> int:
     return handle
 
 
-def read_own(path: Path, most: int = LARGEST) -> bytes:
+def read_own(path: Path, most: int = MAX_BYTES) -> bytes:
     """Returns the bytes of a file that lies in the run folder itself.
 
     AnomalyError for a link, a pipe, a folder, and for more than ``most`` bytes.

@@ -1,4 +1,4 @@
-"""How a path names the part that an image shows, and how many views the parts had that set a limit."""
+"""How a path names the unit that an image shows, and how many views the units had that set a threshold."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from anomaly.listing import file_and_page
 if TYPE_CHECKING:
     import regex
 
-LONGEST = 500  # characters of a pattern
+MAX_PATTERN_CHARACTERS = 500  # characters of a pattern
 MOST_VIEWS = 1_000_000
 SECONDS = 1.0  # for one path: others take microseconds
 
 
 @dataclass(frozen=True)
-class PartRule:
-    """How a path names its part, and how many views (``least`` to ``most``) the parts had that set the limit."""
+class UnitRule:
+    """How a path names its unit, and how many views (``least`` to ``most``) the units had that set the threshold."""
 
     pattern: str
     least: int
@@ -32,21 +32,21 @@ class PartRule:
         compiled(self.pattern)
         if not 1 <= self.least <= self.most <= MOST_VIEWS:
             raise DetectorError(
-                f"{self.least} to {self.most} views of a part found, 1 or more expected: train or copy it again"
+                f"{self.least} to {self.most} views of a unit found, 1 or more expected: train or copy it again"
             )
 
     def name_in(self, path: str) -> str | None:
-        """Returns the name of the part that an image shows; None where its path does not name one."""
-        return part_name(compiled(self.pattern), file_and_page(path)[0])
+        """Returns the name of the unit that an image shows; None where its path does not name one."""
+        return unit_name(compiled(self.pattern), file_and_page(path)[0])
 
-    def part_of(self, path: str) -> str:
-        """Returns the name of the part that an image shows; ImageError where its path does not name one."""
+    def unit_of(self, path: str) -> str:
+        """Returns the name of the unit that an image shows; ImageError where its path does not name one."""
         try:
             name = self.name_in(path)
         except DatasetError as error:
-            raise ImageError("of no part", str(error)) from error
+            raise ImageError("of no unit", str(error)) from error
         if name is None:
-            raise ImageError("of no part", f"its path names no part: {self.pattern!r} (--by-part) does not match it")
+            raise ImageError("of no unit", f"its path names no unit: {self.pattern!r} (--by-unit) does not match it")
         return name
 
     @property
@@ -59,25 +59,25 @@ class PartRule:
         return {"pattern": self.pattern, "least": self.least, "most": self.most}
 
     @classmethod
-    def of(cls, training: Mapping[str, Any]) -> PartRule | None:
-        """Returns the rule in a card's ``training``; None where the promise is per image; DetectorError if damaged."""
-        facts = training.get("by_part")
+    def of(cls, training: Mapping[str, Any]) -> UnitRule | None:
+        """Returns the rule in a card's ``training``; None where the guarantee is per image; DetectorError if damaged."""
+        facts = training.get("by_unit")
         if facts is None:
             return None
         try:
             return cls(str(facts["pattern"]), int(facts["least"]), int(facts["most"]))
         except (KeyError, TypeError, ValueError, OverflowError, DatasetError) as error:
-            raise DetectorError(f"the card's rule of parts is damaged ({error}): train or copy it again") from error
+            raise DetectorError(f"the card's rule of units is damaged ({error}): train or copy it again") from error
 
     @classmethod
-    def seen(cls, pattern: str, parts: Sequence[str]) -> PartRule:
-        """Returns the rule of images, each given by the part that it shows."""
-        counts = Counter(parts).values()
+    def seen(cls, pattern: str, units: Sequence[str]) -> UnitRule:
+        """Returns the rule of images, each given by the unit that it shows."""
+        counts = Counter(units).values()
         return cls(pattern, min(counts), max(counts))
 
 
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Returns the regular expression of --by-part, or raises DatasetError.
+    """Returns the regular expression of --by-unit, or raises DatasetError.
 
     What Python's own ``re`` takes, and by its rules; but matched by an engine that can be given a time, since the
     expression may come from a card, and one of ten characters can take years.
@@ -85,15 +85,17 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     import regex  # on demand: few cards have a rule
 
     try:
-        if len(pattern) > LONGEST:
-            raise re.error(f"longer than {LONGEST} characters")
+        if len(pattern) > MAX_PATTERN_CHARACTERS:
+            raise re.error(f"longer than {MAX_PATTERN_CHARACTERS} characters")
         re.compile(pattern)
         return regex.compile(pattern, regex.VERSION0)
     except (re.error, regex.error, RecursionError, OverflowError) as error:
-        raise DatasetError(f"--by-part {pattern[:LONGEST]!r} found, a regular expression expected: {error}") from error
+        raise DatasetError(
+            f"--by-unit {pattern[:MAX_PATTERN_CHARACTERS]!r} found, a regular expression expected: {error}"
+        ) from error
 
 
-def part_name(pattern: regex.Pattern[str], path: str) -> str | None:
+def unit_name(pattern: regex.Pattern[str], path: str) -> str | None:
     """Returns the first group (or the whole) of the last match in a path, None without one.
 
     The last, so that the folders above do not matter: they differ between training and scoring. Raises DatasetError where

@@ -1,4 +1,4 @@
-"""Pictures beside a score table: copies of stopped images, heatmaps, overlays.
+"""Pictures beside a score table: copies of flagged images, heatmaps, overlays.
 
 A name begins with the number of the image's file among the inputs, counted from 0 (its row, where no file has several
 pages), so that no two images share one and nothing in an image's own name leads out of the folder:
@@ -34,7 +34,7 @@ SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
 class Pictures:
     """The folders to write into, each None where it is not wanted.
 
-    ``flagged``: stopped images as they are (``link``: links to those that are files); ``heatmaps``: float32 TIFF in the
+    ``flagged``: flagged images as they are (``link``: links to those that are files); ``heatmaps``: float32 TIFF in the
     unit of the score and at the model's resolution, of every image that has one; ``overlays``: JPEG for the eye.
     """
 
@@ -56,7 +56,7 @@ class Pictures:
     def check(self, scorer: Scorer) -> None:
         """Raises AnomalyError where they cannot be written: before the work, not after it."""
         if self.flagged and scorer.card.calibration is None:
-            raise AnomalyError("--flagged: this detector ranks only and stops nothing; leave it out, or set a limit first")
+            raise AnomalyError("--flagged: this detector ranks only and flags nothing; leave it out, or set a threshold first")
         if len({os.path.realpath(folder) for folder in self.folders}) < len(self.folders):
             raise AnomalyError("--flagged, --heatmaps, --overlays: one folder found twice, a folder for each expected")
         for folder in self.folders:

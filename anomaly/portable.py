@@ -22,7 +22,7 @@ from anomaly.scorer import available_cores, open_session
 def write_portable(detector: Path, out: Path) -> None:
     """Writes a detector's portable form, with golden samples scored anew; its own weights, and so explain.onnx, stay.
 
-    The limit has to be set anew, since scores change in their last digits: `anomaly calibrate --target portable` does both.
+    The threshold has to be set anew, since scores change in their last digits: `anomaly calibrate --target portable` does both.
     """
     onnx = import_onnx()
     data, card = read_checked(detector)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 from anomaly.regular_files import read_small_text
 from anomaly.scorer import Scorer
 
-LARGEST = 1 << 20  # bytes of a project's file
+MAX_BYTES = 1 << 20  # bytes of a project's file
 KEYS = {"name", "pattern", "detector"}
 
 
@@ -33,9 +33,9 @@ class Product:
     scorer: Scorer
 
     @property
-    def rule(self) -> PartRule | None:
-        """How a path names its part, where the detector promises per part."""
-        return PartRule.of(self.scorer.card.training)
+    def rule(self) -> UnitRule | None:
+        """How a path names its unit, where the detector guarantees per unit."""
+        return UnitRule.of(self.scorer.card.training)
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Project:
             raise AnomalyError(f"{self.file}: {path} matches the products {names}, one expected: make their patterns narrower")
         return found[0] if found else None
 
-    def part_of(self, path: str) -> str:
-        """Returns what belongs together: the part of an image whose product has parts, else the image itself."""
+    def unit_of(self, path: str) -> str:
+        """Returns what belongs together: the unit of an image whose product has units, else the image itself."""
         product = self.product_of(path)
         if product is None or product.rule is None:
             return path
-        return f"{product.name}\0{product.rule.part_of(path)}"
+        return f"{product.name}\0{product.rule.unit_of(path)}"
 
     def to_json(self) -> list[list[str]]:
         """What the rows of a table depend on."""
@@ -71,7 +71,7 @@ def read_project(file: Path, *, device: str, max_pixels: int, key: Path | None =
     ``key``: a public key by which every detector must be signed.
     """
     try:
-        content = tomllib.loads(read_small_text(file, LARGEST))
+        content = tomllib.loads(read_small_text(file, MAX_BYTES))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise AnomalyError(f"{file}: not a TOML file ({' '.join(str(error).split())}): mend it") from error
     given = content.get("product")

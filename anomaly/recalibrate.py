@@ -1,4 +1,4 @@
-"""`anomaly calibrate`: a new limit from good images, without torch. The weights stay as they are."""
+"""`anomaly calibrate`: a new threshold from good images, without torch. The weights stay as they are."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.before_after import Guarantee, refuse_worse, worse
-from anomaly.calibrate import calibrate, one_per_group, worst_per_part
+from anomaly.calibrate import calibrate, one_per_group, worst_per_unit
 from anomaly.copies import Looks, regrouped
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.detector import Card, find_detector, import_onnx, read_card, recalibrate
 from anomaly.errors import CalibrationError, DetectorError, ImageError
 from anomaly.listing import passed_text
-from anomaly.part_rule import PartRule
-from anomaly.parts import by_part, whole_parts
+from anomaly.part_rule import UnitRule
+from anomaly.parts import by_unit, whole_units
 from anomaly.portable import write_portable
 from anomaly.scorer import Scorer
 from anomaly.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration, read_listing
@@ -32,11 +32,11 @@ def recalibrate_on(
     normal: Path,
     *,
     out: Path | None,
-    wish: float | None,
+    target_rate: float | None,
     group_by: str | None,
     seed: int,
     portable: bool = False,
-    by_part: str | None = None,
+    by_unit: str | None = None,
     views: int | None = None,
     accept_worse: bool = True,
     known: Iterable[Identity] = (),
@@ -44,12 +44,12 @@ def recalibrate_on(
     say: Say | None = None,
     independent: bool = False,
 ) -> tuple[Card, Path, list[str]]:
-    """Writes a detector whose limit is set by the good images ``normal``; returns its card, its path and what was left out.
+    """Writes a detector whose threshold is set by the good images ``normal``; returns its card, its path and what was left out.
 
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
-    left out, as far as the run folder tells: a promise made on them is false. Without ``wish`` that of the detector
-    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_part``: the limit is set by
-    the worst view of each part, named by this expression (default: that of the detector), of ``views`` views each.
+    left out, as far as the run folder tells: a guarantee made on them is false. Without ``target_rate`` that of the detector
+    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_unit``: the threshold is set by
+    the worst view of each unit, named by this expression (default: that of the detector), of ``views`` views each.
     Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
     is written. ``known``: detectors elsewhere, whose versions are not given again.
     ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
@@ -63,8 +63,8 @@ def recalibrate_on(
         if portable:
             source = Path(folder) / path.name
             write_portable(path, source)
-        grouping = Grouping(group_by, seed, by_part, views, independent)
-        return _recalibrate_on(path, source, normal, out, wish, grouping, accept_worse, known, good, say)
+        grouping = Grouping(group_by, seed, by_unit, views, independent)
+        return _recalibrate_on(path, source, normal, out, target_rate, grouping, accept_worse, known, good, say)
 
 
 def _recalibrate_on(
@@ -72,7 +72,7 @@ def _recalibrate_on(
     source: Path,
     normal: Path,
     out: Path | None,
-    wish: float | None,
+    target_rate: float | None,
     grouping: Grouping,
     accept_worse: bool,
     known: Iterable[Identity],
@@ -87,9 +87,9 @@ def _recalibrate_on(
     check_free(target)
     good = score_good(scorer, path, normal, grouping, good_names, say)
     values = good.scores
-    if wish is None and scorer.card.calibration is not None:
-        wish = scorer.card.calibration.wish
-    calibration = calibrate(values, wish)
+    if target_rate is None and scorer.card.calibration is not None:
+        target_rate = scorer.card.calibration.target_rate
+    calibration = calibrate(values, target_rate)
     before, after = Guarantee.of(scorer.card), Guarantee(calibration, what="image" if good.rule is None else "unit")
     if not accept_worse:
         refuse_worse(before, after)
@@ -97,7 +97,7 @@ def _recalibrate_on(
     highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
         source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
-        parent=read_card(path).digest, by_part=None if good.rule is None else good.rule.to_json(),
+        parent=read_card(path).digest, by_unit=None if good.rule is None else good.rule.to_json(),
         accepted=worse(before, after),
     )  # fmt: skip
     note_calibration(path, target, good.judged)
@@ -108,32 +108,32 @@ def _recalibrate_on(
 class Grouping:
     """Which images are not independent, and which score stands for them.
 
-    ``group_by``: of each group one image is drawn by ``seed``. ``by_part``: of each part, named by the expression, the
+    ``group_by``: of each group one image is drawn by ``seed``. ``by_unit``: of each unit, named by the expression, the
     worst of its ``views`` views (None: however many it has). ``independent``: images that look alike show different parts.
     """
 
     group_by: str | None = None
     seed: int = 0
-    by_part: str | None = None
+    by_unit: str | None = None
     views: int | None = None
     independent: bool = False
 
     def of(self, card: Card) -> Grouping:
-        """Returns what holds for a detector: where nothing was asked for, its own rule of parts."""
-        if self.by_part is not None and self.group_by is not None:
-            raise CalibrationError("--by-part and --group-by found, one of them expected: parts are the groups")
-        rule = PartRule.of(card.training)
-        if self.by_part is not None or rule is None or self.group_by is not None:
+        """Returns what holds for a detector: where nothing was asked for, its own rule of units."""
+        if self.by_unit is not None and self.group_by is not None:
+            raise CalibrationError("--by-unit and --group-by found, one of them expected: units are the groups")
+        rule = UnitRule.of(card.training)
+        if self.by_unit is not None or rule is None or self.group_by is not None:
             return self
         same = rule.least if rule.least == rule.most else None
-        return replace(self, by_part=rule.pattern, views=self.views or same)
+        return replace(self, by_unit=rule.pattern, views=self.views or same)
 
 
 @dataclass(frozen=True, eq=False)
 class GoodScores:
-    """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its limit.
+    """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its threshold.
 
-    ``rule``: of parts, where the score is that of the worst view of each.
+    ``rule``: of units, where the score is that of the worst view of each.
     ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
     were scored in all (``judged``: their paths); ``left_out``: a line for each that was not.
     """
@@ -143,7 +143,7 @@ class GoodScores:
     paths: list[Path]
     images: int
     left_out: list[str]
-    rule: PartRule | None = None
+    rule: UnitRule | None = None
     judged: Sequence[Path] = ()
 
 
@@ -158,8 +158,8 @@ def score_good(
     no_views: list[str] = []
     passed = Counter[str]()
     found = normal_training(read_dataset(normal, grouping.group_by, passed, good, say=say), say)
-    if grouping.by_part is not None:
-        found, no_views = by_part(found, grouping.by_part, grouping.views)
+    if grouping.by_unit is not None:
+        found, no_views = by_unit(found, grouping.by_unit, grouping.views)
     listing = listing_of(detector) or detector.with_name(IMAGES)
     records, left_out = without_training_images(found, listing)
     results, kept, looks = [], [], Looks(scorer.card.size)
@@ -172,23 +172,23 @@ def score_good(
         except ImageError as error:
             left_out.append(str(error))
     grouped, copied = _joined(scorer, listing, kept, looks, grouping)
-    usable, gone = _usable(kept, found, copied, whole=grouping.by_part is not None)
+    usable, gone = _usable(kept, found, copied, whole=grouping.by_unit is not None)
     left_out += gone
     if passed:
         no_views = [f"no images: {passed_text(passed)}", *no_views]
     if not usable:
         raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
     results = [results[i] for i in usable]
-    kept, grouped = ([part[i] for i in usable] for part in (kept, grouped))
+    kept, grouped = ([one[i] for i in usable] for one in (kept, grouped))
     left_out += _counted_once(kept, grouped)
     scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
-    rule, parts = None, np.arange(len(kept))
-    if grouping.by_part is not None:
-        rule = PartRule.seen(grouping.by_part, [r.group for r in kept])
-        scores, parts = worst_per_part(scores, [r.group for r in kept])
-    names = [str(kept[i].path) for i in parts]
-    values, drawn = one_per_group(scores, [grouped[i].group for i in parts], grouping.seed, names)
-    index = parts[drawn]
+    rule, worst = None, np.arange(len(kept))
+    if grouping.by_unit is not None:
+        rule = UnitRule.seen(grouping.by_unit, [r.group for r in kept])
+        scores, worst = worst_per_unit(scores, [r.group for r in kept])
+    names = [str(kept[i].path) for i in worst]
+    values, drawn = one_per_group(scores, [grouped[i].group for i in worst], grouping.seed, names)
+    index = worst[drawn]
     outside = np.array([results[i].status == "outside" for i in index])
     return GoodScores(
         values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule, [r.path for r in kept]
@@ -212,24 +212,24 @@ def _joined(
     everything = looks.copies([str(i) for i in range(len(paths))], same_only=grouping.independent)
     taught = {int(among.scene[i]): paths[j] for i, j, _ in everything.pairs if i < len(kept) <= j}
     copied = {r.path: taught[scene] for r, scene in zip(kept, among.scene.tolist(), strict=True) if scene in taught}
-    return regrouped(kept, among, whole=grouping.by_part is not None), copied
+    return regrouped(kept, among, whole=grouping.by_unit is not None), copied
 
 
 def _usable(
     kept: Sequence[Record], found: Sequence[Record], copied: dict[Path, Path], whole: bool
 ) -> tuple[list[int], list[str]]:
-    """Returns which of the records can set a limit, by index, and a line for each of the others.
+    """Returns which of the records can set a threshold, by index, and a line for each of the others.
 
-    With ``whole`` parts a part counts with all its views or not at all, and is left out where each of them is a copy.
+    With ``whole`` units a unit counts with all its views or not at all, and is left out where each of them is a copy.
     """
     copies = {r.group for r in kept if r.path in copied} - ({r.group for r in kept if r.path not in copied} if whole else set())
     lines, usable = [], []
-    complete = {r.path for r in (whole_parts(kept, found) if whole else kept)}
+    complete = {r.path for r in (whole_units(kept, found) if whole else kept)}
     for i, record in enumerate(kept):
         if record.path in copied and (record.group in copies or not whole):
             lines.append(f"{record.path}: a copy or near-copy of {copied[record.path]}, on which this detector was trained")
         elif record.path not in complete:
-            lines.append(f"{record.path}: another view of its part is left out")
+            lines.append(f"{record.path}: another view of its unit is left out")
         else:
             usable.append(i)
     return usable, lines
@@ -237,7 +237,7 @@ def _usable(
 
 def _counted_once(kept: Sequence[Record], grouped: Sequence[Record]) -> list[str]:
     """Returns a line that says how many images or groups are copies of others, and how many are left; or none."""
-    before, after = (len({r.group for r in part}) for part in (kept, grouped))
+    before, after = (len({r.group for r in one}) for one in (kept, grouped))
     if before == after:
         return []
     what = "images" if before == len(kept) else "groups"
@@ -270,4 +270,4 @@ def without_training_images(records: Sequence[Record], listing: Path) -> tuple[l
     if not is_listing(listing):
         return list(records), []
     kept, used = divided(records, listing, LEARNT)
-    return kept, [f"{record.path}: this detector was trained on it, so it cannot set its limit" for record in used]
+    return kept, [f"{record.path}: this detector was trained on it, so it cannot set its threshold" for record in used]

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from anomaly import __version__
 from anomaly.calibrate import beta_binomial_limit
-from anomaly.colours import STOPS, heat_colours, heat_scale, over
+from anomaly.colours import STOPS, heatmap_colours, heatmap_scale, over
 from anomaly.mask import mask_of, mask_said
 from anomaly.table import whole_file
 from anomaly.wording import percent
@@ -40,8 +40,8 @@ PICTURE_BYTES = 5_000_000  # of all pictures together
 ROWS = 60  # of a table or a list at most
 POINTS = 400  # of a curve
 BINS = 60
-OUTLINE = (20, 28, 36)  # of what reaches the limit: yellow alone is lost on a bright part
-HEAT_END = 4.0  # the legend's right end, in distances from a typical good image to the limit
+OUTLINE = (20, 28, 36)  # of what reaches the threshold: yellow alone is lost on a bright part
+LEGEND_END = 4.0  # the legend's right end, in distances from a typical good image to the threshold
 
 # What a gallery shows, in the order of the page; others follow under their own name.
 GALLERIES = {
@@ -50,11 +50,11 @@ GALLERIES = {
     "review, or anomaly mark); anomaly retrain leaves out those marked as defects, with their groups. Good ones have to stay.",
     "suspects": "The most unusual of all good images, each judged by models that have not seen it; yellow and outlined: twice "
     "as unusual as a typical good image. Some good images are always first: look for defects. A model learns to find them "
-    "good, and where one helps to set the limit, the limit is too high. suspects.txt beside this page names these and the "
-    "others of the most unusual 5 %: delete the lines of the good ones, because a limit set without them would be too low, and "
+    "good, and where one helps to set the threshold, the threshold is too high. suspects.txt beside this page names these and the "
+    "others of the most unusual 5 %: delete the lines of the good ones, because a threshold set without them would be too low, and "
     "train again with --exclude.",
-    "misses": "Defective images that were not stopped, the least unusual first.",
-    "false alarms": "Good images that were stopped, the most unusual first.",
+    "misses": "Defective images that were not flagged, the least unusual first.",
+    "false alarms": "Good images that were flagged, the most unusual first.",
     "most anomalous": "The highest scores of all.",
     "least anomalous": "The lowest scores of all.",
 }
@@ -66,7 +66,7 @@ class GalleryItem:
 
     ``original``: uint8 (H, W, 3). ``expected``: uint8 (h, w, 3), what the model expected to see, None where there is no
     such picture. ``heatmap``: float32 (h, w), None where the image was not judged; its colours go by ``median`` (a
-    typical good image) and ``limit`` alone.
+    typical good image) and ``threshold`` alone.
     """
 
     path: str
@@ -75,28 +75,28 @@ class GalleryItem:
     expected: Pixels | None
     heatmap: npt.NDArray[np.float32] | None
     median: float
-    limit: float
+    threshold: float
 
 
 @dataclass(frozen=True)
 class Report:
     """What the page shows; sections without data are left out.
 
-    ``card``: the detector's card with ``digest``. ``promise``: the lines of ``wording.promise_text``. ``figures``: what
+    ``card``: the detector's card with ``digest``. ``guarantee``: the lines of ``wording.guarantee_text``. ``figures``: what
     ``Evaluation.to_json`` returns, ``figures_text`` these or others in words. ``roc``: false-alarm rates and recalls,
-    ascending. ``scores``: by label, ``good`` for normal images; ``limit`` and ``median`` in their unit. ``p_values``:
+    ascending. ``scores``: by label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``:
     of good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``: what a reader must
     know first (attribution, warnings).
     """
 
     title: str
     card: Mapping[str, Any]
-    promise: str
+    guarantee: str
     figures: Mapping[str, Any] | None = None
     figures_text: str = ""
     roc: tuple[ArrayLike, ArrayLike] | None = None
     scores: Mapping[str, ArrayLike] = field(default_factory=dict)
-    limit: float | None = None
+    threshold: float | None = None
     median: float | None = None
     p_values: ArrayLike | None = None
     galleries: Mapping[str, Sequence[GalleryItem]] = field(default_factory=dict)
@@ -114,12 +114,12 @@ def page(report: Report) -> str:
     """Returns the whole page."""
     sections = [
         ("figures", "What it does", _figures(report)),
-        ("promise", "What is promised", _promise(report.promise)),
+        ("guarantee", "What is guaranteed", _guarantee(report.guarantee)),
         ("pictures", "Pictures", _galleries(report.galleries)),
         ("classes", "Kinds of defects", _classes(report)),
         ("scores", "Scores", _score_rows(report)),
         ("ranking", "Ranking", _roc(report)),
-        ("calibration", "Is the promise kept?", _calibration(report)),
+        ("calibration", "Is the guarantee kept?", _calibration(report)),
         ("training", "Training", _curves(report.curves)),
         ("detector", "The detector", _detector(report.card)),
     ]
@@ -170,12 +170,12 @@ def _left_out(items: Sequence[object], tag: str) -> str:
     return f"<{tag}>and {len(items) - ROWS:,} more</{tag}>" if len(items) > ROWS else ""
 
 
-def _promise(text: str) -> str:
-    """Returns the lines of a promise as a list of terms; text of another form as it is."""
+def _guarantee(text: str) -> str:
+    """Returns the lines of a guarantee as a list of terms; text of another form as it is."""
     lines = [re.split(r"\s{2,}", line.rstrip(), maxsplit=1) for line in text.splitlines() if line.strip()]
     if not lines or any(len(line) < 2 for line in lines):
         return f"<p>{_text(text, 3000)}</p>" if lines else ""
-    return _terms([(label, said) for label, said in lines[:ROWS]], "promise")
+    return _terms([(label, said) for label, said in lines[:ROWS]], "guarantee")
 
 
 def _terms(rows: Iterable[tuple[str, object]], kind: str) -> str:
@@ -219,7 +219,7 @@ def _figures(report: Report) -> str:
     """Returns the figures that a reader decides by, each with its count and interval."""
     figures = report.figures
     if not figures:
-        return _promise(report.figures_text)
+        return _guarantee(report.figures_text)
     tiles = [
         _good_tile(figures.get("false_alarms"), figures.get("left_out_good", 0)),
         _defects_tile(figures.get("recall")),
@@ -250,25 +250,25 @@ def _tile(label: str, value: str, said: str, more: str = "", state: str = "") ->
 
 def _good_tile(alarms: Mapping[str, Any] | None, used: int = 0) -> str:
     if not alarms and used:
-        return _tile("Good images stopped", "&ndash;", f"all {used} good images were used in training")
+        return _tile("Good images flagged", "&ndash;", f"all {used} good images were used in training")
     if not alarms:
-        return _tile("Good images stopped", "&ndash;", "no limit, or no good images")
-    flagged, n, limit = alarms["flagged"], alarms["n"], alarms["limit"]
-    expected = n * alarms["promise"]
+        return _tile("Good images flagged", "&ndash;", "no threshold, or no good images")
+    flagged, n, up_to = alarms["flagged"], alarms["n"], alarms["ordinary_up_to"]
+    expected = n * alarms["guaranteed_rate"]
     value = f"{flagged:,} <small>of {n:,}</small>"
-    said = f"expected {f'{expected:.0f}' if expected >= 3 else f'{expected:.2g}'}, up to {limit:,} is ordinary"
-    if flagged <= limit:
-        return _tile("Good images stopped", value, said, "✓ as promised", "kept")
-    more = "✗ more than chance explains: these are unlike the images that set the limit"
-    return _tile("Good images stopped", value, said, more, "broken")
+    said = f"expected {f'{expected:.0f}' if expected >= 3 else f'{expected:.2g}'}, up to {up_to:,} is ordinary"
+    if flagged <= up_to:
+        return _tile("Good images flagged", value, said, "✓ as guaranteed", "kept")
+    more = "✗ more than chance explains: these are unlike the images that set the threshold"
+    return _tile("Good images flagged", value, said, more, "broken")
 
 
 def _defects_tile(recall: Mapping[str, Any] | None) -> str:
     if not recall:
-        return _tile("Defects stopped", "unknown", "no limit, or no defective images")
+        return _tile("Defects flagged", "unknown", "no threshold, or no defective images")
     missed = recall["n"] - recall["flagged"]
     value = f"{recall['flagged']:,} <small>of {recall['n']:,}</small>"
-    return _tile("Defects stopped", value, _share(recall), f"{missed:,} missed")
+    return _tile("Defects flagged", value, _share(recall), f"{missed:,} missed")
 
 
 def _ranking_tile(label: str, figure: Mapping[str, Any] | None, meaning: str) -> str:
@@ -283,7 +283,7 @@ def _classes(report: Report) -> str:
     order = sorted(classes.items(), key=lambda item: (item[1].get("image_auroc") or {"value": math.inf})["value"])
     rows = "".join(_class_row(name, found) for name, found in order[:ROWS])
     rest = f'<tr><td colspan="4">and {len(order) - ROWS:,} more</td></tr>' if len(order) > ROWS else ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Kind", "Images", "Ranking (AUROC)", "Stopped"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Kind", "Images", "Ranking (AUROC)", "Flagged"))
     return (
         "<p>The worst ranked first. Bars span the 95 % interval; the mark is the figure.</p>"
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}{rest}</tbody></table></div>'
@@ -292,12 +292,12 @@ def _classes(report: Report) -> str:
 
 def _class_row(name: str, found: Mapping[str, Any]) -> str:
     auroc, recall = found.get("image_auroc"), found.get("recall")
-    ranking = stopped = "&ndash;"
+    ranking = flagged = "&ndash;"
     if auroc:
         ranking = f"{_number(auroc['value'])} {_bar(auroc)}<small>{_interval(auroc)}</small>"
     if recall:
-        stopped = f"{recall['flagged']:,} of {recall['n']:,} {_bar(recall)}<small>{_share(recall)}</small>"
-    cells = "".join(f"<td>{cell}</td>" for cell in (f"{found.get('n', 0):,}", ranking, stopped))
+        flagged = f"{recall['flagged']:,} of {recall['n']:,} {_bar(recall)}<small>{_share(recall)}</small>"
+    cells = "".join(f"<td>{cell}</td>" for cell in (f"{found.get('n', 0):,}", ranking, flagged))
     return f'<tr><th scope="row">{_text(name, 100)}</th>{cells}</tr>'
 
 
@@ -315,38 +315,38 @@ def _bar(figure: Mapping[str, Any]) -> str:
 
 
 def _score_rows(report: Report) -> str:
-    """Returns a histogram for each label on one axis, with the limit through all of them."""
+    """Returns a histogram for each label on one axis, with the threshold through all of them."""
     scores = {name: _finite(values) for name, values in report.scores.items()}
     scores = {name: values for name, values in scores.items() if len(values)}
     if not scores:
         return ""
-    low, high = _score_range(scores, report.limit)
+    low, high = _score_range(scores, report.threshold)
     edges = np.linspace(low, high, BINS + 1)
     order = sorted(scores, key=lambda name: (name != NORMAL, -float(np.median(scores[name]))))
-    rows = "".join(_score_row(name, scores[name], edges, report.limit) for name in order[:ROWS])
+    rows = "".join(_score_row(name, scores[name], edges, report.threshold) for name in order[:ROWS])
     rest = f"<p>and {len(order) - ROWS:,} more kinds</p>" if len(order) > ROWS else ""
     places = [(value, f"{value:.{_decimals(high - low)}f}") for value in _ticks(low, high)]
     ticks = "".join(f'<span style="left:{_place(v, low, high):.2f}%">{said}</span>' for v, said in places)
-    limit = ""
-    if report.limit is not None:
-        limit = f"The dashed line is the limit, {report.limit:.4g}: what lies right of it is stopped. "
+    threshold = ""
+    if report.threshold is not None:
+        threshold = f"The dashed line is the threshold, {report.threshold:.4g}: what lies right of it is flagged. "
     return (
-        f"<p>{limit}Higher is more anomalous. Each row is scaled to its own highest bar; what lies beyond the axis is "
+        f"<p>{threshold}Higher is more anomalous. Each row is scaled to its own highest bar; what lies beyond the axis is "
         f'in the first or last bar.</p><div class="rows">{rows}<div class="axis" aria-hidden="true">'
         f'<div class="ticks">{ticks}</div></div></div>{rest}'
     )
 
 
-def _score_range(scores: Mapping[str, npt.NDArray[np.float64]], limit: float | None) -> tuple[float, float]:
-    """The axis holds nearly all of every label, and the limit with some room."""
-    marks = [] if limit is None else [limit]
+def _score_range(scores: Mapping[str, npt.NDArray[np.float64]], threshold: float | None) -> tuple[float, float]:
+    """The axis holds nearly all of every label, and the threshold with some room."""
+    marks = [] if threshold is None else [threshold]
     low = min([float(np.quantile(values, 0.005)) for values in scores.values()] + marks)
     high = max([float(np.quantile(values, 0.95)) for values in scores.values()] + marks)
     room = 0.04 * (high - low) or max(abs(high), 1.0) * 0.1
     return low - room, high + room
 
 
-def _score_row(name: str, scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], limit: float | None) -> str:
+def _score_row(name: str, scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], threshold: float | None) -> str:
     low, high = float(edges[0]), float(edges[-1])
     counts, _ = np.histogram(scores.clip(low, high), edges)
     heights = 38 * counts / counts.max()
@@ -355,10 +355,10 @@ def _score_row(name: str, scores: npt.NDArray[np.float64], edges: npt.NDArray[np
         f"M{i * width:.2f} 40v{-max(height, 0.8):.1f}h{width:.2f}V40" for i, height in enumerate(heights) if counts[i]
     )
     line, said = "", f"median {np.median(scores):.4g}"
-    if limit is not None:
-        x = _place(limit, low, high)
-        line = f'<line class="limit" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="40"/>'
-        said = f"{int((scores.astype(np.float32) > np.float32(limit)).sum()):,} above the limit"
+    if threshold is not None:
+        x = _place(threshold, low, high)
+        line = f'<line class="threshold" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="40"/>'
+        said = f"{int((scores.astype(np.float32) > np.float32(threshold)).sum()):,} above the threshold"
     kind, label = "good" if name == NORMAL else "defect", _text(name, 100)
     return (
         f'<div class="row"><div><b>{label}</b> <small>{len(scores):,} images</small></div>'
@@ -381,13 +381,13 @@ def _roc(report: Report) -> str:
     if alarms and recall and alarms["n"] and recall["n"]:
         x, y = alarms["flagged"] / alarms["n"], recall["flagged"] / recall["n"]
         marks.append(chart.dot(x, y))
-        said += f" The dot is the limit: {percent(x)} of good and {percent(y)} of defective images stopped."
+        said += f" The dot is the threshold: {percent(x)} of good and {percent(y)} of defective images flagged."
     ticks = [(value, f"{100 * value:.0f} %") for value in (0, 0.25, 0.5, 0.75, 1)]
     title = f"ROC curve, area {_number(auroc['value'])}" if auroc else "ROC curve"
-    drawing = chart.draw(title, ticks, ticks, "good images stopped", "defective images stopped", marks)
+    drawing = chart.draw(title, ticks, ticks, "good images flagged", "defective images flagged", marks)
     return (
-        f'<div class="figure">{drawing}<p>Each point of the curve is a limit that could have been set: how many good '
-        f"and how many defective images it would have stopped. {said}</p></div>"
+        f'<div class="figure">{drawing}<p>Each point of the curve is a threshold that could have been set: how many good '
+        f"and how many defective images it would have flagged. {said}</p></div>"
     )
 
 
@@ -411,17 +411,19 @@ def _calibration(report: Report) -> str:
         chart.line([0, 1], [0, 1], "chance"),
         chart.line([0, *levels], [0, *(counts / len(p))], "curve"),
     ]
-    promise = (report.card.get("calibration") or {}).get("promise")
-    if promise:
-        marks.append(chart.dot(promise, float(np.interp(promise, levels, counts / len(p)))))
+    guaranteed_rate = (report.card.get("calibration") or {}).get("guaranteed_rate")
+    if guaranteed_rate:
+        marks.append(chart.dot(guaranteed_rate, float(np.interp(guaranteed_rate, levels, counts / len(p)))))
     outside = int(((counts < low) | (counts > high)).sum())
     ticks = [(value, f"{100 * value:g} %") for value in (0, 0.01, 0.05, 0.25, 0.5, 1)]
-    drawing = chart.draw("Good images stopped, promised and counted", ticks, ticks, "promised at a limit", "counted", marks)
+    drawing = chart.draw(
+        "Good images flagged, guaranteed and counted", ticks, ticks, "guaranteed at a threshold", "counted", marks
+    )
     said = (
-        f"For every limit that {n:,} calibration images can set: the share of good images that it promises to stop at "
-        f"most, and the share of {len(p):,} good test images that it stops. The band holds what chance does in 95 of "
+        f"For every threshold that {n:,} calibration images can set: the share of good images that it guarantees to flag at "
+        f"most, and the share of {len(p):,} good test images that it flags. The band holds what chance does in 95 of "
         f"100 cases at each of {len(levels)} levels; the curve is outside at {outside} (by chance alone about "
-        f"{0.05 * len(levels):.0f}, often side by side). The dot is the limit in use. Axes are square roots, so that "
+        f"{0.05 * len(levels):.0f}, often side by side). The dot is the threshold in use. Axes are square roots, so that "
         "small rates can be seen."
     )
     return f'<div class="figure">{drawing}<p>{said}</p></div>'
@@ -574,9 +576,9 @@ def _gallery(name: str, items: Sequence[GalleryItem], budget: int) -> str:
 
 def _figure(item: GalleryItem, with_expected: bool) -> str:
     original = shrink(item.original)
-    heat = None if item.heatmap is None else overlay(original, item.heatmap, item.median, item.limit)
+    heatmap = None if item.heatmap is None else overlay(original, item.heatmap, item.median, item.threshold)
     expected = None if item.expected is None else stretched(item.expected, original)
-    shown = [("original", original), ("expected", expected), ("heatmap", heat)]
+    shown = [("original", original), ("expected", expected), ("heatmap", heatmap)]
     views = "".join(_view(what, pixels, item.path) for what, pixels in shown if with_expected or what != "expected")
     caption = f"<b>{_text(item.path)}</b> {_text(item.caption, 500)}"
     return f'<figure><div class="views">{views}</div><figcaption>{caption}</figcaption></figure>'
@@ -609,16 +611,16 @@ def _data_uri(pixels: Pixels) -> str:
 def _legend() -> str:
     """Returns what the colours of every heatmap mean."""
     colours = [
-        f"rgba({red:.0f},{green:.0f},{blue:.0f},{opacity:.2f}) {100 * t / HEAT_END:.1f}%"
+        f"rgba({red:.0f},{green:.0f},{blue:.0f},{opacity:.2f}) {100 * t / LEGEND_END:.1f}%"
         for t, red, green, blue, opacity in STOPS
     ]
-    names = [(0, "typical"), (1, "limit"), (2, "2 x"), (4, "4 x as far")]
-    ticks = "".join(f'<span style="left:{100 * t / HEAT_END:.0f}%">{name}</span>' for t, name in names)
+    names = [(0, "typical"), (1, "threshold"), (2, "2 x"), (4, "4 x as far")]
+    ticks = "".join(f'<span style="left:{100 * t / LEGEND_END:.0f}%">{name}</span>' for t, name in names)
     return (
         '<div class="legend"><p>A colour means the same on every picture: how far a place is from a typical good '
-        "image, measured by the limit. Nothing is stretched for a single picture, so what is normal stays clear. What "
-        "reaches the limit is outlined.</p>"
-        '<div class="scale" role="img" aria-label="Clear for a typical good image, yellow at the limit, red at twice '
+        "image, measured by the threshold. Nothing is stretched for a single picture, so what is normal stays clear. What "
+        "reaches the threshold is outlined.</p>"
+        '<div class="scale" role="img" aria-label="Clear for a typical good image, yellow at the threshold, red at twice '
         'and violet at four times as far" '
         f'style="background-image:linear-gradient(to right,{",".join(colours)})"></div>'
         f'<div class="ticks" aria-hidden="true">{ticks}</div></div>'
@@ -634,18 +636,18 @@ def shrink(pixels: Pixels, side: int = SIDE) -> Pixels:
     return np.asarray(picture)
 
 
-def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, limit: float, opacity: float = 0.8) -> Pixels:
+def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, threshold: float, opacity: float = 0.8) -> Pixels:
     """Returns ``pixels`` (H, W, 3) with the heatmap (h, w) laid over it, uint8 (H, W, 3).
 
-    Colours go by (v - median) / (limit - median) alone, never by the other pixels of the image. What reaches the limit
+    Colours go by (v - median) / (threshold - median) alone, never by the other pixels of the image. What reaches the threshold
     is outlined.
     """
     from PIL import Image, ImageFilter
 
     height, width = pixels.shape[:2]
-    t = Image.fromarray(heat_scale(heatmap, median, limit)).resize((width, height), Image.Resampling.BILINEAR)
+    t = Image.fromarray(heatmap_scale(heatmap, median, threshold)).resize((width, height), Image.Resampling.BILINEAR)
     smooth = np.asarray(t)
-    laid = over(pixels, heat_colours(smooth, 0.0, 1.0), opacity)
+    laid = over(pixels, heatmap_colours(smooth, 0.0, 1.0), opacity)
     above = Image.fromarray((smooth >= 1).astype(np.uint8))
     edge = np.asarray(above.filter(ImageFilter.MaxFilter(5))) - np.asarray(above)
     return np.where(edge[..., None] == 1, OUTLINE, laid).astype(np.uint8)
@@ -682,14 +684,14 @@ def _detector(card: Mapping[str, Any]) -> str:
     sets = ", ".join(f"{count} {name}" for name, count in (training.get("sets") or {}).items())
     groups = f" in {training['groups']} groups" if training.get("groups") else ""
     versions, licences = training.get("versions") or {}, card.get("licences") or {}
-    limit = f"{calibration['threshold']:.6g}, set by {calibration['n']} images" if calibration else "none: rank only"
+    threshold = f"{calibration['threshold']:.6g}, set by {calibration['n']} images" if calibration else "none: rank only"
     rows = [
         ("detector", _identity(card)),
         ("model", f"{card.get('model')} on {card.get('space')}, {card.get('size')} x {card.get('size')} pixels"),
         ("score", card.get("score")),
         ("trained on", f"{training.get('images')} good images{groups}" + (f": {sets}" if sets else "")),
         ("digest of the images", training.get("digest")),
-        ("limit", limit),
+        ("threshold", threshold),
         ("made", training.get("created")),
         ("mask", mask_said(training)),
         ("command", training.get("command")),
@@ -698,7 +700,7 @@ def _detector(card: Mapping[str, Any]) -> str:
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in licences.items())),
         ("recalibrated from", card.get("parent")),
     ]
-    rules = {name: training[name] for name in ("ranges", "target", "wish") if name in training}
+    rules = {name: training[name] for name in ("ranges", "target", "target_rate") if name in training}
     facts = _terms([(label, said) for label, said in rows if said not in (None, "")], "facts")
     return facts + _mask(training) + _details("Ranges and rules", json.dumps(rules | {"decode": card.get("decode")}, indent=2))
 
@@ -754,7 +756,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .tile.broken { border-color: var(--broken); } .tile.broken p:last-child { color: var(--broken); font-weight: 600; }
 dl { display: grid; grid-template-columns: minmax(150px, max-content) 1fr; gap: 8px 26px; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; grid-column: 2; overflow-wrap: anywhere; }
-.promise dt { font-weight: 600; color: var(--ink); }
+.guarantee dt { font-weight: 600; color: var(--ink); }
 .facts { font-size: 14.5px; }
 details { margin-top: 14px; } summary { cursor: pointer; color: var(--accent); font-size: 14px; }
 pre { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; overflow-x: auto; background: var(--page);
@@ -774,7 +776,7 @@ tbody th { font-weight: 600; min-width: 80px; max-width: 260px; overflow-wrap: b
 .row > div { overflow-wrap: anywhere; line-height: 1.25; } .row b { font-weight: 600; display: block; }
 .strip { display: block; width: 100%; height: 52px; border-bottom: 1px solid var(--line); }
 .strip path { fill: var(--bad); } .strip.good path { fill: var(--good); }
-.strip .limit { stroke: var(--ink); stroke-width: 1.5px; stroke-dasharray: 5 4; vector-effect: non-scaling-stroke; }
+.strip .threshold { stroke: var(--ink); stroke-width: 1.5px; stroke-dasharray: 5 4; vector-effect: non-scaling-stroke; }
 .ticks { position: relative; height: 20px; font-size: 12.5px; color: var(--soft); }
 .ticks span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 .axis .ticks { grid-column: 2; }

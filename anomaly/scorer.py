@@ -64,7 +64,7 @@ class Result:
     ``status`` is ``ok``, ``outside`` (unlike the training images: the verdict does not count) or ``error`` (could not
     be judged). ``score``: higher is more anomalous. ``p_value``: the share of good images that look at least this unusual,
     from the rank among the calibration scores. ``is_anomaly``: None unless status is ``ok`` and the detector has a
-    limit: an image that was not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score.
+    threshold: an image that was not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score.
     ``box``: x, y, width, height of the hottest region in pixels of the original, ``area`` its pixels.
     ``reconstruction``: uint8 (h, w, 3), in pixel space only.
     """
@@ -306,8 +306,8 @@ class Scorer:
     def verify_golden(self) -> float:
         """Returns the largest difference of the golden samples' scores, as a share of their tolerance (at most 1).
 
-        A score more than a hundred times limit - typical away from the typical one has a tolerance of 1e-5 of that distance.
-        Raises DetectorError where this runtime does not give the scores that the card promises.
+        A score more than a hundred times threshold - typical away from the typical one has a tolerance of 1e-5 of that distance.
+        Raises DetectorError where this runtime does not give the scores that the card guarantees.
         """
         golden = Golden.from_json(self.card.golden, self.card.calibration)
         typical = float(self.card.calibration.median) if self.card.calibration else 0.0
@@ -335,7 +335,7 @@ class Scorer:
         height, width, a, b, expected = sample
         outputs = self.run(golden_picture(height, width, a, b)[None])
         score = float(outputs["score"][0])
-        # The tolerance is a thousandth of limit - typical; of a made-up picture far beyond that, what float32 holds.
+        # The tolerance is a thousandth of threshold - typical; of a synthetic picture far beyond that, what float32 holds.
         difference = abs(score - expected) / max(tolerance, 1e-5 * abs(expected - typical))
         if not difference <= 1.0:  # NaN too
             raise DetectorError(

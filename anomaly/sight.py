@@ -1,6 +1,6 @@
 """What a threshold flags of the synthetic defects that training drew, and what the images that set it cost.
 
-Their scores lie in the card (``sight``), so that another threshold is tried without scoring anything again.
+Their scores lie in the card (``size_sensitivity``), so that another threshold is tried without scoring anything again.
 """
 
 from __future__ import annotations
@@ -11,50 +11,55 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.calibrate import DEFAULT_RATE, Calibration, promise_of, rank
+from anomaly.calibrate import DEFAULT_RATE, Calibration, guaranteed_rate_of, rank
 
-NAMED = 5  # images at most that are named to be looked at first
+MAX_NAMED_IMAGES = 5  # images at most that are named to be looked at first
 
 
-def flagged(sight: Mapping[str, Any] | None, threshold: float) -> tuple[int, int] | None:
+def flagged(size_sensitivity: Mapping[str, Any] | None, threshold: float) -> tuple[int, int] | None:
     """Returns how many synthetic defects a threshold flags, of how many; None where the card has no scores of them."""
     try:
-        found = [score for row in sight["sizes"] for score in row["scores"]]  # type: ignore[index]
+        found = [score for row in size_sensitivity["sizes"] for score in row["scores"]]  # type: ignore[index]
         scores = np.array([math.nan if score is None else score for score in found], np.float32)
     except (KeyError, TypeError, ValueError):  # a card from elsewhere, or of before
         return None
     return (int((~(scores <= np.float32(threshold))).sum()), len(scores)) if len(scores) else None
 
 
-def cost_of(calibration: Calibration, highest: Sequence[str], sight: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def cost_of(
+    calibration: Calibration, highest: Sequence[str], size_sensitivity: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """Returns what the images that set a threshold cost: the threshold of the others alone at the same target rate.
 
     ``highest``: names of the calibration images, the highest score first; ``without``: those left out, up to k and five.
     None where no calibration score would be left.
     """
-    names = list(highest)[: min(calibration.k, NAMED)]
+    names = list(highest)[: min(calibration.k, MAX_NAMED_IMAGES)]
     rest = calibration.scores[: calibration.n - len(names)]
     if not names or not len(rest):
         return None
-    k = max(1, rank(calibration.wish or DEFAULT_RATE, len(rest)))
+    k = max(1, rank(calibration.target_rate or DEFAULT_RATE, len(rest)))
     threshold = float(rest[len(rest) - k])
-    found, now = flagged(sight, threshold), flagged(sight, float(calibration.threshold))
+    found, now = flagged(size_sensitivity, threshold), flagged(size_sensitivity, float(calibration.threshold))
     return {
         "without": names,
         "threshold": threshold,
-        "guaranteed_rate": promise_of(k, len(rest)),
+        "guaranteed_rate": guaranteed_rate_of(k, len(rest)),
         "flagged": found and found[0],
         "flagged_now": now and now[0],
         "of": now and now[1],
     }
 
 
-def at_threshold(sight: Mapping[str, Any] | None, threshold: float) -> dict[str, Any] | None:
-    """Returns ``sight`` with the counts of another threshold; None where the card has no scores. ``met`` is not known then."""
-    if sight is None or flagged(sight, threshold) is None:
+def at_threshold(size_sensitivity: Mapping[str, Any] | None, threshold: float) -> dict[str, Any] | None:
+    """Returns ``size_sensitivity`` with the counts of another threshold, ``met`` unknown; None where the card has no scores."""
+    if size_sensitivity is None or flagged(size_sensitivity, threshold) is None:
         return None
-    sizes = [{**row, "stopped": (flagged({"sizes": [row]}, threshold) or (0, 0))[0], "met": None} for row in sight["sizes"]]
-    return {**sight, "sizes": sizes}
+    sizes = [
+        {**row, "flagged": (flagged({"sizes": [row]}, threshold) or (0, 0))[0], "met": None}
+        for row in size_sensitivity["sizes"]
+    ]
+    return {**size_sensitivity, "sizes": sizes}
 
 
 def cost_text(cost: Mapping[str, Any] | None, threshold: float) -> str:

@@ -107,19 +107,19 @@ def list_sources(
             yield from expand(place, limit, passed)
 
 
-def shard(sources: Iterable[Source], number: int, of: int, part_of: Callable[[str], str] | None = None) -> Iterator[Source]:
+def shard(sources: Iterable[Source], number: int, of: int, unit_of: Callable[[str], str] | None = None) -> Iterator[Source]:
     """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards hold all, each once.
 
-    ``part_of``: names the part that an image shows (ImageError: none). Its images all come into one shard.
+    ``unit_of``: names the unit that an image shows (ImageError: none). Its images all come into one shard.
     """
-    if part_of is None or of == 1:
+    if unit_of is None or of == 1:
         return (source for index, source in enumerate(sources, 1) if index % of == number % of)
-    return (source for source in sources if _drawn(source.name, part_of, of) == number % of)
+    return (source for source in sources if _drawn(source.name, unit_of, of) == number % of)
 
 
-def _drawn(name: str, part_of: Callable[[str], str], of: int) -> int:
-    with suppress(ImageError):  # an image of no part is its own
-        name = part_of(name)
+def _drawn(name: str, unit_of: Callable[[str], str], of: int) -> int:
+    with suppress(ImageError):  # an image of no unit is its own
+        name = unit_of(name)
     return zlib.crc32(name.encode(errors="surrogatepass")) % of
 
 

@@ -112,7 +112,7 @@ def shortest(value: float) -> float:
 
 
 def encode_rows(rows: Sequence[Row], suffix: str) -> bytes:
-    """Returns a part of a table as bytes; parts of CSV have no header. See ``join_parts``."""
+    """Returns a chunk of a table as bytes; chunks of CSV have no header. See ``join_chunks``."""
     return _ENCODERS[suffix](rows)
 
 
@@ -149,24 +149,24 @@ _ENCODERS: dict[str, Callable[[Sequence[Row]], bytes]] = {
 }
 
 
-def join_parts(parts: Sequence[Path], suffix: str, file: BinaryIO) -> None:
-    """Writes the parts of a table into one, a piece at a time. The result does not show where the parts were cut."""
+def join_chunks(chunks: Sequence[Path], suffix: str, file: BinaryIO) -> None:
+    """Writes the chunks of a table into one, a piece at a time. The result does not show where the chunks were cut."""
     if suffix == ".parquet":
-        _join_parquet(parts, file)
+        _join_parquet(chunks, file)
         return
     if suffix == ".csv":
         file.write((",".join(COLUMNS) + "\n").encode())
-    for part in parts:
-        with open(part, "rb") as source:
+    for chunk in chunks:
+        with open(chunk, "rb") as source:
             shutil.copyfileobj(source, file)
 
 
-def _join_parquet(parts: Sequence[Path], file: BinaryIO) -> None:
+def _join_parquet(chunks: Sequence[Path], file: BinaryIO) -> None:
     arrow, schema = import_pyarrow(), parquet_schema()
     held = schema.empty_table()
     with arrow.parquet.ParquetWriter(file, schema) as writer:
-        for part in parts:
-            with open(part, "rb") as source:  # by its path pyarrow would read folders named a=b as columns
+        for chunk in chunks:
+            with open(chunk, "rb") as source:  # by its path pyarrow would read folders named a=b as columns
                 held = arrow.concat_tables([held, arrow.parquet.ParquetFile(source).read()])
             while held.num_rows >= GROUP_ROWS:
                 writer.write_table(held.slice(0, GROUP_ROWS))

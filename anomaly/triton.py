@@ -4,7 +4,7 @@
     DIR/NAME/1/model.onnx        the version of the card, where that is a number
 
 https://docs.nvidia.com/deeplearning/triton-inference-server: model_configuration. Triton batches requests whose images
-have the same size; scores of a batch are those of single images to 1e-5 of limit - typical.
+have the same size; scores of a batch are those of single images to 1e-5 of threshold - typical.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anomaly.serve.names import name_of
 
 TYPES = {"float32": "TYPE_FP32", "bool": "TYPE_BOOL", "uint8": "TYPE_UINT8"}
 CONFIG = """# {identity}
-# On a GPU set NVIDIA_TF32_OVERRIDE=0: with TF32 scores are not those that the limit was set with.
+# On a GPU set NVIDIA_TF32_OVERRIDE=0: with TF32 scores are not those that the threshold was set with.
 name: {name}
 backend: "onnxruntime"
 max_batch_size: {batch}

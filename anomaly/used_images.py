@@ -19,7 +19,7 @@ from anomaly.regular_files import open_regular
 
 IMAGES = "images.csv"  # in a run folder: which image was used for what
 COLUMNS = ("path", "sha256", "set", "group")
-LEARNT = ("fit", "far out", "validation")  # what no threshold may be set by
+LEARNT = ("fit", "outliers", "validation")  # what no threshold may be set by
 USED = (*LEARNT, "calibration")  # what no figure may be taken of
 
 

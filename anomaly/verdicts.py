@@ -1,6 +1,6 @@
-"""Arithmetic on what inspectors say: precision, recall, a limit tried out, agreement.
+"""Arithmetic on what inspectors say: precision, recall, a threshold tried out, agreement.
 
-Verdicts on flagged images are selected by their score. They show how many of the stopped images are defects
+Verdicts on flagged images are selected by their score. They show how many of the flagged images are defects
 (precision); what was missed (recall) only an audit sample can show: images drawn by lot, within strata of the score.
 Each answer counts for as many images of its stratum as it stands for (inverse sampling probability; Horvitz and
 Thompson 1952). Precision is shown from 20 answers on, recall once its interval would span at most half of the scale if
@@ -29,7 +29,7 @@ from anomaly.wording import PREVIEW, one_in, percent
 
 VERDICTS = ("anomalous", "normal", "unsure", "skip")  # what an inspector can say
 STATES = ("open", "anomalous", "normal", "unsure", "disagreement")  # what the verdicts on an image come to
-FEWEST = 20  # answers that a precision or a kappa rests on
+MIN_ANSWERS = 20  # answers that a precision or a kappa rests on
 SHARES = (1 / 64, 1 / 16, 1 / 4, 1)  # of the images that passed, from the highest score down: where strata end
 
 
@@ -48,7 +48,7 @@ def resolve(verdicts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Stratum:
-    """A range of scores of one run. Number 0 holds the flagged images, 1 those next to the limit, and so on.
+    """A range of scores of one run. Number 0 holds the flagged images, 1 those next to the threshold, and so on.
 
     ``images`` of the run lie in it, ``drawn`` of them are in the audit sample, and ``judged`` of those were answered.
     """
@@ -66,7 +66,7 @@ class Draw:
     """An audit sample of n images, each array (n,); ``lot`` is uniform in [0, 1), the lowest lots are drawn.
 
     The core holds each image, flagged or not, with the same probability: of it, and only of it, the normal images are
-    a random sample of all normal ones and may set a limit.
+    a random sample of all normal ones and may set a threshold.
     """
 
     lot: NDArray[np.float64]
@@ -80,21 +80,21 @@ def draw(scores: ArrayLike, flagged: ArrayLike, images: int, seed: int = 0) -> D
     """Returns an audit sample of about ``images`` of the judged images with ``scores`` (n,) and ``flagged``, bool (n,).
 
     Half of it is drawn from all images alike (the core), half from the strata in equal shares, so that more come
-    from near the limit, where missed defects are. An image is drawn when its lot is below its stratum's probability:
+    from near the threshold, where missed defects are. An image is drawn when its lot is below its stratum's probability:
     a larger sample with the same seed holds the smaller one. Given how many were drawn of a stratum, any set of so
     many is as likely as another.
     """
-    values, stopped = np.asarray(scores, dtype=np.float64), np.asarray(flagged, dtype=bool)
+    values, is_flagged = np.asarray(scores, dtype=np.float64), np.asarray(flagged, dtype=bool)
     if images < 1 or not len(values):
         raise AnomalyError(f"an audit sample of {images} from {len(values)} judged images: expected 1 or more of each")
-    stratum = _strata(values, stopped)
+    stratum = _strata(values, is_flagged)
     sizes = np.bincount(stratum)
     everywhere = images / 2 / len(values) if images < len(values) else 1.0
     passed = sizes[1:].astype(np.float64)
     chance = everywhere + images / 2 / max(1, len(passed)) / np.maximum(passed, 1)
     lot = np.random.default_rng(seed).random(len(values))
     core = lot < everywhere
-    drawn = np.where(stopped, core, lot < np.concatenate([[0.0], chance])[stratum])
+    drawn = np.where(is_flagged, core, lot < np.concatenate([[0.0], chance])[stratum])
     return Draw(lot, stratum, drawn, core, [_stratum(s, values, stratum, drawn) for s in range(len(sizes)) if sizes[s]])
 
 
@@ -151,9 +151,9 @@ class Sample:
 
 
 def calibration_rows(sample: Sample) -> NDArray[np.int64]:
-    """Returns which rows of the sample may set a limit: normal ones of the core, up to the first not yet looked at.
+    """Returns which rows of the sample may set a threshold: normal ones of the core, up to the first not yet looked at.
 
-    The core was drawn without regard to the score, so its flagged images belong to it: without them every new limit
+    The core was drawn without regard to the score, so its flagged images belong to it: without them every new threshold
     would be set by the images below the old one, and the false-alarm rate would rise with each (1 % becomes 2 %).
     Verdicts on other flagged images never get in: they would push it the other way, until the detector is blind.
     """
@@ -194,17 +194,19 @@ class Figure:
 
 def precision(sample: Sample) -> Figure:
     """Returns which share of the flagged images are anomalous, by the verdicts on them."""
-    return Figure(None, None, None, 0, note=NO_LIMIT) if sample.threshold is None else precision_at(sample, sample.threshold)
+    return (
+        Figure(None, None, None, 0, note=NO_THRESHOLD) if sample.threshold is None else precision_at(sample, sample.threshold)
+    )
 
 
 def recall(sample: Sample) -> Figure:
     """Returns which share of the run's anomalous images was flagged, by flagged images and audit sample together."""
-    return Figure(None, None, None, 0, note=NO_LIMIT) if sample.threshold is None else recall_at(sample, sample.threshold)
+    return Figure(None, None, None, 0, note=NO_THRESHOLD) if sample.threshold is None else recall_at(sample, sample.threshold)
 
 
-NO_LIMIT = "This detector only ranks: choose a limit first."
-NO_AUDIT = "Verdicts on stopped images cannot show what was missed: draw an audit sample."
-NOTHING_FOUND = "No defect has been found above this limit yet."
+NO_THRESHOLD = "This detector only ranks: choose a threshold first."
+NO_AUDIT = "Verdicts on flagged images cannot show what was missed: draw an audit sample."
+NOTHING_FOUND = "No defect has been found above this threshold yet."
 GO_ON = "Go on with the audit sample."
 EXACT = "exact (Clopper-Pearson)"
 WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Feuer 1997)"
@@ -213,7 +215,7 @@ WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Fe
 def precision_at(sample: Sample, threshold: float) -> Figure:
     """Returns which share of the images above ``threshold`` are anomalous.
 
-    At or above the run's own limit from the verdicts on flagged images, with the exact interval; below it with the
+    At or above the run's own threshold from the verdicts on flagged images, with the exact interval; below it with the
     audit sample, weighted.
     """
     if sample.threshold is not None and threshold >= sample.threshold:
@@ -221,8 +223,8 @@ def precision_at(sample: Sample, threshold: float) -> Figure:
     if problem := _not_yet(sample):
         return problem
     n = int(np.count_nonzero(sample.usable & _above(sample.scores, threshold)))
-    if n < FEWEST:
-        return Figure(None, None, None, n, FEWEST - n, WEIGHTED, GO_ON)
+    if n < MIN_ANSWERS:
+        return Figure(None, None, None, n, MIN_ANSWERS - n, WEIGHTED, GO_ON)
     hits, others = (_count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal"))
     return Figure(*_ratio(hits, others), n, 0, WEIGHTED)
 
@@ -258,7 +260,7 @@ def _not_yet(sample: Sample) -> Figure | None:
     n = int(sample.usable.sum())
     if sample.waiting:
         are = "is" if sample.waiting == 1 else "are"
-        note = f"{sample.waiting:,} of the stopped images {are} still to be judged."
+        note = f"{sample.waiting:,} of the flagged images {are} still to be judged."
         return Figure(None, None, None, n, sample.waiting, WEIGHTED, note)
     if not any(stratum.drawn for stratum in sample.strata if stratum.number):
         return Figure(None, None, None, n, 0, WEIGHTED, NO_AUDIT)
@@ -269,8 +271,8 @@ def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
     flagged = (sample.stratum == 0) & _above(sample.scores, threshold)
     n = int(np.count_nonzero(flagged & sample.usable))
     hits = int(np.count_nonzero(flagged & (sample.states == "anomalous")))
-    if n < FEWEST:
-        return Figure(None, None, None, n, FEWEST - n, EXACT, "Too few stopped images have been judged.")
+    if n < MIN_ANSWERS:
+        return Figure(None, None, None, n, MIN_ANSWERS - n, EXACT, "Too few flagged images have been judged.")
     waiting = int(np.count_nonzero(flagged & (sample.states == "open")))
     more = f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it is likely less."
     return Figure(hits / n, *clopper_pearson(hits, n), n, 0, EXACT, more if waiting else "")
@@ -363,15 +365,15 @@ def _smallest(enough: Callable[[int], bool]) -> int:
     return high
 
 
-# ---- a limit tried out ----
+# ---- a threshold tried out ----
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a limit would do: images of the run that it flags, and what can be said of it.
+    """What a threshold would do: images of the run that it flags, and what can be said of it.
 
-    ``k`` of ``n`` calibration scores set it; ``promise`` and ``bound`` as in Calibration, None without one. Where it is
-    not the detector's own limit the promise is a preview, since it was chosen after seeing results.
+    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in Calibration, None without one. Where it is
+    not the detector's own threshold the guarantee is a preview, since it was chosen after seeing results.
     """
 
     threshold: float
@@ -379,18 +381,20 @@ class Preview:
     images: int
     k: int | None
     n: int | None
-    promise: float | None
-    bound: float | None
+    guaranteed_rate: float | None
+    upper_bound: float | None
     own: bool
     precision: Figure
     recall: Figure
 
     def text(self) -> str:
         """The preview in words, a fact a line."""
-        lines = [("images stopped", f"{self.flagged:,} of {self.images:,}")]
-        if self.promise is not None and self.bound is not None:
-            most = f"95 % confident: at most {percent(self.bound)} in the long run"
-            lines.append(("good images stopped", f"about {one_in(self.promise)} ({percent(self.promise)}); {most}"))
+        lines = [("images flagged", f"{self.flagged:,} of {self.images:,}")]
+        if self.guaranteed_rate is not None and self.upper_bound is not None:
+            most = f"95 % confident: at most {percent(self.upper_bound)} in the long run"
+            lines.append(
+                ("good images flagged", f"about {one_in(self.guaranteed_rate)} ({percent(self.guaranteed_rate)}); {most}")
+            )
         lines += [("of these, defects", self.precision.text()), ("of all defects", self.recall.text())]
         text = "\n".join(f"{label:<24}{line}" for label, line in lines)
         return text if self.own else f"{text}\n{PREVIEW}"
@@ -399,19 +403,19 @@ class Preview:
 def preview(sample: Sample, scores: ArrayLike, calibration: Calibration | None, threshold: float) -> Preview:
     """Returns what ``threshold`` would do in a run with ``scores`` (n,), of images that were judged."""
     values = np.asarray(scores, dtype=np.float32)
-    k = n = promise = bound = None
+    k = n = guaranteed_rate = upper_bound = None
     if calibration is not None:
         n = calibration.n
         k = 1 + int(np.count_nonzero(_above(calibration.scores, threshold)))
-        promise, bound = k / (n + 1), beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0
+        guaranteed_rate, upper_bound = k / (n + 1), beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0
     return Preview(
         threshold=threshold,
         flagged=int(np.count_nonzero(_above(values, threshold))),
         images=len(values),
         k=k,
         n=n,
-        promise=promise,
-        bound=bound,
+        guaranteed_rate=guaranteed_rate,
+        upper_bound=upper_bound,
         own=calibration is not None and np.float32(threshold) == calibration.threshold,
         precision=precision_at(sample, threshold),
         recall=recall_at(sample, threshold),
@@ -419,20 +423,20 @@ def preview(sample: Sample, scores: ArrayLike, calibration: Calibration | None, 
 
 
 class Band(NamedTuple):
-    """Two limits: images at or below the lower pass, those above the upper are stopped, a person looks at the rest."""
+    """Two thresholds: images at or below the lower pass, those above the upper are flagged, a person looks at the rest."""
 
     passed: int
     looked_at: int
-    stopped: int
+    flagged: int
 
 
 def band(scores: ArrayLike, low: float, high: float) -> Band:
-    """Returns how many of ``scores`` (n,) fall on each side of the limits ``low`` and ``high``."""
+    """Returns how many of ``scores`` (n,) fall on each side of the thresholds ``low`` and ``high``."""
     if not low <= high:
-        raise AnomalyError(f"limits {low} and {high} found, the lower one first expected")
+        raise AnomalyError(f"thresholds {low} and {high} found, the lower one first expected")
     values = np.asarray(scores, dtype=np.float32)
-    above, stopped = int(_above(values, low).sum()), int(_above(values, high).sum())
-    return Band(len(values) - above, above - stopped, stopped)
+    above, flagged = int(_above(values, low).sum()), int(_above(values, high).sum())
+    return Band(len(values) - above, above - flagged, flagged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -553,7 +557,7 @@ def agreement(a: str, b: str, verdicts_a: Mapping[int, str], verdicts_b: Mapping
         if {verdicts_a[finding], verdicts_b[finding]} <= {"anomalous", "normal"}
     ]
     same = sum(one == other for one, other in both)
-    needed = max(0, FEWEST - len(both))
+    needed = max(0, MIN_ANSWERS - len(both))
     kappa = None
     if not needed and len({verdict for pair in both for verdict in pair}) == 2:
         kappa = float(_import("sklearn.metrics", "scikit-learn").cohen_kappa_score(*zip(*both, strict=True)))

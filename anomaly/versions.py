@@ -28,7 +28,7 @@ MOST_FILES = 2_000  # of which the versions are read: a folder with more detecto
 GIVEN = "versions.jsonl"  # in a run folder: the versions that were given, a line each
 MOST_BYTES = 16 << 20  # of such a file
 MOST_FOLDERS = 1_000
-LONGEST = 9  # digits of a version that is counted on
+MAX_VERSION_DIGITS = 9  # digits of a version that is counted on
 
 Identity = tuple[str, str]  # name and version of a detector
 
@@ -36,7 +36,7 @@ Identity = tuple[str, str]  # name and version of a detector
 def next_version(version: str, taken: Iterable[str] = ()) -> str:
     """Returns the first version after ``version`` that is not ``taken``: 2, 3, ... after 1; 2.0.1, 2.0.2, ... after 2.0."""
     used = set(taken)
-    counted = version.isascii() and version.isdecimal() and len(version) <= LONGEST
+    counted = version.isascii() and version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
     names = (str(int(version) + i) if counted else f"{version}.{i}" for i in count(1))
     return next(name for name in names if name not in used)
 

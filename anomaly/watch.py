@@ -3,7 +3,7 @@
 The table only grows: rows are written together and synced to the disk before the next images are judged. It is also the
 memory of the watch: a start reads it, cuts off what a loss of power left of a row, and judges what has no row in it.
 Another program may move it away or empty it meanwhile (see `growing`).
-Where the detector promises per part, the table of parts is written when the watch ends: who knows what still arrives?
+Where the detector guarantees per unit, the table of units is written when the watch ends: who knows what still arrives?
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from anomaly.batch import ERROR, Read, Summary, Work, counted, judged, read_page
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.growing import GrowingTable, not_written
 from anomaly.images import Decoded, ends_early
-from anomaly.part_rule import PartRule
-from anomaly.parts import PartsSummary, parts_table, write_parts
+from anomaly.part_rule import UnitRule
+from anomaly.parts import UnitsSummary, units_table, write_units
 from anomaly.pictures import SIDE, Pictures
 from anomaly.report import shrink
 from anomaly.scorer import Result, Scorer, available_cores
@@ -36,8 +36,8 @@ from anomaly.sources import File
 from anomaly.table import Row, encode_rows
 from anomaly.threads import interruptible
 
-LATE = 1.0  # seconds that an image may wait before it is said
-CLOCKS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
+SAY_WAITING_SECONDS = 1.0  # seconds that an image may wait before it is said
+CLOCK_DIFFERENCE_SECONDS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
 LOOK_AGAIN = 1.0  # seconds until it is seen that another program has moved the table
 STOP = "stop"
 
@@ -55,7 +55,7 @@ class _Looked:
     judging: float
 
 
-class Watch:
+class FolderWatch:
     """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl; ``-``: to ``stdout``).
 
         Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()      # until SIGTERM or Ctrl-C
@@ -86,8 +86,8 @@ class Watch:
         self._known: dict[str, bytes | None] = {}  # path as rows have it -> digest of its newest row
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
         self._first = 0  # rows before those that are counted, in tables that were moved away
-        self._rule, self._force = PartRule.of(scorer.card.training), force
-        self._behind_since, self._say_after, self._looked_at = 0.0, LATE, 0.0
+        self._rule, self._force = UnitRule.of(scorer.card.training), force
+        self._behind_since, self._say_after, self._looked_at = 0.0, SAY_WAITING_SECONDS, 0.0
 
     def run(self) -> Summary:
         """Watches until SIGTERM or Ctrl-C, and returns what the table holds then."""
@@ -106,10 +106,10 @@ class Watch:
             how = "file events and looks" if watcher.events else "looks; with file events: pip install 'anomaly[watch]'"
             self._say(f"watching {', '.join(map(str, self._folders))} ({how}); {resumed:,} rows are there; Ctrl-C ends it")
             if self._rule and not self._stdout:
-                self._say(self._parts_said(self._rule))
+                self._say(self._units_said(self._rule))
             self._until_stopped(pool, table)
             passed = watcher.passed()
-            parts = self._join(self._rule) if self._rule and not self._stdout else None
+            units = self._join(self._rule) if self._rule and not self._stdout else None
         waiting, _ = self._arrivals.behind(time.monotonic())
         if waiting:
             self._say(f"stopped while {waiting:,} images wait: the next start judges them")
@@ -117,18 +117,18 @@ class Watch:
         summary = summary_of(
             self._work.scorer, self._work.out, self._counts, self._rows, resumed, seconds, self._reading, self._judging
         )
-        return replace(summary, parts=parts, passed_over=dict(passed), moved=table.moved if table else 0)
+        return replace(summary, units=units, passed_over=dict(passed), moved=table.moved if table else 0)
 
-    def _parts_said(self, rule: PartRule) -> str:
+    def _units_said(self, rule: UnitRule) -> str:
         return (
-            f"the promise is per part of {rule.views}, not per image: an image above the limit stops its part at once, and "
-            f"no part is good before {parts_table(self._work.out)} says so, which is written when this ends"
+            f"the guarantee is per unit of {rule.views}, not per image: an image above the threshold flags its unit at once, and "
+            f"no unit is good before {units_table(self._work.out)} says so, which is written when this ends"
         )
 
-    def _join(self, rule: PartRule) -> PartsSummary:
-        """Writes the table of parts, and returns what it holds."""
+    def _join(self, rule: UnitRule) -> UnitsSummary:
+        """Writes the table of units, and returns what it holds."""
         card = self._work.scorer.card
-        return write_parts(self._work.out, {card.identity: (rule, card.calibration)}, self._work.out.parent)
+        return write_units(self._work.out, {card.identity: (rule, card.calibration)}, self._work.out.parent)
 
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
@@ -263,16 +263,16 @@ class Watch:
             raise AnomalyError(f"{out}: {suffix or 'no suffix'} found; with --watch .csv or .jsonl expected, which can grow")
         if not out.parent.is_dir():
             raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
-        parts = parts_table(out)
-        if self._rule and parts.exists() and not (self._force or out.exists()):
-            raise AnomalyError(f"{parts}: a table of parts found, but not {out}: choose another --out, or --force")
+        units = units_table(out)
+        if self._rule and units.exists() and not (self._force or out.exists()):
+            raise AnomalyError(f"{units}: a table of units found, but not {out}: choose another --out, or --force")
         with closing(GrowingTable(out, self._work.scorer.card.identity, self._say)) as table:
             new = table.open(self._force)
             self._remember(table)
             if new and not table.before:
                 self._work.pictures.begin(self._force)
             if self._rule:  # of an earlier watch: it does not know what arrives now
-                parts.unlink(missing_ok=True)
+                units.unlink(missing_ok=True)
             self._work.pictures.go_on(table.before + self._rows)
             yield table
             table.look()  # the summary names a table that is there
@@ -288,7 +288,7 @@ class Watch:
             flagged = ["flagged"] if row.is_anomaly else []
             self._counts.update([f"{ERROR}not readable (before)" if row.status == "error" else row.status, *flagged])
         for path, at in times.items():
-            self._arrivals.remember(path, at - CLOCKS)
+            self._arrivals.remember(path, at - CLOCK_DIFFERENCE_SECONDS)
 
     # ---- behind ----
 
@@ -300,9 +300,9 @@ class Watch:
                 f"behind: {waiting:,} images wait, the first of them for {seconds:.1f} s; {self._rows:,} rows are written"
             )
             self._behind_since, self._say_after = self._behind_since or now, 2 * seconds
-        elif self._behind_since and seconds < LATE / 2:
+        elif self._behind_since and seconds < SAY_WAITING_SECONDS / 2:
             self._say(f"no longer behind, after {now - self._behind_since:.1f} s; {self._rows:,} rows written")
-            self._behind_since, self._say_after = 0.0, LATE
+            self._behind_since, self._say_after = 0.0, SAY_WAITING_SECONDS
 
 
 def _bytes(sha256: str | None) -> bytes | None:

@@ -14,7 +14,7 @@ from dashboard.desk import Desk
 LINKS = "show the links"
 QUEUE_NAMES = {
     "anomalous": "Most anomalous first",
-    "uncertain": "Nearest the limit first",
+    "uncertain": "Nearest the threshold first",
     "audit": "Audit sample",
     "second": "Second opinion",
 }
@@ -96,7 +96,7 @@ def set_address(query: Mapping[str, str]) -> None:
 
 def said(filters: Filters, queue: str) -> str:
     """Returns the filters in words, for a page's head."""
-    flagged = {True: "stopped only", False: "not stopped only", None: None}[filters.flagged]
+    flagged = {True: "flagged only", False: "not flagged only", None: None}[filters.flagged]
     scores = None
     if filters.low is not None or filters.high is not None:
         low = "" if filters.low is None else f"from {filters.low:.4g}"

@@ -1,4 +1,4 @@
-"""The pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable limit, the mask.
+"""The pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable threshold, the mask.
 
 Names, comments and all other text reach them as data and become text nodes; none of it is ever put into the HTML.
 """
@@ -29,7 +29,7 @@ def _component(name: str, *scripts: str) -> Renderer:
 
 _viewer = _component("viewer", "outbox.js", "drafts.js", "panes.js", "looking.js")
 _sheet = _component("sheet")
-_limit = _component("limit")
+_threshold = _component("limit")
 _mask = _component("mask")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
@@ -50,9 +50,9 @@ def sheet(rows: list[dict[str, Any]]) -> int | None:
     return None if opened is None else int(opened)
 
 
-def limit_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
-    """Shows histograms with the limit on them; ``moved`` is called when ``limit`` or ``band`` was dragged."""
-    _limit(key=key, data=data, on_limit_change=moved, on_band_change=moved)
+def threshold_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
+    """Shows histograms with the threshold on them; ``moved`` is called when ``threshold`` or ``band`` was dragged."""
+    _threshold(key=key, data=data, on_threshold_change=moved, on_band_change=moved)
 
 
 def mask_drawing(picture: str) -> list[list[float]]:

@@ -19,7 +19,7 @@ from dashboard.detectors import DetectorFiles
 from dashboard.images import Pictures
 from dashboard.settings import Settings
 
-KEPT = 6  # results that are kept; each a few MB at 100,000 images
+MAX_KEPT_RESULTS = 6  # results that are kept; each a few MB at 100,000 images
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Known:
 
     @property
     def what(self) -> str:
-        """What the promise counts."""
-        return "image" if self.detector.part_rule is None else "part"
+        """What the guarantee counts."""
+        return "image" if self.detector.unit_rule is None else "unit"
 
     @property
     def short(self) -> str:
@@ -96,7 +96,7 @@ class Desk:
         found = self._kept.get(key)
         if found is None:
             found = make()
-            for old in list(self._kept)[: 1 - KEPT]:
+            for old in list(self._kept)[: 1 - MAX_KEPT_RESULTS]:
                 self._kept.pop(old, None)
             self._kept[key] = found
         return found

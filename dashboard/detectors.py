@@ -17,7 +17,7 @@ from anomaly.errors import AnomalyError
 from anomaly.review import Run, Store
 from anomaly.scorer import Scorer
 
-READY = 3  # scorers held: some 50 MB each
+MAX_READY_SCORERS = 3  # scorers held: some 50 MB each
 
 
 class DetectorFiles:
@@ -48,7 +48,7 @@ class DetectorFiles:
         made = Scorer(file, device="cpu", threads=1)
         with self._lock:
             self._scorers[run.detector] = made
-            while len(self._scorers) > READY:
+            while len(self._scorers) > MAX_READY_SCORERS:
                 self._scorers.popitem(last=False)
         return made
 

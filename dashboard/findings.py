@@ -12,13 +12,13 @@ from typing import Any
 
 from anomaly.charts import calibration_scale, place
 from anomaly.review import VERDICTS, Event, Finding
-from anomaly.wording import part_text, verdict_text
+from anomaly.wording import unit_text, verdict_text
 from dashboard.access import Person
 from dashboard.desk import Desk, Known
 from dashboard.words import readable
 
-SIMILAR = 4
-LAST = 10  # verdicts that are listed to be changed
+MAX_SIMILAR_FINDINGS = 4
+MAX_LAST_VERDICTS = 10  # verdicts that are listed to be changed
 
 
 def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "run": desk.store.run(finding.run).name,
         "runId": finding.run,
         "detectorName": known.short,
-        "limit": finding.threshold,
+        "threshold": finding.threshold,
         "status": finding.status,
-        "stopped": finding.is_anomaly,
+        "flagged": finding.is_anomaly,
         "words": words(finding, known),
         "size": f"{finding.width:,} x {finding.height:,}" if finding.width and finding.height else "",
         "width": finding.width,
@@ -54,9 +54,9 @@ def words(finding: Finding, known: Known) -> str:
     return verdict_text(finding.status, finding.score, known.calibration, error, known.what)
 
 
-def links(desk: Desk, finding: int, heated: bool) -> dict[str, str]:
+def links(desk: Desk, finding: int, with_heatmap: bool) -> dict[str, str]:
     """Returns the signed links to a finding's pictures."""
-    kinds = ("original", "expected", "difference", *(("heat",) if heated else ()))
+    kinds = ("original", "expected", "difference", *(("heatmap",) if with_heatmap else ()))
     return {kind: desk.key.link(finding, kind) for kind in kinds}
 
 
@@ -67,33 +67,33 @@ def own_verdict(desk: Desk, finding: int, person: Person) -> dict[str, Any] | No
 
 
 def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
-    """Returns what may come a moment later: the part, other detectors, similar findings, what was said before."""
+    """Returns what may come a moment later: the unit, other detectors, similar findings, what was said before."""
     store = desk.store
     return {
-        "part": part_shown(desk, finding),
+        "unit": unit_shown(desk, finding),
         "others": [
             {"id": other.id, "detectorName": desk.detector_of(other.run).short, "said": in_short(other)}
             for other in store.other_detectors(finding.id)
         ],
         "similar": [
             {"id": other.id, "name": short_path(other.path, roots(desk, other.run)), "thumb": desk.key.link(other.id, "thumb")}
-            for other in store.similar(finding.id, limit=SIMILAR)
+            for other in store.similar(finding.id, limit=MAX_SIMILAR_FINDINGS)
         ],
         **history(desk, finding.id, person),
     }
 
 
-def part_shown(desk: Desk, finding: Finding) -> dict[str, Any] | None:
-    """Returns the verdict on the part that an image shows, with its views."""
-    found = desk.store.part(finding.id)
+def unit_shown(desk: Desk, finding: Finding) -> dict[str, Any] | None:
+    """Returns the verdict on the unit that an image shows, with its views."""
+    found = desk.store.unit(finding.id)
     if found is None:
         return None
-    part, views = found
+    unit, views = found
     shown = [
         {"id": v.id, "name": v.path, "thumb": desk.key.link(v.id, "thumb"), "said": in_short(v), "here": v.id == finding.id}
         for v in views
     ]
-    return {"name": part.part, "words": part_text(part), "stopped": part.is_anomaly, "status": part.status, "views": shown}
+    return {"name": unit.unit, "words": unit_text(unit), "flagged": unit.is_anomaly, "status": unit.status, "views": shown}
 
 
 def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
@@ -129,10 +129,10 @@ def comment_of(event: Event) -> str:
 
 def recent(desk: Desk, person: Person) -> list[dict[str, Any]]:
     """Returns this person's last verdicts that still hold, the newest of each image, to be looked at and changed."""
-    events = desk.store.events(inspector=person.name, actions=VERDICTS, limit=4 * LAST)
+    events = desk.store.events(inspector=person.name, actions=VERDICTS, limit=4 * MAX_LAST_VERDICTS)
     shown: dict[int, dict[str, Any]] = {}
     for event in events:
-        if event.undone or event.finding is None or event.finding in shown or len(shown) == LAST:
+        if event.undone or event.finding is None or event.finding in shown or len(shown) == MAX_LAST_VERDICTS:
             continue
         finding = desk.store.finding(event.finding)
         name = short_path(finding.path, roots(desk, finding.run))
@@ -155,7 +155,7 @@ def in_short(finding: Finding) -> str:
     """Returns a finding in a few words."""
     if finding.status != "ok" or finding.score is None:
         return "unlike training images" if finding.status == "outside" else "not readable"
-    said = {True: "stopped", False: "not stopped", None: "ranked"}[finding.is_anomaly]
+    said = {True: "flagged", False: "not flagged", None: "ranked"}[finding.is_anomaly]
     return f"{said}, {finding.score:.4g}"
 
 
@@ -166,7 +166,7 @@ def rows(desk: Desk, findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
-    """Returns one card: score against the limit, what was decided."""
+    """Returns one card: score against the threshold, what was decided."""
     calibration = desk.detector_of(finding.run).calibration
     scale = None if calibration is None else calibration_scale(calibration)
     return {
@@ -176,8 +176,8 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
         "note": finding.defect_type or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
-        "stopped": bool(finding.is_anomaly) or finding.status != "ok",
+        "flagged": bool(finding.is_anomaly) or finding.status != "ok",
         "at": scale.at(finding.score) if scale and finding.score is not None and finding.status == "ok" else None,
-        "limitAt": scale.at(finding.threshold) if scale and finding.threshold is not None else None,
+        "thresholdAt": scale.at(finding.threshold) if scale and finding.threshold is not None else None,
         "busy": "audit" if finding.sampled_as == "audit" else "",
     }

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomaly.colours import difference, heat_colours
+from anomaly.colours import difference, heatmap_colours
 from anomaly.errors import ImageError
 from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.review import Run, Store
@@ -27,7 +27,7 @@ from anomaly.scorer import Result, Scorer
 from dashboard.access import AccessError
 from dashboard.detectors import DetectorFiles
 
-KINDS = ("original", "expected", "difference", "heat", "thumb")
+KINDS = ("original", "expected", "difference", "heatmap", "thumb")
 READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}  # by every browser, with their colours as they are
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 CACHE_BYTES = 64 << 20
@@ -121,7 +121,7 @@ class Pictures:
         if state == "changed":
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
-        if kind == "heat":
+        if kind == "heatmap":
             overlay: Picture = self._cache.get((digest, run.detector, kind), lambda: self._heat(run, data, page))
             return overlay
         # one run of the model gives the expected picture and the difference
@@ -138,7 +138,7 @@ class Pictures:
 
     def _heat(self, run: Run, data: bytes, page: int | None) -> Picture:
         scorer = self._detectors.scorer(run)
-        return heat(scorer, scorer.judge(scorer.decode(data, page)))
+        return heatmap_picture(scorer, scorer.judge(scorer.decode(data, page)))
 
     def _pair(self, run: Run, data: bytes, page: int | None) -> Pair:
         scorer = self._detectors.scorer(run)
@@ -166,14 +166,14 @@ def is_readable(decoded: Decoded) -> bool:
     return decoded.format in READABLE and decoded.bits == 8 and decoded.mode in PLAIN_MODES
 
 
-def heat(scorer: Scorer, result: Result) -> Picture:
-    """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's own limit."""
+def heatmap_picture(scorer: Scorer, result: Result) -> Picture:
+    """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's own threshold."""
     calibration = scorer.card.calibration
     if calibration is None:
-        raise ImageError("not available", "not available: this detector ranks only, so no colour means a limit")
+        raise ImageError("not available", "not available: this detector ranks only, so no colour means a threshold")
     if result.heatmap is None:
         raise ImageError(result.kind or "error", result.error or "this image could not be judged")
-    return png(heat_colours(result.heatmap, float(calibration.median), float(calibration.threshold)))
+    return png(heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold)))
 
 
 def thumbnail(data: bytes, page: int | None = None) -> Picture:

@@ -156,7 +156,7 @@ def left(desk: Desk, queue: str, filters: Filters) -> str:
         return f"{waiting:,} of {total:,} of the audit sample left"
     if queue == "second":
         return f"{waiting:,} to look at again"
-    return f"{waiting:,} of {total:,} {'not stopped' if filters.flagged is False else 'stopped'} left"
+    return f"{waiting:,} of {total:,} {'not flagged' if filters.flagged is False else 'flagged'} left"
 
 
 def known_share(queue: str) -> float:

@@ -20,9 +20,9 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _KINDS = ("images-idx3", "labels-idx1")
 
 
-def read_part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_subset(folder: Path, subset: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Returns the images (n, 28, 28) and classes (n,) of the part "train" or "test" of MNIST or Fashion-MNIST."""
-    stem = {"train": "train", "test": "t10k"}[part]
+    stem = {"train": "train", "test": "t10k"}[subset]
     images, classes = (read_idx(_plain_or_packed(folder / f"{stem}-{kind}-ubyte")) for kind in _KINDS)
     if len(images) != len(classes):
         raise DatasetError(f"{folder}: {len(images)} images and {len(classes)} classes found, as many of both expected")

@@ -1,4 +1,4 @@
-"""Makes small made-up parts and surfaces with known defects and their masks: for tests, pictures and a first try.
+"""Makes small synthetic parts and surfaces with known defects and their masks: for tests, pictures and a first try.
 
     python -m data.made_up FOLDER --kind disc
 

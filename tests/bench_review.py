@@ -20,15 +20,15 @@ from anomaly.review import DefectType, Filters, Store, default_key
 from anomaly.table import COLUMNS, Row, encode_rows
 
 
-def made_up_rows(images: int, seed: int = 0, flagged: float = 0.01, folders: int = 20) -> list[Row]:
-    """Rows as ``anomaly score`` writes them: normal scores, a limit that ``flagged`` of them exceed."""
+def synthetic_rows(images: int, seed: int = 0, flagged: float = 0.01, folders: int = 20) -> list[Row]:
+    """Rows as ``anomaly score`` writes them: normal scores, a threshold that ``flagged`` of them exceed."""
     random = np.random.default_rng(seed)
     scores = random.normal(size=images).astype(np.float32)
-    limit = float(str(np.float32(np.quantile(scores, 1 - flagged))))
+    threshold = float(str(np.float32(np.quantile(scores, 1 - flagged))))
     return [
         Row(
             path=f"/photos/cam{i % folders:02}/{i:06}.png", sha256=f"{i:064x}", width=300, height=200,
-            score=float(str(score)), p_value=0.5, threshold=limit, is_anomaly=bool(not score <= np.float32(limit)),
+            score=float(str(score)), p_value=0.5, threshold=threshold, is_anomaly=bool(not score <= np.float32(threshold)),
             box_x=i % 250, box_y=i % 170, box_w=20, box_h=20, area=400, status="ok", error=None,
             detector=f"bench@1 sha256:{'ab' * 32}", scored_at=f"2026-01-{1 + i * 28 // images:02}T08:00:00.000Z",
         )
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--database", help="a URL or a new file (default: a temporary file)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table = write_table(Path(folder, "scores.csv"), made_up_rows(options.findings))
+        table = write_table(Path(folder, "scores.csv"), synthetic_rows(options.findings))
         with Store(options.database or Path(folder, "review.db")) as store:
             measure_all(store, table)
 
@@ -70,7 +70,7 @@ def measure_all(store: Store, table: Path) -> None:
     everything, inside = Filters(run=run.id), Filters(run=run.id, folder="/photos/cam07")
     narrow = Filters(run=run.id, folder="/photos/cam07", low=0.5, high=1.0, flagged=False)
 
-    def judge(queue: str, filters: Filters) -> Callable[[], object]:
+    def give_verdict(queue: str, filters: Filters) -> Callable[[], object]:
         def act() -> object:
             finding = store.next("ann", queue, filters, count=4)[0]
             return store.record("ann", finding.id, "normal" if finding.id % 3 else "unsure", key=default_key())
@@ -79,15 +79,15 @@ def measure_all(store: Store, table: Path) -> None:
 
     print(f"{'':<52}{'median':>12}   {'95 %':>12}")
     for queue in ("anomalous", "uncertain", "audit"):
-        measure(f"next (4 leased) + record, queue {queue}", judge(queue, everything), 300)
-    measure("next (4 leased) + record, in a folder", judge("anomalous", inside), 100)
-    measure("next (4 leased) + record, folder, scores, unflagged", judge("anomalous", narrow), 100)
+        measure(f"next (4 leased) + record, queue {queue}", give_verdict(queue, everything), 300)
+    measure("next (4 leased) + record, in a folder", give_verdict("anomalous", inside), 100)
+    measure("next (4 leased) + record, folder, scores, unflagged", give_verdict("anomalous", narrow), 100)
     for _ in range(2000):
-        judge("anomalous", everything)()
-    measure("next (4 leased) + record, after 2,000 verdicts", judge("anomalous", everything), 300)
+        give_verdict("anomalous", everything)()
+    measure("next (4 leased) + record, after 2,000 verdicts", give_verdict("anomalous", everything), 300)
     measure("next, second opinion", lambda: store.next("bob", "second", everything, count=4))
     measure("next, known images", lambda: store.next("bob", "anomalous", everything, count=4, known_share=0.5))
-    measure("undo + record", lambda: (store.undo("ann", key=default_key()), judge("anomalous", everything)()))
+    measure("undo + record", lambda: (store.undo("ann", key=default_key()), give_verdict("anomalous", everything)()))
     measure("findings, a page of 100", lambda: store.findings(everything))
     measure("findings, a page of 100 in a folder", lambda: store.findings(inside))
     measure("findings, last judged first", lambda: store.findings(everything, "recent"))
@@ -102,7 +102,7 @@ def measure_all(store: Store, table: Path) -> None:
     measure("scores, all", lambda: store.scores(run.id), 10)
     sample, scores = store.sample(run.id), store.scores(run.id)
     calibration = calibrate(np.random.default_rng(1).normal(size=500))
-    measure("preview of a limit", lambda: verdicts.preview(sample, scores, calibration, 2.0), 50)
+    measure("preview of a threshold", lambda: verdicts.preview(sample, scores, calibration, 2.0), 50)
     measure("series", lambda: store.series(run.detector), 3)
     series = store.series(run.detector)
     measure("drift.watch, all folders", lambda: drift.watch(series, calibration), 3)

@@ -3,7 +3,7 @@
     python -m tests.embedding RUN IMAGES [--portable PORTABLE]
 
 The programs are those of docs/embed. A runtime that is not here is named with the reason. Differences are in parts of
-limit - typical; of a made-up picture that lies a hundred times farther from the typical one, of a hundredth of its distance.
+threshold - typical; of a synthetic picture that lies a hundred times farther from the typical one, of a hundredth of its distance.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Missing(Exception):
 
 
 def write_images(folder: Path, real: Sequence[Path]) -> list[Path]:
-    """Writes 50 images as PPM: 20 made-up patterns of odd sizes, 10 of the images ``real`` and 20 cut from them."""
+    """Writes 50 images as PPM: 20 synthetic patterns of odd sizes, 10 of the images ``real`` and 20 cut from them."""
     pictures = [golden_picture(h, w, a, b) for h, w in ODD_SIZES for a, b in ((3, 5), (2, 9))]
     for number in range(30):
         pixels = np.asarray(_decoded(real[number * len(real) // 30]))
@@ -71,7 +71,7 @@ def in_scorer(detector: Path, images: Sequence[Path]) -> Found:
         width, height = map(int, path.read_bytes().split(b"\n", 2)[1].split())
         pixels = np.frombuffer(path.read_bytes()[-3 * width * height :], np.uint8).reshape(1, height, width, 3)
         outputs = scorer.run(pixels)
-        verdict = "outside" if not outputs["in_range"][0] else "stopped" if outputs["is_anomaly"][0] else "passed"
+        verdict = "outside" if not outputs["in_range"][0] else "flagged" if outputs["is_anomaly"][0] else "passed"
         found[path.name] = float(outputs["score"][0]), verdict
     return found
 
@@ -207,13 +207,13 @@ def _run(command: list[str], cwd: Path | None = None) -> Found:
 
 
 def _parsed(text: str) -> Found:
-    lines = re.findall(r"^(.*) (\S+) (outside|stopped|passed)$", text, re.MULTILINE)
+    lines = re.findall(r"^(.*) (\S+) (outside|flagged|passed)$", text, re.MULTILINE)
     return {Path(path).name: (float(score), verdict) for path, score, verdict in lines}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of a score, as a part of limit - typical, and how many of so many verdicts differ."""
+    """The largest difference of a score, as a part of threshold - typical, and how many of so many verdicts differ."""
 
     largest: float
     flips: int
@@ -236,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--portable", type=Path, help="its portable form (default: made from it, with its own limit)")
+    parser.add_argument("--portable", type=Path, help="its portable form (default: made from it, with its own threshold)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         from anomaly.detector import find_detector

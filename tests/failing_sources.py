@@ -19,12 +19,12 @@ class Deadly:
     marks: Path
     times: int = 1
 
-    def read(self, limit: int) -> bytes:
+    def read(self, threshold: int) -> bytes:
         deaths = len(list(self.marks.iterdir()))
         if deaths < self.times:
             (self.marks / str(deaths)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return File(self.name).read(limit)
+        return File(self.name).read(threshold)
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,5 @@ class Gone:
 
     name: str
 
-    def read(self, limit: int) -> bytes:
+    def read(self, threshold: int) -> bytes:
         raise AnomalyError("s3://bucket: cannot be reached")

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from anomaly.review import Filters, Store, default_key, schema
 from anomaly.verdicts import resolve
-from tests.bench_review import made_up_rows, write_table
+from tests.bench_review import synthetic_rows, write_table
 
 
-def judge(database: str) -> None:
+def give_verdict(database: str) -> None:
     """Gives verdicts, changes and undoes some, and prints the key of each once the store has confirmed it."""
     with Store(database) as store:
         run, choose = store.runs()[0].id, random.Random()
@@ -89,12 +89,12 @@ def main() -> None:
     parser.add_argument("--judge", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.judge:
-        judge(options.judge)
+        give_verdict(options.judge)
         return
     with tempfile.TemporaryDirectory() as folder:
         database = options.database or f"{folder}/review.db"
         with Store(database) as store:
-            store.import_table(write_table(Path(folder, "scores.csv"), made_up_rows(20_000)))
+            store.import_table(write_table(Path(folder, "scores.csv"), synthetic_rows(20_000)))
         print(f"killed {options.rounds} times: all {kill(database, options.rounds):,} confirmed verdicts are there")
 
 

@@ -2,7 +2,7 @@
 
 python -m tests.kill_score [--rounds 50] [--run RUN --images FOLDER] [--seed N]
 
-Scored are a folder, a zip and a tar; written are a table, copies of the stopped images, overlays and a review database.
+Scored are a folder, a zip and a tar; written are a table, copies of the flagged images, overlays and a review database.
 Compared are all rows but for `scored_at`, every byte of every picture, and that the review holds the table once. Half
 of the kills fall into the last fifth of a run, where the table is joined, imported and its traces are removed.
 """
@@ -27,7 +27,7 @@ from anomaly.review import Store
 from anomaly.table import Row, read_table
 from tests.test_archives import write_tar, write_zip
 
-PART_ROWS = 20  # so that a run of a second has many parts
+CHUNK_ROWS = 20  # so that a run of a second has many parts
 DONE = (0, 3)
 
 
@@ -47,7 +47,7 @@ class Job:
     @property
     def under_way(self) -> bool:
         """Whether a run has left traces of work that is not done; without them it is done, whatever became of its process."""
-        parts = self.folder / f"{self.table.name}.parts"
+        parts = self.folder / f"{self.table.name}.chunks"
         return any((parts / name).exists() for name in ("run.json", "done.json"))
 
     @property
@@ -78,7 +78,7 @@ class Job:
         assert pictures == whole[1], f"pictures differ: {sorted(pictures.keys() ^ whole[1].keys())}"
         assert reviews == whole[2], f"the review holds runs of {reviews} images"
         with suppress(OSError):
-            (self.folder / f"{self.table.name}.parts").rmdir()
+            (self.folder / f"{self.table.name}.chunks").rmdir()
         left = {path.name for path in self.folder.iterdir()} - {self.table.name, "flagged", "overlays"}
         assert all(name.startswith("review.db") for name in left), f"{sorted(left)} left behind"
         shutil.rmtree(self.folder)
@@ -135,21 +135,21 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     from data.made_up import write_dataset
     from tests.runs import trained
 
-    write_dataset(folder / "parts", kind="disc", train=120, good=240, per_defect=20, size=64)
-    return trained(folder / "run", folder / "parts", space="pixels"), folder / "parts" / "test"
+    write_dataset(folder / "chunks", kind="disc", train=120, good=240, per_defect=20, size=64)
+    return trained(folder / "run", folder / "chunks", space="pixels"), folder / "chunks" / "test"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--run", type=Path, help="a detector, with --images (default: made-up parts)")
+    parser.add_argument("--run", type=Path, help="a detector, with --images (default: synthetic parts)")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--suffix", default=".csv", help="of the table")
     parser.add_argument("--score", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.score:
-        (score_table.__kwdefaults__ or {})["part_rows"] = PART_ROWS
+        (score_table.__kwdefaults__ or {})["chunk_rows"] = CHUNK_ROWS
         raise SystemExit(anomaly(options.score))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

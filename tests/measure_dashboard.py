@@ -35,7 +35,7 @@ from tests.review_server import (
 )
 
 PAGES = {
-    "Threshold": "Images stopped in this run",
+    "Threshold": "Images flagged in this run",
     "Team": "Second opinion",
     "Drift": "Evidence of a change",
     "Runs": "Compare two runs",
@@ -93,7 +93,7 @@ def measure_browser(server: Server, run: int, keys: int) -> None:
         print(f"queue from a page    median {statistics.median(back):.2f} s, slowest {max(back):.2f} s")
         for name, text in PAGES.items():
             print(f"{name.lower():<21}{open_page(page, name, text):.2f} s")
-        print(f"limit moved          {move_limit(page):.2f} s until the figures follow")
+        print(f"threshold moved      {move_threshold(page):.2f} s until the figures follow")
         page.goto(f"{server.url}/image?run={run}")
         page.locator("canvas").first.wait_for()
         time.sleep(5)
@@ -133,12 +133,12 @@ def open_page(page: Any, name: str, text: str) -> float:
     return time.perf_counter() - start
 
 
-def move_limit(page: Any) -> float:
+def move_threshold(page: Any) -> float:
     open_page(page, "Threshold", PAGES["Threshold"])
-    metric = page.get_by_test_id("stMetric").filter(has_text="Images stopped in this run")
+    metric = page.get_by_test_id("stMetric").filter(has_text="Images flagged in this run")
     before = metric.inner_text()
     start = time.perf_counter()
-    page.get_by_role("button", name="Stop more").click()
+    page.get_by_role("button", name="Flag more").click()
     while metric.inner_text() == before:
         time.sleep(0.01)
     return time.perf_counter() - start
@@ -150,7 +150,7 @@ def measure_memory(server: Server, run: int, verdicts: int) -> None:
     seen, times = [server.memory()], []
     for at in range(verdicts):
         finding = client.next(run, 1)[0]
-        for kind in ("original", "heat", "expected"):
+        for kind in ("original", "heatmap", "expected"):
             client.ask("GET", finding["links"][kind])
         start = time.perf_counter()
         answer = client.judge(finding["id"], "normal", default_key())

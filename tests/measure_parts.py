@@ -1,9 +1,9 @@
-"""How many good parts of several views are stopped: the magnetic tiles, whose exposures are the views of a part.
+"""How many good units of several views are flagged: the magnetic tiles, whose exposures are the views of a unit.
 
     python -m tests.measure_parts DATASETS --out FOLDER [--rate 0.1]      (from the repository's root; a trained split is kept)
 
-On each grouped split: train on filters, set the limit once by part and once by image (one of each tile), score the good test
-images with both, and count the parts of which a view was stopped.
+On each grouped split: train on filters, set the threshold once by part and once by image (one of each tile), score the good test
+images with both, and count the parts of which a view was flagged.
 """
 
 from __future__ import annotations
@@ -35,21 +35,25 @@ def link(manifest: Path, folder: Path) -> None:
                 place.symlink_to(record.path.resolve())
 
 
-def measure(folder: Path, wish: float | None) -> None:
-    """Prints what a split's detector stops with a limit for parts and with one for images."""
+def measure(folder: Path, target_rate: float | None) -> None:
+    """Prints what a split's detector stops with a threshold for parts and with one for images."""
     if not (folder / "run" / "detector.onnx").exists():
         train(TrainOptions(folder / "train", folder / "run", space="filters", group_by=PATTERN), print)
-    for name, group_by, by_part in (("part", None, PATTERN), ("image", PATTERN, None)):
+    for name, group_by, by_unit in (("part", None, PATTERN), ("image", PATTERN, None)):
         detector, table = folder / f"{name}.onnx", folder / f"{name}.csv"
         detector.unlink(missing_ok=True)
-        recalibrate_on(folder / "run", folder / "train", out=detector, wish=wish, group_by=group_by, seed=0, by_part=by_part)
+        recalibrate_on(
+            folder / "run", folder / "train", out=detector, target_rate=target_rate, group_by=group_by, seed=0, by_unit=by_unit
+        )
         summary = score_table(Scorer(detector, threads=1), sorted((folder / "test").iterdir()), table, force=True)
         parts = defaultdict(list)
         for row in read_table(table):
             found = re.search(PATTERN, row.path)
             parts[found and found[1]].append(row.is_anomaly)
-        print(f"limit per {name}: {sum(True in views for views in parts.values())} of {len(parts)} parts have a stopped view")
-        print("\n".join(f"{label:<24}{text}" for label, text in summary.parts.rows()) if summary.parts else summary.text())
+        print(
+            f"threshold per {name}: {sum(True in views for views in parts.values())} of {len(parts)} parts have a flagged view"
+        )
+        print("\n".join(f"{label:<24}{text}" for label, text in summary.units.rows()) if summary.units else summary.text())
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rate", type=rate, help="wish (default: 1 %%, or the lowest that the parts can promise)")
+    parser.add_argument("--rate", type=rate, help="target rate (default: 1 %%, or the lowest that the parts can guarantee)")
     options = parser.parse_args()
     for k in range(3):
         folder = options.out / f"split{k}"

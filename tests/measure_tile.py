@@ -2,8 +2,8 @@
 
 python -m tests.measure_tile FOLDER [--tile 512] [--train 60] [--good 60] [--each 12] [--diameter 12] [-- OPTION ...]
 
-Makes sheets of 4000 x 3000 pixels in FOLDER (those that are there stay), trains without and with tiles at a limit of 5 %, and
-prints for both how many of the small defects and of fresh good sheets are stopped, seconds (of the processors, which other
+Makes sheets of 4000 x 3000 pixels in FOLDER (those that are there stay), trains without and with tiles at a threshold of 5 %, and
+prints for both how many of the small defects and of fresh good sheets are flagged, seconds (of the processors, which other
 work changes less, in brackets) and peak memory. Options behind ``--`` go to both trainings. What was trained is not trained
 again.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     images = options.folder / "sheets"
     make_sheets(images, options)
-    print("| detector | training | defects stopped | by kind | good stopped (limit) | AUROC | scoring, an image |")
+    print("| detector | training | defects flagged | by kind | good flagged (limit) | AUROC | scoring, an image |")
     for tile in (None, options.tile):
         print(row(options.folder, images, tile, options.options), flush=True)
 
@@ -77,11 +77,13 @@ def row(folder: Path, images: Path, tile: int | None, options: list[str]) -> str
     scoring, used, peak = measured([*ANOMALY, "score", str(run), *map(str, some), *table])
     recall, alarms = found["recall"], found["false_alarms"]
     kinds = ", ".join(f"{kind} {of['recall']['flagged']} of {of['recall']['n']}" for kind, of in found["per_class"].items())
-    stopped = f"{recall['flagged']} of {recall['n']} | {kinds} | {alarms['flagged']} of {found['n_normal']} ({alarms['limit']})"
+    flagged = (
+        f"{recall['flagged']} of {recall['n']} | {kinds} | {alarms['flagged']} of {found['n_normal']} ({alarms['threshold']})"
+    )
     auroc = found["image_auroc"]["value"]
     training = f"{seconds:.0f} s ({work:.0f} s), {memory:.0f} MB"
     each = f"{scoring / len(some):.2f} s ({used / len(some):.2f} s), {peak:.0f} MB"
-    return f"| {name} | {training} | {stopped} | {auroc:.3f} | {each} |"
+    return f"| {name} | {training} | {flagged} | {auroc:.3f} | {each} |"
 
 
 def measured(command: list[str]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""A review server for tests: a database of made-up parts, the real server in a process of its own, a client, a browser."""
+"""A review server for tests: a database of synthetic parts, the real server in a process of its own, a client, a browser."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def write_large_table(table: Path, images: Path, scores: Path, rows: int, shown:
     images.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     low = np.sort(rng.gamma(9, 0.04, rows - shown))[::-1]
-    limit = float(known[0]["threshold"])
+    threshold = float(known[0]["threshold"])
     unfinished = table.with_suffix(".tmp")
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, known[0].keys())
@@ -220,14 +220,14 @@ def write_large_table(table: Path, images: Path, scores: Path, rows: int, shown:
             like = known[at % len(pictures)]
             path = images / f"camera {at % 4}" / f"{at:06}.jpg"
             if at < shown:
-                score = limit * (3 - 2 * at / shown)
+                score = threshold * (3 - 2 * at / shown)
                 path.parent.mkdir(exist_ok=True)
                 noise = rng.integers(0, 3, pictures[at % len(pictures)].shape, dtype=np.uint8)  # no two are the same file
                 Image.fromarray(np.clip(pictures[at % len(pictures)], 0, 252) + noise).save(path, quality=90)
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             else:
-                score, digest = limit * min(0.999, float(low[at - shown])), hashlib.sha256(str(at).encode()).hexdigest()
-            values = {"path": str(path), "sha256": digest, "score": score, "is_anomaly": str(score > limit).lower()}
+                score, digest = threshold * min(0.999, float(low[at - shown])), hashlib.sha256(str(at).encode()).hexdigest()
+            values = {"path": str(path), "sha256": digest, "score": score, "is_anomaly": str(score > threshold).lower()}
             writer.writerow(like | values)
     unfinished.replace(table)
 

@@ -1,4 +1,4 @@
-"""Finished runs that several tests share: trained once a session on made-up parts, each in a few seconds."""
+"""Finished runs that several tests share: trained once a session on synthetic parts, each in a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Said = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="session")
 def parts(session_folder: Path) -> Path:
-    """Returns a folder of made-up discs in the train/test layout, with masks."""
+    """Returns a folder of synthetic discs in the train/test layout, with masks."""
     from data.made_up import write_dataset
 
     folder = session_folder / "parts"
@@ -33,7 +33,7 @@ def run(session_folder: Path, parts: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def rank_only(session_folder: Path, run: Path) -> Path:
-    """Returns the run's detector without a limit."""
+    """Returns the run's detector without a threshold."""
     from anomaly.detector import set_calibration
     from tests.test_detector import changed, edit_card
 

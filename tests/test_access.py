@@ -56,7 +56,7 @@ def test_a_link_opens_one_picture_for_a_while():
     KEY.check_link(7, "original", query["until"], query["sign"], NOON + 3500)
     refused = [
         (8, "original", query["until"], query["sign"], NOON),
-        (7, "heat", query["until"], query["sign"], NOON),
+        (7, "heatmap", query["until"], query["sign"], NOON),
         (7, "original", str(int(query["until"]) + 1), query["sign"], NOON),
         (7, "original", query["until"], query["sign"][:-1], NOON),
         (7, "original", "", "", NOON),
@@ -69,7 +69,7 @@ def test_a_link_opens_one_picture_for_a_while():
 
 def test_a_link_is_the_same_within_an_hour_so_that_the_browser_keeps_the_picture():
     hour = NOON // 3600 * 3600
-    assert KEY.link(7, "heat", hour) == KEY.link(7, "heat", hour + 3599) != KEY.link(7, "heat", hour + 3600)
+    assert KEY.link(7, "heatmap", hour) == KEY.link(7, "heatmap", hour + 3599) != KEY.link(7, "heatmap", hour + 3600)
 
 
 def test_a_signature_of_one_kind_is_none_of_the_other():

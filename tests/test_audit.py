@@ -21,7 +21,7 @@ from anomaly.review import Store
 from anomaly.scorer import Scorer
 from tests.test_chain import past_the_triggers
 from tests.test_cli import Shell
-from tests.test_review import fill, judge, row
+from tests.test_review import fill, give_verdict, row
 from tests.test_signature import write_keys
 
 Members = dict[str, bytes]
@@ -86,7 +86,7 @@ def test_it_holds_what_was_trained_checked_and_said(own_run: Path, parts: Path, 
         name: entry["sha256"] for name, entry in manifest["files"].items()
     }
     assert manifest["detector"] == card.identity and manifest["trained"]["images"] == card.training["images"] == 120
-    assert manifest["trained"]["by"] and manifest["promise"]["k"] == card.calibration.k
+    assert manifest["trained"]["by"] and manifest["guarantee"]["k"] == card.calibration.k
     assert set(manifest["not_included"]) == {"checkpoint.safetensors", "explain.onnx"}
     checks = [json.loads(line) for line in held[f"run/{CHECKS}"].splitlines()]
     assert [check["command"].split()[1] for check in checks] == ["check", "verify", "evaluate"]
@@ -95,7 +95,7 @@ def test_it_holds_what_was_trained_checked_and_said(own_run: Path, parts: Path, 
     assert [entry["action"] for entry in log] == ["import", "anomalous", "undo", "threshold"]
     assert log[1]["inspector"] == "ann" and log[3]["threshold"] == 9.5
     text = held["summary.txt"].decode()
-    assert all(part in text for part in ("1 threshold", "anomaly check", "Lowest promise", "120 good images"))
+    assert all(part in text for part in ("1 threshold", "anomaly check", "Lowest guaranteed rate", "120 good images"))
     verified = shell("verify", "--audit", out)
     assert verified.status == 0 and "not signed" in verified.out and card.identity in verified.out
 
@@ -116,14 +116,14 @@ def test_a_review_log_is_compared_with_the_one_of_the_archive(
     database, out = tmp_path / "review.db", tmp_path / "a.zip"
     with Store(database) as store:
         fill(store, tmp_path, [row(0, 0.5)])
-        judge(store, 1, "anomalous")
+        give_verdict(store, 1, "anomalous")
     shutil.copy(database, tmp_path / "before.db")
     assert (
         "2 events, each as it was written"
         in shell("report", own_run, "--audit", out, "--review", database, "--key", keys[0]).out
     )
     with Store(database) as store:
-        judge(store, 1, "normal", inspector="bob")
+        give_verdict(store, 1, "normal", inspector="bob")
     said = shell("verify", "--audit", out, "--key", keys[1], "--review", database)
     assert said.status == 0 and "2 events of the archive are in" in said.out and "of 3" in said.out
     past_the_triggers("UPDATE events SET action = 'normal' WHERE id = 2")(database)

@@ -1,4 +1,4 @@
-"""The usual heat of a place, by which the linear autoencoder divides; the models themselves: tests/test_models.py."""
+"""The location scale of a place, by which the linear autoencoder divides; the models themselves: tests/test_models.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from training.models.autoencoder import FEW_MAPS, LEAST_HEAT, LinearAutoencoder, usual_heat
-from training.scores import Heat
+from training.models.autoencoder import LOCATION_SCALE_PRIOR_MAPS, MIN_LOCATION_SCALE, LinearAutoencoder, location_scale
+from training.scores import Heatmap
 
 SHAPE = (6, 10, 10)
 NOISY = (slice(None), slice(None), slice(2, 6), slice(2, 6))  # where good images differ more than the model can learn
@@ -43,24 +43,24 @@ def fitted(maps: Tensor, groups: list[str] | None = None) -> LinearAutoencoder:
 
 @torch.inference_mode()
 def auroc(model: LinearAutoencoder, normal: Tensor, anomalous: Tensor) -> float:
-    heat = Heat()
-    scores = [heat.pool(heat(model(maps)[0])).numpy() for maps in (normal, anomalous)]
+    to_heatmap = Heatmap()
+    scores = [to_heatmap.pool(to_heatmap(model(maps)[0])).numpy() for maps in (normal, anomalous)]
     return float(roc_auc_score(np.repeat((0, 1), [len(s) for s in scores]), np.concatenate(scores)))
 
 
-def test_a_defect_is_not_drowned_by_a_place_that_is_always_hot() -> None:
+def test_a_defect_is_not_drowned_by_a_place_that_is_always_high() -> None:
     train, normal, spotted = good(60, 1), good(60, 2), with_spots(good(60, 3))
     plain, compared = (auroc(fitted(train, groups), normal, spotted) for groups in (None, names(60)))
     assert compared > plain + 0.05
 
 
-def test_usual_heat_is_that_of_images_not_seen() -> None:
+def test_location_scale_is_that_of_images_not_seen() -> None:
     """Twins of one group would vouch for each other: left out together they do not."""
     singles = good(30, 4)
     twins = singles.repeat(2, 1, 1, 1)
-    apart = usual_heat(twins, names(30) * 2)
-    torch.testing.assert_close(apart, usual_heat(singles, names(30)), rtol=0.05, atol=0.02)
-    assert float((usual_heat(twins, names(60)) - apart).abs().max()) > 0.1
+    apart = location_scale(twins, names(30) * 2)
+    torch.testing.assert_close(apart, location_scale(singles, names(30)), rtol=0.05, atol=0.02)
+    assert float((location_scale(twins, names(60)) - apart).abs().max()) > 0.1
     assert apart[3, 3] > 1.5 * apart[8, 8]
 
 
@@ -68,7 +68,7 @@ def test_the_more_images_the_less_of_it_is_divided_out() -> None:
     for count in (20, 200):
         train, maps = good(count, 5), good(7, 6)
         plain, model = fitted(train), fitted(train, names(count))
-        usual = usual_heat(train, names(count)) ** (FEW_MAPS / (count + FEW_MAPS))
+        usual = location_scale(train, names(count)) ** (LOCATION_SCALE_PRIOR_MAPS / (count + LOCATION_SCALE_PRIOR_MAPS))
         with torch.inference_mode():
             torch.testing.assert_close(model(maps)[0], plain(maps)[0] / usual)
             torch.testing.assert_close(model(maps)[1], plain(maps)[1])
@@ -80,24 +80,26 @@ def test_without_groups_or_enough_images_no_place_is_usual() -> None:
     in_pixels.groups = names(20)
     in_pixels.fit_maps(good(20, 9))
     assert bool((in_pixels.usual == 1).all())
-    assert bool((usual_heat(good(2, 9), names(2)) == 1).all())
+    assert bool((location_scale(good(2, 9), names(2)) == 1).all())
     copies = good(1, 9).repeat(20, 1, 1, 1)
     copies[0] += 1.0  # of the nineteen others that are left when this one is judged none differs
-    assert bool((usual_heat(copies, names(20)) == 1).all())
+    assert bool((location_scale(copies, names(20)) == 1).all())
 
 
-def test_places_that_never_vary_keep_a_least_usual_heat() -> None:
+def test_places_that_never_vary_keep_a_least_location_scale() -> None:
     maps = good(30, 10)
     maps[:, :, :, 7:] = 0.0  # as where a mask leaves out
-    typical = usual_heat(maps, names(30))
-    assert float(typical.min()) == pytest.approx(LEAST_HEAT) and bool(typical.isfinite().all())
+    typical = location_scale(maps, names(30))
+    assert float(typical.min()) == pytest.approx(MIN_LOCATION_SCALE) and bool(typical.isfinite().all())
 
 
 def test_of_many_images_a_subset_is_judged_and_always_the_same() -> None:
     maps = good(900, 11)[:, :2]
-    assert torch.equal(usual_heat(maps, names(900)), usual_heat(maps, names(900)))
+    assert torch.equal(location_scale(maps, names(900)), location_scale(maps, names(900)))
 
 
 def test_pixels_may_be_bytes() -> None:
     maps = torch.randint(0, 256, (12, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(12))
-    torch.testing.assert_close(usual_heat(maps, names(12)), usual_heat(maps.float() / 255, names(12)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        location_scale(maps, names(12)), location_scale(maps.float() / 255, names(12)), rtol=1e-4, atol=1e-5
+    )

@@ -38,10 +38,10 @@ from anomaly.table import SUFFIXES, Row, read_table
 LIMIT = calibrate(np.linspace(0.2, 0.6, 199))
 
 
-def card(name: str = "brightness", limit: Calibration | None = LIMIT) -> Card:
+def card(name: str = "brightness", threshold: Calibration | None = LIMIT) -> Card:
     return Card(
         name=name, version="1", model="brightness", space="pixels", size=8, score="mean", decode=DecodeRule(),
-        calibration=limit, band=None, training={}, golden={}, licences={}, quality=None, parent=None, weights="",
+        calibration=threshold, band=None, training={}, golden={}, licences={}, quality=None, parent=None, weights="",
         digest="00ff",
     )  # fmt: skip
 
@@ -67,15 +67,15 @@ class Brightness:
         if isinstance(image, ImageError):
             return Result("error", error=str(image), kind=image.kind)
         time.sleep(self.seconds)
-        score, limit = np.float32(image.pixels.mean() / 255), self.card.calibration
+        score, threshold = np.float32(image.pixels.mean() / 255), self.card.calibration
         if score == 1:
             score = np.float32("nan")  # as a damaged model might say of a white image
         outside = image.width > 20
         return Result(
             status="outside" if outside else "ok",
             score=float(score),
-            p_value=None if limit is None else float(limit.p_value(score)),
-            is_anomaly=None if limit is None else bool(limit.is_anomaly(score)),
+            p_value=None if threshold is None else float(threshold.p_value(score)),
+            is_anomaly=None if threshold is None else bool(threshold.is_anomaly(score)),
             width=image.width,
             height=image.height,
             box=(0, 0, image.width, image.height),
@@ -122,23 +122,23 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
         named = dict(zip(COLUMNS[2:-2], values, strict=True))
         return Row(path=str(path), sha256=digest, **named, detector="brightness@1 sha256:00ff", scored_at="")
 
-    limit, box = 0.5979798, (0, 0, 8, 6, 48)
+    threshold, box = 0.5979798, (0, 0, 8, 6, 48)
     none = (None,) * 5
     assert undated(tmp_path / "t.jsonl") == [
-        row(good, 8, 6, 0.39215687, 0.52, limit, False, *box, "ok", None),
-        row(tmp_path / "none.png", None, None, None, None, limit, None, *none, "error", "no such file"),
-        row(bright, 8, 6, 0.78431374, 0.005, limit, True, *box, "ok", None),
-        row(wide, 30, 6, 0.39215687, 0.52, limit, None, 0, 0, 30, 6, 180, "outside", "wider than the training images"),
+        row(good, 8, 6, 0.39215687, 0.52, threshold, False, *box, "ok", None),
+        row(tmp_path / "none.png", None, None, None, None, threshold, None, *none, "error", "no such file"),
+        row(bright, 8, 6, 0.78431374, 0.005, threshold, True, *box, "ok", None),
+        row(wide, 30, 6, 0.39215687, 0.52, threshold, None, 0, 0, 30, 6, 180, "outside", "wider than the training images"),
         row(
-            tmp_path / "text.png", None, None, None, None, limit, None, *none, "error",
+            tmp_path / "text.png", None, None, None, None, threshold, None, *none, "error",
             "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it",
         ),
-        row(white, 8, 6, None, None, limit, None, *none, "error", "the score is not a finite number (nan)"),
-        row(tmp_path, None, None, None, None, limit, None, *none, "error", "is a folder, an image file expected"),
+        row(white, 8, 6, None, None, threshold, None, *none, "error", "the score is not a finite number (nan)"),
+        row(tmp_path, None, None, None, None, threshold, None, *none, "error", "is a folder, an image file expected"),
     ]  # fmt: skip
     assert summary.errors == {"missing": 1, "not an image": 1, "not finite": 1, "not a file": 1}
     assert (summary.images, summary.ok, summary.outside, summary.flagged, summary.not_judged) == (7, 2, 1, 1, 5)
-    assert not (tmp_path / "t.jsonl.parts").exists()
+    assert not (tmp_path / "t.jsonl.chunks").exists()
 
 
 def test_the_three_formats_hold_the_same_rows(tmp_path: Path, pictures: list[Path]) -> None:
@@ -149,10 +149,10 @@ def test_the_three_formats_hold_the_same_rows(tmp_path: Path, pictures: list[Pat
     assert tables[0] == tables[1] == tables[2]
 
 
-@pytest.mark.parametrize(("part_rows", "workers"), [(1, 1), (10, 2), (1000, 5), (3, 3)])
-def test_parts_and_threads_do_not_show(tmp_path: Path, pictures: list[Path], part_rows: int, workers: int) -> None:
+@pytest.mark.parametrize(("chunk_rows", "workers"), [(1, 1), (10, 2), (1000, 5), (3, 3)])
+def test_parts_and_threads_do_not_show(tmp_path: Path, pictures: list[Path], chunk_rows: int, workers: int) -> None:
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
-    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", part_rows=part_rows, engine=threads(workers))
+    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", chunk_rows=chunk_rows, engine=threads(workers))
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
 
 
@@ -160,14 +160,14 @@ def test_parts_and_threads_do_not_show(tmp_path: Path, pictures: list[Path], par
 def test_no_images_make_an_empty_table(tmp_path: Path, suffix: str) -> None:
     summary = score_table(Brightness(), [], tmp_path / f"t{suffix}")
     assert list(read_table(tmp_path / f"t{suffix}")) == []
-    assert summary.text().splitlines()[1] == "stopped                 0 of 0 images judged"
+    assert summary.text().splitlines()[1] == "flagged                 0 of 0 images judged"
 
 
-def test_a_detector_without_a_limit_stops_nothing(tmp_path: Path, pictures: list[Path]) -> None:
-    summary = score_table(Brightness(card(limit=None)), pictures, tmp_path / "t.csv")
+def test_a_detector_without_a_threshold_stops_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+    summary = score_table(Brightness(card(threshold=None)), pictures, tmp_path / "t.csv")
     assert {(row.threshold, row.p_value, row.is_anomaly) for row in read_table(tmp_path / "t.csv")} == {(None,) * 3}
     assert (summary.flagged, summary.expected, summary.ordinary_up_to) == (None, None, None)
-    assert "stopped                 no limit: this detector ranks only, without a promise" in summary.text()
+    assert "flagged                 no threshold: this detector ranks only, without a guarantee" in summary.text()
 
 
 def test_names_that_are_not_utf8_or_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +222,8 @@ def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop)
 
 def unfinished(out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None) -> Path:
     with pytest.raises(Stop):
-        score_table(scorer or Brightness(), stopping(paths, after), out, part_rows=10, engine=threads(2))
-    return out.with_name(f"{out.name}.parts")
+        score_table(scorer or Brightness(), stopping(paths, after), out, chunk_rows=10, engine=threads(2))
+    return out.with_name(f"{out.name}.chunks")
 
 
 def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: list[Path]) -> None:
@@ -234,7 +234,7 @@ def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: li
         "00000000.csv", "00000010.csv", "00000020.csv", "00000030.csv",
     ]  # fmt: skip
     kept = (parts / "00000000.csv").read_text("utf-8")
-    summary = score_table(Brightness(), pictures, out, part_rows=7)
+    summary = score_table(Brightness(), pictures, out, chunk_rows=7)
     assert summary.resumed == 37
     assert kept in out.read_text("utf-8")  # with its times: it was not scored again
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
@@ -290,7 +290,7 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures[:10], out)
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(pictures, 25), out, part_rows=10, force=True)
+        score_table(Brightness(), stopping(pictures, 25), out, chunk_rows=10, force=True)
     assert len(undated(out)) == 10
     assert score_table(Brightness(), pictures, out).resumed == 25
     assert len(undated(out)) == 60
@@ -366,11 +366,11 @@ def test_a_damaged_part_is_scored_again(tmp_path: Path, pictures: list[Path], na
 
 
 def test_what_is_not_ours_is_never_deleted(tmp_path: Path, pictures: list[Path]) -> None:
-    (tmp_path / "t.csv.parts").mkdir()
-    (tmp_path / "t.csv.parts" / "thesis.txt").write_text("only copy")
-    with pytest.raises(AnomalyError, match=r"t\.csv\.parts: thesis\.txt found, only parts of a table expected: move"):
+    (tmp_path / "t.csv.chunks").mkdir()
+    (tmp_path / "t.csv.chunks" / "thesis.txt").write_text("only copy")
+    with pytest.raises(AnomalyError, match=r"t\.csv\.chunks: thesis\.txt found, only parts of a table expected: move"):
         score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
-    assert os.listdir(tmp_path / "t.csv.parts") == ["thesis.txt"]
+    assert os.listdir(tmp_path / "t.csv.chunks") == ["thesis.txt"]
 
 
 def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -> None:
@@ -402,7 +402,7 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) ->
     said = re.fullmatch(
         r"stopped; (\d+) images kept in (.*): run the same command again \(without --force\) to go on", str(error.value)
     )
-    assert said and said[2] == f"{tmp_path}/t.csv.parts"
+    assert said and said[2] == f"{tmp_path}/t.csv.chunks"
     assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == int(said[1]) > 0
 
 
@@ -440,7 +440,7 @@ def summary(**changes: object) -> Summary:
 def test_a_summary_in_words() -> None:
     assert summary().text().splitlines() == [
         "scored                  404 images, in 7.0 s (58 a second; the model set the pace)",
-        "stopped                 11 of 400 images judged (2.8 %); if all are good expect 4, up to 9 is ordinary, "
+        "flagged                 11 of 400 images judged (2.8 %); if all are good expect 4, up to 9 is ordinary, "
         "10 or more: anomaly check",
         "not judged              4 images: 2 unlike the training images, 1 missing, 1 truncated; treat as not OK",
         "table                   scores.csv",
@@ -536,7 +536,7 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
 
 
 def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anomaly.batch, "SECONDS_A_PART", 0.05)
+    monkeypatch.setattr(anomaly.batch, "SECONDS_A_CHUNK", 0.05)
     with pytest.raises(Stop):
         score_table(Brightness(seconds=0.01), stopping(pictures, 40), tmp_path / "t.csv")
     assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed >= 20
@@ -547,8 +547,8 @@ def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], mo
 KILLS = {".csv": 12, ".jsonl": 4, ".parquet": 4}
 
 
-def start(folder: Path, out: Path, part_rows: int, *, seconds: float = 0, dies_before: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, folder, out, part_rows, seconds, dies_before]
+def start(folder: Path, out: Path, chunk_rows: int, *, seconds: float = 0, dies_before: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, folder, out, chunk_rows, seconds, dies_before]
     home = Path(__file__).parents[1]
     return subprocess.Popen(
         [str(word) for word in command],
@@ -563,7 +563,7 @@ def test_a_killed_run_ends_like_a_whole_one(tmp_path: Path, pictures: list[Path]
     print(f"seed {seed}")
     draw = random.Random(seed)
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
-    score_table(Brightness(), pictures, whole, part_rows=3)
+    score_table(Brightness(), pictures, whole, chunk_rows=3)
     kills = 0
     while kills < KILLS[suffix]:
         run = start(folder, out, 3, seconds=0.008)
@@ -587,17 +587,17 @@ def test_a_killed_run_ends_like_a_whole_one(tmp_path: Path, pictures: list[Path]
 def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
     """Dies before the 1st, 2nd, 3rd ... rename or removal, each time in the middle of a fresh run, and goes on."""
     folder = pictures[0].parent
-    score_table(Brightness(), pictures, tmp_path / "whole.csv", part_rows=25)
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
     for change in itertools.count(1):
         out = tmp_path / f"{change}.csv"
         run = start(folder, out, 25, dies_before=change)
         stderr = run.communicate()[1]
         assert (run.returncode, stderr) in [(9, ""), (0, "")]
         try:
-            score_table(Brightness(), pictures, out, part_rows=25)
+            score_table(Brightness(), pictures, out, chunk_rows=25)
         except AnomalyError as error:  # it died in its last act, or not at all
             assert "a finished table found" in str(error)
-        assert not (tmp_path / f"{change}.csv.parts").exists()
+        assert not (tmp_path / f"{change}.csv.chunks").exists()
         assert undated(out) == undated(tmp_path / "whole.csv")
         if run.returncode == 0:
             break
@@ -611,13 +611,13 @@ def test_a_table_that_is_gone_after_a_death_in_the_tidying_is_made_again(
     tmp_path: Path, pictures: list[Path], change: int
 ) -> None:
     """What the finished run left says that it was finished: without its table that is no longer true."""
-    score_table(Brightness(), pictures, tmp_path / "whole.csv", part_rows=25)
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
     out = tmp_path / "t.csv"
     run = start(pictures[0].parent, out, 25, dies_before=change)
     run.communicate()
-    assert run.returncode == 9 and out.exists() and (tmp_path / "t.csv.parts" / DONE).exists()
+    assert run.returncode == 9 and out.exists() and (tmp_path / "t.csv.chunks" / DONE).exists()
     out.unlink()
-    score_table(Brightness(), pictures, out, part_rows=25)
+    score_table(Brightness(), pictures, out, chunk_rows=25)
     assert undated(out) == undated(tmp_path / "whole.csv")
     assert sorted(os.listdir(tmp_path)) == ["t.csv", "whole.csv"]
 
@@ -628,27 +628,27 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path, pictures: l
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 60_000)
     with pytest.raises(AnomalyError) as error:
-        score_table(Brightness(), paths, out, part_rows=20)
+        score_table(Brightness(), paths, out, chunk_rows=20)
     assert str(error.value) == (
-        f"{out}: no room left to write it (No space left on device); what was finished is kept in t{suffix}.parts: "
+        f"{out}: no room left to write it (No space left on device); what was finished is kept in t{suffix}.chunks: "
         "make room and run the same command again (without --force) to go on"
     )
     assert not list(small_disk.glob("**/*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    found = score_table(Brightness(), paths, out, part_rows=20)
+    found = score_table(Brightness(), paths, out, chunk_rows=20)
     assert found.resumed > 0
     score_table(Brightness(), paths, tmp_path / f"t{suffix}")
     assert undated(out) == undated(tmp_path / f"t{suffix}")
 
 
 def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
-    """A limit on the size of files, which stops the join and none of the parts."""
+    """A threshold on the size of files, which stops the join and none of the parts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
         with pytest.raises(AnomalyError, match=r"t\.csv: no room left to write it \(File too large\); what was "):
-            score_table(Brightness(), pictures, tmp_path / "t.csv", part_rows=10)
+            score_table(Brightness(), pictures, tmp_path / "t.csv", chunk_rows=10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
@@ -657,7 +657,7 @@ def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "t.csv.parts").write_text("a file in the folder's place")
+    (tmp_path / "t.csv.chunks").write_text("a file in the folder's place")
     with pytest.raises(AnomalyError, match=r"t\.csv: cannot be written \(File exists\): choose another --out$"):
         score_table(Brightness(), [], tmp_path / "t.csv")
 
@@ -705,9 +705,9 @@ def pages_in(path: Path) -> int:
 
 
 @pytest.mark.parametrize("after", [1, 8, 13])
-@pytest.mark.parametrize("part_rows", [1, 3, 1000])
-def test_a_run_over_pages_goes_on_where_it_stopped(tmp_path: Path, paged: list[Path], after: int, part_rows: int) -> None:
-    options: dict[str, Any] = {"part_rows": part_rows, "engine": threads(2), "pictures": Pictures(tmp_path / "flagged")}
+@pytest.mark.parametrize("chunk_rows", [1, 3, 1000])
+def test_a_run_over_pages_goes_on_where_it_stopped(tmp_path: Path, paged: list[Path], after: int, chunk_rows: int) -> None:
+    options: dict[str, Any] = {"chunk_rows": chunk_rows, "engine": threads(2), "pictures": Pictures(tmp_path / "flagged")}
     with pytest.raises(Stop):
         score_table(Brightness(), stopping(paged, after), tmp_path / "t.csv", **options)
     summary = score_table(Brightness(), paged, tmp_path / "t.csv", **options)
@@ -725,7 +725,7 @@ def test_pages_as_lines(tmp_path: Path, paged: list[Path]) -> None:
     assert paths == [row.path for row in read_table(tmp_path / "plain.csv")] and summary.images == len(paths)
 
 
-def main(folder: str, out: str, part_rows: str, seconds: str, dies_before: str) -> None:
+def main(folder: str, out: str, chunk_rows: str, seconds: str, dies_before: str) -> None:
     """A run that tells when it begins, and dies before the given change of the disk (0: it does not)."""
     changes = itertools.count(1)
 
@@ -740,7 +740,7 @@ def main(folder: str, out: str, part_rows: str, seconds: str, dies_before: str) 
     os.replace, os.unlink, os.rmdir = dying(os.replace), dying(os.unlink), dying(os.rmdir)
     print("begin", flush=True)
     try:
-        score_table(Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), part_rows=int(part_rows))
+        score_table(Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), chunk_rows=int(chunk_rows))
     except AnomalyError as error:
         raise SystemExit(str(error)) from error
 

@@ -22,8 +22,8 @@ from tests.test_detector import changed, edit_card
 Calibrate = Callable[..., tuple[int, str, str]]
 
 
-def of(n: int, wish: float | None = None, **more: object) -> Guarantee:
-    return Guarantee(calibrate(np.arange(n), wish), **more)
+def of(n: int, target_rate: float | None = None, **more: object) -> Guarantee:
+    return Guarantee(calibrate(np.arange(n), target_rate), **more)
 
 
 # --- what is worse ----------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_program_reads_before_and_after(run: Path, command: Calibrate, tmp_pat
     old, new = (read_card(path).calibration for path in (run, tmp_path / "new.onnx"))
     for name, calibration, n in (("before", old, 60), ("after", new, 14)):
         assert found[name] == {
-            "threshold": float(calibration.threshold), "guaranteed_rate": 1 / (n + 1), "upper_bound": calibration.bound,
+            "threshold": float(calibration.threshold), "guaranteed_rate": 1 / (n + 1), "upper_bound": calibration.upper_bound,
             "n": n, "k": 1, "counts": "image", "preview": False,
         }  # fmt: skip
     assert len(found["worse"]) == 3 and found["left_out"] == []
@@ -134,7 +134,7 @@ def test_a_threshold_moved_by_hand_gets_its_guarantee_back(
     assert Guarantee.of(moved).to_json()["guaranteed_rate"] is None
     assert main(["show", str(tmp_path / "moved.onnx")]) == 0
     shown = capsys.readouterr().out
-    assert "guaranteed rate         none: a preview" in shown and "good images stopped" not in shown
+    assert "guaranteed rate         none: a preview" in shown and "good images flagged" not in shown
     status, out, _ = command(tmp_path / "moved.onnx", 80)
     assert status == 0 and "none: a preview" in out and "11.1 % (9 of 81)" in out
     again = read_card(tmp_path / "new.onnx")
@@ -147,9 +147,9 @@ def test_the_first_threshold_of_a_detector_that_ranked(rank_only: Path, command:
 
 
 def test_per_unit_is_said_and_is_not_lost_without_a_word(run: Path, command: Calibrate, tmp_path: Path) -> None:
-    status, out, err = command(run, 80, "--by-part", r"(\d+)\d\.png", "--views", "10")
+    status, out, err = command(run, 80, "--by-unit", r"(\d+)\d\.png", "--views", "10")
     assert status == 1 and "guaranteed rate 11.1 % instead of 1.64 %" in err
-    status, out, _ = command(run, 80, "--by-part", r"(\d+)\d\.png", "--views", "10", "--accept-worse")
+    status, out, _ = command(run, 80, "--by-unit", r"(\d+)\d\.png", "--views", "10", "--accept-worse")
     assert status == 0 and "8 good units" in out
     status, _, err = command(tmp_path / "new.onnx", 80, "--group-by", r"(\d+)\.png", out="image.onnx")
     assert status == 1 and "per image, no longer per unit" in err
@@ -170,9 +170,9 @@ def test_copies_of_one_image_are_no_way_to_a_guarantee(run: Path, good: Path, tm
 def test_what_a_card_says_of_a_move_does_not_outlive_a_calibration(run: Path, command: Calibrate, tmp_path: Path) -> None:
     def move(model: onnx.ModelProto) -> None:
         training = read_card(run).training
-        edit_card(model, training={**training, "limit_moved": "2026-01-01", "limit_moved_by": "ann"})
+        edit_card(model, training={**training, "threshold_moved": "2026-01-01", "threshold_moved_by": "ann"})
 
     moved = changed(run, tmp_path / "moved.onnx", move)
     command(moved, 80)
     training = read_card(tmp_path / "new.onnx").training
-    assert training["limit_moved"] is None and training["limit_moved_by"] is None
+    assert training["threshold_moved"] is None and training["threshold_moved_by"] is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.benchmark import Case, by_class, cases, promises, run_case, table
+from training.benchmark import Case, broken_guarantees, by_class, cases, run_case, table
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_classes_are_named_with_their_mean(row: dict[str, object]) -> None:
     assert by_class([row]).startswith("parts: mean of 1 ") and "crack " in by_class([row])
 
 
-def test_a_broken_promise_is_named(row: dict[str, object]) -> None:
-    assert "all keep their promise" in promises([row])
+def test_a_broken_guarantee_is_named(row: dict[str, object]) -> None:
+    assert "all keep their guarantee" in broken_guarantees([row])
     broken = {**row, "false_alarms": {**row["false_alarms"], "flagged": 30}}
-    assert "broken by parts 0 (30, limit" in promises([broken, row])
+    assert "broken by parts 0 (30, limit" in broken_guarantees([broken, row])
 
 
 def test_without_data_sets_only_the_solar_cells_are_left(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from anomaly.detector import read_card
 from anomaly.images import decode
 from anomaly.marks import read_highest, read_marks
 from anomaly.mask import read_mask
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 from anomaly.recalibrate import recalibrate_on
 from anomaly.review import Filters, Store, default_key
 from anomaly.review.exports import export_findings, write_calibration_manifest
@@ -55,15 +55,15 @@ EVIL = "<img src=x onerror='window.hit=1'><b>bold</b>"
 
 
 def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Callable[..., Any]) -> None:
-    """A view that is not stopped says so of itself, and that its part is stopped by another one, which a click shows."""
+    """A view that is not flagged says so of itself, and that its part is flagged by another one, which a click shows."""
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     for number in range(200):
         Image.fromarray(make("disc", 9000 + number, 160)[0]).save(fresh / f"{number:03}.png")
     recalibrate_on(
-        made / "run", fresh, out=tmp_path / "detector.onnx", wish=0.05, group_by=None, seed=0, by_part=r"(\d\d)\d\.png"
+        made / "run", fresh, out=tmp_path / "detector.onnx", target_rate=0.05, group_by=None, seed=0, by_unit=r"(\d\d)\d\.png"
     )
-    rule = PartRule.of(read_card(tmp_path / "detector.onnx").training)
+    rule = UnitRule.of(read_card(tmp_path / "detector.onnx").training)
     assert rule is not None and rule.most == 10
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -78,14 +78,14 @@ def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Ca
     with serving(tmp_path / "review.db", detectors=(tmp_path / "detector.onnx",)) as server:
         page = open_page(f"{server.url}/image?finding={numbers['770.png']}")
         page.get_by_text("Part 77", exact=True).wait_for()
-        assert page.locator("[data-part=words]").inner_text() == "Not stopped by this view. This does not mean free of defects."
-        assert page.locator("[data-part=partWords]").inner_text() == "STOPPED by its view 779.png, whatever the others show."
+        assert page.locator("[data-part=words]").inner_text() == "Not flagged by this view. This does not mean free of defects."
+        assert page.locator("[data-part=unitWords]").inner_text() == "FLAGGED by its view 779.png, whatever the others show."
         views = page.locator("[data-part=views] button")
         assert views.count() == 10 and views.first.get_attribute("aria-current") == "true"
-        assert page.locator("[data-part=place]").inner_text().count("good parts that set the limit") == 1
+        assert page.locator("[data-part=place]").inner_text().count("good units that set the threshold") == 1
         views.last.click()
         page.wait_for_function(f"new URL(location.href).searchParams.get('finding') == {numbers['779.png']}")
-        page.locator("[data-part=words][data-judged=stopped]").wait_for()
+        page.locator("[data-part=words][data-judged=flagged]").wait_for()
         page.goto(f"{server.url}/image?finding={numbers['880.png']}")
         page.get_by_text("NOT JUDGED: 1 of 10 views found. Treat as not OK.").wait_for()
         words = page.locator("[data-part=words]").inner_text()
@@ -95,7 +95,7 @@ def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Ca
         assert page.locator("[data-part=place] svg").count() == 0  # its score says nothing
         assert page.get_by_text("not judged", exact=True).count() == 1  # no heatmap either
         page.goto(f"{server.url}/queue")
-        page.get_by_text("1 of 2 parts have a view above the limit").wait_for()
+        page.get_by_text("1 of 2 units have a view above the threshold").wait_for()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -153,10 +153,10 @@ def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], m
     assert other.locator("a.card").count() == len(cracks)
     assert "defect_type=crack" in other.url
 
-    # the limit is moved, by mouse and by keyboard, and kept in a new file
+    # the threshold is moved, by mouse and by keyboard, and kept in a new file
     limit_by_mouse_and_keyboard(page, server, made)
 
-    # recalibrate: the audit sample's verdicts, and nothing else, may set a limit
+    # recalibrate: the audit sample's verdicts, and nothing else, may set a threshold
     with Store(server.settings.database) as store:
         store.draw_audit(1, 60, by="ann", key=default_key())
         for finding in store.next("bo", "audit", Filters(run=1), count=60):
@@ -164,7 +164,7 @@ def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], m
         manifest = tmp_path / "audit.csv"
         write_calibration_manifest(store, 1, manifest)
         out = tmp_path / "detector-3.onnx"
-        card, _, _ = recalibrate_on(made / "run", manifest, out=out, wish=None, group_by=None, seed=0)
+        card, _, _ = recalibrate_on(made / "run", manifest, out=out, target_rate=None, group_by=None, seed=0)
         assert card.parent == read_card(made / "run").digest and card.calibration is not None
 
         # export
@@ -176,19 +176,19 @@ def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], m
 
 def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     page.get_by_role("link", name="Threshold").click()
-    handle = page.get_by_role("slider", name="Limit", exact=True)
+    handle = page.get_by_role("slider", name="Threshold", exact=True)
     handle.wait_for()
-    stopped = page.get_by_test_id("stMetric").filter(has_text="Images stopped in this run")
-    before = stopped.inner_text()
+    flagged = page.get_by_test_id("stMetric").filter(has_text="Images flagged in this run")
+    before = flagged.inner_text()
     box = handle.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80)
     page.mouse.down()
     page.mouse.move(box["x"] - page.viewport_size["width"] / 60, box["y"] + 80, steps=8)
     page.mouse.up()
-    sync_api.expect(stopped).not_to_have_text(before, use_inner_text=True)
-    page.get_by_text("Preview: the promise returns when fresh good images confirm it.").first.wait_for()
+    sync_api.expect(flagged).not_to_have_text(before, use_inner_text=True)
+    page.get_by_text("Preview: the guarantee returns when fresh good images confirm it.").first.wait_for()
     value = handle.get_attribute("aria-valuenow")
-    page.get_by_role("button", name="Stop more").click()
+    page.get_by_role("button", name="Flag more").click()
     sync_api.expect(handle).not_to_have_attribute("aria-valuenow", value, timeout=20_000)
     value = handle.get_attribute("aria-valuenow")
     for _ in range(3):
@@ -196,17 +196,17 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     sync_api.expect(handle).not_to_have_attribute("aria-valuenow", value, timeout=20_000)
     page.wait_for_timeout(1000)
     assert float(handle.get_attribute("aria-valuenow")) < float(value)
-    page.get_by_role("button", name="Use this limit").click()
+    page.get_by_role("button", name="Use this threshold").click()
     page.get_by_text("Nothing was written: tick that you accept what gets worse").wait_for()
     names = [f"{page.viewport_size['width']} {name}.onnx" for name in ("first", "second", "third")]
     for name in names:  # a name that was typed is taken every time
-        field = page.get_by_label("Write a new detector file with this limit")
+        field = page.get_by_label("Write a new detector file with this threshold")
         field.fill(name)
         page.get_by_text("I accept what gets worse").click()
         page.wait_for_timeout(500)
         if shots := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=f"{shots}/threshold-{name}.png", full_page=True)
-        page.get_by_role("button", name="Use this limit").click()
+        page.get_by_role("button", name="Use this threshold").click()
         page.get_by_text(re.compile(rf"Written: .*{name}")).wait_for()
         sync_api.expect(field).not_to_have_value(name)
     cards = [read_card(made / "run" / name) for name in names]
@@ -277,7 +277,7 @@ def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page:
     coded = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     assert len(seen) > 5 and np.isin(seen, coded).mean() > 0.98
     # all panes look at the same place: nothing is empty, and going back shows the whole again
-    assert [pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heat")] == [255] * 4
+    assert [pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heatmap")] == [255] * 4
     page.keyboard.press("0")
     page.wait_for_timeout(300)
     assert [pixel(page, kind, 2, 60)[3] for kind in ("original",)] == [0]  # beside the square picture
@@ -298,10 +298,10 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
               const style = getComputedStyle(at); return [at.dataset.part || at.dataset.verdict || at.className,
                 style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
         )
-        if focus[0] in ("heat", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"):
+        if focus[0] in ("heatmap", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"):
             reached.add(focus[0])
             assert focus[1], f"the focus on {focus[0]} is not seen"
-    assert reached == {"heat", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"}
+    assert reached == {"heatmap", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"}
     page.locator("[data-part=name]").click()
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keys").wait_for()

@@ -90,7 +90,7 @@ def test_the_page_of_the_queue_is_in_the_address(server: Server, two_runs: int, 
     other = open_page(page.url)
     expect(other.locator("a.card")).to_have_count(len(expected))
     other.get_by_role("combobox", name="Detector says").click()
-    other.get_by_role("option", name="stopped", exact=True).click()
+    other.get_by_role("option", name="flagged", exact=True).click()
     other.wait_for_function("!new URL(location.href).searchParams.get('page')")  # of other filters it is the first
 
 

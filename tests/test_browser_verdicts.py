@@ -38,7 +38,7 @@ def in_order(server: Server, order: str = "score") -> list[int]:
 
 
 def left(page: Any) -> int:
-    """Returns how many stopped images the page says are left."""
+    """Returns how many flagged images the page says are left."""
     return int(page.locator("[data-part=position]").inner_text().split(" / ")[-1].split(" of ")[0])
 
 
@@ -169,7 +169,7 @@ def test_a_link_into_another_run_shows_what_it_names(made: Path, server: Server,
     assert shown(page) == in_order(server)[0]  # the queue that the address names
 
 
-def test_back_shows_the_card_that_was_opened(server: Server, open_page: Any) -> None:
+def test_back_shows_the_card_that_was_area_opening(server: Server, open_page: Any) -> None:
     page = open_page(f"{server.url}/?run=1")
     page.locator("a.card").nth(3).click()
     wait_for_picture(page)

@@ -1,4 +1,4 @@
-"""Laws of calibration: ranks decide, the promise is kept, the distributions are scipy's."""
+"""Laws of calibration: ranks decide, the guarantee is kept, the distributions are scipy's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from anomaly.calibrate import (
     calibrate,
     clopper_pearson,
     joint_limits,
-    lowest_wish,
+    lowest_target_rate,
     more_groups,
     needed,
     one_per_group,
@@ -37,14 +37,14 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 few_values = st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, -3.0])  # so that ties are common
 calibration_scores = st.lists(finite | few_values, min_size=1, max_size=60)
 new_scores = st.lists(st.floats(width=32) | few_values, max_size=20)  # NaN and infinities too
-wishes = st.integers(1, 500).map(lambda thousandths: thousandths / 1000)
+requested = st.integers(1, 500).map(lambda thousandths: thousandths / 1000)
 
 
-@given(calibration_scores, new_scores, wishes)
-def test_flagged_exactly_where_the_p_value_is_at_most_the_promise(scores, new, wish):
-    found = calibrate(scores, max(wish, lowest_wish(len(scores))))
-    assert found.is_anomaly(new).tolist() == (found.p_value(new) <= found.promise).tolist()
-    assert found.is_anomaly(scores).tolist() == (found.p_value(scores) <= found.promise).tolist()
+@given(calibration_scores, new_scores, requested)
+def test_flagged_exactly_where_the_p_value_is_at_most_the_guarantee(scores, new, target_rate):
+    found = calibrate(scores, max(target_rate, lowest_target_rate(len(scores))))
+    assert found.is_anomaly(new).tolist() == (found.p_value(new) <= found.guaranteed_rate).tolist()
+    assert found.is_anomaly(scores).tolist() == (found.p_value(scores) <= found.guaranteed_rate).tolist()
 
 
 @given(calibration_scores, new_scores)
@@ -53,13 +53,13 @@ def test_p_value_counts_the_calibration_scores_that_are_as_high(scores, new):
     assert calibrate(scores).p_value(new).tolist() == expected
 
 
-@given(calibration_scores, wishes)
-def test_threshold_is_the_kth_largest_and_the_promise_never_exceeds_the_wish(scores, wish):
-    wish = max(wish, lowest_wish(len(scores)))
-    found = calibrate(scores, wish)
+@given(calibration_scores, requested)
+def test_threshold_is_the_kth_largest_and_the_guarantee_never_exceeds_the_target_rate(scores, target_rate):
+    target_rate = max(target_rate, lowest_target_rate(len(scores)))
+    found = calibrate(scores, target_rate)
     assert found.threshold == sorted(np.float32(scores))[-found.k]
-    assert found.promise <= wish
-    assert Fraction(found.k, found.n + 1) <= Fraction(str(wish)) < Fraction(found.k + 1, found.n + 1)
+    assert found.guaranteed_rate <= target_rate
+    assert Fraction(found.k, found.n + 1) <= Fraction(str(target_rate)) < Fraction(found.k + 1, found.n + 1)
     assert found.is_anomaly(scores).sum() < found.k  # those above the k-th largest: fewer with ties
 
 
@@ -91,39 +91,39 @@ def test_the_shape_of_the_scores_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("wish", "n", "k"), [(0.29, 99, 29), (0.07, 99, 7), (0.01, 99, 1), (0.01, 98, 0), (0.5, 1, 1), (1e-5, 99_999, 1)]
+    ("target_rate", "n", "k"), [(0.29, 99, 29), (0.07, 99, 7), (0.01, 99, 1), (0.01, 98, 0), (0.5, 1, 1), (1e-5, 99_999, 1)]
 )
-def test_rank_of_the_decimal_that_was_written(wish, n, k):
-    assert rank(wish, n) == k
+def test_rank_of_the_decimal_that_was_written(target_rate, n, k):
+    assert rank(target_rate, n) == k
 
 
-@given(wishes)
-def test_needed_is_the_smallest_number_that_keeps_the_wish(wish):
-    assert rank(wish, needed(wish)) >= 1 > rank(wish, needed(wish) - 1)
+@given(requested)
+def test_needed_is_the_smallest_number_that_keeps_the_target_rate(target_rate):
+    assert rank(target_rate, needed(target_rate)) >= 1 > rank(target_rate, needed(target_rate) - 1)
 
 
 @given(st.integers(1, 5000))
-def test_the_lowest_wish_can_be_kept_and_has_one_digit(n):
-    assert rank(lowest_wish(n), n) >= 1
-    assert float(f"{lowest_wish(n):.0e}") == lowest_wish(n)
-    assert lowest_wish(n) < 1 / (n + 1) + 10 ** -math.floor(math.log10(n + 1))
+def test_the_lowest_target_rate_can_be_kept_and_has_one_digit(n):
+    assert rank(lowest_target_rate(n), n) >= 1
+    assert float(f"{lowest_target_rate(n):.0e}") == lowest_target_rate(n)
+    assert lowest_target_rate(n) < 1 / (n + 1) + 10 ** -math.floor(math.log10(n + 1))
 
 
-def test_too_few_without_a_wish_makes_the_lowest_promise():
+def test_too_few_without_a_target_rate_makes_the_lowest_guarantee():
     found = calibrate(np.arange(10.0))
-    assert (found.k, found.wish, found.promise, found.too_few) == (1, None, 1 / 11, True)
+    assert (found.k, found.target_rate, found.guaranteed_rate, found.too_few) == (1, None, 1 / 11, True)
     assert found.threshold == 9
     assert not calibrate(np.arange(99.0)).too_few
 
 
 @given(calibration_scores, st.integers(0, 7))
-def test_exchangeable_images_are_flagged_no_more_often_than_promised(scores, which):
+def test_exchangeable_images_are_flagged_no_more_often_than_guaranteed(scores, which):
     # every one of n + 1 images is the new one once: at most k of them are flagged by the others, ties or not
     images = [*scores, scores[which % len(scores)]]
-    for wish in (0.1, 0.25, 0.5):
-        if rank(wish, len(scores)):
-            flagged = [calibrate(images[:i] + images[i + 1 :], wish).is_anomaly(x) for i, x in enumerate(images)]
-            assert sum(flagged) <= rank(wish, len(scores))
+    for target_rate in (0.1, 0.25, 0.5):
+        if rank(target_rate, len(scores)):
+            flagged = [calibrate(images[:i] + images[i + 1 :], target_rate).is_anomaly(x) for i, x in enumerate(images)]
+            assert sum(flagged) <= rank(target_rate, len(scores))
 
 
 def test_long_run_rate_follows_the_beta_law():
@@ -132,8 +132,8 @@ def test_long_run_rate_follows_the_beta_law():
     rates = 1 - np.array(limits, dtype=np.float64)  # the scores are uniform
     assert stats.kstest(rates, stats.beta(10, 190).cdf).pvalue > 0.01
     assert rates.mean() <= 0.05 + 3 * rates.std() / math.sqrt(3000)
-    bound = calibrate(generator.random(199), 0.05).bound
-    assert np.mean(rates <= bound) == pytest.approx(0.95, abs=0.012)
+    upper_bound = calibrate(generator.random(199), 0.05).upper_bound
+    assert np.mean(rates <= upper_bound) == pytest.approx(0.95, abs=0.012)
 
 
 def test_flagged_test_images_keep_to_the_ordinary_limit():
@@ -177,16 +177,16 @@ def test_beta_quantile_is_scipys_anywhere(a, b, level):
 @pytest.mark.parametrize(
     ("images", "a", "b"), [(302, 3, 298), (400, 2, 199), (100_000, 1000, 99_001), (19, 1, 1), (1, 1, 99), (0, 1, 1)]
 )
-def test_beta_binomial_limit_is_scipys(images, a, b):
+def test_beta_binomial_threshold_is_scipys(images, a, b):
     expected = stats.betabinom.ppf(0.95, images, a, b) if images else 0
     assert beta_binomial_limit(images, a, b, 0.95) == expected
 
 
 @given(st.integers(1, 300), st.integers(1, 50), st.integers(1, 300), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_beta_binomial_limit_is_the_smallest_that_reaches_the_level(images, a, b, level):
-    limit = beta_binomial_limit(images, a, b, level)
-    assert stats.betabinom.cdf(limit, images, a, b) >= level - 1e-9
-    assert stats.betabinom.cdf(limit - 1, images, a, b) < level + 1e-9
+def test_beta_binomial_threshold_is_the_smallest_that_reaches_the_level(images, a, b, level):
+    threshold = beta_binomial_limit(images, a, b, level)
+    assert stats.betabinom.cdf(threshold, images, a, b) >= level - 1e-9
+    assert stats.betabinom.cdf(threshold - 1, images, a, b) < level + 1e-9
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -213,8 +213,8 @@ def test_rate_as_json():
 
 
 @given(calibration_scores, st.none() | st.just(0.5))
-def test_json_round_trips_exactly(scores, wish):
-    found = calibrate(scores, wish)
+def test_json_round_trips_exactly(scores, target_rate):
+    found = calibrate(scores, target_rate)
     again = Calibration.from_json(json.loads(json.dumps(found.to_json())))
     assert again == found
     assert again.scores.dtype == np.float32 and again.scores.tobytes() == found.scores.tobytes()
@@ -233,9 +233,9 @@ def test_json_of_a_small_calibration():
     assert calibrate([3.0, 0.5, 1.0, 0.25], 0.4).to_json() == {
         "n": 4,
         "k": 2,
-        "wish": 0.4,
-        "promise": 0.4,
-        "bound": pytest.approx(0.7513953742698181),
+        "target_rate": 0.4,
+        "guaranteed_rate": 0.4,
+        "upper_bound": pytest.approx(0.7513953742698181),
         "threshold": 1.0,
         "m": 0.75,
         "scores": [0.25, 0.5, 1.0, 3.0],
@@ -253,14 +253,17 @@ def test_json_of_a_small_calibration():
         ({"scores": [3.0, 1.0, 0.5, 0.25]}, "calibration scores is not what its sorted scores give"),
         ({"k": 3}, r"rank k = 3 of 4 calibration scores does not keep the false-alarm rate of 40 %: expected 1 to 2"),
         ({"k": 0}, "rank k = 0 of 4 calibration scores does not keep the false-alarm rate of 40 %: expected 1 to 2"),
-        ({"k": True}, "the card says k = True, wish = 0.4; expected an integer and a rate"),
-        ({"wish": "1 %"}, "the card says k = 2, wish = '1 %'; expected an integer and a rate"),
-        ({"wish": 0.9}, "a false-alarm rate of 0.9 was asked for"),
+        ({"k": True}, "the card says k = True, target rate = 0.4; expected an integer and a rate"),
+        ({"target_rate": "1 %"}, "the card says k = 2, target rate = '1 %'; expected an integer and a rate"),
+        ({"target_rate": 0.9}, "a false-alarm rate of 0.9 was asked for"),
         (
             {"threshold": 99.0},
             "the card's calibration threshold is not what its sorted scores give: the file is damaged",
         ),
-        ({"promise": 0.01}, "the card's calibration promise is not what its sorted scores give: the file is damaged"),
+        (
+            {"guaranteed_rate": 0.01},
+            "the card's calibration guaranteed_rate is not what its sorted scores give: the file is damaged",
+        ),
     ],
 )
 def test_a_damaged_card_is_refused(change, message):
@@ -280,17 +283,17 @@ def test_a_calibration_cannot_be_changed():
         found.scores[0] = 5
 
 
-@pytest.mark.parametrize("wish", [0, -0.1, 0.51, 1, math.nan, math.inf])
-def test_a_rate_outside_the_range_is_an_error(wish):
+@pytest.mark.parametrize("target_rate", [0, -0.1, 0.51, 1, math.nan, math.inf])
+def test_a_rate_outside_the_range_is_an_error(target_rate):
     with pytest.raises(CalibrationError, match=r"expected above 0 and at most 0.5 \(0.01 is 1 in 100 good images\)"):
-        calibrate(np.arange(500.0), wish)
+        calibrate(np.arange(500.0), target_rate)
 
 
-def test_a_wish_that_cannot_be_kept_says_what_it_needs():
+def test_a_target_rate_that_cannot_be_kept_says_what_it_needs():
     with pytest.raises(CalibrationError) as error:
         calibrate(np.arange(10.0), 0.01)
     assert str(error.value) == (
-        "10 good images set the limit and can promise 1 false alarm in 11, not 1 %, which needs 99: "
+        "10 good images set the threshold and can guarantee 1 false alarm in 11, not 1 %, which needs 99: "
         "add images, or --false-alarm-rate 0.1"
     )
 
@@ -354,14 +357,18 @@ def test_scoring_needs_neither_scipy_nor_scikit_learn():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-@given(groups=st.integers(5, 3000), wish=st.sampled_from([None, 0.5, 0.1, 0.01, 0.003]))
-def test_a_prospect_is_what_scores_will_promise(groups: int, wish: float | None) -> None:
-    prospect, lowest = Prospect.of(groups, wish), Prospect.lowest(groups)
+@given(groups=st.integers(5, 3000), target_rate=st.sampled_from([None, 0.5, 0.1, 0.01, 0.003]))
+def test_a_prospect_is_what_scores_will_guarantee(groups: int, target_rate: float | None) -> None:
+    prospect, lowest = Prospect.of(groups, target_rate), Prospect.lowest(groups)
     scores = np.arange(prospect.n)
-    if wish is None or rank(wish, prospect.n):
-        found = calibrate(scores, wish)
-        assert (prospect.k, prospect.promise, prospect.bound) == (found.k, found.promise, found.bound)
-    assert lowest.promise <= prospect.promise and lowest.n <= groups / 2
-    assert all(more > groups for more in more_groups(groups, wish))
-    if 2 * needed(wish or DEFAULT_RATE) <= groups:
-        assert prospect.promise <= (wish or DEFAULT_RATE)
+    if target_rate is None or rank(target_rate, prospect.n):
+        found = calibrate(scores, target_rate)
+        assert (prospect.k, prospect.guaranteed_rate, prospect.upper_bound) == (
+            found.k,
+            found.guaranteed_rate,
+            found.upper_bound,
+        )
+    assert lowest.guaranteed_rate <= prospect.guaranteed_rate and lowest.n <= groups / 2
+    assert all(more > groups for more in more_groups(groups, target_rate))
+    if 2 * needed(target_rate or DEFAULT_RATE) <= groups:
+        assert prospect.guaranteed_rate <= (target_rate or DEFAULT_RATE)

@@ -148,7 +148,12 @@ def test_a_card_with_other_scores_than_the_graph_is_refused(run: Path, tmp_path:
     assert card.calibration is not None
     for scores, k in ((card.calibration.scores * np.float32(2), 1), (card.calibration.scores, 2)):
         other = with_rank(Calibration(scores, 1), k)
-        training = {**card.training, "wish": other.wish, "sight": None, "cost": None}  # else these contradict it first
+        training = {
+            **card.training,
+            "target_rate": other.target_rate,
+            "size_sensitivity": None,
+            "cost": None,
+        }  # else these contradict it first
         fields = {"calibration": other.to_json(), "training": training}
         path = changed(run, tmp_path / "detector.onnx", lambda m, fields=fields: edit_card(m, **fields))
         with pytest.raises(DetectorError, match=r"graph's (scores|threshold) is not that of the card"):

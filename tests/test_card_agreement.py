@@ -23,8 +23,8 @@ def test_counts_that_add_up_agree() -> None:
         ({"sets": {"fit": 15, "calibration": 10}}, "25 images in all sets found, the 30 images of training expected"),
         ({"grouped": True}, "True with 30 groups of 30 images found"),
         ({"recalibrated": "2026-11-30"}, "only one of date and number of images found"),
-        ({"limit_moved_from": 3.0}, "who moved the threshold, or where from found"),
-        ({"wish": 0.2}, "a target rate of 0.2 found, that of the calibration, 0.1, expected"),
+        ({"threshold_moved_from": 3.0}, "who moved the threshold, or where from found"),
+        ({"target_rate": 0.2}, "a target rate of 0.2 found, that of the calibration, 0.1, expected"),
     ],
 )
 def test_facts_that_contradict_each_other_are_refused(change: dict[str, Any], message: str) -> None:

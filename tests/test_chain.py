@@ -12,7 +12,7 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed: the revie
 from anomaly.review import Filters, Store, default_key
 from anomaly.review.chain import START
 from tests.test_cli import Shell
-from tests.test_review import fill, judge, new_database, postgres, raw, row  # noqa: F401
+from tests.test_review import fill, give_verdict, new_database, postgres, raw, row  # noqa: F401
 
 Tamper = Callable[[Path], None]
 
@@ -32,10 +32,10 @@ def judged(tmp_path: Path) -> Iterator[Store]:
 def say(store: Store, folder: Path) -> None:
     """Six events: an import, verdicts with and without a comment and seconds, an undo, a threshold given as a whole number."""
     run = fill(store, folder, [row(i, i / 3) for i in range(4)])
-    judge(store, 1, "normal", comment="café 日本 'quoted' \u2028", seconds=1.25)
-    judge(store, 2, "anomalous", inspector="bob")
+    give_verdict(store, 1, "normal", comment="café 日本 'quoted' \u2028", seconds=1.25)
+    give_verdict(store, 2, "anomalous", inspector="bob")
     store.undo("ann", key=default_key())
-    judge(store, 3, "unsure")
+    give_verdict(store, 3, "unsure")
     store.set_threshold(run, 1, by="eve", key=default_key(), detector="d1", path="/runs/parts-4.onnx")
 
 
@@ -98,7 +98,7 @@ def test_a_log_cut_off_at_its_end_or_made_anew_is_shown_by_a_digest_that_was_kep
 def test_the_command_says_whether_the_log_is_whole(judged: Store, tmp_path: Path, shell: Shell) -> None:
     database, head = tmp_path / "review.db", judged.log_chain().head
     assert "6 events, each as it was written" in shell("review", "verify", "--db", database).out
-    judge(judged, 4, "normal")
+    give_verdict(judged, 4, "normal")
     assert "7 events" in shell("review", "verify", "--db", database, "--head", f"sha256:{head}").out
     assert "is none that the log had" in shell.refuses("review", "verify", "--db", database, "--head", "ab" * 32)
     past_the_triggers("UPDATE events SET action = 'normal' WHERE id = 3")(database)
@@ -109,7 +109,7 @@ def test_the_command_says_whether_the_log_is_whole(judged: Store, tmp_path: Path
 def many(database: str, inspector: str) -> None:
     with Store(database) as store:
         for finding in range(1, 16):
-            judge(store, finding, "normal", inspector=inspector)
+            give_verdict(store, finding, "normal", inspector=inspector)
 
 
 def all_at_once(database: str, folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_writers_at_the_same_time_make_one_chain_on_postgres(postgres: str, tmp_
     url = new_database(postgres)
     all_at_once(url, tmp_path)
     with Store(url) as store:
-        judge(store, 1, "anomalous", inspector="zoe", comment="x", seconds=0.5)
+        give_verdict(store, 1, "anomalous", inspector="zoe", comment="x", seconds=0.5)
         raw(store, "ALTER TABLE events DISABLE TRIGGER events_keep")
         raw(store, "UPDATE events SET inspector = 'bob' WHERE inspector = 'zoe'")
         assert len(store.log_chain().wrong) == 1

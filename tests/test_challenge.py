@@ -24,23 +24,23 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture(scope="module")
 def bad(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder of four parts that the detector stops."""
+    """Returns a folder of four parts that the detector flags."""
     folder, scorer = tmp_path_factory.mktemp("known-bad"), Scorer(run, device="cpu")
-    stopped = (path for path in find_images(parts / "test") if scorer.score(path).is_anomaly and "good" not in path.parts)
-    for number, path in enumerate(islice(stopped, 4)):
+    flagged = (path for path in find_images(parts / "test") if scorer.score(path).is_anomaly and "good" not in path.parts)
+    for number, path in enumerate(islice(flagged, 4)):
         shutil.copy(path, folder / f"{number}.png")
     return folder
 
 
 def test_the_bound_is_clopper_pearsons() -> None:
-    assert Challenge(12, (), ()).bound == pytest.approx(1 - 0.05 ** (1 / 12))
+    assert Challenge(12, (), ()).upper_bound == pytest.approx(1 - 0.05 ** (1 / 12))
     assert Challenge(12, (), ()).text() == "challenge parts         0 of 12 missed; up to 22 % could be missed (95 %)"
     assert "3 of 3 missed; up to 100 % could be missed" in Challenge(3, ("a", "b", "c"), ()).text()
-    assert Challenge(2, (), ("a", "b")).bound == 1  # none was judged: nothing is known
+    assert Challenge(2, (), ("a", "b")).upper_bound == 1  # none was judged: nothing is known
     assert "2 of 12 missed; up to 44 %" in Challenge(12, ("a", "b"), ()).text()
 
 
-def test_verify_succeeds_only_if_all_known_bad_parts_are_stopped(run: Path, bad: Path, tmp_path: Path, shell: Shell) -> None:
+def test_verify_succeeds_only_if_all_known_bad_parts_are_flagged(run: Path, bad: Path, tmp_path: Path, shell: Shell) -> None:
     found = challenge(Scorer(run, device="cpu"), bad)
     assert (found.images, found.missed, found.not_judged) == (4, (), ())
     said = shell("verify", run, "--challenge", bad)
@@ -49,7 +49,7 @@ def test_verify_succeeds_only_if_all_known_bad_parts_are_stopped(run: Path, bad:
     Image.fromarray(make("disc", 7001, 64)[0]).save(good)
     said = shell("verify", run, "--challenge", tmp_path)
     assert said.status == 1 and said.fields["missed"] == str(good)
-    assert said.err.splitlines()[-1].startswith("anomaly: 1 of 1 known bad parts were not stopped, all expected")
+    assert said.err.splitlines()[-1].startswith("anomaly: 1 of 1 known bad parts were not flagged, all expected")
 
 
 def test_good_images_are_no_challenge(run: Path, parts: Path, tmp_path: Path) -> None:
@@ -85,6 +85,6 @@ def shell_refuses(shell: Shell, *words: object) -> str:
     return said.err
 
 
-def test_without_a_limit_nothing_is_stopped(rank_only: Path, bad: Path) -> None:
-    with pytest.raises(CalibrationError, match="it ranks only and stops nothing; set a limit first"):
+def test_without_a_threshold_nothing_is_flagged(rank_only: Path, bad: Path) -> None:
+    with pytest.raises(CalibrationError, match="it ranks only and flags nothing; set a threshold first"):
         challenge(Scorer(rank_only, device="cpu"), bad)

@@ -68,7 +68,7 @@ def test_evidence_by_hand() -> None:
 
 @given(st.lists(st.floats(0.01, 0.99), max_size=40))
 def test_evidence_less_the_number_of_images_is_a_martingale(p_values: list[float]) -> None:
-    """Whatever came before, one more uniform p-value adds 1 on average: from that all that is promised follows."""
+    """Whatever came before, one more uniform p-value adds 1 on average: from that all that is guaranteed follows."""
     state = np.zeros(4)
     for p in p_values:
         state = (state + 1) * np.array(bets(np.array(p)))

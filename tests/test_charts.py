@@ -64,26 +64,26 @@ def test_the_place_of_a_score_among_good_images():
     calibration = calibrate(np.arange(1, 100), 0.02)
     assert place(calibration, 99.5, bins=2) == Place(
         bars=[1.0, pytest.approx(0.6, abs=0.3)],
-        limit=calibration_scale(calibration).at(98),
+        threshold=calibration_scale(calibration).at(98),
         here=calibration_scale(calibration).at(99.5),
         beyond=False,
-        label="higher than all 99 good images that set the limit",
+        label="higher than all 99 good images that set the threshold",
     )
     assert place(calibration, 1e6).beyond
 
 
 def test_the_same_score_stands_at_the_same_place_whatever_else_is_shown():
     calibration = calibrate(np.arange(1, 100), 0.02)
-    assert place(calibration, 50).limit == place(calibration, 5000).limit
+    assert place(calibration, 50).threshold == place(calibration, 5000).threshold
 
 
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (0.0, "higher than none of the 4 good images that set the limit"),
-        (2.0, "higher than 1 of the 4 good images that set the limit"),
-        (5.0, "higher than all 4 good images that set the limit"),
-        (float("nan"), "higher than all 4 good images that set the limit"),
+        (0.0, "higher than none of the 4 good images that set the threshold"),
+        (2.0, "higher than 1 of the 4 good images that set the threshold"),
+        (5.0, "higher than all 4 good images that set the threshold"),
+        (float("nan"), "higher than all 4 good images that set the threshold"),
     ],
 )
 def test_rank_in_words(score, said):
@@ -91,10 +91,10 @@ def test_rank_in_words(score, said):
 
 
 def test_rank_among_parts():
-    assert rank_text(calibrate([1, 2, 3, 4]), 2.0, "part") == "higher than 1 of the 4 good parts that set the limit"
-    assert place(calibrate([1, 2, 3, 4]), 2.0, what="part").label == "higher than 1 of the 4 good parts that set the limit"
+    assert rank_text(calibrate([1, 2, 3, 4]), 2.0, "unit") == "higher than 1 of the 4 good units that set the threshold"
+    assert place(calibrate([1, 2, 3, 4]), 2.0, what="unit").label == "higher than 1 of the 4 good units that set the threshold"
 
 
 def test_rank_among_a_single_image():
-    assert rank_text(calibrate([1]), 2) == "higher than the good image that set the limit"
-    assert rank_text(calibrate([1]), 1) == "not higher than the good image that set the limit"
+    assert rank_text(calibrate([1]), 2) == "higher than the good image that set the threshold"
+    assert rank_text(calibrate([1]), 1) == "not higher than the good image that set the threshold"

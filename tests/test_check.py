@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from anomaly.calibrate import Calibration
-from anomaly.check import LEVEL, check, judge
+from anomaly.check import LEVEL, check, decide
 from anomaly.errors import CalibrationError
 from data.made_up import make
 from tests.test_cli import Shell
@@ -33,7 +33,7 @@ def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
     for seed in range(400):
         pool = np.random.default_rng(seed).gamma(3, size=150).astype(np.float32)
         outside = int(np.random.default_rng(seed).binomial(50, 0.02))
-        verdicts.append(judge(Calibration(pool[:100], 1), pool[100:], outside).verdict)
+        verdicts.append(decide(Calibration(pool[:100], 1), pool[100:], outside).verdict)
     assert verdicts.count("keep") >= 0.95 * 400 - 2 * np.sqrt(0.95 * 0.05 * 400)
 
 
@@ -49,7 +49,7 @@ def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
     ],
 )
 def test_the_verdict_follows_from_what_changed(scores: np.ndarray, outside: int, verdict: str) -> None:
-    found = judge(OLD, scores, outside)
+    found = decide(OLD, scores, outside)
     assert found.verdict == verdict and found.images == len(scores)
     said = found.text("run", "new")
     assert said.startswith(f"verdict                 {verdict}: ")
@@ -61,13 +61,13 @@ def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
     """100 scores as widely spread as ever, of which 13 lie above a threshold that 1 in 100 should reach."""
     calibration = Calibration(np.linspace(0, 1, 99, dtype=np.float32), 1)
     usual = np.linspace(0, 0.99, 87, dtype=np.float32)
-    found = judge(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
-    assert (found.verdict, found.stopped, found.p_value > LEVEL) == ("recalibrate", 13, True)
+    found = decide(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
+    assert (found.verdict, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
     assert found.text("run", "new").startswith(
         "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed rate no longer holds\n"
     )
-    few = judge(calibration, np.concatenate([usual, np.full(found.stopped_up_to, 1.01, np.float32)]), 0)
-    assert (few.verdict, few.stopped) == ("keep", found.stopped_up_to)
+    few = decide(calibration, np.concatenate([usual, np.full(found.flagged_up_to, 1.01, np.float32)]), 0)
+    assert (few.verdict, few.flagged) == ("keep", found.flagged_up_to)
 
 
 def test_the_exit_status_says_keep_or_not_where_asked(run: Path, tmp_path: Path, shell: Shell) -> None:
@@ -95,7 +95,7 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: P
     (good / "broken.png").write_text("no image")
     said = shell("check", run, good, "--json")
     found = json.loads(said.out)
-    assert (said.status, found["verdict"], found["images"], found["stopped"] <= found["ordinary_up_to"]) == (
+    assert (said.status, found["verdict"], found["images"], found["flagged"] <= found["ordinary_up_to"]) == (
         0,
         "keep",
         30,
@@ -106,6 +106,6 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: P
     assert shell("check", run, blurred).fields["verdict"].startswith("retrain: ")
 
 
-def test_without_a_limit_there_is_nothing_to_check(rank_only: Path, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="ranks only and has no limit to check; set one first: anomaly calibrate"):
+def test_without_a_threshold_there_is_nothing_to_check(rank_only: Path, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="ranks only and has no threshold to check; set one first: anomaly calibrate"):
         check(rank_only, tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from anomaly.errors import TrainingError
-from training.checkpoint import fitting, load_checkpoint, part, save_checkpoint
+from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
 from training.fit import history_of
 from training.restore import restore
 
@@ -65,7 +65,7 @@ def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> Non
         load_checkpoint(tmp_path / "c")
 
 
-def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+def test_a_pickle_is_never_area_opening(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "c")
     with pytest.raises(TrainingError, match="no checkpoint that can be read"):
         load_checkpoint(tmp_path / "c")
@@ -78,8 +78,8 @@ def test_a_missing_file_is_the_same_clear_line(tmp_path: Path) -> None:
 
 def test_part_takes_what_is_under_a_name() -> None:
     a, b, c = (torch.tensor(i) for i in range(3))
-    assert part({"model.w.x": a, "model.b": b, "models.b": c}, "model") == {"w.x": a, "b": b}
-    assert part({"model.w": a}, "decoder") == {}
+    assert tensors_of({"model.w.x": a, "model.b": b, "models.b": c}, "model") == {"w.x": a, "b": b}
+    assert tensors_of({"model.w": a}, "decoder") == {}
 
 
 RUN_FACTS = ["", "{", "[]", "1", "null", "{}", '{"space": "pixels"}', "[" * 100_000]

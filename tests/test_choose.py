@@ -1,4 +1,4 @@
-"""Choices by made-up defects."""
+"""Choices by synthetic defects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from anomaly.dataset import normal_training, read_dataset
 from anomaly.detector import read_card
-from training.choose import auroc_by_kind, choose_space, judge, make_defects, prepared, raw_maps, whiten
+from training.choose import auroc_by_kind, choose_space, heatmaps_of, make_defects, prepared, raw_maps, whiten
 from training.defects import DEFECTS
 from training.preprocess import Preprocess
 from training.restore import sample
@@ -27,13 +27,13 @@ def test_auroc_is_the_mean_over_the_kinds() -> None:
     assert auroc_by_kind(np.array([1.0, 1.5]), told, kinds) == pytest.approx(1 / len(DEFECTS))
 
 
-def test_made_up_defects_are_told_from_the_images_they_were_made_on(parts: Path) -> None:
+def test_synthetic_defects_are_told_from_the_images_they_were_made_on(parts: Path) -> None:
     records, prepare, space = normal_training(read_dataset(parts)), Preprocess(64), make_space("filters", 64)
     fit_on, good = (prepared(part, RULE, prepare) for part in (records[:90], records[90:]))
     made, kinds = make_defects(good, 6, seed=0)
     assert made.shape == (6 * len(DEFECTS), 3, 64, 64) and made.dtype == torch.uint8
     maps = whiten(space, [raw_maps(space, part) for part in (fit_on, good, made)])
-    normal, anomalous = (heatmap.amax((1, 2)).numpy() for heatmap in judge("linear", *maps))
+    normal, anomalous = (heatmap.amax((1, 2)).numpy() for heatmap in heatmaps_of("linear", *maps))
     assert 0.55 < auroc_by_kind(normal, anomalous, kinds) < 1
 
 

@@ -24,7 +24,7 @@ from anomaly.detector import read_card
 from anomaly.errors import AnomalyError
 from anomaly.images import decode
 from anomaly.table import COLUMNS, read_table
-from anomaly.wording import sight_text
+from anomaly.wording import size_sensitivity_text
 from data.made_up import make
 from tests.test_scorer import ROOT, alone, in_a_fresh_process
 
@@ -91,8 +91,8 @@ def mixed(photos: Path, tmp_path: Path) -> Path:
 
 TINY = ("--space", "pixels", "--size", "32")
 TOO_FEW = (
-    "20 good images: 10 set the limit. Lowest promise 9 % (could be 26 %). 1 % needs 99 to set the limit. Add images, or "
-    "--false-alarm-rate 0.1, or --rank-only (order, no promise)."
+    "20 good images: 10 set the threshold. Lowest guaranteed rate 9 % (could be 26 %). 1 % needs 99 to set the threshold. Add images, or "
+    "--false-alarm-rate 0.1, or --rank-only (order, no guarantee)."
 )
 
 
@@ -186,7 +186,7 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
         f"without it              if it shows a defect: {threshold}; {flags}",
         f"{'':<24}look before it is used: {run / 'report.html'}, or anomaly review --detector '{run}', page Calibration",
     ]
-    assert said.out.splitlines() == [written, TOO_FEW, *first, *sight_text(card.training)]
+    assert said.out.splitlines() == [written, TOO_FEW, *first, *size_sensitivity_text(card.training)]
     assert card.training["command"] == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
     shown = shell("show", run)
     assert shown.fields["detector"] == card.identity
@@ -194,13 +194,13 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     assert shown.fields["trained"].endswith("on 20 good images, 20 groups: 8 fit, 2 validation, 10 calibration")
     assert shown.fields["licences"] == "weights: none used; data: not stated"
     more = [
-        "20 more: promise 4.8 %, could be 14 %; 20 of 40 set the limit",
-        "80 more: promise 2 %, could be 6 %; 50 of 100 set the limit",
+        "20 more: guaranteed rate 4.8 %, could be 14 %; 20 of 40 set the threshold",
+        "80 more: guaranteed rate 2 %, could be 6 %; 50 of 100 set the threshold",
     ]
     assert shown.out.splitlines()[-9:-1] == [
         TOO_FEW,
         *first,
-        *sight_text(card.training),
+        *size_sensitivity_text(card.training),
         f"{'more good images':<24}{more[0]}",
         " " * 24 + more[1],
     ]
@@ -208,13 +208,13 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     assert message in shell.refuses("train", photos, "--out", run, *TINY)
 
 
-def test_rank_only_orders_images_and_promises_nothing(photos: Path, tmp_path: Path, shell: Shell) -> None:
+def test_rank_only_orders_images_and_guarantees_nothing(photos: Path, tmp_path: Path, shell: Shell) -> None:
     run = tmp_path / "run"
     said = shell("train", photos, "--out", run, "--rank-only", *TINY)
     assert said.status == 0
-    assert said.fields["rank only"] == "orders images by score; there is no limit, so nothing is promised"
+    assert said.fields["rank only"] == "orders images by score; there is no threshold, so nothing is guaranteed"
     scored = shell("score", run, photos, "--out", tmp_path / "scores.csv")
-    assert (scored.status, scored.fields["stopped"]) == (0, "no limit: this detector ranks only, without a promise")
+    assert (scored.status, scored.fields["flagged"]) == (0, "no threshold: this detector ranks only, without a guarantee")
     rows = list(read_table(tmp_path / "scores.csv"))
     assert {(row.status, row.p_value, row.threshold, row.is_anomaly) for row in rows} == {("ok", None, None, None)}
     message = shell.refuses("calibrate", run, "--normal", photos)
@@ -234,8 +234,8 @@ def test_images_that_cannot_be_trained_on_are_one_line(photos: Path, tmp_path: P
     assert shell.refuses("train", tmp_path / "same", *out).startswith("1 good image (or groups) found, at least 5 expected")
     assert shell.refuses("train", photos / "00.png", *out).startswith(f"{photos}/00.png: a file found, a folder of images or")
     assert shell.refuses("train", photos, *out, "--false-alarm-rate", "1%") == (
-        "20 good images (or groups) found: 10 of them can set the limit, so the lowest promise is 9 %. 1 % needs 99 to set the "
-        "limit. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)"
+        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % needs 99 to set the "
+        "threshold. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
     )
     assert shell.refuses("train", photos, *out, "--exclude", tmp_path / "list.txt").startswith(
         f"{tmp_path}/list.txt: cannot be read (No such file or directory), a file expected"
@@ -251,11 +251,17 @@ def test_a_dry_run_leaves_nothing(photos: Path, tmp_path: Path, shell: Shell) ->
     )  # fmt: skip
     found = json.loads(said.out)
     assert said.status == 0 and not (tmp_path / "run").exists()
-    assert (found["images"], found["groups"], found["promise"]["n"], found["wish"]) == (18, 10, 4, 0.2)
+    assert (found["images"], found["groups"], found["guarantee"]["n"], found["target_rate"]) == (18, 10, 4, 0.2)
     said = shell("train", photos, "--out", tmp_path / "run", *TINY, "--dry-run")
-    assert (said.status, said.fields["effective number"][:3], said.fields["lowest promise"][:7]) == (0, "20:", "1 in 11")
+    assert (said.status, said.fields["effective number"][:3], said.fields["lowest guaranteed rate"][:7]) == (
+        0,
+        "20:",
+        "1 in 11",
+    )
     refused = shell.refuses("train", photos, "--out", tmp_path / "run", *TINY, "--dry-run", "--false-alarm-rate", "1%")
-    assert refused.startswith("20 good images (or groups) found: 10 of them can set the limit, so the lowest promise is 9 %.")
+    assert refused.startswith(
+        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %."
+    )
 
 
 # --- score ------------------------------------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ def test_score_says_by_its_status_what_it_met(run: Path, parts: Path, photos: Pa
     bad = [parts / "test" / "stain" / f"{i:04}.png" for i in range(4)]
     assert shell("score", run, *bad, "--out", tmp_path / "a.csv").status in (0, 3)
     flagged = [Path(row.path) for row in read_table(tmp_path / "a.csv") if row.is_anomaly]
-    assert flagged, "none of four stains is stopped"
+    assert flagged, "none of four stains is flagged"
     assert shell("score", run, flagged[0], "--out", tmp_path / "b.csv").status == 0
     assert shell("score", run, flagged[0], "--out", tmp_path / "c.csv", "--fail-on-anomaly").status == 4
     broken = tmp_path / "broken.png"
@@ -313,11 +319,11 @@ def test_score_refuses_what_it_cannot_do(run: Path, photos: Path, tmp_path: Path
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------
-def test_evaluate_writes_exactly_the_promised_json(run: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
+def test_evaluate_writes_exactly_the_guaranteed_json(run: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
     said = shell("evaluate", run, parts, "--json", tmp_path / "figures.json", "--report", tmp_path / "report.html")
     assert said.status == 0
     assert list(said.fields)[:6] == [
-        "ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "needs a person", "pixels",
+        "ranking (AUROC)", "average precision", "defects flagged", "good images flagged", "needs a person", "pixels",
     ]  # fmt: skip
     figures = json.loads((tmp_path / "figures.json").read_text())
     interval, counted = {"value", "low", "high"}, {"value", "low", "high", "flagged", "n"}
@@ -327,7 +333,7 @@ def test_evaluate_writes_exactly_the_promised_json(run: Path, parts: Path, tmp_p
         "passed_over",
     ]  # fmt: skip
     assert figures["image_auroc"].keys() == figures["average_precision"].keys() == interval
-    assert figures["false_alarms"].keys() == {"promise", "bound", "n", "flagged", "limit"}
+    assert figures["false_alarms"].keys() == {"guaranteed_rate", "upper_bound", "n", "flagged", "ordinary_up_to"}
     assert figures["recall"].keys() == counted
     assert list(figures["per_class"]) == ["chip", "crack", "dent", "missing", "scratch", "stain"]
     for of_class in figures["per_class"].values():
@@ -381,15 +387,15 @@ def test_calibrate_writes_a_new_file_beside_the_old_one(
     card = read_card(folder / "detector-2.onnx")
     assert (said.status, said.err) == (0, "")
     assert said.fields["written"] == f"{folder / 'detector-2.onnx'}   {card.identity}"
-    assert said.fields[f"limit {card.calibration.threshold:.4g}"] == "set by 20 good images"
-    assert (card.calibration.n, card.calibration.k, card.calibration.wish) == (20, 2, 0.1)
+    assert said.fields[f"threshold {card.calibration.threshold:.4g}"] == "set by 20 good images"
+    assert (card.calibration.n, card.calibration.k, card.calibration.target_rate) == (20, 2, 0.1)
     assert shell("show", folder / "detector-2.onnx").fields["parent"] == read_card(folder).digest
     twice = ("calibrate", folder, "--normal", photos, "--out", folder / "detector-2.onnx", "--accept-worse")
     assert "detector-2.onnx is there already" in shell.refuses(*twice)
     said = shell("calibrate", folder, "--normal", mixed, "--out", tmp_path / "new.onnx", "--accept-worse")
     assert said.status == 0
     assert said.err.startswith(f"left out: {mixed}/broken.png: begins with b'no image', which is none of ")
-    assert said.out.splitlines()[1].startswith("4 good images: 4 set the limit. Lowest promise 20 %")
+    assert said.out.splitlines()[1].startswith("4 good images: 4 set the threshold. Lowest guaranteed rate 20 %")
     nowhere = shell.refuses("calibrate", folder, "--normal", photos, "--out", tmp_path / "none" / "new.onnx")
     assert nowhere == f"{tmp_path}/none: no such folder; make it first, or choose another --out"
     assert "needs 99: add images" in shell.refuses(
@@ -406,9 +412,9 @@ def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     assert list(shown.fields)[:4] == ["detector", "model", "trained", "input guard"]
     assert "no such file or folder" in shell.refuses("show", run / "none.onnx")
     assert shown.out.splitlines()[-3:] == [
-        "more good images        78 more: promise 1 %, could be 3 %; 99 of 198 set the limit",
-        "                        120 more: promise 1 %, could be 3 %; 99 of 240 set the limit",
-        "                        480 more: promise 1 %, could be 2.4 %; 199 of 600 set the limit",
+        "more good images        78 more: guaranteed rate 1 %, could be 3 %; 99 of 198 set the threshold",
+        "                        120 more: guaranteed rate 1 %, could be 3 %; 99 of 240 set the threshold",
+        "                        480 more: guaranteed rate 1 %, could be 2.4 %; 199 of 600 set the threshold",
     ]
 
 

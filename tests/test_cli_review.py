@@ -30,8 +30,8 @@ def database(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder / "review.db"
 
 
-def judge(database: Path, run: int = 1) -> tuple[int, int]:
-    """Judges every image of the audit sample normal and every stopped one anomalous; returns how many of each."""
+def give_verdict(database: Path, run: int = 1) -> tuple[int, int]:
+    """Judges every image of the audit sample normal and every flagged one anomalous; returns how many of each."""
     with Store(database) as store:
         sampled = [f for f in store.findings(Filters(run=run), limit=1000) if f.sampled_as]
         for finding in sampled:
@@ -47,10 +47,10 @@ def test_the_table_is_there_and_a_second_import_adds_nothing(database: Path, cap
         assert [run.images for run in store.runs()] == [30 + 4 * 6]
 
 
-def test_from_score_to_a_new_limit(database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_score_to_a_new_threshold(database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["review", "audit", "--db", str(database), "--images", "40"]) == 0
-    stopped, passed = judge(database)
-    assert stopped > 0 and passed > 0
+    flagged, passed = give_verdict(database)
+    assert flagged > 0 and passed > 0
     assert main(["review", "stats", "--db", str(database), "--json"]) == 0
     stats = json.loads(capsys.readouterr().out.split("dashboard\n", 1)[-1])
     assert stats["team"]["inspectors"][0]["name"] == "ann"
@@ -77,7 +77,7 @@ def test_exports(database: Path, tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "coco.json").read_text())) >= {"images", "annotations", "categories"}
 
 
-def test_verdicts_without_an_audit_sample_set_no_limit(
+def test_verdicts_without_an_audit_sample_set_no_threshold(
     run: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = tmp_path / "review.db"

@@ -65,7 +65,7 @@ def test_an_unfinished_run_goes_on_with_either_engine(
     gone = [*images[:30], Gone("s3://bucket/1.png"), *images[31:]]
     out = tmp_path / "t.jsonl"
     with pytest.raises(AnomalyError, match=r"s3://bucket: cannot be reached"):
-        score_table(scorer, gone, out, engine=score_on_ray, part_rows=10)
+        score_table(scorer, gone, out, engine=score_on_ray, chunk_rows=10)
     summary = score_table(scorer, images, out, engine=score_on_ray)
     assert summary.resumed == 30
     score_table(scorer, images, tmp_path / "threads.jsonl")

@@ -1,4 +1,4 @@
-"""Colours of heatmaps: anchored by the limit, the same on every image."""
+"""Colours of heatmaps: anchored by the threshold, the same on every image."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly.colours import difference, heat_colours, heat_scale, over
+from anomaly.colours import difference, heatmap_colours, heatmap_scale, over
 
 values = st.floats(-1e3, 1e3, width=32)
 
 
-def test_colours_of_a_typical_good_image_the_limit_and_far_beyond():
+def test_colours_of_a_typical_good_image_the_threshold_and_far_beyond():
     heatmap = np.array([[0.2, 0.3, 0.4], [0.6, 1.0, np.nan]], np.float32)
-    assert heat_colours(heatmap, median=0.2, limit=0.4).tolist() == [
+    assert heatmap_colours(heatmap, median=0.2, threshold=0.4).tolist() == [
         [[255, 240, 120, 0], [255, 240, 120, 0], [255, 221, 51, 153]],
         [[230, 60, 30, 230], [120, 10, 100, 255], [120, 10, 100, 255]],
     ]
@@ -21,20 +21,20 @@ def test_colours_of_a_typical_good_image_the_limit_and_far_beyond():
 
 @given(values, st.lists(values, min_size=1, max_size=9))
 def test_a_cell_has_the_same_colour_whatever_the_others_are(cell, others):
-    alone = heat_colours(np.array([[cell]], np.float32), 1, 2)[0, 0]
-    among = heat_colours(np.array([[cell, *others]], np.float32), 1, 2)[0, 0]
+    alone = heatmap_colours(np.array([[cell]], np.float32), 1, 2)[0, 0]
+    among = heatmap_colours(np.array([[cell, *others]], np.float32), 1, 2)[0, 0]
     assert alone.tolist() == among.tolist()
 
 
 @given(values, values)
 def test_hotter_is_never_clearer(a, b):
     low, high = sorted((a, b))
-    alpha = heat_colours(np.array([[low, high]], np.float32), 0, 1)[0, :, 3]
+    alpha = heatmap_colours(np.array([[low, high]], np.float32), 0, 1)[0, :, 3]
     assert alpha[0] <= alpha[1]
 
 
 def test_equal_calibration_scores_still_give_a_scale():
-    assert heat_scale(np.array([[1.0, 2.0]], np.float32), 1, 1).tolist() == [[0, 1e9]]
+    assert heatmap_scale(np.array([[1.0, 2.0]], np.float32), 1, 1).tolist() == [[0, 1e9]]
 
 
 def test_an_overlay_without_opacity_changes_nothing():

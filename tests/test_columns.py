@@ -13,7 +13,7 @@ from anomaly.review.exports import export_events, export_findings
 from anomaly.review.findings import Filters
 from tests.test_chain import past_the_triggers
 from tests.test_cli import Shell
-from tests.test_review import fill, judge, row
+from tests.test_review import fill, give_verdict, row
 
 ASKED: dict[str, Callable[[Store, Path], object]] = {
     "runs": lambda store, _: store.runs(),
@@ -53,7 +53,7 @@ def test_a_text_where_a_number_belongs_is_one_line(tmp_path: Path, statement: st
     """SQLite puts anything into any column; a traceback is a bug whatever is asked for."""
     with Store(tmp_path / "review.db") as store:
         fill(store, tmp_path, [row(i, 0.5 + i) for i in range(3)])
-        judge(store, 1, "normal", comment="x")
+        give_verdict(store, 1, "normal", comment="x")
     past_the_triggers(statement)(tmp_path / "review.db")
     for name in asked.split():
         with Store(tmp_path / "review.db") as store, pytest.raises(AnomalyError) as error:

@@ -32,7 +32,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture(scope="module")
 def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the run's detector with a limit below nearly all images."""
+    """Returns the run's detector with a threshold below nearly all images."""
     out = tmp_path_factory.mktemp("stricter") / "detector.onnx"
     card = read_card(run)
     low = Calibration(np.linspace(0.01, 0.02, 60, dtype=np.float32), 1)
@@ -52,14 +52,14 @@ def test_flips_are_counted_both_ways(run: Path, stricter: Path, parts: Path, tmp
     there, back = compare(old, new, parts, report=tmp_path / "flips.html"), compare(new, old, parts)
     images = there.kinds["all images"]
     assert images.new == images.images == 54 - there.not_judged and images.now_passed == 0
-    assert (images.now_stopped, images.now_passed) == (
+    assert (images.now_flagged, images.now_passed) == (
         back.kinds["all images"].now_passed,
-        back.kinds["all images"].now_stopped,
+        back.kinds["all images"].now_flagged,
     )
-    assert there.flips(True) == back.flips(False) and len(there.flips(True)) == images.now_stopped > 0
+    assert there.flips(True) == back.flips(False) and len(there.flips(True)) == images.now_flagged > 0
     assert there.kinds["good images"].images + there.kinds["defective images"].images == images.images
-    assert there.better == back.better == "neither"  # it stops more defects and more good images
-    assert f"Now stopped ({images.now_stopped})" in (tmp_path / "flips.html").read_text()
+    assert there.better == back.better == "neither"  # it flags more defects and more good images
+    assert f"Now flagged ({images.now_flagged})" in (tmp_path / "flips.html").read_text()
     said = shell("compare", run, stricter, parts, "--json")
     assert json.loads(said.out) == there.to_json()
     assert shell("compare", run, stricter, parts).fields["better by the labels"] == "neither"

@@ -25,7 +25,7 @@ def png_length(pixels: Tensor) -> int:
     return buffer.tell()
 
 
-def made_up_parts(size: int) -> Tensor:
+def synthetic_parts(size: int) -> Tensor:
     """Photographs of good and bad parts, uint8 (n, 3, size, size)."""
     pictures = [make(kind, seed, size)[0] for kind in DEFECTS for seed in range(10)]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
@@ -53,7 +53,7 @@ def silhouettes() -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "images", [made_up_parts(64), patterns(1), patterns(3), silhouettes()], ids=["parts", "grey", "colour", "silhouettes"]
+    "images", [synthetic_parts(64), patterns(1), patterns(3), silhouettes()], ids=["parts", "grey", "colour", "silhouettes"]
 )
 def test_complexity_ranks_images_as_the_length_of_their_png_does(images: Tensor) -> None:
     lengths = [png_length(image) for image in images]

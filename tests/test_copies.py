@@ -166,7 +166,7 @@ def test_200_frames_of_20_parts_are_guaranteed_for_like_20_parts(tmp_path: Path)
     plan, card = dry_run(options), train(options, said.append)
     assert card is not None and card.calibration is not None and plan.prospect is not None
     assert (plan.images, plan.told, plan.groups, plan.prospect.n) == (200, 200, 20, 10)
-    assert (card.calibration.n, card.calibration.promise) == (10, 1 / 11)
+    assert (card.calibration.n, card.calibration.guaranteed_rate) == (10, 1 / 11)
     assert (card.training["groups"], card.training["sets"]) == (20, {"fit": 80, "validation": 20, "calibration": 100})
     line = next(line for line in said if line.startswith("copies: 200 of 200 good images are copies"))
     assert "200 images count as 20 groups" in line and "--independent" in line
@@ -191,7 +191,7 @@ def test_parts_are_one_where_each_view_has_its_copy(tmp_path: Path) -> None:
         for view, kind in enumerate(("casting", "cell")):
             own = 1 if (number, view) == (10, 1) else seed
             Image.fromarray(noisy(make(kind, own, SIDE)[0], rng)).save(tmp_path / f"part{number:02}_{view}.png")
-    plan = dry_run(TrainOptions(tmp_path, tmp_path / "run", space="filters", size=64, by_part=r"part(\d+)_"))
+    plan = dry_run(TrainOptions(tmp_path, tmp_path / "run", space="filters", size=64, by_unit=r"part(\d+)_"))
     assert (plan.told, plan.groups) == (12, 11)
     assert "so 12 parts count as 11 groups" in plan.warnings[0]
 

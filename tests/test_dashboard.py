@@ -30,7 +30,7 @@ pytest.importorskip("torch")
 
 from streamlit.testing.v1 import AppTest
 
-from anomaly.colours import difference, heat_colours
+from anomaly.colours import difference, heatmap_colours
 from anomaly.detector import read_card
 from anomaly.images import decode
 from anomaly.marks import read_highest, read_marks
@@ -148,10 +148,10 @@ def test_heatmap_expected_and_difference_are_the_scorers(server: Server, databas
     client = Client(server.port)
     sent = {
         kind: np.asarray(Image.open(io.BytesIO(client.ask("GET", KEY.link(1, kind)).data)))
-        for kind in ("heat", "expected", "difference")
+        for kind in ("heatmap", "expected", "difference")
     }
-    colours = heat_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
-    assert np.abs(sent["heat"].astype(int) - colours).max() <= 1
+    colours = heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
+    assert np.abs(sent["heatmap"].astype(int) - colours).max() <= 1
     assert np.array_equal(sent["expected"], result.reconstruction)
     assert np.array_equal(sent["difference"], difference(decode(path).pixels, result.reconstruction))
 
@@ -168,7 +168,7 @@ def test_a_thumbnail_is_small(server: Server) -> None:
         "/evidence/1/original?until=99999999999&sign=00",
         KEY.link(1, "original", time.time() - 10_800),
         KEY.link(1, "original").replace("/1/", "/2/"),
-        KEY.link(1, "heat").replace("heat", "original"),
+        KEY.link(1, "heatmap").replace("heatmap", "original"),
         KEY.link(1, "original") + "0",
         KEY.link(1, "original").replace("until=1", "until=2"),
     ],
@@ -273,7 +273,7 @@ def test_what_browsers_show_rightly_is_sent_as_it_is(odd: Any, name: str) -> Non
 def test_hostile_and_lost_images_become_a_message(odd: Any, name: str, status: int, said: str) -> None:
     server, numbers = odd
     client = Client(server.port)
-    for kind in ("original", "thumb", "heat"):
+    for kind in ("original", "thumb", "heatmap"):
         answer = client.ask("GET", KEY.link(numbers[name], kind))
         assert answer.status == status and list(answer.json) == ["error"]
         assert said in answer.json["error"] or "changed since it was scored" in answer.json["error"]
@@ -285,7 +285,7 @@ def test_a_file_that_changed_is_shown_as_such_without_a_heatmap(odd: Any) -> Non
     client = Client(server.port)
     answer = client.ask("GET", KEY.link(numbers["changed.png"], "original"))
     assert (answer.status, answer.headers["x-image-state"], answer.headers["cache-control"]) == (200, "changed", "no-store")
-    assert client.ask("GET", KEY.link(numbers["changed.png"], "heat")).json == {
+    assert client.ask("GET", KEY.link(numbers["changed.png"], "heatmap")).json == {
         "error": "the file has changed since it was scored: score it again"
     }
 
@@ -612,9 +612,9 @@ def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, i
     _, run = pages
     app = open_page(flagged="true", queue="uncertain", low="0.001")
     chosen = {box.label: box.value for box in app.selectbox}
-    assert (chosen["Detector says"], chosen["Order"]) == ("stopped", "uncertain")
+    assert (chosen["Detector says"], chosen["Order"]) == ("flagged", "uncertain")
     assert app.number_input[0].value == 0.001
-    app.selectbox(key="Detector says").set_value("not stopped").run()
+    app.selectbox(key="Detector says").set_value("not flagged").run()
     found = {name: app.query_params[name] for name in app.query_params}
     assert found == {"run": str(run), "flagged": "false", "low": "0.001", "queue": "uncertain"}
 
@@ -711,9 +711,9 @@ def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_
     store, _ = pages
     before = read_card(open_desk().settings.detectors[0])
     app = open_page("threshold")
-    app.session_state["limit"] = float(before.calibration.scores[-10])
+    app.session_state["threshold"] = float(before.calibration.scores[-10])
     app.run()
-    assert "Preview: the promise returns when fresh good images confirm it" in texts(app).replace("\\", "")
+    assert "Preview: the guarantee returns when fresh good images confirm it" in texts(app).replace("\\", "")
     use_this(app)
     assert "Nothing was written: tick that you accept" in texts(app).replace("\\", "") and not store.events(
         actions=("threshold",)
@@ -723,7 +723,7 @@ def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_
     events = store.events(actions=("threshold",))
     card = read_card(events[0].payload["path"])
     assert (card.parent, card.version, card.calibration.k) == (before.digest, "2", 10)
-    assert card.training["limit_moved_by"] == events[0].inspector and events[0].detector == card.digest
+    assert card.training["threshold_moved_by"] == events[0].inspector and events[0].detector == card.digest
     assert read_card(open_desk().settings.detectors[0]).digest == before.digest  # the one in use is as it was
 
 
@@ -731,7 +731,7 @@ def use_this(app: AppTest, name: str | None = None) -> None:
     """Types a name for the new file, where one is given, and presses the button."""
     if name is not None:
         app.text_input(key="name of the new file").input(name)
-    next(button for button in app.button if button.label == "Use this limit").click().run()
+    next(button for button in app.button if button.label == "Use this threshold").click().run()
     assert not app.exception, app.exception
 
 
@@ -741,7 +741,7 @@ def test_every_typed_name_is_used_and_no_version_twice(pages: tuple[Store, int])
     scores = read_card(folder).calibration.scores
     app = open_page("threshold")
     for number, name in enumerate(["first.onnx", "second one.onnx", None, "third.onnx"]):
-        app.session_state["limit"] = float(scores[-10 - number])
+        app.session_state["threshold"] = float(scores[-10 - number])
         app.run()
         app.checkbox(key="worse accepted").check()
         use_this(app, name)
@@ -772,7 +772,7 @@ def test_a_threshold_that_is_not_moved_keeps_its_guarantee(pages: tuple[Store, i
     folder = Path(open_desk().settings.detectors[0])
     use_this(open_page("threshold"))  # nothing gets worse, so nothing has to be accepted
     card = read_card(folder / "detector-2.onnx")
-    assert card.calibration == read_card(folder).calibration and not card.training.get("limit_moved")
+    assert card.calibration == read_card(folder).calibration and not card.training.get("threshold_moved")
 
 
 def test_the_images_that_set_the_threshold_are_marked_before_anything_is_scored(
@@ -816,10 +816,10 @@ def test_an_image_that_cannot_be_shown_cannot_be_marked(pages: tuple[Store, int]
 def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) -> None:
     store, run = pages
     shown = {m.label: m.value for m in open_page("threshold").metric}
-    assert (shown["Of the stopped, defects"], shown["Of all defects, stopped"]) == ("unknown", "unknown")
+    assert (shown["Of the flagged, defects"], shown["Of all defects, flagged"]) == ("unknown", "unknown")
     judge_all(store, run)
     app = open_page("threshold")
-    assert {m.label: m.value for m in app.metric}["Of the stopped, defects"] != "unknown"
+    assert {m.label: m.value for m in app.metric}["Of the flagged, defects"] != "unknown"
     assert "audit sample" in texts(app)  # what recall still needs
 
 
@@ -829,7 +829,7 @@ def test_a_viewer_is_offered_nothing_that_writes(pages: tuple[Store, int], monke
     open_desk.cache_clear()
     app = open_page(name)
     labels = {button.label for button in app.button}
-    assert labels.isdisjoint({"Use this limit", "Draw", "Enlarge", "Set", "Save the types", "Defect", "Take back"})
+    assert labels.isdisjoint({"Use this threshold", "Draw", "Enlarge", "Set", "Save the types", "Defect", "Take back"})
 
 
 def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -896,16 +896,16 @@ def test_what_is_left_is_counted_within_all_filters(fresh: tuple[Server, int]) -
         folders = {str(Path(finding.path).parent) for finding in flagged}
         inside = {folder: sum(str(Path(one.path).parent) == folder for one in flagged) for folder in folders}
     n = len(flagged)
-    assert left() == left("uncertain") == left(flagged="true") == f"{n} of {n} stopped left"
+    assert left() == left("uncertain") == left(flagged="true") == f"{n} of {n} flagged left"
     for order in ("anomalous", "uncertain"):
-        assert left(order, folder="/nowhere") == "0 of 0 stopped left"
+        assert left(order, folder="/nowhere") == "0 of 0 flagged left"
     for folder, count in inside.items():
-        assert left(folder=folder) == f"{count} of {count} stopped left"
-    assert left(flagged="false") == f"{len(every) - n} of {len(every) - n} not stopped left"
-    assert left(low=str(flagged[0].score)) == "1 of 1 stopped left"
+        assert left(folder=folder) == f"{count} of {count} flagged left"
+    assert left(flagged="false") == f"{len(every) - n} of {len(every) - n} not flagged left"
+    assert left(low=str(flagged[0].score)) == "1 of 1 flagged left"
     assert client.judge(flagged[0].id, "unsure", "one").status == 200
-    assert left() == left(state="open") == f"{n - 1} of {n} stopped left"
-    assert left(low=str(flagged[0].score)) == "0 of 1 stopped left"
+    assert left() == left(state="open") == f"{n - 1} of {n} flagged left"
+    assert left(low=str(flagged[0].score)) == "0 of 1 flagged left"
     assert (left("second"), left("second", folder="/nowhere")) == ("1 to look at again", "0 to look at again")
     with Store(server.settings.database) as store:
         store.draw_audit(run, 20, 0, by="ann", key="draw")

@@ -15,7 +15,7 @@ from anomaly.errors import DatasetError
 from anomaly.images import DecodeRule
 from data.made_up import make
 from tests.test_sets import names, record
-from training.data import Seen, digest_of, see, sha256_of
+from training.data import Extracted, digest_of, extract, sha256_of
 from training.preprocess import Preprocess
 from training.spaces import FilterSpace, PixelSpace
 
@@ -31,14 +31,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return [*read_dataset(folder), record("100.png", folder=folder)]
 
 
-def seen_of(records: list[Record], space: torch.nn.Module) -> tuple[Seen, int]:
+def extracted_of(records: list[Record], space: torch.nn.Module) -> tuple[Extracted, int]:
     count = []
-    found = see(records, DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: count.append(1))
+    found = extract(records, DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: count.append(1))
     return found, len(count)
 
 
 def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> None:
-    seen, count = seen_of(photos, PixelSpace(64))
+    seen, count = extracted_of(photos, PixelSpace(64))
     assert count == 42
     assert names(seen.records) == [f"{i:02}.png" for i in range(40)]
     assert (seen.maps.shape, seen.maps.dtype) == ((40, 3, 64, 64), torch.uint8)
@@ -48,29 +48,29 @@ def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> No
     folder = photos[0].path.parent
     assert [line.split(": ")[0] for line in seen.left_out] == [str(folder / "99.png"), str(folder / "100.png")]
     assert seen.left_out[1] == f"{folder / '100.png'}: no such file"
-    maps = seen_of(photos[:3], FilterSpace(64))[0].maps
+    maps = extracted_of(photos[:3], FilterSpace(64))[0].maps
     assert (maps.shape, maps.dtype) == ((3, 26, 7, 7), torch.float32)
 
 
 def test_see_gives_the_same_whatever_else_is_looked_at(photos: list[Record]) -> None:
     space = FilterSpace(64)
-    together, alone = seen_of(photos, space)[0], seen_of(photos[7:8], space)[0]
+    together, alone = extracted_of(photos, space)[0], extracted_of(photos[7:8], space)[0]
     assert torch.equal(together.maps[7:8], alone.maps)
     assert torch.equal(together.pictures[7:8], alone.pictures)
 
 
 def test_a_part_holds_its_records_in_the_order_of_the_whole(photos: list[Record]) -> None:
-    seen, _ = seen_of(photos, PixelSpace(64))
-    part = seen.part([photos[9], photos[2], record("other.png")])
-    assert names(part.records) == ["02.png", "09.png"]
-    assert torch.equal(part.maps, seen.maps[[2, 9]])
-    assert part.facts == [seen.facts[2], seen.facts[9]]
-    assert part.left_out == []
+    seen, _ = extracted_of(photos, PixelSpace(64))
+    subset = seen.subset([photos[9], photos[2], record("other.png")])
+    assert names(subset.records) == ["02.png", "09.png"]
+    assert torch.equal(subset.maps, seen.maps[[2, 9]])
+    assert subset.facts == [seen.facts[2], seen.facts[9]]
+    assert subset.left_out == []
 
 
 def test_nothing_readable_is_an_error_that_names_the_first(photos: list[Record]) -> None:
     with pytest.raises(DatasetError, match=r"^none of 2 images could be read, the first: .*99\.png: begins with b'"):
-        seen_of(photos[-2:], PixelSpace(64))
+        extracted_of(photos[-2:], PixelSpace(64))
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------

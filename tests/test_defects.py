@@ -1,4 +1,4 @@
-"""Made-up defects on normal images."""
+"""Synthetic defects on normal images."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_the_graph_agrees_exactly_with_the_calibration_ties_included(run: Path) 
     assert is_anomaly[-4]  # NaN is never good
 
 
-def test_recalibration_changes_the_limit_and_nothing_else(run: Path, tmp_path: Path) -> None:
+def test_recalibration_changes_the_threshold_and_nothing_else(run: Path, tmp_path: Path) -> None:
     before = onnx.load(run / "detector.onnx")
     scores = np.linspace(0, 5, 200, dtype=np.float32)
     calibration = calibrate(scores, 0.05)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from anomaly import __version__
-from anomaly.doctor import PACKAGES, TINY_MODEL, Finding, end_to_end, examine, installed, tried
+from anomaly.doctor import PACKAGES, TINY_MODEL, Diagnosis, end_to_end, examine, installed, tried
 from anomaly.errors import AnomalyError
 from tests.test_scorer import ROOT, claim
 
@@ -48,7 +48,7 @@ def test_the_tiny_model_is_a_sound_onnx_file() -> None:
 
 
 def test_a_package_that_is_not_there_names_the_extra() -> None:
-    assert installed("no-such-package", "batch") == Finding(
+    assert installed("no-such-package", "batch") == Diagnosis(
         "no-such-package", "not installed: pip install 'anomaly[batch]'", False
     )
 
@@ -57,8 +57,8 @@ def test_whatever_an_attempt_throws_is_a_finding() -> None:
     def broken() -> str:
         raise ZeroDivisionError("first\nsecond")
 
-    assert tried("thing", broken, needed=True) == Finding("thing", "ZeroDivisionError: first", False, needed=True)
-    assert tried("thing", lambda: "1.2") == Finding("thing", "1.2", True)
+    assert tried("thing", broken, needed=True) == Diagnosis("thing", "ZeroDivisionError: first", False, needed=True)
+    assert tried("thing", lambda: "1.2") == Diagnosis("thing", "1.2", True)
 
 
 def test_two_builds_of_onnx_runtime_are_found_and_fail_the_command(tmp_path: Path) -> None:

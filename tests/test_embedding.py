@@ -28,7 +28,7 @@ def forms(session_folder: Path, run: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def expected(run: Path, images: list[Path]) -> Found:
     found = in_scorer(find_detector(run), images)
-    assert len(found) == 50 and {verdict for _, verdict in found.values()} == {"outside", "stopped", "passed"}
+    assert len(found) == 50 and {verdict for _, verdict in found.values()} == {"outside", "flagged", "passed"}
     return found
 
 

@@ -1,4 +1,4 @@
-"""Figures are scikit-learn's, intervals hold what they promise, and nothing crashes for want of one kind of image."""
+"""Figures are scikit-learn's, intervals hold what they guarantee, and nothing crashes for want of one kind of image."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from anomaly.calibrate import Rate, calibrate, clopper_pearson
 from anomaly.errors import DatasetError
 from anomaly.evaluate import Interval, PixelMap, evaluate
 
-CALIBRATION = calibrate(np.arange(99) / 100, 0.1)  # limit 0.89, 10 of 99
+CALIBRATION = calibrate(np.arange(99) / 100, 0.1)  # threshold 0.89, 10 of 99
 
 
 def small(scores, labels, groups=None, **options):
-    """The evaluation of a few images at the limit of CALIBRATION, each a group of its own where nothing is said."""
+    """The evaluation of a few images at the threshold of CALIBRATION, each a group of its own where nothing is said."""
     groups = groups or [f"{i:03}" for i in range(len(scores))]
     return evaluate(scores, labels, groups, CALIBRATION.is_anomaly(scores), CALIBRATION, **options)
 
@@ -44,7 +44,13 @@ def test_json():
     assert json.loads(json.dumps(found.to_json())) == {
         "image_auroc": {"value": exact["5/6"], **interval},
         "average_precision": {"value": pytest.approx((1 + 2 / 3 + 3 / 4) / 3), **interval},
-        "false_alarms": {"promise": 0.1, "bound": pytest.approx(CALIBRATION.bound), "n": 4, "flagged": 1, "limit": 2},
+        "false_alarms": {
+            "guaranteed_rate": 0.1,
+            "upper_bound": pytest.approx(CALIBRATION.upper_bound),
+            "n": 4,
+            "flagged": 1,
+            "ordinary_up_to": 2,
+        },
         "recall": {
             "value": exact["2/3"],
             "low": pytest.approx(clopper_pearson(2, 3)[0]),
@@ -129,8 +135,8 @@ def test_intervals_are_wider_when_images_share_groups():
     assert width["repeated"] == pytest.approx(width["once"], rel=0.15)
     assert width["apart"] == pytest.approx(width["once"] / 2, rel=0.15)
     assert repeated.recall == once.recall and repeated.recall_images == (4 * once.recall.flagged, 320)
-    assert repeated.false_alarms.stopped == once.false_alarms.stopped
-    assert repeated.false_alarms.images_flagged == 4 * once.false_alarms.stopped.flagged
+    assert repeated.false_alarms.flagged == once.false_alarms.flagged
+    assert repeated.false_alarms.images_flagged == 4 * once.false_alarms.flagged.flagged
 
 
 def test_intervals_hold_the_true_figure():
@@ -185,7 +191,7 @@ def test_a_single_group_gives_no_interval():
     found = small(scores, labels, ["the part"] * 12)
     assert (found.image_auroc.low, found.image_auroc.high) == (0.0, 1.0)
     assert (found.average_precision.low, found.average_precision.high) == (0.0, 1.0)
-    assert found.recall.n == found.false_alarms.stopped.n == 1
+    assert found.recall.n == found.false_alarms.flagged.n == 1
     assert found.recall_images[1] == 4 and found.false_alarms.images == 8
 
 
@@ -241,7 +247,7 @@ def test_images_that_were_not_inspected_are_counted_apart():
         inspected=[True, False, True, True, False],
     )
     assert (found.n_normal, found.n_anomalous, found.not_inspected, found.not_inspected_normal) == (1, 2, 2, 1)
-    assert found.image_auroc.value == 1.0 and found.recall.n == 2 and found.false_alarms.stopped.n == 1
+    assert found.image_auroc.value == 1.0 and found.recall.n == 2 and found.false_alarms.flagged.n == 1
     assert found.per_class["crack"].to_json() == {"image_auroc": None, "recall": None, "n": 0}
 
 
@@ -256,18 +262,18 @@ def test_details_for_the_report():
     }
 
 
-def test_false_alarms_beside_their_promise():
+def test_false_alarms_beside_their_guarantee():
     calibration = calibrate(np.arange(300.0))
     scores = np.r_[np.full(5, 500.0), np.zeros(297)]
     found = evaluate(scores, ["good"] * 302, [str(i) for i in range(302)], calibration.is_anomaly(scores), calibration)
     assert found.false_alarms.to_json() == {
-        "promise": 3 / 301,
-        "bound": pytest.approx(0.020836230527, rel=1e-9),
+        "guaranteed_rate": 3 / 301,
+        "upper_bound": pytest.approx(0.020836230527, rel=1e-9),
         "n": 302,
         "flagged": 5,
-        "limit": 8,
+        "ordinary_up_to": 8,
     }
-    assert (found.false_alarms.stopped.low, found.false_alarms.stopped.high) == clopper_pearson(5, 302)
+    assert (found.false_alarms.flagged.low, found.false_alarms.flagged.high) == clopper_pearson(5, 302)
 
 
 @pytest.mark.parametrize("what", ["scores", "groups", "flagged", "inspected", "names"])
@@ -288,22 +294,22 @@ def painted(generator, label, *, offset=0.0, noise=1.0, size=(48, 40), map_size=
         mask[top : top + 12, left : left + 9] = True
         mask[40:46, 30:34] = generator.random() < 0.5
     shown = np.asarray(Image.fromarray(mask).resize(map_size[::-1], Image.Resampling.BOX), dtype=np.float32)
-    heat = generator.normal(size=map_size) * noise + 2 * noise * shown + offset
-    return PixelMap(heat.astype(np.float32), mask if label != "good" else None, size)
+    heatmap = generator.normal(size=map_size) * noise + 2 * noise * shown + offset
+    return PixelMap(heatmap.astype(np.float32), mask if label != "good" else None, size)
 
 
 def enlarged(image):
     return np.asarray(Image.fromarray(image.heatmap).resize(image.size[::-1], Image.Resampling.BILINEAR))
 
 
-def exact_aupro(heats, masks):
+def exact_aupro(heatmaps, masks):
     """Bergmann et al.'s figure from every threshold that there is."""
-    normal = np.sort(np.concatenate([heat[~mask] for heat, mask in zip(heats, masks, strict=True)]))
+    normal = np.sort(np.concatenate([heatmap[~mask] for heatmap, mask in zip(heatmaps, masks, strict=True)]))
     regions = []
-    for heat, mask in zip(heats, masks, strict=True):
+    for heatmap, mask in zip(heatmaps, masks, strict=True):
         numbers, count = ndimage.label(mask, np.ones((3, 3)))
-        regions += [np.sort(heat[numbers == i + 1]) for i in range(count)]
-    thresholds = np.unique(np.concatenate(heats))[::-1]
+        regions += [np.sort(heatmap[numbers == i + 1]) for i in range(count)]
+    thresholds = np.unique(np.concatenate(heatmaps))[::-1]
     fpr = np.r_[0, 1 - np.searchsorted(normal, thresholds) / len(normal)]
     found = np.r_[0, np.mean([1 - np.searchsorted(region, thresholds) / len(region) for region in regions], axis=0)]
     x = np.linspace(0, 0.3, 200_001)
@@ -315,12 +321,12 @@ def test_pixel_figures_agree_with_the_exact_ones(offset, noise):
     generator = np.random.default_rng(0)
     labels = ["hole" if i % 3 == 0 else "good" for i in range(30)]
     images = [painted(generator, label, offset=offset, noise=noise) for label in labels]
-    heats = [enlarged(image) for image in images]
+    heatmaps = [enlarged(image) for image in images]
     masks = [np.zeros(image.size, bool) if image.mask is None else image.mask for image in images]
     found = small(np.linspace(0, 1, 30), labels, maps=iter(images))
-    auroc = roc_auc_score(np.ravel(masks), np.ravel(heats))
+    auroc = roc_auc_score(np.ravel(masks), np.ravel(heatmaps))
     assert found.pixels.auroc.value == pytest.approx(auroc, abs=1e-4)
-    assert found.pixels.aupro.value == pytest.approx(exact_aupro(heats, masks), abs=3e-4)
+    assert found.pixels.aupro.value == pytest.approx(exact_aupro(heatmaps, masks), abs=3e-4)
     assert found.to_json()["pixel_auroc"] == found.pixels.auroc.value
     assert found.to_json()["aupro"] == found.pixels.aupro.value
     for figure in (found.pixels.auroc, found.pixels.aupro):

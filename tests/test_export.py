@@ -33,7 +33,7 @@ from training.export import (
 from training.guard import CHANGES, Statistics, fit_guard, statistics_of
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, pool, scores_of, states
+from training.scores import TYPICALITY, DensityOfStates, Heatmap, ImageScore, pool, scores_of, states
 from training.spaces import make_space
 
 SIZE = 64
@@ -61,7 +61,9 @@ def graph_of(
     density = DensityOfStates.of(states(scores_of(made.eval(), maps[5:]))) if score == TYPICALITY else None
     good = np.stack([statistics_of(Statistics(prepare.mask), prepare, image) for image in IMAGES])
     guard = fit_guard(good[None], np.stack([good + 5.0] * len(CHANGES)), list("abcdefghi"), prepare.mask)
-    return DetectorGraph(prepare, maps_of, made, ImageScore(score, density), guard, Heat(prepare.coverage(maps_of.grid))).eval()
+    return DetectorGraph(
+        prepare, maps_of, made, ImageScore(score, density), guard, Heatmap(prepare.coverage(maps_of.grid))
+    ).eval()
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def test_onnx_agrees_with_torch_at_odd_sizes_and_batches(exported: Exported) -> 
             assert np.abs(found["reconstruction"].astype(int) - expected["reconstruction"].numpy()).max() <= 1
 
 
-def test_the_graph_is_plain_onnx_of_the_promised_form(exported: Exported) -> None:
+def test_the_graph_is_plain_onnx_of_the_guaranteed_form(exported: Exported) -> None:
     model = exported.model
     onnx.checker.check_model(model)
     assert check_model(memoryview(exported.data)) == {}
@@ -219,13 +221,13 @@ def test_a_hotter_map_never_scores_lower(error: np.ndarray, data: st.DataObject)
     hotter = error.copy()
     y, x = (data.draw(st.integers(0, error.shape[1] - 1)) for _ in range(2))
     hotter[:, y, x] += data.draw(st.floats(0, 50, width=32))
-    before, after = (pool(Heat()(torch.from_numpy(map_of_errors))) for map_of_errors in (error, hotter))
+    before, after = (pool(Heatmap()(torch.from_numpy(map_of_errors))) for map_of_errors in (error, hotter))
     assert bool((after >= before - 1e-4).all())
 
 
 @pytest.mark.parametrize(("side", "cells"), [(4, 4), (12, 12), (64, 64), (65, 32), (128, 64), (200, 50)])
 def test_a_heatmap_is_never_finer_than_64_cells_and_keeps_a_constant(side: int, cells: int) -> None:
-    heatmap = Heat()(torch.full((2, side, side), 3.0))
+    heatmap = Heatmap()(torch.full((2, side, side), 3.0))
     assert heatmap.shape == (2, cells, cells)
     torch.testing.assert_close(heatmap, torch.full((2, cells, cells), 3.0))
 

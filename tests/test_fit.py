@@ -168,7 +168,7 @@ def test_closed_form_models_say_what_they_ignore(tmp_path: Path) -> None:
     assert said == ["LinearAutoencoder is fitted to all maps at once: epochs and further processes are ignored"]
     assert [row["epoch"] for row in history] == [0]
     kept = ["components", "mean", "ridge", "usual", "variances"]
-    assert list(load_checkpoint(tmp_path / "c.safetensors")[0]) == ["energy", *(f"model.{name}" for name in kept)]
+    assert list(load_checkpoint(tmp_path / "c.safetensors")[0]) == ["fingerprint", *(f"model.{name}" for name in kept)]
 
 
 @pytest.mark.parametrize("name", MODELS)

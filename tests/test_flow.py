@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from training.fit import FitOptions, fit
-from training.models.flow import FASTER, NOISE, TEMPERATURE, Flow, checkerboard, halves
+from training.models.flow import LOCATION_RATE_FACTOR, NOISE, TEMPERATURE, Flow, checkerboard, halves
 
 # Pixels of odd sides too: the subnetworks take them two by two.
 SHAPES = [(3, 4, 4, True), (1, 5, 7, True), (4, 4, 4, False), (5, 3, 4, False)]
@@ -30,7 +30,9 @@ def any_flow(*shape: int) -> Flow:
     torch.manual_seed(0)
     model = Flow(*shape[:3], pixels=bool(shape[3])).double()
     for name, parameter in model.named_parameters():  # those of the subnetworks' convolutions, and the faster ones
-        torch.nn.init.normal_(parameter, std=0.2 if "subnetwork" in name and "place" not in name else 0.2 / FASTER)
+        torch.nn.init.normal_(
+            parameter, std=0.2 if "subnetwork" in name and "place" not in name else 0.2 / LOCATION_RATE_FACTOR
+        )
     return model
 
 

@@ -31,7 +31,7 @@ def trained(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> PixelGA
     model = GAN(3, 32, 32, pixels=True)
     options = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
     fit(model, images, images[:8], options, tmp_path_factory.mktemp("gan") / "c.safetensors", say=lambda line: None)
-    model.fit_prior(images)
+    model.finish(images)
     return model
 
 
@@ -81,14 +81,14 @@ def test_players_take_turns_and_both_learn(trained: PixelGAN, images: Tensor) ->
     assert 0.3 < float(right) < 1.0
 
 
-def test_normal_images_have_a_mean_heat_of_two(trained: PixelGAN, images: Tensor) -> None:
+def test_normal_images_have_a_mean_heatmap_of_two(trained: PixelGAN, images: Tensor) -> None:
     """Each of the two residuals is in units of its mean over normal images; uint8 stands for 0..1."""
     with torch.inference_mode():
         assert float(trained(images)[0].mean()) == pytest.approx(2.0, rel=1e-4)
     scales = trained.scales.clone()
-    trained.fit_prior((images * 255).round().byte())
+    trained.finish((images * 255).round().byte())
     torch.testing.assert_close(trained.scales, scales, rtol=0.02, atol=0.0)
-    trained.fit_prior(images)
+    trained.finish(images)
 
 
 def test_statistics_are_those_of_onnx(trained: PixelGAN, images: Tensor) -> None:

@@ -35,7 +35,7 @@ NEW = [make("cell", seed, 96)[0] for seed in range(1000, 1060)]
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
-    """Returns the records of 80 made-up solar cells, whose fingers lie across."""
+    """Returns the records of 80 synthetic solar cells, whose fingers lie across."""
     folder = tmp_path_factory.mktemp("cells")
     for seed in range(COUNT):
         Image.fromarray(make("cell", seed, 96)[0]).save(folder / f"{seed:03}.png")

@@ -22,7 +22,7 @@ from anomaly.labelled import (
     colour_anchors,
     evaluate_labelled,
     figures_text,
-    judge,
+    judge_labelled,
     reconstructions,
 )
 from tests.test_detector import changed, edit_card
@@ -59,7 +59,7 @@ def test_every_image_is_judged_or_counted_as_not_inspected(judged: Judged) -> No
     ] == ["broken.png"]
     assert {name: figures.n for name, figures in e.per_class.items()} == dict.fromkeys(CLASSES, 4)
     assert e.pixels is not None and e.pixels.regions >= 24
-    assert e.false_alarms is not None and e.false_alarms.stopped.n == 31
+    assert e.false_alarms is not None and e.false_alarms.flagged.n == 31
     assert e.detector == judged.scorer.card.identity
 
 
@@ -71,19 +71,19 @@ def test_figures_follow_from_the_scores(judged: Judged) -> None:
     good = [result.score for record, result in pairs if record.label == "good"]
     assert e.recall.flagged == sum(score > calibration.threshold for score in bad)
     assert e.image_auroc.value == pytest.approx(np.mean([b > g for b in bad for g in good]))
-    assert e.false_alarms.stopped.flagged == sum(score > calibration.threshold for score in good)
+    assert e.false_alarms.flagged.flagged == sum(score > calibration.threshold for score in good)
 
 
 def test_the_words_say_counts_and_what_is_missing(judged: Judged) -> None:
     lines = {line[:24].strip(): line[24:] for line in figures_text(judged).splitlines()}
     assert list(lines) == [
-        "ranking (AUROC)", "average precision", "defects stopped", "good images stopped", "needs a person", "pixels",
+        "ranking (AUROC)", "average precision", "defects flagged", "good images flagged", "needs a person", "pixels",
         *CLASSES, "outside",
         "NOT INSPECTED", "time",
     ]  # fmt: skip
     e = judged.evaluation
-    assert lines["defects stopped"].startswith(f"{e.recall.flagged} of 24 (")
-    assert lines["good images stopped"].startswith(f"{e.false_alarms.stopped.flagged} of 31 good images stopped (")
+    assert lines["defects flagged"].startswith(f"{e.recall.flagged} of 24 (")
+    assert lines["good images flagged"].startswith(f"{e.false_alarms.flagged.flagged} of 31 good images flagged (")
     assert lines["outside"].startswith("1 good and ")
     assert lines["NOT INSPECTED"] == "1 image could not be judged. Treat as not OK."
     assert lines["time"].endswith("ms an image, decoding included, on cpu")
@@ -103,7 +103,7 @@ def test_the_report_shows_the_pictures_that_matter(judged: Judged, labelled: Pat
     first = report.galleries["most anomalous"][0]
     assert first.original.shape[2] == 3 and first.heatmap.shape == (7, 7) and first.expected.shape == (96, 96, 3)
     calibration = judged.scorer.card.calibration
-    assert (first.median, first.limit) == (float(calibration.median), float(calibration.threshold))
+    assert (first.median, first.threshold) == (float(calibration.median), float(calibration.threshold))
     assert len(report.p_values) == 31
 
 
@@ -115,13 +115,13 @@ def rank_only(run: Path, out: Path) -> Scorer:
     return Scorer(changed(run, out, strip), device="cpu")
 
 
-def test_without_a_limit_only_the_ranking_is_said(run: Path, labelled: Path, tmp_path: Path) -> None:
+def test_without_a_threshold_only_the_ranking_is_said(run: Path, labelled: Path, tmp_path: Path) -> None:
     judged = evaluate_labelled(rank_only(run, tmp_path / "rank.onnx"), labelled, report=tmp_path / "report.html")
     e = judged.evaluation
     assert (e.recall, e.false_alarms) == (None, None) and e.image_auroc is not None
     text = figures_text(judged)
-    assert "defects stopped         unknown: no limit, or no such images" in text
-    assert "good images stopped     unknown: no limit, or no good images" in text
+    assert "defects flagged         unknown: no threshold, or no such images" in text
+    assert "good images flagged     unknown: no threshold, or no good images" in text
     assert list(chosen_pictures(judged)) == ["most anomalous", "least anomalous"]
     median, top = colour_anchors(judged.scorer, judged.results[0])
     assert median == float(np.median(judged.results[0].heatmap)) and top == float(judged.results[0].heatmap.max())
@@ -131,12 +131,12 @@ def test_without_a_limit_only_the_ranking_is_said(run: Path, labelled: Path, tmp
 def test_only_good_or_only_defective_images_give_what_they_can(run: Path, parts: Path, tmp_path: Path) -> None:
     scorer = Scorer(run, device="cpu")
     records = labelled_test(read_dataset(parts))
-    good = judge(scorer, [record for record in records if record.label == "good"][:5])
+    good = judge_labelled(scorer, [record for record in records if record.label == "good"][:5])
     assert "ranking (AUROC)         needs good and defective images" in figures_text(good)
     assert "pixels" not in figures_text(good)
-    bad = judge(scorer, [record for record in records if record.label == "stain"])
-    assert "good images stopped     unknown: no limit, or no good images" in figures_text(bad)
-    assert "good images stopped     unknown: all 4 good images were used in training" in figures_text(replace(bad, used_good=4))
+    bad = judge_labelled(scorer, [record for record in records if record.label == "stain"])
+    assert "good images flagged     unknown: no threshold, or no good images" in figures_text(bad)
+    assert "good images flagged     unknown: all 4 good images were used in training" in figures_text(replace(bad, used_good=4))
     (tmp_path / "manifest.csv").write_text(f"path,split\n{records[0].path},test\n")
     with pytest.raises(DatasetError, match=r"no image with a label found; test/good and test/<defect>, or a label column"):
         evaluate_labelled(scorer, tmp_path / "manifest.csv")
@@ -145,7 +145,7 @@ def test_only_good_or_only_defective_images_give_what_they_can(run: Path, parts:
 def test_groups_are_counted_once(run: Path, parts: Path) -> None:
     judged = evaluate_labelled(Scorer(run, device="cpu"), parts, group_by=r"/(\d\d\d)\d\.png")
     e = judged.evaluation
-    assert (e.n_normal, e.false_alarms.stopped.n, e.recall.n) == (30, 3, 1)
+    assert (e.n_normal, e.false_alarms.flagged.n, e.recall.n) == (30, 3, 1)
     assert "; of all images " in figures_text(judged)
 
 
@@ -159,9 +159,9 @@ def test_copies_of_good_images_count_once_in_the_rate(run: Path, parts: Path, tm
             name = tmp_path / f"{label}-{path.stem}-{i}.png"
             Image.fromarray(noisy).save(name)
             records.append(Record(name, "test", label, name.name, None))
-    found = judge(Scorer(run, device="cpu"), records)
+    found = judge_labelled(Scorer(run, device="cpu"), records)
     assert found.evaluation.false_alarms is not None and found.evaluation.recall is not None
-    assert (found.evaluation.false_alarms.stopped.n, found.evaluation.n_normal) == (4, 20)
+    assert (found.evaluation.false_alarms.flagged.n, found.evaluation.n_normal) == (4, 20)
     assert (found.evaluation.recall.n, found.evaluation.n_anomalous) == (16, 20)
     assert found.copies == (40, 20)
     assert "40 images (or groups) count as 20: copies and near-copies of each other are one" in figures_text(found)

@@ -1,4 +1,4 @@
-"""A limit moved by hand: which limits can be promised for, and the file that is written."""
+"""A threshold moved by hand: which limits can be guaranteed for, and the file that is written."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ scores = st.lists(st.integers(-50, 50), min_size=1, max_size=80).map(lambda valu
 
 
 @given(scores, st.floats(-100, 100))
-def test_the_nearest_limit_is_a_calibration_score_and_keeps_its_promise(calibration: Calibration, limit: float) -> None:
-    moved = nearest(calibration, limit)
+def test_the_nearest_threshold_is_a_calibration_score_and_keeps_its_guarantee(
+    calibration: Calibration, threshold: float
+) -> None:
+    moved = nearest(calibration, threshold)
     assert moved.threshold in calibration.scores
-    assert np.count_nonzero(moved.is_anomaly(moved.scores)) / (moved.n + 1) <= moved.promise == moved.k / (moved.n + 1)
+    assert np.count_nonzero(moved.is_anomaly(moved.scores)) / (moved.n + 1) <= moved.guaranteed_rate == moved.k / (moved.n + 1)
     again = nearest(moved, float(moved.threshold))
     assert again.threshold == moved.threshold  # it stands still where it is
 
@@ -36,12 +38,13 @@ def test_every_rank_up_to_half_can_be_chosen(n: int, data: st.DataObject) -> Non
 def test_limits_of_a_hundred_images() -> None:
     calibration = calibrate(np.arange(1, 100))
     found = {
-        limit: (nearest(calibration, limit).k, float(nearest(calibration, limit).threshold)) for limit in (1000, 97.4, 97.6, -5)
+        threshold: (nearest(calibration, threshold).k, float(nearest(calibration, threshold).threshold))
+        for threshold in (1000, 97.4, 97.6, -5)
     }
     assert found == {1000: (1, 99.0), 97.4: (3, 97.0), 97.6: (2, 98.0), -5: (50, 50.0)}
 
 
-def test_no_limit_stops_more_than_half_of_the_good_images() -> None:
+def test_no_threshold_stops_more_than_half_of_the_good_images() -> None:
     with pytest.raises(CalibrationError, match="rank 51 found, 1 to 50 of 99 good images expected"):
         with_rank(calibrate(np.arange(99)), 51)
 
@@ -51,7 +54,7 @@ def test_said_with_its_bound() -> None:
     assert said(with_rank(calibration, 1)) == (
         "Set by the highest of 99 good images: 1 %; 95 % confident: at most 3 % in the long run."
     )
-    assert said(with_rank(calibration, 1), "part") == said(with_rank(calibration, 1)).replace("images", "parts")
+    assert said(with_rank(calibration, 1), "unit") == said(with_rank(calibration, 1)).replace("images", "units")
     assert said(with_rank(calibration, 5)) == (
         "Set by the 5th highest of 99 good images: 5 %; 95 % confident: at most 9 % in the long run."
     )
@@ -78,7 +81,7 @@ def run(session_folder: Path) -> Path:
     return train_detector(session_folder / "review")
 
 
-def test_a_moved_limit_is_a_new_file_with_the_same_weights(run: Path, tmp_path: Path) -> None:
+def test_a_moved_threshold_is_a_new_file_with_the_same_weights(run: Path, tmp_path: Path) -> None:
     from anomaly.detector import read_card
     from anomaly.scorer import Scorer
 
@@ -91,9 +94,9 @@ def test_a_moved_limit_is_a_new_file_with_the_same_weights(run: Path, tmp_path: 
     card = write_moved(run, moved, tmp_path / "detector-2.onnx", by="ann", low=float(moved.median))
     assert (card.version, card.parent, card.weights) == ("2", parent.digest, parent.weights)
     assert card.calibration == moved and card.band == (float(moved.median), float(moved.threshold))
-    kept = {name: card.training[name] for name in ("limit_moved_by", "limit_moved_from")}
-    assert kept == {"limit_moved_by": "ann", "limit_moved_from": float(parent.calibration.threshold)}
-    # the graph stops by the new limit
+    kept = {name: card.training[name] for name in ("threshold_moved_by", "threshold_moved_from")}
+    assert kept == {"threshold_moved_by": "ann", "threshold_moved_from": float(parent.calibration.threshold)}
+    # the graph stops by the new threshold
     image = next((parts / "test" / "good").glob("*.png"))
     old, new = Scorer(run).score(image), Scorer(tmp_path / "detector-2.onnx").score(image)
     assert old.score == new.score and new.is_anomaly == (not new.score <= float(moved.threshold))

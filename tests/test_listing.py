@@ -158,7 +158,7 @@ def test_a_folder(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on Windows")
-def test_pipes_sockets_and_links_to_nothing_are_counted_and_not_opened(tmp_path: Path, monkeypatch) -> None:
+def test_pipes_sockets_and_links_to_nothing_are_counted_and_not_area_opening(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     os.mkfifo("pipe")
     os.symlink("never there", "link")

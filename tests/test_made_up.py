@@ -112,7 +112,7 @@ def test_idx_files_plain_and_packed(tmp_path):
     images, classes = np.arange(3 * 28 * 28).reshape(3, 28, 28) % 251, np.array([4, 0, 9])
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_of(images))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_of(classes)))
-    read_images, read_classes = idx.read_part(tmp_path, "train")
+    read_images, read_classes = idx.read_subset(tmp_path, "train")
     np.testing.assert_array_equal(read_images, images)
     np.testing.assert_array_equal(read_classes, classes)
 
@@ -132,4 +132,4 @@ def test_idx_files_that_are_none(tmp_path, content, message):
     with pytest.raises(DatasetError, match=message):
         idx.read_idx(tmp_path / "a")
     with pytest.raises(DatasetError, match=r"cannot be read \(.+No such file"):
-        idx.read_part(tmp_path, "test")
+        idx.read_subset(tmp_path, "test")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.models.markov import HiddenMarkov, clusters, expect, normed, read, reverse
+from training.models.markov import HMM, clusters, expect, normed, read, reverse
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ def lines_of_colours(count: int, seed: int, pixels: bool = False) -> Tensor:
 @given(st.integers(0, 10_000))
 def test_no_step_of_the_fit_lowers_its_objective(seed: int) -> None:
     maps = torch.randn(6, 3, 5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    model = HiddenMarkov(3, 5, 4, pixels=False).double()
+    model = HMM(3, 5, 4, pixels=False).double()
     model.turn(maps)
     o = model.embed(maps)
-    floor = model.begin(o)
+    floor = model.initialise(o)
     objectives = [model.improve(o, floor) for _ in range(8)]
     assert all(after >= before - 1e-9 * abs(before) for before, after in itertools.pairwise(objectives))
     assert objectives[-1] > objectives[0]
 
 
 def test_emission_is_torchs_normal_and_the_turn_keeps_densities() -> None:
-    model, maps = HiddenMarkov(5, 6, 7, pixels=False), lines_of_colours(20, 0)
+    model, maps = HMM(5, 6, 7, pixels=False), lines_of_colours(20, 0)
     model.fit_maps(maps)
     o = model.embed(maps)
     expected = torch.distributions.Normal(model.centres, model.variances.sqrt()).log_prob(o[..., None, :]).sum(-1)
@@ -141,7 +141,7 @@ def test_emission_is_torchs_normal_and_the_turn_keeps_densities() -> None:
 
 @pytest.mark.parametrize("height, width", [(6, 7), (9, 4)])
 def test_readings_come_back_to_where_they_were(height: int, width: int) -> None:
-    model = HiddenMarkov(2, height, width, pixels=False)
+    model = HMM(2, height, width, pixels=False)
     x = torch.randn(3, height, width, 8)
     lines = model.readings(x)
     assert lines.shape == (4, 3, max(height, width), max(height, width), 8)
@@ -152,7 +152,7 @@ def test_readings_come_back_to_where_they_were(height: int, width: int) -> None:
 
 def test_a_colour_in_the_wrong_place_surprises_there() -> None:
     """Only what states know of places tells it: both colours are normal, and so is the change from one to the other."""
-    model = HiddenMarkov(5, 6, 7, pixels=False)
+    model = HMM(5, 6, 7, pixels=False)
     model.fit_maps(lines_of_colours(60, 1))
     maps = lines_of_colours(10, 2)
     swapped = maps.clone()
@@ -167,7 +167,7 @@ def test_a_colour_in_the_wrong_place_surprises_there() -> None:
 
 @pytest.mark.parametrize("pixels", [False, True])
 def test_samples_look_like_maps_and_are_those_of_their_noise(pixels: bool) -> None:
-    model, maps = HiddenMarkov(5, 6, 7, pixels=pixels), lines_of_colours(60, 3, pixels)
+    model, maps = HMM(5, 6, 7, pixels=pixels), lines_of_colours(60, 3, pixels)
     model.fit_maps(maps)
     noise = torch.randn(200, model.sample_size(), generator=torch.Generator().manual_seed(0))
     drawn = model.sample(noise)
@@ -188,7 +188,7 @@ def test_clusters_find_what_is_apart() -> None:
 
 def test_uint8_stands_for_0_to_1() -> None:
     torch.manual_seed(0)  # of most draws some points lie as far from one centre as from another, and rounding decides
-    maps, models = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8), [HiddenMarkov(1, 8, 8, True) for _ in range(2)]
+    maps, models = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8), [HMM(1, 8, 8, True) for _ in range(2)]
     models[0].fit_maps(maps)
     models[1].fit_maps(maps.float() / 255)
     torch.testing.assert_close(models[0].centres, models[1].centres, rtol=0, atol=1e-5)

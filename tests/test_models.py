@@ -295,8 +295,8 @@ def test_vae_heatmap_sums_to_the_negative_bound_at_the_posterior_mean() -> None:
     torch.manual_seed(0)
     model, x = VAE(12, 16, 16, pixels=False), normal_maps("maps", 5, 9)
     heatmap, _ = model(x)
-    bound = model.loss(x, torch.zeros(5, model.noise_size()), "model") * x[0].numel()
-    torch.testing.assert_close(heatmap.sum((1, 2)), bound, rtol=1e-5, atol=1e-3)
+    upper_bound = model.loss(x, torch.zeros(5, model.noise_size()), "model") * x[0].numel()
+    torch.testing.assert_close(heatmap.sum((1, 2)), upper_bound, rtol=1e-5, atol=1e-3)
 
 
 def test_vae_terms_are_those_of_torchs_distributions() -> None:

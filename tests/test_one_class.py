@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training import one_class
-from training.one_class import ALL, Case, divide, divide_sets, run, table
+from training.one_class import ALL_CLASSES, Case, divide, divide_sets, run, table
 
 CASE = Case("linear", "pixels", 64, 0, 0, None, 16, False)
 
@@ -70,7 +70,7 @@ def test_another_set_is_told_from_all_classes(digits: Path, tmp_path: Path) -> N
         if "images" in part.name:
             content[16:] = bytes(255 - value for value in content[16:])  # black on white
         (other / part.name).write_bytes(content)
-    result = run(replace(CASE, one=ALL), digits, tmp_path, other)
+    result = run(replace(CASE, one=ALL_CLASSES), digits, tmp_path, other)
     assert result["auroc"]["mean"] > 0.99
     fit_on, validation, judged, anomalous = divide_sets(CASE, digits, other)
     assert (len(fit_on) + len(validation), len(judged), anomalous.sum()) == (1200, 2 * 597, 597)

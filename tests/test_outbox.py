@@ -26,20 +26,20 @@ def card(run: Path) -> Card:
     return read_card(run)
 
 
-def result(card: Card, number: int, stopped: bool) -> tuple[bytes, Result]:
-    """A made-up image and a verdict on it."""
+def result(card: Card, number: int, flagged: bool) -> tuple[bytes, Result]:
+    """A synthetic image and a verdict on it."""
     assert card.calibration is not None
     file = io.BytesIO()
     Image.fromarray(np.full((4, 4), number % 256, np.uint8)).save(file, "PNG", compress_level=number % 9)
-    score = float(card.calibration.threshold) * (2 if stopped else 0.5)
-    found = Result("ok", score, 0.5, stopped, width=4, height=4, box=(0, 0, 1, 1), area=1)
+    score = float(card.calibration.threshold) * (2 if flagged else 0.5)
+    found = Result("ok", score, 0.5, flagged, width=4, height=4, box=(0, 0, 1, 1), area=1)
     return file.getvalue() + str(number).encode(), found
 
 
-def test_what_is_stopped_and_a_random_share_are_stored_and_the_rest_is_counted(card: Card, tmp_path: Path) -> None:
+def test_what_is_flagged_and_a_random_share_are_stored_and_the_rest_is_counted(card: Card, tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.2, every=0.05)
     for number in range(600):
-        outbox.offer(*result(card, number, stopped=number % 30 == 0), card)
+        outbox.offer(*result(card, number, flagged=number % 30 == 0), card)
     outbox.close()
     with Store(tmp_path / "review.db") as store:
         run = store.runs()[0]
@@ -59,7 +59,7 @@ def test_what_is_stopped_and_a_random_share_are_stored_and_the_rest_is_counted(c
 def test_an_inspector_finds_them_and_recall_can_be_said(card: Card, tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=1.0, every=0.05)
     for number in range(100):
-        outbox.offer(*result(card, number, stopped=number < 10), card)
+        outbox.offer(*result(card, number, flagged=number < 10), card)
     outbox.close()
     with Store(tmp_path / "review.db") as store:
         run = store.runs()[0].id
@@ -74,11 +74,11 @@ def test_an_inspector_finds_them_and_recall_can_be_said(card: Card, tmp_path: Pa
 
 def test_what_passed_after_the_last_finding_is_counted_at_the_end(card: Card, tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.0, every=0.01)
-    outbox.offer(*result(card, 0, stopped=True), card)
+    outbox.offer(*result(card, 0, flagged=True), card)
     while not outbox.stored:
         time.sleep(0.01)
     for number in range(1, 8):
-        outbox.offer(*result(card, number, stopped=False), card)
+        outbox.offer(*result(card, number, flagged=False), card)
     outbox.close()
     with Store(tmp_path / "review.db") as store:
         assert [(run.images, run.flagged) for run in store.runs()] == [(8, 1)]
@@ -88,7 +88,7 @@ def test_runs_go_on_after_a_restart_and_detectors_have_their_own(card: Card, tmp
     other = replace(card, digest="0" * 64)
     for given in (card, card, other):
         outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.0, every=0.05)
-        outbox.offer(*result(given, 1, stopped=True), given)
+        outbox.offer(*result(given, 1, flagged=True), given)
         outbox.close()
     with Store(tmp_path / "review.db") as store:
         assert sorted(run.flagged for run in store.runs()) == [1, 2]
@@ -97,7 +97,7 @@ def test_runs_go_on_after_a_restart_and_detectors_have_their_own(card: Card, tmp
 def test_arrays_are_stored_as_the_pixels_that_were_judged(card: Card, tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", every=0.05)
     pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
-    outbox.offer(pixels, result(card, 0, stopped=True)[1], card)
+    outbox.offer(pixels, result(card, 0, flagged=True)[1], card)
     outbox.close()
     stored = list((tmp_path / "images").rglob("*.png"))
     assert len(stored) == 1 and np.array_equal(np.asarray(Image.open(stored[0])), pixels)
@@ -112,7 +112,7 @@ def test_errors_and_images_outside_are_not_findings_unless_drawn(card: Card, tmp
 
 def test_while_the_database_is_held_nothing_waits_and_later_all_is_stored(card: Card, tmp_path: Path) -> None:
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.0, every=0.01)
-    offers = [result(card, number, stopped=True) for number in range(2 * ROOM)]
+    offers = [result(card, number, flagged=True) for number in range(2 * ROOM)]
     with Store(tmp_path / "review.db") as store, store._db.write():  # somebody writes for a long time
         start = time.monotonic()
         taken = [outbox.offer(*one, card) for one in offers]
@@ -128,7 +128,7 @@ def test_a_broken_disk_is_said_and_the_thread_lives_on(card: Card, tmp_path: Pat
     outbox = Outbox(str(tmp_path / "review.db"), tmp_path / "images", audit_share=0.0, every=0.01, say=said.append)
     (tmp_path / "images").rmdir()
     (tmp_path / "images").write_text("a file where the folder was")
-    outbox.offer(*result(card, 0, stopped=True), card)
+    outbox.offer(*result(card, 0, flagged=True), card)
     waited = time.monotonic()
     while not said:
         assert time.monotonic() - waited < 20
@@ -148,11 +148,11 @@ def test_a_database_that_is_none_is_said_at_the_start(tmp_path: Path) -> None:
         Outbox(str(tmp_path / "review.db"), tmp_path / "images")
 
 
-def test_the_service_sends_what_it_stopped(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_the_service_sends_what_it_flagged(run: Path, parts: Path, tmp_path: Path) -> None:
     bodies = [path.read_bytes() for path in sorted((parts / "test").rglob("*.png"))]
     scorer = Scorer(run, device="cpu")
-    stopped = sum(result.is_anomaly is True for result in scorer.score(list(bodies)))
-    assert 0 < stopped < len(bodies)
+    flagged = sum(result.is_anomaly is True for result in scorer.score(list(bodies)))
+    assert 0 < flagged < len(bodies)
     arguments = (
         run,
         "--review",
@@ -175,4 +175,4 @@ def test_the_service_sends_what_it_stopped(run: Path, parts: Path, tmp_path: Pat
         assert service.stop() == 0  # what is waiting is stored first
     with Store(tmp_path / "r.db") as store:
         findings = store.findings(limit=1000)
-        assert len(findings) == stopped and {store.image(finding.id).state for finding in findings} == {"same"}
+        assert len(findings) == flagged and {store.image(finding.id).state for finding in findings} == {"same"}

@@ -36,7 +36,7 @@ def carded(**training: object) -> Card:
     """The card of DETECTOR with facts of its training."""
     calibration, rule = calibrate(np.arange(200.0)), DecodeRule()
     return Card(
-        "parts", "3", "linear", "filters", 64, "a score", rule, calibration, None, dict(training), {}, {}, None, None, "w",
+        "units", "3", "linear", "filters", 64, "a score", rule, calibration, None, dict(training), {}, {}, None, None, "w",
         "c0" * 32,
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_of_a_group_a_series_has_one_image_whatever_its_score(lite: Store, tmp_p
 
 def test_a_series_of_units_has_the_worst_view_of_each(lite: Store, tmp_path: Path) -> None:
     """Views of a unit come from different cameras; one that lacks a view, or has one that was not judged, was not judged."""
-    card = carded(by_part={"pattern": r"u(\d+)", "least": 2, "most": 2}, guard={"refused": 0.01})
+    card = carded(by_unit={"pattern": r"u(\d+)", "least": 2, "most": 2}, guard={"refused": 0.01})
     rows = [row(2 * i + j, 0.1 * i + 0.05 * j, path=f"/d/cam{j}/u{i}.png") for i in range(4) for j in range(2)]
     rows[3] = row(3, None, path="/d/cam1/u1.png")
     table = write_table(tmp_path / "u.csv", [*rows[:-1], row(99, 0.9, path="/d/cam0/odd.png")])

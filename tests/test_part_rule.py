@@ -1,4 +1,4 @@
-"""Which part a path names, and what the card says of it."""
+"""Which unit a path names, and what the card says of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from anomaly.errors import DatasetError, DetectorError, ImageError
-from anomaly.part_rule import PartRule, compiled, part_name
+from anomaly.part_rule import UnitRule, compiled, unit_name
 
 PATTERN = r"(\d+)_cam"
 
@@ -25,24 +25,24 @@ PATTERN = r"(\d+)_cam"
         (r"(\d+)_cam", "part.png", None),
     ],
 )
-def test_the_part_of_a_path(pattern: str, path: str, name: str | None) -> None:
-    assert part_name(compiled(pattern), path) == name
+def test_the_unit_of_a_path(pattern: str, path: str, name: str | None) -> None:
+    assert unit_name(compiled(pattern), path) == name
 
 
-def test_an_image_of_no_part_says_so() -> None:
+def test_an_image_of_no_unit_says_so() -> None:
     with pytest.raises(
-        ImageError, match=r"^its path names no part: '\(\\\\d\+\)_cam' \(--by-part\) does not match it$"
+        ImageError, match=r"^its path names no unit: '\(\\\\d\+\)_cam' \(--by-unit\) does not match it$"
     ) as raised:
-        PartRule(PATTERN, 1, 2).part_of("a.png")
-    assert raised.value.kind == "of no part"
+        UnitRule(PATTERN, 1, 2).unit_of("a.png")
+    assert raised.value.kind == "of no unit"
 
 
-def test_a_rule_is_that_of_the_parts_seen_and_round_trips_through_a_card() -> None:
-    rule = PartRule.seen(r"(\d)_", ["1", "2", "1", "2", "2"])
-    assert (rule, rule.views) == (PartRule(r"(\d)_", 2, 3), "2 to 3 views")
-    assert (PartRule("a", 6, 6).views, PartRule("a", 1, 1).views) == ("6 views", "1 view")
-    assert PartRule.of({"by_part": rule.to_json()}) == rule
-    assert PartRule.of({}) is None and PartRule.of({"by_part": None}) is None
+def test_a_rule_is_that_of_the_units_seen_and_round_trips_through_a_card() -> None:
+    rule = UnitRule.seen(r"(\d)_", ["1", "2", "1", "2", "2"])
+    assert (rule, rule.views) == (UnitRule(r"(\d)_", 2, 3), "2 to 3 views")
+    assert (UnitRule("a", 6, 6).views, UnitRule("a", 1, 1).views) == ("6 views", "1 view")
+    assert UnitRule.of({"by_unit": rule.to_json()}) == rule
+    assert UnitRule.of({}) is None and UnitRule.of({"by_unit": None}) is None
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_rule_is_that_of_the_parts_seen_and_round_trips_through_a_card() -> No
 )
 def test_a_damaged_rule_is_refused(facts: object) -> None:
     with pytest.raises(DetectorError, match=r"train or copy it again$"):
-        PartRule.of({"by_part": facts})
+        UnitRule.of({"by_unit": facts})
 
 
 def test_what_is_no_expression_is_one_line() -> None:
-    with pytest.raises(DatasetError, match=re.escape("--by-part '(' found, a regular expression expected: missing )")):
+    with pytest.raises(DatasetError, match=re.escape("--by-unit '(' found, a regular expression expected: missing )")):
         compiled("(")
 
 
@@ -71,13 +71,13 @@ def test_what_is_no_expression_is_one_line() -> None:
 @pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a|aa)+$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*a){20}$"])
 def test_an_expression_that_never_ends_is_ended(pattern: str) -> None:
     path = "a" * 200 + "!"
-    with pytest.raises(ImageError, match=r"takes longer than 1 s|names no part"):  # the engine sees through some of them
-        PartRule(pattern, 1, 1).part_of(path)
+    with pytest.raises(ImageError, match=r"takes longer than 1 s|names no unit"):  # the engine sees through some of them
+        UnitRule(pattern, 1, 1).unit_of(path)
 
 
 def test_an_expression_that_is_ended_says_what_to_do() -> None:
     with pytest.raises(DatasetError, match=r"takes longer than 1 s on .* a simpler one expected"):
-        PartRule(r"(a|aa)+$", 1, 1).name_in("a" * 200 + "!")
+        UnitRule(r"(a|aa)+$", 1, 1).name_in("a" * 200 + "!")
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_an_expression_that_is_ended_says_what_to_do() -> None:
     ],
 )
 def test_expressions_mean_what_they_mean_in_python(pattern: str, path: str, name: str) -> None:
-    assert PartRule(pattern, 1, 1).name_in(path) == name
+    assert UnitRule(pattern, 1, 1).name_in(path) == name

@@ -44,7 +44,7 @@ def files(folder: Path) -> list[str]:
     return sorted(set(os.listdir(folder)) - {MARK})
 
 
-def test_stopped_images_are_copied_under_names_of_their_own(tmp_path: Path, inputs: list[Path]) -> None:
+def test_flagged_images_are_copied_under_names_of_their_own(tmp_path: Path, inputs: list[Path]) -> None:
     out = tmp_path / "flagged"
     score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(flagged=out))
     assert files(out) == FLAGGED
@@ -105,7 +105,7 @@ def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(tmp_path: Path, 
             Brightness(),
             stopping(inputs, 5),
             tmp_path / "t.csv",
-            part_rows=2,
+            chunk_rows=2,
             engine=threads(1),
             **again,
         )  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(tmp_path: Path, 
 
 def test_a_run_that_is_gone_on_with_has_the_same_pictures(tmp_path: Path, inputs: list[Path]) -> None:
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", part_rows=2, engine=threads(1))
+        score_table(Brightness(), stopping(inputs, 5), tmp_path / "t.csv", chunk_rows=2, engine=threads(1))
     with pytest.raises(AnomalyError, match=r"an unfinished run with pictures .* found, this one has pictures"):
         score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged"))
     assert not (tmp_path / "flagged").exists()
@@ -147,7 +147,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, inputs: 
             Pictures(tmp_path / "x", overlays=tmp_path / "in" / ".." / "x"),
             r"one folder found twice, a folder for",
         ),
-        (Brightness(card(limit=None)), Pictures(tmp_path / "x"), r"--flagged: this detector ranks only and stops nothing"),
+        (Brightness(card(threshold=None)), Pictures(tmp_path / "x"), r"--flagged: this detector ranks only and flags nothing"),
     ]
     for scorer, pictures, message in cases:
         with pytest.raises(AnomalyError, match=message):
@@ -159,10 +159,10 @@ def test_a_full_disk_in_the_middle_of_the_pictures_loses_nothing(small_disk: Pat
     out, paths = small_disk / "flagged", [inputs[1]] * 300
     (small_disk / "filler").write_bytes(b"x" * 60_000)
     with pytest.raises(AnomalyError, match=r"flagged/0.*\.png: no room left to write it .*: make room and run the same"):
-        score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out))
+        score_table(Brightness(), paths, tmp_path / "t.csv", chunk_rows=10, pictures=Pictures(out))
     assert 0 < len(files(out)) < 300 and {path.name for path in out.glob(".*")} == {MARK}
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    assert score_table(Brightness(), paths, tmp_path / "t.csv", part_rows=10, pictures=Pictures(out)).resumed > 0
+    assert score_table(Brightness(), paths, tmp_path / "t.csv", chunk_rows=10, pictures=Pictures(out)).resumed > 0
     assert len(files(out)) == 300
     assert {(out / name).read_bytes() for name in files(out)} == {inputs[1].read_bytes()}
 
@@ -184,7 +184,7 @@ def test_pictures_among_the_inputs_are_never_judged(tmp_path: Path, inputs: list
         passed = Counter[str]()
         sources = list_sources([str(home)], passed=passed)
         summary = score_table(
-            Brightness(), sources, home / name, pictures=Pictures(out), passed=passed, force=force, part_rows=2
+            Brightness(), sources, home / name, pictures=Pictures(out), passed=passed, force=force, chunk_rows=2
         )
         assert summary.images == 8 and summary.passed_over["folder written by anomaly"] == 2  # and t.csv.parts
         assert "2 folders written by anomaly" in summary.text()

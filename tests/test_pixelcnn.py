@@ -61,7 +61,7 @@ def test_the_probabilities_of_all_colours_sum_to_one(spread: float) -> None:
 def test_a_level_has_the_logistics_mass_between_its_borders() -> None:
     density = DiscretisedLogistics(1)
     given = parameters(density)
-    weights, means, scales, _ = (part.double().flatten(1) for part in density.split(given))
+    weights, means, scales, _ = (piece.double().flatten(1) for piece in density.split(given))
     borders = (torch.arange(1.0, 256.0).double()[:, None] - 0.5) / 127.5 - 1  # (255, 1)
     below = torch.sigmoid((borders - means) / scales.exp())
     ends = torch.cat([torch.zeros(1, COMPONENTS), below, torch.ones(1, COMPONENTS)])
@@ -136,23 +136,23 @@ def test_samples_come_from_the_conditionals_in_order_and_each_row_is_told(space:
 @pytest.mark.parametrize("space", SHAPES)
 def test_parts_are_as_far_as_their_mahalanobis_distance_says(space: str) -> None:
     model, x, others = new(space), maps(space, 40), maps(space, 50)[40:]
-    model.fit_prior(x)
+    model.finish(x)
     with torch.inference_mode():
         # 9 x 7 locations in parts of 2 x 1; the last row of parts has one row of locations.
-        parts, judged = ([[row.mean(0) for row in heatmap.split(2)] for heatmap in model(part)[0]] for part in (x, others))
-    parts, judged = (np.stack([torch.cat(rows).double().numpy() for rows in part]) for part in (parts, judged))
-    covariance = np.cov(parts.T)
+        cells, judged = ([[row.mean(0) for row in heatmap.split(2)] for heatmap in model(piece)[0]] for piece in (x, others))
+    cells, judged = (np.stack([torch.cat(rows).double().numpy() for rows in piece]) for piece in (cells, judged))
+    covariance = np.cov(cells.T)
     covariance += SHRINKAGE * np.diag(covariance).mean() * np.eye(35)
-    away = judged - parts.mean(0)
+    away = judged - cells.mean(0)
     expected = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away) / 35
-    np.testing.assert_allclose(model.statistics(others)["parts"].detach(), expected, rtol=1e-3)
+    np.testing.assert_allclose(model.statistics(others)["cells"].detach(), expected, rtol=1e-3)
 
 
 def test_parts_find_what_is_too_easy_as_strange_as_what_is_too_hard() -> None:
     model, noise = new("pixels"), maps("pixels", 60)
-    model.fit_prior(noise[:40])
+    model.finish(noise[:40])
     with torch.inference_mode():
-        normal, flat = (model.statistics(x)["parts"] for x in (noise[40:], noise[40:] * 0.05 + 0.5))
+        normal, flat = (model.statistics(x)["cells"] for x in (noise[40:], noise[40:] * 0.05 + 0.5))
         assert float(model(noise[40:] * 0.05 + 0.5)[0].mean()) < float(model(noise[40:])[0].mean())
     assert float(flat.min()) > float(normal.max())
 

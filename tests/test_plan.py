@@ -48,9 +48,9 @@ def plan_of(photos: Path, count: int, **others: object) -> Plan:
 
 
 def rows_of(plan: Plan) -> list[str]:
-    """Returns what a plan says of the promise, a line each."""
+    """Returns what a plan says of the guarantee, a line each."""
     lines = plan.text().splitlines()
-    return lines[lines.index(next(line for line in lines if line.startswith("good images stopped"))) : -1]
+    return lines[lines.index(next(line for line in lines if line.startswith("good images flagged"))) : -1]
 
 
 def test_the_whole_text_of_20_images(photos: Path) -> None:
@@ -59,12 +59,12 @@ def test_the_whole_text_of_20_images(photos: Path) -> None:
         "effective number        20: no groups were told (--group-by), so every image counts as independent of the others",
         "split                   8 images to fit, 2 to validate, 10 to calibrate",
         "model                   linear on filters, 64 x 64 pixels",
-        "good images stopped     about 1 in 11 (9.09 %), set by 10 of 20" + AT_MOST.format("26"),
-        "                        1 % needs 99 to set the limit. That takes 198 in all",
-        "lowest promise          1 in 11 (promise 9.1 %, could be 26 %), set by 10, with --false-alarm-rate 0.1",
-        "more good images        20 more: promise 4.8 %, could be 14 %; 20 of 40 set the limit",
-        "                        80 more: promise 2 %, could be 6 %; 50 of 100 set the limit",
-        "                        178 more: promise 1 %, could be 3 %; 99 of 198 set the limit",
+        "good images flagged     about 1 in 11 (9.09 %), set by 10 of 20" + AT_MOST.format("26"),
+        "                        1 % needs 99 to set the threshold. That takes 198 in all",
+        "lowest guaranteed rate  1 in 11 (guaranteed rate 9.1 %, could be 26 %), set by 10, with --false-alarm-rate 0.1",
+        "more good images        20 more: guaranteed rate 4.8 %, could be 14 %; 20 of 40 set the threshold",
+        "                        80 more: guaranteed rate 2 %, could be 6 %; 50 of 100 set the threshold",
+        "                        178 more: guaranteed rate 1 %, could be 3 %; 99 of 198 set the threshold",
         "nothing was trained     leave out --dry-run to train into run",
     ]
 
@@ -75,41 +75,43 @@ def test_the_whole_text_of_20_images(photos: Path) -> None:
         (
             50,
             [
-                "good images stopped     about 1 in 26 (3.85 %), set by 25 of 50" + AT_MOST.format("11"),
-                "                        1 % needs 99 to set the limit. That takes 198 in all",
-                "lowest promise          1 in 26 (promise 3.8 %, could be 11 %), set by 25, with --false-alarm-rate 0.04",
-                "more good images        50 more: promise 2 %, could be 6 %; 50 of 100 set the limit",
-                "                        148 more: promise 1 %, could be 3 %; 99 of 198 set the limit",
-                "                        200 more: promise 1 %, could be 3 %; 99 of 250 set the limit",
+                "good images flagged     about 1 in 26 (3.85 %), set by 25 of 50" + AT_MOST.format("11"),
+                "                        1 % needs 99 to set the threshold. That takes 198 in all",
+                "lowest guaranteed rate  1 in 26 (guaranteed rate 3.8 %, could be 11 %), set by 25, with --false-alarm-rate 0.04",
+                "more good images        50 more: guaranteed rate 2 %, could be 6 %; 50 of 100 set the threshold",
+                "                        148 more: guaranteed rate 1 %, could be 3 %; 99 of 198 set the threshold",
+                "                        200 more: guaranteed rate 1 %, could be 3 %; 99 of 250 set the threshold",
             ],
         ),
         (
             200,
             [
-                "good images stopped     about 1 in 100 (1 %), set by 99 of 200" + AT_MOST.format("3"),
-                "lowest promise          1 in 101 (promise 0.99 %, could be 3 %), set by 100, with --false-alarm-rate 0.01",
-                "more good images        200 more: promise 1 %, could be 3 %; 99 of 400 set the limit",
-                "                        800 more: promise 1 %, could be 2.4 %; 199 of 1,000 set the limit",
+                "good images flagged     about 1 in 100 (1 %), set by 99 of 200" + AT_MOST.format("3"),
+                "lowest guaranteed rate  1 in 101 (guaranteed rate 0.99 %, could be 3 %), set by 100, with --false-alarm-rate 0.01",
+                "more good images        200 more: guaranteed rate 1 %, could be 3 %; 99 of 400 set the threshold",
+                "                        800 more: guaranteed rate 1 %, could be 2.4 %; 199 of 1,000 set the threshold",
             ],
         ),
         (
             1000,
             [
-                "good images stopped     about 1 in 100 (1 %), set by 199 of 1,000" + AT_MOST.format("2.4"),
-                "lowest promise          1 in 501 (promise 0.2 %, could be 0.6 %), set by 500, with --false-alarm-rate 0.002",
-                "more good images        1,000 more: promise 1 %, could be 1.9 %; 399 of 2,000 set the limit",
-                "                        4,000 more: promise 1 %, could be 1.6 %; 999 of 5,000 set the limit",
+                "good images flagged     about 1 in 100 (1 %), set by 199 of 1,000" + AT_MOST.format("2.4"),
+                "lowest guaranteed rate  1 in 501 (guaranteed rate 0.2 %, could be 0.6 %), set by 500, with --false-alarm-rate 0.002",
+                "more good images        1,000 more: guaranteed rate 1 %, could be 1.9 %; 399 of 2,000 set the threshold",
+                "                        4,000 more: guaranteed rate 1 %, could be 1.6 %; 999 of 5,000 set the threshold",
             ],
         ),
     ],
 )  # fmt: skip
-def test_what_50_200_and_1000_images_can_promise(count: int, rows: list[str], photos: Path) -> None:
+def test_what_50_200_and_1000_images_can_guarantee(count: int, rows: list[str], photos: Path) -> None:
     assert rows_of(plan_of(photos, count)) == rows
 
 
 def test_the_figures_are_those_of_the_text(photos: Path) -> None:
     found = json.loads(json.dumps(plan_of(photos, 50, false_alarm_rate=0.05).to_json()))
-    assert {name: found[name] for name in ("images", "groups", "groups_told", "sets", "model", "space", "size", "wish")} == {
+    assert {
+        name: found[name] for name in ("images", "groups", "groups_told", "sets", "model", "space", "size", "target_rate")
+    } == {
         "images": 50,
         "groups": 50,
         "groups_told": 50,
@@ -117,10 +119,14 @@ def test_the_figures_are_those_of_the_text(photos: Path) -> None:
         "model": "linear",
         "space": "filters",
         "size": 64,
-        "wish": 0.05,
+        "target_rate": 0.05,
     }
-    assert found["promise"] == pytest.approx({"groups": 50, "n": 19, "k": 1, "promise": 0.05, "bound": 0.1459}, abs=1e-4)
-    assert found["lowest"] == pytest.approx({"groups": 50, "n": 25, "k": 1, "promise": 1 / 26, "bound": 0.1129}, abs=1e-4)
+    assert found["guarantee"] == pytest.approx(
+        {"groups": 50, "n": 19, "k": 1, "guaranteed_rate": 0.05, "upper_bound": 0.1459}, abs=1e-4
+    )
+    assert found["lowest"] == pytest.approx(
+        {"groups": 50, "n": 25, "k": 1, "guaranteed_rate": 1 / 26, "upper_bound": 0.1129}, abs=1e-4
+    )
     assert [row["groups"] for row in found["more"]] == [100, 250]
 
 
@@ -128,7 +134,7 @@ def test_groups_count_and_not_their_images(photos: Path) -> None:
     plan = plan_of(photos, 200, group_by=r"\d(\d\d)\d\.png")
     assert (plan.images, plan.groups, plan.largest) == (200, 20, 10)
     assert plan.text().splitlines()[1:3] == [
-        "effective number        20 groups of up to 10 images: a promise counts groups, one image of each",
+        "effective number        20 groups of up to 10 images: a guarantee counts groups, one image of each",
         "split                   80 images to fit, 20 to validate, 100 to calibrate",
     ]
     assert rows_of(plan) == rows_of(plan_of(photos, 20))
@@ -141,7 +147,7 @@ def test_near_duplicates_are_not_counted_twice(tmp_path: Path) -> None:
     plan = dry_run(options_for(tmp_path, tmp_path / "run", size=128))
     assert (plan.images, plan.told, plan.groups, plan.largest) == (123, 123, 120, 2)
     lines = plan.text().splitlines()
-    assert lines[1].endswith("120: copies and near-copies are in one group, 123 were told; a promise counts groups")
+    assert lines[1].endswith("120: copies and near-copies are in one group, 123 were told; a guarantee counts groups")
     assert lines[-2].startswith("warning                 copies: 6 of 123 good images are copies or near-copies of another one")
     assert "so 123 images count as 120 groups" in lines[-2]
     assert not (tmp_path / "run").exists()
@@ -155,8 +161,8 @@ def listed(folder: Path, *names: str) -> Path:
     return folder / "list.txt"
 
 
-def test_a_promise_that_cannot_be_given_is_refused(photos: Path, tmp_path: Path) -> None:
-    message = r"^20 good images \(or groups\) found: 10 of them can set the limit, so the lowest promise is 9 %"
+def test_a_guarantee_that_cannot_be_given_is_refused(photos: Path, tmp_path: Path) -> None:
+    message = r"^20 good images \(or groups\) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %"
     with pytest.raises(CalibrationError, match=message):
         plan_of(photos, 20, false_alarm_rate=0.01)
     with pytest.raises(DatasetError, match=r"^2 good images \(or groups\) found, at least 5 expected"):
@@ -165,11 +171,11 @@ def test_a_promise_that_cannot_be_given_is_refused(photos: Path, tmp_path: Path)
     with pytest.raises(TrainingError, match="holds a finished detector already"):
         dry_run(options_for(photos / "20", tmp_path))
     assert (
-        "good images stopped     no promise: --rank-only orders images by score" in plan_of(photos, 20, rank_only=True).text()
+        "good images flagged     no guarantee: --rank-only orders images by score" in plan_of(photos, 20, rank_only=True).text()
     )
 
 
-def test_what_cannot_be_read_is_left_out_before_it_is_promised_for(grey_parts: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_left_out_before_it_is_guaranteed_for(grey_parts: Path, tmp_path: Path) -> None:
     plan = dry_run(options_for(grey_parts, tmp_path / "run"))
     lines = plan.text().splitlines()
     assert lines[0] == "good images             30 read, 2 left out; 48 x 48 pixels, 12 bits, grey"
@@ -213,7 +219,10 @@ def test_training_does_as_was_said(tmp_path: Path) -> None:
     options = options_for(tmp_path, tmp_path.parent / f"{tmp_path.name}-run", space="pixels", size=SIDE)
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None and plan.prospect is not None
-    assert (card.calibration.promise, card.calibration.bound) == (plan.prospect.promise, plan.prospect.bound)
+    assert (card.calibration.guaranteed_rate, card.calibration.upper_bound) == (
+        plan.prospect.guaranteed_rate,
+        plan.prospect.upper_bound,
+    )
     assert card.training["sets"] == plan.to_json()["sets"]
     assert card.training["ranges"] == plan.ranges
     assert (card.model, card.space, card.size) == (plan.options.model, plan.options.space, plan.options.size)
@@ -235,4 +244,4 @@ def test_no_torch_is_needed(photos: Path) -> None:
     command = [sys.executable, "-c", code, "train", str(photos / "20"), "--out", "run", "--dry-run", "--json"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout)["promise"]["n"] == 10
+    assert json.loads(ran.stdout)["guarantee"]["n"] == 10

@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_and_another_project_is_refused(plant: Path, tmp_pa
             yield source
 
     with pytest.raises(KeyboardInterrupt):
-        score_table(found.products[0].scorer, killed(), out, part_rows=2, project=found)
+        score_table(found.products[0].scorer, killed(), out, chunk_rows=2, project=found)
     shutil.copytree(plant / "runs", tmp_path / "runs")
     other = opened(project(tmp_path, ("discs/", "runs/discs"), ("ring", "runs/rings")))
     with pytest.raises(AnomalyError, match="an unfinished run with detector"):
@@ -124,7 +124,7 @@ def test_paths_are_those_with_slashes_and_names_may_be_given(plant: Path) -> Non
         ("[[product]]\npattern = 'a'", r"product 1: pattern found, pattern and detector expected, and name if wanted$"),
         (
             "[[product]]\npattern = 'a'\ndetector = 'd'\nlimit = 1",
-            r"product 1: pattern, detector, limit found, pattern and",
+            r"product 1: pattern, detector, threshold found, pattern and",
         ),
         ("[[product]]\npattern = 1\ndetector = 'd'", r"product 1: pattern is 1, one line of text expected$"),
         (
@@ -173,16 +173,18 @@ def test_products_may_have_parts(plant: Path, parts: Path, tmp_path: Path) -> No
     run = tmp_path / "alone" / "detector.onnx"  # without the list of images that trained it
     run.parent.mkdir()
     shutil.copy(plant / "runs" / "discs" / "detector.onnx", run)
-    recalibrate_on(run, tmp_path / "good", out=tmp_path / "per-part.onnx", wish=0.1, group_by=None, seed=0, by_part=r"(\d+)_")
+    recalibrate_on(
+        run, tmp_path / "good", out=tmp_path / "per-part.onnx", target_rate=0.1, group_by=None, seed=0, by_unit=r"(\d+)_"
+    )
     shutil.copytree(plant / "runs" / "rings", tmp_path / "rings")
     found = opened(project(tmp_path, (r"good/", "per-part.onnx"), ("rings/", "rings")))
     (tmp_path / "good" / "stray.png").write_bytes((tmp_path / "good" / "000_0.png").read_bytes())
     images = [*sorted((tmp_path / "good").iterdir()), plant / "in" / "rings" / "1.png", plant / "in" / "other" / "2.png"]
     summary = score_table(found.products[0].scorer, images, tmp_path / "t.jsonl", project=found)
-    assert summary.parts is not None
-    assert (summary.parts.parts, summary.parts.ok, summary.parts.stopped, summary.parts.of_no_part) == (20, 20, 1, 1)
-    assert (summary.stopped, summary.without_verdict) == (1, 2)  # a part; an image of no part and one of no product
-    rows = [json.loads(line) for line in (tmp_path / "t-parts.jsonl").read_text().splitlines()]
+    assert summary.units is not None
+    assert (summary.units.units, summary.units.ok, summary.units.flagged, summary.units.of_no_unit) == (20, 20, 1, 1)
+    assert (summary.flagged, summary.without_verdict) == (1, 2)  # a part; an image of no unit and one of no product
+    rows = [json.loads(line) for line in (tmp_path / "t-units.jsonl").read_text().splitlines()]
     assert len(rows) == 20 and {row["detector"] for row in rows} == {found.products[0].scorer.card.identity}
-    assert found.part_of("good/001_0.png") == found.part_of("good/001_1.png") != found.part_of("good/002_1.png")
-    assert found.part_of("rings/1.png") == "rings/1.png"
+    assert found.unit_of("good/001_0.png") == found.unit_of("good/001_1.png") != found.unit_of("good/002_1.png")
+    assert found.unit_of("rings/1.png") == "rings/1.png"

@@ -165,13 +165,13 @@ def test_a_bucket_that_is_unplugged_and_comes_back(bucket: Any, tmp_path: Path, 
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     type(bucket).clear_instance_cache()
     try:
-        score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", part_rows=1)
+        score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", chunk_rows=1)
         with pytest.raises(AnomalyError, match=r"s3://parts/night/\S+: cannot be reached .* to go on when it is back"):
             one = partial(score_in_threads, workers=1)
-            score_table(Brightness(), _unplugged(server), tmp_path / "t.csv", part_rows=1, engine=one)
+            score_table(Brightness(), _unplugged(server), tmp_path / "t.csv", chunk_rows=1, engine=one)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         server.start()
-        summary = score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", part_rows=1)
+        summary = score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", chunk_rows=1)
         assert 0 < summary.resumed < summary.images == len(NIGHT)
         assert undated(tmp_path / "t.csv") == undated(tmp_path / "whole.csv")
     finally:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from anomaly.calibrate import Rate, calibrate
 from anomaly.report import GalleryItem, Report, grid, overlay, page, save_png, shrink, stretched, write_report
-from anomaly.wording import promise_text
+from anomaly.wording import guarantee_text
 
 RNG = np.random.default_rng(0)
 CALIBRATION = calibrate(np.linspace(0.2, 0.6, 199))
@@ -35,7 +35,7 @@ def interval(value: float, low: float, high: float) -> dict[str, float]:
 
 FIGURES: dict[str, Any] = {
     "image_auroc": interval(0.941, 0.92, 0.96), "average_precision": interval(0.9, 0.8, 0.95),
-    "false_alarms": {"promise": 0.01, "bound": 0.023, "n": 302, "flagged": 4, "limit": 8},
+    "false_alarms": {"guaranteed_rate": 0.01, "upper_bound": 0.023, "n": 302, "flagged": 4, "ordinary_up_to": 8},
     "recall": Rate.of(87, 120).to_json(), "pixel_auroc": 0.97, "aupro": 0.88, "n_normal": 302, "n_anomalous": 120,
     "per_class": {
         "blowhole": {"image_auroc": interval(0.97, 0.9, 0.99), "recall": Rate.of(50, 60).to_json(), "n": 60},
@@ -45,7 +45,7 @@ FIGURES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def item(path: str = "test/crack/1.png", caption: str = "crack. STOPPED.", **changes: Any) -> GalleryItem:
+def item(path: str = "test/crack/1.png", caption: str = "crack. FLAGGED.", **changes: Any) -> GalleryItem:
     heatmap = np.full((8, 8), 0.4, np.float32)
     return dataclasses.replace(GalleryItem(path, caption, GREY, GREY, heatmap, 0.4, 0.6), **changes)
 
@@ -54,12 +54,12 @@ def full(**changes: Any) -> Report:
     report = Report(
         title="tiles on test",
         card=CARD,
-        promise=promise_text(CALIBRATION, 600),
+        guarantee=guarantee_text(CALIBRATION, 600),
         figures=FIGURES,
         figures_text="ranking (AUROC)  0.941",
         roc=([0, 0, 0.1, 1], [0, 0.5, 0.9, 1]),
         scores={"good": RNG.normal(0.4, 0.1, 302), "crack": RNG.normal(0.7, 0.2, 60), "blowhole": [0.5, 0.9]},
-        limit=float(CALIBRATION.threshold),
+        threshold=float(CALIBRATION.threshold),
         median=float(CALIBRATION.median),
         p_values=np.arange(1, 201) / 200,
         galleries={"misses": [item()], "most anomalous": [item("a.png", "good.", expected=None)]},
@@ -113,22 +113,22 @@ def section(source: str, name: str) -> str:
 def test_a_full_report_has_every_section() -> None:
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page(full()))
     assert headings == [
-        "What it does", "What is promised", "Pictures", "Kinds of defects", "Scores", "Ranking", "Is the promise kept?",
+        "What it does", "What is guaranteed", "Pictures", "Kinds of defects", "Scores", "Ranking", "Is the guarantee kept?",
         "Training", "The detector",
     ]  # fmt: skip
 
 
 def test_a_report_of_a_training_alone_leaves_out_what_there_is_not() -> None:
-    source = page(Report("tiles", {"name": "tiles", "version": "1"}, "rank only: promises nothing"))
-    assert re.findall(r"<h2[^>]*>(.*?)</h2>", source) == ["What is promised", "The detector"]
-    assert section(source, "promise") == "What is promised rank only: promises nothing"
+    source = page(Report("tiles", {"name": "tiles", "version": "1"}, "rank only: guarantees nothing"))
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", source) == ["What is guaranteed", "The detector"]
+    assert section(source, "guarantee") == "What is guaranteed rank only: guarantees nothing"
 
 
 def test_the_figures_say_counts_first() -> None:
     assert section(page(full()), "figures") == (
         "What it does "
-        "Good images stopped 4 of 302 expected 3, up to 8 is ordinary ✓ as promised "
-        "Defects stopped 87 of 120 72 %; 95 %: 64 to 80 % 33 missed "
+        "Good images flagged 4 of 302 expected 3, up to 8 is ordinary ✓ as guaranteed "
+        "Defects flagged 87 of 120 72 %; 95 %: 64 to 80 % 33 missed "
         "Ranking (AUROC) 0.941 95 %: 0.920 to 0.960 1 is perfect, 0.5 is chance "
         "Average precision 0.900 95 %: 0.800 to 0.950 1 is perfect "
         "Where it is (AUPRO) 0.880 pixel AUROC 0.970 "
@@ -137,50 +137,50 @@ def test_the_figures_say_counts_first() -> None:
     )
 
 
-def test_a_broken_promise_is_said() -> None:
+def test_a_broken_guarantee_is_said() -> None:
     alarms = FIGURES["false_alarms"] | {"flagged": 9}
     said = section(page(full(figures=FIGURES | {"false_alarms": alarms})), "figures")
     assert "9 of 302 expected 3, up to 8 is ordinary ✗ more than chance explains: these are unlike the images" in said
 
 
-def test_without_a_limit_nothing_is_claimed() -> None:
+def test_without_a_threshold_nothing_is_claimed() -> None:
     card = CARD | {"calibration": None}
     figures = FIGURES | {"false_alarms": None, "recall": None}
-    source = page(full(card=card, figures=figures, limit=None, median=None, p_values=None))
-    assert "Good images stopped \N{EN DASH} no limit, or no good images Defects stopped unknown no limit" in section(
+    source = page(full(card=card, figures=figures, threshold=None, median=None, p_values=None))
+    assert "Good images flagged \N{EN DASH} no threshold, or no good images Defects flagged unknown no threshold" in section(
         source, "figures"
     )
     assert 'id="calibration"' not in source
-    assert "above the limit" not in source and "limit none: rank only" in section(source, "detector")
+    assert "above the threshold" not in source and "threshold none: rank only" in section(source, "detector")
 
 
-def test_the_promise_keeps_its_words() -> None:
-    text = promise_text(CALIBRATION, 600, highest=["good/0412.jpg", "good/0077.jpg"])
-    found = section(page(full(promise=text)), "promise")
-    assert found == "What is promised " + " ".join(text.split())
+def test_the_guarantee_keeps_its_words() -> None:
+    text = guarantee_text(CALIBRATION, 600, highest=["good/0412.jpg", "good/0077.jpg"])
+    found = section(page(full(guarantee=text)), "guarantee")
+    assert found == "What is guaranteed " + " ".join(text.split())
 
 
 def test_the_worst_class_comes_first() -> None:
-    assert section(page(full()), "classes").split("Stopped ", 1)[1] == (
+    assert section(page(full()), "classes").split("Flagged ", 1)[1] == (
         "crack 61 0.910 95 %: 0.800 to 0.950 37 of 60 62 %; 95 %: 48 to 74 % "
         "blowhole 60 0.970 95 %: 0.900 to 0.990 50 of 60 83 %; 95 %: 71 to 92 % "
         "fray 0 \N{EN DASH} \N{EN DASH}"
     )
 
 
-def test_scores_are_counted_at_the_limit() -> None:
+def test_scores_are_counted_at_the_threshold() -> None:
     scores = {"good": [0.1, 0.5, 0.5, 0.50001], "crack": [0.5, 9.0, np.inf, np.nan], "empty": []}
-    source = page(full(scores=scores, limit=0.5))
+    source = page(full(scores=scores, threshold=0.5))
     labels = [a["aria-label"] for a in Page(source).all("svg") if str(a.get("class")).startswith("strip")]
     assert labels == [
-        "Scores of 4 images, good: 1 above the limit",
-        "Scores of 2 images, crack: 1 above the limit",
+        "Scores of 4 images, good: 1 above the threshold",
+        "Scores of 2 images, crack: 1 above the threshold",
     ]
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.5, 0.5], [-1e30, 1e30], [0.0, 0.0], [1e-40, 2e-40]])
 def test_odd_scores_are_drawn(scores: list[float]) -> None:
-    source = page(full(scores={"good": scores}, limit=scores[0]))
+    source = page(full(scores={"good": scores}, threshold=scores[0]))
     drawn = re.search(r'<section id="scores".*?</section>', source, re.DOTALL)
     assert drawn is not None and not re.search(r"\b(nan|inf)\b", drawn[0])
 
@@ -220,7 +220,7 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path, text: str) -> None:
     }
     figures = FIGURES | {"per_class": {text: FIGURES["per_class"]["crack"]}, "detector": text}
     report = full(
-        title=text, card=card, promise=f"{text}\nlimit   {text}", figures=figures, figures_text=text,
+        title=text, card=card, guarantee=f"{text}\nlimit   {text}", figures=figures, figures_text=text,
         scores={text: [1.0, 2.0], "good": [1.0]}, galleries={text: [item(text, text)]}, curves={text: [1.0, 2.0]},
         notes=[text],
     )  # fmt: skip
@@ -287,7 +287,7 @@ def test_a_report_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_an_image_that_was_not_judged_has_no_heatmap() -> None:
     found = section(page(full(galleries={"not inspected": [item(heatmap=None, expected=None)]})), "pictures")
-    assert found.endswith("original not available heatmap test/crack/1.png crack. STOPPED.")
+    assert found.endswith("original not available heatmap test/crack/1.png crack. FLAGGED.")
 
 
 # ---- pictures ----
@@ -299,7 +299,7 @@ def test_a_normal_image_stays_as_it_is() -> None:
     assert np.array_equal(overlay(GREY, calm - 5, 0.4, 0.6), GREY)
 
 
-def test_the_limit_is_yellow_twice_is_red_and_the_edge_is_drawn() -> None:
+def test_the_threshold_is_yellow_twice_is_red_and_the_edge_is_drawn() -> None:
     heatmap = np.full((40, 60), 0.4, np.float32)
     heatmap[:, 20:] = 0.6
     heatmap[:, 40:] = 0.8
@@ -316,7 +316,7 @@ def test_a_colour_does_not_depend_on_the_rest_of_the_image(heatmap: np.ndarray, 
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
-def test_what_is_not_a_number_is_hot(odd: float) -> None:
+def test_what_is_not_a_number_is_high(odd: float) -> None:
     hot = overlay(GREY, np.full((8, 8), odd, np.float32), 0.4, 0.6)
     assert np.array_equal(hot, overlay(GREY, np.full((8, 8), 1e6, np.float32), 0.4, 0.6))
 

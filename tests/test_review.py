@@ -41,7 +41,7 @@ from anomaly.review.exports import (  # noqa: E402
 from anomaly.table import Row, encode_rows  # noqa: E402
 from dashboard.images import original  # noqa: E402
 from tests import kill_review  # noqa: E402
-from tests.bench_review import made_up_rows, write_table  # noqa: E402
+from tests.bench_review import synthetic_rows, write_table  # noqa: E402
 from tests.test_archives import write_tar, write_zip  # noqa: E402
 
 DETECTOR = f"parts@3 sha256:{'c0' * 32}"
@@ -137,11 +137,11 @@ def lite(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def row(number: int, score: float | None, limit: float | None = 1.0, **fields: object) -> Row:
-    """A row of a score table: image ``number``, flagged where its score exceeds the limit."""
+def row(number: int, score: float | None, threshold: float | None = 1.0, **fields: object) -> Row:
+    """A row of a score table: image ``number``, flagged where its score exceeds the threshold."""
     found = Row(
         path=f"/photos/{number:04}.png", sha256=f"{number:064x}", width=300, height=200, score=score, p_value=None,
-        threshold=limit, is_anomaly=None if score is None or limit is None else score > limit, box_x=10, box_y=20,
+        threshold=threshold, is_anomaly=None if score is None or threshold is None else score > threshold, box_x=10, box_y=20,
         box_w=30, box_h=40, area=1200, status="error" if score is None else "ok", error=None, detector=DETECTOR,
         scored_at="2026-01-31T23:59:59.123Z",
     )  # fmt: skip
@@ -153,7 +153,7 @@ def fill(store: Store, folder: Path, rows: list[Row]) -> int:
     return store.import_table(write_table(folder / f"t{next(names)}.csv", rows))[0].id
 
 
-def judge(store: Store, finding: int, verdict: str, inspector: str = "ann", **more: object) -> None:
+def give_verdict(store: Store, finding: int, verdict: str, inspector: str = "ann", **more: object) -> None:
     store.record(inspector, finding, verdict, key=default_key(), **more)
 
 
@@ -183,7 +183,7 @@ def test_what_was_imported_is_there(store: Store, tmp_path: Path) -> None:
         id=2, run=1, position=1, path="/photos/0001.png", folder="/photos", sha256=f"{1:064x}", width=300, height=200,
         score=1.5, p_value=0.004, threshold=1.0, is_anomaly=True, status="ok", error=None, box=(10, 20, 30, 40), area=1200,
         scored_at="2026-01-31T23:59:59.123Z", state="open", defect_type=None, sampled_as="flagged", stratum=0,
-        part=None,
+        unit=None,
     )  # fmt: skip
     assert [(d.identity, d.card, d.calibration) for d in store.detectors()] == [(DETECTOR, None, None)]
     assert [(e.action, e.inspector, e.payload) for e in store.events()] == [
@@ -232,7 +232,7 @@ def test_runs_of_one_name_are_numbered(lite: Store, tmp_path: Path) -> None:
 WRONG = {
     "no rows": ([], "without rows found"),
     "two detectors": ([row(0, 0.1), row(1, 0.2, detector=f"other@1 sha256:{'00' * 32}")], "two detectors or limits found"),
-    "two limits": ([row(0, 0.1), row(1, 0.2, limit=2.0)], "two detectors or limits found"),
+    "two thresholds": ([row(0, 0.1), row(1, 0.2, threshold=2.0)], "two detectors or limits found"),
     "no detector": ([row(0, 0.1, detector="me")], "detector 'me' found, NAME@VERSION sha256:DIGEST expected"),
     "no score": ([row(0, 0.1), row(1, None, status="ok")], "score 'None' found in row 2"),
     "status": ([row(0, 0.1, status="fine")], "status 'fine' found in row 1"),
@@ -301,22 +301,22 @@ def test_without_sqlalchemy_the_extra_is_named() -> None:
 def test_a_part_is_judged_by_all_its_views(store: Store, run: Path, tmp_path: Path) -> None:
     card = read_card(run)
     rule = {"pattern": r"/(\d)_cam", "least": 2, "most": 2}
-    card = dataclasses.replace(card, training={**card.training, "by_part": rule})
-    limit = float(card.calibration.threshold) if card.calibration else 0.0
+    card = dataclasses.replace(card, training={**card.training, "by_unit": rule})
+    threshold = float(card.calibration.threshold) if card.calibration else 0.0
 
-    def view(part: int, cam: int, score: float | None) -> Row:
-        found = row(10 * part + cam, score, limit, path=f"/photos/{part}_cam{cam}.png", detector=card.identity)
+    def view(unit: int, cam: int, score: float | None) -> Row:
+        found = row(10 * unit + cam, score, threshold, path=f"/photos/{unit}_cam{cam}.png", detector=card.identity)
         return found._replace(error=None if score is not None else "file of zero bytes")
 
-    low, high = limit - 1, limit + 1
+    low, high = threshold - 1, threshold + 1
     rows = [view(1, 0, low), view(1, 1, high), view(2, 0, low), view(2, 1, low - 1), view(3, 0, low), view(4, 0, None),
             view(4, 1, low), *(view(5, cam, high) for cam in range(4))]  # fmt: skip
-    rows.append(row(99, low, limit, detector=card.identity))
+    rows.append(row(99, low, threshold, detector=card.identity))
     run_id = store.import_table(write_table(tmp_path / "parts.csv", [*rows, rows[0]]), card=card)[0].id
     findings = store.findings(Filters(run=run_id), order="position")
-    assert [finding.part for finding in findings] == [*"1122344", *"5555", None, "1"]
-    found = {finding.part: store.part(finding.id) for finding in findings if finding.part}
-    assert {part: (row.status, row.is_anomaly, row.views, len(views)) for part, (row, views) in found.items()} == {
+    assert [finding.unit for finding in findings] == [*"1122344", *"5555", None, "1"]
+    found = {finding.unit: store.unit(finding.id) for finding in findings if finding.unit}
+    assert {unit: (row.status, row.is_anomaly, row.views, len(views)) for unit, (row, views) in found.items()} == {
         "1": ("ok", True, 2, 2),  # a path that was given twice is one view
         "2": ("ok", False, 2, 2),
         "3": ("incomplete", None, 1, 1),
@@ -325,14 +325,14 @@ def test_a_part_is_judged_by_all_its_views(store: Store, run: Path, tmp_path: Pa
     }
     assert found["1"][0].worst == "/photos/1_cam1.png"
     assert [view.path for view in found["4"][1]] == ["/photos/4_cam0.png", "/photos/4_cam1.png"]
-    assert store.part(findings[-2].id) is None
-    assert store.parts(run_id) == (5, 2)
+    assert store.unit(findings[-2].id) is None
+    assert store.units(run_id) == (5, 2)
 
 
 def test_without_a_rule_there_are_no_parts(store: Store, tmp_path: Path) -> None:
     run = fill(store, tmp_path, [row(0, 0.5)])
-    assert store.part(store.findings(Filters(run=run))[0].id) is None
-    assert store.parts(run) == (0, 0)
+    assert store.unit(store.findings(Filters(run=run))[0].id) is None
+    assert store.units(run) == (0, 0)
 
 
 # ---- migrations ----
@@ -416,14 +416,14 @@ EVENT = "uuid, key, at, inspector, action, payload"
     ],
 )
 def test_the_database_itself_keeps_the_log(store: Store, tmp_path: Path, statement: str) -> None:
-    judge(store, store.findings(Filters(run=fill(store, tmp_path, [row(0, 1.5)])))[0].id, "anomalous")
+    give_verdict(store, store.findings(Filters(run=fill(store, tmp_path, [row(0, 1.5)])))[0].id, "anomalous")
     before = store.events()
     with pytest.raises(sa.exc.DatabaseError):  # append-only, or not SQL that this database knows
         raw(store, statement)
     assert store.events() == before
 
 
-def test_a_verdict_says_who_when_what_and_by_which_limit(store: Store, tmp_path: Path) -> None:
+def test_a_verdict_says_who_when_what_and_by_which_threshold(store: Store, tmp_path: Path) -> None:
     store.set_defect_types([SCRATCH], by="eve", key="types")
     fill(store, tmp_path, [row(0, 1.5)])
     event = store.record("ann", 1, "anomalous", key="k1", defect_type="scratch", comment="deep", seconds=2.5)
@@ -584,7 +584,7 @@ def test_one_click_counts_once_however_often_and_from_wherever_it_comes(store: S
 def test_the_last_ten_are_listed_with_what_was_undone(lite: Store, tmp_path: Path) -> None:
     run = fill(lite, tmp_path, [row(i, i / 10) for i in range(12)])
     for finding in lite.findings(Filters(run=run), "position"):
-        judge(lite, finding.id, "normal")
+        give_verdict(lite, finding.id, "normal")
     lite.undo("ann", key="undo")
     lite.comment("bob", 1, "seen", key="comment")
     last = lite.events(inspector="ann", actions=verdicts.VERDICTS)
@@ -600,11 +600,11 @@ def test_the_last_ten_are_listed_with_what_was_undone(lite: Store, tmp_path: Pat
 
 @pytest.fixture
 def queue(store: Store, tmp_path: Path) -> tuple[Store, Filters]:
-    """A run of 8 images with scores 0.0, 0.3 ... 2.1 and limit 1.0; images 4 to 7 are flagged."""
+    """A run of 8 images with scores 0.0, 0.3 ... 2.1 and threshold 1.0; images 4 to 7 are flagged."""
     return store, Filters(run=fill(store, tmp_path, [row(i, round(0.3 * i, 1)) for i in range(8)]))
 
 
-def test_queues_go_from_the_highest_score_or_from_the_limit(queue: tuple[Store, Filters]) -> None:
+def test_queues_go_from_the_highest_score_or_from_the_threshold(queue: tuple[Store, Filters]) -> None:
     store, everything = queue
     assert numbers(store.next("ann", "anomalous", everything, count=8)) == [7, 6, 5, 4, 3, 2, 1, 0]
     store.release("ann")
@@ -621,9 +621,9 @@ def test_asking_again_gives_the_same_until_it_is_judged(queue: tuple[Store, Filt
     store, everything = queue
     hand = store.next("ann", filters=everything, count=3)
     assert [store.next("ann", filters=everything, count=n) for n in (3, 1, 3)] == [hand, hand[:1], hand]
-    judge(store, hand[0].id, "normal")
+    give_verdict(store, hand[0].id, "normal")
     assert numbers(store.next("ann", filters=everything, count=3)) == [6, 5, 4]
-    judge(store, hand[1].id, "skip")
+    give_verdict(store, hand[1].id, "skip")
     assert numbers(store.next("ann", filters=everything, count=9)) == [5, 4, 3, 2, 1, 0]
     assert numbers(store.next("bob", filters=everything, count=9)) == [6], "put aside by one, it is there for another"
     store.undo("ann", key="u", event=store.current(hand[0].id)["ann"].id)
@@ -644,7 +644,7 @@ def test_what_is_in_one_hand_is_in_no_other_until_the_lease_ends(database: str, 
         assert store.renew("ann", [f.id for f in mine], 60) == [mine[0].id]
         store.release("ann", [mine[0].id])
         assert numbers(store.next("bob", filters=everything, count=9)) == [3]
-        judge(store, mine[1].id, "normal")  # late, but nothing that was said is lost
+        give_verdict(store, mine[1].id, "normal")  # late, but nothing that was said is lost
         assert store.finding(mine[1].id).state == "normal"
 
 
@@ -658,16 +658,16 @@ def test_an_image_is_in_one_hand_whichever_run_or_row_it_is_in(store: Store, tmp
 
 def test_second_opinions_are_for_those_who_have_not_given_one(queue: tuple[Store, Filters]) -> None:
     store, everything = queue
-    judge(store, 1, "unsure", "ann")
+    give_verdict(store, 1, "unsure", "ann")
     for who, verdict in (("ann", "normal"), ("bob", "anomalous")):
-        judge(store, 2, verdict, who)
-    judge(store, 3, "normal", "ann")
+        give_verdict(store, 2, verdict, who)
+    give_verdict(store, 3, "normal", "ann")
     assert [store.finding(i).state for i in (1, 2, 3)] == ["unsure", "disagreement", "normal"]
     assert numbers(store.next("ann", "second", everything, count=9)) == []
     assert numbers(store.next("bob", "second", everything, count=9)) == [0]
     store.release("bob")
     assert numbers(store.next("cy", "second", everything, count=9)) == [1, 0]
-    judge(store, 2, "normal", "cy")
+    give_verdict(store, 2, "normal", "cy")
     assert store.finding(2).state == "normal", "two against one"
     assert numbers(
         store.next("cy", "anomalous", dataclasses.replace(everything, inspector="ann", state="normal"), count=9)
@@ -685,7 +685,7 @@ def test_known_images_are_mixed_in_for_everybody_once(queue: tuple[Store, Filter
         assert sorted(f.run for f in hand) == [everything.run] + [labelled] * 3, "as many as there are of this detector"
         assert store.next(who, filters=everything, count=4, known_share=1.0) == hand
         for finding in hand:
-            judge(store, finding.id, "normal" if finding.run == labelled else "skip", who)
+            give_verdict(store, finding.id, "normal" if finding.run == labelled else "skip", who)
         assert {f.run for f in store.next(who, filters=everything, count=4, known_share=1.0)} == {everything.run}
         store.release(who)
     assert [(i.name, i.known.flagged, i.known.n) for i in store.team().inspectors if i.known] == [("ann", 0, 3), ("bob", 0, 3)]
@@ -700,7 +700,7 @@ def hand_out(database: str, inspector: str, run: int, results: multiprocessing.Q
             if len(taken) % 7 == 0 and len(hand) > 1:
                 store.release(inspector, [hand[-1].id])  # given back: somebody else may have it
                 taken.remove(hand.pop().id)
-            judge(store, hand[0].id, "normal", inspector)
+            give_verdict(store, hand[0].id, "normal", inspector)
             hand = store.next(inspector, filters=Filters(run=run), count=3)
         results.put((inspector, taken))
 
@@ -708,7 +708,7 @@ def hand_out(database: str, inspector: str, run: int, results: multiprocessing.Q
 def test_four_inspectors_at_once_are_never_handed_the_same_image(database: str, tmp_path: Path) -> None:
     with Store(database) as store:
         images = 2000 if database.endswith(".db") else 1000
-        run = store.import_table(write_table(tmp_path / "many.csv", made_up_rows(images)))[0].id
+        run = store.import_table(write_table(tmp_path / "many.csv", synthetic_rows(images)))[0].id
         start = multiprocessing.get_context("spawn")
         results: multiprocessing.Queue[tuple[str, list[int]]] = start.Queue()
         people = [start.Process(target=hand_out, args=(database, name, run, results)) for name in ("ann", "bob", "cy", "di")]
@@ -758,7 +758,7 @@ def mixed(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
                 verdict = random.choice([*verdicts.VERDICTS, "anomalous", "none"])
                 kind = str(random.choice(["scratch", "dent"])) if verdict == "anomalous" else None
                 if verdict != "none":
-                    judge(shared, finding.id, str(verdict), who, defect_type=kind)
+                    give_verdict(shared, finding.id, str(verdict), who, defect_type=kind)
     return shared
 
 
@@ -951,7 +951,7 @@ def test_images_that_all_lie_behind_addresses_have_no_folder(lite: Store, tmp_pa
 
 
 def test_an_audit_sample_is_drawn_once_and_grows(store: Store, tmp_path: Path) -> None:
-    run = store.import_table(write_table(tmp_path / "many.csv", made_up_rows(3000)))[0].id
+    run = store.import_table(write_table(tmp_path / "many.csv", synthetic_rows(3000)))[0].id
     assert store.strata(run) == []
     small = store.draw_audit(run, 60, seed=7, by="eve", key="one")
     assert store.draw_audit(run, 60, seed=7, by="eve", key="one") == small == store.strata(run)
@@ -972,38 +972,38 @@ def test_an_audit_sample_is_drawn_once_and_grows(store: Store, tmp_path: Path) -
         store.draw_audit(run, 100, seed=7, by="eve", key="four")
 
 
-def test_only_what_was_drawn_by_lot_may_set_a_limit(lite: Store, tmp_path: Path) -> None:
-    run = lite.import_table(write_table(tmp_path / "many.csv", made_up_rows(2000, flagged=0.1)))[0].id
+def test_only_what_was_drawn_by_lot_may_set_a_threshold(lite: Store, tmp_path: Path) -> None:
+    run = lite.import_table(write_table(tmp_path / "many.csv", synthetic_rows(2000, flagged=0.1)))[0].id
     lite.draw_audit(run, 400, by="eve", key="draw")
     sample = lite.sample(run)
     core = set(sample.findings[sample.core].tolist())
     for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
-        judge(lite, finding.id, "normal")
+        give_verdict(lite, finding.id, "normal")
     found = lite.calibration_images(run)
     assert {f.id for f in found} < core
     while hand := lite.next("ann", "audit", Filters(run=run), count=50):
         for finding in hand:
-            judge(lite, finding.id, "unsure" if finding.position % 5 == 0 else "normal")
+            give_verdict(lite, finding.id, "unsure" if finding.position % 5 == 0 else "normal")
     found = lite.calibration_images(run)
     assert {f.id for f in found} == {f for f in core if lite.finding(f).state == "normal"}
     assert any(f.is_anomaly for f in found), "flagged ones that the lot chose are among them"
     assert 100 < len(found) < 220
     assert lite.judged_anomalous([f.sha256 for f in found]) == []
-    judge(lite, found[0].id, "anomalous")
+    give_verdict(lite, found[0].id, "anomalous")
     assert [f.id for f in lite.judged_anomalous([f.sha256 for f in found] + ["00"])] == [found[0].id]
 
 
 def test_precision_and_recall_of_a_run_that_is_reviewed(lite: Store, tmp_path: Path) -> None:
-    run = lite.import_table(write_table(tmp_path / "many.csv", made_up_rows(2000, flagged=0.05)))[0].id
-    assert verdicts.recall(lite.sample(run)).note == "100 of the stopped images are still to be judged."
+    run = lite.import_table(write_table(tmp_path / "many.csv", synthetic_rows(2000, flagged=0.05)))[0].id
+    assert verdicts.recall(lite.sample(run)).note == "100 of the flagged images are still to be judged."
     for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
-        judge(lite, finding.id, "anomalous" if finding.position % 2 else "normal")
+        give_verdict(lite, finding.id, "anomalous" if finding.position % 2 else "normal")
     sample = lite.sample(run)
     assert (verdicts.precision(sample).n, verdicts.recall(sample).note) == (100, verdicts.NO_AUDIT)
     lite.draw_audit(run, 600, by="eve", key="draw")
     while hand := lite.next("ann", "audit", Filters(run=run), count=50):
         for finding in hand:
-            judge(lite, finding.id, "normal")
+            give_verdict(lite, finding.id, "normal")
     found = verdicts.recall(lite.sample(run))
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low is not None and 0.5 < found.low < 1
@@ -1015,8 +1015,8 @@ def test_precision_and_recall_of_a_run_that_is_reviewed(lite: Store, tmp_path: P
 def test_what_the_team_did(lite: Store, tmp_path: Path) -> None:
     run = fill(lite, tmp_path, [row(i, i / 30) for i in range(30)])
     for i in range(30):
-        judge(lite, i + 1, "anomalous" if i % 3 == 0 else "normal", "ann", seconds=1.0 + i)
-        judge(lite, i + 1, "anomalous" if i % 3 == 0 or i == 1 else "unsure" if i == 2 else "normal", "bob")
+        give_verdict(lite, i + 1, "anomalous" if i % 3 == 0 else "normal", "ann", seconds=1.0 + i)
+        give_verdict(lite, i + 1, "anomalous" if i % 3 == 0 or i == 1 else "unsure" if i == 2 else "normal", "bob")
     lite.undo("ann", key="u")
     lite.set_known(1, "anomalous", by="eve", key="known 1")
     lite.set_known(2, "anomalous", by="eve", key="known 2")
@@ -1034,12 +1034,12 @@ def test_what_the_team_did(lite: Store, tmp_path: Path) -> None:
 def test_two_detectors_on_the_same_images(lite: Store, tmp_path: Path) -> None:
     a = fill(lite, tmp_path, [row(i, [0.5, 1.5, 0.7, None, 1.2][i]) for i in range(5)])
     other = f"other@1 sha256:{'0d' * 32}"
-    b = fill(lite, tmp_path, [row(i, [9.0, 1.0, 3.0, 1.0, 9.0][i], limit=2.0, detector=other) for i in (4, 3, 2, 1, 0)])
+    b = fill(lite, tmp_path, [row(i, [9.0, 1.0, 3.0, 1.0, 9.0][i], threshold=2.0, detector=other) for i in (4, 3, 2, 1, 0)])
     found = lite.compare(a, b)
     assert found.paths == [f"/photos/{i:04}.png" for i in (0, 1, 2, 4)]
     assert found.scores_a.tolist() == pytest.approx([0.5, 1.5, 0.7, 1.2])
     assert found.scores_b.tolist() == [9.0, 1.0, 3.0, 9.0]
-    assert (found.newly_stopped, found.newly_passed, found.flips) == ([0, 2], [1], [0, 1, 2])
+    assert (found.newly_flagged, found.newly_passed, found.flips) == ([0, 2], [1], [0, 1, 2])
     assert [lite.finding(i).path for i in found.findings_b] == found.paths
     assert lite.compare(a, fill(lite, tmp_path, [row(99, 0.5)])).paths == []
 
@@ -1112,7 +1112,7 @@ def test_series_follow_cameras_over_runs(lite: Store, tmp_path: Path) -> None:
     assert len(drift.windows(lite.series("c0" * 32, depth=0)[0], None)) == 1
 
 
-def test_a_chosen_limit_is_noted(lite: Store, tmp_path: Path) -> None:
+def test_a_chosen_threshold_is_noted(lite: Store, tmp_path: Path) -> None:
     run = fill(lite, tmp_path, [row(0, 0.5)])
     event = lite.set_threshold(run, 0.8, by="eve", key="t", detector="d1", path="/runs/parts-4.onnx")
     assert lite.set_threshold(run, 0.8, by="eve", key="t", detector="d1", path="/runs/parts-4.onnx") == event
@@ -1130,9 +1130,9 @@ def reviewed(lite: Store, tmp_path: Path) -> Store:
     rows = [picture(tmp_path / "photos" / f"=part{i}.png", i)._replace(score=1.5 - i) for i in range(3)]
     lite.import_table(write_table(tmp_path / "t.csv", rows), name="lot 7")
     lite.set_defect_types([SCRATCH, DENT], by="eve", key="types")
-    judge(lite, 1, "anomalous", "ann", defect_type="scratch", comment="@deep")
-    judge(lite, 2, "normal", "ann")
-    judge(lite, 2, "normal", "bob")
+    give_verdict(lite, 1, "anomalous", "ann", defect_type="scratch", comment="@deep")
+    give_verdict(lite, 2, "normal", "ann")
+    give_verdict(lite, 2, "normal", "bob")
     return lite
 
 
@@ -1217,12 +1217,12 @@ def test_exports_overwrite_nothing(reviewed: Store, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text() == "mine"
 
 
-def test_a_manifest_of_images_that_may_set_a_limit(lite: Store, tmp_path: Path) -> None:
+def test_a_manifest_of_images_that_may_set_a_threshold(lite: Store, tmp_path: Path) -> None:
     rows = [picture(tmp_path / "photos" / f"{i}.png", i)._replace(score=i / 100) for i in range(40)]
     run = lite.import_table(write_table(tmp_path / "t.csv", rows))[0].id
     lite.draw_audit(run, 40, by="eve", key="draw")
     for finding in lite.findings(limit=100):
-        judge(lite, finding.id, "normal")
+        give_verdict(lite, finding.id, "normal")
     (tmp_path / "photos" / "3.png").unlink()
     found = write_calibration_manifest(lite, run, tmp_path / "normal.csv")
     assert (found.written, len(found.left_out)) == (39, 1)
@@ -1236,7 +1236,7 @@ def test_a_manifest_of_images_that_may_set_a_limit(lite: Store, tmp_path: Path) 
 
 def test_what_was_confirmed_outlives_a_kill(database: str, tmp_path: Path) -> None:
     with Store(database) as store:
-        store.import_table(write_table(tmp_path / "many.csv", made_up_rows(5000)))
+        store.import_table(write_table(tmp_path / "many.csv", synthetic_rows(5000)))
     assert kill_review.kill(database, rounds=5) > 5
 
 

@@ -235,22 +235,24 @@ def test_score_p_value_and_verdict_agree_with_the_calibration(scorer: Scorer, pa
         count = int((calibration.scores >= np.float32(result.score)).sum())
         assert result.p_value == (1 + count) / (calibration.n + 1)
         if result.status == "ok":
-            assert result.is_anomaly == (result.score > calibration.threshold) == (result.p_value <= calibration.promise)
+            assert (
+                result.is_anomaly == (result.score > calibration.threshold) == (result.p_value <= calibration.guaranteed_rate)
+            )
         assert result.heatmap.shape == (7, 7) and result.heatmap.dtype == np.float32
 
 
-def test_stopped_defects_are_boxed_where_they_are(scorer: Scorer, parts: Path) -> None:
-    stopped, met = 0, 0
+def test_flagged_defects_are_boxed_where_they_are(scorer: Scorer, parts: Path) -> None:
+    flagged, met = 0, 0
     records = [record for record in labelled_test(read_dataset(parts)) if record.label != "good"]
     for record in records:
         result = scorer.score(record.path)
         if result.is_anomaly:
             assert result.box is not None and record.mask is not None
             x, y, width, height = result.box
-            stopped += 1
+            flagged += 1
             met += bool(decode(record.mask).pixels[y : y + height, x : x + width, 0].any())
-    assert stopped >= len(records) // 4  # 51 images of 64 x 64 pixels teach little
-    assert met > stopped / 2
+    assert flagged >= len(records) // 4  # 51 images of 64 x 64 pixels teach little
+    assert met > flagged / 2
 
 
 def test_the_pixel_space_shows_what_was_expected(pixel_run: Path) -> None:
@@ -422,7 +424,7 @@ def test_the_golden_picture_is_the_formula_in_the_card(scorer: Scorer) -> None:
 def test_a_golden_sample_with_another_score_is_found(which: int, run: Path, scorer: Scorer, tmp_path: Path) -> None:
     golden = {**scorer.card.golden, "samples": [dict(sample) for sample in scorer.card.golden["samples"]]}
     sample = golden["samples"][which]
-    distance = abs(sample["score"] - float(scorer.card.calibration.median))  # of what is far out float32 holds less
+    distance = abs(sample["score"] - float(scorer.card.calibration.median))  # of an outlier float32 holds less
     sample["score"] += 3 * max(golden["tolerance"], 1e-5 * distance)
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, golden=golden))
     with pytest.raises(DetectorError, match=r"detector\.onnx: a golden sample scores differently here \(\d+x\d+: "):

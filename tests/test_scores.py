@@ -14,10 +14,10 @@ from training.models.vae import VAE
 from training.scores import (
     ERRORS,
     DensityOfStates,
-    Heat,
+    Heatmap,
+    area_opening,
     gradient_similarity_error,
     image_scores,
-    opened,
     pool,
     score_names,
     squared_error,
@@ -151,42 +151,44 @@ def test_the_scores_of_a_vae_are_named_and_make_sense() -> None:
 
 # --- areas ------------------------------------------------------------------------------------------------------------
 @given(st.integers(0, 2**20), st.integers(1, 12), st.integers(4, 9), st.integers(3, 9))
-def test_opened_is_the_highest_level_of_a_bar_or_block_of_that_area(seed: int, cells: int, height: int, width: int) -> None:
-    heat = np.random.default_rng(seed).integers(0, 9, (height, width)).astype(np.float32)
-    expected = np.full_like(heat, -1)
+def test_area_opening_is_the_highest_level_of_a_bar_or_block_of_that_area(
+    seed: int, cells: int, height: int, width: int
+) -> None:
+    heatmap = np.random.default_rng(seed).integers(0, 9, (height, width)).astype(np.float32)
+    expected = np.full_like(heatmap, -1)
     for a in range(1, height + 1):
         for b in range(1, width + 1):
             for y in range(height - a + 1):
                 for x in range(width - b + 1):
                     here = (slice(y, y + a), slice(x, x + b))
                     if a * b >= cells:
-                        expected[here] = np.maximum(expected[here], heat[here].min())
-    assert (opened(torch.from_numpy(heat)[None], cells)[0].numpy() == expected).all()
+                        expected[here] = np.maximum(expected[here], heatmap[here].min())
+    assert (area_opening(torch.from_numpy(heatmap)[None], cells)[0].numpy() == expected).all()
 
 
 @given(st.integers(0, 2**20), st.integers(2, 20))
 def test_opening_is_idempotent_never_above_and_keeps_the_order(seed: int, cells: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    heat, more = torch.randn(2, 8, 8, generator=random), torch.rand(2, 8, 8, generator=random)
-    once = opened(heat, cells)
-    assert torch.equal(opened(once, cells), once)
-    assert bool((once <= heat).all()) and bool((opened(heat + more, cells) >= once).all())
+    heatmap, more = torch.randn(2, 8, 8, generator=random), torch.rand(2, 8, 8, generator=random)
+    once = area_opening(heatmap, cells)
+    assert torch.equal(area_opening(once, cells), once)
+    assert bool((once <= heatmap).all()) and bool((area_opening(heatmap + more, cells) >= once).all())
 
 
-def test_what_is_hot_in_too_few_cells_does_not_count_and_what_is_in_enough_does() -> None:
-    heat, small, large = Heat(cells=9), torch.zeros(1, 32, 32), torch.zeros(1, 32, 32)
+def test_what_is_high_in_too_few_cells_does_not_count_and_what_is_in_enough_does() -> None:
+    heatmap, small, large = Heatmap(cells=9), torch.zeros(1, 32, 32), torch.zeros(1, 32, 32)
     small[0, 4:6, 4:8] = 5.0
     large[0, 20, 3:12] = 5.0  # a scratch
-    assert float(heat(small).max()) == 0.0
-    assert torch.equal(heat(large), Heat()(large))
+    assert float(heatmap(small).max()) == 0.0
+    assert torch.equal(heatmap(large), Heatmap()(large))
 
 
 def test_a_mask_takes_part_in_the_opening_and_the_mean() -> None:
     coverage = torch.zeros(16, 16)
     coverage[:8] = 1.0
-    heat, error = Heat(coverage, cells=4), torch.ones(1, 16, 16)
+    heatmap, error = Heatmap(coverage, cells=4), torch.ones(1, 16, 16)
     error[0, 7:9, 3:5] = 9.0  # half of it outside: two cells are left
     error[0, 9:] = 99.0
-    assert torch.equal(heat(error), torch.ones(1, 16, 16))
-    assert heat.pool(heat(error)).tolist() == [1.0]
-    assert heat.mean(error).item() == pytest.approx(1 + 2 * 8 / 128)
+    assert torch.equal(heatmap(error), torch.ones(1, 16, 16))
+    assert heatmap.pool(heatmap(error)).tolist() == [1.0]
+    assert heatmap.mean(error).item() == pytest.approx(1 + 2 * 8 / 128)

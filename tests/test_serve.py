@@ -31,7 +31,7 @@ from anomaly.scorer import Result, Scorer
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import STATUSES
 from anomaly.serve.detectors import Detectors
-from anomaly.serve.judging import judge
+from anomaly.serve.judging import judge_in_time
 from anomaly.serve.launch import serve
 from anomaly.serve.numbers import text_of
 from anomaly.serve.protocol import Inference, read_request, write_response
@@ -85,7 +85,7 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Pa
         assert found == {
             "detector": scorer.card.identity,
             "status": expected.status,
-            "limit": float(scorer.card.calibration.threshold),
+            "threshold": float(scorer.card.calibration.threshold),
             "p_value": expected.p_value,
             "is_anomaly": expected.is_anomaly,
             "width": expected.width,
@@ -93,7 +93,7 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Pa
             "box": dict(zip("xywh", expected.box, strict=True)),
             "area": expected.area,
             "error": expected.error,
-            "promised_per": "image",
+            "guaranteed_per": "image",
         }
 
 
@@ -256,7 +256,7 @@ def test_an_image_without_a_score_is_the_servers_fault_where_the_detector_is_dam
 
     shutil.copy(picky, tmp_path / "detector.onnx")
     scorer = Scorer(changed(tmp_path, tmp_path / "damaged.onnx", damage))
-    found = judge(scorer, WHITE, Deadline(time.monotonic() + 100, 100))
+    found = judge_in_time(scorer, WHITE, Deadline(time.monotonic() + 100, 100))
     assert (found.status, STATUSES[found.kind or ""]) == ("error", 500)
     assert "a golden sample scores differently here" in (found.error or "")
 
@@ -502,12 +502,12 @@ def test_prometheus_reads_the_metrics(service: Service, parts: Path) -> None:
     for body in files(parts):
         service.post("/score?detector=run", body)
     after = values()
-    keys = {verdict: ("anomaly_images_total", *sorted(("run", verdict))) for verdict in ("stopped", "not stopped", "outside")}
+    keys = {verdict: ("anomaly_images_total", *sorted(("run", verdict))) for verdict in ("flagged", "not flagged", "outside")}
     verdicts = {verdict: after.get(key, 0) - before.get(key, 0) for verdict, key in keys.items()}
     assert sum(verdicts.values()) == len(files(parts))
-    assert verdicts["stopped"] >= 1 and verdicts["not stopped"] >= 10
+    assert verdicts["flagged"] >= 1 and verdicts["not flagged"] >= 10
     assert 0 < after["anomaly_flagged_share", "run"] <= 1
-    assert after["anomaly_promise", "run"] == pytest.approx(1 / 61)
+    assert after["anomaly_guaranteed_rate", "run"] == pytest.approx(1 / 61)
     assert after["anomaly_drift_evidence", "run"] >= 0
     assert after["anomaly_requests_total", "/score", "200", "run"] >= len(files(parts))
     assert after["anomaly_requests_inside",] == 0

@@ -20,7 +20,7 @@ from training.sets import (
     depths_text,
     file_ranges,
     find_rule,
-    parts_of,
+    folds,
     three_sets,
 )
 
@@ -43,10 +43,12 @@ def test_the_sets_are_disjoint_whole_and_cut_no_group(groups: list[int], seed: i
     sets = three_sets(records, seed, None, rank_only)
     parts = (sets.fit, sets.validation, sets.calibration)
     assert sorted(name for part in parts for name in names(part)) == sorted(names(records))
-    in_parts = [{r.group for r in part} for part in parts]
-    assert not (in_parts[0] & in_parts[1] or in_parts[0] & in_parts[2] or in_parts[1] & in_parts[2])
-    assert len(in_parts[0]) >= 2 and len(in_parts[1]) >= 1
-    assert len(in_parts[2]) == 0 if rank_only else 1 <= len(in_parts[2]) <= len(set(groups)) / 2
+    folds_by_hand = [{r.group for r in part} for part in parts]
+    assert not (
+        folds_by_hand[0] & folds_by_hand[1] or folds_by_hand[0] & folds_by_hand[2] or folds_by_hand[1] & folds_by_hand[2]
+    )
+    assert len(folds_by_hand[0]) >= 2 and len(folds_by_hand[1]) >= 1
+    assert len(folds_by_hand[2]) == 0 if rank_only else 1 <= len(folds_by_hand[2]) <= len(set(groups)) / 2
 
 
 @given(groups=GROUPED, seed=st.integers(0, 5), order=st.randoms(use_true_random=False))
@@ -60,7 +62,7 @@ def test_the_draw_depends_on_groups_and_seed_and_not_on_the_order(groups: list[i
 
 
 @pytest.mark.parametrize(
-    ("count", "wish", "sizes"),
+    ("count", "target_rate", "sizes"),
     [
         (5, None, (2, 1, 2)),
         (20, None, (8, 2, 10)),
@@ -77,39 +79,41 @@ def test_the_draw_depends_on_groups_and_seed_and_not_on_the_order(groups: list[i
         (10, 0.2, (5, 1, 4)),
     ],
 )
-def test_shares_are_those_promised_and_calibration_grows_where_the_rate_needs_it(
-    count: int, wish: float | None, sizes: tuple[int, int, int] | None
+def test_shares_are_those_guaranteed_and_calibration_grows_where_the_rate_needs_it(
+    count: int, target_rate: float | None, sizes: tuple[int, int, int] | None
 ) -> None:
     records = [record(f"{i:05}.png") for i in range(count)]
     if sizes is None:
-        with pytest.raises(CalibrationError, match=r"1000 good images \(or groups\) found: 500 of them can set the limit"):
-            three_sets(records, 0, wish)
+        with pytest.raises(CalibrationError, match=r"1000 good images \(or groups\) found: 500 of them can set the threshold"):
+            three_sets(records, 0, target_rate)
     else:
-        sets = three_sets(records, 0, wish)
+        sets = three_sets(records, 0, target_rate)
         assert (len(sets.fit), len(sets.validation), len(sets.calibration)) == sizes
 
 
-@given(count=st.integers(5, 400), wish=st.sampled_from([0.5, 0.2, 0.1, 0.05, 0.01, 0.003]))
-def test_a_rate_asked_for_is_kept_or_refused_with_one_that_works(count: int, wish: float) -> None:
+@given(count=st.integers(5, 400), target_rate=st.sampled_from([0.5, 0.2, 0.1, 0.05, 0.01, 0.003]))
+def test_a_rate_asked_for_is_kept_or_refused_with_one_that_works(count: int, target_rate: float) -> None:
     records = [record(f"{i:05}.png") for i in range(count)]
-    if needed(wish) <= count // 2:
-        assert len(three_sets(records, 0, wish).calibration) >= needed(wish)
+    if needed(target_rate) <= count // 2:
+        assert len(three_sets(records, 0, target_rate).calibration) >= needed(target_rate)
         return
     with pytest.raises(CalibrationError) as refused:
-        three_sets(records, 0, wish)
+        three_sets(records, 0, target_rate)
     message = str(refused.value)
-    assert f"That takes {2 * needed(wish)} in all" in message
+    assert f"That takes {2 * needed(target_rate)} in all" in message
     lower = float(message.split("--false-alarm-rate ")[1].split(",")[0])
     assert len(three_sets(records, 0, lower).calibration) >= needed(lower)
-    assert len(three_sets([record(f"{i}.png") for i in range(2 * needed(wish))], 0, wish).calibration) >= needed(wish)
+    assert len(three_sets([record(f"{i}.png") for i in range(2 * needed(target_rate))], 0, target_rate).calibration) >= needed(
+        target_rate
+    )
 
 
 def test_a_rate_that_cannot_be_kept_is_said_in_one_line() -> None:
     with pytest.raises(CalibrationError) as refused:
         three_sets([record(f"{i}.png") for i in range(20)], 0, 0.01)
     assert str(refused.value) == (
-        "20 good images (or groups) found: 10 of them can set the limit, so the lowest promise is 9 %. 1 % needs 99 to set the "
-        "limit. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no promise)"
+        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % needs 99 to set the "
+        "threshold. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
     )
 
 
@@ -218,7 +222,7 @@ def test_sets_are_plain_lists() -> None:
 
 def test_parts_cut_no_group() -> None:
     groups = [str(i // 3) for i in range(60)]
-    part = parts_of(groups)
+    part = folds(groups)
     assert np.bincount(part).tolist() == [12] * 5
     assert all(len({part[i] for i in range(60) if groups[i] == group}) == 1 for group in groups)
-    assert sorted(set(parts_of(["a", "b", "b"]))) == [0, 1]
+    assert sorted(set(folds(["a", "b", "b"]))) == [0, 1]

@@ -1,4 +1,4 @@
-"""Made-up defects of known sizes: how many a finished detector stops, and whether its box meets them."""
+"""Synthetic defects of known sizes: how many a finished detector stops, and whether its box meets them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from anomaly.cli import main
 from anomaly.detector import read_card
-from anomaly.wording import sight_text
+from anomaly.wording import size_sensitivity_text
 from data.made_up import make
-from training.sizes import EACH, KINDS, diameters, drawn, meets
+from training.sizes import DEFECTS_PER_SIZE, KINDS, diameters, drawn, meets
 from training.train import TrainOptions, train
 
 PICTURES = [make("casting", seed, 200)[0] for seed in range(3)]
@@ -20,7 +20,7 @@ PICTURES = [make("casting", seed, 200)[0] for seed in range(3)]
 @pytest.mark.parametrize("diameter", [4, 12, 40])
 def test_defects_have_about_the_size_they_should(diameter: int) -> None:
     areas = [where.sum() for _, where in drawn(PICTURES, diameter, None, np.random.default_rng(0))]
-    assert len(areas) > 0.8 * EACH * len(KINDS)
+    assert len(areas) > 0.8 * DEFECTS_PER_SIZE * len(KINDS)
     assert 0.5 * diameter < 2 * np.sqrt(np.median(areas) / np.pi) < 1.6 * diameter
 
 
@@ -45,17 +45,17 @@ def test_a_box_meets_a_defect_that_it_holds_a_pixel_of() -> None:
     assert not meets((10, 5, 9, 9), where) and not meets((9, 6, 1, 1), where)
 
 
-def test_the_card_says_which_sizes_are_stopped_and_boxes_meet_what_is_large(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_card_says_which_sizes_are_flagged_and_boxes_meet_what_is_large(run: Path, capsys: pytest.CaptureFixture) -> None:
     card = read_card(run)
-    sight = card.training["sight"]
-    assert sight["pixel"] == 1.0 and [row["pixels"] for row in sight["sizes"]] == [2, 4, 8, 16]
-    assert all(row["met"] <= row["stopped"] <= row["of"] <= EACH * len(KINDS) for row in sight["sizes"])
-    stopped, met = (sum(row[key] for row in sight["sizes"] if row["pixels"] >= 12) for key in ("stopped", "met"))
-    assert stopped >= 3 and met >= 0.9 * stopped
+    size_sensitivity = card.training["size_sensitivity"]
+    assert size_sensitivity["pixel"] == 1.0 and [row["pixels"] for row in size_sensitivity["sizes"]] == [2, 4, 8, 16]
+    assert all(row["met"] <= row["flagged"] <= row["of"] <= DEFECTS_PER_SIZE * len(KINDS) for row in size_sensitivity["sizes"])
+    flagged, met = (sum(row[key] for row in size_sensitivity["sizes"] if row["pixels"] >= 12) for key in ("flagged", "met"))
+    assert flagged >= 3 and met >= 0.9 * flagged
     assert main(["show", str(run)]) == 0
     shown = capsys.readouterr().out
     assert "smallest defects        one pixel of the model is 1 of yours a side; defects" in shown
-    assert all(line in shown for line in sight_text(card.training))
+    assert all(line in shown for line in size_sensitivity_text(card.training))
 
 
 def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -> None:
@@ -65,26 +65,31 @@ def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -
         cards[area] = train(options, lambda line: None)
     plain, opened = cards[None], cards[20]
     assert (opened.training["min_area"], opened.training["min_cells"], plain.training["min_cells"]) == (20, 20, 1)
-    assert (opened.calibration.scores < plain.calibration.scores).all()  # of images whose noise is hot in single cells
-    assert opened.calibration.promise == plain.calibration.promise and opened.training["parity"] <= 1e-3
-    assert sight_text(opened.training)[-1] == (
-        "least area              what is hot in less than 20 pixels (20 cells of the heatmap) does not count"
+    assert (opened.calibration.scores < plain.calibration.scores).all()  # of images whose noise is high in single cells
+    assert opened.calibration.guaranteed_rate == plain.calibration.guaranteed_rate and opened.training["parity"] <= 1e-3
+    assert size_sensitivity_text(opened.training)[-1] == (
+        "least area              what is high in less than 20 pixels (20 cells of the heatmap) does not count"
     )
 
 
 def test_what_is_said_of_sizes() -> None:
-    def said(*stopped: int) -> str:
-        rows = [{"pixels": 4 * 2**i, "stopped": n, "of": 24, "met": 0} for i, n in enumerate(stopped)]
-        return sight_text({"sight": {"pixel": 15.6, "sizes": rows}})[0].split("; ")[1]
+    def said(*flagged: int) -> str:
+        rows = [{"pixels": 4 * 2**i, "flagged": n, "of": 24, "met": 0} for i, n in enumerate(flagged)]
+        return size_sensitivity_text({"size_sensitivity": {"pixel": 15.6, "sizes": rows}})[0].split("; ")[1]
 
     assert said(0, 3, 12) == "defects smaller than 16 pixels are likely unseen"
     assert said(0, 3, 11) == "defects up to 16 pixels are likely unseen"
     assert said(20, 24) == "most of the smallest that were tried are seen"
-    assert sight_text({"min_area": 9, "min_cells": 1}) == [
+    assert size_sensitivity_text({"min_area": 9, "min_cells": 1}) == [
         "least area              9 pixels changes nothing: one cell of the heatmap is larger"
     ]
-    for damaged in ({}, {"sight": 3}, {"sight": {"sizes": [], "pixel": 1}}, {"sight": {"sizes": [{}]}}):
-        assert sight_text(damaged) == []
+    for damaged in (
+        {},
+        {"size_sensitivity": 3},
+        {"size_sensitivity": {"sizes": [], "pixel": 1}},
+        {"size_sensitivity": {"sizes": [{}]}},
+    ):
+        assert size_sensitivity_text(damaged) == []
 
 
 def test_a_new_threshold_counts_the_same_synthetic_defects_anew(run: Path, parts: Path, tmp_path: Path) -> None:
@@ -92,11 +97,11 @@ def test_a_new_threshold_counts_the_same_synthetic_defects_anew(run: Path, parts
     assert main([*command, "--accept-worse"]) == 0
     old, new = read_card(run), read_card(tmp_path / "new.onnx")
     for card in (old, new):
-        rows = card.training["sight"]["sizes"]
-        assert [row["stopped"] for row in rows] == [int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows]
+        rows = card.training["size_sensitivity"]["sizes"]
+        assert [row["flagged"] for row in rows] == [int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows]
         assert all(len(row["scores"]) == row["of"] for row in rows)
-    assert [row["scores"] for row in old.training["sight"]["sizes"]] == [
-        row["scores"] for row in new.training["sight"]["sizes"]
+    assert [row["scores"] for row in old.training["size_sensitivity"]["sizes"]] == [
+        row["scores"] for row in new.training["size_sensitivity"]["sizes"]
     ]
 
 

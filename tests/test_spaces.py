@@ -10,9 +10,9 @@ from training.spaces import (
     PixelSpace,
     Resample,
     Whitening,
-    exposed_alike,
     gabor_kernels,
     make_space,
+    normalise_exposure,
     squash,
 )
 
@@ -71,30 +71,30 @@ def test_filters_see_direction_and_ignore_light() -> None:
     assert torch.allclose(across[:8], darker[:8], atol=0.3)
 
 
-def test_exposed_alike_a_dark_and_a_bright_photograph_are_nearly_one() -> None:
+def test_exposure_normalised_a_dark_and_a_bright_photograph_are_nearly_one() -> None:
     grey = pictures(1)[:, :1].expand(-1, 3, -1, -1)
     dark, bright = 0.05 + 0.3 * grey, 0.1 + 0.6 * grey  # twice the light
-    alike = exposed_alike(dark), exposed_alike(bright)
+    alike = normalise_exposure(dark), normalise_exposure(bright)
     for picture in alike:
         assert float(picture.mean()) == pytest.approx(0.45, abs=0.02)
     assert 1.4 < float(alike[1].std() / alike[0].std()) < 1.6  # of a factor of 2; the root, where contrast is strong
     # each picture by itself, and its colours stay
-    torch.testing.assert_close(exposed_alike(torch.cat([dark, bright])), torch.cat(alike))
+    torch.testing.assert_close(normalise_exposure(torch.cat([dark, bright])), torch.cat(alike))
     red = torch.tensor([0.5, 0.2, 0.2]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
-    assert exposed_alike(red)[0, 0].mean() > exposed_alike(red)[0, 1].mean()
+    assert normalise_exposure(red)[0, 0].mean() > normalise_exposure(red)[0, 1].mean()
 
 
-def test_exposed_alike_a_small_bright_part_on_black_keeps_its_details() -> None:
+def test_exposure_normalised_a_small_bright_part_on_black_keeps_its_details() -> None:
     picture = torch.full((1, 3, 64, 64), 0.02)
     picture[:, :, 24:40, 24:40] = 0.7 + 0.2 * (pictures(1, 16)[:, :1] - 0.5)
-    before, after = (x[:, :, 24:40, 24:40].std() for x in (picture, exposed_alike(picture)))
+    before, after = (x[:, :, 24:40, 24:40].std() for x in (picture, normalise_exposure(picture)))
     assert after > 0.3 * before
 
 
-def test_exposed_alike_a_flat_picture_is_flat_and_noise_in_it_stays_small() -> None:
+def test_exposure_normalised_a_flat_picture_is_flat_and_noise_in_it_stays_small() -> None:
     flat = torch.full((1, 3, 32, 32), 0.8)
-    torch.testing.assert_close(exposed_alike(flat), torch.full_like(flat, 0.45), rtol=0, atol=1e-3)
-    noisy = exposed_alike(flat + 0.004 * (pictures(1, 32) - 0.5))
+    torch.testing.assert_close(normalise_exposure(flat), torch.full_like(flat, 0.45), rtol=0, atol=1e-3)
+    noisy = normalise_exposure(flat + 0.004 * (pictures(1, 32) - 0.5))
     assert float((noisy - 0.45).abs().max()) < 0.01
 
 
@@ -109,13 +109,13 @@ def test_the_highest_of_each_cell_is_what_an_adaptive_pool_finds() -> None:
         assert torch.equal(Highest(64, grid)(maps), torch.nn.functional.adaptive_max_pool2d(maps, grid))
 
 
-def test_peaks_show_a_speck_that_a_mean_over_the_cell_hides() -> None:
+def test_max_pooled_filters_show_a_speck_that_a_mean_over_the_cell_hides() -> None:
     random = torch.Generator().manual_seed(0)
     good = 0.5 + 0.05 * torch.randn(16, 1, 128, 128, generator=random).expand(-1, 3, -1, -1)
     speck = good.clone()
     speck[:, :, 60:63, 60:63] += 0.4
     stronger = []
-    for name in ("filters", "peaks"):
+    for name in ("filters", "max_pooled"):
         space = make_space(name, 128)
         space.whitening.fit([space.raw(good)])
         stronger.append(float((space(speck)[:, :24].amax((1, 2, 3)) - space(good)[:, :24].amax((1, 2, 3))).mean()))

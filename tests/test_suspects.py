@@ -15,20 +15,20 @@ from anomaly.dataset import Record, read_dataset
 from anomaly.detector import read_card
 from anomaly.images import DecodeRule
 from data.made_up import make
-from training.data import see
+from training.data import extract
 from training.models import MODELS
 from training.options import TrainOptions
 from training.preprocess import Preprocess
-from training.scores import Heat
-from training.sets import PARTS, Sets, find_images, parts_of
+from training.scores import Heatmap
+from training.sets import FOLDS, Sets, find_images, folds
 from training.spaces import FilterSpace, PixelSpace, make_space
 from training.suspects import (
     SUSPECTS,
     CrossFit,
     Suspect,
     cross_fitted,
-    far_out,
     find_suspects,
+    outliers,
     suspects_text,
     write_suspects,
 )
@@ -71,10 +71,10 @@ def records_of(groups: list[str]) -> list[Record]:
 
 @pytest.mark.parametrize("space", [FilterSpace(64), PixelSpace(64)], ids=["filters", "pixels"])
 def test_hidden_defects_come_first(space: torch.nn.Module, contaminated: Path) -> None:
-    seen = see(read_dataset(contaminated), DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: None)
+    seen = extract(read_dataset(contaminated), DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: None)
     if space.whitening is not None:
         space.whitening.fit(seen.maps.split(64))
-    suspects = find_suspects(seen.records, seen.maps, space, Heat())
+    suspects = find_suspects(seen.records, seen.maps, space, Heatmap())
     assert sorted(suspect.record.path.name for suspect in suspects) == [f"{seed:03}.png" for seed in range(HIDDEN)]
     assert suspects[0].times >= suspects[-1].times > 1.5
     assert all(suspect.heatmap.max() >= suspect.times > suspect.heatmap.mean() for suspect in suspects)
@@ -82,33 +82,33 @@ def test_hidden_defects_come_first(space: torch.nn.Module, contaminated: Path) -
 
 def test_each_image_is_judged_by_the_model_of_the_other_parts() -> None:
     maps = made_maps(40)
-    scores, heatmaps = CrossFit(maps, Unwhitened(), Heat()).by_parts([str(i) for i in range(40)])
-    part = parts_of([str(i) for i in range(40)])
+    scores, heatmaps = CrossFit(maps, Unwhitened(), Heatmap()).by_folds([str(i) for i in range(40)])
+    part = folds([str(i) for i in range(40)])
     errors = torch.zeros(40, 8, 8)
-    for k in range(PARTS):
+    for k in range(FOLDS):
         model = MODELS["linear"](4, 8, 8, pixels=False)
         model.fit_maps(maps[part != k])
         errors[part == k] = model(maps[part == k])[0]
-    usual = Heat()(errors).mean(0)  # where no cell is made coarse, the heat is the error averaged over 3 x 3
-    squares = Heat()((errors / usual).square())
-    pooled = Heat().pool(squares).sqrt()
+    usual = Heatmap()(errors).mean(0)  # where no cell is made coarse, the heatmap is the error averaged over 3 x 3
+    squares = Heatmap()((errors / usual).square())
+    pooled = Heatmap().pool(squares).sqrt()
     np.testing.assert_allclose(scores, pooled / pooled.median(), rtol=1e-4)
     np.testing.assert_allclose(heatmaps, squares.sqrt() / pooled.median(), rtol=1e-3, atol=1e-5)
 
 
-def test_what_is_hot_in_all_images_does_not_drown_what_is_hot_in_one() -> None:
+def test_what_is_high_in_all_images_does_not_drown_what_is_high_in_one() -> None:
     maps = made_maps(60)
     maps[:, :, 0] += 10 * torch.randn(60, 4, 8, generator=torch.Generator().manual_seed(1))  # the edge of a part, say
     maps[7, :, 4:6, 4:6] += 5
-    scores, heatmaps = CrossFit(maps, Unwhitened(), Heat()).by_parts([str(i) for i in range(60)])
+    scores, heatmaps = CrossFit(maps, Unwhitened(), Heatmap()).by_folds([str(i) for i in range(60)])
     assert scores.argmax() == 7 and heatmaps[7].argmax() // 8 in (4, 5)
 
 
 def test_photographs_of_one_defect_do_not_vouch_for_each_other_where_their_group_is_told() -> None:
     maps = made_maps(60)
     maps[:4] += 3 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    alone, _ = cross_fitted(CrossFit(maps, Unwhitened(), Heat()), [str(i) for i in range(60)])
-    told, _ = cross_fitted(CrossFit(maps, Unwhitened(), Heat()), ["defect"] * 4 + [str(i) for i in range(56)])
+    alone, _ = cross_fitted(CrossFit(maps, Unwhitened(), Heatmap()), [str(i) for i in range(60)])
+    told, _ = cross_fitted(CrossFit(maps, Unwhitened(), Heatmap()), ["defect"] * 4 + [str(i) for i in range(56)])
     assert told[:4].min() > 1.5 * alone[:4].max()
     assert (told >= alone - 1e-6).all()
 
@@ -116,33 +116,33 @@ def test_photographs_of_one_defect_do_not_vouch_for_each_other_where_their_group
 def test_a_lot_is_not_suspected_as_a_whole() -> None:
     maps = made_maps(60)
     maps[:20] += 3 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    images = CrossFit(maps, Unwhitened(), Heat())
-    single, _ = images.by_parts([str(i) for i in range(60)])
+    images = CrossFit(maps, Unwhitened(), Heatmap())
+    single, _ = images.by_folds([str(i) for i in range(60)])
     lots, _ = cross_fitted(images, ["a"] * 20 + ["b"] * 20 + ["c"] * 20)
     assert (lots == single).all()
 
 
-def test_no_model_learns_from_what_is_far_out() -> None:
+def test_no_model_learns_from_outliers() -> None:
     maps = made_maps(100)
     maps[3] += 2 * torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
     maps[5:9] += 2 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))  # four that vouch for each other
-    found = set(np.flatnonzero(far_out(maps, Unwhitened(), Heat())))
+    found = set(np.flatnonzero(outliers(maps, Unwhitened(), Heatmap())))
     assert {3, 5, 6, 7, 8} <= found and len(found) <= 6
-    assert far_out(made_maps(100), Unwhitened(), Heat()).sum() <= 1
+    assert outliers(made_maps(100), Unwhitened(), Heatmap()).sum() <= 1
 
 
-def test_a_tenth_at_most_is_far_out_and_nothing_of_copies() -> None:
+def test_a_tenth_at_most_is_an_outlier_and_nothing_of_copies() -> None:
     maps = made_maps(100)
     maps[:30] += 3 * torch.randn(30, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert far_out(maps, Unwhitened(), Heat()).sum() <= 10
-    assert not far_out(maps[:1].repeat(20, 1, 1, 1), Unwhitened(), Heat()).any()
+    assert outliers(maps, Unwhitened(), Heatmap()).sum() <= 10
+    assert not outliers(maps[:1].repeat(20, 1, 1, 1), Unwhitened(), Heatmap()).any()
     copies = torch.cat([maps[:1].repeat(15, 1, 1, 1), maps[30:45]])
-    assert not far_out(copies, Unwhitened(), Heat())[:15].any()
+    assert not outliers(copies, Unwhitened(), Heatmap())[:15].any()
 
 
 @pytest.mark.parametrize(("count", "listed"), [(6, 5), (100, 5), (101, 6), (200, 10)])
 def test_a_twentieth_is_listed_and_five_at_least(count: int, listed: int) -> None:
-    suspects = find_suspects(records_of([str(i) for i in range(count)]), made_maps(count), Unwhitened(), Heat())
+    suspects = find_suspects(records_of([str(i) for i in range(count)]), made_maps(count), Unwhitened(), Heatmap())
     assert len(suspects) == listed
     assert [suspect.times for suspect in suspects] == sorted((suspect.times for suspect in suspects), reverse=True)
 
@@ -150,7 +150,7 @@ def test_a_twentieth_is_listed_and_five_at_least(count: int, listed: int) -> Non
 def test_nothing_is_suspected_where_all_others_are_copies_of_one_image() -> None:
     maps = torch.zeros(10, 3, 8, 8, dtype=torch.uint8)
     maps[0] = 200
-    assert find_suspects(records_of([str(i) for i in range(10)]), maps, make_space("pixels", 32), Heat()) == []
+    assert find_suspects(records_of([str(i) for i in range(10)]), maps, make_space("pixels", 32), Heatmap()) == []
     assert suspects_text([], 10, Sets([], [], []), Path("in"), Path("out")) == []
 
 
@@ -164,7 +164,7 @@ def test_what_is_written_and_said(tmp_path: Path) -> None:
     lines = suspects_text(suspects, 1000, sets, tmp_path, Path("run"))
     assert lines[:2] == [
         "suspects                3 of 1,000 good images are the most unusual to models that have not seen them, the first 3:",
-        "                            3.1 times a typical one   good/b.png   (it helps to set the limit)",
+        "                            3.1 times a typical one   good/b.png   (it helps to set the threshold)",
     ]
     assert lines[2].endswith("(too far from all others for the model to learn from it)")
     assert lines[3].endswith("1.1 times a typical one   /elsewhere/good/b.png")
@@ -177,7 +177,7 @@ def test_train_lists_them_and_takes_the_list(contaminated: Path, tmp_path: Path)
     train(TrainOptions(images=contaminated, out=run, space="pixels", size=64), said.append)
     listed = (run / SUSPECTS).read_text(encoding="utf-8").splitlines()
     assert sorted(listed) == [f"{seed:03}.png" for seed in range(HIDDEN)]
-    assert [line.split()[-1] for line in said if "times a typical" in line and "limit" not in line]
+    assert [line.split()[-1] for line in said if "times a typical" in line and "threshold" not in line]
     assert all(any(name in line for line in said) for name in listed)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in listed) and page.count(">Suspects<") == 1
@@ -186,7 +186,7 @@ def test_train_lists_them_and_takes_the_list(contaminated: Path, tmp_path: Path)
         for row in csv.DictReader((run / "images.csv").read_text(encoding="utf-8").splitlines())
     }
     assert Counter(used.values()) == read_card(run).training["sets"]
-    assert {used[name] for name in listed} - {"validation", "calibration"} == {"far out"}
+    assert {used[name] for name in listed} - {"validation", "calibration"} == {"outliers"}
     assert "too far from all others" in page and "too far from all others" in "".join(said)
     records, _ = find_images(TrainOptions(images=contaminated, out=tmp_path / "new", exclude=run / SUSPECTS))
     assert [record.path.name for record in records] == [f"{seed:03}.png" for seed in range(HIDDEN, 100)]

@@ -18,7 +18,7 @@ from anomaly.table import (
     SUFFIXES,
     Row,
     encode_rows,
-    join_parts,
+    join_chunks,
     parquet_schema,
     printable,
     read_table,
@@ -39,14 +39,14 @@ UNREADABLE = Row(
 )  # fmt: skip
 
 
-def write(path: Path, *parts: list[Row]) -> Path:
+def write(path: Path, *chunks: list[Row]) -> Path:
     """Writes a table from parts, as a run does."""
     files = []
-    for number, rows in enumerate(parts):
+    for number, rows in enumerate(chunks):
         files.append(path.with_name(f"{path.stem}{number}{path.suffix}"))
         files[-1].write_bytes(encode_rows(rows, path.suffix))
     with whole_file(path) as file:
-        join_parts(files, path.suffix, file)
+        join_chunks(files, path.suffix, file)
     return path
 
 
@@ -104,10 +104,10 @@ rows = st.builds(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(max_examples=60, deadline=None)
-@given(parts=st.lists(st.lists(rows, min_size=1, max_size=4), max_size=4))
-def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, suffix: str, parts: list[list[Row]]) -> None:
-    path = write(tmp_path_factory.mktemp("table") / f"t{suffix}", *parts)
-    assert list(read_table(path)) == [row for part in parts for row in part]
+@given(chunks=st.lists(st.lists(rows, min_size=1, max_size=4), max_size=4))
+def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, suffix: str, chunks: list[list[Row]]) -> None:
+    path = write(tmp_path_factory.mktemp("table") / f"t{suffix}", *chunks)
+    assert list(read_table(path)) == [row for chunk in chunks for row in chunk]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,4 +1,4 @@
-"""Tiles: a small defect in a large image is found, no seam shows, the promise is per image, and nothing else notices."""
+"""Tiles: a small defect in a large image is found, no seam shows, the guarantee is per image, and nothing else notices."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from anomaly.portable import write_portable
 from anomaly.wording import tiles_said
 from data.made_up import sheet
 from tests.test_export import COMBINATIONS, graph_of, run
-from training.checkpoint import load_checkpoint, part
+from training.checkpoint import load_checkpoint, tensors_of
 from training.export import DetectorGraph, check_parity, golden_sizes, to_onnx
 from training.preprocess import Preprocess
 from training.restore import restore, sample, verify_images
 from training.spaces import PixelSpace
-from training.tiles import OVERLAP, Tiles, Tiling, blend_weights, see_tiles, starts
+from training.tiles import OVERLAP, Tiles, Tiling, blend_weights, extract_tiles, starts
 from training.train import TrainOptions, train
 
 WIDTH, HEIGHT, TILE, DIAMETER = 256, 192, 64, 4
@@ -81,7 +81,7 @@ def test_stitched_is_what_the_whole_image_gives_where_the_model_knows_no_place()
     assert tiles.stitched(torch.cat([image, image.flip(1)])).shape == (2, HEIGHT, WIDTH)
 
 
-def test_a_pixel_that_changes_is_hot_where_it_is() -> None:
+def test_a_pixel_that_changes_is_high_where_it_is() -> None:
     tiles, image = squares(), np.full((1, HEIGHT, WIDTH, 3), 90, np.uint8)
     for y, x in ((0, 0), (60, 63), (100, 200), (HEIGHT - 1, WIDTH - 1)):  # in corners, in overlaps
         changed = image.copy()
@@ -130,7 +130,7 @@ def tiled_graph(combination: tuple[str, ...], mask: np.ndarray | None = None) ->
     target = combination[2]
     prepare = Preprocess(TILING.height, target, graph.prepare.mask, TILING.width)
     tiles = Tiles(prepare, graph.space, graph.model, TILING, graph.space.grid, 1)
-    return DetectorGraph(graph.prepare, graph.space, graph.model, graph.score, graph.guard, graph.heat, tiles).eval()
+    return DetectorGraph(graph.prepare, graph.space, graph.model, graph.score, graph.guard, graph.to_heatmap, tiles).eval()
 
 
 @pytest.mark.parametrize("combination", [c for c in COMBINATIONS if len(c) == 3 and c[1] != "all"], ids="-".join)
@@ -146,7 +146,7 @@ def test_every_model_takes_tiles_and_a_hotter_heatmap_never_scores_lower(combina
     assert torch.isfinite(heatmap).all()
     torch.testing.assert_close(alone[0], score[:1], rtol=1e-4, atol=1e-4)
     hotter = heatmap + torch.rand(heatmap.shape, generator=torch.Generator().manual_seed(0))
-    assert (graph.tiles.heat.pool(hotter) >= graph.tiles.heat.pool(heatmap)).all()
+    assert (graph.tiles.to_heatmap.pool(hotter) >= graph.tiles.to_heatmap.pool(heatmap)).all()
 
 
 def test_pixels_outside_a_mask_change_nothing_and_onnx_agrees() -> None:
@@ -167,7 +167,7 @@ def test_tiles_that_a_mask_hides_are_not_learnt_from(tmp_path: Path) -> None:
     for seed in range(3):
         Image.fromarray(sheet(seed, WIDTH, HEIGHT)[0]).save(tmp_path / f"{seed}.png")
     given = (read_dataset(tmp_path), DecodeRule(), prepare, PixelSpace(64), TILING, "cpu", 0)
-    drawn = [see_tiles(*given, most, lambda: None) for most in (99, 6)]
+    drawn = [extract_tiles(*given, most, lambda: None) for most in (99, 6)]
     assert [len(maps) for maps, _ in drawn] == [3 * 2 * len(TILING.tops), 6]  # all of two columns; two of each image
     assert drawn[0][1] == pytest.approx((64 + 22) / 128)
 
@@ -202,34 +202,34 @@ def tiled(sheets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def stopped(run: Path, folder: Path) -> int:
+def flagged(run: Path, folder: Path) -> int:
     return sum(result.is_anomaly is True for result in Scorer(run, device="cpu").score(sorted(folder.iterdir())))
 
 
-def test_small_defects_are_found_that_the_whole_image_misses_and_the_promise_holds(
+def test_small_defects_are_found_that_the_whole_image_misses_and_the_guarantee_holds(
     sheets: Path, tiled: Path, tmp_path: Path
 ) -> None:
     options = TrainOptions(sheets, tmp_path / "whole", space="filters", size=64, false_alarm_rate=0.05)
     train(options, lambda line: None)
     defects = [sheets / "test" / kind for kind in ("pit", "inclusion")]
-    assert sum(stopped(tmp_path / "whole", folder) for folder in defects) <= 6
-    assert sum(stopped(tiled, folder) for folder in defects) >= 20
+    assert sum(flagged(tmp_path / "whole", folder) for folder in defects) <= 6
+    assert sum(flagged(tiled, folder) for folder in defects) >= 20
     calibration = read_card(tiled).calibration
-    assert calibration.n == 19 and calibration.promise == 0.05  # an image counts once, however many tiles it has
-    assert stopped(tiled, sheets / "test" / "good") <= calibration.ordinary_up_to(30)
+    assert calibration.n == 19 and calibration.guaranteed_rate == 0.05  # an image counts once, however many tiles it has
+    assert flagged(tiled, sheets / "test" / "good") <= calibration.ordinary_up_to(30)
 
 
 def test_what_is_missing_is_seen_in_the_whole_image_where_tiles_know_no_place(sheets: Path, tiled: Path) -> None:
-    images, limit = sorted((sheets / "unmarked").iterdir()), read_card(tiled).calibration.threshold
+    images, threshold = sorted((sheets / "unmarked").iterdir()), read_card(tiled).calibration.threshold
     found = Scorer(tiled, device="cpu").score(images)
-    assert all(result.score > 2 * limit and result.is_anomaly is not False for result in found)  # some are outside, too
+    assert all(result.score > 2 * threshold and result.is_anomaly is not False for result in found)  # some are outside, too
     graph = restore(tiled).graph
     with torch.inference_mode():
         for path in images:
             pixels = torch.from_numpy(np.array(Image.open(path)))[None]
-            whole = graph.heat(graph.model(graph.space(graph.prepare(pixels)))[0])
+            whole = graph.to_heatmap(graph.model(graph.space(graph.prepare(pixels)))[0])
             scores = [
-                float(graph.tiles.heat.pool((map - typical) / spread))
+                float(graph.tiles.to_heatmap.pool((map - typical) / spread))
                 for map, (typical, spread) in zip(
                     (graph.tiles.stitched(pixels), graph.tiles.enlarged(whole)), graph.tiles.scale, strict=True
                 )
@@ -273,7 +273,7 @@ def test_card_show_and_restore_know_the_tiles(tiled: Path, sheets: Path, capsys:
     shown = capsys.readouterr().out
     assert f"tiles                   {said}" in shown and "one pixel of the model is 0.999 of yours a side" in shown
     assert card.training["min_cells"] == 1 and "one cell of the heatmap is larger" in shown
-    assert all(row["of"] <= 12 for row in card.training["sight"]["sizes"])
+    assert all(row["of"] <= 12 for row in card.training["size_sensitivity"]["sizes"])
     assert verify_images(tiled, sheets / "test" / "pit", card).startswith("torch against ONNX      12 of your images: scores")
     assert sample(tiled, 2, 0).shape == (2, 96, 96, 3)
     typical = restored.graph.tiles.scale[:, 0]
@@ -301,7 +301,7 @@ def test_a_training_that_was_stopped_goes_on_with_its_tiles(sheets: Path, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         train(options, stop)
-    kept = part(load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[0], "model")
+    kept = tensors_of(load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[0], "model")
     card = train(replace(options, resume=True), lambda line: None)
     finished = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[0]
     drawing = {name: value for name, value in kept.items() if name.startswith("decoder.")}  # the prior is fitted afterwards

@@ -26,13 +26,13 @@ from anomaly.batch import score_table
 from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.detector import read_card
 from anomaly.errors import CalibrationError, DatasetError, ImageError, TrainingError
-from anomaly.labelled import judge
+from anomaly.labelled import judge_labelled
 from anomaly.listing import MARK
 from anomaly.marks import HIGHEST
 from anomaly.table import read_table, shortest
 from anomaly.used_images import IMAGES
 from data.made_up import make
-from tests.test_data import seen_of
+from tests.test_data import extracted_of
 from training.checkpoint import load_checkpoint
 from training.options import TrainOptions
 from training.restore import verify_images
@@ -87,10 +87,10 @@ def test_reduced_jpeg_is_used_alike_in_training_calibration_scoring_and_evaluati
     score_table(Scorer(tmp_path / "reduced", threads=1), paths, tmp_path / "t.csv")
     tabled = [row.score for row in read_table(tmp_path / "t.csv")]
     assert tabled == [shortest(reduced.score(path).score) for path in paths]
-    assert [shortest(result.score) for result in judge(reduced, records).results] == tabled
-    limit = reduced.card.calibration
+    assert [shortest(result.score) for result in judge_labelled(reduced, records).results] == tabled
+    threshold = reduced.card.calibration
     moved = [abs(reduced.score(path).score - full.score(path).score) for path in paths]
-    assert 0 < max(moved) < 10 * (limit.threshold - limit.median)  # another picture, though much the same
+    assert 0 < max(moved) < 10 * (threshold.threshold - threshold.median)  # another picture, though much the same
 
 
 def set_paths(run: Path, wanted: str) -> list[str]:
@@ -144,11 +144,11 @@ def test_grey_images_of_12_bits_among_files_that_are_none(grey_run: Path) -> Non
         "begins with b'the ones', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it"
     )
     assert sum(card.training["sets"].values()) == 30
-    assert not {"broken.png", "notes.png"} & {name for part in sets_of(grey_run).values() for name in part}
+    assert not {"broken.png", "notes.png"} & {name for subset in sets_of(grey_run).values() for name in subset}
 
 
 # --- the same again ---------------------------------------------------------------------------------------------------
-def test_weights_follow_from_seed_fit_and_validation_images_and_not_from_those_that_set_the_limit(
+def test_weights_follow_from_seed_fit_and_validation_images_and_not_from_those_that_set_the_threshold(
     cells: Path, tmp_path: Path
 ) -> None:
     first = train(options_for(cells, tmp_path / "first"), lambda line: None)
@@ -173,7 +173,7 @@ def test_weights_follow_from_seed_fit_and_validation_images_and_not_from_those_t
 
 def test_validation_images_are_learnt_from_too_in_closed_form(cells: Path, tmp_path: Path) -> None:
     train(options_for(cells, tmp_path / "run", model="linear"), lambda line: None)
-    names = [name for part in ("fit", "validation") for name in sets_of(tmp_path / "run")[part]]
+    names = [name for subset in ("fit", "validation") for name in sets_of(tmp_path / "run")[subset]]
     pixels = np.mean([np.asarray(Image.open(cells / name)).reshape(32, 32, -1)[..., 0] / 255 for name in names], 0)
     mean = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[0]["model.mean"].reshape(-1, 32, 32)[0]
     np.testing.assert_allclose(mean.numpy(), pixels, atol=1e-5)
@@ -265,7 +265,7 @@ def test_folders_that_cannot_be_trained_on(cells: Path, tmp_path: Path) -> None:
 
 
 def test_a_rate_that_the_images_cannot_keep_is_refused_before_training(cells: Path, tmp_path: Path) -> None:
-    message = r"^24 good images .* found: 12 of them can set the limit, so the lowest promise is 8 %.* --false-alarm-rate 0\.08"
+    message = r"^24 good images .* found: 12 of them can set the threshold, so the lowest guaranteed rate is 8 %.* --false-alarm-rate 0\.08"
     refused(cells, tmp_path, CalibrationError, message, false_alarm_rate=0.01)
 
 
@@ -358,7 +358,7 @@ def test_images_are_named_as_the_user_knows_them(tmp_path: Path) -> None:
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
 def test_what_could_not_be_read_is_said_a_page_at_the_most(cells: Path) -> None:
-    seen, _ = seen_of(read_dataset(cells), PixelSpace(64))
+    seen, _ = extracted_of(read_dataset(cells), PixelSpace(64))
     lines = warn(replace(seen, left_out=[f"{i}.png: empty" for i in range(25)]), "")
     assert lines[0] == "left out: 0.png: empty"
     assert lines[10] == "left out: 15 more"

@@ -21,7 +21,7 @@ def test_a_recalibrated_detector_knows_what_set_its_threshold(run: Path, tmp_pat
     write_dataset(tmp_path, kind="disc", train=30, good=5, per_defect=1, size=64, seed=77)
     out = tmp_path / "models" / "v2.onnx"
     out.parent.mkdir()
-    recalibrate_on(run, tmp_path / "train", out=out, wish=0.1, group_by=None, seed=0)
+    recalibrate_on(run, tmp_path / "train", out=out, target_rate=0.1, group_by=None, seed=0)
     assert listing_of(out) == out.with_name("v2.images.csv")
     for path in sorted((tmp_path / "train" / "good").glob("*.png"))[:7]:
         shutil.copy(path, tmp_path / "test" / "good" / f"again-{path.name}")

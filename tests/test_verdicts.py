@@ -13,7 +13,7 @@ from anomaly.calibrate import Calibration, calibrate, clopper_pearson
 from anomaly.errors import AnomalyError
 from anomaly.verdicts import (
     NO_AUDIT,
-    NO_LIMIT,
+    NO_THRESHOLD,
     Act,
     Band,
     Figure,
@@ -176,7 +176,7 @@ def test_precision_of_a_part_says_so() -> None:
     )
     assert (
         precision(flagged_only(3, 2)).text()
-        == "unknown (5 verdicts): 15 more verdicts needed. Too few stopped images have been judged."
+        == "unknown (5 verdicts): 15 more verdicts needed. Too few flagged images have been judged."
     )
 
 
@@ -186,34 +186,34 @@ def test_precision_of_a_part_says_so() -> None:
 def test_verdicts_on_flagged_images_alone_give_no_recall() -> None:
     assert recall(flagged_only(40, 10)) == Figure(None, None, None, 50, 0, recall(flagged_only(40, 10)).method, NO_AUDIT)
     waiting = recall(flagged_only(40, 10, waiting=1))
-    assert (waiting.needed, waiting.note) == (1, "1 of the stopped images is still to be judged.")
+    assert (waiting.needed, waiting.note) == (1, "1 of the flagged images is still to be judged.")
     ranked = dataclasses.replace(flagged_only(1, 1), threshold=None)
-    assert (recall(ranked).note, precision(ranked).note) == (NO_LIMIT, NO_LIMIT)
+    assert (recall(ranked).note, precision(ranked).note) == (NO_THRESHOLD, NO_THRESHOLD)
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000), st.floats(-1, 4))
-def test_when_every_image_is_judged_recall_and_precision_are_exact_at_any_limit(seed: int, limit: float) -> None:
+def test_when_every_image_is_judged_recall_and_precision_are_exact_at_any_threshold(seed: int, threshold: float) -> None:
     scores, bad = population(seed, 300, 30)
     sample = reviewed(scores, bad, 1.5, 300)
-    above = scores > np.float32(limit)
-    found = recall_at(sample, limit)
+    above = scores > np.float32(threshold)
+    found = recall_at(sample, threshold)
     assert (found.value, found.low, found.high) == pytest.approx((bad[above].sum() / 30,) * 3)
-    if limit < 1.5 and above.any():
-        found = precision_at(sample, limit)
+    if threshold < 1.5 and above.any():
+        found = precision_at(sample, threshold)
         assert (found.value, found.low, found.high) == pytest.approx((bad[above].mean(),) * 3)
 
 
 @pytest.mark.parametrize(
-    ("defects", "shift", "limit", "share"),
+    ("defects", "shift", "threshold", "share"),
     [(80, 2.5, 2.0, 1.0), (200, 3.0, 2.5, 0.4), (60, 4.0, 2.0, 1.0), (400, 2.0, 2.5, 0.7)],
 )
 def test_intervals_of_recall_hold_the_truth_as_often_as_they_say(
-    defects: int, shift: float, limit: float, share: float
+    defects: int, shift: float, threshold: float, share: float
 ) -> None:
     scores, bad = population(3, 3000, defects, shift)
-    truth = bad[scores > limit].sum() / defects
-    every = [recall(reviewed(scores, bad, limit, 600, seed=seed, audit_share=share)) for seed in range(300)]
+    truth = bad[scores > threshold].sum() / defects
+    every = [recall(reviewed(scores, bad, threshold, 600, seed=seed, audit_share=share)) for seed in range(300)]
     found = [(one.value, one.low, one.high) for one in every if one.value is not None]
     assert len(found) > 100
     assert (
@@ -222,7 +222,7 @@ def test_intervals_of_recall_hold_the_truth_as_often_as_they_say(
     assert abs(np.mean([value for value, _, _ in found]) - truth) < 0.02
 
 
-def test_a_limit_tried_out_below_the_old_one_holds_the_truth_too() -> None:
+def test_a_threshold_tried_out_below_the_old_one_holds_the_truth_too() -> None:
     scores, bad = population(3, 3000, 200, 2.5)
     above = scores > 1.0
     held = []
@@ -249,20 +249,20 @@ def test_too_few_say_how_many_are_needed_and_those_are_enough() -> None:
 def test_without_any_defect_there_is_no_recall() -> None:
     scores, bad = population(6, 1000, 0)
     found = recall(reviewed(scores, bad, 2.0, 500))
-    assert (found.value, found.note) == (None, "No defect has been found above this limit yet.")
+    assert (found.value, found.note) == (None, "No defect has been found above this threshold yet.")
 
 
-# ---- which images may set a limit ----
+# ---- which images may set a threshold ----
 
 
-def test_only_images_drawn_by_lot_keep_the_promise() -> None:
-    """1 % becomes 2 % where only images below the old limit set the new one, and next to nothing where flagged ones do."""
+def test_only_images_drawn_by_lot_keep_the_guarantee() -> None:
+    """1 % becomes 2 % where only images below the old threshold set the new one, and next to nothing where flagged ones do."""
     random = np.random.default_rng(0)
     rates: dict[str, list[float]] = {"core": [], "passed": [], "flagged too": []}
     for seed in range(150):
         scores = random.normal(size=4000)
-        limit = 2.3263  # of which 1 % of good images are above
-        sample = reviewed(scores, np.zeros(4000, bool), limit, 1600, seed=seed)
+        threshold = 2.3263  # of which 1 % of good images are above
+        sample = reviewed(scores, np.zeros(4000, bool), threshold, 1600, seed=seed)
         rows = {
             "core": calibration_rows(sample),
             "passed": np.flatnonzero(sample.core & (sample.stratum > 0)),
@@ -282,56 +282,56 @@ def _normal_cdf(x: float) -> float:
     return float(norm.cdf(x))
 
 
-def test_images_set_a_limit_up_to_the_first_not_looked_at() -> None:
+def test_images_set_a_threshold_up_to_the_first_not_looked_at() -> None:
     scores, bad = population(7, 2000, 40)
     sample = reviewed(scores, bad, 2.0, 400)
     rows = calibration_rows(sample)
     assert set(rows) == set(np.flatnonzero(sample.core & (sample.states == "normal")))
-    assert (sample.stratum[rows] == 0).any(), "good images that were stopped, and that the lot chose"
+    assert (sample.stratum[rows] == 0).any(), "good images that were flagged, and that the lot chose"
     middle = np.sort(sample.lot[sample.core])[100]
     states = np.where(sample.core & (sample.lot == middle), "open", sample.states)
     fewer = calibration_rows(dataclasses.replace(sample, states=states))
     assert set(fewer) == {row for row in rows if sample.lot[row] < middle}
 
 
-# ---- a limit tried out ----
+# ---- a threshold tried out ----
 
 
 @given(st.lists(st.sampled_from([k / 4 for k in range(16)]), min_size=1, max_size=60), st.floats(-1, 5, width=32))
-def test_a_preview_says_what_a_calibration_with_that_limit_would(scores: list[float], limit: float) -> None:
+def test_a_preview_says_what_a_calibration_with_that_threshold_would(scores: list[float], threshold: float) -> None:
     calibration = Calibration(np.array(scores, np.float32), 1)
-    found = preview(flagged_only(0, 0), scores, calibration, limit)
-    assert found.flagged == sum(score > limit for score in scores)
+    found = preview(flagged_only(0, 0), scores, calibration, threshold)
+    assert found.flagged == sum(score > threshold for score in scores)
     if found.k is not None and found.k <= calibration.n:
         at = Calibration.__new__(Calibration)
         object.__setattr__(at, "scores", calibration.scores)
         object.__setattr__(at, "k", found.k)
-        assert (found.promise, found.bound) == (at.promise, at.bound)
-        assert float(at.threshold) <= limit, "its limit flags no fewer"
+        assert (found.guaranteed_rate, found.upper_bound) == (at.guaranteed_rate, at.upper_bound)
+        assert float(at.threshold) <= threshold, "its threshold flags no fewer"
     else:
-        assert (found.promise, found.bound) == (1.0, 1.0)
+        assert (found.guaranteed_rate, found.upper_bound) == (1.0, 1.0)
 
 
-def test_a_preview_at_the_detectors_own_limit_is_no_preview() -> None:
+def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
     calibration = calibrate(np.linspace(0, 1, 200), 0.02)
     sample = dataclasses.replace(flagged_only(40, 10), threshold=float(calibration.threshold))
     own = preview(sample, [0.5, 0.99, 2.0], calibration, float(calibration.threshold))
     assert own.text() == (
-        "images stopped          2 of 3\n"
-        "good images stopped     about 1 in 50 (2 %); 95 % confident: at most 3.8 % in the long run\n"
+        "images flagged          2 of 3\n"
+        "good images flagged     about 1 in 50 (2 %); 95 % confident: at most 3.8 % in the long run\n"
         "of these, defects       80 % (95 %: 66 to 90 %; 50 verdicts)\n"
-        "of all defects          unknown (50 verdicts): Verdicts on stopped images cannot show what was missed: draw an audit "
+        "of all defects          unknown (50 verdicts): Verdicts on flagged images cannot show what was missed: draw an audit "
         "sample."
     )
     moved = preview(sample, [0.5, 0.99, 2.0], calibration, 0.4)
-    assert (moved.flagged, moved.k, moved.promise) == (3, 121, 121 / 201)
-    assert moved.text().splitlines()[-1] == "Preview: the promise returns when fresh good images confirm it."
-    assert preview(sample, [0.5], None, 0.4).promise is None
+    assert (moved.flagged, moved.k, moved.guaranteed_rate) == (3, 121, 121 / 201)
+    assert moved.text().splitlines()[-1] == "Preview: the guarantee returns when fresh good images confirm it."
+    assert preview(sample, [0.5], None, 0.4).guaranteed_rate is None
 
 
 @settings(max_examples=30)
 @given(st.floats(0, 4), st.floats(0, 4))
-def test_a_higher_limit_finds_no_more(one: float, other: float) -> None:
+def test_a_higher_threshold_finds_no_more(one: float, other: float) -> None:
     scores, bad = population(8, 1000, 100)
     sample, (low, high) = reviewed(scores, bad, 1.5, 500), sorted((one, other))
     a, b = preview(sample, scores, None, low), preview(sample, scores, None, high)
@@ -345,7 +345,7 @@ def test_two_limits_share_out_the_images(scores: list[float], one: float, other:
     low, high = sorted((one, other))
     found = band(scores, low, high)
     assert found == Band(sum(s <= low for s in scores), sum(low < s <= high for s in scores), sum(s > high for s in scores))
-    with pytest.raises(AnomalyError, match=r"limits 1.0 and 0.0 found, the lower one first expected"):
+    with pytest.raises(AnomalyError, match=r"thresholds 1.0 and 0.0 found, the lower one first expected"):
         band(scores, 1.0, 0.0)
 
 

@@ -51,7 +51,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_three_detectors_have_three_versions_wherever_they_are_written(alone: Path, fresh: Path) -> None:
     for name in ("run", "run2", "run3"):
         (alone.parent / name).mkdir(exist_ok=True)
-        recalibrate_on(alone, fresh, out=alone.parent / name / "new.onnx", wish=None, group_by=None, seed=0)
+        recalibrate_on(alone, fresh, out=alone.parent / name / "new.onnx", target_rate=None, group_by=None, seed=0)
     card = read_card(alone)
     assert card.calibration is not None
     moved = nearest(card.calibration, float(card.calibration.scores[-5]))
@@ -67,7 +67,7 @@ def test_no_version_is_given_twice_wherever_its_file_went(alone: Path, fresh: Pa
     far.mkdir(parents=True)
 
     def made(run: Path, out: Path | None) -> str:
-        return recalibrate_on(run, fresh, out=out, wish=None, group_by=None, seed=0)[0].version
+        return recalibrate_on(run, fresh, out=out, target_rate=None, group_by=None, seed=0)[0].version
 
     found = [made(alone, far / "a.onnx"), made(alone, None), made(far / "a.onnx", far / "b.onnx"), made(alone, None)]
     (far / "b.onnx").unlink()

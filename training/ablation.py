@@ -1,9 +1,9 @@
-"""What each choice brings, on made-up defects, by which choices are made; and on real ones, for reporting only.
+"""What each choice brings, on synthetic defects, by which choices are made; and on real ones, for reporting only.
 
     python -m training.ablation DATASETS --out ablation          (resumable; a finished case is not done again)
 
 For each real set the models are fitted on two thirds of the good training images. The other third (by group) is judged
-with and without made-up defects: 30 of each kind. The AUROC of these, mean over the kinds, ranks the recipes of a set; its
+with and without synthetic defects: 30 of each kind. The AUROC of these, mean over the kinds, ranks the recipes of a set; its
 rank correlation with the AUROC on the set's real defects says how far it may be trusted.
 """
 
@@ -24,14 +24,14 @@ from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.evaluate import NORMAL
 from training.baselines import BASELINES
 from training.benchmark import Case, cases
-from training.choose import auroc_by_kind, judge, make_defects, prepared, raw_maps, whiten
+from training.choose import auroc_by_kind, heatmaps_of, make_defects, prepared, raw_maps, whiten
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import pool
 from training.sets import find_rule
 from training.spaces import make_space
 
-EACH = 30  # made-up defects of a kind
+DEFECTS_PER_KIND = 30  # synthetic defects of a kind
 HELD_OUT = 90  # images that they are made on, at most
 
 
@@ -65,7 +65,7 @@ RECIPES = (
 
 
 def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float]]:
-    """Returns the AUROC on made-up and on real defects of each recipe, by its name."""
+    """Returns the AUROC on synthetic and on real defects of each recipe, by its name."""
     records = read_dataset(case.images)
     fit_on, held_out = thirds(normal_training(records))
     test = labelled_test(records)
@@ -73,15 +73,15 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
     found: dict[str, dict[str, float]] = {}
     for size in sorted({recipe.size for recipe in recipes}, reverse=True):
         prepare, space = Preprocess(size, "ort"), make_space("all", size).eval()
-        seen, good, tested = (prepared(part, rule, prepare) for part in (fit_on, held_out[:HELD_OUT], test))
-        made, kinds = make_defects(good, EACH, seed=0)
-        raw = [raw_maps(space, part) for part in (seen, good, made, tested)]
+        seen, good, tested = (prepared(subset, rule, prepare) for subset in (fit_on, held_out[:HELD_OUT], test))
+        made, kinds = make_defects(good, DEFECTS_PER_KIND, seed=0)
+        raw = [raw_maps(space, subset) for subset in (seen, good, made, tested)]
         lite0, lite2, filters = np.split(np.arange(raw[0].shape[1]), np.cumsum(space.whitening.inputs[:2]))
         channels = {"features": lite0, "filters": filters, "both": np.r_[lite0, filters], "all": np.r_[lite0, lite2, filters]}
         of_size = [recipe for recipe in recipes if recipe.size == size]
         for model, name in {(recipe.model, recipe.space): None for recipe in of_size}:
-            whitened = whiten(make_space(name, size), [part[:, channels[name]] for part in raw])
-            heatmaps = judge(model, *whitened, groups=[record.group for record in fit_on])
+            whitened = whiten(make_space(name, size), [subset[:, channels[name]] for subset in raw])
+            heatmaps = heatmaps_of(model, *whitened, groups=[record.group for record in fit_on])
             for recipe in of_size:
                 if (recipe.model, recipe.space) == (model, name):
                     normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
@@ -99,7 +99,7 @@ def thirds(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Returns the mean over the families of sets for each recipe, and how the two figures go together within a set."""
-    lines = ["| recipe | made-up defects | real defects | " + " | ".join(families(results)) + " |"]
+    lines = ["| recipe | synthetic defects | real defects | " + " | ".join(families(results)) + " |"]
     lines.append("|---" * (3 + len(families(results))) + "|")
     for recipe in next(iter(results.values())):
         each = {
@@ -131,7 +131,7 @@ def families(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, list[
 
 def main() -> None:
     """Compares the recipes on every real set and prints the table."""
-    parser = argparse.ArgumentParser(description="what each choice brings on made-up and on real defects")
+    parser = argparse.ArgumentParser(description="what each choice brings on synthetic and on real defects")
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="cases whose name holds this text")

@@ -64,7 +64,7 @@ def left_out_before(run: Path, options: TrainOptions) -> set[str]:
 def options_of(card: Card, run: Path) -> TrainOptions:
     """Returns the options that a detector was trained by; TrainingError where its card does not say them all."""
     said = card.training.get("options")
-    if card.training.get("recalibrated") or card.training.get("limit_moved"):
+    if card.training.get("recalibrated") or card.training.get("threshold_moved"):
         raise TrainingError(
             f"{run}: a threshold set after training found (anomaly calibrate, or by hand): give the run that was trained"
         )

@@ -1,4 +1,4 @@
-"""The benchmark: trains with the default command on every real set, evaluates, judges the promises together.
+"""The benchmark: trains with the default command on every real set, evaluates, judges the guarantees together.
 
     python -m training.benchmark DATASETS --out bench            (resumable; a finished case is not done again)
     python -m training.benchmark DATASETS --out bench-vae --model vae --space filters --seeds 0 1 2
@@ -41,7 +41,7 @@ class Case:
     name: str
     images: Path
     seed: int
-    promised: bool  # its false-alarm count is judged: test images are exchangeable with the calibration images
+    guaranteed: bool  # its false-alarm count is judged: test images are exchangeable with the calibration images
 
 
 def cases(datasets: Path, out: Path, seeds: Sequence[int]) -> list[Case]:
@@ -81,7 +81,7 @@ def run_case(case: Case, folder: Path, options: dict[str, Any]) -> dict[str, Any
     calibration = judged.scorer.card.calibration
     row = {
         "case": case.name,
-        "promised": case.promised,
+        "guaranteed": case.guaranteed,
         **judged.evaluation.to_json(),
         "n_calibration": calibration.n if calibration else None,
         "k": calibration.k if calibration else None,
@@ -96,7 +96,7 @@ def run_case(case: Case, folder: Path, options: dict[str, Any]) -> dict[str, Any
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the figures as a Markdown table, a row for each case."""
     lines = [
-        "| case | AUROC (95 %) | average precision | pixel AUROC / AUPRO | good stopped (limit) | promise | defects stopped "
+        "| case | AUROC (95 %) | average precision | pixel AUROC / AUPRO | good flagged (limit) | guarantee | defects flagged "
         "| warned |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -105,7 +105,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         pixels = "-" if row["pixel_auroc"] is None else f"{row['pixel_auroc']:.3f} / {row['aupro']:.3f}"
         lines.append(
             f"| {row['case']} | {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f}) | {p['value']:.3f} | {pixels} | "
-            f"{f['flagged']} of {f['n']} ({f['limit']}) | {100 * f['promise']:.2g} % | {r['flagged']} of {r['n']} | "
+            f"{f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | {100 * f['guaranteed_rate']:.2g} % | {r['flagged']} of {r['n']} | "
             f"{'yes' if row['warned'] else 'no'} |"
         )
     return "\n".join(lines)
@@ -129,14 +129,14 @@ def by_class(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def promises(rows: Sequence[dict[str, Any]]) -> str:
+def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
     """Returns whether the counts of flagged good test images keep their limits, all together at 95 % (Bonferroni)."""
-    judged = [row for row in rows if row["promised"]]
+    judged = [row for row in rows if row["guaranteed"]]
     limits = joint_limits([(row["n_calibration"], row["k"], row["false_alarms"]["n"]) for row in judged])
     counts = [row["false_alarms"]["flagged"] for row in judged]
     over = [f"{row['case']} ({c}, limit {x})" for row, c, x in zip(judged, counts, limits, strict=True) if c > x]
-    said = "all keep their promise" if not over else f"broken by {', '.join(over)}"
-    return f"promises, {len(judged)} counts together at 95 %: {said}; counts (limits): " + ", ".join(
+    said = "all keep their guarantee" if not over else f"broken by {', '.join(over)}"
+    return f"guarantees, {len(judged)} counts together at 95 %: {said}; counts (limits): " + ", ".join(
         f"{c} ({x})" for c, x in zip(counts, limits, strict=True)
     )
 
@@ -162,7 +162,7 @@ def main() -> None:
             print(case.name, file=sys.stderr)
             rows.append(run_case(case, given.out / case.name.replace(" ", "-"), options))
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {versions()}, options {options}\n")
-    print(table(rows), by_class(rows), promises(rows), sep="\n\n")
+    print(table(rows), by_class(rows), broken_guarantees(rows), sep="\n\n")
 
 
 if __name__ == "__main__":

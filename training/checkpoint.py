@@ -50,6 +50,6 @@ def fitting(path: Path) -> Iterator[None]:
         ) from error
 
 
-def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def tensors_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Returns the tensors whose names begin with ``name.``, without it."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

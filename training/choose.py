@@ -1,4 +1,4 @@
-"""Choices without real defects: candidates are ranked by how well they tell made-up defects on held-out good images."""
+"""Choices without real defects: candidates are ranked by how well they tell synthetic defects on held-out good images."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from training.defects import DEFECTS, add_defect
 from training.fit import FitOptions, fit
 from training.models import MODELS
 from training.preprocess import Preprocess
-from training.scores import Heat
+from training.scores import Heatmap
 from training.sets import decode_all
 from training.spaces import BothSpace, make_space
 
 HELD_OUT = 48  # validation images that defects are made on, at most
-EACH = 20  # made-up defects of a kind
+DEFECTS_PER_KIND = 20  # synthetic defects of a kind
 TRIES = 50  # to make a defect that a mask does not hide
 
 
 def choose_space(
     space: BothSpace, maps: Tensor, validation: Sequence[Record], rule: DecodeRule, prepare: Preprocess, seed: int
 ) -> dict[str, float]:
-    """Returns the AUROC on made-up defects of ``features`` and of ``both``, by the linear model on the fit set.
+    """Returns the AUROC on synthetic defects of ``features`` and of ``both``, by the linear model on the fit set.
 
     ``maps``: raw maps of the fit set in ``both`` (n, C, h, w), whose first channels are the features. The defects are made
     on validation images; real ones are never seen.
     """
     pictures = prepared(validation[:HELD_OUT], rule, prepare)
     coverage = prepare.coverage(prepare.size)
-    made, kinds = make_defects(pictures, EACH, seed, None if coverage is None else (coverage > 0).numpy())
-    heat = Heat(prepare.coverage(space.grid))
-    raw = [maps, *(raw_maps(space, part) for part in (pictures, made))]
+    made, kinds = make_defects(pictures, DEFECTS_PER_KIND, seed, None if coverage is None else (coverage > 0).numpy())
+    to_heatmap = Heatmap(prepare.coverage(space.grid))
+    raw = [maps, *(raw_maps(space, some) for some in (pictures, made))]
     found = {}
     for name, channels in (("both", maps.shape[1]), ("features", space.parts[0].inputs)):
-        whitened = whiten(make_space(name, prepare.size), [part[:, :channels] for part in raw])
-        good, bad = (heat.pool(heatmap).numpy() for heatmap in judge("linear", *whitened, heat=heat))
+        whitened = whiten(make_space(name, prepare.size), [some[:, :channels] for some in raw])
+        good, bad = (to_heatmap.pool(heatmap).numpy() for heatmap in heatmaps_of("linear", *whitened, to_heatmap=to_heatmap))
         found[name] = auroc_by_kind(good, bad, kinds)
     return found
 
@@ -57,7 +57,7 @@ def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -
 
 
 def make_defects(pictures: Tensor, each: int, seed: int, inside: NDArray[np.bool_] | None = None) -> tuple[Tensor, list[str]]:
-    """Returns pictures with ``each`` made-up defects of a kind, uint8 (n, 3, s, s), and their kinds.
+    """Returns pictures with ``each`` synthetic defects of a kind, uint8 (n, 3, s, s), and their kinds.
 
     ``inside``: bool (s, s), where they may be; None: anywhere.
     """
@@ -91,11 +91,11 @@ def raw_maps(space: torch.nn.Module, pictures: Tensor) -> Tensor:
 def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
     """Returns maps whitened by the statistics of the first of them."""
     space.whitening.fit(raw[0].split(64))
-    return [torch.cat([space.whitening(batch) for batch in part.split(64)]) for part in raw]
+    return [torch.cat([space.whitening(batch) for batch in some.split(64)]) for some in raw]
 
 
-def judge(
-    model: str, maps: Tensor, *others: Tensor, heat: Heat | None = None, groups: Sequence[str] | None = None
+def heatmaps_of(
+    model: str, maps: Tensor, *others: Tensor, to_heatmap: Heatmap | None = None, groups: Sequence[str] | None = None
 ) -> list[Tensor]:
     """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps, whose ``groups`` may be told."""
     torch.manual_seed(0)
@@ -104,9 +104,9 @@ def judge(
         made.groups = groups
     with tempfile.TemporaryDirectory() as scratch:
         fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
-    heat = heat or Heat()
+    to_heatmap = to_heatmap or Heatmap()
     with torch.inference_mode():
-        return [heat(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
+        return [to_heatmap(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
 
 
 def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:

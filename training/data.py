@@ -24,7 +24,7 @@ from training.sets import PICTURE, batched
 
 
 @dataclass(frozen=True)
-class Seen:
+class Extracted:
     """What was seen of a list of images.
 
     ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel space. ``pictures``: uint8
@@ -40,11 +40,11 @@ class Seen:
     left_out: list[str]
     digests: list[str] = field(default_factory=list)
 
-    def part(self, records: Sequence[Record]) -> Seen:
+    def subset(self, records: Sequence[Record]) -> Extracted:
         """Returns what was seen of some of the images only."""
         wanted = {record.path for record in records}
         index = [i for i, record in enumerate(self.records) if record.path in wanted]
-        return Seen(
+        return Extracted(
             [self.records[i] for i in index],
             self.maps[index],
             self.pictures[index],
@@ -56,14 +56,14 @@ class Seen:
 
 
 @torch.inference_mode()
-def see(
+def extract(
     records: Sequence[Record],
     rule: DecodeRule,
     prepare: Preprocess,
     space: nn.Module,
     device: str,
     seen: Callable[[], object],
-) -> Seen:
+) -> Extracted:
     """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
 
     def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
@@ -89,7 +89,7 @@ def see(
     if not found:
         raise DatasetError(f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}")
     kept, maps, pictures, thumbs, facts, digests = zip(*found, strict=True)
-    return Seen(
+    return Extracted(
         list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), list(facts), left_out,
         list(digests),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Made-up defects on normal images: what is chosen by looking at defects is chosen on these, never on real ones.
+"""Synthetic defects on normal images: what is chosen by looking at defects is chosen on these, never on real ones.
 
 A defect changes a blob or a line of a prepared image, at sizes from 3 to 30 % of its side:
 
@@ -27,7 +27,7 @@ Picture = NDArray[np.float32]  # (s, s, 3), 0 to 255
 def add_defect(
     pixels: NDArray[np.uint8], donor: NDArray[np.uint8], kind: str, rng: Generator, radius: float | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Returns a picture with one made-up defect and its mask, uint8 (s, s, 3) and bool (s, s).
+    """Returns a picture with one synthetic defect and its mask, uint8 (s, s, 3) and bool (s, s).
 
     ``pixels``, ``donor``: normal images of one size, uint8 (s, s, 3); ``kind``: a name of DEFECTS; ``radius``: of a
     blob in pixels, None: any. The mask is where the

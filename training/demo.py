@@ -13,7 +13,7 @@ from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.errors import DatasetError
 from anomaly.evaluate import NORMAL
 from anomaly.images import decode
-from anomaly.labelled import Judged, build_report, images_said, judge, rate_said, said
+from anomaly.labelled import Judged, build_report, images_said, judge_labelled, rate_said, said
 from anomaly.report import write_report
 from anomaly.scorer import Scorer
 from anomaly.wording import card_text, realised_text
@@ -28,7 +28,7 @@ def demo(data: str, out: Path) -> None:
     start = time.perf_counter()
     folder = out / time.strftime("%Y%m%d-%H%M%S")
     manifest, defect, attribution = prepare(data, folder)
-    print(f"1/4  train, set the limit, export: anomaly train {manifest} --out {folder / 'run'}", file=sys.stderr)
+    print(f"1/4  train, set the threshold, export: anomaly train {manifest} --out {folder / 'run'}", file=sys.stderr)
     command = f"anomaly train {manifest} --out {folder / 'run'}"
     card = train(TrainOptions(images=manifest, out=folder / "run", command=command), lambda line: print(line, file=sys.stderr))
     if card is None:
@@ -36,7 +36,7 @@ def demo(data: str, out: Path) -> None:
     scorer = Scorer(folder / "run")
     records = labelled_test(read_dataset(manifest))
     print("2/4  judge the test images", file=sys.stderr)
-    judged = judge(scorer, records)
+    judged = judge_labelled(scorer, records)
     print("3/4  report", file=sys.stderr)
     report = build_report(judged, manifest, notes=[attribution] if attribution else [])
     write_report(folder / "report.html", report)
@@ -56,7 +56,7 @@ def prepare(data: str, folder: Path, train: int = 400, good: int = 150, per_defe
     ``train``, ``good`` and ``per_defect`` say how many images are made up.
     """
     try:
-        if data == "made-up":
+        if data == "synthetic":
             from data.made_up import write_dataset
 
             write_dataset(folder / "images", train=train, good=good, per_defect=per_defect)
@@ -94,21 +94,21 @@ def last_lines(judged: Judged, defect: str, baseline: float, folder: Path, speed
     assert calibration is not None and alarms is not None
     told = card_text(card, str(folder / "run")).splitlines()
     if calibration.too_few:
-        promise = [("limit and promise", told[0])]
+        guarantee = [("threshold and guarantee", told[0])]
     else:
-        promise = [(told[0][:24].rstrip(), told[0][24:]), ("promise", told[1][24:])]
+        guarantee = [(told[0][:24].rstrip(), told[0][24:]), ("guarantee", told[1][24:])]
     sure = e.per_class[defect] if defect else None
     weak = {name: figures for name, figures in e.per_class.items() if name != defect}
     ranking, recall = (sure.image_auroc, sure.recall) if sure else (e.image_auroc, e.recall)
     rows = [
         ("ranking", f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}"),
         *([("", f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, weak ones too")] if sure else []),
-        ("good images stopped", realised_text(alarms.stopped, calibration)),
-        (f"{defect or 'defects'} stopped", rate_said(recall) + ("" if sure else images_said(e.recall_images))),
-        ("weak defects stopped" if defect else "by kind",
+        ("good images flagged", realised_text(alarms.flagged, calibration)),
+        (f"{defect or 'defects'} flagged", rate_said(recall) + ("" if sure else images_said(e.recall_images))),
+        ("weak defects flagged" if defect else "by kind",
          "; ".join(f"{name} {f.recall.flagged} of {f.recall.n}" for name, f in weak.items() if f.recall)),
-        *promise,
-        ("torch against ONNX", f"scores agree to {card.training['parity']:.1e} of (limit - typical); at most 1e-3 allowed"),
+        *guarantee,
+        ("torch against ONNX", f"scores agree to {card.training['parity']:.1e} of (threshold - typical); at most 1e-3 allowed"),
         ("speed", f"{1000 / speed:.1f} ms an image with decoding ({speed:.0f} images/s) on {judged.scorer.device}"),
         ("detector", str(folder / "run" / "detector.onnx")),
         ("scores and report", f"{folder / 'scores.csv'}   {folder / 'report.html'}"),

@@ -20,7 +20,7 @@ from anomaly.graph import OPSET
 from anomaly.scorer import available_cores, open_session
 from training.guard import Guard
 from training.preprocess import Preprocess
-from training.scores import Heat, ImageScore
+from training.scores import Heatmap, ImageScore
 from training.tiles import Tiles
 
 
@@ -34,11 +34,11 @@ class DetectorGraph(nn.Module):
         model: nn.Module,
         score: ImageScore,
         guard: Guard,
-        heat: Heat | None = None,
+        to_heatmap: Heatmap | None = None,
         tiles: Tiles | None = None,
     ) -> None:
         super().__init__()
-        self.heat, self.tiles = heat or Heat(), tiles
+        self.to_heatmap, self.tiles = to_heatmap or Heatmap(), tiles
         self.prepare, self.space, self.model, self.score, self.guard = prepare, space, model, score, guard
         self.pixels = space.whitening is None
 
@@ -47,12 +47,12 @@ class DetectorGraph(nn.Module):
         inside = self.guard(images, x)
         maps = self.space(x)
         error, expected = self.model(maps)
-        heatmap = self.heat(error)
+        heatmap = self.to_heatmap(error)
         if self.tiles is None:
-            score = self.score(self.model, maps, heatmap, self.heat)
+            score = self.score(self.model, maps, heatmap, self.to_heatmap)
         else:
             heatmap = self.tiles(images, heatmap)
-            score = self.tiles.heat.pool(heatmap)
+            score = self.tiles.to_heatmap.pool(heatmap)
         outputs = (score, inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
 
@@ -162,7 +162,7 @@ def golden_sizes(size: int, tiled: tuple[int, int] | None = None) -> list[tuple[
 
 
 def golden_samples(model: bytes, sizes: Sequence[tuple[int, int]], tolerance: float) -> dict[str, object]:
-    """Returns the golden samples for the card: made-up pictures, their scores on a CPU and the tolerance."""
+    """Returns the golden samples for the card: synthetic pictures, their scores on a CPU and the tolerance."""
     session, _ = open_session(model, "cpu", available_cores())
     samples = []
     for (height, width), (a, b) in zip(sizes, GOLDEN_STEPS, strict=True):
@@ -196,7 +196,7 @@ def check_parity(graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np
             worst = float(np.maximum(worst, difference))  # NaN stays
     if not worst <= 1e-3:
         raise TrainingError(
-            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the limit, at most 0.001 "
+            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the threshold, at most 0.001 "
             "expected: the detector was not written; please report this with the output of anomaly doctor"
         )
     return worst

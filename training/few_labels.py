@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data.idx import read_part
+from data.idx import read_subset
 from training.fit import FitOptions, fit
 from training.latents import check_encoder, draw, encode, linear_classifier, scaled
 from training.models import MODELS
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
-    images, classes = read_part(given.folder, "train")
-    judged, truth = read_part(given.folder, "test")
+    images, classes = read_subset(given.folder, "train")
+    judged, truth = read_subset(given.folder, "test")
     images = images[: given.images]
-    maps, tested = to_maps(given.space, given.size, *(torch.from_numpy(part.copy())[:, None] for part in (images, judged)))
+    maps, tested = to_maps(given.space, given.size, *(torch.from_numpy(subset.copy())[:, None] for subset in (images, judged)))
     x, y = latents_of(maps, tested, given)
     for count in given.labels:
         pixels, latents = (
@@ -58,7 +58,7 @@ def latents_of(maps: Tensor, tested: Tensor, given: argparse.Namespace) -> tuple
     with tempfile.TemporaryDirectory() as scratch:
         options = FitOptions(epochs=given.epochs, batch_size=64)
         fit(model, maps[HELD_OUT:], maps[:HELD_OUT], options, Path(scratch) / "c.safetensors")
-    return tuple(encode(model, part).numpy() for part in (maps, tested))
+    return tuple(encode(model, subset).numpy() for subset in (maps, tested))
 
 
 def flat(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

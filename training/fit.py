@@ -29,7 +29,7 @@ from anomaly.detector import write_atomically
 from anomaly.errors import TrainingError
 from anomaly.progress import Progress
 from anomaly.table import named
-from training.checkpoint import fitting, load_checkpoint, part, save_checkpoint
+from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
 WRITE_EVERY = 3.0  # seconds between two writings of the checkpoint at least: an epoch may be shorter than the writing
@@ -84,11 +84,11 @@ def fit(
             say(f"{type(model).__name__} is fitted to all maps at once: epochs and further processes are ignored")
         history = fit_closed_form(model, maps, validation, options)
         if rank() == 0:
-            save_checkpoint(checkpoint, *state(model, {}, identity(model, maps, options), energy(maps), history))
+            save_checkpoint(checkpoint, *state(model, {}, identity(model, maps, options), fingerprint(maps), history))
             write_history(checkpoint, history)
     else:
         with joined_processes(options.device):
-            history = descend(model, maps, validation, options, checkpoint, resume, say)
+            history = train_epochs(model, maps, validation, options, checkpoint, resume, say)
     model.to(memory_format=torch.contiguous_format).eval()
     return history
 
@@ -97,12 +97,14 @@ def fit_closed_form(model: nn.Module, maps: Tensor, validation: Tensor, options:
     """Fits a model that needs no gradient; every process computes the same. Returns a history of one row, epoch 0."""
     began = time.monotonic()
     model.fit_maps(maps)
-    loss, held_out = (mean_loss(model, ["model"], part, options, False) if len(part) else {} for part in (maps, validation))
+    loss, held_out = (
+        mean_loss(model, ["model"], images, options, False) if len(images) else {} for images in (maps, validation)
+    )
     seconds = round(time.monotonic() - began, 3)
     return [{"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}]
 
 
-def descend(
+def train_epochs(
     model: nn.Module,
     maps: Tensor,
     validation: Tensor,
@@ -120,8 +122,8 @@ def descend(
         player: torch.optim.AdamW(parameters, options.learning_rate, betas, weight_decay=options.weight_decay)
         for player, parameters in model.players().items()
     }
-    facts, energies = identity(model, maps, options), energy(maps)
-    history = begin(model, players, facts, energies, checkpoint, resume, say)
+    facts, fingerprints = identity(model, maps, options), fingerprint(maps)
+    history = restore(model, players, facts, fingerprints, checkpoint, resume, say)
     if rank() == 0:
         write_history(checkpoint, history)
     note = ""
@@ -149,7 +151,7 @@ def descend(
             row = {"epoch": epoch, "loss": means, "held_out": held_out, "learning_rate": rate, "seconds": seconds}
             history.append(row)
             if rank() == 0:
-                keeper.keep(*state(model, players, facts, energies, history))
+                keeper.keep(*state(model, players, facts, fingerprints, history))
                 append_history(checkpoint, row)
             note = f"epoch {epoch} of {epochs}, " + ", ".join(
                 f"{player} loss {means[player]:.4g} (held out {held_out[player]:.4g})" for player in players
@@ -265,11 +267,11 @@ def state(
     model: nn.Module,
     players: dict[str, torch.optim.Optimizer],
     facts: dict[str, Any],
-    energies: Tensor,
+    fingerprints: Tensor,
     history: list[dict[str, Any]],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns what a checkpoint holds after the last epoch of ``history``: copies of all tensors, and the facts."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {"energy": energies}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {"fingerprint": fingerprints}
     for player, optimiser in players.items():
         for number, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{player}.{number}.{name}": value for name, value in moments.items()}
@@ -315,11 +317,11 @@ def history_of(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def begin(
+def restore(
     model: nn.Module,
     players: dict[str, torch.optim.Optimizer],
     facts: dict[str, Any],
-    energies: Tensor,
+    fingerprints: Tensor,
     path: Path,
     resume: bool,
     say: Callable[[str], None],
@@ -339,15 +341,15 @@ def begin(
         raise TrainingError(f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out")
     with fitting(path):
         refuse_another(path, json.loads(metadata["identity"]), facts)
-        if not torch.allclose(tensors["energy"], energies, rtol=0.01):
+        if not torch.allclose(tensors["fingerprint"], fingerprints, rtol=0.01):
             raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
         try:
-            model.load_state_dict(part(tensors, "model"))
+            model.load_state_dict(tensors_of(tensors, "model"))
         except RuntimeError as error:  # torch's word for weights that do not fit
             raise TrainingError(f"{path} holds weights of another model or version: train again in a new --out") from error
         for player, optimiser in players.items():
             numbers = range(len(optimiser.param_groups[0]["params"]))
-            state = {number: part(tensors, f"optimiser.{player}.{number}") for number in numbers}
+            state = {number: tensors_of(tensors, f"optimiser.{player}.{number}") for number in numbers}
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": {n: s for n, s in state.items() if s}, "param_groups": groups})
         return history_of(metadata["history"])
@@ -371,9 +373,9 @@ def identity(model: nn.Module, maps: Tensor, options: FitOptions) -> dict[str, A
     return {"model": name, "images": len(maps), "map": list(maps.shape[1:]), **chosen}
 
 
-def energy(maps: Tensor) -> Tensor:
+def fingerprint(maps: Tensor) -> Tensor:
     """Returns the mean square of each map, (n,): by it a checkpoint knows its images, whatever rounding did to them."""
-    return torch.cat([part.float().square().mean((1, 2, 3)) for part in maps.split(64)]).cpu()
+    return torch.cat([batch.float().square().mean((1, 2, 3)) for batch in maps.split(64)]).cpu()
 
 
 def write_history(checkpoint: Path, history: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ scales) are compared with those of the training images in two ways, and an image
 - for each known change a linear discriminant (Fisher 1936) between good images and changed copies of them, because two
   stops may lie within the spread of a set that was photographed at several exposures, and noise still tells them.
 
-What must not put an image out of range is shown to both beside the good images: copies with a made-up defect, which is
+What must not put an image out of range is shown to both beside the good images: copies with a synthetic defect, which is
 the model's business, and copies compressed as JPEG. Limits are set on images left out of the fit, whole groups at a time.
 """
 
@@ -32,18 +32,18 @@ from anomaly.scorer import available_cores
 from training.data import one_thread_each
 from training.defects import DEFECTS, add_defect
 from training.preprocess import Preprocess, stretched
-from training.sets import parts_of
+from training.sets import folds
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
-MOST = 400  # images that the guard is learnt on, fewer where they are large: a changed copy of 12 million pixels takes a second
+MAX_GUARD_IMAGES = 400  # fewer where they are large: a changed copy of 12 million pixels takes a second
 MOST_PIXELS = 1_200_000_000
-MARKS, MARKED = 2, 1024  # copies with a made-up defect, and the side of the square that it is drawn in
-TAIL = 2.7  # standard deviations of a discriminant, more where few groups are known
-FAR = 4.0  # the same of the logarithm of the distance
-ACCEPTED = 0.99  # quantile of the copies to accept that a limit is not below
-SEEN = 0.02  # quantile of the changed copies, towards which a limit moves where they are far from the good images
+MARKS, MARKED = 2, 1024  # copies with a synthetic defect, and the side of the square that it is drawn in
+DISCRIMINANT_TAIL_SDS = 2.7  # standard deviations of a discriminant, more where few groups are known
+DISTANCE_TAIL_SDS = 4.0  # the same of the logarithm of the distance
+ACCEPTED_QUANTILE = 0.99  # quantile of the copies to accept that a limit is not below
+CHANGED_QUANTILE = 0.02  # quantile of the changed copies, towards which a limit moves where they are far from the good images
 
 LEVELS = 6  # the prepared image and its halvings
 STRIPS, WIDEST = 64, 1024  # strips of three rows that are looked at in full resolution, and of how many columns in the middle
@@ -152,7 +152,7 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Returns the image with a made-up defect, up to four tenths of its shorter side in radius."""
+    """Returns the image with a synthetic defect, up to four tenths of its shorter side in radius."""
     side = min(*pixels.shape[:2], MARKED)
     top, left = (int(rng.integers(length - side + 1)) for length in pixels.shape[:2])
     here, made = (slice(top, top + side), slice(left, left + side)), pixels.copy()
@@ -227,10 +227,10 @@ def _shrunk(covariance: Array, share: float) -> Array:
 
 def fit_guard(accepted: Array, changed: Array, groups: Sequence[str], mask: Tensor | None = None) -> Guard:
     """Returns the guard of statistics (copies, n, D) to accept, the images' own first, and (changes, n, D) to refuse."""
-    part, own = parts_of(groups), len(accepted)
+    fold, own = folds(groups), len(accepted)
     held = np.empty((own + len(changed), len(groups), 1 + len(changed)))  # what each check says of images left out of its fit
-    for k in range(part.max() + 1):
-        out = part == k
+    for k in range(fold.max() + 1):
+        out = fold == k
         side = Side.of(accepted[:, ~out], changed[:, ~out])
         held[:, out] = [side.checks(each[out]) for each in (*accepted, *changed)]
     limits = limits_of(held[:own], held[own:], len(set(groups)))
@@ -248,10 +248,12 @@ def limits_of(accepted: Array, changed: Array, groups: int) -> Array:
     """
     tail = 1 + 5 / groups
     limits = []
-    for check, deviations in enumerate([FAR] + [TAIL] * len(changed)):
+    for check, deviations in enumerate([DISTANCE_TAIL_SDS] + [DISCRIMINANT_TAIL_SDS] * len(changed)):
         good = accepted[0, :, check]
-        limit = max([good.mean() + deviations * tail * good.std(), *np.quantile(accepted[1:, :, check], ACCEPTED, axis=1)])
-        copies = np.quantile(changed[check - 1, :, check], SEEN) if check else limit
+        limit = max(
+            [good.mean() + deviations * tail * good.std(), *np.quantile(accepted[1:, :, check], ACCEPTED_QUANTILE, axis=1)]
+        )
+        copies = np.quantile(changed[check - 1, :, check], CHANGED_QUANTILE) if check else limit
         limits.append(max(limit, (limit + copies) / 2))
     return np.array(limits)
 
@@ -291,7 +293,7 @@ def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
 def spaced(records: Sequence[Record], rule: DecodeRule) -> Sequence[Record]:
     """Returns up to MOST records, evenly spaced; of large images no more than MOST_PIXELS hold, and at least 50."""
     first = decode(records[0].path, rule)
-    count = min(MOST, max(50, MOST_PIXELS // first.pixels[..., 0].size))
+    count = min(MAX_GUARD_IMAGES, max(50, MOST_PIXELS // first.pixels[..., 0].size))
     if len(records) <= count:
         return records
     return [records[i] for i in np.linspace(0, len(records) - 1, count).astype(int)]

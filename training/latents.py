@@ -24,7 +24,8 @@ from anomaly.images import Decoded
 from training.restore import restore
 from training.sets import decode_all
 
-STRENGTH = 0.1  # inverse regularisation of the classifier: labels are few and latents many; chosen on training images
+# Inverse regularisation of the classifier: labels are few and latents many; chosen on training images
+INVERSE_REGULARISATION = 0.1
 
 
 def latents(run: Path, records: Sequence[Record]) -> tuple[npt.NDArray[np.float32], list[Record]]:
@@ -51,7 +52,7 @@ def check_encoder(model: nn.Module) -> None:
 def encode(model: nn.Module, maps: Tensor, batch: int = 500) -> Tensor:
     """Returns the latents (n, k) of maps (n, C, h, w); uint8 maps stand for 0..1."""
     scale = 255 if maps.dtype == torch.uint8 else 1
-    return torch.cat([model.encode(part.float() / scale) for part in maps.split(batch)])
+    return torch.cat([model.encode(subset.float() / scale) for subset in maps.split(batch)])
 
 
 def scaled(x: npt.NDArray[np.float32], like: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -65,7 +66,7 @@ def scaled(x: npt.NDArray[np.float32], like: npt.NDArray[np.float32]) -> npt.NDA
 
 def linear_classifier(x: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]) -> LogisticRegression:
     """Returns a logistic regression fitted on scaled latents (n, k) and their labels (n,)."""
-    return LogisticRegression(C=STRENGTH, max_iter=2000).fit(x, labels)
+    return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000).fit(x, labels)
 
 
 def draw(labels: npt.NDArray[np.generic], count: int, seed: int) -> npt.NDArray[np.intp]:

@@ -28,16 +28,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.detector import write_atomically
-from data.idx import read_part
+from data.idx import read_subset
 from training.fit import FitOptions, fit
 from training.models import MODELS
 from training.scores import TYPICALITY, DensityOfStates, scores_of, states
 from training.spaces import make_space
 
 CLASSES = 10
-ALL = -1  # in place of a class
+ALL_CLASSES = -1  # in place of a class
 IMAGES = 10_000  # training images that a model of all classes sees
-OTHERS = 4000  # training images of the other classes that a development run judges
+DEVELOPMENT_OTHER_IMAGES = 4000  # training images of the other classes that a development run judges
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dic
     options = FitOptions(epochs=case.epochs, batch_size=case.batch_size, seed=case.seed)
     with tempfile.TemporaryDirectory() as scratch:
         history = fit(model, maps, held_out, options, Path(scratch) / "c.safetensors", say=lambda line: None)
-    if hasattr(model, "fit_prior"):
-        model.fit_prior(maps)
+    if hasattr(model, "finish"):
+        model.finish(maps)
     fitted = time.monotonic()
-    scores = judge(model, held_out, judged)
+    scores = scores_of_model(model, held_out, judged)
     result = {
         **asdict(case),
         "auroc": {name: float(roc_auc_score(anomalous, values)) for name, values in scores.items()},
@@ -91,53 +91,53 @@ def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dic
 
 def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
     """Returns images to fit, to validate and to judge, uint8 (n, 1, 28, 28), and which of the last are anomalous."""
-    images, classes = read_part(folder, "train")
+    images, classes = read_subset(folder, "train")
     random = np.random.default_rng(case.seed)
     own = random.permutation(np.flatnonzero(classes == case.one))
     held = own[: round(0.15 * len(own))]
     if case.development:  # what the validation set is used for (a density of states) and what is judged must differ
         held, normal = held[::2], held[1::2]
-        others = random.permutation(np.flatnonzero(classes != case.one))[:OTHERS]
+        others = random.permutation(np.flatnonzero(classes != case.one))[:DEVELOPMENT_OTHER_IMAGES]
         judged, anomalous = images[np.concatenate([normal, others])], np.arange(len(normal) + len(others)) >= len(normal)
     else:
-        judged, of = read_part(folder, "test")
+        judged, of = read_subset(folder, "test")
         anomalous = of != case.one
-    parts = (images[own[round(0.15 * len(own)) :]], images[held], judged)
-    return (*(torch.from_numpy(part.copy())[:, None] for part in parts), anomalous)
+    subsets = (images[own[round(0.15 * len(own)) :]], images[held], judged)
+    return (*(torch.from_numpy(subset.copy())[:, None] for subset in subsets), anomalous)
 
 
 def divide_sets(case: Case, folder: Path, against: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
     """Returns what ``divide`` does, of all classes of one set, and to judge the test images of both sets."""
-    images, _ = read_part(folder, "train")
+    images, _ = read_subset(folder, "train")
     images = images[np.random.default_rng(case.seed).permutation(len(images))[:IMAGES]]
-    normal, anomalous = (read_part(part, "test")[0] for part in (folder, against))
+    normal, anomalous = (read_subset(subset, "test")[0] for subset in (folder, against))
     held = round(0.15 * len(images))
-    parts = (images[held:], images[:held], np.concatenate([normal, anomalous]))
-    return (*(torch.from_numpy(part.copy())[:, None] for part in parts), np.arange(len(parts[2])) >= len(normal))
+    subsets = (images[held:], images[:held], np.concatenate([normal, anomalous]))
+    return (*(torch.from_numpy(subset.copy())[:, None] for subset in subsets), np.arange(len(subsets[2])) >= len(normal))
 
 
 @torch.inference_mode()
-def to_maps(space_name: str, size: int, *parts: Tensor) -> list[Tensor]:
-    """Returns the space's maps of each part, uint8 (n, 1, h, w); whitened by the first, which is the one to fit."""
+def to_maps(space_name: str, size: int, *subsets: Tensor) -> list[Tensor]:
+    """Returns the space's maps of each subset, uint8 (n, 1, h, w); whitened by the first, which is the one to fit."""
     if space_name == "pixels":
-        return list(parts)
+        return list(subsets)
     space = make_space(space_name, size)
 
     def raw(images: Tensor) -> Tensor:
         x = F.interpolate(images.float() / 255, (size, size), mode="bilinear", antialias=True)
         return space.raw(x.expand(-1, 3, -1, -1))
 
-    maps = [torch.cat([raw(batch) for batch in part.split(250)]) for part in parts]
+    maps = [torch.cat([raw(batch) for batch in subset.split(250)]) for subset in subsets]
     space.whitening.fit(maps[0].split(1000))
-    return [torch.cat([space.whitening(batch) for batch in part.split(1000)]) for part in maps]
+    return [torch.cat([space.whitening(batch) for batch in subset.split(1000)]) for subset in maps]
 
 
 @torch.inference_mode()
-def judge(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
+def scores_of_model(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
     """Returns the scores of the images to judge, by name; the validation images set the density of states."""
     density = DensityOfStates.of(states(scores_of(model, validation)))
     scores = scores_of(model, judged)
-    scores[TYPICALITY] = torch.cat([density(part) for part in states(scores).split(250)])
+    scores[TYPICALITY] = torch.cat([density(subset) for subset in states(scores).split(250)])
     return {name: values.numpy() for name, values in scores.items()}
 
 
@@ -177,7 +177,7 @@ def main() -> None:
     case = Case(given.model, given.space, given.size, 0, 0, given.epochs, given.batch_size, given.development)
     results = []
     for seed in given.seeds:
-        for one in given.classes if given.against is None else [ALL]:
+        for one in given.classes if given.against is None else [ALL_CLASSES]:
             results.append(run(replace(case, one=one, seed=seed), given.folder, given.out, given.against))
             print(f"{given.model} class {one} seed {seed}", file=sys.stderr)
     print(table(results, given.score or getattr(MODELS[given.model], "score", "hottest")))

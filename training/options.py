@@ -34,14 +34,14 @@ class TrainOptions:
     false_alarm_rate: float | None = None
     device: str = "auto"
     group_by: str | None = None
-    by_part: str | None = None  # names the part that an image shows: the promise is one for parts
-    views: int | None = None  # images of each part; parts with others are left out
+    by_unit: str | None = None  # names the unit that an image shows: the guarantee is one for units
+    views: int | None = None  # images of each unit; units with others are left out
     good: tuple[str, ...] = ()  # names of the folders or labels of good images, where names do not tell
     independent: bool = False  # images that look alike show different parts: only the same pixels are joined
     exclude: Path | None = None
     tile: int | None = None  # pixels of the original a side: large images are cut into such tiles, beside the whole image
     mask: Path | None = None  # a picture, black where images are not inspected
-    min_area: int | None = None  # pixels of the original: what is hot in less does not count
+    min_area: int | None = None  # pixels of the original: what is high in less does not count
     rank_only: bool = False
     target: str = "ort"
     decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size

@@ -17,7 +17,7 @@ from anomaly.errors import DatasetError
 from anomaly.images import Decoded
 from anomaly.listing import passed_text
 from anomaly.mask import read_mask
-from anomaly.parts import whole_parts
+from anomaly.parts import whole_units
 from anomaly.progress import Progress
 from anomaly.wording import enough_rows, more_rows, rows_text
 from training.options import TrainOptions, check_out, resolve
@@ -62,14 +62,18 @@ class Plan:
 
     @property
     def prospect(self) -> Prospect | None:
-        """What the promise will be; None with --rank-only."""
+        """What the guarantee will be; None with --rank-only."""
         return None if self.options.rank_only else Prospect.of(self.groups, self.options.false_alarm_rate)
 
     @property
     def more(self) -> list[Prospect]:
         """What more images would bring."""
-        wish = self.options.false_alarm_rate
-        return [] if self.options.rank_only else [Prospect.of(groups, wish) for groups in more_groups(self.groups, wish)]
+        target_rate = self.options.false_alarm_rate
+        return (
+            []
+            if self.options.rank_only
+            else [Prospect.of(groups, target_rate) for groups in more_groups(self.groups, target_rate)]
+        )
 
     def text(self) -> str:
         """The plan in words, one fact a line."""
@@ -84,21 +88,21 @@ class Plan:
             ("effective number", self._effective()),
             ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
             ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels{tiles}"),
-            *self._promise(),
+            *self._guarantee(),
             *(("warning", line) for line in self.warnings),
             ("nothing was trained", f"leave out --dry-run to train into {options.out}"),
         ]
         return rows_text(rows)
 
-    def _promise(self) -> list[tuple[str, str]]:
-        prospect, wish = self.prospect, self.options.false_alarm_rate
+    def _guarantee(self) -> list[tuple[str, str]]:
+        prospect, target_rate = self.prospect, self.options.false_alarm_rate
         if prospect is None:
-            return [("good images stopped", "no promise: --rank-only orders images by score")]
-        return [*enough_rows(prospect, wish), *more_rows(self.groups, wish)]
+            return [("good images flagged", "no guarantee: --rank-only orders images by score")]
+        return [*enough_rows(prospect, target_rate), *more_rows(self.groups, target_rate)]
 
     def counts(self) -> dict[str, int]:
         """How many images go into each set."""
-        return {name: len(part) for name, part in self.sets.by_name().items()}
+        return {name: len(subset) for name, subset in self.sets.by_name().items()}
 
     def _files(self) -> str:
         narrow, wide, low, high = self.sides
@@ -108,11 +112,13 @@ class Plan:
 
     def _effective(self) -> str:
         if self.told > self.groups:
-            told = f"{self.groups:,}: copies and near-copies are in one group, {self.told:,} were told; a promise counts groups"
-        elif self.options.by_part is not None:
-            told = f"{self.groups:,} parts of up to {self.largest:,} views: a promise counts parts, by the worst view of each"
+            told = (
+                f"{self.groups:,}: copies and near-copies are in one group, {self.told:,} were told; a guarantee counts groups"
+            )
+        elif self.options.by_unit is not None:
+            told = f"{self.groups:,} units of up to {self.largest:,} views: a guarantee counts units, by the worst view of each"
         elif self.groups < self.images:
-            told = f"{self.groups:,} groups of up to {self.largest:,} images: a promise counts groups, one image of each"
+            told = f"{self.groups:,} groups of up to {self.largest:,} images: a guarantee counts groups, one image of each"
         else:
             told = f"{self.groups:,}: no groups were told (--group-by), so every image counts as independent of the others"
         return told
@@ -133,8 +139,8 @@ class Plan:
             "model": options.model,
             "space": options.space,
             "size": options.size,
-            "wish": options.false_alarm_rate,
-            "promise": None if prospect is None else prospect.to_json(),
+            "target_rate": options.false_alarm_rate,
+            "guarantee": None if prospect is None else prospect.to_json(),
             "lowest": None if prospect is None else Prospect.lowest(self.groups).to_json(),
             "more": [prospect.to_json() for prospect in self.more],
             "warnings": self.warnings,
@@ -153,7 +159,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
     records, drawn = find_images(options, say, passed)
     check_out(options)
     kept, images, small, left_out = look(records, options)
-    whole = kept if options.by_part is None else whole_parts(kept, records)
+    whole = kept if options.by_unit is None else whole_units(kept, records)
     index = [i for i, record in enumerate(kept) if record in whole] if len(whole) < len(kept) else list(range(len(kept)))
     thumbs, digests = np.stack([small[i][0] for i in index]), [small[i][1] for i in index]
     joined, copies = join_copies(whole, thumbs, digests, options)

@@ -16,14 +16,14 @@ from anomaly.detector import Card, find_detector
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.images import Decoded
 from anomaly.progress import Progress
-from training.checkpoint import fitting, load_checkpoint, part
+from training.checkpoint import fitting, load_checkpoint, tensors_of
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
 from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
-from training.scores import DensityOfStates, Heat, ImageScore
+from training.scores import DensityOfStates, Heatmap, ImageScore
 from training.sets import decode_all
 from training.spaces import make_space
 from training.tiles import Tiles, Tiling, tile_space
@@ -56,24 +56,25 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     space, model = restore_model(facts, tensors)
     channels, grid = space.channels, space.grid
     decoder = None
-    if weights := part(tensors, "decoder"):
+    if weights := tensors_of(tensors, "decoder"):
         decoder = PictureDecoder(channels, grid)
         decoder.load_state_dict(weights)
         decoder.eval()
     density = None
-    if states := part(tensors, "density"):
+    if states := tensors_of(tensors, "density"):
         density = DensityOfStates(*reversed(states["references"].shape))
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
     guard = Guard(
-        *(part(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")), mask=tensors.get("mask")
+        *(tensors_of(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")),
+        mask=tensors.get("mask"),
     )
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
-    heat = Heat(prepare.coverage(grid), facts.get("cells", 1))
+    to_heatmap = Heatmap(prepare.coverage(grid), facts.get("cells", 1))
     tiles = None
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
-    graph = DetectorGraph(prepare, space, model, score, guard, heat, tiles)
+    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles)
     return Run(graph.eval(), decoder, facts)
 
 
@@ -81,10 +82,10 @@ def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[nn
     """Returns the space and the model whose weights are among the tensors."""
     space = make_space(facts["space"], facts["size"], facts["grey"])
     if space.whitening is not None:
-        space.whitening.load_state_dict(part(tensors, "space"))
+        space.whitening.load_state_dict(tensors_of(tensors, "space"))
     chosen = {} if facts["error"] is None else {"error": facts["error"]}
     model = MODELS[facts["model"]](space.channels, space.grid, space.grid, pixels=facts["space"] == "pixels", **chosen)
-    model.load_state_dict(part(tensors, "model"))
+    model.load_state_dict(tensors_of(tensors, "model"))
     return space, model
 
 
@@ -92,7 +93,7 @@ def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int)
     """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map of errors."""
     tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
     prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
-    space, model = restore_model(facts | {"space": tile_space(facts["space"])}, part(tensors, "tiles"))
+    space, model = restore_model(facts | {"space": tile_space(facts["space"])}, tensors_of(tensors, "tiles"))
     tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])
     tiles.scale.copy_(tensors["tiles.scale"])
     return tiles
@@ -111,7 +112,7 @@ def verify_images(run: Path, images: Path, card: Card) -> str:
     unit = card.golden["tolerance"] * 1e3
     model = find_detector(run).read_bytes()
     worst = max(check_parity(graph, model, found[i : i + 7], unit) for i in range(0, len(found), 7))
-    agreement = f"scores agree to {worst:.1e} of (limit - typical); at most 1e-3 allowed"
+    agreement = f"scores agree to {worst:.1e} of (threshold - typical); at most 1e-3 allowed"
     return f"torch against ONNX      {len(found)} of your images: {agreement}"
 
 

@@ -101,13 +101,13 @@ def pool(heatmap: Tensor, share: float = SHARE, places: int | None = None) -> Te
     return flat.topk(count, dim=1).values.mean(1)
 
 
-class Heat(nn.Module):
+class Heatmap(nn.Module):
     """A map of errors (N, H, W) -> the heatmap (N, h, w), and the heatmap -> the score of its hottest places.
 
     It is averaged over 3 x 3 cells, since a defect is larger than one.
     ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
-    Elsewhere the heatmap has its lowest value. ``cells``: what is hot in fewer connected cells of the heatmap does not
-    count (see ``opened``). ``places``: how many hottest ones make the score of a map that was stitched from tiles, and is
+    Elsewhere the heatmap has its lowest value. ``cells``: what is high in fewer connected cells of the heatmap does not
+    count (see ``area_opening``). ``places``: how many hottest ones make the score of a map that was stitched from tiles, and is
     coarse already; None: 5 % of all. ``smooth``: False where a place is a part of a cell, and is not averaged.
     """
 
@@ -124,22 +124,24 @@ class Heat(nn.Module):
 
     def forward(self, error: Tensor) -> Tensor:
         if self.coverage is None:
-            return self.averaged(opened(self.coarse(error), self.cells))
+            return self.averaged(area_opening(self.coarse(error), self.cells))
         weight = self.coarse(self.coverage)
-        heat = self.only_inside(self.coarse(error * self.coverage) / weight.clamp(min=1e-6))
-        heat = opened(heat, self.cells)
-        return self.only_inside(self.averaged(heat * weight) / self.averaged(weight).clamp(min=1e-6))
+        heatmap = self.only_inside(self.coarse(error * self.coverage) / weight.clamp(min=1e-6))
+        heatmap = area_opening(heatmap, self.cells)
+        return self.only_inside(self.averaged(heatmap * weight) / self.averaged(weight).clamp(min=1e-6))
 
-    def averaged(self, heat: Tensor) -> Tensor:
-        return averaged(heat) if self.smooth else heat
+    def averaged(self, heatmap: Tensor) -> Tensor:
+        return averaged(heatmap) if self.smooth else heatmap
 
     def coarse(self, error: Tensor) -> Tensor:
         return coarse(error) if self.places is None else error
 
-    def only_inside(self, heat: Tensor) -> Tensor:
-        """Returns the heat with its lowest value inside the mask wherever the mask leaves out."""
-        lowest = torch.where(self.inside, heat, torch.full_like(heat, torch.finfo(heat.dtype).max)).amin((1, 2), keepdim=True)
-        return torch.where(self.inside, heat, lowest)
+    def only_inside(self, heatmap: Tensor) -> Tensor:
+        """Returns the heatmap with its lowest value inside the mask wherever the mask leaves out."""
+        lowest = torch.where(self.inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)).amin(
+            (1, 2), keepdim=True
+        )
+        return torch.where(self.inside, heatmap, lowest)
 
     def pool(self, heatmap: Tensor) -> Tensor:
         """Returns the mean of the hottest inspected places of a heatmap, (N,)."""
@@ -154,36 +156,36 @@ class Heat(nn.Module):
 
 def coarse(error: Tensor) -> Tensor:
     """Returns a map (N, H, W) averaged down to at most LARGEST_HEATMAP cells a side."""
-    factor = heat_factor(error.shape[-1])
+    factor = heatmap_factor(error.shape[-1])
     return F.avg_pool2d(error[:, None], factor)[:, 0] if factor > 1 else error
 
 
-def heat_factor(side: int) -> int:
+def heatmap_factor(side: int) -> int:
     """Returns how many cells a side of a map of errors become one of the heatmap."""
     return -(-side // LARGEST_HEATMAP)
 
 
-def averaged(heat: Tensor) -> Tensor:
-    return F.avg_pool2d(heat[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+def averaged(heatmap: Tensor) -> Tensor:
+    return F.avg_pool2d(heatmap[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
 
 
-def opened(heat: Tensor, cells: int) -> Tensor:
-    """Returns the highest level at which a place is in a hot bar or block of at least ``cells`` cells, (N, h, w).
+def area_opening(heatmap: Tensor, cells: int) -> Tensor:
+    """Returns the highest level at which a place is in a high bar or block of at least ``cells`` cells, (N, h, w).
 
     The union of the grey-scale openings by all such rectangles (Serra, "Image analysis and mathematical morphology", 1982),
     which approximates the opening by area (Vincent, "Grayscale area openings and closings", 1993) from below: a winding
     region counts where a rectangle of that area fits in. A hotter map is never opened to a lower one.
     """
     if cells <= 1:
-        return heat
-    found = [opened_by(heat[:, None], *sides) for sides in rectangles(cells, heat.shape[1], heat.shape[2])]
+        return heatmap
+    found = [opened_by_rectangle(heatmap[:, None], *sides) for sides in rectangles(cells, heatmap.shape[1], heatmap.shape[2])]
     return torch.stack(found).amax(0)[:, 0]
 
 
-def opened_by(heat: Tensor, height: int, width: int) -> Tensor:
-    lowest = -F.max_pool2d(-heat, (height, width), 1)  # in each rectangle that lies within the map
+def opened_by_rectangle(heatmap: Tensor, height: int, width: int) -> Tensor:
+    lowest = -F.max_pool2d(-heatmap, (height, width), 1)  # in each rectangle that lies within the map
     edge = (width - 1, width - 1, height - 1, height - 1)
-    return F.max_pool2d(F.pad(lowest, edge, value=torch.finfo(heat.dtype).min), (height, width), 1)
+    return F.max_pool2d(F.pad(lowest, edge, value=torch.finfo(heatmap.dtype).min), (height, width), 1)
 
 
 def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
@@ -194,7 +196,7 @@ def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
 
 
 # --- image scores -----------------------------------------------------------------------------------------------------
-def image_scores(model: nn.Module, x: Tensor, heat: Heat | None = None) -> dict[str, Tensor]:
+def image_scores(model: nn.Module, x: Tensor, to_heatmap: Heatmap | None = None) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
 
     ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; and what the model calls
@@ -202,8 +204,8 @@ def image_scores(model: nn.Module, x: Tensor, heat: Heat | None = None) -> dict[
     model; and of likelihoods of pixels ``corrected``: the nats that the model needs less those (Serra et al., "Input
     complexity and out-of-distribution detection with likelihood-based generative models", ICLR 2020, equation 3).
     """
-    heatmap, heat = model(x)[0], heat or Heat()
-    scores = {"hottest": heat.pool(heat(heatmap)), "mean": heat.mean(heatmap)}
+    heatmap, to_heatmap = model(x)[0], to_heatmap or Heatmap()
+    scores = {"hottest": to_heatmap.pool(to_heatmap(heatmap)), "mean": to_heatmap.mean(heatmap)}
     if hasattr(model, "statistics"):
         scores |= model.statistics(x)
     if model.pixels:
@@ -218,7 +220,7 @@ def states(scores: dict[str, Tensor]) -> Tensor:
 
     Of several that say nearly the same a sum of densities would count each.
     """
-    kinds = ("mean", "corrected" if "corrected" in scores else "complexity", "parts")
+    kinds = ("mean", "corrected" if "corrected" in scores else "complexity", "cells")
     return torch.stack([scores[name] for name in kinds if name in scores], 1)
 
 
@@ -229,11 +231,11 @@ class ImageScore(nn.Module):
         super().__init__()
         self.name, self.density = name, density
 
-    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor, heat: Heat) -> Tensor:
-        """``heatmap`` (N, h, w) is what ``heat`` made of the model's map of errors."""
+    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap) -> Tensor:
+        """``heatmap`` (N, h, w) is what ``to_heatmap`` made of the model's map of errors."""
         if self.name == "hottest":
-            return heat.pool(heatmap)
-        scores = image_scores(model, maps, heat)
+            return to_heatmap.pool(heatmap)
+        scores = image_scores(model, maps, to_heatmap)
         return scores[self.name] if self.density is None else self.density(states(scores))
 
     def in_words(self) -> str:
@@ -261,11 +263,11 @@ def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
 
 @torch.inference_mode()
 def scores_of(
-    model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64, heat: Heat | None = None
+    model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64, to_heatmap: Heatmap | None = None
 ) -> dict[str, Tensor]:
     """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps stand for 0..1."""
-    scale, heat = 255 if maps.dtype == torch.uint8 else 1, (heat or Heat()).to(device)
-    batches = [image_scores(model, part.to(device).float() / scale, heat) for part in maps.split(batch)]
+    scale, to_heatmap = 255 if maps.dtype == torch.uint8 else 1, (to_heatmap or Heatmap()).to(device)
+    batches = [image_scores(model, some.to(device).float() / scale, to_heatmap) for some in maps.split(batch)]
     return {name: torch.cat([scores[name] for scores in batches]).cpu() for name in batches[0]}
 
 

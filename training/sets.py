@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.calibrate import lowest_wish, needed, set_aside
+from anomaly.calibrate import lowest_target_rate, needed, set_aside
 from anomaly.copies import Copies, regrouped
 from anomaly.dataset import Record, Say, normal_training, read_dataset
 from anomaly.delimited import path_variants, read_lines
@@ -21,15 +21,15 @@ from anomaly.depth import Scale, scale_of
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.images import Decoded, DecodeRule, decode, has_depth, range_of
 from anomaly.listing import Passed
-from anomaly.parts import by_part
+from anomaly.parts import by_unit
 from anomaly.regular_files import read_small
 from anomaly.wording import needs_text, percent
 from training.options import TrainOptions
 
 Item = TypeVar("Item")
-AHEAD = 4  # images decoded before they are asked for: one may have a hundred megapixels
-FEWEST = 5  # groups: two to fit on, one to validate on, two to calibrate on
-PARTS = 5  # of a set, each left out in turn
+IMAGES_AHEAD = 4  # images decoded before they are asked for: one may have a hundred megapixels
+MIN_GROUPS = 5  # groups: two to fit on, one to validate on, two to calibrate on
+FOLDS = 5  # of a set, each left out in turn
 PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
 
 
@@ -38,24 +38,24 @@ class Sets:
     """Three disjoint sets of records; no group is in two of them.
 
     Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is learnt from
-    ``calibration``. ``far_out``: drawn to be learnt from, but too unlike all others. ``excluded``: how many images a list
+    ``calibration``. ``outliers``: drawn to be learnt from, but too unlike all others. ``excluded``: how many images a list
     left out before the sets were drawn.
     """
 
     fit: list[Record]
     validation: list[Record]
     calibration: list[Record]
-    far_out: list[Record] = field(default_factory=list)
+    outliers: list[Record] = field(default_factory=list)
     excluded: int = 0
 
     def by_name(self) -> dict[str, list[Record]]:
         sets = {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
-        return sets | {"far out": self.far_out} if self.far_out else sets
+        return sets | {"outliers": self.outliers} if self.outliers else sets
 
     @property
     def development(self) -> list[Record]:
-        """All that may be looked at before the limit is set."""
-        return [*self.fit, *self.far_out, *self.validation]
+        """All that may be looked at before the threshold is set."""
+        return [*self.fit, *self.outliers, *self.validation]
 
 
 def find_images(options: TrainOptions, say: Say | None = None, passed: Passed | None = None) -> tuple[list[Record], Sets]:
@@ -63,17 +63,17 @@ def find_images(options: TrainOptions, say: Say | None = None, passed: Passed | 
 
     ``say`` gets a line on what is read as good and what is not; ``passed`` counts, by kind, what folders hold besides.
     """
-    if options.by_part is not None and options.group_by is not None:
-        raise DatasetError("--by-part and --group-by found, one of them expected: parts are the groups")
+    if options.by_unit is not None and options.group_by is not None:
+        raise DatasetError("--by-unit and --group-by found, one of them expected: units are the groups")
     records = normal_training(read_dataset(options.images, options.group_by, passed, options.good, say=say), say)
     found = len(records)
     if options.exclude:
         records = without_excluded(records, options.exclude, options.images, say)
     excluded = found - len(records)
-    if options.by_part is not None:
-        records, _ = by_part(records, options.by_part, options.views)
+    if options.by_unit is not None:
+        records, _ = by_unit(records, options.by_unit, options.views)
     elif options.views is not None:
-        raise DatasetError(f"--views {options.views} without --by-part found: say how a path names its part")
+        raise DatasetError(f"--views {options.views} without --by-unit found: say how a path names its unit")
     sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     return records, replace(sets, excluded=excluded)
 
@@ -112,34 +112,34 @@ def name_of(record: Record, images: Path) -> str:
     return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(Path(*record.path.parts[-2:]))
 
 
-def three_sets(records: Sequence[Record], seed: int, wish: float | None, rank_only: bool = False) -> Sets:
+def three_sets(records: Sequence[Record], seed: int, target_rate: float | None, rank_only: bool = False) -> Sets:
     """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the groups.
 
-    Calibration grows up to half of the groups where the false-alarm rate ``wish`` needs it (None: 1 %, as far as it
-    goes), and up to a third where that keeps one image from setting the limit. Raises CalibrationError where a rate asked
-    for cannot be promised, DatasetError below five groups.
+    Calibration grows up to half of the groups where the false-alarm rate ``target_rate`` needs it (None: 1 %, as far as it
+    goes), and up to a third where that keeps one image from setting the threshold. Raises CalibrationError where a rate asked
+    for cannot be guaranteed, DatasetError below five groups.
     """
     groups = sorted({record.group for record in records})
     count = len(groups)
-    if count < FEWEST:
+    if count < MIN_GROUPS:
         raise DatasetError(
-            f"{count} good image{'s' * (count != 1)} (or groups) found, at least {FEWEST} expected to train at all, "
+            f"{count} good image{'s' * (count != 1)} (or groups) found, at least {MIN_GROUPS} expected to train at all, "
             "about 200 for a 1 % false-alarm rate: add good images"
         )
-    calibration = 0 if rank_only else set_aside(count, wish)
-    if not rank_only and wish is not None and needed(wish) > calibration:
+    calibration = 0 if rank_only else set_aside(count, target_rate)
+    if not rank_only and target_rate is not None and needed(target_rate) > calibration:
         raise CalibrationError(
-            f"{count} good images (or groups) found: {count // 2} of them can set the limit, so the lowest promise is "
-            f"{percent(1 / (count // 2 + 1))}. {needs_text(wish)} That takes {2 * needed(wish)} in all: add images, or "
-            f"--false-alarm-rate {lowest_wish(count // 2)}, or --rank-only (order, no promise)"
+            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, so the lowest guaranteed rate is "
+            f"{percent(1 / (count // 2 + 1))}. {needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: add images, or "
+            f"--false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no guarantee)"
         )
     validation = max(1, round((count - calibration) * 15 / 80))
     order = [groups[i] for i in np.random.default_rng(seed).permutation(count)]
-    parts = (order[calibration + validation :], order[calibration : calibration + validation], order[:calibration])
+    subsets = (order[calibration + validation :], order[calibration : calibration + validation], order[:calibration])
     by_group: dict[str, list[Record]] = {}
     for record in records:
         by_group.setdefault(record.group, []).append(record)
-    return Sets(*([record for group in sorted(part) for record in by_group[group]] for part in parts))
+    return Sets(*([record for group in sorted(subset) for record in by_group[group]] for subset in subsets))
 
 
 def decode_all(records: Sequence[Record], rule: DecodeRule, size: int) -> Iterator[tuple[Record, Decoded | ImageError]]:
@@ -155,7 +155,7 @@ def decode_all(records: Sequence[Record], rule: DecodeRule, size: int) -> Iterat
         ahead: deque[tuple[Record, Future[Decoded | ImageError]]] = deque()
         for record in records:
             ahead.append((record, pool.submit(one, record)))
-            if len(ahead) > AHEAD:
+            if len(ahead) > IMAGES_AHEAD:
                 first, image = ahead.popleft()
                 yield first, image.result()
         for first, image in ahead:
@@ -237,12 +237,12 @@ def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object
 LARGEST_LIST = 1 << 26  # bytes of a list of images to exclude
 
 
-def parts_of(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the part of each image, int64 (n,) from 0 to 4, to leave one after the other out: whole groups, seed 0."""
+def folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Returns the fold of each image, int64 (n,) from 0 to 4, to leave one after the other out: whole groups, seed 0."""
     names = sorted(set(groups))
     order = np.random.default_rng(0).permutation(len(names))
-    part = {name: int(order[i]) % min(PARTS, len(names)) for i, name in enumerate(names)}
-    return np.array([part[group] for group in groups])
+    fold = {name: int(order[i]) % min(FOLDS, len(names)) for i, name in enumerate(names)}
+    return np.array([fold[group] for group in groups])
 
 
 def join_copies(
@@ -250,38 +250,38 @@ def join_copies(
 ) -> tuple[list[Record], Copies]:
     """Returns the records with images that are copies of each other in one group, and what was found.
 
-    With ``--independent`` only images of the same pixels are joined. With ``--by-part`` two parts are joined where each
+    With ``--independent`` only images of the same pixels are joined. With ``--by-subset`` two units are joined where each
     view of one has its copy in the other.
     """
     groups = [record.group for record in records]
     copies = Copies.of(thumbs, groups, digests, same_only=options.independent)
-    return regrouped(records, copies, whole=options.by_part is not None), copies
+    return regrouped(records, copies, whole=options.by_unit is not None), copies
 
 
 def sets_of_copies(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> Sets:
     """Returns the three sets drawn by joined groups; where copies leave too few groups, the error says so.
 
-    With ``--by-part`` the records keep the names of their parts, of which a joined group holds several.
+    With ``--by-subset`` the records keep the names of their units, of which a joined group holds several.
     """
     try:
         sets = three_sets(joined, options.seed, options.false_alarm_rate, options.rank_only)
     except (CalibrationError, DatasetError) as error:
         said = copies_text(before, joined, copies, options)
         raise type(error)(f"{error}; {said}" if said else str(error)) from error
-    if options.by_part is None:
+    if options.by_unit is None:
         return sets
     own = {record.path: record for record in before}
-    return Sets(*([own[record.path] for record in part] for part in (sets.fit, sets.validation, sets.calibration)))
+    return Sets(*([own[record.path] for record in subset] for subset in (sets.fit, sets.validation, sets.calibration)))
 
 
 def copies_text(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> str:
     """Returns what was joined, in one line, or nothing."""
-    groups, left = (len({record.group for record in part}) for part in (before, joined))
+    groups, left = (len({record.group for record in subset}) for subset in (before, joined))
     if groups == left:
         return ""
     i, j, alike = copies.pairs[0]
     first, second = (name_of(before[index], options.images) for index in (i, j))
-    what = "parts" if options.by_part is not None else "groups" if groups < len(before) else "images"
+    what = "units" if options.by_unit is not None else "groups" if groups < len(before) else "images"
     certain = "" if not copies.near else (
         ". If they show different parts that only look alike, say so by --independent; if they are more or fewer groups, "
         "tell them by --group-by or a manifest's group column"

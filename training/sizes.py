@@ -1,6 +1,6 @@
-"""How small a defect a finished detector still stops: made-up ones of known sizes, drawn into good images at their own scale.
+"""How small a defect a finished detector still flags: synthetic ones of known sizes, drawn into good images at their own scale.
 
-They are drawn into calibration images, which the model has never seen, once the limit is set; nothing is chosen by them.
+They are drawn into calibration images, which the model has never seen, once the threshold is set; nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from training.preprocess import stretched
 from training.sets import decode_all
 
 KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
-EACH = 6  # of a kind and a size
-FEWER = 3  # where an image takes a second
+DEFECTS_PER_SIZE = 6  # of a kind and a size
+DEFECTS_PER_SIZE_SLOW = 3  # where an image takes a second
 MODEL_PIXELS = (1, 2, 4, 8, 16, 32)  # diameters
-CUT = 8  # diameters a side of the square that a defect is drawn in: its surroundings
-LARGEST = 0.25  # of an image's shorter side
+CUT_SIDE_DIAMETERS = 8  # diameters a side of the square that a defect is drawn in: its surroundings
+MAX_DIAMETER_SHARE = 0.25  # of an image's shorter side
 
 
-def stopped_by_size(
+def flagged_by_size(
     model: onnx.ModelProto,
     calibration: Calibration,
     records: Sequence[Record],
@@ -39,12 +39,12 @@ def stopped_by_size(
     size: int,
     mask: Mask | None,
     seed: int,
-    each: int = EACH,
+    each: int = DEFECTS_PER_SIZE,
 ) -> dict[str, Any]:
-    """Returns how many made-up defects of each size are stopped, as the card has it.
+    """Returns how many synthetic defects of each size are flagged, as the card has it.
 
     ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of ``pixels`` (diameter in the
-    image), ``stopped``, ``of``, ``met``: stopped ones whose box meets the defect, and ``scores``, by which another
+    image), ``flagged``, ``of``, ``met``: flagged ones whose box meets the defect, and ``scores``, by which another
     threshold is tried (see anomaly.sight).
     """
     pictures = [image.pixels for _, image in decode_all(records[:each], rule, size) if isinstance(image, Decoded)]
@@ -52,32 +52,36 @@ def stopped_by_size(
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     rng, rows = np.random.default_rng(seed), []
     for diameter in diameters(pixel, min(min(p.shape[:2]) for p in pictures)):
-        stopped = met = of = 0
+        flagged = met = of = 0
         scores = []
         for made, where in drawn(pictures, diameter, mask, rng, each):
             score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
-            flagged = bool(calibration.is_anomaly(score[0]))
+            is_flagged = bool(calibration.is_anomaly(score[0]))
             scores.append(float(score[0]) if math.isfinite(score[0]) else None)
             box, _ = hottest_region(heatmap[0], made.shape[1], made.shape[0], float(calibration.median))
-            of, stopped, met = of + 1, stopped + flagged, met + (flagged and meets(box, where))
-        rows.append({"pixels": diameter, "stopped": stopped, "of": of, "met": met, "scores": scores})
+            of, flagged, met = of + 1, flagged + is_flagged, met + (is_flagged and meets(box, where))
+        rows.append({"pixels": diameter, "flagged": flagged, "of": of, "met": met, "scores": scores})
     return {"pixel": pixel, "sizes": [row for row in rows if row["of"]]}
 
 
 def diameters(pixel: float, shorter: int) -> list[int]:
     """Returns the diameters to try, in pixels of the image, without those that would be a great part of it."""
     found = {max(2, round(factor * pixel)) for factor in MODEL_PIXELS}
-    return sorted(diameter for diameter in found if diameter <= LARGEST * shorter)
+    return sorted(diameter for diameter in found if diameter <= MAX_DIAMETER_SHARE * shorter)
 
 
 def drawn(
-    pictures: Sequence[NDArray[np.uint8]], diameter: int, mask: Mask | None, rng: np.random.Generator, each: int = EACH
+    pictures: Sequence[NDArray[np.uint8]],
+    diameter: int,
+    mask: Mask | None,
+    rng: np.random.Generator,
+    each: int = DEFECTS_PER_SIZE,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Yields pictures with one defect of about that diameter, and where; those that cannot be seen are left out."""
     for kind in KINDS:
         for number in range(each):
             picture, donor = pictures[number % len(pictures)], pictures[(number + 1) % len(pictures)]
-            side = min(max(16, CUT * diameter), *picture.shape[:2], *donor.shape[:2])
+            side = min(max(16, CUT_SIDE_DIAMETERS * diameter), *picture.shape[:2], *donor.shape[:2])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
             y, x = (int(rng.integers(length - side + 1)) for length in donor.shape[:2])
             here = (slice(top, top + side), slice(left, left + side))

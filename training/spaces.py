@@ -23,9 +23,9 @@ SPACES = ("pixels", "filters", "features", "both", "all")
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96
 NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24  # mean and standard deviation of the photographs that the backbone has learnt from
-LIMIT = 0.6  # how far from 0.5 a pixel can be of what the backbone sees
+MAX_PIXEL_DEVIATION = 0.6  # how far from 0.5 a pixel can be of what the backbone sees
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
-SQUASH = 4.0  # standard deviations that a number of a map in `both` can reach
+MAX_MAP_SDS = 4.0  # standard deviations that a number of a map in `both` can reach
 LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at every second position
 FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
@@ -87,7 +87,7 @@ class Whitening(nn.Module):
         mean = total / count
         covariance = products / count - torch.outer(mean, mean)
         if self.rotate:
-            values, directions = (part.flip(-1) for part in torch.linalg.eigh(covariance))
+            values, directions = (found.flip(-1) for found in torch.linalg.eigh(covariance))
         else:
             values, directions = covariance.diag(), torch.eye(len(covariance), dtype=torch.float64)
         if not values.max() > 1e-10:
@@ -115,11 +115,11 @@ class PixelSpace(nn.Module):
 class FilterSpace(nn.Module):
     """Local contrast normalisation, then Gabor energies: 3 octaves x 8 orientations, and the local brightness and contrast.
 
-    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991). ``peaks``: a cell
+    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991). ``max_pooled``: a cell
     has the highest energy in it, not the mean, for defects much smaller than a cell.
     """
 
-    def __init__(self, size: int, grid: int | None = None, peaks: bool = False) -> None:
+    def __init__(self, size: int, grid: int | None = None, max_pooled: bool = False) -> None:
         super().__init__()
         self.grid = grid or max(FEWEST_CELLS, round(size / CELL))
         self.channels = 26
@@ -128,10 +128,10 @@ class FilterSpace(nn.Module):
         # An energy varies slower than the wave: every second position of a large level says as much, at a quarter of the cost.
         self.strides = [2 if size // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
         lengths = [-(-(size // 2**octave) // stride) for octave, stride in enumerate(self.strides)]
-        self.octaves = nn.ModuleList((Highest if peaks else Resample)(length, self.grid) for length in lengths)
+        self.octaves = nn.ModuleList((Highest if max_pooled else Resample)(length, self.grid) for length in lengths)
         self.resample = Resample(size, self.grid)
         self.whitening: nn.Module = Whitening(26, 26, rotate=False)
-        if peaks:  # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and far out
+        if max_pooled:  # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and an outlier
             self.whitening = SideBySide([self.whitening], [1.0])
 
     def raw(self, x: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class FilterSpace(nn.Module):
 
 
 class FeatureSpace(nn.Module):
-    """Deep stages of a frozen backbone on one grid, whitened; what it sees is exposed alike."""
+    """Deep stages of a frozen backbone on one grid, whitened; what it sees is exposure normalised."""
 
     def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class FeatureSpace(nn.Module):
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        features = self.backbone(exposed_alike(x))
+        features = self.backbone(normalise_exposure(x))
         return torch.cat([resample(f) for resample, f in zip(self.resample, features, strict=True)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,14 +192,14 @@ class BothSpace(nn.Module):
         features = [FeatureSpace(size, backbone) for backbone in backbones]
         self.grid = features[0].grid
         filters = FilterSpace(size, self.grid)
-        self.parts = nn.ModuleList([*features, filters])
-        self.channels = sum(part.channels for part in self.parts)
+        self.subspaces = nn.ModuleList([*features, filters])
+        self.channels = sum(subspace.channels for subspace in self.subspaces)
         gains = [1 / math.sqrt(len(features))] * len(features) + [math.sqrt(FEATURE_CHANNELS / filters.channels)]
-        self.whitening = SideBySide([part.whitening for part in self.parts], gains)
+        self.whitening = SideBySide([subspace.whitening for subspace in self.subspaces], gains)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        return torch.cat([part.raw(x) for part in self.parts], 1)
+        return torch.cat([subspace.raw(x) for subspace in self.subspaces], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
@@ -209,26 +209,26 @@ class SideBySide(nn.Module):
     """Whitens groups of channels by themselves and lets each count by its gain.
 
     No number counts for more than SQUASH standard deviations: where a photograph of a good part is overexposed, the
-    logarithm of an energy of nearly zero would otherwise be farther out than any defect and set the limit.
+    logarithm of an energy of nearly zero would otherwise be farther out than any defect and set the threshold.
     """
 
-    def __init__(self, parts: Sequence[Whitening], gains: Sequence[float]) -> None:
+    def __init__(self, subspaces: Sequence[Whitening], gains: Sequence[float]) -> None:
         super().__init__()
-        self.parts, self.gains = nn.ModuleList(parts), gains
-        self.inputs = [part.mean.numel() for part in parts]
+        self.subspaces, self.gains = nn.ModuleList(subspaces), gains
+        self.inputs = [subspace.mean.numel() for subspace in subspaces]
 
     def fit(self, maps: Iterable[Tensor]) -> None:
         """Sets all from batches of maps (N, C, h, w)."""
         batches = [batch.split(self.inputs, 1) for batch in maps]
-        for part, of_part in zip(self.parts, zip(*batches, strict=True), strict=True):
-            part.fit(of_part)
+        for subspace, of_subspace in zip(self.subspaces, zip(*batches, strict=True), strict=True):
+            subspace.fit(of_subspace)
 
     def forward(self, x: Tensor) -> Tensor:
-        pieces = zip(self.parts, self.gains, x.split(self.inputs, 1), strict=True)
-        return torch.cat([gain * squash(part(piece)) for part, gain, piece in pieces], 1)
+        pieces = zip(self.subspaces, self.gains, x.split(self.inputs, 1), strict=True)
+        return torch.cat([gain * squash(subspace(piece)) for subspace, gain, piece in pieces], 1)
 
 
-def exposed_alike(x: Tensor) -> Tensor:
+def normalise_exposure(x: Tensor) -> Tensor:
     """Returns pictures (N, 3, h, w), -0.1 to 1.1, of about one mean brightness, contrasts half way to one (logarithms).
 
     A backbone sees a part under another exposure as another part. Not all the way: contrast tells something too, and where
@@ -239,22 +239,22 @@ def exposed_alike(x: Tensor) -> Tensor:
     mean = grey.mean((2, 3), keepdim=True)
     contrast = (grey - mean).square().mean((2, 3), keepdim=True).sqrt()
     y = NATURAL_GREY - 0.5 + (x - mean) * torch.sqrt(NATURAL_CONTRAST / (contrast + 0.02))
-    return 0.5 + LIMIT * torch.tanh(y / LIMIT)
+    return 0.5 + MAX_PIXEL_DEVIATION * torch.tanh(y / MAX_PIXEL_DEVIATION)
 
 
 def squash(x: Tensor) -> Tensor:
-    return SQUASH * torch.tanh(x / SQUASH)
+    return MAX_MAP_SDS * torch.tanh(x / MAX_MAP_SDS)
 
 
 def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
     """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not.
 
-    Besides SPACES there is ``peaks``, filters that small defects show in: see training/tiles.py.
+    Besides SPACES there is ``max_pooled``, filters that small defects show in: see training/tiles.py.
     """
     if name == "pixels":
         return PixelSpace(size, grey)
-    if name == "peaks":
-        return FilterSpace(size, peaks=True)
+    if name == "max_pooled":
+        return FilterSpace(size, max_pooled=True)
     if name == "all":
         return BothSpace(size, tuple(FEATURE_STAGES))
     return {"filters": FilterSpace, "features": FeatureSpace, "both": BothSpace}[name](size)

@@ -5,7 +5,7 @@ fitted in closed form, is fitted five times, each time without a fifth of the im
 Other photographs of one part may be seen: they say what this part looks like. But a defect that was photographed several
 times would vouch for itself, so images of small groups are judged a second time, without their whole group, and the
 higher of the two counts. What comes out highest is for a person to look at: some good images are always first, and a
-limit set without them would promise what it cannot keep.
+threshold set without them would guarantee what it cannot keep.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from anomaly.report import GalleryItem, shrink
 from anomaly.scorer import Scorer
 from training.models import MODELS
 from training.models.autoencoder import inner_products
-from training.scores import Heat, averaged
-from training.sets import Sets, name_of, parts_of
+from training.scores import Heatmap, averaged
+from training.sets import Sets, folds, name_of
 
 SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --exclude takes them
-PHOTOGRAPHS = 10  # images of a group at most that are defective or not as one: a part, not a lot
-MOST = 1250  # images that the models learn from: all others are judged only
+MAX_GROUP_IMAGES = 10  # images of a group at most that are defective or not as one: a part, not a lot
+MAX_MODEL_IMAGES = 1250  # images that the models learn from: all others are judged only
 LISTED, FEWEST = 0.05, 5  # share and least number of the images that are listed
-FAR, ROUNDS = 7.0, 3  # robust standard deviations from which on no model learns from an image; how often they are looked for
-LEAST = 0.1  # of the mean heat that a place has usually at least: where nothing ever varies there is none
+# Robust standard deviations from which on no model learns from an image; how often they are looked for
+OUTLIER_DISTANCE_MADS, ROUNDS = 7.0, 3
+MIN_LOCATION_SCALE = 0.1  # of the mean heatmap value that a place has usually at least: where nothing ever varies there is none
 AT_MOST = 0.1  # share of the fit set that is not learnt from: more are no exception
 
 USED = {
     "fit": "the model learnt from it",
-    "far out": "too far from all others for the model to learn from it",
+    "outliers": "too far from all others for the model to learn from it",
     "validation": "choices were made on it, and the default model learnt from it",
-    "calibration": "it helps to set the limit",
+    "calibration": "it helps to set the threshold",
 }
 
 Floats = npt.NDArray[np.float32]
@@ -59,14 +60,14 @@ class Suspect:
     heatmap: Floats
 
 
-def find_suspects(records: Sequence[Record], maps: Tensor, space: nn.Module, heat: Heat) -> list[Suspect]:
+def find_suspects(records: Sequence[Record], maps: Tensor, space: nn.Module, to_heatmap: Heatmap) -> list[Suspect]:
     """Returns the most unusual 5 % of the images (at least 5), the most unusual first.
 
     ``maps``: their raw maps (n, C, h, w), or uint8 pixels; ``space``: whitened already. Empty where most images are copies
     of one, so that models of a part of them have nothing to learn.
     """
     try:
-        scores, heatmaps = cross_fitted(CrossFit(maps, space, heat), [record.group for record in records])
+        scores, heatmaps = cross_fitted(CrossFit(maps, space, to_heatmap), [record.group for record in records])
     except TrainingError:
         return []
     count = max(FEWEST, math.ceil(LISTED * len(records)))
@@ -76,32 +77,32 @@ def find_suspects(records: Sequence[Record], maps: Tensor, space: nn.Module, hea
 
 def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Floats]:
     """Returns scores (n,) and heatmaps (n, h, w): without the image, or if that is higher without its small group."""
-    scores, heatmaps = images.by_parts([str(i) for i in range(len(groups))])
+    scores, heatmaps = images.by_folds([str(i) for i in range(len(groups))])
     size = Counter(groups)
-    several = np.array([1 < size[group] <= PHOTOGRAPHS for group in groups])
+    several = np.array([1 < size[group] <= MAX_GROUP_IMAGES for group in groups])
     if several.any():
-        scores_of_groups, heatmaps_of_groups = images.by_parts(groups)
+        scores_of_groups, heatmaps_of_groups = images.by_folds(groups)
         higher = several & (scores_of_groups > scores)
         scores[higher], heatmaps[higher] = scores_of_groups[higher], heatmaps_of_groups[higher]
     return scores, heatmaps
 
 
-def far_out(maps: Tensor, space: nn.Module, heat: Heat) -> npt.NDArray[np.bool_]:
+def outliers(maps: Tensor, space: nn.Module, to_heatmap: Heatmap) -> npt.NDArray[np.bool_]:
     """Returns which images of the fit set are so unlike all others that a model had better not learn from them, bool (n,).
 
     Their cross-fitted scores are more than seven robust standard deviations (1.4826 times the median distance from the
     median) above the median; a tenth of all at most. Looked for three times at most, each time by models without those
-    that were found before, since hidden defects vouch for each other. By the heat as it is: with multiples of the usual one,
+    that were found before, since hidden defects vouch for each other. By the heatmap as it is: with multiples of the usual one,
     which the list goes by, more of the rare good images would be left out too (see docs/results.md).
     """
     found = np.zeros(len(maps), dtype=bool)
     try:
-        images = CrossFit(maps, space, heat)
+        images = CrossFit(maps, space, to_heatmap)
         for _ in range(ROUNDS):
             errors = images.errors([str(i) for i in range(len(maps))], found)
-            scores = heat.pool(torch.cat([heat(batch) for batch in errors.split(64)])).numpy()
+            scores = to_heatmap.pool(torch.cat([to_heatmap(batch) for batch in errors.split(64)])).numpy()
             above = scores - np.median(scores[~found])
-            limit = FAR * 1.4826 * np.median(np.abs(above[~found]))
+            limit = OUTLIER_DISTANCE_MADS * 1.4826 * np.median(np.abs(above[~found]))
             if limit == 0:  # half of them are copies of one
                 return np.zeros(len(maps), dtype=bool)
             before, found = found, above > max(limit, np.quantile(above, 1 - AT_MOST))
@@ -116,9 +117,9 @@ class CrossFit:
     """Maps and their inner products, of which every fit without a part of the images takes what it needs."""
 
     @torch.inference_mode()
-    def __init__(self, maps: Tensor, space: nn.Module, heat: Heat) -> None:
-        self.maps, self.space, self.heat = maps, space, heat
-        self.known = np.sort(np.random.default_rng(0).permutation(len(maps))[:MOST])
+    def __init__(self, maps: Tensor, space: nn.Module, to_heatmap: Heatmap) -> None:
+        self.maps, self.space, self.to_heatmap = maps, space, to_heatmap
+        self.known = np.sort(np.random.default_rng(0).permutation(len(maps))[:MAX_MODEL_IMAGES])
         self.learnt = torch.cat([self.ready(batch) for batch in maps[self.known].split(64)])
         self.products = inner_products(self.learnt.flatten(1))
 
@@ -127,39 +128,39 @@ class CrossFit:
         return batch[:, : self.space.channels].float() / 255 if self.space.whitening is None else self.space.whitening(batch)
 
     @torch.inference_mode()
-    def by_parts(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
+    def by_folds(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
         """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1.
 
-        Heat is a multiple of what is usual at its place: what is hot in all images, an edge say, would drown what is hot in
-        one. The score is the root of the mean square of the hottest places, so that few very hot ones count for more than
+        A heatmap value is a multiple of what is usual at its place: what is high in all images, an edge say, would drown what is high in
+        one. The score is the root of the mean square of the hottest places, so that few very high ones count for more than
         many warm ones.
         """
         errors = self.errors(groups)
         usual = averaged(errors.mean(0, keepdim=True))
-        usual = usual.clamp(min=max(LEAST * float(usual.mean()), 1e-12))
-        heatmaps = torch.cat([self.heat((batch / usual).square()) for batch in errors.split(64)])
-        scores = self.heat.pool(heatmaps).sqrt()
+        usual = usual.clamp(min=max(MIN_LOCATION_SCALE * float(usual.mean()), 1e-12))
+        heatmaps = torch.cat([self.to_heatmap((batch / usual).square()) for batch in errors.split(64)])
+        scores = self.to_heatmap.pool(heatmaps).sqrt()
         typical = scores.median().clamp(min=1e-12)
         return (scores / typical).numpy(), (heatmaps.sqrt() / typical).numpy()
 
     @torch.inference_mode()
     def errors(self, groups: Sequence[str], unseen: npt.NDArray[np.bool_] | None = None) -> Tensor:
         """Returns maps of errors (n, H, W) by models that have seen neither an image's group nor ``unseen``, bool (n,)."""
-        part = parts_of(groups)
-        never = np.zeros(len(part), dtype=bool) if unseen is None else unseen
+        fold = folds(groups)
+        never = np.zeros(len(fold), dtype=bool) if unseen is None else unseen
         errors = []
-        for k in range(part.max() + 1):
-            model = self.without((part == k)[self.known] | never[self.known])
-            errors += [model(self.ready(batch))[0] for batch in self.maps[part == k].split(64)]
-        return torch.cat(errors)[np.argsort(np.argsort(part, kind="stable"))]
+        for k in range(fold.max() + 1):
+            model = self.without((fold == k)[self.known] | never[self.known])
+            errors += [model(self.ready(batch))[0] for batch in self.maps[fold == k].split(64)]
+        return torch.cat(errors)[np.argsort(np.argsort(fold, kind="stable"))]
 
     def without(self, left_out: npt.NDArray[np.bool_]) -> nn.Module:
         """Returns the linear Gaussian of the images that are not left out, bool (known,)."""
         kept = torch.from_numpy(~left_out)
         _, channels, height, width = self.learnt.shape
         model = MODELS["linear"](channels, height, width, pixels=self.space.whitening is None)
-        if self.heat.coverage is not None:
-            model.inspected = float(self.heat.coverage.mean())
+        if self.to_heatmap.coverage is not None:
+            model.inspected = float(self.to_heatmap.coverage.mean())
         model.fit_maps(self.learnt[kept], self.products[kept][:, kept])
         return model
 
@@ -186,7 +187,7 @@ def suspects_text(suspects: Sequence[Suspect], of: int, sets: Sets, images: Path
     ]
     for suspect in first:
         used = use(suspect, sets)
-        said = f"   ({USED[used]})" if used in ("calibration", "far out") else ""
+        said = f"   ({USED[used]})" if used in ("calibration", "outliers") else ""
         lines.append(f"    {suspect.times:.1f} times a typical one   {name_to_exclude(suspect.record, images)}{said}")
     again = shlex.join(["anomaly", "train", str(images), "--exclude", str(run / SUSPECTS), "--out", "NEW"])
     lines.append(f"some good images are always first: look at {run / 'report.html'}, delete the lines of the good ones from")
@@ -209,5 +210,5 @@ def picture(suspect: Suspect, sets: Sets, scorer: Scorer) -> GalleryItem:
         expected=scorer.explain(decoded),
         heatmap=suspect.heatmap,
         median=1.0,
-        limit=2.0,
+        threshold=2.0,
     )

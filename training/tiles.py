@@ -4,7 +4,7 @@
            -> H x W -> tiles of s x s -> peaks, model of one tile -> stitched map -> the higher of both -> heatmap
 
 All of it lies in the one graph: a static grid, a bounded number of tiles at a time. Whatever sees the image only
-(calibration, scoring, serving) does not know of tiles, and the promise is per image.
+(calibration, scoring, serving) does not know of tiles, and the guarantee is per image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anomaly.images import Decoded, DecodeRule, decode
 from anomaly.scorer import available_cores
 from training.data import map_of, one_thread_each
 from training.preprocess import Preprocess, triangle_weights
-from training.scores import Heat, coarse, heat_factor
+from training.scores import Heatmap, coarse, heatmap_factor
 from training.sets import batched, decode_all
 
 OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
@@ -34,8 +34,9 @@ MOST_PORTIONS = 32  # of a grid, so that the graph does not grow without end: be
 MOST_PIXELS = 400 * 256**2  # of all tiles of an image, as the model sees them
 MOST_MAPS = (3072, 512)  # tiles that the model is fitted on, and validated on, from as many images as there are
 MOST_THREADS = 4  # that look at images at once: each holds one of many megapixels
-FINE = 36  # places of the stitched map to a tile's side, about: fewer would blunt the peak of a single cell
-HOTTEST = 12  # the score is the mean of the hottest area as large as a tile's by so many a side: of a small defect
+PLACES_PER_TILE_SIDE = 36  # places of the stitched map to a tile's side, about: fewer would blunt the peak of a single cell
+# The score is the mean of the hottest area as large as a tile's by so many a side: of a small defect
+SCORE_AREAS_PER_TILE_SIDE = 12
 LEAST_SPREAD = 0.05  # of the typical score: a few validation images may happen to score alike
 
 
@@ -131,14 +132,14 @@ class Tiles(nn.Module):
     scale: Tensor
 
     def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, tiling: Tiling, whole: int, cells: int) -> None:
-        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heat, in cells of the stitched map."""
+        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heatmap, in cells of the stitched map."""
         super().__init__()
         self.prepare, self.space, self.model, self.tiling = prepare, space, model, tiling
         self.cells = coarse_side(space.grid)  # of a tile's map
         height, width = tiling.stitched(space.grid)
         fine = finer(space.grid)
-        places = max(1, round((self.cells * fine / HOTTEST) ** 2))
-        self.heat = Heat(prepare.coverage(height, width), cells, places, smooth=fine == 1)
+        places = max(1, round((self.cells * fine / SCORE_AREAS_PER_TILE_SIDE) ** 2))
+        self.to_heatmap = Heatmap(prepare.coverage(height, width), cells, places, smooth=fine == 1)
         rows = blend_weights(tiling.tops, tiling.size, self.cells, tiling.height, height)
         columns = blend_weights(tiling.lefts, tiling.size, self.cells, tiling.width, width)
         up, across = (triangle_weights(coarse_side(whole), side, torch.zeros(1)) for side in (height, width))
@@ -150,7 +151,7 @@ class Tiles(nn.Module):
         """Returns the heatmap (N, h, w) of images uint8 (N, H, W, 3) whose map as a whole is ``whole`` (N, g, g)."""
         maps = self.stitched(images), self.enlarged(whole)
         found, context = ((map - typical) / spread for map, (typical, spread) in zip(maps, self.scale, strict=True))
-        return self.heat(torch.maximum(found, context))
+        return self.to_heatmap(torch.maximum(found, context))
 
     def stitched(self, images: Tensor) -> Tensor:
         """Returns the tiles' errors as one map (N, h, w), in the model's own unit."""
@@ -183,7 +184,7 @@ class Tiles(nn.Module):
             if isinstance(image, Decoded):
                 pixels = torch.from_numpy(image.pixels)[None]
                 maps = self.stitched(pixels), self.enlarged(whole(pixels))
-                scores.append(torch.cat([self.heat.pool(self.heat(map)) for map in maps]))
+                scores.append(torch.cat([self.to_heatmap.pool(self.to_heatmap(map)) for map in maps]))
             seen()
         found = torch.stack(scores)
         typical = found.quantile(0.5, 0)
@@ -193,17 +194,19 @@ class Tiles(nn.Module):
 
     def score_in_words(self) -> str:
         """Returns what the card says of the image's score."""
-        return f"mean of the {self.heat.places} hottest places of the heatmap, 1/{HOTTEST**2} of a tile's"
+        return (
+            f"mean of the {self.to_heatmap.places} hottest places of the heatmap, 1/{SCORE_AREAS_PER_TILE_SIDE**2} of a tile's"
+        )
 
 
 def coarse_side(grid: int) -> int:
     """Returns how many cells a side a heatmap has for a map of errors of ``grid``."""
-    return grid // heat_factor(grid)
+    return grid // heatmap_factor(grid)
 
 
 def finer(grid: int) -> int:
     """Returns how many places a side of the stitched map stand for one cell of a tile's map of errors of ``grid``."""
-    return max(1, round(FINE / coarse_side(grid)))
+    return max(1, round(PLACES_PER_TILE_SIDE / coarse_side(grid)))
 
 
 def tile_space(name: str) -> str:
@@ -215,7 +218,7 @@ def tile_space(name: str) -> str:
 
 
 @torch.inference_mode()
-def see_tiles(
+def extract_tiles(
     records: Sequence[Record],
     rule: DecodeRule,
     prepare: Preprocess,
@@ -226,7 +229,7 @@ def see_tiles(
     most: int,
     seen: Callable[[], object],
 ) -> tuple[Tensor, float]:
-    """Returns the raw maps of tiles, as ``see`` has those of images, and which share of them is inspected on average.
+    """Returns the raw maps of tiles, as ``extract`` has those of images, and which share of them is inspected on average.
 
     At most ``most``, as many of each image, at random places; those that a mask hides wholly are left out.
     """

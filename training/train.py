@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import anomaly
-from anomaly.calibrate import Calibration, calibrate, one_per_group, worst_per_part
+from anomaly.calibrate import Calibration, calibrate, one_per_group, worst_per_unit
 from anomaly.csv_cells import csv_text
 from anomaly.dataset import Record
 from anomaly.detector import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
@@ -28,20 +28,20 @@ from anomaly.evaluate import NORMAL
 from anomaly.golden import kept_tolerance
 from anomaly.images import Decoded, DecodeRule
 from anomaly.listing import passed_text
-from anomaly.marks import LISTED, Highest, write_highest
+from anomaly.marks import MAX_LISTED_IMAGES, Highest, write_highest
 from anomaly.mask import MOST_CELLS, Mask, mask_facts, read_mask
-from anomaly.part_rule import PartRule
-from anomaly.parts import whole_parts
+from anomaly.part_rule import UnitRule
+from anomaly.parts import whole_units
 from anomaly.progress import Progress
 from anomaly.report import PICTURES_A_GALLERY, GalleryItem, Report, shrink, write_report
 from anomaly.scorer import Scorer, available_cores, open_session
-from anomaly.sight import NAMED, cost_of
+from anomaly.sight import MAX_NAMED_IMAGES, cost_of
 from anomaly.trial import remember
 from anomaly.used_images import IMAGES
 from anomaly.wording import card_text, tiles_said
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
-from training.data import Seen, digest_of, see, sha256_of
+from training.data import Extracted, digest_of, extract, sha256_of
 from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, golden_sizes, to_onnx
 from training.fit import FitOptions, fit, pick_device, rank
@@ -49,7 +49,7 @@ from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
 from training.options import TrainOptions, check_out, make_run, resolve
 from training.preprocess import Preprocess
-from training.scores import TYPICALITY, DensityOfStates, Heat, ImageScore, heat_factor, score_names, scores_of, states
+from training.scores import TYPICALITY, DensityOfStates, Heatmap, ImageScore, heatmap_factor, score_names, scores_of, states
 from training.sets import (
     Sets,
     copies_text,
@@ -63,12 +63,12 @@ from training.sets import (
     name_of,
     sets_of_copies,
 )
-from training.sizes import EACH, FEWER, stopped_by_size
+from training.sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
 from training.spaces import make_space
-from training.suspects import SUSPECTS, Suspect, far_out, find_suspects, picture, suspects_text, write_suspects
-from training.tiles import MOST_MAPS, Tiles, Tiling, finer, see_tiles, tile_space
+from training.suspects import SUSPECTS, Suspect, find_suspects, outliers, picture, suspects_text, write_suspects
+from training.tiles import MOST_MAPS, Tiles, Tiling, extract_tiles, finer, tile_space
 
-CLEARLY = 0.03  # AUROC on made-up defects, by which features alone must be better: less is chance with so few images
+CLEAR_AUROC_GAIN = 0.03  # AUROC on synthetic defects, by which features alone must be better: less is chance with so few images
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Trained:
     prepare: Preprocess
     space: nn.Module
     model: nn.Module
-    heat: Heat
+    to_heatmap: Heatmap
     score: ImageScore
     decoder: nn.Module | None
     history: list[dict[str, Any]]
@@ -87,7 +87,7 @@ class Trained:
 
     def map_of(self, images: Tensor) -> Tensor:
         """Returns the heatmap of whole images, (N, g, g)."""
-        return self.heat(self.model(self.space(self.prepare(images)))[0])
+        return self.to_heatmap(self.model(self.space(self.prepare(images)))[0])
 
 
 def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
@@ -108,9 +108,9 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
-        everything = see(records, rule, prepare, space, device, lambda: progress.advance(1))
-    if options.by_part is not None:
-        everything = only_whole_parts(everything, records)
+        everything = extract(records, rule, prepare, space, device, lambda: progress.advance(1))
+    if options.by_unit is not None:
+        everything = only_whole_units(everything, records)
     check_depth(options.depth, everything)
     told = everything.records
     records, copies = join_copies(told, everything.thumbs, everything.digests, options)
@@ -118,7 +118,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     sets = sets_of_copies(told, records, copies, options)  # now, so that a rate that cannot be kept fails before the fit
     alike = copies_text(told, records, copies, options)
     joined = {record.path: record.group for record in records}
-    if options.by_part is None:
+    if options.by_unit is None:
         everything = replace(everything, records=records)
     warnings = (
         excluded_text(options, excluded) + warn(everything, alike) + ([] if mask is None else warn_of_mask(mask, everything))
@@ -126,20 +126,20 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     for line in [*warnings, *([f"passed over: {passed_text(passed)}"] if passed else [])] if rank() == 0 else []:
         say(line)
     if chooses and options.space == "both":
-        choice = choose_space(space.cpu(), everything.part(sets.fit).maps, sets.validation, rule, prepare, options.seed)
-        options = replace(options, space="features" if choice["features"] > choice["both"] + CLEARLY else "both")
+        choice = choose_space(space.cpu(), everything.subset(sets.fit).maps, sets.validation, rule, prepare, options.seed)
+        options = replace(options, space="features" if choice["features"] > choice["both"] + CLEAR_AUROC_GAIN else "both")
         if options.space == "features":
             space = space.parts[0]
             everything = replace(everything, maps=everything.maps[:, : space.inputs])
         space.to(device)
-    learnt, held_out = (everything.part(part) for part in learnt_and_held_out(options, sets))
+    learnt, held_out = (everything.subset(subset) for subset in learnt_and_held_out(options, sets))
     if options.space == "pixels" and all(grey for _, _, _, grey in learnt.facts):
         space = make_space("pixels", options.size, grey=True)
     tiling = tiling_of(options, everything)
-    cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heat_factor(space.grid)) ** 2)
-    heat = Heat(prepare.coverage(space.grid), cells)
-    learnt, sets = leave_far_out(learnt, sets, space, heat, device)
-    trained = fit_model(options, prepare, space, heat, learnt, held_out, device, say)
+    cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heatmap_factor(space.grid)) ** 2)
+    to_heatmap = Heatmap(prepare.coverage(space.grid), cells)
+    learnt, sets = leave_out_outliers(learnt, sets, space, to_heatmap, device)
+    trained = fit_model(options, prepare, space, to_heatmap, learnt, held_out, device, say)
     if tiling:
         if rank() == 0:
             say(f"tiles: {tiles_said(tiling.facts(options.tile), options.size)}")
@@ -147,7 +147,7 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         trained = replace(trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say))
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
-    suspects = find_suspects(everything.records, everything.maps, space, heat)
+    suspects = find_suspects(everything.records, everything.maps, space, to_heatmap)
     write_suspects(options.out, suspects, options.images)
     warnings += trained.warnings
     guard = learn_guard(sets.development, rule, trained.prepare)
@@ -159,17 +159,17 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     list_highest(options, calibration, highest)
     first = [name_of(r, options.images) for r in highest[:5]]
     facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
-    if options.by_part is not None and calibration is not None:
-        facts["by_part"] = PartRule.seen(options.by_part, [record.group for record in sets.calibration]).to_json()
-    facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).heat.cells, "sight": None}
+    if options.by_unit is not None and calibration is not None:
+        facts["by_unit"] = UnitRule.seen(options.by_unit, [record.group for record in sets.calibration]).to_json()
+    facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).to_heatmap.cells, "size_sensitivity": None}
     facts["guard"], facts["group_by"] = guard_facts(guard), options.group_by
     if tiling:
         facts["tiles"] = tiling.facts(options.tile)
     if calibration is not None:
-        size, each = (tiling.side, FEWER) if tiling else (options.size, EACH)
+        size, each = (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (options.size, DEFECTS_PER_SIZE)
         tried = (sets.calibration, rule, size, mask, options.seed)
-        facts["sight"] = stopped_by_size(model, calibration, *tried, each)
-        facts["cost"] = cost_of(calibration, first, facts["sight"])
+        facts["size_sensitivity"] = flagged_by_size(model, calibration, *tried, each)
+        facts["cost"] = cost_of(calibration, first, facts["size_sensitivity"])
     facts["options"] = asked.to_json()
     card = replace(card, training={**card.training, **facts})
     card = write(options, card, graph, model, trained, sets.calibration or sets.validation)
@@ -179,18 +179,18 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     return card
 
 
-def only_whole_parts(seen: Seen, before: Sequence[Record]) -> Seen:
+def only_whole_units(seen: Extracted, before: Sequence[Record]) -> Extracted:
     """Returns what was seen of the parts that have lost no view; the other views of the rest join those left out."""
-    kept = {record.path for record in whole_parts(seen.records, before)}
+    kept = {record.path for record in whole_units(seen.records, before)}
     if not kept:
-        raise DatasetError(f"no part found of which every view can be read, the first that cannot: {seen.left_out[0]}")
+        raise DatasetError(f"no unit found of which every view can be read, the first that cannot: {seen.left_out[0]}")
     others = [record.path for record in seen.records if record.path not in kept]
-    lines = [f"{path}: another view of its part could not be read" for path in others]
-    whole = seen.part([record for record in seen.records if record.path in kept]) if others else seen
+    lines = [f"{path}: another view of its unit could not be read" for path in others]
+    whole = seen.subset([record for record in seen.records if record.path in kept]) if others else seen
     return replace(whole, left_out=[*seen.left_out, *lines])
 
 
-def check_depth(depth: int | None, seen: Seen) -> None:
+def check_depth(depth: int | None, seen: Extracted) -> None:
     """Refuses a depth that the files do not have: pixels would be too dark, or cut off."""
     found = {bits for _, _, bits, _ in seen.facts}
     if depth is not None and found != {depth}:
@@ -200,15 +200,15 @@ def check_depth(depth: int | None, seen: Seen) -> None:
         )
 
 
-def warn(seen: Seen, alike: str) -> list[str]:
-    """Returns what the user must know of the images before they trust a promise, a line each."""
+def warn(seen: Extracted, alike: str) -> list[str]:
+    """Returns what the user must know of the images before they trust a guarantee, a line each."""
     lines = [f"left out: {line}" for line in seen.left_out[:10]]
     if len(seen.left_out) > 10:
         lines.append(f"left out: {len(seen.left_out) - 10} more")
     return [*lines, *depths_text(seen.facts), *([alike] if alike else [])]
 
 
-def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
+def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
     """Returns a warning where a mask has not the shape of the images that it is stretched over."""
     height, width = mask.shape
     other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
@@ -220,7 +220,7 @@ def warn_of_mask(mask: Mask, seen: Seen) -> list[str]:
     ]
 
 
-def cells_of(min_area: int | None, seen: Seen, whole: int) -> int:
+def cells_of(min_area: int | None, seen: Extracted, whole: int) -> int:
     """Returns how many cells of a heatmap of ``whole`` cover an area in pixels of the original, by the median image."""
     if min_area is None:
         return 1
@@ -232,7 +232,7 @@ def cells_of(min_area: int | None, seen: Seen, whole: int) -> int:
 
 
 def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record], list[Record]]:
-    """Returns the images that the model is fitted on, and those that it never sees but that are not for the limit.
+    """Returns the images that the model is fitted on, and those that it never sees but that are not for the threshold.
 
     A model in closed form has no epochs to watch: once choices were made on the validation images it learns from them too,
     but where a scale, a density or, without a calibration set, the unit of scores needs images that the model has not seen.
@@ -243,56 +243,58 @@ def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record]
     return [*sets.fit, *sets.validation], []
 
 
-def leave_far_out(learnt: Seen, sets: Sets, space: nn.Module, heat: Heat, device: str) -> tuple[Seen, Sets]:
+def leave_out_outliers(
+    learnt: Extracted, sets: Sets, space: nn.Module, to_heatmap: Heatmap, device: str
+) -> tuple[Extracted, Sets]:
     """Returns what is learnt from, and the sets, without the images that are unlike all others: defects may hide there.
 
     The space is whitened by what is left.
     """
-    whiten_by(space, learnt, heat)
-    far = far_out(learnt.maps, space.cpu(), heat.cpu())
+    whiten_by(space, learnt, to_heatmap)
+    far = outliers(learnt.maps, space.cpu(), to_heatmap.cpu())
     if far.any():
         left = [record for record, is_far in zip(learnt.records, far, strict=True) if is_far]
         paths = {record.path for record in left}
         fit, validation, kept = (
-            [r for r in part if r.path not in paths] for part in (sets.fit, sets.validation, learnt.records)
+            [r for r in subset if r.path not in paths] for subset in (sets.fit, sets.validation, learnt.records)
         )
-        learnt, sets = learnt.part(kept), replace(sets, fit=fit, validation=validation, far_out=left)
-        whiten_by(space, learnt, heat)
+        learnt, sets = learnt.subset(kept), replace(sets, fit=fit, validation=validation, outliers=left)
+        whiten_by(space, learnt, to_heatmap)
     space.to(device)
-    heat.to(device)
+    to_heatmap.to(device)
     return learnt, sets
 
 
-def whiten_by(space: nn.Module, learnt: Seen, heat: Heat) -> None:
+def whiten_by(space: nn.Module, learnt: Extracted, to_heatmap: Heatmap) -> None:
     """Fits the whitening of a space that has one, on what a mask lets be inspected."""
     if space.whitening is not None:
-        space.whitening.cpu().fit(inspected(learnt.maps, heat).split(64))
+        space.whitening.cpu().fit(inspected(learnt.maps, to_heatmap).split(64))
 
 
 def fit_model(
     options: TrainOptions,
     prepare: Preprocess,
     space: nn.Module,
-    heat: Heat,
-    learnt: Seen,
-    held_out: Seen,
+    to_heatmap: Heatmap,
+    learnt: Extracted,
+    held_out: Extracted,
     device: str,
     say: Callable[[str], None],
 ) -> Trained:
     """Fits the model on maps of a whitened space, and in feature and filter space the picture decoder."""
-    share = 1.0 if heat.coverage is None else float(heat.coverage.mean())
+    share = 1.0 if to_heatmap.coverage is None else float(to_heatmap.coverage.mean())
     groups = [record.group for record in learnt.records]
     fitted = fit_maps(options, space, (learnt.maps, held_out.maps), share, options.out, device, say, groups)
     model, maps, unseen, history, warnings = fitted
     density = None
     if options.score == TYPICALITY:
-        density = DensityOfStates.of(states(scores_of(model, unseen, device, heat=heat)))
+        density = DensityOfStates.of(states(scores_of(model, unseen, device, to_heatmap=to_heatmap)))
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
             decoder = fit_decoder(model, maps, learnt.pictures, options.seed, device, lambda: progress.advance(1))
     score = ImageScore(options.score, density)
-    parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), heat.cpu(), score)
+    parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), to_heatmap.cpu(), score)
     return Trained(*parts, decoder and decoder.cpu(), history, warnings)
 
 
@@ -311,11 +313,11 @@ def fit_maps(
     ``raw``: to learn from and held out, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
     ``groups``: of the maps to learn from; None where these are of tiles, whose places are not those of a part.
     """
-    maps, held_out = (part[:, : space.channels] if space.whitening is None else part for part in raw)
+    maps, held_out = (subset[:, : space.channels] if space.whitening is None else subset for subset in raw)
     if space.whitening is not None:
         space.whitening.cpu()
         with torch.inference_mode():
-            maps, held_out = (whiten_all(space.whitening, part) for part in raw)
+            maps, held_out = (whiten_all(space.whitening, subset) for subset in raw)
         space.whitening.to(device)
     model = build_model(options, maps)
     if hasattr(model, "inspected"):
@@ -327,15 +329,15 @@ def fit_maps(
     if options.epochs is not None:
         fit_options = replace(fit_options, epochs=options.epochs)
     history = fit(model, maps, held_out, fit_options, folder / "checkpoint.safetensors", options.resume, say)
-    if hasattr(model, "fit_prior"):
-        model.fit_prior(maps)
+    if hasattr(model, "finish"):
+        model.finish(maps)
     warnings = model.warnings(maps) if hasattr(model, "warnings") else []
     for line in warnings if rank() == 0 else []:
         say(line)
     return model, maps, held_out, history, warnings
 
 
-def tiling_of(options: TrainOptions, seen: Seen) -> Tiling | None:
+def tiling_of(options: TrainOptions, seen: Extracted) -> Tiling | None:
     """Returns the grid of tiles for the median image, None where no tiles are asked for."""
     if options.tile is None:
         return None
@@ -347,7 +349,7 @@ def fit_tiles(
     options: TrainOptions,
     tiling: Tiling,
     whole: Trained,
-    everything: Seen,
+    everything: Extracted,
     sets: tuple[list[Record], list[Record]],
     rule: DecodeRule,
     device: str,
@@ -360,10 +362,10 @@ def fit_tiles(
     prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
     grey = whole.space.whitening is None and whole.space.channels == 1
     space = make_space(tile_space(options.space), options.size, grey).to(device).eval()
-    with Progress(sum(len(part) for part in sets), "looking at tiles", quiet=rank() > 0) as progress:
+    with Progress(sum(len(subset) for subset in sets), "looking at tiles", quiet=rank() > 0) as progress:
         (maps, share), (held_out, _) = (
-            see_tiles(part, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
-            for part, most in zip(sets, MOST_MAPS, strict=True)
+            extract_tiles(subset, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
+            for subset, most in zip(sets, MOST_MAPS, strict=True)
         )
     if space.whitening is not None:
         space.whitening.cpu().fit(maps.split(64))
@@ -378,9 +380,9 @@ def fit_tiles(
     return tiles
 
 
-def inspected(maps: Tensor, heat: Heat) -> Tensor:
+def inspected(maps: Tensor, to_heatmap: Heatmap) -> Tensor:
     """Returns the places of maps (n, C, h, w) that a mask lets be inspected, as maps (n, C, 1, k)."""
-    return maps if heat.coverage is None else maps[:, :, heat.coverage[0].cpu() > 0][:, :, None]
+    return maps if to_heatmap.coverage is None else maps[:, :, to_heatmap.coverage[0].cpu() > 0][:, :, None]
 
 
 def check_score(name: str, model: nn.Module, maps: Tensor) -> None:
@@ -400,13 +402,13 @@ def build_model(options: TrainOptions, maps: Tensor) -> nn.Module:
 
 def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
     """Returns whitened maps, a few images at a time, so that memory holds only one copy more."""
-    return torch.cat([whitening(part) for part in maps.split(64)])
+    return torch.cat([whitening(subset) for subset in maps.split(64)])
 
 
 def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     parts = (trained.prepare, trained.space, trained.model, trained.score)
-    graph = DetectorGraph(*parts, guard, trained.heat, trained.tiles).eval()
+    graph = DetectorGraph(*parts, guard, trained.to_heatmap, trained.tiles).eval()
     return graph, to_onnx(graph)
 
 
@@ -421,19 +423,19 @@ def calibrate_on(
         return None, []
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     scores, kept = [], []
-    with Progress(len(records), "setting the limit") as progress:
+    with Progress(len(records), "setting the threshold") as progress:
         for record, image in decode_all(records, rule, options.size or 0):
             progress.advance(1)
             if isinstance(image, Decoded):
                 scores.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
                 kept.append(record)
-    if options.by_part is None:
-        parts = np.arange(len(kept))
+    if options.by_unit is None:
+        worst = np.arange(len(kept))
     else:
-        scores, parts = worst_per_part(scores, [r.group for r in kept])
-    paths = [kept[i].path for i in parts]
+        scores, worst = worst_per_unit(scores, [r.group for r in kept])
+    paths = [kept[i].path for i in worst]
     values, drawn = one_per_group(scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths])
-    index = parts[drawn]
+    index = worst[drawn]
     order = np.argsort(-values, kind="stable")
     return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
 
@@ -443,7 +445,7 @@ def describe(
     rule: DecodeRule,
     records: Sequence[Record],
     sets: Sets,
-    seen: Seen,
+    seen: Extracted,
     calibration: Calibration | None,
     warnings: Sequence[str],
 ) -> Card:
@@ -452,9 +454,9 @@ def describe(
         "images": len(seen.records),
         "groups": len({record.group for record in records}),
         "grouped": len({record.group for record in records}) < len(records),
-        "sets": {name: len(part) for name, part in sets.by_name().items()},
+        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
         "digest": digest_of(seen.records),
-        "ranges": file_ranges(seen.part(sets.development).facts),
+        "ranges": file_ranges(seen.subset(sets.development).facts),
         "seed": options.seed,
         "versions": versions(),
         "command": options.command,
@@ -462,7 +464,7 @@ def describe(
         "by": user(),
         "warnings": list(warnings),
         "target": options.target,
-        "wish": options.false_alarm_rate,
+        "target_rate": options.false_alarm_rate,
     }
     weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space in ("features", "both") else "none used"
     return Card(
@@ -499,7 +501,7 @@ def list_highest(options: TrainOptions, calibration: Calibration | None, records
     scores = calibration.scores[::-1].tolist()
     listed = [
         Highest(os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score))
-        for r, score in list(zip(records, scores, strict=True))[:LISTED]
+        for r, score in list(zip(records, scores, strict=True))[:MAX_LISTED_IMAGES]
     ]
     write_highest(options.out, listed)
 
@@ -512,7 +514,7 @@ def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[Galler
     shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
     return [
         threshold_picture(scorer, record, score, calibration)
-        for record, score in list(shown)[: min(max(calibration.k, NAMED), PICTURES_A_GALLERY)]
+        for record, score in list(shown)[: min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)]
     ]
 
 
@@ -527,7 +529,7 @@ def threshold_picture(scorer: Scorer, record: Record, score: float, calibration:
         expected=None,
         heatmap=scorer.judge(decoded).heatmap,
         median=float(calibration.median),
-        limit=threshold,
+        threshold=threshold,
     )
 
 
@@ -575,7 +577,7 @@ def write(
 
 
 def score_unit(calibration: Calibration | None, data: bytes, images: Sequence[np.ndarray]) -> float:
-    """Returns threshold - m, by which differences of scores are judged; without a limit the scores' own size."""
+    """Returns threshold - m, by which differences of scores are judged; without a threshold the scores' own size."""
     if calibration is not None and calibration.threshold > calibration.median:
         return float(calibration.threshold - calibration.median)
     session, _ = open_session(data, "cpu", available_cores())
@@ -604,13 +606,13 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         "tiles.space": trained.tiles and trained.tiles.space.whitening,
         "guard": graph.guard,
     }
-    for part, module in parts.items():
-        tensors |= {f"{part}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
+    for prefix, module in parts.items():
+        tensors |= {f"{prefix}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
     built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "score", "seed", "target")}
-    built["cells"] = trained.heat.cells
+    built["cells"] = trained.to_heatmap.cells
     if trained.tiles is not None:
         tensors["tiles.scale"] = trained.tiles.scale
-        built["tiles"] = {**asdict(trained.tiles.tiling), "cells": trained.tiles.heat.cells}
+        built["tiles"] = {**asdict(trained.tiles.tiling), "cells": trained.tiles.to_heatmap.cells}
     built["grey"] = trained.space.whitening is None and trained.space.channels == 1
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
@@ -630,7 +632,7 @@ def training_report(
     sets: Sets,
     history: list[dict[str, Any]],
 ) -> Report:
-    """Returns the report of a training: the promise, the scores that set the limit, the good images that may be none."""
+    """Returns the report of a training: the guarantee, the scores that set the threshold, the good images that may be none."""
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
     losses = {
@@ -641,9 +643,9 @@ def training_report(
     return Report(
         title=f"{card.name}: training",
         card={**card.to_json(), "digest": card.digest},
-        promise=card_text(card, str(options.out)),
+        guarantee=card_text(card, str(options.out)),
         scores={} if calibration is None else {NORMAL: calibration.scores},
-        limit=None if calibration is None else float(calibration.threshold),
+        threshold=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
         galleries={

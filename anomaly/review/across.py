@@ -1,15 +1,15 @@
-"""Findings beside each other: two detectors on the same images, views of a part, images that look alike."""
+"""Findings beside each other: two detectors on the same images, views of a unit, images that look alike."""
 
 from __future__ import annotations
 
 import numpy as np
 import sqlalchemy as sa
 
-from anomaly.part_rule import PartRule
-from anomaly.parts import PartRow, View, judge_part
+from anomaly.part_rule import UnitRule
+from anomaly.parts import UnitRow, View, judge_unit
 from anomaly.review import schema
 from anomaly.review.findings import Comparison, Finding, Run
-from anomaly.review.queries import FINDINGS, Row, as_finding, f
+from anomaly.review.queries import FINDING, FINDINGS, Row, as_finding
 
 
 def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
@@ -47,29 +47,32 @@ def other_detectors(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
     """What other detectors found in the very same image: of each the newest finding, the newest detectors first."""
     runs = schema.runs.c
     own = sa.select(runs.detector).where(runs.id == row.run).scalar_subquery()
-    newest = sa.select(sa.func.max(f.id)).join(schema.runs, runs.id == f.run)
-    newest = newest.where(f.image == row.image, runs.detector != own).group_by(runs.detector)
-    return [as_finding(found) for found in c.execute(FINDINGS.where(f.id.in_(newest)).order_by(f.id.desc()).limit(limit))]
+    newest = sa.select(sa.func.max(FINDING.id)).join(schema.runs, runs.id == FINDING.run)
+    newest = newest.where(FINDING.image == row.image, runs.detector != own).group_by(runs.detector)
+    return [
+        as_finding(found)
+        for found in c.execute(FINDINGS.where(FINDING.id.in_(newest)).order_by(FINDING.id.desc()).limit(limit))
+    ]
 
 
-def part(c: sa.Connection, run: Run, name: str, rule: PartRule) -> tuple[PartRow, list[Finding]]:
-    """A part's verdict, and its views by path, as far as a part may have any; a path counts once, by its last row."""
-    of_part = f.run == run.id, f.part == name
-    last = sa.select(sa.func.max(f.id)).where(*of_part).group_by(f.path)
-    query = FINDINGS.where(f.id.in_(last)).order_by(f.path).limit(rule.most + 1)
+def unit(c: sa.Connection, run: Run, name: str, rule: UnitRule) -> tuple[UnitRow, list[Finding]]:
+    """A unit's verdict, and its views by path, as far as a unit may have any; a path counts once, by its last row."""
+    of_unit = FINDING.run == run.id, FINDING.unit == name
+    last = sa.select(sa.func.max(FINDING.id)).where(*of_unit).group_by(FINDING.path)
+    query = FINDINGS.where(FINDING.id.in_(last)).order_by(FINDING.path).limit(rule.most + 1)
     views = [as_finding(row) for row in c.execute(query)]
-    count = c.scalar(sa.select(sa.func.count(f.path.distinct())).where(*of_part)) or 0
+    count = c.scalar(sa.select(sa.func.count(FINDING.path.distinct())).where(*of_unit)) or 0
     seen = [View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.status) for v in views]
-    return judge_part(name, seen, rule, run.detector, count - len(views)), views
+    return judge_unit(name, seen, rule, run.detector, count - len(views)), views
 
 
 def similar(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
     """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
     if row.score is None:
         return []
-    inside = FINDINGS.where(f.run == row.run, f.image != row.image)  # not copies of it
-    below = inside.where(f.score <= row.score).order_by(f.score.desc().nulls_last()).limit(5 * limit)
-    above = inside.where(f.score > row.score).order_by(f.score.asc().nulls_first()).limit(5 * limit)
+    inside = FINDINGS.where(FINDING.run == row.run, FINDING.image != row.image)  # not copies of it
+    below = inside.where(FINDING.score <= row.score).order_by(FINDING.score.desc().nulls_last()).limit(5 * limit)
+    above = inside.where(FINDING.score > row.score).order_by(FINDING.score.asc().nulls_first()).limit(5 * limit)
     found = [as_finding(near) for query in (below, above) for near in c.execute(query)]
     this = as_finding(row)
     return sorted(found, key=lambda near: (-overlap(near, this), abs((near.score or 0) - row.score)))[:limit]

@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Run
-from anomaly.review.queries import f, v
+from anomaly.review.queries import FINDING, VERDICT
 from anomaly.verdicts import Draw, Sample, Stratum, draw
 
 
 def draw_sample(c: sa.Connection, run: int, images: int, seed: int) -> int:
     """Draws or enlarges the audit sample of a run and returns how many images are in it."""
     _check(c, run, images, seed)
-    columns = (f.id, f.score, f.is_anomaly)
-    rows = c.execute(sa.select(*columns).where(f.run == run, f.status == "ok").order_by(f.position)).all()
+    columns = (FINDING.id, FINDING.score, FINDING.is_anomaly)
+    rows = c.execute(sa.select(*columns).where(FINDING.run == run, FINDING.status == "ok").order_by(FINDING.position)).all()
     found = draw([row.score for row in rows], [bool(row.is_anomaly) for row in rows], images, seed)
     _write(c, run, [row.id for row in rows], found)
     c.execute(schema.strata.delete().where(schema.strata.c.run == run))
@@ -48,7 +48,7 @@ def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> 
         }
         for i in np.flatnonzero(found.drawn).tolist()
     ]
-    update = schema.findings.update().where(f.id == sa.bindparam("finding"))
+    update = schema.findings.update().where(FINDING.id == sa.bindparam("finding"))
     update = update.values(stratum=sa.bindparam("among"), lot=sa.bindparam("number"), core=sa.bindparam("inner"))
     if rows:
         c.execute(update, rows)
@@ -56,8 +56,8 @@ def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> 
 
 def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
     """The strata of a run's audit sample, [] where none was drawn."""
-    answered = sa.select(f.stratum, sa.func.count().label("judged")).group_by(f.stratum)
-    answered = answered.where(f.run == run, f.lot.is_not(None), f.state.in_(("anomalous", "normal")))
+    answered = sa.select(FINDING.stratum, sa.func.count().label("judged")).group_by(FINDING.stratum)
+    answered = answered.where(FINDING.run == run, FINDING.lot.is_not(None), FINDING.state.in_(("anomalous", "normal")))
     judged = {row.stratum: row.judged for row in c.execute(answered)}
     table = schema.strata.c
     columns = (table.number, table.low, table.high, table.images, table.drawn)
@@ -67,10 +67,10 @@ def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
 
 def read_sample(c: sa.Connection, run: Run) -> Sample:
     """The flagged images and the audit sample of a run, with the state of each."""
-    aside = sa.exists().where(v.finding == f.id, v.verdict == "skip")
-    state = sa.case((sa.and_(f.state == "open", aside), "skip"), else_=f.state).label("now")
-    query = sa.select(f.id, f.score, f.stratum, f.lot, f.core, state)
-    rows = c.execute(query.where(f.run == run.id, f.stratum.is_not(None)).order_by(f.id)).all()
+    aside = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.verdict == "skip")
+    state = sa.case((sa.and_(FINDING.state == "open", aside), "skip"), else_=FINDING.state).label("now")
+    query = sa.select(FINDING.id, FINDING.score, FINDING.stratum, FINDING.lot, FINDING.core, state)
+    rows = c.execute(query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)).all()
     flagged = [Stratum(0, run.threshold, math.inf, run.flagged, 0)] if run.flagged else []
     return Sample(
         threshold=run.threshold,

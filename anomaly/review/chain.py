@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anomaly.review import schema
-from anomaly.review.queries import e, f
+from anomaly.review.queries import EVENT, FINDING
 
 START = hashlib.sha256(b"anomaly review log").hexdigest()
 FACTS = (
@@ -34,7 +34,7 @@ FACTS = (
     "payload",
 )
 SUBJECT = ("path", "image", "score", "is_anomaly", "status")  # of the finding
-SHOWN = 5
+MAX_PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,22 @@ def digest_of(before: str, facts: Mapping[str, Any], subject: Mapping[str, Any] 
 
 def next_digest(c: sa.Connection, facts: Mapping[str, Any]) -> str:
     """The digest of an event that is about to be written. One writer at a time, or the order would not be that of the ids."""
-    last = c.execute(sa.select(e.digest).order_by(e.id.desc()).limit(1)).first()
+    last = c.execute(sa.select(EVENT.digest).order_by(EVENT.id.desc()).limit(1)).first()
     before = START if last is None else last.digest or read(c).head
     subject = None
     if facts["finding"] is not None:
-        subject = dict(c.execute(_subject().where(f.id == facts["finding"])).mappings().one())
+        subject = dict(c.execute(_subject().where(FINDING.id == facts["finding"])).mappings().one())
     return digest_of(before, facts, subject)
 
 
 def _subject() -> sa.Select[Any]:
-    return sa.select(*(f[name] for name in SUBJECT))
+    return sa.select(*(FINDING[name] for name in SUBJECT))
 
 
 def read(c: sa.Connection) -> Chain:
     """The chain of a whole log, worked out anew and compared with what is stored."""
-    columns = [f[name].label(f"subject_{name}") for name in SUBJECT]
-    query = sa.select(schema.events, *columns).outerjoin(schema.findings, f.id == e.finding).order_by(e.id)
+    columns = [FINDING[name].label(f"subject_{name}") for name in SUBJECT]
+    query = sa.select(schema.events, *columns).outerjoin(schema.findings, FINDING.id == EVENT.finding).order_by(EVENT.id)
     digests: list[str] = []
     wrong: list[str] = []
     now, before = START, 0
@@ -118,5 +118,5 @@ def read(c: sa.Connection) -> Chain:
 
 def in_words(wrong: list[str]) -> str:
     """The first lines of what is wrong, and how many more there are."""
-    more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-    return "; ".join(wrong[:SHOWN]) + more
+    more = f"; and {len(wrong) - MAX_PROBLEMS_SHOWN:,} more" if len(wrong) > MAX_PROBLEMS_SHOWN else ""
+    return "; ".join(wrong[:MAX_PROBLEMS_SHOWN]) + more

@@ -87,7 +87,7 @@ def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = Fal
 
 
 def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
-    """Writes a manifest (CSV) of the images that may set a new limit, as ``anomaly calibrate`` takes it.
+    """Writes a manifest (CSV) of the images that may set a new threshold, as ``anomaly calibrate`` takes it.
 
     They are those of the audit sample's core that were judged normal (see ``verdicts.calibration_rows``).
     """

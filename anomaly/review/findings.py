@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.calibrate import Calibration
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 
 
 @dataclass(frozen=True)
 class Run:
     """An imported score table. ``detector``: digest; ``folder``: what relative paths are relative to.
 
-    ``flagged`` of the ``images`` were stopped; ``not_judged`` were unlike the training images or not readable.
+    ``flagged`` of the ``images`` were flagged; ``not_judged`` were unlike the training images or not readable.
     """
 
     id: int
@@ -53,9 +53,9 @@ class Detector:
         return None if found is None else Calibration.from_json(found)
 
     @property
-    def part_rule(self) -> PartRule | None:
-        """How a path names its part; None where the promise is per image."""
-        return None if self.card is None else PartRule.of(self.card.get("training", {}))
+    def unit_rule(self) -> UnitRule | None:
+        """How a path names its unit; None where the guarantee is per image."""
+        return None if self.card is None else UnitRule.of(self.card.get("training", {}))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
     ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width
-    and height in pixels of the original image. ``part``: that it shows, where the detector promises per part.
+    and height in pixels of the original image. ``unit``: that it shows, where the detector guarantees per unit.
     """
 
     id: int
@@ -87,7 +87,7 @@ class Finding:
     defect_type: str | None
     sampled_as: str | None
     stratum: int | None
-    part: str | None
+    unit: str | None
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,15 @@ class Comparison:
     flagged_b: NDArray[np.bool_]
 
     @property
-    def newly_stopped(self) -> list[int]:
-        """Indices of images that b stops and a does not."""
+    def newly_flagged(self) -> list[int]:
+        """Indices of images that b flags and a does not."""
         return [int(i) for i in np.flatnonzero(self.flagged_b & ~self.flagged_a)]
 
     @property
     def newly_passed(self) -> list[int]:
-        """Indices of images that a stops and b does not."""
+        """Indices of images that a flags and b does not."""
         return [int(i) for i in np.flatnonzero(self.flagged_a & ~self.flagged_b)]
 
     @property
     def flips(self) -> list[int]:
-        return sorted(self.newly_stopped + self.newly_passed)
+        return sorted(self.newly_flagged + self.newly_passed)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Filters
-from anomaly.review.queries import FINDINGS, Condition, Row, f, following, l, matching, ordered, v
+from anomaly.review.queries import FINDING, FINDINGS, LEASE, VERDICT, Condition, Row, following, matching, ordered
 
 QUEUES = ("anomalous", "uncertain", "audit", "second")
 ORDER = {"anomalous": "score", "uncertain": "uncertain", "audit": "lot", "second": "score"}
@@ -31,11 +31,11 @@ def hand_out(
     besides: Collection[int] = (),
 ) -> list[Row]:
     """Up to ``count`` findings that are now leased to the inspector: what is in hand already first, then new ones."""
-    unseen = ~sa.exists().where(v.finding == f.id, v.inspector == inspector)
-    others = [unseen, *([f.id.not_in(list(besides))] if besides else [])]
+    unseen = ~sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == inspector)
+    others = [unseen, *([FINDING.id.not_in(list(besides))] if besides else [])]
     behind = [] if after is None else [following(after, ORDER[queue])]
-    wanted, known = sa.and_(*others, *behind, *_queued(queue, filters)), sa.and_(*others, f.truth.is_not(None))
-    c.execute(schema.leases.delete().where(l.until <= now))
+    wanted, known = sa.and_(*others, *behind, *_queued(queue, filters)), sa.and_(*others, FINDING.truth.is_not(None))
+    c.execute(schema.leases.delete().where(LEASE.until <= now))
     held = _held(c, inspector, wanted, known, queue, count)
     missing = count - len(held)
     tests = _known(c, sa.and_(known, _same_detector(filters)), sum(random.random() < known_share for _ in range(missing)))
@@ -54,7 +54,7 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
         raise AnomalyError(f"queue {queue!r} found, one of {', '.join(QUEUES)} expected")
     found = matching(filters)
     if filters.state is None and filters.inspector is None:
-        found.append(f.state.in_(("unsure", "disagreement")) if queue == "second" else f.state == "open")
+        found.append(FINDING.state.in_(("unsure", "disagreement")) if queue == "second" else FINDING.state == "open")
     return found
 
 
@@ -63,9 +63,9 @@ def remaining(c: sa.Connection, queue: str, filters: Filters) -> tuple[int, int]
 
     Of the queues by score only flagged ones count, or only the others where the filters want those.
     """
-    inside: list[Condition] = [f.lot.is_not(None)] if queue == "audit" else []
+    inside: list[Condition] = [FINDING.lot.is_not(None)] if queue == "audit" else []
     if queue in ("anomalous", "uncertain") and filters.flagged is None:
-        inside = [f.stratum == 0]
+        inside = [FINDING.stratum == 0]
     count = sa.select(sa.func.count()).select_from(schema.findings)
     waiting = c.scalar(count.where(*inside, *_queued(queue, filters))) or 0
     return waiting, c.scalar(count.where(*inside, *matching(replace(filters, state=None)))) or 0
@@ -73,8 +73,8 @@ def remaining(c: sa.Connection, queue: str, filters: Filters) -> tuple[int, int]
 
 def _held(c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int) -> list[Row]:
     """What the inspector was handed before and has not judged, in the order it was handed."""
-    query = FINDINGS.join(schema.leases, l.image == f.image).where(l.inspector == inspector)
-    query = query.where(sa.or_(wanted, sa.and_(l.queue == "known", known))).order_by(l.since)
+    query = FINDINGS.join(schema.leases, LEASE.image == FINDING.image).where(LEASE.inspector == inspector)
+    query = query.where(sa.or_(wanted, sa.and_(LEASE.queue == "known", known))).order_by(LEASE.since)
     return _one_each(c.execute(ordered(query, ORDER[queue]).limit(2 * count)))[:count]
 
 
@@ -82,7 +82,7 @@ def _free(c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Co
     """The next findings of the queue whose images are in nobody's hands; expired leases are gone already."""
     if count < 1:
         return []
-    query = ordered(FINDINGS.where(wanted, ~sa.exists().where(l.image == f.image)), ORDER[queue])
+    query = ordered(FINDINGS.where(wanted, ~sa.exists().where(LEASE.image == FINDING.image)), ORDER[queue])
     # the same image may be there more than once, in the run or among the known: one of them is enough
     rows = _one_each(row for row in c.execute(query.limit(2 * count + len(taken))) if row.image not in taken)
     return rows[:count]
@@ -92,14 +92,14 @@ def _known(c: sa.Connection, known: Condition, count: int) -> list[Row]:
     """Hidden known images that this inspector has not judged, any of them as likely as another."""
     if count < 1:
         return []
-    query = FINDINGS.where(known, ~sa.exists().where(l.image == f.image))
+    query = FINDINGS.where(known, ~sa.exists().where(LEASE.image == FINDING.image))
     return _one_each(c.execute(query.order_by(sa.func.random()).limit(count)))
 
 
 def _same_detector(filters: Filters) -> Condition:
     runs = schema.runs.c
     detector = sa.select(runs.detector).where(runs.id == filters.run).scalar_subquery()
-    return f.run.in_(sa.select(runs.id).where(runs.detector == detector))
+    return FINDING.run.in_(sa.select(runs.id).where(runs.detector == detector))
 
 
 def _one_each(rows: Iterable[Row]) -> list[Row]:
@@ -123,28 +123,28 @@ def lease(c: sa.Connection, inspector: str, images: Sequence[tuple[str, str]], n
 
 def lease_again(c: sa.Connection, inspector: str, image: str, now: float, seconds: float) -> None:
     """Puts an image back into an inspector's hands, unless somebody holds it."""
-    c.execute(schema.leases.delete().where(l.until <= now))
-    if c.scalar(sa.select(l.image).where(l.image == image)) is None:
+    c.execute(schema.leases.delete().where(LEASE.until <= now))
+    if c.scalar(sa.select(LEASE.image).where(LEASE.image == image)) is None:
         lease(c, inspector, [(image, "undo")], now, seconds)
 
 
 def renew(c: sa.Connection, now: float, inspector: str, findings: Collection[int], seconds: float) -> list[int]:
     """Which of the findings are still in the inspector's hands; they stay there for ``seconds`` more."""
-    query = sa.select(f.id, f.image).join(schema.leases, l.image == f.image)
-    query = query.where(f.id.in_(list(findings)), l.inspector == inspector, l.until > now)
-    rows = c.execute(query.order_by(f.id)).all()
+    query = sa.select(FINDING.id, FINDING.image).join(schema.leases, LEASE.image == FINDING.image)
+    query = query.where(FINDING.id.in_(list(findings)), LEASE.inspector == inspector, LEASE.until > now)
+    rows = c.execute(query.order_by(FINDING.id)).all()
     _prolong(c, inspector, [row.image for row in rows], now + seconds)
     return [row.id for row in rows]
 
 
 def _prolong(c: sa.Connection, inspector: str, images: Sequence[str], until: float) -> None:
     if images:
-        c.execute(schema.leases.update().where(l.inspector == inspector, l.image.in_(images)).values(until=until))
+        c.execute(schema.leases.update().where(LEASE.inspector == inspector, LEASE.image.in_(images)).values(until=until))
 
 
 def release(c: sa.Connection, inspector: str, findings: Collection[int] | None) -> None:
     """Takes images out of an inspector's hands: those of ``findings``, or all."""
-    gone = schema.leases.delete().where(l.inspector == inspector)
+    gone = schema.leases.delete().where(LEASE.inspector == inspector)
     if findings is not None:
-        gone = gone.where(l.image.in_(sa.select(f.image).where(f.id.in_(list(findings)))))
+        gone = gone.where(LEASE.image.in_(sa.select(FINDING.image).where(FINDING.id.in_(list(findings)))))
     c.execute(gone)

@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from anomaly.detector import Card
 from anomaly.errors import AnomalyError
 from anomaly.listing import file_and_page, page_name
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 from anomaly.regular_files import open_regular
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line
-from anomaly.review.queries import chunks, f
+from anomaly.review.queries import FINDING, chunks
 from anomaly.sources import is_url
 from anomaly.table import Row, printable, read_table
 
@@ -123,7 +123,7 @@ def detector(c: sa.Connection, source: Source, identity: object) -> int:
 def _insert_rows(c: sa.Connection, run: int, source: Source, first: Row, rest: Iterator[Row]) -> Counter[str]:
     """Inserts the rows and returns how many ``images`` they are, how many ``flagged`` and how many ``not_judged``."""
     counts: Counter[str] = Counter(images=0, flagged=0, not_judged=0)
-    rule = None if source.card is None else PartRule.of(source.card.training)
+    rule = None if source.card is None else UnitRule.of(source.card.training)
     for some in chunks(enumerate(chain([first], rest)), CHUNK):
         values = [row_values(run, source.table, position, row, first, rule) for position, row in some]
         c.execute(schema.findings.insert(), values)
@@ -133,11 +133,11 @@ def _insert_rows(c: sa.Connection, run: int, source: Source, first: Row, rest: I
     return counts
 
 
-def row_values(run: int, table: Path, position: int, row: Row, first: Row, rule: PartRule | None = None) -> dict[str, Any]:
+def row_values(run: int, table: Path, position: int, row: Row, first: Row, rule: UnitRule | None = None) -> dict[str, Any]:
     """A row as it is stored; AnomalyError where it is not one that a score table has."""
     _check(table, position, row)
     if row.detector != first.detector or row.threshold != first.threshold:
-        raise AnomalyError(f"{table}: two detectors or limits found, one for the whole table expected: import them apart")
+        raise AnomalyError(f"{table}: two detectors or thresholds found, one for the whole table expected: import them apart")
     judged, path = row.status == "ok", printable(row.path)
     stored = row._asdict() | {"path": path, "is_anomaly": row.is_anomaly if judged else None}
     del stored["detector"]
@@ -149,7 +149,7 @@ def row_values(run: int, table: Path, position: int, row: Row, first: Row, rule:
         "distance": abs(row.score - row.threshold) if judged and row.score is not None and row.threshold is not None else None,
         "state": "open",
         "stratum": 0 if judged and row.is_anomaly else None,
-        "part": None if rule is None else rule.name_in(row.path),
+        "unit": None if rule is None else rule.name_in(row.path),
     }
 
 
@@ -188,7 +188,7 @@ _FITS = {
 
 def _common_folder(c: sa.Connection, run: int, base: Path) -> set[Path]:
     """The deepest folder that all images of a run on this machine lie in; none where all lie behind URLs."""
-    folders: Iterable[str] = c.execute(sa.select(f.folder).where(f.run == run).distinct()).scalars()
+    folders: Iterable[str] = c.execute(sa.select(FINDING.folder).where(FINDING.run == run).distinct()).scalars()
     local = [os.path.realpath(base / folder) for folder in folders if not is_url(folder)]
     if not local:
         return set()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import chain, schema
 from anomaly.review.findings import Event
-from anomaly.review.queries import EVENTS, Condition, Row, as_event, e, f, undo, v
+from anomaly.review.queries import EVENT, EVENTS, FINDING, VERDICT, Condition, Row, as_event, undo
 from anomaly.table import printable
 from anomaly.verdicts import VERDICTS, resolve
 
@@ -44,7 +44,7 @@ def repeated(
     c: sa.Connection, click: Click, action: str, finding: int | None = None, undoes: int | None = None
 ) -> Event | None:
     """The event of this click, if it was counted already; AnomalyError where the key was another action's."""
-    row = c.execute(EVENTS.where(e.key == click.key)).first()
+    row = c.execute(EVENTS.where(EVENT.key == click.key)).first()
     if row is None:
         return None
     found = as_event(row)
@@ -68,12 +68,12 @@ def append(c: sa.Connection, click: Click, at: str, action: str, **facts: Any) -
     }
     values["payload"] = json.loads(json.dumps(values["payload"]))  # as it is read again, by which its digest is worked out
     values["digest"] = chain.next_digest(c, values)
-    new = c.execute(schema.events.insert().values(values).returning(e.id)).scalar_one()
+    new = c.execute(schema.events.insert().values(values).returning(EVENT.id)).scalar_one()
     return Event(id=new, undone=False, **values)
 
 
 def append_on(c: sa.Connection, click: Click, at: str, action: str, row: Row, **facts: Any) -> Event:
-    """Adds an event on a finding, with the detector and the limit that its result comes from."""
+    """Adds an event on a finding, with the detector and the threshold that its result comes from."""
     runs, detectors = schema.runs.c, schema.detectors.c
     digest = sa.select(detectors.digest).join(schema.runs, runs.detector == detectors.id).where(runs.id == row.run)
     facts |= {"finding": row.id, "run": row.run, "detector": c.scalar(digest), "threshold": row.threshold}
@@ -82,15 +82,15 @@ def append_on(c: sa.Connection, click: Click, at: str, action: str, row: Row, **
 
 def last_verdict(c: sa.Connection, inspector: str, run: int | None) -> Event | None:
     """The inspector's last verdict that is not undone."""
-    query = EVENTS.where(e.inspector == inspector, e.action.in_(VERDICTS), undo.c.id.is_(None))
-    query = query if run is None else query.where(e.run == run)
-    row = c.execute(query.order_by(e.id.desc()).limit(1)).first()
+    query = EVENTS.where(EVENT.inspector == inspector, EVENT.action.in_(VERDICTS), undo.c.id.is_(None))
+    query = query if run is None else query.where(EVENT.run == run)
+    row = c.execute(query.order_by(EVENT.id.desc()).limit(1)).first()
     return None if row is None else as_event(row)
 
 
 def own(c: sa.Connection, inspector: str, event: int) -> Event:
     """An event that this inspector may take back; AnomalyError where it is not one."""
-    found = find(c, e.id == event)
+    found = find(c, EVENT.id == event)
     if found.inspector != inspector:
         raise AnomalyError(f"event {event} is by {found.inspector}: only they can take it back; give your own verdict")
     if found.action not in (*VERDICTS, "comment"):
@@ -111,8 +111,8 @@ def settle(c: sa.Connection, finding: int) -> None:
         "defect_type": types[-1] if types and state == "anomalous" else None,
         "last_event": standing[-1].id if standing else None,
     }
-    c.execute(schema.findings.update().where(f.id == finding).values(values))
-    c.execute(schema.current.delete().where(v.finding == finding))
+    c.execute(schema.findings.update().where(FINDING.id == finding).values(values))
+    c.execute(schema.current.delete().where(VERDICT.finding == finding))
     rows = [{"finding": finding, "inspector": row.inspector, "event": row.id, "verdict": row.verdict} for row in standing]
     if rows:
         c.execute(schema.current.insert(), rows)

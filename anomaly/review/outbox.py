@@ -1,4 +1,4 @@
-"""From a service to the review database: stopped images and a random audit share, in a thread of its own.
+"""From a service to the review database: flagged images and a random audit share, in a thread of its own.
 
 A request only puts its finding into a bounded queue; where that is full the finding is dropped and counted. Whatever is
 wrong with the database or the disk is said and tried again, and no request waits for it or fails.
@@ -29,14 +29,14 @@ from anomaly.scorer import Result
 from anomaly.table import Row, utc_text
 
 ROOM, ROOM_BYTES = 1_000, 256 << 20  # findings that may wait, and the bytes of their images
-TOGETHER = 500  # findings that one transaction stores
+FINDINGS_PER_TRANSACTION = 500  # findings that one transaction stores
 RETRY_SECONDS = (1, 5, 25)
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png", b"RIF": ".webp", b"II*": ".tif", b"MM\0": ".tif"}
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Finding:
+class SentFinding:
     """One image that is on its way to the database."""
 
     image: bytes | Pixels
@@ -53,7 +53,7 @@ class Outbox:
         outbox.offer(data, scorer.score(data), scorer.card)         # returns at once, and never raises
         outbox.close()                                              # stores what is waiting
 
-    ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a new limit.
+    ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a new threshold.
     ``say``: gets a line when something is wrong. ``every``: seconds between two transactions. ``create``: whether a
     database that is not there is made. Raises AnomalyError where it cannot be opened at the start.
     """
@@ -74,7 +74,7 @@ class Outbox:
         self._folder = folder.resolve()
         self.audit_share, self._say, self._every = audit_share, say, every
         self.dropped = self.stored = 0
-        self._waiting: queue.Queue[Finding] = queue.Queue(ROOM)
+        self._waiting: queue.Queue[SentFinding] = queue.Queue(ROOM)
         self._bytes, self._lock = 0, threading.Lock()
         self._passed: Counter[str] = Counter()  # by detector: judged, not stored, not yet told
         self._streams: dict[str, Stream] = {}  # by detector: where its last finding went
@@ -92,7 +92,7 @@ class Outbox:
                     self._passed[card.digest] += 1
             return False
         kept = image if isinstance(image, bytes) else image.copy()  # a view would hold the whole request
-        finding = Finding(kept, result, card, lot if drawn else None, datetime.now(UTC))
+        finding = SentFinding(kept, result, card, lot if drawn else None, datetime.now(UTC))
         with self._lock:
             if self._waiting.full() or self._bytes + _size(image) > ROOM_BYTES:
                 self.dropped += 1
@@ -123,15 +123,15 @@ class Outbox:
                 except Exception as error:
                     self._say(f"{passed} images that passed are not counted: {error}")
 
-    def _take(self) -> list[Finding]:
-        found: list[Finding] = []
+    def _take(self) -> list[SentFinding]:
+        found: list[SentFinding] = []
         with self._lock:
-            while len(found) < TOGETHER and not self._waiting.empty():
+            while len(found) < FINDINGS_PER_TRANSACTION and not self._waiting.empty():
                 found.append(self._waiting.get_nowait())
             self._bytes -= sum(_size(one.image) for one in found)
         return found
 
-    def _deliver(self, found: Sequence[Finding]) -> None:
+    def _deliver(self, found: Sequence[SentFinding]) -> None:
         """Stores findings, tries again where that fails, and gives them up at last."""
         for seconds in (*RETRY_SECONDS, None):
             try:
@@ -147,7 +147,7 @@ class Outbox:
                 break
         self.dropped += len(found)
 
-    def _store_all(self, found: Sequence[Finding]) -> None:
+    def _store_all(self, found: Sequence[SentFinding]) -> None:
         for digest in dict.fromkeys(one.card.digest for one in found):
             these = [one for one in found if one.card.digest == digest]
             for day in dict.fromkeys(f"{one.at:%Y-%m-%d}" for one in these):
@@ -160,7 +160,7 @@ class Outbox:
                 with self._lock:
                     self._passed[digest] -= passed
 
-    def _row(self, finding: Finding, day: str) -> Row:
+    def _row(self, finding: SentFinding, day: str) -> Row:
         """Writes the image and returns its row of the score table."""
         data = finding.image if isinstance(finding.image, bytes) else _png(finding.image)
         digest, result, card = hashlib.sha256(data).hexdigest(), finding.result, finding.card
@@ -169,9 +169,9 @@ class Outbox:
         if not (self._folder / path).exists():
             write_atomically(self._folder / path, data)
         x, y, w, h = result.box or (None, None, None, None)
-        limit = float(card.calibration.threshold) if card.calibration else None
+        threshold = float(card.calibration.threshold) if card.calibration else None
         return Row(
-            str(path), digest, result.width, result.height, result.score, result.p_value, limit, result.is_anomaly,
+            str(path), digest, result.width, result.height, result.score, result.p_value, threshold, result.is_anomaly,
             x, y, w, h, result.area, result.status, result.error, card.identity, utc_text(finding.at),
         )  # fmt: skip
 

@@ -16,24 +16,24 @@ import sqlalchemy as sa
 
 from anomaly.drift import NOT_JUDGED, Series
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import SECONDS, PartRule, compiled, in_time
-from anomaly.parts import View, judge_part
+from anomaly.part_rule import SECONDS, UnitRule, compiled, in_time
+from anomaly.parts import View, judge_unit
 from anomaly.review.findings import Run
-from anomaly.review.queries import Row, f
+from anomaly.review.queries import FINDING, Row
 
 COLUMNS = (
-    f.run,
-    f.folder,
-    f.scored_at,
-    f.score,
-    f.p_value,
-    f.threshold,
-    f.is_anomaly,
-    f.status,
-    f.path,
-    f.image,
-    f.part,
-    f.lot,
+    FINDING.run,
+    FINDING.folder,
+    FINDING.scored_at,
+    FINDING.score,
+    FINDING.p_value,
+    FINDING.threshold,
+    FINDING.is_anomaly,
+    FINDING.status,
+    FINDING.path,
+    FINDING.image,
+    FINDING.unit,
+    FINDING.lot,
 )
 
 
@@ -41,14 +41,14 @@ COLUMNS = (
 class Grouped:
     """What a card says of what belongs together: views of a unit, or images of a group."""
 
-    rule: PartRule | None
+    rule: UnitRule | None
     pattern: regex.Pattern[str] | None
     not_judged_share: float
 
     @classmethod
     def of(cls, card: Mapping[str, Any] | None) -> Grouped:
         training = {} if card is None else card.get("training") or {}
-        rule, guard = PartRule.of(training), training.get("guard") or {}
+        rule, guard = UnitRule.of(training), training.get("guard") or {}
         share = max(NOT_JUDGED, _share(guard.get("refused")))
         group_by = training.get("group_by")
         return cls(rule, _pattern(group_by), share if rule is None else 1 - (1 - share) ** rule.most)
@@ -56,7 +56,7 @@ class Grouped:
     def key(self, row: Row, common: str) -> tuple[object, ...]:
         """Rows of the same key are one entry of a series."""
         if self.rule is not None:
-            return ("unit", row.run, row.part) if row.part else ("image", row.run, row.path)
+            return ("unit", row.run, row.unit) if row.unit else ("image", row.run, row.path)
         group = None if self.pattern is None else self._group(self.pattern, os.path.relpath(row.path, common or "."))
         return ("group", group) if group else ("image", row.run, row.path)
 
@@ -90,8 +90,8 @@ def series(
     services = {run.id for run in runs if run.source == "service"}
     groups: dict[tuple[object, ...], list[Row]] = {}
     seen: set[tuple[str, str]] = set()
-    query = sa.select(*COLUMNS).where(f.run.in_(list(common)))
-    for row in c.execute(query.order_by(f.scored_at, f.run, f.position)):
+    query = sa.select(*COLUMNS).where(FINDING.run.in_(list(common)))
+    for row in c.execute(query.order_by(FINDING.scored_at, FINDING.run, FINDING.position)):
         file = (os.path.join(bases[row.run], row.path), row.image)
         if file in seen or (row.run in services and row.lot is None):
             continue
@@ -102,8 +102,8 @@ def series(
 
 @functools.lru_cache(maxsize=100_000)
 def _camera(folder: str, common: str, depth: int) -> str:
-    parts = Path(os.path.relpath(folder or ".", common or ".")).parts
-    return "/".join(parts[:depth])
+    names = Path(os.path.relpath(folder or ".", common or ".")).parts
+    return "/".join(names[:depth])
 
 
 def _by_name(groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Row], str]) -> list[Series]:
@@ -131,7 +131,7 @@ def _drawn(rows: Sequence[Row]) -> Row:
     return min(rows, key=lambda row: hashlib.sha256(row.path.encode("utf-8", "surrogatepass")).digest())
 
 
-def _worst(rows: Sequence[Row], rule: PartRule) -> float | None:
+def _worst(rows: Sequence[Row], rule: UnitRule) -> float | None:
     views = [View(row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status) for row in rows]
-    found = judge_part(rows[0].part or "", views, rule, "") if rows[0].part else None
+    found = judge_unit(rows[0].unit or "", views, rule, "") if rows[0].unit else None
     return None if found is None or found.status != "ok" else found.score

@@ -20,7 +20,7 @@ Condition: TypeAlias = sa.ColumnElement[bool]
 Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes
 T = TypeVar("T")
 
-f, e, v, l = schema.findings.c, schema.events.c, schema.current.c, schema.leases.c  # noqa: E741
+FINDING, EVENT, VERDICT, LEASE = schema.findings.c, schema.events.c, schema.current.c, schema.leases.c
 undo = schema.events.alias("undo")
 
 RUNS = sa.select(
@@ -29,43 +29,45 @@ RUNS = sa.select(
 ).join(schema.detectors, schema.detectors.c.id == schema.runs.c.detector)
 ROOTS = sa.select(schema.roots.c.folder).order_by(schema.roots.c.folder)
 FINDINGS = sa.select(*(column for column in schema.findings.c if column.name not in ("distance", "last_event", "truth")))
-EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerjoin(undo, undo.c.undoes == e.id)
+EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerjoin(undo, undo.c.undoes == EVENT.id)
 
 
 def matching(filters: Filters) -> list[Condition]:
     """The conditions of all filters that are set."""
     found: list[Condition] = []
-    exact = ((f.run, "run"), (f.status, "status"), (f.defect_type, "defect_type"))
+    exact = ((FINDING.run, "run"), (FINDING.status, "status"), (FINDING.defect_type, "defect_type"))
     found += [column == getattr(filters, name) for column, name in exact if getattr(filters, name) is not None]
     if filters.folder is not None:
         below = filters.folder.rstrip("/")
         # "0" is the character after "/": everything that begins with "folder/"
-        found.append(sa.or_(f.folder == filters.folder, sa.and_(f.folder >= f"{below}/", f.folder < f"{below}0")))
+        found.append(
+            sa.or_(FINDING.folder == filters.folder, sa.and_(FINDING.folder >= f"{below}/", FINDING.folder < f"{below}0"))
+        )
     if filters.flagged is not None:
-        found.append(f.stratum == 0 if filters.flagged else f.is_anomaly.is_(False))
+        found.append(FINDING.stratum == 0 if filters.flagged else FINDING.is_anomaly.is_(False))
     if filters.low is not None:
-        found.append(f.score >= filters.low)
+        found.append(FINDING.score >= filters.low)
     if filters.high is not None:
-        found.append(f.score <= filters.high)
+        found.append(FINDING.score <= filters.high)
     if filters.state is not None:
-        found.append(f.state.in_(STATES[1:]) if filters.state == "judged" else f.state == filters.state)
+        found.append(FINDING.state.in_(STATES[1:]) if filters.state == "judged" else FINDING.state == filters.state)
     if filters.inspector is not None:
-        found.append(sa.exists().where(v.finding == f.id, v.inspector == filters.inspector))
+        found.append(sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == filters.inspector))
     return found
 
 
 def ordered(query: sa.Select[Any], order: str) -> sa.Select[Any]:
     """The query in one of ORDERS, or in that of the audit sample's lots."""
     if order == "score":
-        return query.order_by(f.score.desc().nulls_last(), f.id)
+        return query.order_by(FINDING.score.desc().nulls_last(), FINDING.id)
     if order == "uncertain":
-        return query.where(f.distance.is_not(None)).order_by(f.distance, f.id)
+        return query.where(FINDING.distance.is_not(None)).order_by(FINDING.distance, FINDING.id)
     if order == "recent":
-        return query.where(f.last_event.is_not(None)).order_by(f.last_event.desc())
+        return query.where(FINDING.last_event.is_not(None)).order_by(FINDING.last_event.desc())
     if order == "lot":
-        return query.where(f.lot.is_not(None)).order_by(f.lot)
+        return query.where(FINDING.lot.is_not(None)).order_by(FINDING.lot)
     if order == "position":
-        return query.order_by(f.run, f.position)
+        return query.order_by(FINDING.run, FINDING.position)
     raise AnomalyError(f"order {order!r} found, one of {', '.join(ORDERS)} expected")
 
 
@@ -74,7 +76,7 @@ def following(finding: int, order: str) -> Condition:
     column = {"score": "score", "uncertain": "distance", "lot": "lot"}[order]
     that = schema.findings.alias("that")
     there = sa.select(that.c[column]).where(that.c.id == finding).scalar_subquery()
-    value, later = f[column], f.id > finding
+    value, later = FINDING[column], FINDING.id > finding
     if order != "score":
         return sa.or_(value > there, sa.and_(value == there, later))
     both_without = sa.and_(value.is_(None), there.is_(None), later)
@@ -91,7 +93,7 @@ def find_run(c: sa.Connection, run: int) -> Run:
 
 def find_row(c: sa.Connection, finding: int) -> Row:
     """One finding's row; AnomalyError where there is none."""
-    row = c.execute(FINDINGS.where(f.id == finding)).first()
+    row = c.execute(FINDINGS.where(FINDING.id == finding)).first()
     if row is None:
         raise AnomalyError(f"finding {finding} is not in this review database: open the queue again")
     return row
@@ -107,7 +109,7 @@ def as_event(row: Row) -> Event:
 
 def as_finding(row: Row) -> Finding:
     values = dict(row._mapping)
-    box = tuple(values.pop(f"box_{part}") for part in "xywh")
+    box = tuple(values.pop(f"box_{side}") for side in "xywh")
     lot, _, _ = values.pop("lot"), values.pop("core"), values.pop("image")
     sampled_as = "flagged" if values["is_anomaly"] else "audit" if lot is not None else None
     return Finding(**values, box=None if None in box else box, sampled_as=sampled_as)

@@ -50,7 +50,7 @@ runs = _table(
 roots = _table("roots", text="folder", whole="run")
 findings = _table(
     "findings",
-    text="path folder image sha256 status error scored_at state defect_type truth part",
+    text="path folder image sha256 status error scored_at state defect_type truth unit",
     whole="id run position width height box_x box_y box_w box_h area last_event stratum",
     real="score p_value threshold distance lot",
     flag="is_anomaly core",
@@ -171,10 +171,10 @@ def m003_known_images() -> list[str]:
     ]
 
 
-def m004_parts() -> list[str]:
+def m004_units() -> list[str]:
     return [
-        "ALTER TABLE findings ADD COLUMN part TEXT",
-        "CREATE INDEX findings_by_part ON findings (run, part) WHERE part IS NOT NULL",
+        "ALTER TABLE findings ADD COLUMN unit TEXT",
+        "CREATE INDEX findings_by_unit ON findings (run, unit) WHERE unit IS NOT NULL",
     ]
 
 
@@ -195,7 +195,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
     m003_known_images,
-    m004_parts,
+    m004_units,
     m005_chain_of_events,
     m006_first_defect_types,
 ]

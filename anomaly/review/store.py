@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from anomaly.detector import Card
 from anomaly.drift import Series
 from anomaly.errors import AnomalyError
-from anomaly.parts import PartRow
+from anomaly.parts import UnitRow
 from anomaly.review import across, audit, chain, handout, intake, journal, over_time, schema
 from anomaly.review.chain import Chain
 from anomaly.review.database import Database
@@ -40,24 +40,24 @@ from anomaly.review.findings import (
 )
 from anomaly.review.journal import Click
 from anomaly.review.queries import (
+    EVENT,
     EVENTS,
+    FINDING,
     FINDINGS,
     MOST_VALUES,
     ROOTS,
     RUNS,
+    VERDICT,
     as_event,
     as_finding,
     as_run,
     chunks,
-    e,
-    f,
     find_row,
     find_run,
     following,
     matching,
     ordered,
     undo,
-    v,
 )
 from anomaly.review.stream import Sent, Stream
 from anomaly.review.stream import append as append_findings
@@ -203,12 +203,12 @@ class Store:
         after: int | None = None,
         besides: Collection[int] = (),
     ) -> list[Finding]:
-        """Findings that match. ``order``: ``score`` (highest first), ``uncertain`` (nearest the limit first),
+        """Findings that match. ``order``: ``score`` (highest first), ``uncertain`` (nearest the threshold first),
         ``recent`` (last judged first) or ``position`` (as in the table). ``after``: only what comes behind this finding
         (in the first two orders); ``besides``: findings to leave out."""
         query = ordered(FINDINGS.where(*matching(filters)), order).limit(limit).offset(offset)
         query = query if after is None else query.where(following(after, order))
-        query = query.where(f.id.not_in(list(besides))) if besides else query
+        query = query.where(FINDING.id.not_in(list(besides))) if besides else query
         with self._db.read() as c:
             return [as_finding(row) for row in c.execute(query)]
 
@@ -224,15 +224,15 @@ class Store:
 
     def progress(self, run: int) -> Progress:
         """How far a run is reviewed."""
-        count, judged, drawn = sa.func.count(), f.state != "open", f.lot.is_not(None)
-        inside = sa.select(count).select_from(schema.findings).where(f.run == run)
+        count, judged, drawn = sa.func.count(), FINDING.state != "open", FINDING.lot.is_not(None)
+        inside = sa.select(count).select_from(schema.findings).where(FINDING.run == run)
         with self._db.read() as c:
             found = find_run(c, run)
-            states = c.execute(sa.select(f.state, count).where(f.run == run).group_by(f.state)).all()
+            states = c.execute(sa.select(FINDING.state, count).where(FINDING.run == run).group_by(FINDING.state)).all()
             return Progress(
                 images=found.images,
                 flagged=found.flagged,
-                flagged_judged=c.scalar(inside.where(f.stratum == 0, judged)) or 0,
+                flagged_judged=c.scalar(inside.where(FINDING.stratum == 0, judged)) or 0,
                 audit=c.scalar(inside.where(drawn)) or 0,
                 audit_judged=c.scalar(inside.where(drawn, judged)) or 0,
                 not_judged_by_detector=found.not_judged,
@@ -242,16 +242,21 @@ class Store:
     def folders(self, run: int) -> list[Folder]:
         """The folders of a run's images, in order."""
         if run not in self._folders:
-            query = sa.select(f.folder, sa.func.count()).where(f.run == run).group_by(f.folder).order_by(f.folder)
+            query = (
+                sa.select(FINDING.folder, sa.func.count())
+                .where(FINDING.run == run)
+                .group_by(FINDING.folder)
+                .order_by(FINDING.folder)
+            )
             with self._db.read() as c:
-                flagged = {row[0]: row[1] for row in c.execute(query.where(f.stratum == 0))}
+                flagged = {row[0]: row[1] for row in c.execute(query.where(FINDING.stratum == 0))}
                 rows = c.execute(query).all()
             self._folders[run] = [Folder(path, images, flagged.get(path, 0)) for path, images in rows]
         return self._folders[run]
 
     def scores(self, run: int, folder: str | None = None) -> NDArray[np.float32]:
         """The scores of a run's judged images, float32 (n,), in no particular order."""
-        query = sa.select(f.score).where(*matching(Filters(run=run, folder=folder, status="ok")))
+        query = sa.select(FINDING.score).where(*matching(Filters(run=run, folder=folder, status="ok")))
         with self._db.read() as c:
             return np.fromiter(c.execute(query).scalars(), dtype=np.float32)
 
@@ -259,7 +264,7 @@ class Store:
         """What was found in the very same image elsewhere, by other detectors or in other runs; the newest first."""
         with self._db.read() as c:
             row = find_row(c, finding)
-            query = FINDINGS.where(f.image == row.image, f.id != finding).order_by(f.id.desc()).limit(50)
+            query = FINDINGS.where(FINDING.image == row.image, FINDING.id != finding).order_by(FINDING.id.desc()).limit(50)
             return [as_finding(found) for found in c.execute(query)] if row.sha256 else []
 
     def other_detectors(self, finding: int, limit: int = 8) -> list[Finding]:
@@ -278,19 +283,19 @@ class Store:
         with self._db.read() as c:
             return across.similar(c, find_row(c, finding), limit)
 
-    def part(self, finding: int) -> tuple[PartRow, list[Finding]] | None:
-        """The verdict on the part that an image shows, and the part's views; None where the promise is per image."""
+    def unit(self, finding: int) -> tuple[UnitRow, list[Finding]] | None:
+        """The verdict on the unit that an image shows, and the unit's views; None where the guarantee is per image."""
         with self._db.read() as c:
             row = find_row(c, finding)
             run = find_run(c, row.run)
-            rule = None if row.part is None else self.detector(run.detector).part_rule
-            return None if rule is None else across.part(c, run, row.part, rule)
+            rule = None if row.unit is None else self.detector(run.detector).unit_rule
+            return None if rule is None else across.unit(c, run, row.unit, rule)
 
-    def parts(self, run: int) -> tuple[int, int]:
-        """How many parts a run's images show, and how many of them have a view above the limit."""
-        count = sa.select(sa.func.count(f.part.distinct())).where(f.run == run, f.part.is_not(None))
+    def units(self, run: int) -> tuple[int, int]:
+        """How many units a run's images show, and how many of them have a view above the threshold."""
+        count = sa.select(sa.func.count(FINDING.unit.distinct())).where(FINDING.run == run, FINDING.unit.is_not(None))
         with self._db.read() as c:
-            return c.scalar(count) or 0, c.scalar(count.where(f.stratum == 0)) or 0
+            return c.scalar(count) or 0, c.scalar(count.where(FINDING.stratum == 0)) or 0
 
     # ---- image files ----
 
@@ -333,7 +338,7 @@ class Store:
     ) -> list[Finding]:
         """Up to ``count`` findings for this inspector to judge, leased for ``seconds``: nobody else gets these images.
 
-        ``queue``: ``anomalous`` (highest score first), ``uncertain`` (nearest the limit), ``audit`` (the audit sample,
+        ``queue``: ``anomalous`` (highest score first), ``uncertain`` (nearest the threshold), ``audit`` (the audit sample,
         lowest lot first) or ``second`` (unsure, or inspectors disagree). ``filters.run`` says of which run, and has to;
         ``filters.state`` or ``filters.inspector`` replaces the queue's own choice of states. What the inspector holds
         already comes first, so that asking again gives the same; what they judged or skipped never comes.
@@ -428,7 +433,7 @@ class Store:
     def event(self, event: int) -> Event:
         """One event."""
         with self._db.read() as c:
-            return journal.find(c, e.id == event)
+            return journal.find(c, EVENT.id == event)
 
     def events(
         self,
@@ -440,30 +445,32 @@ class Store:
         limit: int | None = 10,
     ) -> list[Event]:
         """What was done, the newest first, the undone too (they are marked)."""
-        query = EVENTS.order_by(e.id.desc()).limit(limit)
-        for column, value in ((e.inspector, inspector), (e.finding, finding), (e.run, run)):
+        query = EVENTS.order_by(EVENT.id.desc()).limit(limit)
+        for column, value in ((EVENT.inspector, inspector), (EVENT.finding, finding), (EVENT.run, run)):
             query = query if value is None else query.where(column == value)
-        query = query if actions is None else query.where(e.action.in_(actions))
+        query = query if actions is None else query.where(EVENT.action.in_(actions))
         with self._db.read() as c:
             return [as_event(row) for row in c.execute(query)]
 
     def current(self, finding: int) -> dict[str, Event]:
         """The verdict (or skip) of each inspector on a finding that counts now."""
-        query = EVENTS.join(schema.current, v.event == e.id).where(v.finding == finding).order_by(e.inspector)
+        query = (
+            EVENTS.join(schema.current, VERDICT.event == EVENT.id).where(VERDICT.finding == finding).order_by(EVENT.inspector)
+        )
         with self._db.read() as c:
             return {row.inspector: as_event(row) for row in c.execute(query)}
 
     def standing(self, run: int | None = None) -> list[Event]:
         """All verdicts that count now and all comments that are not undone, the oldest first."""
-        query = EVENTS.outerjoin(schema.current, v.event == e.id).order_by(e.id)
-        query = query.where(sa.or_(v.event.is_not(None), sa.and_(e.action == "comment", undo.c.id.is_(None))))
-        query = query if run is None else query.where(e.run == run)
+        query = EVENTS.outerjoin(schema.current, VERDICT.event == EVENT.id).order_by(EVENT.id)
+        query = query.where(sa.or_(VERDICT.event.is_not(None), sa.and_(EVENT.action == "comment", undo.c.id.is_(None))))
+        query = query if run is None else query.where(EVENT.run == run)
         with self._db.read() as c:
             return [as_event(row) for row in c.execute(query)]
 
     def inspectors(self) -> list[str]:
         """Everybody who has given a verdict."""
-        query = sa.select(e.inspector).where(e.action.in_(VERDICTS)).distinct().order_by(e.inspector)
+        query = sa.select(EVENT.inspector).where(EVENT.action.in_(VERDICTS)).distinct().order_by(EVENT.inspector)
         with self._db.read() as c:
             return list(c.execute(query).scalars())
 
@@ -515,7 +522,7 @@ class Store:
             if not journal.repeated(c, click, "known", finding):
                 row, at = find_row(c, finding), self._db.now_text(c)
                 journal.append_on(c, click, at, "known", row, payload={"truth": truth})
-                c.execute(schema.findings.update().where(f.id == finding).values(truth=truth))
+                c.execute(schema.findings.update().where(FINDING.id == finding).values(truth=truth))
 
     def set_threshold(
         self,
@@ -528,7 +535,7 @@ class Store:
         path: str = "",
         identity: tuple[str, str] | None = None,
     ) -> Event:
-        """Notes in the log who chose a limit after looking at a run, with digest, path and identity (name and version) of
+        """Notes in the log who chose a threshold after looking at a run, with digest, path and identity (name and version) of
         the detector made."""
         click = Click.of(by, key)
         with self._db.write() as c:
@@ -548,29 +555,33 @@ class Store:
             return audit.read_sample(c, find_run(c, run))
 
     def calibration_images(self, run: int) -> list[Finding]:
-        """Images judged normal that may set a limit, drawn by lot whatever their score: ``verdicts.calibration_rows``."""
+        """Images judged normal that may set a threshold, drawn by lot whatever their score: ``verdicts.calibration_rows``."""
         sample = self.sample(run)
         return self._by_number(sample.findings[calibration_rows(sample)].tolist())
 
     def judged_anomalous(self, sha256s: Collection[str]) -> list[Finding]:
-        """Which of these images were judged anomalous, in any run: such a one should not set a limit."""
+        """Which of these images were judged anomalous, in any run: such a one should not set a threshold."""
         with self._db.read() as c:
-            queries = (FINDINGS.where(f.image.in_(some), f.state == "anomalous") for some in chunks(sha256s, MOST_VALUES))
-            return [as_finding(row) for query in queries for row in c.execute(query.order_by(f.id))]
+            queries = (
+                FINDINGS.where(FINDING.image.in_(some), FINDING.state == "anomalous") for some in chunks(sha256s, MOST_VALUES)
+            )
+            return [as_finding(row) for query in queries for row in c.execute(query.order_by(FINDING.id))]
 
     def _by_number(self, numbers: Sequence[int]) -> list[Finding]:
         with self._db.read() as c:
-            queries = (FINDINGS.where(f.id.in_(some)) for some in chunks(numbers, MOST_VALUES))
+            queries = (FINDINGS.where(FINDING.id.in_(some)) for some in chunks(numbers, MOST_VALUES))
             found = {row.id: as_finding(row) for query in queries for row in c.execute(query)}
         return [found[number] for number in numbers]
 
     def team(self, run: int | None = None) -> Team:
         """Who has done what, and how far they agree: in a run, or in all."""
-        query = EVENTS.add_columns(v.event.label("current")).where(e.action.in_(VERDICTS))
-        query = query.outerjoin(schema.current, v.event == e.id).order_by(e.id)
-        query = query if run is None else query.where(e.run == run)
+        query = EVENTS.add_columns(VERDICT.event.label("current")).where(EVENT.action.in_(VERDICTS))
+        query = query.outerjoin(schema.current, VERDICT.event == EVENT.id).order_by(EVENT.id)
+        query = query if run is None else query.where(EVENT.run == run)
         with self._db.read() as c:
-            truths = {row.id: row.truth for row in c.execute(sa.select(f.id, f.truth).where(f.truth.is_not(None)))}
+            truths = {
+                row.id: row.truth for row in c.execute(sa.select(FINDING.id, FINDING.truth).where(FINDING.truth.is_not(None)))
+            }
             acts = [
                 Act(
                     row.inspector,

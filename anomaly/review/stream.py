@@ -1,6 +1,6 @@
 """Findings that come one after the other, from a service: a run that grows, with an audit sample drawn on the way.
 
-Each image draws a lot, uniform in [0, 1). What was stopped is stored, and so is every image whose lot is below the audit
+Each image draws a lot, uniform in [0, 1). What was flagged is stored, and so is every image whose lot is below the audit
 share: the core of the audit sample. Of the others only their number is kept; it says how many good images a passed one
 stands for.
 """
@@ -17,7 +17,7 @@ from anomaly.detector import Card
 from anomaly.review import intake, schema
 from anomaly.table import Row
 
-STOPPED, PASSED = 0, 1  # the two strata
+FLAGGED, PASSED = 0, 1  # the two strata
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _new_run(c: sa.Connection, stream: Stream, by: str, at: str) -> int:
     }
     run = int(c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one())
     c.execute(schema.roots.insert(), [{"run": run, "folder": str(stream.folder)}])
-    strata = [{"run": run, "number": number, "images": 0, "drawn": 0, "seed": 0, "size": 0} for number in (STOPPED, PASSED)]
+    strata = [{"run": run, "number": number, "images": 0, "drawn": 0, "seed": 0, "size": 0} for number in (FLAGGED, PASSED)]
     c.execute(schema.strata.insert(), strata)
     return run
 
@@ -78,24 +78,24 @@ def _new_run(c: sa.Connection, stream: Stream, by: str, at: str) -> int:
 def _values(stream: Stream, run: int, position: int, sent: Sent) -> dict[str, object]:
     values = intake.row_values(run, Path(stream.name), position, sent.row, sent.row)
     if sent.row.status == "ok" and sent.lot is not None:
-        values |= {"stratum": STOPPED if sent.row.is_anomaly else PASSED}
+        values |= {"stratum": FLAGGED if sent.row.is_anomaly else PASSED}
     return {**values, "lot": None, "core": None} | ({"lot": sent.lot, "core": True} if sent.lot is not None else {})
 
 
 def _count(c: sa.Connection, run: int, sent: Sequence[Sent], passed: int) -> None:
     judged = [one for one in sent if one.row.status == "ok"]
-    stopped = [one for one in judged if one.row.is_anomaly]
+    flagged = [one for one in judged if one.row.is_anomaly]
     table = schema.runs.c
     c.execute(
         schema.runs.update().where(table.id == run).values(
             images=table.images + len(sent) + passed,
-            flagged=table.flagged + len(stopped),
+            flagged=table.flagged + len(flagged),
             not_judged=table.not_judged + len(sent) - len(judged),
         )
     )  # fmt: skip
     for number, images, drawn in (
-        (STOPPED, len(stopped), sum(one.lot is not None for one in stopped)),
-        (PASSED, len(judged) - len(stopped) + passed, len(judged) - len(stopped)),
+        (FLAGGED, len(flagged), sum(one.lot is not None for one in flagged)),
+        (PASSED, len(judged) - len(flagged) + passed, len(judged) - len(flagged)),
     ):
         table = schema.strata.c
         this = schema.strata.update().where(table.run == run, table.number == number)

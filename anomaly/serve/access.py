@@ -12,8 +12,8 @@ from pathlib import Path
 from anomaly.errors import AnomalyError
 from anomaly.regular_files import read_small_text
 
-LARGEST = 1 << 20  # bytes of a file of keys
-SHORTEST = 16  # characters of a key: `openssl rand -hex 32` makes a good one
+MAX_BYTES = 1 << 20  # bytes of a file of keys
+MIN_KEY_CHARACTERS = 16  # characters of a key: `openssl rand -hex 32` makes a good one
 
 
 class Keys:
@@ -36,15 +36,17 @@ class Keys:
 def read_keys(file: Path) -> Keys:
     """Returns the keys of a file with a line ``NAME KEY`` for each client; # starts a comment. Raises AnomalyError."""
     try:
-        lines = read_small_text(file, LARGEST).splitlines()
+        lines = read_small_text(file, MAX_BYTES).splitlines()
     except AnomalyError as error:
         raise AnomalyError(f"{error}; lines NAME KEY were expected") from error
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
-        if words and (len(words) != 2 or words[0] in keys or len(words[1]) < SHORTEST or not re.fullmatch(r"[!-~]+", words[1])):
+        if words and (
+            len(words) != 2 or words[0] in keys or len(words[1]) < MIN_KEY_CHARACTERS or not re.fullmatch(r"[!-~]+", words[1])
+        ):
             raise AnomalyError(
-                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {SHORTEST} plain characters "
+                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {MIN_KEY_CHARACTERS} plain characters "
                 "(openssl rand -hex 32 makes one)"
             )
         if words:

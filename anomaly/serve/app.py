@@ -29,7 +29,7 @@ from anomaly.scorer import Result
 from anomaly.serve import bodies, protocol
 from anomaly.serve.access import Keys
 from anomaly.serve.detectors import Detectors, Served
-from anomaly.serve.judging import judge
+from anomaly.serve.judging import judge_in_time
 from anomaly.serve.log import say
 from anomaly.serve.metrics import Metrics
 from anomaly.serve.numbers import text_of
@@ -103,13 +103,13 @@ class Box(BaseModel):
 class Verdict(BaseModel):
     """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never good.
 
-    ``promised_per``: image, or part: then a part is good only if all its views are. Null where nothing is promised.
+    ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where nothing is guaranteed.
     """
 
     detector: str
     status: str
     score: float
-    limit: float | None
+    threshold: float | None
     p_value: float | None
     is_anomaly: bool | None
     width: int
@@ -117,7 +117,7 @@ class Verdict(BaseModel):
     box: Box | None
     area: int | None
     error: str | None
-    promised_per: str | None
+    guaranteed_per: str | None
     heatmap: list[list[float]] | None = None
 
 
@@ -211,7 +211,11 @@ async def model_metadata(request: Request, name: Name, version: str | None = Non
     """What a detector takes and gives."""
     served = detector_of(request, name, version)
     card, calibration = served.scorer.card, served.scorer.card.calibration
-    numbers = {"limit": float(calibration.threshold), "promise": calibration.promise, "n": calibration.n} if calibration else {}
+    numbers = (
+        {"threshold": float(calibration.threshold), "guaranteed_rate": calibration.guaranteed_rate, "n": calibration.n}
+        if calibration
+        else {}
+    )
     outputs = served.scorer.outputs.items()
     return protocol.ModelMetadata(
         name=served.name,
@@ -299,7 +303,7 @@ def judged(request: Request, served: Served, images: Sequence[Any], deadline: De
     """Returns the verdicts of all images, counted and offered to the review database; RequestError where one has none."""
     service, results = service_of(request), []
     for number, image in enumerate(images):
-        result = judge(served.scorer, image, deadline)
+        result = judge_in_time(served.scorer, image, deadline)
         service.metrics.count(served, result)
         if result.status == "error":
             which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
@@ -307,7 +311,7 @@ def judged(request: Request, served: Served, images: Sequence[Any], deadline: De
         results.append(result)
         if service.outbox is not None:
             service.outbox.offer(image, result, served.scorer.card)
-    request.state.log.update(images=len(results), stopped=sum(r.is_anomaly is True for r in results))
+    request.state.log.update(images=len(results), flagged=sum(r.is_anomaly is True for r in results))
     return results
 
 
@@ -318,9 +322,9 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
         name: getattr(result, name) for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
     }
     answer["detector"] = card.identity
-    answer["limit"] = float(card.calibration.threshold) if card.calibration else None
-    per = "part" if card.training.get("by_part") else "image"
-    answer["promised_per"] = per if card.calibration else None
+    answer["threshold"] = float(card.calibration.threshold) if card.calibration else None
+    per = "unit" if card.training.get("by_unit") else "image"
+    answer["guaranteed_per"] = per if card.calibration else None
     answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
     if heatmap and result.heatmap is not None:
         protocol.check_length(result.heatmap.size)
@@ -329,7 +333,7 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
 
 
 # --- around every request ---------------------------------------------------------------------------------------------
-class Watch:
+class RequestLog:
     """Around every request: its number, its key, its line in the log, and its place in the metrics."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -427,7 +431,7 @@ def build_app(service: Service) -> FastAPI:
     handlers = ((RequestError, refused), (RequestValidationError, not_valid), (HTTPException, http_error))
     for kind, handler in (*handlers, (ClientDisconnect, gone), (Exception, bug)):
         app.add_exception_handler(kind, handler)
-    app.add_middleware(Watch, service=service)
+    app.add_middleware(RequestLog, service=service)
     return app
 
 

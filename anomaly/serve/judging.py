@@ -17,7 +17,7 @@ from anomaly.serve.workers import Deadline
 SOUND_SECONDS = 60.0  # golden samples are scored again at most this often
 
 
-def judge(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
+def judge_in_time(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
     """Returns an image's verdict; status ``error`` where it has none, with ``kind`` ``damaged detector`` where that is why.
 
     A file that cannot be decoded is always the client's. Where a decoded image has no finite score or heatmap, or the

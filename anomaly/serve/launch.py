@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from anomaly.errors import AnomalyError, RuntimeMissing
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 from anomaly.scorer import available_cores
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 PER_PART = (
-    "this detector promises per part of {views}, and images are judged here one by one: a part is stopped where is_anomaly "
-    "is true for any of its views, and good only where it is false for all of them; anomaly score over their files joins parts"
+    "this detector guarantees per unit of {views}, and images are judged here one by one: a unit is flagged where is_anomaly "
+    "is true for any of its views, and good only where it is false for all of them; anomaly score over their files joins units"
 )
 
 
@@ -115,7 +115,7 @@ def serve(
     listening = listen(host, port)
     set_up()
     for name in detectors.names:
-        warn_of_parts(name, detectors)
+        warn_of_units(name, detectors)
     crowd = Crowd(Limits(room(connections), seconds=timeout), service.metrics.refuse)
     service.metrics.watch_connections(lambda: len(crowd))
     app = build_app(service)
@@ -130,10 +130,10 @@ def serve(
     return 0
 
 
-def warn_of_parts(name: str, detectors: Detectors) -> None:
-    """Says in the log where a detector promises per part: here images are judged one by one."""
+def warn_of_units(name: str, detectors: Detectors) -> None:
+    """Says in the log where a detector guarantees per unit: here images are judged one by one."""
     served = detectors.get(name)
-    rule = PartRule.of(served.scorer.card.training) if served else None
+    rule = UnitRule.of(served.scorer.card.training) if served else None
     if rule is not None:
         say(PER_PART.format(views=rule.views), logging.WARNING, detector=name)
 

@@ -1,6 +1,6 @@
-"""What Prometheus reads: requests, waiting, images by verdict, scores, the share stopped, and whether scores have drifted.
+"""What Prometheus reads: requests, waiting, images by verdict, scores, the share flagged, and whether scores have drifted.
 
-Scores are counted in (score - m) / (limit - m): 0 is a typical good image and 1 the limit, for every detector.
+Scores are counted in (score - m) / (threshold - m): 0 is a typical good image and 1 the threshold, for every detector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anomaly.serve.detectors import Served
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SCORES = (-2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 5.0, 10.0, 100.0)
-WINDOW = 1000  # images that the share stopped and the drift are taken from
+WINDOW = 1000  # images that the share flagged and the drift are taken from
 
 
 class Recent:
@@ -30,7 +30,7 @@ class Recent:
         self.scores: deque[float] = deque(maxlen=WINDOW)
 
     def flagged_share(self) -> float:
-        """Returns the share of them that is above the limit, NaN for none."""
+        """Returns the share of them that is above the threshold, NaN for none."""
         scores = list(self.scores)
         return float(self.calibration.is_anomaly(scores).mean()) if self.calibration and scores else math.nan
 
@@ -63,10 +63,16 @@ class Metrics:
         Gauge("anomaly_requests_inside", "Requests being read, waiting or judged", registry=registry).set_function(inside)
         self.images = Counter("anomaly_images", "Images", ["detector", "verdict"], registry=registry)
         self.scores = Histogram(
-            "anomaly_score", "Scores; 0 is a typical good image, 1 the limit", of_detector, buckets=SCORES, registry=registry
+            "anomaly_score",
+            "Scores; 0 is a typical good image, 1 the threshold",
+            of_detector,
+            buckets=SCORES,
+            registry=registry,
         )
-        self.share = Gauge("anomaly_flagged_share", f"Share stopped of the last {WINDOW}", of_detector, registry=registry)
-        self.promise = Gauge("anomaly_promise", "Promised share of good images that is stopped", of_detector, registry=registry)
+        self.share = Gauge("anomaly_flagged_share", f"Share flagged of the last {WINDOW}", of_detector, registry=registry)
+        self.guaranteed_rate = Gauge(
+            "anomaly_guaranteed_rate", "Guaranteed share of good images that is flagged", of_detector, registry=registry
+        )
         self.drift = Gauge(
             "anomaly_drift_evidence", f"log10 of the evidence that the last {WINDOW} scores have changed; 5 is rare",
             of_detector, registry=registry,
@@ -94,11 +100,11 @@ class Metrics:
         recent = self._recent[served.name] = Recent(calibration)
         self.share.labels(served.name).set_function(recent.flagged_share)
         self.drift.labels(served.name).set_function(recent.drift)
-        self.promise.labels(served.name).set(calibration.promise if calibration else math.nan)
+        self.guaranteed_rate.labels(served.name).set(calibration.guaranteed_rate if calibration else math.nan)
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""
-        verdict = {True: "stopped", False: "not stopped", None: result.status}[result.is_anomaly]
+        verdict = {True: "flagged", False: "not flagged", None: result.status}[result.is_anomaly]
         self.images.labels(served.name, verdict).inc()
         if result.status != "ok" or result.score is None:
             return

@@ -42,7 +42,7 @@ class InputTensor(BaseModel):
     data: list[Any] | None = None
 
 
-class OutputWish(BaseModel):
+class RequestedOutput(BaseModel):
     """An output that is asked for."""
 
     name: str
@@ -55,7 +55,7 @@ class InferRequest(BaseModel):
     id: str | None = Field(default=None, max_length=200)
     parameters: dict[str, Any] = Field(default_factory=dict)
     inputs: list[InputTensor] = Field(min_length=1, max_length=1)
-    outputs: list[OutputWish] = Field(default_factory=list, max_length=20)
+    outputs: list[RequestedOutput] = Field(default_factory=list, max_length=20)
 
 
 class Envelope(msgspec.Struct):
@@ -85,7 +85,7 @@ def request_schema() -> dict[str, Any]:
     """Returns the JSON schema of a request without references, as it stands in the OpenAPI description."""
     schema = InferRequest.model_json_schema()
     parts = schema.pop("$defs")
-    for name, kind in (("inputs", "InputTensor"), ("outputs", "OutputWish")):
+    for name, kind in (("inputs", "InputTensor"), ("outputs", "RequestedOutput")):
         schema["properties"][name]["items"] = parts[kind]
     return schema
 
@@ -118,7 +118,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What a detector takes and gives. ``parameters``: its identity, limit and promise."""
+    """What a detector takes and gives. ``parameters``: its identity, threshold and guaranteed rate."""
 
     name: str
     versions: list[str]
@@ -151,7 +151,7 @@ def read_request(body: bytes, json_length: str | None, known: Sequence[str], che
         images: Sequence[Array | bytes] = _encoded(tensor, data, raw)
     else:
         images = _pixels(tensor, data, raw, check)
-    return Inference(request.id, images, _wishes(request, known))
+    return Inference(request.id, images, _requested(request, known))
 
 
 def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
@@ -200,13 +200,13 @@ def _raw_bytes(tensor: InputTensor, data: bytes | None, rest: memoryview, binary
     return rest
 
 
-def _wishes(request: InferRequest, known: Sequence[str]) -> dict[str, bool]:
+def _requested(request: InferRequest, known: Sequence[str]) -> dict[str, bool]:
     all_binary = bool(request.parameters.get("binary_data_output", False))
-    wishes = {w.name: bool(w.parameters.get("binary_data", all_binary)) for w in request.outputs}
-    unknown = sorted(wishes.keys() - set(known))
+    requested = {w.name: bool(w.parameters.get("binary_data", all_binary)) for w in request.outputs}
+    unknown = sorted(requested.keys() - set(known))
     if unknown:
         raise RequestError(400, f"output {unknown[0][:60]!r} asked for, one of {', '.join(known)} expected")
-    return wishes or dict.fromkeys(known, all_binary)
+    return requested or dict.fromkeys(known, all_binary)
 
 
 def _pixels(tensor: InputTensor, data: bytes | None, raw: memoryview | None, check: Check) -> Sequence[Array]:

@@ -1,11 +1,11 @@
-// Histograms under each other on one scale, with the limit (and the lower end of the band) to be dragged over them.
+// Histograms under each other on one scale, with the threshold (and the lower end of the band) to be dragged over them.
 // What a place means is worked out by the server: here a fraction of the scale becomes pixels, and back.
 
 const PAUSE = 70; // milliseconds between two values that the server is told while dragging
 
-class Limits {
+class Thresholds {
   constructor(parent) {
-    this.root = parent.querySelector(".limits");
+    this.root = parent.querySelector(".thresholds");
     this.chart = this.root.querySelector("[data-part=chart]");
     this.live = this.root.querySelector("[data-part=live]");
   }
@@ -49,15 +49,15 @@ class Limits {
   }
 
   marks() {
-    const { limit, band, old, mayMove } = this.data;
+    const { threshold, band, old, mayMove } = this.data;
     const marks = [];
-    if (old != null) marks.push(this.at(node("div", { class: "old", title: "the limit in use" }), this.fraction(old)));
+    if (old != null) marks.push(this.at(node("div", { class: "old", title: "the threshold in use" }), this.fraction(old)));
     if (band != null) {
       const looked = this.at(node("div", { class: "looked" }), this.fraction(band));
-      looked.style.width = `calc((100% - 132px) * ${Math.max(0, this.fraction(limit) - this.fraction(band))})`;
+      looked.style.width = `calc((100% - 132px) * ${Math.max(0, this.fraction(threshold) - this.fraction(band))})`;
       marks.push(looked, this.handle("band", band, "Lower end of the band that a person looks at", mayMove));
     }
-    marks.push(this.handle("limit", limit, "Limit", mayMove));
+    marks.push(this.handle("threshold", threshold, "Threshold", mayMove));
     return marks;
   }
 
@@ -134,6 +134,6 @@ const charts = new WeakMap();
 
 export default function (component) {
   const { parentElement } = component;
-  if (!charts.has(parentElement)) charts.set(parentElement, new Limits(parentElement));
+  if (!charts.has(parentElement)) charts.set(parentElement, new Thresholds(parentElement));
   charts.get(parentElement).update(component);
 }

@@ -1,4 +1,4 @@
-// A sheet of findings: small pictures with their score against the limit. A click opens one; every card is a link too,
+// A sheet of findings: small pictures with their score against the threshold. A click opens one; every card is a link too,
 // so that it opens in a new tab and can be copied.
 
 function node(name, attributes = {}, ...children) {
@@ -14,9 +14,9 @@ function card(row, open) {
   const picture = node("div", { class: "picture" }, image);
   if (row.verdict) picture.append(node("span", { class: "chip", "data-verdict": row.verdict }, row.verdict));
   if (row.busy) picture.append(node("span", { class: "busy" }, row.busy));
-  const bar = node("div", { class: "bar", "data-stopped": String(row.stopped) });
+  const bar = node("div", { class: "bar", "data-flagged": String(row.flagged) });
   if (row.at != null) bar.append(Object.assign(node("i"), { style: `width:${100 * row.at}%` }));
-  if (row.limitAt != null) bar.append(Object.assign(node("b"), { style: `left:${100 * row.limitAt}%` }));
+  if (row.thresholdAt != null) bar.append(Object.assign(node("b"), { style: `left:${100 * row.thresholdAt}%` }));
   const text = node("div", { class: "text" }, node("div", { class: "name", title: row.name }, node("bdi", {}, row.name)),
     node("div", { class: "said" }, node("b", {}, row.score), node("span", { title: row.note }, row.note)));
   const link = node("a", { class: "card", href: row.href, "aria-label": `${row.name}, score ${row.score}, ${row.note}${row.verdict ? `, ${row.verdict}` : ""}` }, picture, bar, text);

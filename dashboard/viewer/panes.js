@@ -1,7 +1,7 @@
 // The pictures of a finding, and the panes that show them: one view (zoom and centre) for all, so that they move in
 // step; canvases of the pane's own size, so that a picture of any size is drawn at full resolution where one looks.
 
-const KINDS = ["original", "expected", "difference", "heat"];
+const KINDS = ["original", "expected", "difference", "heatmap"];
 const LARGEST_ZOOM = 64; // screen pixels for a pixel of the picture
 
 class Pictures {

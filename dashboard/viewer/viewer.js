@@ -12,7 +12,7 @@ const VERDICTS = [
   { verdict: "unsure", key: "u", label: "Unsure" },
   { verdict: "skip", key: "s", label: "Skip" },
 ];
-const PANES = { original: "Image", expected: "Expected", difference: "Difference", heat: "Heatmap" };
+const PANES = { original: "Image", expected: "Expected", difference: "Difference", heatmap: "Heatmap" };
 const HELP = [
   ["A", "anomalous"], ["N", "normal"], ["U", "unsure: somebody else looks too"], ["S", "skip: leave it to others"],
   ["Z", "undo the last verdict"], ["J", "next, without a verdict"], ["K", "previous"],
@@ -36,7 +36,7 @@ class Review {
     this.judged = []; // ids, in the order of my verdicts
     this.recent = [];
     this.view = new View();
-    this.setting = { opacity: 0.4, heat: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
+    this.setting = { opacity: 0.4, heatmap: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
     this.build();
     this.listen();
   }
@@ -173,7 +173,7 @@ class Review {
   // server more.
   async loadInOrder(findings) {
     const turn = (this.turn = (this.turn || 0) + 1);
-    const made = ["heat", "expected", "difference"];
+    const made = ["heatmap", "expected", "difference"];
     const [first, ...others] = findings;
     if (!first) return;
     await this.load(first, ["original"]);
@@ -348,12 +348,12 @@ class Review {
 
   drawPane(pane, finding, pictures, picture) {
     const kind = pane.kind === "original" && this.flip ? "expected" : pane.kind;
-    const under = kind === "heat" ? "original" : kind;
+    const under = kind === "heatmap" ? "original" : kind;
     const drawn = pane.paint(pane.base, pictures?.bitmaps[under], this.view, picture);
     pane.base.style.filter = `brightness(${this.setting.brightness}) contrast(${this.setting.contrast})`;
     if (drawn && under === "original" && isInView(pane.element)) this.looking.drawn(finding.id, pictures.digest);
-    const heated = pictures?.bitmaps.original && (kind === "heat" || (kind === "original" && this.setting.heat));
-    pane.paint(pane.over, heated ? pictures?.bitmaps.heat : null, this.view, picture);
+    const withHeatmap = pictures?.bitmaps.original && (kind === "heatmap" || (kind === "original" && this.setting.heatmap));
+    pane.paint(pane.over, withHeatmap ? pictures?.bitmaps.heatmap : null, this.view, picture);
     pane.over.style.opacity = this.setting.opacity;
     pane.element.dataset.flip = kind !== pane.kind;
     if (drawn && kind === "original" && this.setting.box && finding.box) this.drawBox(pane, finding.box);
@@ -390,7 +390,7 @@ class Review {
     part.name.textContent = finding?.name ?? "";
     part.name.title = finding?.name ?? "";
     part.words.textContent = finding?.words ?? this.emptyWords();
-    part.words.dataset.judged = finding ? (finding.status !== "ok" ? "error" : finding.stopped ? "stopped" : "passed") : "";
+    part.words.dataset.judged = finding ? (finding.status !== "ok" ? "error" : finding.flagged ? "flagged" : "passed") : "";
     part.facts.replaceChildren(...this.facts(finding));
     part.place.replaceChildren(...(finding?.place ? [placeChart(finding.place)] : []));
     this.showDetails(finding);
@@ -399,7 +399,7 @@ class Review {
 
   showDetails(finding) {
     const { part } = this;
-    this.showPart(finding?.part);
+    this.showUnit(finding?.unit);
     part.others.replaceChildren(...(finding?.others ?? []).map((other) => this.otherRow(other)));
     part.othersBlock.hidden = !finding?.others?.length;
     part.similar.replaceChildren(...(finding?.similar ?? []).map((other) => this.thumbnail(other)));
@@ -409,13 +409,13 @@ class Review {
     if (finding?.hidden) part.history.replaceChildren(element("p", { class: "caption" }, finding.hidden));
   }
 
-  // The part that the image shows: its verdict, and all its views, this one marked.
-  showPart(shown) {
+  // The unit that the image shows: its verdict, and all its views, this one marked.
+  showUnit(shown) {
     const { part } = this;
-    part.partBlock.hidden = !shown;
-    part.partName.textContent = shown ? `Part ${shown.name}` : "";
-    part.partWords.textContent = shown?.words ?? "";
-    part.partWords.dataset.judged = !shown ? "" : shown.stopped ? "stopped" : shown.status === "ok" ? "passed" : "error";
+    part.unitBlock.hidden = !shown;
+    part.unitName.textContent = shown ? `Unit ${shown.name}` : "";
+    part.unitWords.textContent = shown?.words ?? "";
+    part.unitWords.dataset.judged = !shown ? "" : shown.flagged ? "flagged" : shown.status === "ok" ? "passed" : "error";
     part.views.replaceChildren(...(shown?.views ?? []).map((view) => {
       const button = this.thumbnail(view, `${view.here ? "This view" : "View"}: ${view.name}, ${view.said}`);
       if (view.here) button.setAttribute("aria-current", "true");
@@ -579,10 +579,10 @@ class Review {
   }
 
   layout() {
-    const { grid, large, heat, box, opacity, brightness, contrast } = this.setting;
+    const { grid, large, heatmap, box, opacity, brightness, contrast } = this.setting;
     this.part.panes.dataset.grid = grid;
     for (const pane of Object.values(this.panes)) pane.element.dataset.large = pane.kind === large;
-    for (const [name, on] of Object.entries({ heat, box, grid })) this.part[name].setAttribute("aria-pressed", String(on));
+    for (const [name, on] of Object.entries({ heatmap, box, grid })) this.part[name].setAttribute("aria-pressed", String(on));
     for (const [name, value] of Object.entries({ opacity, brightness, contrast })) this.part[name].value = value;
     this.measure();
   }
@@ -610,7 +610,7 @@ class Review {
     for (const name of ["opacity", "brightness", "contrast"]) {
       part[name].addEventListener("input", () => this.set(name, Number(part[name].value)), { signal });
     }
-    for (const name of ["heat", "box", "grid"]) part[name].addEventListener("click", () => this.set(name, !this.setting[name]), { signal });
+    for (const name of ["heatmap", "box", "grid"]) part[name].addEventListener("click", () => this.set(name, !this.setting[name]), { signal });
     const clicks = {
       undo: () => this.undo(), next: () => this.step(1), previous: () => this.step(-1), help: () => part.dialog.showModal(),
       closeHelp: () => part.dialog.close(), fit: () => this.fit(), real: () => this.realSize(), reset: () => this.reset(),
@@ -691,7 +691,7 @@ class Review {
       z: event.repeat ? () => {} : () => this.undo(),
       j: () => this.step(1, event.timeStamp), k: () => this.step(-1, event.timeStamp),
       "?": () => this.part.dialog.showModal(),
-      h: () => this.set("heat", !this.setting.heat), b: () => this.set("box", !this.setting.box), g: () => this.set("grid", !this.setting.grid),
+      h: () => this.set("heatmap", !this.setting.heatmap), b: () => this.set("box", !this.setting.box), g: () => this.set("grid", !this.setting.grid),
       "[": () => this.set("opacity", Math.max(0, this.setting.opacity - 0.1)), "]": () => this.set("opacity", Math.min(1, this.setting.opacity + 0.1)),
       x: () => this.setFlip(true), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
       0: () => this.fit(),
@@ -760,8 +760,8 @@ function pixelAt(bitmap, x, y) {
   return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
-// The calibration's histogram with the limit and this image's place in it, all given by the server as fractions.
-function placeChart({ bars, limit, here, label, beyond }) {
+// The calibration's histogram with the threshold and this image's place in it, all given by the server as fractions.
+function placeChart({ bars, threshold, here, label, beyond }) {
   const svg = (name, attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
@@ -771,7 +771,7 @@ function placeChart({ bars, limit, here, label, beyond }) {
   const wide = 300 / bars.length;
   bars.forEach((high, at) => chart.append(svg("rect", { class: "good", x: at * wide, y: 60 - 52 * high, width: Math.max(0.5, wide - 0.75), height: 52 * high })));
   chart.append(svg("line", { class: "axis", x1: 0, x2: 300, y1: 60.5, y2: 60.5 }));
-  if (limit != null) chart.append(svg("line", { class: "limit", x1: 300 * limit, x2: 300 * limit, y1: 4, y2: 62 }));
+  if (threshold != null) chart.append(svg("line", { class: "threshold", x1: 300 * threshold, x2: 300 * threshold, y1: 4, y2: 62 }));
   chart.append(svg("path", { class: "here", d: `M${300 * here - 5} 0h10l-5 9z M${300 * here - 0.75} 6h1.5v55h-1.5z` }));
   const caption = element("p", { class: "caption" }, label + (beyond ? " (off the scale)" : ""));
   const block = element("div", {});

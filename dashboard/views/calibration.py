@@ -16,7 +16,7 @@ from anomaly.errors import AnomalyError
 from anomaly.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
 from anomaly.report import overlay, shrink
 from anomaly.scorer import Scorer
-from anomaly.sight import NAMED, cost_text
+from anomaly.sight import MAX_NAMED_IMAGES, cost_text
 from dashboard.access import Person
 from dashboard.components import plain
 from dashboard.desk import Desk, open_desk
@@ -37,7 +37,7 @@ def show(desk: Desk, person: Person) -> None:
         return
     marks = read_marks(folder)
     introduce(card, calibration, folder)
-    for image in highest[: max(calibration.k, NAMED)]:
+    for image in highest[: max(calibration.k, MAX_NAMED_IMAGES)]:
         row(folder, card, calibration, image, marks.get(image.sha256), person)
     finish(folder, [mark for mark in marks.values() if mark.mark == DEFECT])
 
@@ -88,12 +88,12 @@ def row(folder: Path, card: Card, calibration: Calibration, image: Highest, mark
     with st.container(border=True):
         columns = st.columns([2, 2, 1.4])
         try:
-            original, heated = pictures(str(find_detector(folder)), card.digest, image.path, image.sha256)
+            original, marked = pictures(str(find_detector(folder)), card.digest, image.path, image.sha256)
         except AnomalyError as error:
             columns[0].warning(plain(f"{image.name} cannot be shown, so it cannot be marked: {error}"))
             return
         columns[0].image(original, caption=plain(image.name), width="stretch")
-        columns[1].image(heated, caption="heatmap: outlined where it reaches the threshold", width="stretch")
+        columns[1].image(marked, caption="heatmap: outlined where it reaches the threshold", width="stretch")
         with columns[2]:
             st.write(f"**Score {image.score:.4g}**, {place}")
             said = (

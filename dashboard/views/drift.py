@@ -1,4 +1,4 @@
-"""Drift: whether new images still are like the good ones that set the limit, and what to do where they are not."""
+"""Drift: whether new images still are like the good ones that set the threshold, and what to do where they are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 
 from anomaly.calibrate import Calibration
 from anomaly.change import RUN_LENGTH
-from anomaly.drift import ORDINARY, Series, Watch, Window, calibration_quantiles, count_level, watch, windows
+from anomaly.drift import ORDINARY_PROBABILITY, ScoreWatch, Series, Window, calibration_quantiles, count_level, watch, windows
 from anomaly.errors import AnomalyError
 from dashboard.address import filters_here, run_here
 from dashboard.components import cells, plain
@@ -53,7 +53,7 @@ def show(desk: Desk) -> None:
     charts(found[chosen], watches[chosen], calibration, count_level(found, calibration))
 
 
-def verdict(watches: list[Watch]) -> None:
+def verdict(watches: list[ScoreWatch]) -> None:
     """Says for each series whether there is an alarm, the alarms first, and what to do."""
     alarms = [one for one in watches if one.alarm]
     for one in alarms:
@@ -76,12 +76,12 @@ SURE = (
     f"among the next n images of all series together with probability n / {RUN_LENGTH:,.0f} at most. This is proven for the "
     "first alarm, if images are exchangeable with those that set the threshold: one image of each group, in the order they "
     "were taken, nothing left out. What comes after an alarm was measured (docs/results.md). The delay after a change does not "
-    f"grow with the images before it. Counts: of good images none is above its limit with probability {ORDINARY:.0%}, each "
+    f"grow with the images before it. Counts: of good images none is above its limit with probability {ORDINARY_PROBABILITY:.0%}, each "
     "time one looks."
 )
 
 
-def charts(series: Series, one: Watch, calibration: Calibration, level: float) -> None:
+def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: float) -> None:
     """Shows the quantiles of the scores, window by window, and the evidence against 'nothing has changed'."""
     found = windows(series, calibration, level=level)
     left, right = st.columns(2, gap="medium")
@@ -131,10 +131,10 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
         .mark_rect(opacity=0.14, color="#888")
         .encode(y="low:Q", y2="high:Q")
     )
-    limit = (
-        alt.Chart(pd.DataFrame([{"limit": float(calibration.threshold)}]))
+    threshold = (
+        alt.Chart(pd.DataFrame([{"threshold": float(calibration.threshold)}]))
         .mark_rule(color="#d1433a", strokeDash=[5, 4])
-        .encode(y="limit:Q")
+        .encode(y="threshold:Q")
     )
     drawn = (
         alt.Chart(lines)
@@ -151,10 +151,10 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
             tooltip=["from:N", "quantile:N", "score:Q"],
         )
     )
-    return (band + limit + drawn).properties(height=250)
+    return (band + threshold + drawn).properties(height=250)
 
 
-def evidence_chart(one: Watch) -> alt.LayerChart:
+def evidence_chart(one: ScoreWatch) -> alt.LayerChart:
     """Returns the evidence over the judged images, with the line of the alarm and the beginning of each change."""
     images, changes = len(one.log10_evidence), one.changes[-20:]
     every = max(1, images // POINTS)
@@ -165,7 +165,7 @@ def evidence_chart(one: Watch) -> alt.LayerChart:
         .mark_line()
         .encode(x=alt.X("image:Q", title=one.what), y=alt.Y("evidence:Q", title="log10 of the evidence"))
     )
-    rule = alt.Chart(pd.DataFrame([{"limit": one.limit}])).mark_rule(color="#d1433a", strokeDash=[5, 4]).encode(y="limit:Q")
+    rule = alt.Chart(pd.DataFrame([{"end": one.limit}])).mark_rule(color="#d1433a", strokeDash=[5, 4]).encode(y="end:Q")
     begun = pd.DataFrame({"image": [change.changed_at + 1 for change in changes]})
     mark = alt.Chart(begun).mark_rule(color="#b7791f").encode(x="image:Q")
     return (drawn + rule + mark).properties(height=250)

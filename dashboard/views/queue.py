@@ -30,8 +30,8 @@ PAGE = "page of the queue"
 ANY = "any"
 DETECTOR_SAYS = {  # flagged, status
     "any": (None, None),
-    "stopped": (True, None),
-    "not stopped": (False, None),
+    "flagged": (True, None),
+    "not flagged": (False, None),
     "unlike the training images": (None, "outside"),
     "not readable": (None, "error"),
 }
@@ -126,7 +126,7 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         st.switch_page("views/image.py", query_params=query)
     figures = {
         "Images": f"{progress.images:,}",
-        "Stopped": f"{progress.flagged:,}",
+        "Flagged": f"{progress.flagged:,}",
         "Of these judged": f"{progress.flagged_judged:,}",
         "Audit sample": f"{progress.audit_judged:,} of {progress.audit:,}",
     }
@@ -137,11 +137,11 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
             f"{progress.not_judged_by_detector:,} images could not be judged by the detector: treat them as not OK."
         )
 
-    parts, stopped = desk.store.parts(filters.run or 0)
-    if parts:
+    units, flagged = desk.store.units(filters.run or 0)
+    if units:
         st.caption(
-            f"{stopped:,} of {parts:,} parts have a view above the limit, which stops the part: the promise is per part. "
-            "Image shows a view with the other views of its part."
+            f"{flagged:,} of {units:,} units have a view above the threshold, which flags the unit: the guarantee is per unit. "
+            "Image shows a view with the other views of its unit."
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs and detectors: what was scored by what, the promise of each detector, and two of them on the same images."""
+"""Runs and detectors: what was scored by what, the guarantee of each detector, and two of them on the same images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import PartRule
+from anomaly.part_rule import UnitRule
 from anomaly.review import Comparison, Detector, Run
-from anomaly.wording import preview_text, promise_text
+from anomaly.wording import guarantee_text, preview_text
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
@@ -52,9 +52,9 @@ def run_row(desk: Desk, run: Run) -> dict[str, object]:
         "Run": run.name,
         "Detector": f"{detector.name} {detector.version}",
         "Digest": run.detector[:12],
-        "Limit": None if run.threshold is None else float(f"{run.threshold:.6g}"),
+        "Threshold": None if run.threshold is None else float(f"{run.threshold:.6g}"),
         "Images": run.images,
-        "Stopped": run.flagged,
+        "Flagged": run.flagged,
         "Judged": progress.flagged_judged + progress.audit_judged,
         "Imported": run.imported_at[:16].replace("T", " "),
         "By": run.imported_by,
@@ -62,20 +62,20 @@ def run_row(desk: Desk, run: Run) -> dict[str, object]:
 
 
 def card(detector: Detector) -> None:
-    """Shows what a detector says of itself, with its promise in the words of the command line."""
+    """Shows what a detector says of itself, with its guarantee in the words of the command line."""
     if detector.card is None:
-        st.info("The run came without the detector's card: import it with the detector to see its promise.")
+        st.info("The run came without the detector's card: import it with the detector to see its guarantee.")
         return
     said = detector.card
     with st.container(border=True):
-        st.markdown("###### Promise")
+        st.markdown("###### Guarantee")
         calibration = detector.calibration
         training = said.get("training", {})
         if calibration is None:
-            st.write("Ranks only: orders images by score, promises nothing.")
+            st.write("Ranks only: orders images by score, guarantees nothing.")
         else:
-            rule = PartRule.of(training)
-            text = preview_text(calibration, training) or promise_text(
+            rule = UnitRule.of(training)
+            text = preview_text(calibration, training) or guarantee_text(
                 calibration,
                 int(training.get("images", calibration.n)),
                 highest=training.get("highest", []),
@@ -109,7 +109,7 @@ def facts(detector: Detector) -> list[dict[str, str]]:
         "trained": training.get("created"),
         "good images": training.get("images"),
         "command": training.get("command"),
-        "limit moved by": training.get("limit_moved_by"),
+        "threshold moved by": training.get("threshold_moved_by"),
         "band for a person": said.get("band"),
         "licences": "; ".join(f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()),
     }
@@ -117,7 +117,7 @@ def facts(detector: Detector) -> list[dict[str, str]]:
 
 
 def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
-    """Shows two runs on the images that both have: who stops what, and the flips."""
+    """Shows two runs on the images that both have: who flags what, and the flips."""
     columns = st.columns(2)
     numbers = list(names)
     old, new = first_pair(desk, numbers, chosen)
@@ -137,8 +137,8 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
             st.caption(f"All flips and every {-(-len(found.paths) // SCATTER)}th of the {len(found.paths):,} images are drawn.")
     with right:
         st.markdown(
-            f"**{len(found.paths):,} images in both.** {len(found.newly_stopped):,} newly stopped, "
-            f"{len(found.newly_passed):,} no longer stopped."
+            f"**{len(found.paths):,} images in both.** {len(found.newly_flagged):,} newly flagged, "
+            f"{len(found.newly_passed):,} no longer flagged."
         )
         flips(desk, found)
 
@@ -158,12 +158,12 @@ def first_pair(desk: Desk, numbers: list[int], chosen: int) -> tuple[int, int]:
 
 
 def scatter(found: Comparison) -> alt.LayerChart:
-    """Returns the scores of both runs against each other, the limits as lines, flips in colour."""
+    """Returns the scores of both runs against each other, the thresholds as lines, flips in colour."""
     every = -(-len(found.paths) // SCATTER)
     flips = set(found.flips)
     kept = sorted(flips | set(range(0, len(found.paths), every)))
-    stopped, passed = set(found.newly_stopped), set(found.newly_passed)
-    kinds = ["newly stopped" if i in stopped else "no longer stopped" if i in passed else "the same" for i in kept]
+    flagged, passed = set(found.newly_flagged), set(found.newly_passed)
+    kinds = ["newly flagged" if i in flagged else "no longer flagged" if i in passed else "the same" for i in kept]
     points = pd.DataFrame(
         {"old": found.scores_a[kept], "new": found.scores_b[kept], "image": [found.paths[i] for i in kept], "verdict": kinds}
     )
@@ -176,7 +176,7 @@ def scatter(found: Comparison) -> alt.LayerChart:
             color=alt.Color(
                 "verdict:N",
                 scale=alt.Scale(
-                    domain=["the same", "newly stopped", "no longer stopped"], range=["#8a9099", "#d1433a", "#1f8f63"]
+                    domain=["the same", "newly flagged", "no longer flagged"], range=["#8a9099", "#d1433a", "#1f8f63"]
                 ),
                 legend=alt.Legend(orient="top", title=None),
             ),
@@ -184,9 +184,9 @@ def scatter(found: Comparison) -> alt.LayerChart:
         )
     )
     rules = [
-        alt.Chart(pd.DataFrame([{"v": limit}])).mark_rule(strokeDash=[5, 4], color="#888").encode(**{axis: "v:Q"})
-        for axis, limit in (("x", found.a.threshold), ("y", found.b.threshold))
-        if limit is not None
+        alt.Chart(pd.DataFrame([{"v": threshold}])).mark_rule(strokeDash=[5, 4], color="#888").encode(**{axis: "v:Q"})
+        for axis, threshold in (("x", found.a.threshold), ("y", found.b.threshold))
+        if threshold is not None
     ]
     return alt.layer(drawn, *rules).properties(height=360)
 
@@ -200,8 +200,8 @@ def flips(desk: Desk, found: Comparison) -> None:
     rows = [
         {
             "Image": short_path(found.paths[i], folders),
-            "Old": "stopped" if found.flagged_a[i] else "passed",
-            "New": "stopped" if found.flagged_b[i] else "passed",
+            "Old": "flagged" if found.flagged_a[i] else "passed",
+            "New": "flagged" if found.flagged_b[i] else "passed",
             "Score old": float(found.scores_a[i]),
             "Score new": float(found.scores_b[i]),
         }

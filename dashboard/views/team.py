@@ -63,7 +63,7 @@ def progress(desk: Desk, run: Run) -> None:
     """Shows how much of the run is judged."""
     found = desk.store.progress(run.id)
     figures = {
-        "Stopped images judged": f"{found.flagged_judged:,} of {found.flagged:,}",
+        "Flagged images judged": f"{found.flagged_judged:,} of {found.flagged:,}",
         "Audit sample judged": f"{found.audit_judged:,} of {found.audit:,}",
         "Anomalous": f"{found.states.get('anomalous', 0):,}",
         "Normal": f"{found.states.get('normal', 0):,}",
@@ -117,8 +117,8 @@ def audit(desk: Desk, person: Person, run: Run) -> None:
     """Shows the audit sample by stratum, and lets an admin draw or enlarge it."""
     strata = desk.store.strata(run.id)
     st.write(
-        "Verdicts on stopped images cannot show what the detector missed. An audit sample is drawn by lot from all images, "
-        "more densely near the limit: it makes recall measurable, and only its normal images may set a new limit."
+        "Verdicts on flagged images cannot show what the detector missed. An audit sample is drawn by lot from all images, "
+        "more densely near the threshold: it makes recall measurable, and only its normal images may set a new threshold."
     )
     if strata:
         st.dataframe(cells([stratum_row(stratum) for stratum in strata]), hide_index=True, width="stretch")
@@ -135,7 +135,7 @@ def audit(desk: Desk, person: Person, run: Run) -> None:
 def stratum_row(stratum: Stratum) -> dict[str, Any]:
     """Returns one stratum of the audit sample as a row."""
     between = "" if stratum.low is None or stratum.high is None else f"{stratum.low:.4g} to {stratum.high:.4g}"
-    name = "stopped" if stratum.number == 0 else f"{stratum.number}"
+    name = "flagged" if stratum.number == 0 else f"{stratum.number}"
     return {"Stratum": name, "Scores": between, "Images": stratum.images, "Drawn": stratum.drawn, "Judged": stratum.judged}
 
 

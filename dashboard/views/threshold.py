@@ -1,4 +1,4 @@
-"""Threshold: where the limit lies among good images, this run and the verdicts; try another one, and keep it."""
+"""Threshold: where the threshold lies among good images, this run and the verdicts; try another one, and keep it."""
 
 from __future__ import annotations
 
@@ -21,88 +21,88 @@ from anomaly.versions import next_version, versions_of
 from anomaly.wording import PREVIEW, one_in, percent
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, queue_here, run_here
-from dashboard.components import limit_chart, plain
+from dashboard.components import plain, threshold_chart
 from dashboard.desk import Desk, open_desk
 
 BINS = 90
-CHART = "limit chart"
+CHART = "threshold chart"
 NAME, ACCEPTED, SAID = "name of the new file", "worse accepted", "what came of it"
 WRITING = threading.Lock()  # two admins at once get two versions
 
 
 def show(desk: Desk, person: Person) -> None:
-    """Shows the histograms with the limit to be dragged, and what the limit under the hand would do."""
+    """Shows the histograms with the threshold to be dragged, and what the threshold under the hand would do."""
     filters = filters_here(desk)
     run = run_here(desk, filters)
     calibration = desk.detector(run.detector).calibration
     if calibration is None:
         st.info(
-            "This detector only ranks images: it has no limit, and promises nothing. `anomaly calibrate` sets one from good "
+            "This detector only ranks images: it has no threshold, and guarantees nothing. `anomaly calibrate` sets one from good "
             "images."
         )
         return
-    st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} stopped at the limit in use"))
+    st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} flagged at the threshold in use"))
     state = st.session_state
-    if state.get("limit of") != run.id:
-        state.update({"limit of": run.id, "limit": float(calibration.threshold), "band": None})
-    desk_of_limit(desk, person, run, calibration)
+    if state.get("threshold of") != run.id:
+        state.update({"threshold of": run.id, "threshold": float(calibration.threshold), "band": None})
+    desk_of_threshold(desk, person, run, calibration)
 
 
 @st.fragment
-def desk_of_limit(desk: Desk, person: Person, run: Run, calibration: Calibration) -> None:
-    """Shows chart, preview and what to do with it; only this part runs again while the limit is dragged."""
+def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibration) -> None:
+    """Shows chart, preview and what to do with it; only this part runs again while the threshold is dragged."""
     sample, scores = desk.store.sample(run.id), desk.scores(run.id)
     chart = st.container()
     tried, low = controls(desk, calibration)
     with chart:
-        limit_chart(CHART, chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what), follow)
+        threshold_chart(CHART, chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what), follow)
         st.caption(
-            "Drag the limit, or move it by the arrow keys. It stands on the score of a good image: between two of them the "
-            "promise is the same, above the highest there is none. Heights are square roots of counts."
+            "Drag the threshold, or move it by the arrow keys. It stands on the score of a good image: between two of them the "
+            "guarantee is the same, above the highest there is none. Heights are square roots of counts."
         )
-    # as the score table has it: the run's own limit must be found to be the same one
+    # as the score table has it: the run's own threshold must be found to be the same one
     what = desk.detector(run.detector).what
     tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores, what)
     keep(desk, person, run, tried, low)
 
 
 def follow() -> None:
-    """Takes over where the limit, or the lower end of the band, was dragged to."""
+    """Takes over where the threshold, or the lower end of the band, was dragged to."""
     moved = st.session_state[CHART]
-    for name in ("limit", "band"):
+    for name in ("threshold", "band"):
         value = moved.get(name)
         if value is not None and value != st.session_state.get(f"{name} moved"):
             st.session_state[name] = st.session_state[f"{name} moved"] = float(value)
 
 
 def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float | None]:
-    """Shows the fields beside the chart; returns the limit that is tried, and the lower end of the band."""
+    """Shows the fields beside the chart; returns the threshold that is tried, and the lower end of the band."""
     state = st.session_state
     columns = st.columns([1, 1, 1.5, 1.5, 2.8], vertical_alignment="bottom")
-    tried = nearest(calibration, state["limit"])
-    if columns[0].button("Stop fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
+    tried = nearest(calibration, state["threshold"])
+    if columns[0].button("Flag fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
         tried = with_rank(calibration, tried.k - 1)
     if columns[1].button(
-        "Stop more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)
+        "Flag more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)
     ):
         tried = with_rank(calibration, tried.k + 1)
-    if columns[2].button("Back to the limit in use", width="stretch"):
+    if columns[2].button("Back to the threshold in use", width="stretch"):
         tried = calibration
-    state["limit"] = float(tried.threshold)
-    helped = "Below the band an image passes, within it a person looks, above the limit it is stopped."
+    state["threshold"] = float(tried.threshold)
+    helped = "Below the band an image passes, within it a person looks, above the threshold it is flagged."
     banded = columns[3].toggle("Band for a person", key="with band", help=helped)
-    if columns[4].button("Show the images between it and the limit in use", icon=":material/photo_library:"):
+    if columns[4].button("Show the images between it and the threshold in use", icon=":material/photo_library:"):
         show_between(desk, *sorted((float(tried.threshold), float(calibration.threshold))))
     if not banded:
         return tried, None
     if state["band"] is None:
         state["band"] = float(nearest(calibration, float(calibration.median)).threshold)
-    state["band"] = min(state["band"], state["limit"])
+    state["band"] = min(state["band"], state["threshold"])
     return tried, state["band"]
 
 
 def show_between(desk: Desk, low: float, high: float) -> None:
-    """Goes to the queue, with the images between two limits."""
+    """Goes to the queue, with the images between two thresholds."""
     query = query_for(filters_here(desk), queue_here(), low=repr(low), high=repr(high))
     st.switch_page("views/queue.py", query_params=query)
 
@@ -111,11 +111,11 @@ def chart_data(
     sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None, what: str
 ) -> dict[str, Any]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
-    limit, old = float(tried.threshold), float(calibration.threshold)
-    scale = Scale.over(calibration.scores, scores, marks=[limit, old])
+    threshold, old = float(tried.threshold), float(calibration.threshold)
+    scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
-        (f"Good {what}s", f"{calibration.n:,} set the limit", "calibration", calibration.scores),
+        (f"Good {what}s", f"{calibration.n:,} set the threshold", "calibration", calibration.scores),
         ("This run", f"{len(scores):,} images", "run", scores),
         ("Judged normal", f"{len(judged['normal']):,} images", "normal", judged["normal"]),
         ("Judged anomalous", f"{len(judged['anomalous']):,} images", "anomalous", judged["anomalous"]),
@@ -123,30 +123,30 @@ def chart_data(
     return {
         "low": scale.low,
         "high": scale.high,
-        "limit": limit,
+        "threshold": threshold,
         "old": old,
         "band": low,
         "mayMove": True,
-        "shown": {"limit": f"{limit:.4g}", "band": "" if low is None else f"{low:.4g}"},
+        "shown": {"threshold": f"{threshold:.4g}", "band": "" if low is None else f"{low:.4g}"},
         "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
         "strips": [{"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)} for n, d, k, values in strips],
     }
 
 
 def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, what: str) -> None:
-    """Says what the limit would do, counts before percent, and nothing that the verdicts do not carry."""
+    """Says what the threshold would do, counts before percent, and nothing that the verdicts do not carry."""
     columns = st.columns(4)
     with columns[0].container(border=True, height="stretch"):
-        st.metric("Images stopped in this run", f"{shown.flagged:,} of {shown.images:,}")
+        st.metric("Images flagged in this run", f"{shown.flagged:,} of {shown.images:,}")
         if low is not None:
-            parts = band(scores, low, float(tried.threshold))
-            st.caption(f"{parts.passed:,} pass, a person looks at {parts.looked_at:,}, {parts.stopped:,} are stopped")
+            shares = band(scores, low, float(tried.threshold))
+            st.caption(f"{shares.passed:,} pass, a person looks at {shares.looked_at:,}, {shares.flagged:,} are flagged")
     with columns[1].container(border=True, height="stretch"):
-        st.metric(f"Good {what}s stopped", f"about {one_in(tried.promise)}")
+        st.metric(f"Good {what}s flagged", f"about {one_in(tried.guaranteed_rate)}")
         st.caption(said(tried, what) + ("" if shown.own else f" {PREVIEW}"))
     for column, name, figure in (
-        (columns[2], "Of the stopped, defects", shown.precision),
-        (columns[3], "Of all defects, stopped", shown.recall),
+        (columns[2], "Of the flagged, defects", shown.precision),
+        (columns[3], "Of all defects, flagged", shown.recall),
     ):
         with column.container(border=True, height="stretch"):
             st.metric(name, "unknown" if figure.value is None else percent(figure.value))
@@ -156,7 +156,7 @@ def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, wha
 def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
     """Offers to write a new detector file with the threshold that is tried; the file in use never changes."""
     if not person.may("admin"):
-        st.caption("An admin can write a detector with this limit.")
+        st.caption("An admin can write a detector with this threshold.")
         return
     file = desk.files.find(run)
     if file is None:
@@ -184,9 +184,9 @@ def offer(desk: Desk, person: Person, run: Run, tried: Calibration, low: float |
         if reasons:
             st.checkbox(f"I accept what gets worse: {plain('; '.join(reasons))}", key=ACCEPTED)
         columns = st.columns([5, 1.5], vertical_alignment="bottom")
-        columns[0].text_input(f"Write a new detector file with this limit, in {plain(str(file.parent))}", key=NAME)
+        columns[0].text_input(f"Write a new detector file with this threshold, in {plain(str(file.parent))}", key=NAME)
         given = (desk, person, run, tried, low, file, bool(reasons))
-        columns[1].form_submit_button("Use this limit", type="primary", width="stretch", on_click=press, args=given)
+        columns[1].form_submit_button("Use this threshold", type="primary", width="stretch", on_click=press, args=given)
 
 
 def press(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, gets_worse: bool) -> None:
@@ -234,7 +234,7 @@ def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float |
             identity=(card.name, card.version),
         )  # fmt: skip
     moved = f" {PREVIEW}" if Guarantee.of(card).preview else ""
-    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its limit.{moved}"
+    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its threshold.{moved}"
 
 
 try:

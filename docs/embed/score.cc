@@ -28,7 +28,7 @@ int main(int count, char** arguments) {
     auto images = Ort::Value::CreateTensor<uint8_t>(memory, pixels.data(), pixels.size(), shape, 4);
     auto found = session.Run(Ort::RunOptions{}, inputs, &images, 1, outputs, 3);
     // Unlike the training images: the verdict does not count, and the part is not good.
-    bool outside = !*found[2].GetTensorData<bool>(), stopped = *found[1].GetTensorData<bool>();
-    std::printf("%s %.9g %s\n", arguments[i], *found[0].GetTensorData<float>(), outside ? "outside" : stopped ? "stopped" : "passed");
+    bool outside = !*found[2].GetTensorData<bool>(), flagged = *found[1].GetTensorData<bool>();
+    std::printf("%s %.9g %s\n", arguments[i], *found[0].GetTensorData<float>(), outside ? "outside" : flagged ? "flagged" : "passed");
   }
 }

@@ -21,5 +21,5 @@ for path in sys.argv[2:]:
     images = read_ppm(path)[None]  # uint8 (N, H, W, 3), RGB; other sizes in other calls
     score, is_anomaly, in_range = session.run(["score", "is_anomaly", "in_range"], {"images": images})
     # Unlike the training images: the verdict does not count, and the part is not good.
-    verdict = "outside" if not in_range[0] else "stopped" if is_anomaly[0] else "passed"
+    verdict = "outside" if not in_range[0] else "flagged" if is_anomaly[0] else "passed"
     print(path, float(score[0]), verdict)

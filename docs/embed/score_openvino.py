@@ -34,5 +34,5 @@ for sample in card["golden"]["samples"]:
         sys.exit(f"a golden sample scores {score} instead of {right}: calibrate with --target portable")
 for path in sys.argv[2:]:
     found = model(read_ppm(path)[None])
-    verdict = "outside" if not found["in_range"][0] else "stopped" if found["is_anomaly"][0] else "passed"
+    verdict = "outside" if not found["in_range"][0] else "flagged" if found["is_anomaly"][0] else "passed"
     print(path, float(found["score"][0]), verdict)

@@ -57,13 +57,13 @@ def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found["training"] |= {
         "mask": mask_facts(folder / "mask.png", read_mask(folder / "mask.png")),
         "tiles": {"tile": 256, "down": 2, "across": 3, "height": 100, "width": 100},
-        "by_part": {"pattern": r"(\w+)_\d", "least": 1, "most": 4},
+        "by_unit": {"pattern": r"(\w+)_\d", "least": 1, "most": 4},
         "group_by": r"(lot\d)", "accepted_worse": ["rate"],
         "options": TrainOptions(Path("a"), Path("b"), good=("ok",), mask=Path("c"), tile=9).to_json(),
-        "choice": {"filters": 0.9, "pixels": 0.8}, "min_area": 40, "warnings": ["one", "two"], "wish": 0.02,
+        "choice": {"filters": 0.9, "pixels": 0.8}, "min_area": 40, "warnings": ["one", "two"], "target_rate": 0.02,
         "recalibrated": "2026-01-01T00:00:00+00:00", "recalibrated_by": "me", "recalibrated_on": 90,
-        "limit_moved": "2026-01-02", "limit_moved_by": "me", "grouped": True,
-        "limit_moved_from": float(card.calibration.scores[-2]),
+        "threshold_moved": "2026-01-02", "threshold_moved_by": "me", "grouped": True,
+        "threshold_moved_from": float(card.calibration.scores[-2]),
     }  # fmt: skip
     found = json.loads(json.dumps(found))
     Card.from_json(found)
@@ -117,16 +117,16 @@ def say_all(card: Card) -> None:
 
 MUST = (  # what no wrong value may stand in
     ("format",), ("size",), ("decode",), ("calibration", "k"), ("calibration", "n"),
-    ("calibration", "scores"), ("calibration", "scores", 0), ("calibration", "threshold"), ("calibration", "promise"),
+    ("calibration", "scores"), ("calibration", "scores", 0), ("calibration", "threshold"), ("calibration", "guaranteed_rate"),
     ("calibration", "m"), ("golden",), ("golden", "samples"), ("golden", "samples", 0), ("golden", "samples", 0, "height"),
-    ("golden", "tolerance"), ("weights",), ("training",), ("licences",), ("training", "by_part", "least"),
+    ("golden", "tolerance"), ("weights",), ("training",), ("licences",), ("training", "by_unit", "least"),
     ("training", "mask", "png"),
 )  # fmt: skip
 
 
 FINE = {  # but these, which say nothing or the same
     ("an empty object", ("training",)), ("an object", ("training",)), ("an empty object", ("licences",)),
-    ("an empty object", ("decode",)), ("null", ("calibration", "wish")),
+    ("an empty object", ("decode",)), ("null", ("calibration", "target_rate")),
 }  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def test_a_service_answers_for_every_file_that_is_not_refused(mutated: dict[str,
 
 def sizes(*rows: tuple[int, int, int, int, int]) -> dict[str, Any]:
     """Returns a table by size: of each row the diameter, how many are flagged, of how many, met, and how many scores."""
-    names = ("pixels", "stopped", "of", "met")
+    names = ("pixels", "flagged", "of", "met")
     return {"pixel": 1.0, "sizes": [dict(zip(names, row, strict=False)) | {"scores": [1e6] * row[4]} for row in rows]}
 
 
@@ -256,19 +256,19 @@ def low_rank(card: dict[str, Any]) -> dict[str, Any]:
 
 T = "training"
 CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
-    "no upper bound": (("calibration", "bound"), 0.0),
-    "an upper bound of text": (("calibration", "bound"), "1"),
-    "another upper bound": (("calibration", "bound"), 0.06),
+    "no upper bound": (("calibration", "upper_bound"), 0.0),
+    "an upper bound of text": (("calibration", "upper_bound"), "1"),
+    "another upper bound": (("calibration", "upper_bound"), 0.06),
     "another n": (("calibration", "n"), 61),
-    "flagged more than there are": ((T, "sight"), sizes((2, 5, 1, 0, 1))),
-    "met more than flagged": ((T, "sight"), sizes((2, 1, 1, 2, 1))),
-    "met more than flagged, of several": ((T, "sight"), sizes((2, 3, 3, 3, 3), (4, 2, 2, 3, 2))),
-    "sizes that fall": ((T, "sight"), sizes((4, 1, 1, 1, 1), (2, 1, 1, 1, 1))),
-    "a size twice": ((T, "sight"), sizes((4, 1, 1, 1, 1), (4, 1, 1, 1, 1))),
-    "fewer scores than defects": ((T, "sight"), sizes((2, 2, 3, 1, 2))),
-    "more scores than defects": ((T, "sight"), sizes((2, 2, 2, 1, 3))),
-    "fewer flagged than by their scores": ((T, "sight"), sizes((2, 1, 3, 1, 3))),
-    "no pixel": ((T, "sight", "pixel"), 0),
+    "flagged more than there are": ((T, "size_sensitivity"), sizes((2, 5, 1, 0, 1))),
+    "met more than flagged": ((T, "size_sensitivity"), sizes((2, 1, 1, 2, 1))),
+    "met more than flagged, of several": ((T, "size_sensitivity"), sizes((2, 3, 3, 3, 3), (4, 2, 2, 3, 2))),
+    "sizes that fall": ((T, "size_sensitivity"), sizes((4, 1, 1, 1, 1), (2, 1, 1, 1, 1))),
+    "a size twice": ((T, "size_sensitivity"), sizes((4, 1, 1, 1, 1), (4, 1, 1, 1, 1))),
+    "fewer scores than defects": ((T, "size_sensitivity"), sizes((2, 2, 3, 1, 2))),
+    "more scores than defects": ((T, "size_sensitivity"), sizes((2, 2, 2, 1, 3))),
+    "fewer flagged than by their scores": ((T, "size_sensitivity"), sizes((2, 1, 3, 1, 3))),
+    "no pixel": ((T, "size_sensitivity", "pixel"), 0),
     "a cost of no image": ((T, "cost", "without"), []),
     "a cost of another image": ((T, "cost", "without", 0), "another.png"),
     "a cost of too many images": ((T, "cost", "without"), ["a", "b"]),
@@ -285,18 +285,18 @@ CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
     "fewer images than sets": ((T, "images"), 119),
     "more scores than images that set the threshold": ((T, "recalibrated_on"), 59),
     "not grouped": ((T, "grouped"), False),
-    "units of more views than there are images": ((T, "by_part", "least"), 4),
-    "units of fewer views than there are images": ((T, "by_part", "most"), 1),
-    "units of falling views": ((T, "by_part"), {"pattern": "a", "least": 3, "most": 2}),
+    "units of more views than there are images": ((T, "by_unit", "least"), 4),
+    "units of fewer views than there are images": ((T, "by_unit", "most"), 1),
+    "units of falling views": ((T, "by_unit"), {"pattern": "a", "least": 3, "most": 2}),
     "recalibrated in words": ((T, "recalibrated"), "yesterday"),
-    "moved in words": ((T, "limit_moved"), "yesterday"),
-    "moved on a day that is none": ((T, "limit_moved"), "2026-02-30"),
+    "moved in words": ((T, "threshold_moved"), "yesterday"),
+    "moved on a day that is none": ((T, "threshold_moved"), "2026-02-30"),
     "trained in words": ((T, "created"), "last week"),
-    "moved by two lines": ((T, "limit_moved_by"), "a\nb"),
-    "moved by nobody": ((T, "limit_moved_by"), ""),
-    "moved without a date": ((T, "limit_moved"), None),
-    "moved from the threshold": ((T, "limit_moved_from"), "THRESHOLD"),
-    "moved from no score": ((T, "limit_moved_from"), 1234.5),
+    "moved by two lines": ((T, "threshold_moved_by"), "a\nb"),
+    "moved by nobody": ((T, "threshold_moved_by"), ""),
+    "moved without a date": ((T, "threshold_moved"), None),
+    "moved from the threshold": ((T, "threshold_moved_from"), "THRESHOLD"),
+    "moved from no score": ((T, "threshold_moved_from"), 1234.5),
     "recalibrated by a blank": ((T, "recalibrated_by"), " "),
     "trained by a control": ((T, "by"), "a\x1b[2J"),
     "a figure above 1": (("quality", "auroc"), 7),
@@ -341,13 +341,13 @@ def test_a_rank_that_is_not_that_of_the_target_rate_is_refused_by_every_command(
 
 def test_a_target_rate_other_than_that_of_the_calibration_is_refused(run: Path) -> None:
     card = json.loads(json.dumps(read_card(run).to_json()))
-    assert accepted(card) is not None and accepted(with_value(card, (T, "wish"), 0.3)) is None
+    assert accepted(card) is not None and accepted(with_value(card, (T, "target_rate"), 0.3)) is None
 
 
 @pytest.mark.parametrize("change", [1e-9, -1e-9])
 def test_an_upper_bound_of_another_machine_is_read(change: float, full: dict[str, Any]) -> None:
-    bound = full["calibration"]["bound"] * (1 + change)
-    assert accepted(with_value(full, ("calibration", "bound"), bound)) is not None
+    upper_bound = full["calibration"]["upper_bound"] * (1 + change)
+    assert accepted(with_value(full, ("calibration", "upper_bound"), upper_bound)) is not None
 
 
 @pytest.mark.parametrize("n", [1, 2, 19, 60, 99, 100, 199, 1000])
@@ -356,6 +356,9 @@ def test_every_threshold_that_can_be_chosen_is_read_again(n: int) -> None:
     for k in range(1, largest_rank(n) + 1):
         found = json.loads(json.dumps(with_rank(start, k).to_json()))
         assert Calibration.from_json(found).k == k
-    for wish in (None, 0.5, 0.29, 0.07, 0.01, 0.003):
-        if wish is None or rank(wish, n):
-            assert Calibration.from_json(json.loads(json.dumps(calibrate(np.arange(n), wish).to_json()))).wish == wish
+    for target_rate in (None, 0.5, 0.29, 0.07, 0.01, 0.003):
+        if target_rate is None or rank(target_rate, n):
+            assert (
+                Calibration.from_json(json.loads(json.dumps(calibrate(np.arange(n), target_rate).to_json()))).target_rate
+                == target_rate
+            )

@@ -126,8 +126,8 @@ def test_a_memory_bomb_fails_with_a_message_and_the_scorer_lives_on(
         "print(Scorer(sys.argv[2], device='cpu').score(image).score is not None)\n"
     )
     # 128 MiB for the test: that the machine's own three quarters hold takes too long to fill.
-    bound = "import anomaly.scorer\nanomaly.scorer.available_memory = lambda: 1 << 27\n"
-    done = subprocess.run([sys.executable, "-c", bound + program, path, run], capture_output=True, text=True, timeout=60)
+    upper_bound = "import anomaly.scorer\nanomaly.scorer.available_memory = lambda: 1 << 27\n"
+    done = subprocess.run([sys.executable, "-c", upper_bound + program, path, run], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() in (["ImageError", "0", "True"], ["DetectorError", "0", "True"]), done.stdout + done.stderr
 
 
@@ -182,7 +182,7 @@ def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_p
 def test_a_card_with_a_million_scores_ends_soon(text: str, message: str, run: Path, tmp_path: Path) -> None:
     def many(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
-        card["calibration"] = {"k": 10_000, "wish": None, "scores": "HERE"}
+        card["calibration"] = {"k": 10_000, "target_rate": None, "scores": "HERE"}
         card["training"] = {}  # which would contradict it: of 120 images
         card["golden"]["tolerance"] = 1e-8  # of scores that are all the same
         scores = "[" + ",".join([text] * 1_000_000) + "]"
@@ -210,7 +210,7 @@ EVIL_NUMBERS = {
 def test_calibration_scores_that_are_none_are_refused(what: str, run: Path, tmp_path: Path) -> None:
     def spoil(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
-        card["calibration"] = {"k": 1, "wish": None, "scores": ["HERE", 1.0]}
+        card["calibration"] = {"k": 1, "target_rate": None, "scores": ["HERE", 1.0]}
         onnx.helper.set_model_props(model, {CARD_KEY: json.dumps(card).replace('"HERE"', EVIL_NUMBERS[what])})
 
     with pytest.raises(AnomalyError) as caught:

@@ -1,6 +1,6 @@
 """Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error.
 
-The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps. And it compares the heat
+The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps. And it compares the heatmap
 of a place with what is usual there.
 """
 
@@ -15,19 +15,20 @@ from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
 from training.scores import ERRORS, averaged, squared_error
-from training.sets import parts_of
+from training.sets import folds
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
 RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
-WEAKEST = 0.02  # a component with less variance than this share of the ridge changes nothing
+MIN_VARIANCE_RIDGES = 0.02  # a component with less variance than this share of the ridge changes nothing
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
-FEW_MAPS = 100  # with as many maps the root of a place's usual heat is divided out: see docs/results.md
-LEAST_HEAT = 0.5  # of the mean heat that a place has usually at least: where nothing varies there is rounding noise only
-MOST_JUDGED = 800  # maps that the usual heat is taken of
+LOCATION_SCALE_PRIOR_MAPS = 100  # with as many maps the root of a place's location scale is divided out: see docs/results.md
+# Of the mean heatmap value that a place has usually at least: where nothing varies there is rounding noise only
+MIN_LOCATION_SCALE = 0.5
+LOCATION_SCALE_MAPS = 800  # maps that the location scale is taken of
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DENSE_CODE = 128  # and in the dense one's
 DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
-SQUARED = 10.0  # weight of the squared error beside a similarity, which is about so much larger in 0..1
+SQUARED_ERROR_WEIGHT = 10.0  # weight of the squared error beside a similarity, which is about so much larger in 0..1
 WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the last is repeated
 
 
@@ -41,14 +42,14 @@ class LinearAutoencoder(nn.Module):
         p(x) = N(mean, U v U' + s I)    s: the ridge
 
     Of few images it does not learn how much each place varies: the edge of a part is hotter than a plain surface in every
-    new good image. So the heat of a place is divided by its usual heat u in images that the model has not seen, the more so
-    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heat brought to one scale by good images not seen: Batzner et
+    new good image. So the heatmap of a place is divided by its location scale u in images that the model has not seen, the more so
+    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heatmap values brought to one scale by good images not seen: Batzner et
     al., "EfficientAD" (WACV 2024), for whole maps; here for each place.
     """
 
     closed_form: ClassVar[bool] = True
     inspected: float = 1.0  # share of a map that can vary: what a mask leaves out has no variance to take a mean of
-    groups: Sequence[str] | None = None  # of the maps to fit on, set before the fit; None: a place has no usual heat
+    groups: Sequence[str] | None = None  # of the maps to fit on, set before the fit; None: a place has no location scale
     mean: Tensor
     usual: Tensor
     components: Tensor
@@ -68,7 +69,7 @@ class LinearAutoencoder(nn.Module):
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
     def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
-        """Sets the Gaussian from maps (n, C, h, w), and the usual heat of each place where their groups are known.
+        """Sets the Gaussian from maps (n, C, h, w), and the location scale of each place where their groups are known.
 
         Of more than 4096 maps it takes a random subset, always the same.
 
@@ -76,15 +77,17 @@ class LinearAutoencoder(nn.Module):
         known, whose computing takes most of the time. Raises TrainingError where maps are too few or all alike.
         """
         if self.groups is not None and not self.pixels:  # in pixels it was not measured
-            self.usual = (usual_heat(maps, self.groups) ** (FEW_MAPS / (len(maps) + FEW_MAPS))).to(self.mean)
+            self.usual = (
+                location_scale(maps, self.groups) ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
+            ).to(self.mean)
         if len(maps) > MOST_MAPS:
             maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
         rows = maps.flatten(1).to(self.mean)
         rows = rows / 255 if maps.dtype == torch.uint8 else rows
         mean, components, variances, total = principal_components(rows, products)
         self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
-        kept = variances > WEAKEST * self.ridge.double()
-        self.mean, self.components, self.variances = (part.to(self.mean) for part in (mean, components[kept], variances[kept]))
+        kept = variances > MIN_VARIANCE_RIDGES * self.ridge.double()
+        self.mean, self.components, self.variances = (x.to(self.mean) for x in (mean, components[kept], variances[kept]))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {}
@@ -137,18 +140,18 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
 
 
 @torch.no_grad()
-def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
-    """Returns the mean heat of each place (h, w), smoothed, in units of the whole map's, at least 0.5, for images not seen.
+def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
+    """Returns the mean heatmap value of each place (h, w), smoothed, in units of the whole map's, at least 0.5, for images not seen.
 
     Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones where maps are too few or
     too alike for that.
     """
     maps, groups = drawn(maps, groups)
-    parts = torch.from_numpy(parts_of(groups))
+    fold_numbers = torch.from_numpy(folds(groups))
     products = inner_products(maps.flatten(1))
     total = torch.zeros(maps.shape[2:])
-    for part in parts.unique():
-        kept = parts != part
+    for fold in fold_numbers.unique():
+        kept = fold_numbers != fold
         model = LinearAutoencoder(*maps.shape[1:], pixels=False)
         try:
             model.fit_maps(maps[kept], products[kept][:, kept])
@@ -156,12 +159,12 @@ def usual_heat(maps: Tensor, groups: Sequence[str]) -> Tensor:
             return torch.ones(maps.shape[2:])
         total += sum(model(batch)[0].sum(0) for batch in maps[~kept].split(64))
     smoothed = averaged(total[None])[0]
-    return (smoothed / smoothed.mean()).clamp(min=LEAST_HEAT)
+    return (smoothed / smoothed.mean()).clamp(min=MIN_LOCATION_SCALE)
 
 
 def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
     """Returns maps as float32 and their groups; of more than 800 a random subset, always the same."""
-    chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_JUDGED].sort().values
+    chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:LOCATION_SCALE_MAPS].sort().values
     maps = maps[chosen].cpu()
     return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [groups[i] for i in chosen.tolist()]
 
@@ -176,7 +179,7 @@ def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[
         raise TrainingError(f"{len(rows)} image to fit found, at least 2 expected: add good images")
     mean = rows.mean(0, dtype=torch.float64)
     gram = inner_products(rows) if products is None else double_centred(products)
-    values, vectors = (part.flip(-1) for part in torch.linalg.eigh(gram))
+    values, vectors = (x.flip(-1) for x in torch.linalg.eigh(gram))
     # float32 maps of one image seen twice differ by about 1e-7 of their size.
     if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
         raise TrainingError(
@@ -243,7 +246,7 @@ class ConvolutionalAutoencoder(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # the windows of the similarities need float32
             loss = squared_error(x, y)
             if self.error is not squared_error:  # alone, similarity leaves the colours open and learns too slowly
-                loss = SQUARED * loss + self.error(x, y)
+                loss = SQUARED_ERROR_WEIGHT * loss + self.error(x, y)
         return loss.mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 HIDDEN = 256  # binary units
 CHAINS = 64  # that live on from step to step
 STEPS = 200  # of Gibbs sampling before a sample is shown
-FASTER = 10.0  # biases and sigma learn so much faster than weights, or they would not arrive within the steps
-LEAST = 1 / 510  # half a grey level: a pixel's logit cannot be known better
+SCALE_RATE_FACTOR = 10.0  # biases and sigma learn so much faster than weights, or they would not arrive within the steps
+MIN_LOGIT_DISTANCE = 1 / 510  # half a grey level: a pixel's logit cannot be known better
 
 
 class BoltzmannMachine(nn.Module):
@@ -123,7 +123,7 @@ class BoltzmannMachine(nn.Module):
     # --- the machine: v (N, D), h (N, 256) ----------------------------------------------------------------------------
     def free_energy(self, v: Tensor) -> Tensor:
         """Returns F(v) = -log sum_h exp(-E(v, h)), (N,) (Hinton's guide, equation 25)."""
-        b = FASTER * self.visible_bias
+        b = SCALE_RATE_FACTOR * self.visible_bias
         own = -(v @ b) if self.pixels else 0.5 * (((v - b) / self.sigma()) ** 2).sum(1)
         a = self.hidden_input(v)
         return own - (F.softplus(a) - 0.5 * (a - self.hidden_bias)).sum(1)  # a - c = W v
@@ -132,7 +132,7 @@ class BoltzmannMachine(nn.Module):
         return F.linear(v if self.pixels else v / self.sigma(), self.weight, self.hidden_bias)
 
     def mean_visible(self, h: Tensor) -> Tensor:
-        b, joined = FASTER * self.visible_bias, (h - 0.5) @ self.weight
+        b, joined = SCALE_RATE_FACTOR * self.visible_bias, (h - 0.5) @ self.weight
         return torch.sigmoid(b + joined) if self.pixels else b + self.sigma() * joined
 
     def reconstruct(self, v: Tensor) -> Tensor:
@@ -149,8 +149,8 @@ class BoltzmannMachine(nn.Module):
 
     def sigma(self) -> Tensor:
         """Returns the standard deviation of each visible unit, (D,)."""
-        return (FASTER * self.channel_sigma).exp().expand(-1, self.shape[1] * self.shape[2]).flatten()
+        return (SCALE_RATE_FACTOR * self.channel_sigma).exp().expand(-1, self.shape[1] * self.shape[2]).flatten()
 
 
 def logit(p: Tensor) -> Tensor:
-    return torch.logit(p, LEAST)
+    return torch.logit(p, MIN_LOGIT_DISTANCE)

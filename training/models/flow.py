@@ -14,9 +14,10 @@ HIDDEN = 32  # channels of their subnetworks on maps
 PIXEL_HIDDEN = 64  # on pixels, where four pixels are one location of the subnetwork
 NOISE = 0.25  # standard deviation of the noise on whitened maps in training: without it the held-out likelihood falls
 PIXEL_NOISE = 0.05  # on pixels of 0..1: what is constant there has no density
-STEEPEST = 1.0  # log scale of a coupling at most, softly: DifferNet and FastFlow clamp theirs too
-FASTER = 10.0  # what is learned for each location learns so much faster than the weights, or it would not arrive in time
-TYPICAL = 1.0  # mean square of a location's latent under the model: the reconstruction's may be no larger
+MAX_LOG_SCALE = 1.0  # log scale of a coupling at most, softly: DifferNet and FastFlow clamp theirs too
+# What is learned for each location learns so much faster than the weights, or it would not arrive in time
+LOCATION_RATE_FACTOR = 10.0
+LATENT_MEAN_SQUARE = 1.0  # mean square of a location's latent under the model: the reconstruction's may be no larger
 TEMPERATURE = 0.7  # of the latents that samples come from
 
 
@@ -65,7 +66,7 @@ class Flow(nn.Module):
         """
         z, _ = self.encode_map(x)
         square = (z**2).mean(1, keepdim=True)
-        y = self.decode(z * torch.sqrt(TYPICAL / square.clamp(min=TYPICAL)))
+        y = self.decode(z * torch.sqrt(LATENT_MEAN_SQUARE / square.clamp(min=LATENT_MEAN_SQUARE)))
         return 0.5 * square[:, 0], y.clamp(0.0, 1.0) if self.pixels else y
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
@@ -87,8 +88,8 @@ class Flow(nn.Module):
 
     def encode_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the latent z (N, C, h, w) of maps and the log-determinant of dz/dx, (N,)."""
-        log_scale = FASTER * self.log_scale
-        z = (x - FASTER * self.shift) * log_scale.exp()
+        log_scale = LOCATION_RATE_FACTOR * self.log_scale
+        z = (x - LOCATION_RATE_FACTOR * self.shift) * log_scale.exp()
         log_determinant = log_scale.sum()
         for coupling in self.couplings:
             z, more = coupling(z)
@@ -99,7 +100,7 @@ class Flow(nn.Module):
         """Returns the maps (N, C, h, w) of latents: the exact inverse of ``encode_map``."""
         for coupling in reversed(self.couplings):
             z = coupling.inverse(z)
-        return z * (-FASTER * self.log_scale).exp() + FASTER * self.shift
+        return z * (-LOCATION_RATE_FACTOR * self.log_scale).exp() + LOCATION_RATE_FACTOR * self.shift
 
 
 class Coupling(nn.Module):
@@ -133,14 +134,14 @@ class Coupling(nn.Module):
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the log scale and the shift, (N, C, h, w) each, zero where the mask is one."""
         s, t = self.subnetwork(self.mask * x).to(x.dtype).chunk(2, 1)  # float32 under autocast too
-        return (1 - self.mask) * STEEPEST * torch.tanh(s / STEEPEST), (1 - self.mask) * t
+        return (1 - self.mask) * MAX_LOG_SCALE * torch.tanh(s / MAX_LOG_SCALE), (1 - self.mask) * t
 
 
 class Subnetwork(nn.Module):
     """Maps (N, C, h, w) -> (N, 2C, h, w): two convolutions, with a learned bias for each location between them.
 
     Pixels are taken two by two, the last row or column repeated where their number is odd: a quarter of the cost, and
-    twice the sight. The bias tells where the part is: the held-out likelihood of features is better for it.
+    twice the field of view. The bias tells where the part is: the held-out likelihood of features is better for it.
     """
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
@@ -158,7 +159,7 @@ class Subnetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.block > 1:
             x = F.pixel_unshuffle(F.pad(x, self.padding, mode="replicate"), self.block)
-        y = self.last(F.silu(self.first(x) + FASTER * self.place))
+        y = self.last(F.silu(self.first(x) + LOCATION_RATE_FACTOR * self.place))
         return F.pixel_shuffle(y, self.block)[:, :, : self.size[0], : self.size[1]] if self.block > 1 else y
 
 

@@ -22,10 +22,10 @@ WIDTHS = (32, 64, 64, 64)  # channels after each halving; the last is repeated
 RECONSTRUCTION = 160.0  # weight of the mean squared error against the adversarial term
 DIVERGENCE = 0.1  # weight of the divergence, which keeps latents of images where the generator has learned to draw
 PENALTY = 0.5  # weight of the discriminator's squared gradient: it took one digit from 0.945 to 0.961, another was as before
-COMPARED = 256  # samples, and as many normal images, in which mode collapse is looked for
+COLLAPSE_SAMPLES = 256  # samples, and as many normal images, in which mode collapse is looked for
 # Samples that differ by less than this share of what normal images differ by have collapsed: of digits, clothes and tiles
 # it is 0.9 to 1.1, where the latent says nothing 0.05, where the generator moves thirty times as often 0.1 to 0.3.
-COLLAPSED = 0.5
+COLLAPSE_SHARE = 0.5
 
 # In features and filters.
 NOISE = 1.0  # standard deviation of what makes a feature vector near-normal: that of the whitened features themselves
@@ -134,8 +134,8 @@ class PixelGAN(nn.Module):
         return mean, log_sigma.clamp(-8.0, 4.0)
 
     @torch.no_grad()
-    def fit_prior(self, maps: Tensor) -> None:
-        """Sets the scales of the heatmap's two parts to their means over normal images."""
+    def finish(self, maps: Tensor) -> None:
+        """Sets the scales of the heatmap's two terms to their means over normal images."""
         sums = torch.zeros_like(self.scales)
         for part in maps.split(64):
             x = to_unit(part, self.scales.device)
@@ -146,11 +146,11 @@ class PixelGAN(nn.Module):
     def warnings(self, maps: Tensor) -> list[str]:
         """Returns a line where the generator has collapsed: it draws fewer kinds of images than there are."""
         share = self.diversity(maps)
-        if share >= COLLAPSED:
+        if share >= COLLAPSE_SHARE:
             return []
         return [
             f"mode collapse: what the generator draws varies {100 * share:.0f} % as much as the good images do, at least "
-            f"{100 * COLLAPSED:.0f} % expected: it shows few kinds of good parts only. Try another --seed or more --epochs"
+            f"{100 * COLLAPSE_SHARE:.0f} % expected: it shows few kinds of good parts only. Try another --seed or more --epochs"
         ]
 
     def diversity(self, maps: Tensor) -> float:
@@ -161,7 +161,7 @@ class PixelGAN(nn.Module):
         distribution?" (2017). The mean distance of pairs would miss a generator with two modes.
         """
         random = torch.Generator().manual_seed(0)
-        maps = maps[torch.randperm(len(maps), generator=random)[:COMPARED]]
+        maps = maps[torch.randperm(len(maps), generator=random)[:COLLAPSE_SAMPLES]]
         noise = torch.randn(len(maps), LATENT, generator=random)
         drawn = torch.cat([self.sample(part.to(self.scales.device)) for part in noise.split(64)])
         return nearest_distance(drawn) / max(nearest_distance(to_unit(maps, self.scales.device)), 1e-8)

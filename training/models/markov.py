@@ -19,7 +19,7 @@ GREY = 1.0  # the same of pixels, besides, of the mean over directions: or flat 
 COUNT = 0.1  # of each start, transition and place that is taken for seen before any image is: nothing is impossible
 
 
-class HiddenMarkov(nn.Module):
+class HMM(nn.Module):
     """A hidden state steps along a line of patches; each state emits embeddings from a Gaussian with diagonal covariance.
 
     Rabiner, "A tutorial on hidden Markov models" (Proc. IEEE 1989). The embedding is the patch itself, turned to the
@@ -100,7 +100,7 @@ class HiddenMarkov(nn.Module):
         x = maps.to(self.mean)
         self.turn(x / 255 if maps.dtype == torch.uint8 else x)
         o = self.embed(x / 255 if maps.dtype == torch.uint8 else x)
-        floor = self.begin(o)
+        floor = self.initialise(o)
         last = -math.inf
         for _ in range(ITERATIONS):
             objective = self.improve(o, floor)
@@ -186,7 +186,7 @@ class HiddenMarkov(nn.Module):
         self.mean.copy_(rows.mean(0))
         self.axes.copy_(torch.linalg.eigh(torch.cov(rows.T, correction=0)).eigenvectors.T)
 
-    def begin(self, o: Tensor) -> Tensor:
+    def initialise(self, o: Tensor) -> Tensor:
         """Sets the first states and chains from embeddings (n, h, w, D), and returns the least variances (D,).
 
         Clusters are counted as if they were states.

@@ -14,7 +14,7 @@ WIDTH = {"pixels": 32, "maps": 64}
 # Of the layers' windows: as far as the map is wide. Six layers (1, 2, 4, 1, 2, 4) were no better for the same time.
 DILATIONS = {"pixels": (1, 2, 4, 8), "maps": (1, 2, 1, 2)}
 COMPONENTS = 5  # of the mixture over a pixel's levels
-PARTS = 8  # cells a side, at most, of the heatmap whose density is a score
+MAX_CELLS_A_SIDE = 8  # cells a side, at most, of the heatmap whose density is a score
 SHRINKAGE = 0.3  # of the parts' mean variance, added to each: without it, directions that hardly vary decide
 
 
@@ -29,9 +29,9 @@ class PixelCNN(nn.Module):
     closed_form: ClassVar[bool] = False
     likelihood: ClassVar[bool] = True
     pixel_size: ClassVar[int] = 32
-    score: ClassVar[str] = "parts"
-    parts_mean: Tensor
-    parts_factor: Tensor
+    score: ClassVar[str] = "cells"
+    cells_mean: Tensor
+    cells_factor: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class PixelCNN(nn.Module):
             nn.SiLU(), nn.Conv2d(hidden, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, self.density.parameters_wanted, 1)
         )
 
-        cells = self.to_parts(torch.zeros(1, height, width)).shape[1]
-        self.register_buffer("parts_mean", torch.zeros(cells))
-        self.register_buffer("parts_factor", torch.eye(cells))
+        count = self.to_cells(torch.zeros(1, height, width)).shape[1]
+        self.register_buffer("cells_mean", torch.zeros(count))
+        self.register_buffer("cells_factor", torch.eye(count))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
@@ -70,29 +70,29 @@ class PixelCNN(nn.Module):
         return -self.density.log_likelihood(x, parameters), self.density.mean(parameters)
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """Returns ``parts`` (N,): the squared Mahalanobis distance of the likelihoods of an image's parts, for a part.
+        """Returns ``cells`` (N,): the squared Mahalanobis distance of the likelihoods of an image's cells, for a cell.
 
         Two-sided: where normal images are always hard to predict, one that is easy there is as strange as the reverse. So
         it is a density of states (Morningstar et al., AISTATS 2021), the states being the heatmap on a coarse grid.
         """
-        deviation = (self.to_parts(self.forward(x)[0]) - self.parts_mean) @ self.parts_factor.T
-        return {"parts": deviation.square().mean(1)}
+        deviation = (self.to_cells(self.forward(x)[0]) - self.cells_mean) @ self.cells_factor.T
+        return {"cells": deviation.square().mean(1)}
 
     @torch.no_grad()
-    def fit_prior(self, maps: Tensor) -> None:
-        """Fits the Gaussian that ``parts`` measures by to the heatmaps of normal maps; heatmap and samples ignore it."""
+    def finish(self, maps: Tensor) -> None:
+        """Fits the Gaussian that ``cells`` measures by to the heatmaps of normal maps; heatmap and samples ignore it."""
         scale = 255.0 if maps.dtype == torch.uint8 else 1.0
-        device = self.parts_mean.device
+        device = self.cells_mean.device
         heatmaps = (self.forward(batch.to(device).float() / scale)[0] for batch in maps.split(64))
-        parts = torch.cat([self.to_parts(heatmap) for heatmap in heatmaps]).double()
-        covariance = torch.cov(parts.T)
+        cells = torch.cat([self.to_cells(heatmap) for heatmap in heatmaps]).double()
+        covariance = torch.cov(cells.T)
         ridge = SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64, device=device)
-        self.parts_mean.copy_(parts.mean(0))
-        self.parts_factor.copy_(torch.linalg.inv(torch.linalg.cholesky(covariance + ridge)))
+        self.cells_mean.copy_(cells.mean(0))
+        self.cells_factor.copy_(torch.linalg.inv(torch.linalg.cholesky(covariance + ridge)))
 
-    def to_parts(self, heatmap: Tensor) -> Tensor:
+    def to_cells(self, heatmap: Tensor) -> Tensor:
         """Returns a heatmap (N, h, w) on a grid of at most 8 by 8 parts, their means, (N, parts)."""
-        sides = [-(-side // PARTS) for side in self.shape[1:]]
+        sides = [-(-side // MAX_CELLS_A_SIDE) for side in self.shape[1:]]
         return F.avg_pool2d(heatmap[:, None], sides, ceil_mode=True, count_include_pad=False).flatten(1)
 
     def conditionals(self, x: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class DiscretisedLogistics(nn.Module):
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Returns prepared pixels (N, C, 1, 1), drawn by standard normal noise (N, C + 1, 1, 1)."""
         weights, *others = self.split(parameters)
-        means, scales, slopes = (part[:, None] for part in choose(weights, noise[:, :1], others))  # (N, 1, C, 1, 1)
+        means, scales, slopes = (piece[:, None] for piece in choose(weights, noise[:, :1], others))  # (N, 1, C, 1, 1)
         noise = noise[:, None, 1:]
         logistic = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)  # log (u / (1 - u)) of a uniform u
         x = torch.zeros_like(means)
@@ -259,8 +259,8 @@ class Gaussians(nn.Module):
         return mean, log_sigma.clamp(-4.0, 4.0)
 
 
-def choose(weights: Tensor, noise: Tensor, parts: list[Tensor]) -> list[Tensor]:
-    """Returns each of ``parts`` (N, K, ...) at a component (N, ...) drawn by its log weight (N, K, 1, 1) and one normal."""
+def choose(weights: Tensor, noise: Tensor, cells: list[Tensor]) -> list[Tensor]:
+    """Returns each of ``cells`` (N, K, ...) at a component (N, ...) drawn by its log weight (N, K, 1, 1) and one normal."""
     below = weights.exp().cumsum(1) < torch.special.ndtr(noise)
     component = below.sum((1, 2, 3)).clamp(max=COMPONENTS - 1)
-    return [part[torch.arange(len(part), device=part.device), component] for part in parts]
+    return [piece[torch.arange(len(piece), device=piece.device), component] for piece in cells]

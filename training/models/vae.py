@@ -13,8 +13,8 @@ from training.models.autoencoder import WIDTHS, Decoder, Encoder, dense_decoder,
 LATENT = 64
 DENSE_LATENT = 10
 DRAWS = 16  # of the posterior, that the importance-weighted bound and the reconstruction probability average over
-FASTER = 10.0  # the decoder's sigma learns so much faster than the weights, or it would not arrive within the steps
-SMALLEST = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
+SIGMA_RATE_FACTOR = 10.0  # the decoder's sigma learns so much faster than the weights, or it would not arrive within the steps
+MIN_LOG_SIGMA = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
 
 
 class VAE(nn.Module):
@@ -94,13 +94,13 @@ class VAE(nn.Module):
     def sample(self, noise: Tensor) -> Tensor:
         """Returns maps (N, C, h, w) drawn from the model, as their means, from standard normal noise (N, latent).
 
-        Latents come from the Gaussian that ``fit_prior`` found: few images leave holes in the standard normal prior,
+        Latents come from the Gaussian that ``finish`` found: few images leave holes in the standard normal prior,
         where the decoder has never been (Ghosh et al., "From variational to deterministic autoencoders", ICLR 2020).
         """
         return self.decode(self.latent_mean + noise @ self.latent_factor.T)
 
     @torch.no_grad()
-    def fit_prior(self, maps: Tensor) -> None:
+    def finish(self, maps: Tensor) -> None:
         """Fits the Gaussian that ``sample`` draws latents from to the posterior means of normal maps; scores ignore it."""
         scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.latent_mean.device
@@ -133,8 +133,8 @@ class VAE(nn.Module):
 
     def log_sigma(self) -> Tensor:
         """Returns the decoder's log standard deviation, (C, h, w), softly limited below (Rybkin et al., section 3)."""
-        log_sigma = FASTER * (self.channel_sigma + self.location_sigma)
-        return SMALLEST + nn.functional.softplus(log_sigma - SMALLEST)
+        log_sigma = SIGMA_RATE_FACTOR * (self.channel_sigma + self.location_sigma)
+        return MIN_LOG_SIGMA + nn.functional.softplus(log_sigma - MIN_LOG_SIGMA)
 
 
 class DenseVAE(VAE):
