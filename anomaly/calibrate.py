@@ -33,7 +33,7 @@ class Calibration:
     """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets the threshold.
 
     ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``target_rate``: the false-alarm rate
-    that was asked for, None where the default was taken. The guarantee never exceeds the target rate; without a target rate, and with
+    that was asked for, None where the default was taken. The guaranteed rate never exceeds it; without a target rate, and with
     too few images for the default, k is 1. Raises CalibrationError where that does not hold.
     """
 
@@ -168,7 +168,7 @@ class Rate:
 def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibration:
     """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate of ``target_rate``.
 
-    Without a target rate the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they cannot keep, one outside
+    Without one the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they cannot keep, one outside
     (0, 0.5], and scores that are missing or not finite raise CalibrationError.
     """
     found = np.sort(_finite(scores))
@@ -186,7 +186,7 @@ def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibratio
 
 @dataclass(frozen=True)
 class Prospect:
-    """What ``groups`` independent good images can guarantee before one is scored: ``n`` of them set the threshold, at rank k."""
+    """What ``groups`` independent good images can guarantee before one is scored; ``n`` set the threshold, at rank k."""
 
     groups: int
     n: int
@@ -222,10 +222,10 @@ class Prospect:
 
 
 def set_aside(groups: int, target_rate: float | None = None) -> int:
-    """How many of the groups of good images set the threshold: about a fifth, and up to half where the target rate (None: 1 %) needs it.
+    """How many groups of good images set the threshold: a fifth, and up to half where the target rate (None: 1 %) needs it.
 
-    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a few more the threshold lies higher than
-    was asked for, and flags fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd good image sets the threshold.
+    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a few more the threshold is
+    higher than was asked for, and flags fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd image sets it.
     """
     rate = _exact(DEFAULT_RATE if target_rate is None else target_rate)
     n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))

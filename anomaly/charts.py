@@ -82,7 +82,7 @@ class Place:
 
 
 def place(calibration: Calibration, score: float, bins: int = 40, what: str = "image") -> Place:
-    """Returns where ``score`` stands among the good images (or units: ``what``) that set the threshold; higher = more anomalous."""
+    """Returns where ``score`` stands among the good images (or units: ``what``) that set the threshold."""
     threshold = float(calibration.threshold)
     scale = calibration_scale(calibration)
     return Place(

@@ -610,7 +610,7 @@ def note_threshold(database: str, run: int | None, card: Any, out: Path) -> None
 
 
 def audited(database: str, run: int | None, manifest: Path) -> Path:
-    """Writes and returns a manifest of the images that verdicts allow to set a threshold: those of the audit sample judged normal.
+    """Writes and returns a manifest of the images that may set a threshold: those of the audit sample judged normal.
 
     Verdicts on flagged images were selected by their score: they would ratchet the threshold up until the detector is blind.
     """

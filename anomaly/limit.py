@@ -139,8 +139,8 @@ def said(calibration: Calibration, what: str = "image") -> str:
     """Returns where a threshold stands among the good images (or units: ``what``), and what that guarantees."""
     place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
-        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.guaranteed_rate)}; 95 % confident: at most "
-        f"{percent(calibration.upper_bound)} in the long run."
+        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.guaranteed_rate)}; 95 % confident: "
+        f"at most {percent(calibration.upper_bound)} in the long run."
     )
 
 

@@ -50,9 +50,9 @@ GALLERIES = {
     "review, or anomaly mark); anomaly retrain leaves out those marked as defects, with their groups. Good ones have to stay.",
     "suspects": "The most unusual of all good images, each judged by models that have not seen it; yellow and outlined: twice "
     "as unusual as a typical good image. Some good images are always first: look for defects. A model learns to find them "
-    "good, and where one helps to set the threshold, the threshold is too high. suspects.txt beside this page names these and the "
-    "others of the most unusual 5 %: delete the lines of the good ones, because a threshold set without them would be too low, and "
-    "train again with --exclude.",
+    "good, and where one helps to set the threshold, the threshold is too high. suspects.txt beside this page names these and "
+    "the others of the most unusual 5 %: delete the lines of the good ones, because a threshold set without them would be too "
+    "low, and train again with --exclude.",
     "misses": "Defective images that were not flagged, the least unusual first.",
     "false alarms": "Good images that were flagged, the most unusual first.",
     "most anomalous": "The highest scores of all.",

@@ -306,7 +306,7 @@ class Scorer:
     def verify_golden(self) -> float:
         """Returns the largest difference of the golden samples' scores, as a share of their tolerance (at most 1).
 
-        A score more than a hundred times threshold - typical away from the typical one has a tolerance of 1e-5 of that distance.
+        A score more than a hundred times threshold - typical away from the typical one has a tolerance of 1e-5 of that.
         Raises DetectorError where this runtime does not give the scores that the card guarantees.
         """
         golden = Golden.from_json(self.card.golden, self.card.calibration)
@@ -444,9 +444,9 @@ def hottest_region(
     The region holds the cells connected with the hottest one that are nearer to it than to ``normal``, the median
     calibration score (without one: the heatmap's own median).
     """
-    hot = heatmap >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
+    high = heatmap >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
     y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
-    first_row, first_column, last_row, last_column, cells = connected_region(hot, int(y), int(x))
+    first_row, first_column, last_row, last_column, cells = connected_region(high, int(y), int(x))
     sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
     top, left = int(first_row * sy), int(first_column * sx)
     bottom, right = -int(-last_row * sy // 1), -int(-last_column * sx // 1)

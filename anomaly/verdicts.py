@@ -372,7 +372,7 @@ def _smallest(enough: Callable[[int], bool]) -> int:
 class Preview:
     """What a threshold would do: images of the run that it flags, and what can be said of it.
 
-    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in Calibration, None without one. Where it is
+    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in Calibration, or None. Where it is
     not the detector's own threshold the guarantee is a preview, since it was chosen after seeing results.
     """
 

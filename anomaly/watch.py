@@ -121,8 +121,8 @@ class FolderWatch:
 
     def _units_said(self, rule: UnitRule) -> str:
         return (
-            f"the guarantee is per unit of {rule.views}, not per image: an image above the threshold flags its unit at once, and "
-            f"no unit is good before {units_table(self._work.out)} says so, which is written when this ends"
+            f"the guarantee is per unit of {rule.views}, not per image: an image above the threshold flags its unit at once, "
+            f"and no unit is good before {units_table(self._work.out)} says so, which is written when this ends"
         )
 
     def _join(self, rule: UnitRule) -> UnitsSummary:

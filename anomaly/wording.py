@@ -197,12 +197,13 @@ def needs_text(target_rate: float) -> str:
 
 
 def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str, str]]:
-    """What good images will guarantee before one is scored, and the lowest guaranteed rate there is; ``target_rate``: what was asked for."""
+    """What good images will guarantee before one is scored, and the lowest guaranteed rate; ``target_rate``: as asked for."""
     lowest, asked = Prospect.lowest(prospect.groups), DEFAULT_RATE if target_rate is None else target_rate
     rows = [
         (
             "good images flagged",
-            f"about {one_in(prospect.guaranteed_rate)} ({100 * prospect.guaranteed_rate:.3g} %), set by {prospect.n:,} of {prospect.groups:,}; "
+            f"about {one_in(prospect.guaranteed_rate)} ({100 * prospect.guaranteed_rate:.3g} %), "
+            f"set by {prospect.n:,} of {prospect.groups:,}; "
             f"95 % confident: at most {_out_of(prospect.upper_bound)} in the long run",
         )
     ]
@@ -240,7 +241,7 @@ def rows_text(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _could_be(prospect: Prospect) -> str:
-    return f"guaranteed rate {100 * prospect.guaranteed_rate:.2g} %, could be {percent(prospect.upper_bound)}"
+    return f"guarantee {100 * prospect.guaranteed_rate:.2g} %, could be {percent(prospect.upper_bound)}"
 
 
 def verdict_text(
@@ -332,7 +333,7 @@ def _missed(recall: Rate | None, run: str) -> str:
 
 
 def _apart(score: float, threshold: float) -> tuple[str, str]:
-    """A score above the threshold and the threshold, with two digits of the threshold (at most five of the larger one) and one of
+    """A score above the threshold and the threshold, with two digits of it (at most five of the larger one) and one of
     their difference."""
     digits = math.floor(math.log10(max(abs(score), abs(threshold))))
     of_threshold = 1 - math.floor(math.log10(abs(threshold))) if threshold else 1 - digits

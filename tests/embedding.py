@@ -3,7 +3,7 @@
     python -m tests.embedding RUN IMAGES [--portable PORTABLE]
 
 The programs are those of docs/embed. A runtime that is not here is named with the reason. Differences are in parts of
-threshold - typical; of a synthetic picture that lies a hundred times farther from the typical one, of a hundredth of its distance.
+threshold - typical; of a synthetic picture that lies a hundred times farther out, of a hundredth of its distance.
 """
 
 from __future__ import annotations

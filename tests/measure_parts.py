@@ -2,8 +2,8 @@
 
     python -m tests.measure_parts DATASETS --out FOLDER [--rate 0.1]      (from the repository's root; a trained split is kept)
 
-On each grouped split: train on filters, set the threshold once by part and once by image (one of each tile), score the good test
-images with both, and count the parts of which a view was flagged.
+On each grouped split: train on filters, set the threshold once by unit and once by image (one of each tile), score the good
+test images with both, and count the units of which a view was flagged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def link(manifest: Path, folder: Path) -> None:
 
 
 def measure(folder: Path, target_rate: float | None) -> None:
-    """Prints what a split's detector stops with a threshold for parts and with one for images."""
+    """Prints what a split's detector flags with a threshold for units and with one for images."""
     if not (folder / "run" / "detector.onnx").exists():
         train(TrainOptions(folder / "train", folder / "run", space="filters", group_by=PATTERN), print)
     for name, group_by, by_unit in (("part", None, PATTERN), ("image", PATTERN, None)):

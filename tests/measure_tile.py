@@ -2,7 +2,7 @@
 
 python -m tests.measure_tile FOLDER [--tile 512] [--train 60] [--good 60] [--each 12] [--diameter 12] [-- OPTION ...]
 
-Makes sheets of 4000 x 3000 pixels in FOLDER (those that are there stay), trains without and with tiles at a threshold of 5 %, and
+Makes sheets of 4000 x 3000 pixels in FOLDER (those that are there stay), trains without and with tiles at a rate of 5 %, and
 prints for both how many of the small defects and of fresh good sheets are flagged, seconds (of the processors, which other
 work changes less, in brackets) and peak memory. Options behind ``--`` go to both trainings. What was trained is not trained
 again.

@@ -91,8 +91,8 @@ def mixed(photos: Path, tmp_path: Path) -> Path:
 
 TINY = ("--space", "pixels", "--size", "32")
 TOO_FEW = (
-    "20 good images: 10 set the threshold. Lowest guaranteed rate 9 % (could be 26 %). 1 % needs 99 to set the threshold. Add images, or "
-    "--false-alarm-rate 0.1, or --rank-only (order, no guarantee)."
+    "20 good images: 10 set the threshold. Lowest guaranteed rate 9 % (could be 26 %). 1 % needs 99 to set the threshold. "
+    "Add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)."
 )
 
 
@@ -194,8 +194,8 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     assert shown.fields["trained"].endswith("on 20 good images, 20 groups: 8 fit, 2 validation, 10 calibration")
     assert shown.fields["licences"] == "weights: none used; data: not stated"
     more = [
-        "20 more: guaranteed rate 4.8 %, could be 14 %; 20 of 40 set the threshold",
-        "80 more: guaranteed rate 2 %, could be 6 %; 50 of 100 set the threshold",
+        "20 more: guarantee 4.8 %, could be 14 %; 20 of 40 set the threshold",
+        "80 more: guarantee 2 %, could be 6 %; 50 of 100 set the threshold",
     ]
     assert shown.out.splitlines()[-9:-1] == [
         TOO_FEW,
@@ -234,8 +234,9 @@ def test_images_that_cannot_be_trained_on_are_one_line(photos: Path, tmp_path: P
     assert shell.refuses("train", tmp_path / "same", *out).startswith("1 good image (or groups) found, at least 5 expected")
     assert shell.refuses("train", photos / "00.png", *out).startswith(f"{photos}/00.png: a file found, a folder of images or")
     assert shell.refuses("train", photos, *out, "--false-alarm-rate", "1%") == (
-        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % needs 99 to set the "
-        "threshold. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
+        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % "
+        "needs 99 to set the threshold. That takes 198 in all: "
+        "add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
     )
     assert shell.refuses("train", photos, *out, "--exclude", tmp_path / "list.txt").startswith(
         f"{tmp_path}/list.txt: cannot be read (No such file or directory), a file expected"
@@ -412,9 +413,9 @@ def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     assert list(shown.fields)[:4] == ["detector", "model", "trained", "input guard"]
     assert "no such file or folder" in shell.refuses("show", run / "none.onnx")
     assert shown.out.splitlines()[-3:] == [
-        "more good images        78 more: guaranteed rate 1 %, could be 3 %; 99 of 198 set the threshold",
-        "                        120 more: guaranteed rate 1 %, could be 3 %; 99 of 240 set the threshold",
-        "                        480 more: guaranteed rate 1 %, could be 2.4 %; 199 of 600 set the threshold",
+        "more good images        78 more: guarantee 1 %, could be 3 %; 99 of 198 set the threshold",
+        "                        120 more: guarantee 1 %, could be 3 %; 99 of 240 set the threshold",
+        "                        480 more: guarantee 1 %, could be 2.4 %; 199 of 600 set the threshold",
     ]
 
 

@@ -339,12 +339,12 @@ def run(folder: Path, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-LONG = "fit(new_model(), maps(20, 1), maps(5, 2), FitOptions(epochs=100_000, batch_size=8), Path('c.st'))"
+LONG_FIT = "fit(new_model(), maps(20, 1), maps(5, 2), FitOptions(epochs=100_000, batch_size=8), Path('c.st'))"
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path) -> None:
     program = tmp_path / "long.py"
-    program.write_text(PROGRAM + LONG)
+    program.write_text(PROGRAM + LONG_FIT)
     process = run(tmp_path, sys.executable, str(program))
     while process.poll() is None and not (tmp_path / "train.jsonl").exists():
         time.sleep(0.05)

@@ -67,7 +67,10 @@ def test_the_restored_decoder_draws_like_explain(run: Path) -> None:
 # --- verify -----------------------------------------------------------------------------------------------------------
 def test_verify_compares_on_all_the_images_that_can_be_read(run: Path, photos: Path) -> None:
     said = verify_images(run, photos, read_card(run))
-    pattern = r"torch against ONNX      16 of your images: scores agree to \d\.\de-\d\d of \(threshold - typical\); at most 1e-3 allowed"
+    pattern = (
+        r"torch against ONNX      16 of your images: scores agree to \d\.\de-\d\d of \(threshold - typical\); "
+        r"at most 1e-3 allowed"
+    )
     assert re.fullmatch(pattern, said)
 
 

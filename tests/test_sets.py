@@ -112,8 +112,9 @@ def test_a_rate_that_cannot_be_kept_is_said_in_one_line() -> None:
     with pytest.raises(CalibrationError) as refused:
         three_sets([record(f"{i}.png") for i in range(20)], 0, 0.01)
     assert str(refused.value) == (
-        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % needs 99 to set the "
-        "threshold. That takes 198 in all: add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
+        "20 good images (or groups) found: 10 of them can set the threshold, so the lowest guaranteed rate is 9 %. 1 % "
+        "needs 99 to set the threshold. That takes 198 in all: "
+        "add images, or --false-alarm-rate 0.1, or --rank-only (order, no guarantee)"
     )
 
 

@@ -94,14 +94,14 @@ def test_enough_for_the_rate_that_was_asked_for_is_not_too_few():
 @pytest.mark.parametrize(
     ("groups", "target_rate", "said", "lowest"),
     [
-        (20, None, "about 1 in 11 (9.09 %), set by 10 of 20", "1 in 11 (guaranteed rate 9.1 %, could be 26 %), set by 10"),
-        (50, 0.05, "about 1 in 20 (5 %), set by 19 of 50", "1 in 26 (guaranteed rate 3.8 %, could be 11 %), set by 25"),
-        (200, None, "about 1 in 100 (1 %), set by 99 of 200", "1 in 101 (guaranteed rate 0.99 %, could be 3 %), set by 100"),
+        (20, None, "about 1 in 11 (9.09 %), set by 10 of 20", "1 in 11 (guarantee 9.1 %, could be 26 %), set by 10"),
+        (50, 0.05, "about 1 in 20 (5 %), set by 19 of 50", "1 in 26 (guarantee 3.8 %, could be 11 %), set by 25"),
+        (200, None, "about 1 in 100 (1 %), set by 99 of 200", "1 in 101 (guarantee 0.99 %, could be 3 %), set by 100"),
         (
             1000,
             None,
             "about 1 in 100 (1 %), set by 199 of 1,000",
-            "1 in 501 (guaranteed rate 0.2 %, could be 0.6 %), set by 500",
+            "1 in 501 (guarantee 0.2 %, could be 0.6 %), set by 500",
         ),
     ],
 )
@@ -115,13 +115,13 @@ def test_how_many_are_enough(groups, target_rate, said, lowest):
 
 def test_what_more_images_would_bring():
     assert more_rows(50, 0.05) == [
-        ("more good images", "50 more: guaranteed rate 5 %, could be 15 %; 19 of 100 set the threshold"),
-        ("", "200 more: guaranteed rate 5 %, could be 10 %; 59 of 250 set the threshold"),
+        ("more good images", "50 more: guarantee 5 %, could be 15 %; 19 of 100 set the threshold"),
+        ("", "200 more: guarantee 5 %, could be 10 %; 59 of 250 set the threshold"),
     ]
     assert more_rows(50, None, training=False) == [  # all of them set the threshold
-        ("more good images", "49 more: guaranteed rate 1 %, could be 3 %; 99 of 99 set the threshold"),
-        ("", "50 more: guaranteed rate 0.99 %, could be 3 %; 100 of 100 set the threshold"),
-        ("", "200 more: guaranteed rate 0.8 %, could be 1.9 %; 250 of 250 set the threshold"),
+        ("more good images", "49 more: guarantee 1 %, could be 3 %; 99 of 99 set the threshold"),
+        ("", "50 more: guarantee 0.99 %, could be 3 %; 100 of 100 set the threshold"),
+        ("", "200 more: guarantee 0.8 %, could be 1.9 %; 250 of 250 set the threshold"),
     ]
 
 

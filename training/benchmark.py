@@ -105,7 +105,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         pixels = "-" if row["pixel_auroc"] is None else f"{row['pixel_auroc']:.3f} / {row['aupro']:.3f}"
         lines.append(
             f"| {row['case']} | {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f}) | {p['value']:.3f} | {pixels} | "
-            f"{f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | {100 * f['guaranteed_rate']:.2g} % | {r['flagged']} of {r['n']} | "
+            f"{f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | {100 * f['guaranteed_rate']:.2g} % | "
+            f"{r['flagged']} of {r['n']} | "
             f"{'yes' if row['warned'] else 'no'} |"
         )
     return "\n".join(lines)

@@ -196,8 +196,8 @@ def check_parity(graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np
             worst = float(np.maximum(worst, difference))  # NaN stays
     if not worst <= 1e-3:
         raise TrainingError(
-            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the threshold, at most 0.001 "
-            "expected: the detector was not written; please report this with the output of anomaly doctor"
+            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the threshold, at most "
+            "0.001 expected: the detector was not written; please report this with the output of anomaly doctor"
         )
     return worst
 

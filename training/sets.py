@@ -129,9 +129,9 @@ def three_sets(records: Sequence[Record], seed: int, target_rate: float | None, 
     calibration = 0 if rank_only else set_aside(count, target_rate)
     if not rank_only and target_rate is not None and needed(target_rate) > calibration:
         raise CalibrationError(
-            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, so the lowest guaranteed rate is "
-            f"{percent(1 / (count // 2 + 1))}. {needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: add images, or "
-            f"--false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no guarantee)"
+            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, so the lowest guaranteed "
+            f"rate is {percent(1 / (count // 2 + 1))}. {needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: "
+            f"add images, or --false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no guarantee)"
         )
     validation = max(1, round((count - calibration) * 15 / 80))
     order = [groups[i] for i in np.random.default_rng(seed).permutation(count)]

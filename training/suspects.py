@@ -131,8 +131,8 @@ class CrossFit:
     def by_folds(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
         """Returns scores (n,) and heatmaps (n, h, w) by models that have not seen an image's group; the median score is 1.
 
-        A heatmap value is a multiple of what is usual at its place: what is high in all images, an edge say, would drown what is high in
-        one. The score is the root of the mean square of the hottest places, so that few very high ones count for more than
+        A value is a multiple of what is usual at its place: what is high in all images, an edge say, would hide what is
+        high in one. The score is the root of the mean square of the hottest places, so few very high ones count for more than
         many warm ones.
         """
         errors = self.errors(groups)

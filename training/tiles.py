@@ -1,7 +1,7 @@
 """Large images, small defects: overlapping tiles under one model, their maps stitched, beside the whole image.
 
     images -> whole image at s x s -> space, model -> its map ---------------------------\\
-           -> H x W -> tiles of s x s -> peaks, model of one tile -> stitched map -> the higher of both -> heatmap
+           -> H x W -> tiles of s x s -> max-pooled filters, model of one tile -> stitched map -> the higher of both -> heatmap
 
 All of it lies in the one graph: a static grid, a bounded number of tiles at a time. Whatever sees the image only
 (calibration, scoring, serving) does not know of tiles, and the guarantee is per image.
@@ -132,7 +132,7 @@ class Tiles(nn.Module):
     scale: Tensor
 
     def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, tiling: Tiling, whole: int, cells: int) -> None:
-        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heatmap, in cells of the stitched map."""
+        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heatmap, of the stitched map."""
         super().__init__()
         self.prepare, self.space, self.model, self.tiling = prepare, space, model, tiling
         self.cells = coarse_side(space.grid)  # of a tile's map
@@ -214,7 +214,7 @@ def tile_space(name: str) -> str:
 
     Tiles are for what is small: deep features, whose cells average it away, hide it rather (see docs/results.md).
     """
-    return "pixels" if name == "pixels" else "peaks"
+    return "pixels" if name == "pixels" else "max_pooled"
 
 
 @torch.inference_mode()

@@ -46,7 +46,7 @@ def read_keys(file: Path) -> Keys:
             len(words) != 2 or words[0] in keys or len(words[1]) < MIN_KEY_CHARACTERS or not re.fullmatch(r"[!-~]+", words[1])
         ):
             raise AnomalyError(
-                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {MIN_KEY_CHARACTERS} plain characters "
+                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {MIN_KEY_CHARACTERS} plain "
                 "(openssl rand -hex 32 makes one)"
             )
         if words:

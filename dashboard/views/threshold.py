@@ -37,8 +37,8 @@ def show(desk: Desk, person: Person) -> None:
     calibration = desk.detector(run.detector).calibration
     if calibration is None:
         st.info(
-            "This detector only ranks images: it has no threshold, and guarantees nothing. `anomaly calibrate` sets one from good "
-            "images."
+            "This detector only ranks images: it has no threshold, and guarantees nothing. `anomaly calibrate` sets one from "
+            "good images."
         )
         return
     st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} flagged at the threshold in use"))

@@ -42,8 +42,8 @@ class LinearAutoencoder(nn.Module):
         p(x) = N(mean, U v U' + s I)    s: the ridge
 
     Of few images it does not learn how much each place varies: the edge of a part is hotter than a plain surface in every
-    new good image. So the heatmap of a place is divided by its location scale u in images that the model has not seen, the more so
-    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heatmap values brought to one scale by good images not seen: Batzner et
+    new good image. So the heatmap at a place is divided by its scale u there in images that the model has not seen, the more so
+    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heatmaps brought to one scale by good images not seen: Batzner et
     al., "EfficientAD" (WACV 2024), for whole maps; here for each place.
     """
 
@@ -141,7 +141,7 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
 
 @torch.no_grad()
 def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
-    """Returns the mean heatmap value of each place (h, w), smoothed, in units of the whole map's, at least 0.5, for images not seen.
+    """Returns the mean heatmap of images not seen (h, w), smoothed, in units of the mean over the map, at least 0.5.
 
     Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones where maps are too few or
     too alike for that.
