@@ -21,7 +21,7 @@ LATENT = 10  # few numbers: of 32 the generator could draw digits that it was no
 WIDTHS = (32, 64, 64, 64)  # channels after each halving; the last is repeated
 RECONSTRUCTION = 160.0  # weight of the mean squared error against the adversarial term
 DIVERGENCE = 0.1  # weight of the divergence, which keeps latents of images where the generator has learned to draw
-PENALTY = 0.5  # weight of the discriminator's squared gradient: it took one digit from 0.945 to 0.961, another was as before
+PENALTY = 0.5  # weight of the discriminator's squared gradient: see docs/research/trials.md
 COLLAPSE_SAMPLES = 256  # samples, and as many normal images, in which mode collapse is looked for
 # Samples that differ by less than this share of what normal images differ by have collapsed: of digits, clothes and tiles
 # it is 0.9 to 1.1, where the latent says nothing 0.05, where the generator moves thirty times as often 0.1 to 0.3.
