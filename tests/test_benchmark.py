@@ -30,7 +30,7 @@ def test_the_table_gives_counts_and_intervals(row: dict[str, object]) -> None:
     header, rule, line = table([row]).splitlines()
     assert header.count("|") == rule.count("|") == line.count("|") == 9
     alarms = row["false_alarms"]
-    assert f"{alarms['flagged']} of 30 ({alarms['limit']})" in line
+    assert f"{alarms['flagged']} of 30 ({alarms['ordinary_up_to']})" in line
 
 
 def test_classes_are_named_with_their_mean(row: dict[str, object]) -> None:

@@ -148,7 +148,8 @@ REFUSED: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "a card that is no JSON": (lambda m: set_card_text(m, "{"), "no valid JSON"),
     "a deeply nested card": (lambda m: set_card_text(m, "[" * 100_000), "no valid JSON"),
     "a card without a format": (lambda m: set_card_text(m, "{}"), "no format number"),
-    "a newer card": (lambda m: edit_card(m, format=2), "detector format 2 found, at most 1 expected"),
+    "a newer card": (lambda m: edit_card(m, format=3), "detector format 3 found, at most 2 expected"),
+    "an older card": (lambda m: edit_card(m, format=1), "format 1 found, 2 expected: train again with this version"),
     "a card with a missing field": (lambda m: edit_card(m, size=None), "a size expected, None found"),
     "a card with a size of another kind": (lambda m: edit_card(m, size=True), "a size expected, True found"),
 }
