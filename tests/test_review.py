@@ -231,8 +231,8 @@ def test_runs_of_one_name_are_numbered(lite: Store, tmp_path: Path) -> None:
 
 WRONG = {
     "no rows": ([], "without rows found"),
-    "two detectors": ([row(0, 0.1), row(1, 0.2, detector=f"other@1 sha256:{'00' * 32}")], "two detectors or limits found"),
-    "two thresholds": ([row(0, 0.1), row(1, 0.2, threshold=2.0)], "two detectors or limits found"),
+    "two detectors": ([row(0, 0.1), row(1, 0.2, detector=f"other@1 sha256:{'00' * 32}")], "two detectors or thresholds found"),
+    "two thresholds": ([row(0, 0.1), row(1, 0.2, threshold=2.0)], "two detectors or thresholds found"),
     "no detector": ([row(0, 0.1, detector="me")], "detector 'me' found, NAME@VERSION sha256:DIGEST expected"),
     "no score": ([row(0, 0.1), row(1, None, status="ok")], "score 'None' found in row 2"),
     "status": ([row(0, 0.1, status="fine")], "status 'fine' found in row 1"),
