@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 __all__ = ["AnomalyError", "Card", "ImageError", "Result", "Scorer", "__version__", "read_card"]
 
 if TYPE_CHECKING:
-    from anomaly.detector import Card, read_card
+    from anomaly.detector.file import Card, read_card
     from anomaly.errors import AnomalyError, ImageError
     from anomaly.scorer import Result, Scorer
 

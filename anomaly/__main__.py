@@ -13,7 +13,7 @@ LEAVING_SECONDS = 1.0
 def run() -> int:
     """Runs one command and returns its exit status; Ctrl-C before the command has begun is no traceback."""
     try:
-        from anomaly.cli import main
+        from anomaly.commands.main import main
 
         status = main()
     except KeyboardInterrupt:

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.calibrate import Calibration
-from anomaly.calibration_nodes import OUTPUTS as CALIBRATED
-from anomaly.calibration_nodes import alone
-from anomaly.detector import MAX_FILE_BYTES, Card, find_detector, read_checked
+from anomaly.detector.calibration_nodes import OUTPUTS as CALIBRATED
+from anomaly.detector.calibration_nodes import alone
+from anomaly.detector.file import MAX_FILE_BYTES, Card, find_detector, read_checked
+from anomaly.detector.golden import Golden, Sample
+from anomaly.detector.golden import golden_picture as golden_picture
+from anomaly.detector.graph import check_model
+from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
-from anomaly.golden import Golden, Sample
-from anomaly.golden import golden_picture as golden_picture
-from anomaly.graph import check_model
-from anomaly.images import Decoded, decode, decode_pages
-from anomaly.pages import several
-from anomaly.region import connected_region
-from anomaly.regular_files import read_small
-from anomaly.trial import Picture, Size, training_sizes, trial_seconds, try_out
+from anomaly.files.regular_files import read_small
+from anomaly.imaging.decode import Decoded, decode, decode_pages
+from anomaly.imaging.pages import several
+from anomaly.imaging.region import connected_region
+from anomaly.statistics.calibration import Calibration
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from anomaly.slow_images import SlowImages
+    from anomaly.detector.slow_images import SlowImages
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Pixels | Image.Image"
@@ -92,7 +92,7 @@ class Scorer:
 
     ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says which); ``cuda``
     fails where there is none. ``threads``: of one inference on the CPU (default: the cores this process may use).
-    A file that this user has not met before is tried out first, in a process of its own (see anomaly.trial).
+    A file that this user has not met before is tried out first, in a process of its own (see anomaly.detector.trial).
     ``verify``: score the golden samples first and fail where this runtime gets them wrong. ``key``: a public key (PEM) by
     which the file must be signed. ``seconds``: of one inference; one that takes longer is ended between two of its steps
     and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once (default: the cores); more wait.
@@ -115,7 +115,7 @@ class Scorer:
         self.path = find_detector(detector)
         data, self.card = read_checked(self.path)
         if key is not None:
-            from anomaly.signature import check_signature
+            from anomaly.detector.signature import check_signature
 
             check_signature(self.path, data, key)
         self.max_pixels = max_pixels
@@ -138,7 +138,7 @@ class Scorer:
 
     def watch(self, slow: SlowImages) -> None:
         """Lets ``slow`` say which images take far longer than the trial did, and end them; DetectorError for a bad setting."""
-        from anomaly.slow_images import limit_of
+        from anomaly.detector.slow_images import limit_of
 
         self._slow, self._slow_seconds = slow, limit_of(self._trial)
 

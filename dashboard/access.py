@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
-from anomaly.regular_files import read_small_text
+from anomaly.files.regular_files import read_small_text
 
 ROLES = ("viewer", "inspector", "admin")  # each may do what those before it may
 TOKEN_SECONDS = 12 * 3600  # a long shift; a page that reconnects gets a new one

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from anomaly.csv_cells import guarded
+from anomaly.files.csv_cells import guarded
 
 NUMBER = re.compile(r"[+-]?[\d.,]+ ?%?")
 HERE = Path(__file__).parent
@@ -56,7 +56,7 @@ def threshold_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -
 
 
 def mask_drawing(picture: str) -> list[list[float]]:
-    """Shows a picture to drag rectangles on and returns them; see ``anomaly.mask.of_rectangles``."""
+    """Shows a picture to drag rectangles on and returns them; see ``anomaly.imaging.mask.of_rectangles``."""
     found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
     return found if isinstance(found, list) else []
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.calibrate import Calibration
-from anomaly.drift import Series
 from anomaly.review import Detector, Store
+from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.drift import Series
 from dashboard.access import Key
 from dashboard.detectors import DetectorFiles
 from dashboard.images import Pictures

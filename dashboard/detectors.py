@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anomaly.detector import read_card
+from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.review import Run, Store
 from anomaly.scorer import Scorer

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from anomaly.charts import calibration_scale, place
+from anomaly.reporting.charts import calibration_scale, place
+from anomaly.reporting.wording import unit_text, verdict_text
 from anomaly.review import VERDICTS, Event, Finding
-from anomaly.wording import unit_text, verdict_text
 from dashboard.access import Person
 from dashboard.desk import Desk, Known
 from dashboard.words import readable

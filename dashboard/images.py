@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomaly.colours import difference, heatmap_colours
 from anomaly.errors import ImageError
-from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.imaging.colours import difference, heatmap_colours
+from anomaly.imaging.decode import Decoded, DecodeRule, decode
 from anomaly.review import Run, Store
 from anomaly.scorer import Result, Scorer
 from dashboard.access import AccessError

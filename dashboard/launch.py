@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from anomaly.errors import AnomalyError, RuntimeMissing
-from anomaly.regular_files import read_small_text
+from anomaly.files.regular_files import read_small_text
 from dashboard.access import check_host_name, is_private, read_roles
 from dashboard.settings import PREFIX, UPLOAD_MB, Settings
 

@@ -14,8 +14,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from anomaly.csv_cells import csv_text
 from anomaly.errors import AnomalyError, DatasetError
+from anomaly.files.csv_cells import csv_text
 
 ATTRIBUTION = (
     "Solar cell images: Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells in "

@@ -84,4 +84,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-pytest_plugins = ["tests.runs", "tests.browsing"]
+pytest_plugins = ["tests.support.runs", "tests.support.browsing"]

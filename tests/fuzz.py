@@ -24,12 +24,12 @@ except ImportError:
     sys.exit("fuzz: this needs atheris, which is not installed: pip install 'anomaly[fuzz]'")
 
 with atheris.instrument_imports(include=["anomaly", "PIL", "csv", "tarfile", "zipfile"]):
-    from anomaly import archives, manifests, remote
     from anomaly.errors import DatasetError, ImageError
-    from anomaly.images import decode
-    from anomaly.sources import list_sources
+    from anomaly.imaging.decode import decode
+    from anomaly.inputs import archives, manifests, remote
+    from anomaly.inputs.sources import list_sources
 from tests.attacks.corpus import encoded, files, picture
-from tests.test_archives import write_tar, write_zip
+from tests.inputs.test_archives import write_tar, write_zip
 
 INSTRUMENTED = (archives, manifests, remote)  # which would otherwise be imported on the way
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.detector import find_detector
-from anomaly.images import find_images
-from anomaly.portable import write_portable
-from tests.embedding import PROGRAMS, RUNTIMES, Found, Missing, compare, in_scorer, write_images
+from anomaly.detector.file import find_detector
+from anomaly.imaging.decode import find_images
+from anomaly.quality.portable import write_portable
+from tests.support.embedding import PROGRAMS, RUNTIMES, Found, Missing, compare, in_scorer, write_images
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from anomaly import ImageError, Result, Scorer
-from anomaly.dataset import labelled_test, read_dataset
-from anomaly.detector import CARD_KEY, set_calibration
+from anomaly.detector.file import CARD_KEY, set_calibration
 from anomaly.errors import DetectorError, RuntimeMissing
-from anomaly.images import Decoded, decode
+from anomaly.imaging.decode import Decoded, decode
+from anomaly.inputs.dataset import labelled_test, read_dataset
 from anomaly.scorer import BATCH, decode_array, golden_picture, hottest_region, installed_runtimes, open_session, outside
-from data.made_up import make
-from tests.test_detector import changed, edit_card
+from data.synthetic import make
+from tests.detector.test_file import changed, edit_card
 
 ROOT = Path(__file__).parents[1]
 

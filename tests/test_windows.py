@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.pictures import _name
-from anomaly.sources import File
-from anomaly.table import portable
+from anomaly.files.table import portable
+from anomaly.inputs.sources import File
+from anomaly.scoring.pictures import _name
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "anomaly").rglob("*.py"))

@@ -10,9 +10,9 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from anomaly.detector import write_atomically
+from anomaly.detector.file import write_atomically
 from anomaly.errors import AnomalyError, TrainingError
-from anomaly.regular_files import open_regular
+from anomaly.files.regular_files import open_regular
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:

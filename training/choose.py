@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from anomaly.dataset import Record
-from anomaly.images import Decoded, DecodeRule
-from training.data import one_thread_each
-from training.defects import DEFECTS, add_defect
+from anomaly.imaging.decode import Decoded, DecodeRule
+from anomaly.inputs.dataset import Record
 from training.fit import FitOptions, fit
 from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import Heatmap
 from training.sets import decode_all
 from training.spaces import BothSpace, make_space
+from training.synthetic_defects import DEFECTS, add_defect
+from training.tensors import one_thread_each
 
 HELD_OUT = 48  # validation images that defects are made on, at most
 DEFECTS_PER_KIND = 20  # synthetic defects of a kind

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.batch import score_table
-from anomaly.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.errors import DatasetError
-from anomaly.evaluate import NORMAL
-from anomaly.images import decode
-from anomaly.labelled import Judged, build_report, images_said, judge_labelled, rate_said, said
-from anomaly.report import write_report
+from anomaly.imaging.decode import decode
+from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
+from anomaly.quality.evaluate import Judged, build_report, images_said, judge_labelled, rate_said, said
+from anomaly.reporting.report import write_report
+from anomaly.reporting.wording import card_text, realised_text
 from anomaly.scorer import Scorer
-from anomaly.wording import card_text, realised_text
+from anomaly.scoring.batch import score_table
+from anomaly.statistics.metrics import NORMAL
 from training.options import TrainOptions
-from training.train import train
+from training.pipeline import train
 
 ATTRIBUTION = "ELPV solar cells, S. Deitsch et al., CC BY-NC-SA 4.0; non-commercial: do not ship this detector"
 
@@ -57,7 +57,7 @@ def prepare(data: str, folder: Path, train: int = 400, good: int = 150, per_defe
     """
     try:
         if data == "synthetic":
-            from data.made_up import write_dataset
+            from data.synthetic import write_dataset
 
             write_dataset(folder / "images", train=train, good=good, per_defect=per_defect)
             return folder / "images", "", ""

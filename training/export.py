@@ -14,9 +14,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from anomaly.detector.golden import golden_picture
+from anomaly.detector.graph import OPSET
 from anomaly.errors import TrainingError
-from anomaly.golden import golden_picture
-from anomaly.graph import OPSET
 from anomaly.scorer import available_cores, open_session
 from training.guard import Guard
 from training.preprocess import Preprocess

@@ -25,10 +25,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from anomaly.detector import write_atomically
+from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
-from anomaly.progress import Progress
-from anomaly.table import named
+from anomaly.files.progress import Progress
+from anomaly.files.table import named
 from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for

@@ -25,14 +25,14 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.dataset import Record
 from anomaly.errors import ImageError
-from anomaly.images import DecodeRule, decode
+from anomaly.imaging.decode import DecodeRule, decode
+from anomaly.inputs.dataset import Record
 from anomaly.scorer import available_cores
-from training.data import one_thread_each
-from training.defects import DEFECTS, add_defect
 from training.preprocess import Preprocess, stretched
 from training.sets import folds
+from training.synthetic_defects import DEFECTS, add_defect
+from training.tensors import one_thread_each
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import TrainingError
-from anomaly.images import mark_ours
+from anomaly.imaging.decode import mark_ours
 
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}

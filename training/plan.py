@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.calibrate import Prospect, more_groups
-from anomaly.copies import THUMB, digest, thumb
-from anomaly.dataset import Record, Say
 from anomaly.errors import DatasetError
-from anomaly.images import Decoded
-from anomaly.listing import passed_text
-from anomaly.mask import read_mask
-from anomaly.parts import whole_units
-from anomaly.progress import Progress
-from anomaly.wording import enough_rows, more_rows, rows_text
+from anomaly.files.progress import Progress
+from anomaly.imaging.decode import Decoded
+from anomaly.imaging.listing import passed_text
+from anomaly.imaging.mask import read_mask
+from anomaly.inputs.copies import THUMB, digest, thumb
+from anomaly.inputs.dataset import Record, Say
+from anomaly.reporting.wording import enough_rows, more_rows, rows_text
+from anomaly.scoring.units import whole_units
+from anomaly.statistics.calibration import Prospect, more_groups
 from training.options import TrainOptions, check_out, resolve
 from training.sets import (
     Sets,

@@ -16,7 +16,7 @@ class Preprocess(nn.Module):
 
     ``target="portable"`` computes the same filter as two matrix products, because OpenVINO ignores the
     ``antialias`` attribute of ONNX's Resize without a word and TensorRT rejects it. ``mask``: bool (h, w), false where
-    pixels are to be ignored (see anomaly.mask); None: none are.
+    pixels are to be ignored (see anomaly.imaging.mask); None: none are.
     """
 
     mask: Tensor | None

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anomaly.dataset import read_dataset
-from anomaly.detector import Card, find_detector
+from anomaly.detector.file import Card, find_detector
 from anomaly.errors import DatasetError, TrainingError
-from anomaly.images import Decoded
-from anomaly.progress import Progress
+from anomaly.files.progress import Progress
+from anomaly.imaging.decode import Decoded
+from anomaly.inputs.dataset import read_dataset
 from training.checkpoint import fitting, load_checkpoint, tensors_of
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture

@@ -13,17 +13,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.calibrate import lowest_target_rate, needed, set_aside
-from anomaly.copies import Copies, regrouped
-from anomaly.dataset import Record, Say, normal_training, read_dataset
-from anomaly.delimited import path_variants, read_lines
-from anomaly.depth import Scale, scale_of
 from anomaly.errors import CalibrationError, DatasetError, ImageError
-from anomaly.images import Decoded, DecodeRule, decode, has_depth, range_of
-from anomaly.listing import Passed
-from anomaly.parts import by_unit
-from anomaly.regular_files import read_small
-from anomaly.wording import needs_text, percent
+from anomaly.files.delimited import path_variants, read_lines
+from anomaly.files.regular_files import read_small
+from anomaly.imaging.bit_depth import Scale, scale_of
+from anomaly.imaging.decode import Decoded, DecodeRule, decode, has_depth, range_of
+from anomaly.imaging.listing import Passed
+from anomaly.inputs.copies import Copies, regrouped
+from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
+from anomaly.reporting.wording import needs_text, percent
+from anomaly.scoring.units import by_unit
+from anomaly.statistics.calibration import lowest_target_rate, needed, set_aside
 from training.options import TrainOptions
 
 Item = TypeVar("Item")

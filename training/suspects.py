@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from anomaly.dataset import Record
-from anomaly.detector import write_atomically
+from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
-from anomaly.report import GalleryItem, shrink
+from anomaly.inputs.dataset import Record
+from anomaly.reporting.report import GalleryItem, shrink
 from anomaly.scorer import Scorer
 from training.models import MODELS
 from training.models.autoencoder import inner_products

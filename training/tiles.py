@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anomaly.dataset import Record
 from anomaly.errors import ImageError, TrainingError
-from anomaly.images import Decoded, DecodeRule, decode
+from anomaly.imaging.decode import Decoded, DecodeRule, decode
+from anomaly.inputs.dataset import Record
 from anomaly.scorer import available_cores
-from training.data import map_of, one_thread_each
 from training.preprocess import Preprocess, triangle_weights
 from training.scores import Heatmap, coarse, heatmap_factor
 from training.sets import batched, decode_all
+from training.tensors import map_of, one_thread_each
 
 OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
 AT_ONCE = 8  # tiles of an image that go through the model together: by them memory is bounded

@@ -35,7 +35,7 @@ from anomaly.review.findings import (
 from anomaly.review.handout import QUEUES
 from anomaly.review.queries import ORDERS
 from anomaly.review.store import Store, default_key
-from anomaly.verdicts import STATES, VERDICTS
+from anomaly.review.verdicts import STATES, VERDICTS
 
 __all__ = [
     "ORDERS",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import sqlalchemy as sa
 
-from anomaly.part_rule import UnitRule
-from anomaly.parts import UnitRow, View, judge_unit
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.review import schema
 from anomaly.review.findings import Comparison, Finding, Run
 from anomaly.review.queries import FINDING, FINDINGS, Row, as_finding
+from anomaly.scoring.units import UnitRow, View, judge_unit
 
 
 def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:

@@ -12,7 +12,7 @@ from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Run
 from anomaly.review.queries import FINDING, VERDICT
-from anomaly.verdicts import Draw, Sample, Stratum, draw
+from anomaly.review.verdicts import Draw, Sample, Stratum, draw
 
 
 def draw_sample(c: sa.Connection, run: int, images: int, seed: int) -> int:

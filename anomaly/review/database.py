@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
+from anomaly.files.table import utc_text
 from anomaly.review import schema
 from anomaly.review.engine import BUSY_SECONDS, EXPECTED, open_engine
-from anomaly.table import utc_text
 
 LOCK = 0x616E6F6D  # Postgres's advisory lock of writers
 

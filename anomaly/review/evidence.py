@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.listing import file_and_page
-from anomaly.sources import File, expand, is_url
-from anomaly.table import printable
+from anomaly.files.table import printable
+from anomaly.imaging.listing import file_and_page
+from anomaly.inputs.sources import File, expand, is_url
 
 MAX_IMAGE_BYTES = 256 << 20
 

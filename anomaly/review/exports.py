@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from anomaly.csv_cells import csv_text
 from anomaly.errors import AnomalyError
+from anomaly.files.csv_cells import csv_text
+from anomaly.files.table import portable, whole_file
 from anomaly.review.findings import Event, Filters, Finding
 from anomaly.review.store import Store
-from anomaly.table import portable, whole_file
-from anomaly.verdicts import VERDICTS
+from anomaly.review.verdicts import VERDICTS
 
 FORMATS = (".csv", ".jsonl", ".json")
 PAGE = 2_000

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.calibrate import Calibration
-from anomaly.part_rule import UnitRule
+from anomaly.detector.unit_rule import UnitRule
+from anomaly.statistics.calibration import Calibration
 
 
 @dataclass(frozen=True)

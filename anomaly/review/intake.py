@@ -15,17 +15,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from anomaly.detector import Card
+from anomaly.detector.file import Card
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
-from anomaly.listing import file_and_page, page_name
-from anomaly.part_rule import UnitRule
-from anomaly.regular_files import open_regular
+from anomaly.files.regular_files import open_regular
+from anomaly.files.table import Row, printable, read_table
+from anomaly.imaging.listing import file_and_page, page_name
+from anomaly.inputs.sources import is_url
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line
 from anomaly.review.queries import FINDING, chunks
-from anomaly.sources import is_url
-from anomaly.table import Row, printable, read_table
 
 CHUNK = 5_000  # rows that are inserted at a time
 DETECTOR = re.compile(r"(?P<name>.+)@(?P<version>\S+) sha256:(?P<digest>[0-9a-f]{4,64})")

@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
+from anomaly.files.table import printable
 from anomaly.review import chain, schema
 from anomaly.review.findings import Event
 from anomaly.review.queries import EVENT, EVENTS, FINDING, VERDICT, Condition, Row, as_event, undo
-from anomaly.table import printable
-from anomaly.verdicts import VERDICTS, resolve
+from anomaly.review.verdicts import VERDICTS, resolve
 
 LONGEST_NAME, LONGEST_KEY, LONGEST_COMMENT = 200, 200, 10_000
 

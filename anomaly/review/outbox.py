@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomaly.detector import Card, write_atomically
+from anomaly.detector.file import Card, write_atomically
 from anomaly.errors import AnomalyError
+from anomaly.files.table import Row, utc_text
 from anomaly.review.store import Store
 from anomaly.review.stream import Sent, Stream
 from anomaly.scorer import Result
-from anomaly.table import Row, utc_text
 
 ROOM, ROOM_BYTES = 1_000, 256 << 20  # findings that may wait, and the bytes of their images
 FINDINGS_PER_TRANSACTION = 500  # findings that one transaction stores

@@ -14,12 +14,12 @@ import numpy as np
 import regex
 import sqlalchemy as sa
 
-from anomaly.drift import NOT_JUDGED, Series
+from anomaly.detector.unit_rule import SECONDS, UnitRule, compiled, in_time
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import SECONDS, UnitRule, compiled, in_time
-from anomaly.parts import View, judge_unit
 from anomaly.review.findings import Run
 from anomaly.review.queries import FINDING, Row
+from anomaly.scoring.units import View, judge_unit
+from anomaly.statistics.drift import NOT_JUDGED, Series
 
 COLUMNS = (
     FINDING.run,

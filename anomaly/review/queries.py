@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Event, Filters, Finding, Run
-from anomaly.verdicts import STATES
+from anomaly.review.verdicts import STATES
 
 ORDERS = ("score", "uncertain", "recent", "position")
 MOST_VALUES = 500  # in one IN (...)

@@ -19,10 +19,8 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from anomaly.detector import Card
-from anomaly.drift import Series
+from anomaly.detector.file import Card
 from anomaly.errors import AnomalyError
-from anomaly.parts import UnitRow
 from anomaly.review import across, audit, chain, handout, intake, journal, over_time, schema
 from anomaly.review.chain import Chain
 from anomaly.review.database import Database
@@ -61,7 +59,9 @@ from anomaly.review.queries import (
 )
 from anomaly.review.stream import Sent, Stream
 from anomaly.review.stream import append as append_findings
-from anomaly.verdicts import STATES, VERDICTS, Act, Sample, Stratum, Team, calibration_rows, team
+from anomaly.review.verdicts import STATES, VERDICTS, Act, Sample, Stratum, Team, calibration_rows, team
+from anomaly.scoring.units import UnitRow
+from anomaly.statistics.drift import Series
 
 LEASE_SECONDS = 300.0
 EVERYTHING = Filters()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from anomaly.detector import Card
+from anomaly.detector.file import Card
+from anomaly.files.table import Row
 from anomaly.review import intake, schema
-from anomaly.table import Row
 
 FLAGGED, PASSED = 0, 1  # the two strata
 

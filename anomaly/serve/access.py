@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
-from anomaly.regular_files import read_small_text
+from anomaly.files.regular_files import read_small_text
 
 MAX_BYTES = 1 << 20  # bytes of a file of keys
 MIN_KEY_CHARACTERS = 16  # characters of a key: `openssl rand -hex 32` makes a good one

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from anomaly.detector import find_detector
+from anomaly.detector.file import find_detector
+from anomaly.detector.signature import signature_of
+from anomaly.detector.trial import end_trials
 from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
 from anomaly.serve.names import name_of
-from anomaly.signature import signature_of
-from anomaly.trial import end_trials
 
 Stamp: TypeAlias = tuple[int, ...]
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from anomaly.calibrate import Calibration
-from anomaly.change import follow
 from anomaly.scorer import Result
 from anomaly.serve.detectors import Served
+from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.change_point import follow
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SCORES = (-2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 5.0, 10.0, 100.0)
@@ -35,7 +35,7 @@ class Recent:
         return float(self.calibration.is_anomaly(scores).mean()) if self.calibration and scores else math.nan
 
     def drift(self) -> float:
-        """Returns log10 of the highest evidence over the window that scores changed (``anomaly.change``), at least 0.
+        """Returns log10 of the highest evidence over the window that scores changed (``anomaly.statistics.change_point``), at least 0.
 
         While nothing changes, 5 or more has a chance of at most 1 in 100 for a window of 1,000 images.
         """

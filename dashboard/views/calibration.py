@@ -10,13 +10,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from anomaly.calibrate import Calibration
-from anomaly.detector import Card, find_detector
+from anomaly.detector.file import Card, find_detector
+from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_text
 from anomaly.errors import AnomalyError
-from anomaly.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
-from anomaly.report import overlay, shrink
+from anomaly.quality.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
+from anomaly.reporting.report import overlay, shrink
 from anomaly.scorer import Scorer
-from anomaly.sight import MAX_NAMED_IMAGES, cost_text
+from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
 from dashboard.components import plain
 from dashboard.desk import Desk, open_desk
@@ -147,7 +147,7 @@ def pictures(detector: str, digest: str, path: str, sha256: str) -> tuple[object
 
     ``digest`` and ``sha256`` are part of the key: another detector or another image is looked at anew.
     """
-    from anomaly.marks import sha256_of_image
+    from anomaly.quality.marks import sha256_of_image
 
     if sha256_of_image(Path(path)) != sha256:
         raise AnomalyError("the file has changed since the training")

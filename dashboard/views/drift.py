@@ -9,10 +9,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from anomaly.calibrate import Calibration
-from anomaly.change import RUN_LENGTH
-from anomaly.drift import ORDINARY_PROBABILITY, ScoreWatch, Series, Window, calibration_quantiles, count_level, watch, windows
 from anomaly.errors import AnomalyError
+from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.change_point import RUN_LENGTH
+from anomaly.statistics.drift import (
+    ORDINARY_PROBABILITY,
+    ScoreWatch,
+    Series,
+    Window,
+    calibration_quantiles,
+    count_level,
+    watch,
+    windows,
+)
 from dashboard.address import filters_here, run_here
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk

@@ -9,9 +9,9 @@ import streamlit as st
 from PIL import Image
 
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.images import MAX_PIXELS, Decoded, decode
-from anomaly.mask import of_rectangles, to_png
-from anomaly.report import shrink
+from anomaly.imaging.decode import MAX_PIXELS, Decoded, decode
+from anomaly.imaging.mask import of_rectangles, to_png
+from anomaly.reporting.report import shrink
 from dashboard.components import mask_drawing, plain
 from dashboard.settings import UPLOAD_MB
 from dashboard.words import readable

@@ -8,10 +8,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
-from anomaly.part_rule import UnitRule
+from anomaly.reporting.wording import guarantee_text, preview_text
 from anomaly.review import Comparison, Detector, Run
-from anomaly.wording import guarantee_text, preview_text
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk

@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 from anomaly.errors import AnomalyError
+from anomaly.reporting.wording import percent
 from anomaly.review import Run, default_key
 from anomaly.review.types import from_lines as types_from
 from anomaly.review.types import to_text as types_text
-from anomaly.verdicts import Agreement, Inspector, Stratum
-from anomaly.wording import percent
+from anomaly.review.verdicts import Agreement, Inspector, Stratum
 from dashboard.access import Person
 from dashboard.address import filters_here, nothing_yet, query_for, run_here
 from dashboard.components import cells, plain

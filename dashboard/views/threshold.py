@@ -8,17 +8,17 @@ from typing import Any
 
 import streamlit as st
 
-from anomaly.before_after import Guarantee, rows, worse
-from anomaly.calibrate import Calibration
-from anomaly.charts import Scale
-from anomaly.detector import read_card
+from anomaly.detector.file import read_card
+from anomaly.detector.versions import next_version, versions_of
 from anomaly.errors import AnomalyError
-from anomaly.limit import free_name, largest_rank, nearest, said, with_rank, write_moved
+from anomaly.files.table import shortest
+from anomaly.quality.before_after import Guarantee, rows, worse
+from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, said, with_rank, write_moved
+from anomaly.reporting.charts import Scale
+from anomaly.reporting.wording import PREVIEW, one_in, percent
 from anomaly.review import Run, default_key
-from anomaly.table import shortest
-from anomaly.verdicts import Preview, Sample, band, preview
-from anomaly.versions import next_version, versions_of
-from anomaly.wording import PREVIEW, one_in, percent
+from anomaly.review.verdicts import Preview, Sample, band, preview
+from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, queue_here, run_here
 from dashboard.components import plain, threshold_chart

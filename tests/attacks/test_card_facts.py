@@ -15,15 +15,15 @@ import onnx
 import pytest
 from PIL import Image
 
-from anomaly.calibrate import Calibration, calibrate, rank
-from anomaly.cli import main
-from anomaly.detector import CARD_KEY, Card, read_card, recalibrate
+from anomaly.commands.main import main
+from anomaly.detector.file import CARD_KEY, Card, read_card, recalibrate
+from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError
-from anomaly.limit import largest_rank, with_rank
-from anomaly.mask import mask_facts, read_mask
-from anomaly.trial import remember
-from anomaly.wording import card_text, guard_text, more_text
-from tests.serving import serving
+from anomaly.imaging.mask import mask_facts, read_mask
+from anomaly.quality.moved_threshold import largest_rank, with_rank
+from anomaly.reporting.wording import card_text, guard_text, more_text
+from anomaly.statistics.calibration import Calibration, calibrate, rank
+from tests.support.serving import serving
 from training.options import TrainOptions
 
 DEEP: Any = []

@@ -14,15 +14,15 @@ import numpy as np
 import onnx
 import pytest
 
-from anomaly.calibrate import Calibration
-from anomaly.calibration_nodes import set_calibration
-from anomaly.cli import main
-from anomaly.detector import CARD_KEY, read_card
+from anomaly.commands.main import main
+from anomaly.detector.calibration_nodes import set_calibration
+from anomaly.detector.file import CARD_KEY, read_card
+from anomaly.detector.graph import MAX_NODES
+from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError, ImageError
-from anomaly.graph import MAX_NODES
-from anomaly.labelled import evaluate_labelled
+from anomaly.quality.evaluate import evaluate_labelled
 from anomaly.scorer import Scorer, available_memory
-from anomaly.trial import remember
+from anomaly.statistics.calibration import Calibration
 
 IMAGE = np.full((40, 40, 3), 90, np.uint8)
 

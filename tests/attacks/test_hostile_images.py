@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anomaly.errors import ImageError
-from anomaly.images import Decoded, DecodeRule, decode, find_images
-from anomaly.listing import is_image_name
+from anomaly.imaging.decode import Decoded, DecodeRule, decode, find_images
+from anomaly.imaging.listing import is_image_name
 from tests.attacks.corpus import OK, encoded, files, picture, write_corpus
 
 KINDS = {"missing", "unreadable", "empty", "not an image", "truncated", "damaged", "unsupported", "too large"}
@@ -54,7 +54,7 @@ def test_a_search_of_the_corpus_finds_every_file_once_and_ends(corpus):
 def test_the_corpus_needs_little_memory_and_time(corpus):
     """In a process of its own: the bombs would take gigabytes and minutes if they went off."""
     program = (
-        "import sys; from pathlib import Path; from anomaly.images import decode\n"
+        "import sys; from pathlib import Path; from anomaly.imaging.decode import decode\n"
         "from anomaly.errors import ImageError\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    try: decode(path)\n"

@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import ImageError
-from anomaly.images import decode
-from anomaly.listing import file_and_page
-from anomaly.table import Row, printable, read_table
+from anomaly.files.table import Row, printable, read_table
+from anomaly.imaging.decode import decode
+from anomaly.imaging.listing import file_and_page
 from tests.attacks.corpus import encoded, picture, write_corpus
-from tests.test_archives import write_tar, write_zip
+from tests.inputs.test_archives import write_tar, write_zip
 
 ROOT = Path(__file__).parents[2]
 PNG = encoded(picture(), "PNG")
 MAX_KB = 450_000  # with ONNX Runtime and what two threads decode
 PROGRAM = (
-    "import sys; from anomaly.cli import main; status = main(sys.argv[1:])\n"
+    "import sys; from anomaly.commands.main import main; status = main(sys.argv[1:])\n"
     "print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(status)"
 )
 

@@ -24,10 +24,10 @@ import pytest
 
 from anomaly.review import Store
 from tests.attacks.corpus import encoded, picture
-from tests.review_server import Client, Server
-from tests.review_server import serving as dashboard_serving
-from tests.serving import Service, serving
-from tests.test_detector import changed
+from tests.detector.test_file import changed
+from tests.support.review_server import Client, Server
+from tests.support.review_server import serving as dashboard_serving
+from tests.support.serving import Service, serving
 
 KEY = "4d0f7c8e9b6a5f4e3d2c"
 HEAD = "POST /score HTTP/1.1\r\nHost: x\r\n"

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from anomaly.dataset import read_dataset
 from anomaly.errors import DatasetError
-from anomaly.manifests import manifest_sources
+from anomaly.inputs.dataset import read_dataset
+from anomaly.inputs.manifests import manifest_sources
 
 
 def rows_of_nothing(path: Path, column: str) -> None:
@@ -40,9 +40,9 @@ def test_a_parquet_that_unpacks_to_gigabytes_is_refused_in_little_memory(what: s
     assert path.stat().st_size < 100_000
     program = (
         "import sys, resource, pathlib\n"
-        "from anomaly.dataset import read_dataset\n"
-        "from anomaly.manifests import manifest_sources\n"
-        "from anomaly.table import read_table\n"
+        "from anomaly.inputs.dataset import read_dataset\n"
+        "from anomaly.inputs.manifests import manifest_sources\n"
+        "from anomaly.files.table import read_table\n"
         "import pyarrow.parquet\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "path = pathlib.Path(sys.argv[1])\n"

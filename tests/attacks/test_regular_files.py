@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.cli import main
-from anomaly.detector import read_card
+from anomaly.commands.main import main
+from anomaly.detector.file import read_card
+from anomaly.detector.signature import check_signature, sign, signature_of
 from anomaly.errors import AnomalyError, DatasetError
-from anomaly.manifests import manifest_sources
-from anomaly.products import read_project
-from anomaly.regular_files import open_regular, read_small, read_small_text
+from anomaly.files.regular_files import open_regular, read_small, read_small_text
+from anomaly.files.table import COLUMNS, read_table
+from anomaly.inputs.manifests import manifest_sources
+from anomaly.scoring.products import read_project
 from anomaly.serve.access import read_keys
-from anomaly.signature import check_signature, sign, signature_of
-from anomaly.table import COLUMNS, read_table
 from dashboard.access import read_roles
 from training.checkpoint import load_checkpoint
 
@@ -54,14 +54,14 @@ def excluded(path: Path) -> None:
 
 
 def listed(path: Path) -> None:
-    from anomaly.used_images import read_listing
+    from anomaly.inputs.used_images import read_listing
 
     read_listing(path)
 
 
 def noted(path: Path) -> None:
     """The notes of checks in a run folder, read and added to."""
-    from anomaly.audit import note_check, summary
+    from anomaly.quality.audit import note_check, summary
 
     run = path.with_name("noted")
     shutil.copytree(RUN[0], run)

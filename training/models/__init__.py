@@ -4,7 +4,7 @@ from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencod
 from training.models.boltzmann import BoltzmannMachine
 from training.models.flow import Flow
 from training.models.gan import GAN
-from training.models.markov import HMM
+from training.models.hmm import HMM
 from training.models.pixelcnn import PixelCNN
 from training.models.vae import VAE, DenseVAE
 

@@ -1,0 +1,284 @@
+"""The commands `anomaly review ...`: the dashboard, and its database for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomaly.errors import AnomalyError, RuntimeMissing
+
+if TYPE_CHECKING:
+    from anomaly.review import DefectType, Store
+
+DATABASE = "review.db"
+
+
+def add_review(commands: Any) -> None:
+    """Adds `review` and its actions to the command line."""
+    p = commands.add_parser(
+        "review",
+        help="judge flagged images in the dashboard",
+        description="judge flagged images in the dashboard, alone or together",
+        epilog="example:  anomaly score run photos/today --out today.csv --review review.db && anomaly review --detector run",
+    )
+    p.set_defaults(run=run_dashboard)
+    add_database(p, DATABASE)
+    p.add_argument(
+        "--detector", type=Path, action="append", default=[], metavar="RUN", help="for heatmaps and expected pictures"
+    )
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    p.add_argument("--port", type=int, default=8501)
+    p.add_argument("--auth", type=Path, metavar="FILE", help="TOML with the [auth] section of an OpenID provider")
+    p.add_argument("--roles", type=Path, metavar="FILE", help="TOML: e-mail addresses of viewers, inspectors, admins")
+    p.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name under which browsers reach it")
+    p.add_argument("--insecure", action="store_true", help="a public address without a login")
+    actions = p.add_subparsers(metavar="ACTION")
+    add_import(actions)
+    add_export(actions)
+    add_stats(actions)
+    add_audit(actions)
+    add_verify_log(actions)
+    add_types(actions)
+
+
+def add_database(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
+    """Adds --db. An action has no default of its own: it would replace what was given before the action."""
+    parser.add_argument(
+        "--db", default=default, metavar="DB", help=f"SQLite file or postgresql:// address (default {DATABASE})"
+    )
+
+
+def add_import(actions: Any) -> None:
+    p = actions.add_parser("import", help="put a score table into the database")
+    add_database(p)
+    p.add_argument("table", type=Path, help="a table that anomaly score wrote")
+    p.add_argument("--name", help="of the run (default: the file's)")
+    p.add_argument(
+        "--detector", type=Path, action="append", default=argparse.SUPPRESS, metavar="RUN",
+        help="the detector that scored it: brings its calibration",
+    )  # fmt: skip
+    p.add_argument("--folder", type=Path, metavar="DIR", help="what relative paths are relative to (default: this folder)")
+    p.add_argument(
+        "--root", type=Path, action="append", default=[], metavar="DIR", help="a folder that images may be read from"
+    )
+    p.set_defaults(run=run_import)
+
+
+def add_export(actions: Any) -> None:
+    p = actions.add_parser("export", help="write findings and verdicts")
+    add_database(p)
+    p.add_argument("out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout")
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
+    p.add_argument("--link", action="store_true", help="a folder of links instead of copies")
+    p.add_argument("--log", action="store_true", help="the log of everything that was done (.jsonl)")
+    p.set_defaults(run=run_export)
+
+
+def add_stats(actions: Any) -> None:
+    p = actions.add_parser("stats", help="how much is done, by whom, precision and recall")
+    add_database(p)
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=run_stats)
+
+
+def add_audit(actions: Any) -> None:
+    p = actions.add_parser("audit", help="draw a random sample of images that were not flagged")
+    add_database(p)
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)")
+    p.add_argument("--images", type=int, default=100, metavar="N", help="about so many (default 100)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.set_defaults(run=run_audit)
+
+
+def add_verify_log(actions: Any) -> None:
+    p = actions.add_parser("verify", help="whether the log of what was done is as it was written")
+    add_database(p)
+    p.add_argument("--head", metavar="DIGEST", help="a digest of the log that was kept elsewhere: it must still hold that")
+    p.set_defaults(run=run_verify_log)
+
+
+def run_verify_log(options: argparse.Namespace) -> None:
+    from anomaly.review import Store
+    from anomaly.review.chain import in_words
+
+    with Store(options.db, create=False) as store:
+        chain = store.log_chain()
+    head = (options.head or "").strip().removeprefix("sha256:").lower()
+    if chain.wrong:
+        raise AnomalyError(f"{options.db}: the log was rewritten: {in_words(chain.wrong)}: restore a backup")
+    if head and not chain.holds(head):
+        raise AnomalyError(f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore a backup")
+    print(f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; --head compares)")
+
+
+def add_types(actions: Any) -> None:
+    p = actions.add_parser(
+        "types",
+        help="list or edit the defect types that inspectors choose from",
+        description="list the defect types that inspectors choose from, or edit them; the first nine have the keys 1 to 9",
+        epilog="example:  anomaly review types --add burr 'loose wire=#3a86ff'",
+    )
+    add_database(p)
+    change = p.add_mutually_exclusive_group()
+    change.add_argument("--add", nargs="+", metavar="NAME[=#RRGGBB]", help="put these at the end of the list")
+    change.add_argument("--remove", nargs="+", metavar="NAME", help="take these off; verdicts keep the names they have")
+    change.add_argument("--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order")
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=run_types)
+
+
+def run_dashboard(options: argparse.Namespace) -> int:
+    try:
+        from dashboard.launch import launch
+    except ImportError as error:
+        raise RuntimeMissing.extra(error.name or "streamlit", "dashboard", "the review dashboard") from error
+    status: int = launch(
+        options.db,
+        options.host,
+        options.port,
+        insecure=options.insecure,
+        roles=options.roles,
+        auth_file=options.auth,
+        allowed_hosts=options.allow_host,
+        detectors=options.detector,
+    )
+    return status
+
+
+def import_into(
+    database: str,
+    table: Path,
+    detector: Path | None = None,
+    *,
+    name: str | None = None,
+    folder: Path | None = None,
+    roots: Sequence[Path] = (),
+) -> str:
+    """Puts a score table into a review database and returns what that did, in words."""
+    from anomaly.detector.file import read_card, user
+    from anomaly.review import Store
+
+    card = read_card(detector) if detector else None
+    with Store(database) as store:
+        run, new = store.import_table(table, name=name, folder=folder, roots=roots, card=card, by=user())
+    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
+    return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
+
+
+def run_import(options: argparse.Namespace) -> None:
+    if len(options.detector) > 1:
+        raise AnomalyError(f"--detector: {len(options.detector)} found, the one that scored {options.table} expected")
+    given = {"name": options.name, "folder": options.folder, "roots": options.root}
+    print(import_into(options.db, options.table, next(iter(options.detector), None), **given))
+
+
+def check_run(store: Store, run: int | None) -> None:
+    """Raises AnomalyError that names the runs there are, where ``run`` is not one of them."""
+    runs = store.runs()
+    if run is not None and run not in {one.id for one in runs}:
+        there = ", ".join(f"{one.id} {one.name}" for one in runs[:10]) or "none"
+        raise AnomalyError(f"--run {run}: no such run in {store.url}; there: {there}")
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from anomaly.review import Filters, Store
+    from anomaly.review.exports import export_events, export_findings, export_folder
+
+    filters = Filters(run=options.run_number)
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
+        if options.log:
+            done = export_events(store, options.out, options.run_number)
+        elif options.out.suffix:
+            done = export_findings(store, options.out, filters)
+        else:
+            done = export_folder(store, options.out, filters, link=options.link)
+    print(f"{'written':<24}{options.out}   {done.written} entries")
+    for line in done.left_out:
+        print(f"{'left out':<24}{line}")
+    return 3 if done.left_out else 0
+
+
+def run_stats(options: argparse.Namespace) -> None:
+    from anomaly.review import Store
+    from anomaly.review.verdicts import precision, recall
+
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
+        team = store.team(options.run_number)
+        runs = [run for run in store.runs() if options.run_number in (None, run.id)]
+        progress = {run: store.progress(run.id) for run in runs}
+        figures = {run: (precision(store.sample(run.id)), recall(store.sample(run.id))) for run in runs}
+    if options.json:
+        rows = [
+            {**asdict(run), **asdict(progress[run]), "precision": asdict(p), "recall": asdict(r)}
+            for run, (p, r) in figures.items()
+        ]
+        print(json.dumps({"runs": rows, "team": asdict(team)}, indent=2, default=str))
+        return
+    for run, (p, r) in figures.items():
+        done = progress[run]
+        judged = f"{done.flagged_judged} of {done.flagged} flagged images judged"
+        print(f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of {done.audit}")
+        print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
+    for person in team.inspectors:
+        said = f"{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, {person.skipped} skipped"
+        print(f"{person.name:<24}{said}")
+    for pair in team.agreements:
+        kappa = "unknown" if pair.kappa is None else f"{pair.kappa:.2f}"
+        print(f"{f'{pair.a} and {pair.b}':<24}{pair.same} of {pair.n} alike, kappa {kappa}")
+
+
+def run_audit(options: argparse.Namespace) -> None:
+    from anomaly.detector.file import user
+    from anomaly.review import Store, default_key
+
+    with Store(options.db, create=False) as store:
+        check_run(store, options.run_number)
+        runs = store.runs()
+        if not runs:
+            raise AnomalyError(f"{options.db}: no run found; import a score table first: anomaly review import TABLE")
+        run = options.run_number or runs[0].id
+        strata = store.draw_audit(run, options.images, options.seed, by=user(), key=default_key())
+    drawn = sum(stratum.drawn for stratum in strata if stratum.number)
+    print(
+        f"{'audit sample':<24}{drawn} images of run {run} that were not flagged, drawn at random; judge them in the dashboard"
+    )
+
+
+def run_types(options: argparse.Namespace) -> None:
+    from anomaly.detector.file import user
+    from anomaly.review import Store, default_key
+
+    with Store(options.db, create=False) as store:
+        types = edited_types(options, store.defect_types())
+        if options.add or options.remove or options.set:
+            store.set_defect_types(types, by=user(), key=default_key())
+    if options.json:
+        print(json.dumps([asdict(kind) for kind in types], indent=2))
+        return
+    for kind in types:
+        print(f"{f'key {kind.key}' if kind.key else 'no key':<24}{kind.name} {kind.colour}")
+
+
+def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:
+    """Returns the list of defect types as the options change it; AnomalyError for a name that is not on it."""
+    from anomaly.review.types import check_names, from_lines, to_text
+
+    check_names([*(options.add or ()), *(options.set or ())])
+    if options.set:
+        return from_lines(options.set, known)
+    if options.add:
+        return from_lines([*to_text(known).splitlines(), *options.add], known)
+    names = {kind.name for kind in known}
+    missing = [name for name in options.remove or () if name not in names]
+    if missing:
+        raise AnomalyError(f"defect type {missing[0]!r} found; on the list: {', '.join(names)}")
+    if not options.remove:
+        return known
+    return from_lines(to_text(kind for kind in known if kind.name not in options.remove).splitlines(), known)

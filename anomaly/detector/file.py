@@ -1,0 +1,367 @@
+"""The detector file: check it before anything loads it, read its card, rewrite its calibration.
+
+A detector is an ONNX file that holds, under the metadata key ``anomaly``, a JSON card. The file is read here as
+plain protobuf, so that a file from anywhere is refused before ONNX Runtime sees it, and without the package `onnx`
+(only the functions that rewrite a file need that).
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomaly.detector.calibration_nodes import PREFIX, check_calibration
+from anomaly.detector.calibration_nodes import import_onnx as import_onnx
+from anomaly.detector.calibration_nodes import set_calibration as set_calibration
+from anomaly.detector.card_agreement import check_agreement
+from anomaly.detector.card_facts import check_facts, check_json, check_quality, is_digest, is_line, texts_by_name
+from anomaly.detector.golden import Golden, kept_tolerance
+from anomaly.detector.graph import check_wiring, read_model
+from anomaly.detector.size_sensitivity import at_threshold, cost_of
+from anomaly.detector.trial import remember, trial_seconds, was_tried
+from anomaly.errors import AnomalyError, DetectorError
+from anomaly.files.regular_files import read_small
+from anomaly.files.table import named
+from anomaly.imaging.decode import DecodeRule
+from anomaly.imaging.mask import mask_of
+from anomaly.statistics.calibration import Calibration
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = 2
+CARD_KEY = "anomaly"
+MAX_FILE_BYTES = 1 << 30
+MAX_CARD_BYTES = 16 << 20
+LONGEST_MESSAGE = 600  # characters, whatever a card holds
+LARGEST_SIZE = 10_000  # pixels a side that a model sees
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a detector says of itself.
+
+    ``calibration`` is None in a rank-only detector. ``digest`` is the sha256 of the file, ``weights`` that of the
+    graph without its calibration: it ties explain.onnx to the detector and survives recalibration.
+    """
+
+    name: str
+    version: str
+    model: str
+    space: str
+    size: int
+    score: str
+    decode: DecodeRule
+    calibration: Calibration | None
+    band: tuple[float, float] | None
+    training: dict[str, Any]
+    golden: dict[str, Any]
+    licences: dict[str, str]
+    quality: dict[str, Any] | None
+    parent: str | None
+    weights: str
+    digest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The detector's name, version and digest, as every row and report gives it."""
+        return f"{self.name}@{self.version} sha256:{self.digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the card as it stands in the file (without the file's own digest)."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "model": self.model,
+            "space": self.space,
+            "size": self.size,
+            "score": self.score,
+            "decode": self.decode.to_json(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "band": self.band,
+            "training": self.training,
+            "golden": self.golden,
+            "licences": self.licences,
+            "quality": self.quality,
+            "parent": self.parent,
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def from_json(cls, card: dict[str, Any], digest: str = "") -> Card:
+        """Returns the card of a file; DetectorError where a field is missing or of the wrong kind."""
+        found = card.get("format") if isinstance(card, dict) else None
+        if type(found) is not int or found < 1:
+            raise DetectorError("the card has no format number: this is not a detector made by `anomaly train`")
+        if found < FORMAT:
+            raise DetectorError(f"detector format {found} found, {FORMAT} expected: train again with this version")
+        if found > FORMAT:
+            raise DetectorError(
+                f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a newer version of anomaly; "
+                "update with pip install -U anomaly"
+            )
+        try:
+            check_json(card)
+            calibration = None if card["calibration"] is None else Calibration.from_json(card["calibration"])
+            return cls(
+                name=_line(card["name"], 255),
+                version=_version(card["version"]),
+                model=_line(card["model"], 1000),
+                space=_line(card["space"], 1000),
+                size=_size(card["size"]),
+                score=_line(card["score"], 10_000),
+                decode=_decode(card["decode"]),
+                calibration=calibration,
+                band=_band(card["band"], calibration),
+                training=_training(card["training"], calibration, card["size"]),
+                golden=_golden(card["golden"], calibration),
+                licences=_licences(card["licences"]),
+                quality=None if card["quality"] is None else _quality(card["quality"]),
+                parent=None if card["parent"] is None else _digest(card["parent"]),
+                weights=_digest(card["weights"]),
+                digest=digest,
+            )
+        except AnomalyError as error:
+            if len(str(error)) < LONGEST_MESSAGE:
+                raise
+            raise DetectorError(f"{str(error)[:LONGEST_MESSAGE]}...") from error
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
+            what = " ".join(str(error).split())[:300]
+            raise DetectorError(f"the card is damaged ({type(error).__name__}: {what}): train or copy it again") from error
+
+
+def _line(value: Any, most: int) -> str:
+    if not is_line(value, most):  # names are printed on terminals
+        raise TypeError(f"one line of text expected, {str(value)[:40]!r} found")
+    return str(value)
+
+
+def _version(value: Any) -> str:
+    """A version becomes part of file names, and a number of one is counted up."""
+    if not isinstance(value, str) or not VERSION.fullmatch(value):
+        raise TypeError(f"a version of letters, digits, dots and dashes expected, {str(value)[:40]!r} found")
+    return value
+
+
+def _decode(value: Any) -> DecodeRule:
+    rule = _table(value)
+    if len(rule) > 50 or not all(len(str(name)) < 100 and len(str(inner)) < 1000 for name, inner in rule.items()):
+        raise ValueError("a decode rule of short values expected")
+    return DecodeRule.from_json(rule)
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST_SIZE:
+        raise TypeError(f"a size expected, {str(value)[:40]} found")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not is_digest(value):
+        raise TypeError(f"a sha256 expected, {str(value)[:40]!r} found")
+    return str(value)
+
+
+def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2 or any(type(end) not in (int, float) for end in value):
+        raise TypeError("a band of two numbers expected")
+    low, high = map(float, value)
+    if calibration is None or not low <= high <= float(calibration.threshold):
+        raise ValueError(f"a band from {low:.6g} to {high:.6g} found, one up to the threshold expected")
+    return low, high
+
+
+def _training(value: Any, calibration: Calibration | None, size: int) -> dict[str, Any]:
+    facts = _table(value)
+    check_facts(facts)
+    check_agreement(facts, calibration, size)
+    mask_of(facts)
+    return facts
+
+
+def _quality(value: Any) -> dict[str, Any]:
+    quality = _table(value)
+    check_quality(quality)
+    return quality
+
+
+def _golden(value: Any, calibration: Calibration | None) -> dict[str, Any]:
+    golden = _table(value)
+    Golden.from_json(golden, calibration)
+    return golden
+
+
+def _licences(value: Any) -> dict[str, str]:
+    if not texts_by_name(value):
+        raise TypeError("licences by name expected")
+    return dict(value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"an object expected, {type(value).__name__} found")
+    return value
+
+
+def find_detector(run: str | os.PathLike[str]) -> Path:
+    """Returns the detector file of RUN, which is a run folder or the file itself."""
+    path = Path(run)
+    file = path / "detector.onnx" if path.is_dir() else path
+    if not file.is_file():
+        what = "a folder without detector.onnx" if path.is_dir() else "no such file or folder"
+        raise DetectorError(f"{path}: {what}; a run folder or a detector file made by `anomaly train` was expected")
+    return file
+
+
+def read_card(run: str | os.PathLike[str]) -> Card:
+    """Returns the card of a checked detector (see ``read_checked``)."""
+    return read_checked(run)[1]
+
+
+def read_checked(run: str | os.PathLike[str]) -> tuple[bytes, Card]:
+    """Returns a detector's bytes and card after the checks that make it safe to load.
+
+    Refused (DetectorError): more than 1 GiB, not an ONNX file, external data, an operator outside the allow-list or of
+    another domain, subgraphs, functions, another opset, a card that is missing, damaged, too large or too new, and a graph
+    that flags by anything else than its card says.
+    """
+    path = find_detector(run)
+    data = read_small(path, MAX_FILE_BYTES, DetectorError)
+    try:
+        model = read_model(memoryview(data))
+        card = Card.from_json(_parse_card(model.metadata), hashlib.sha256(data).hexdigest())
+        check_wiring(model.graph)
+        check_calibration(model.graph, card.calibration)
+    except AnomalyError as error:
+        raise DetectorError(f"{path}: {error}") from error
+    return data, card
+
+
+def _parse_card(metadata: dict[str, bytes]) -> dict[str, Any]:
+    text = metadata.get(CARD_KEY)
+    if text is None:
+        raise DetectorError("an ONNX file without a card found, a detector made by `anomaly train` expected")
+    if len(text) > MAX_CARD_BYTES:
+        raise DetectorError(f"a card of {len(text)} bytes found, at most {MAX_CARD_BYTES} expected")
+    try:
+        card: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise DetectorError("the card is damaged (no valid JSON): train or copy it again") from error
+    return card
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; which of two values of one name another program takes, nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name found twice in an object")
+    return found
+
+
+# --- rewriting --------------------------------------------------------------------------------------------------------
+def weights_digest(model: onnx.ModelProto) -> str:
+    """Returns the sha256 of a graph without its calibration, which recalibration therefore keeps."""
+    digest = hashlib.sha256()
+    for items in (model.graph.initializer, model.graph.node):
+        for item in items:
+            if not item.name.startswith(PREFIX):
+                digest.update(item.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def set_card(model: onnx.ModelProto, card: Card) -> None:
+    """Writes the card into the model's metadata (and nothing else: no trace of the exporter)."""
+    import_onnx().helper.set_model_props(model, {CARD_KEY: json.dumps(card.to_json(), allow_nan=False)})
+
+
+def user() -> str:
+    """Returns who is at the keyboard, for cards and logs."""
+    try:
+        return one_name(getpass.getuser())
+    except (KeyError, OSError):  # a container without an entry for this user
+        return "unknown"
+
+
+def one_name(text: str) -> str:
+    """Returns a name as one line that can be printed, as a card holds it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255].strip() or "unknown"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with named(path, temporary):
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def recalibrate(
+    run: str | os.PathLike[str],
+    calibration: Calibration,
+    out: Path,
+    *,
+    version: str,
+    highest: list[str],
+    images: int,
+    groups: int,
+    parent: str | None = None,
+    by_unit: dict[str, Any] | None = None,
+    accepted: Sequence[str] = (),
+) -> None:
+    """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
+
+    ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
+    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_unit``: see anomaly.scoring.units.
+    ``accepted``: what of the guarantee got worse, and was accepted.
+    """
+    onnx = import_onnx()
+    data, card = read_checked(run)
+    model = onnx.load_model_from_string(data)
+    set_calibration(model, calibration)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    size_sensitivity = at_threshold(card.training.get("size_sensitivity"), float(calibration.threshold))
+    facts = {
+        "recalibrated": now,
+        "size_sensitivity": size_sensitivity,
+        "cost": cost_of(calibration, highest, size_sensitivity),
+        "recalibrated_by": user(),
+        "recalibrated_on": images,
+        "highest": highest,
+        "grouped": groups < images,
+        "by_unit": by_unit,
+        "accepted_worse": list(accepted),
+        **dict.fromkeys(("threshold_moved", "threshold_moved_by", "threshold_moved_from")),  # it is no preview any more
+    }
+    new = replace(
+        card,
+        version=version,
+        calibration=calibration,
+        golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
+        band=None,
+        quality=None,
+        parent=parent or card.digest,
+        training={**card.training, **facts},
+    )
+    set_card(model, new)
+    changed = model.SerializeToString(deterministic=True)
+    if was_tried(data):  # the same graph but for its numbers
+        remember(changed, trial_seconds(data))
+    write_atomically(out, changed)

@@ -1,0 +1,1 @@
+"""Files: delimited text, Parquet and CSV cells, the score table, progress, threads."""

@@ -1,0 +1,595 @@
+"""Finds and decodes images: which files are opened, what is refused, and what every pixel means.
+
+What the pixels of each kind of file become (the `decode` rule of a detector's card):
+
+    8-bit grey, RGB        as they are; grey in all three channels
+    1 bit                  0 and 255
+    16-bit grey            scaled, never clipped: round(255 v / (2^bits - 1)); `bits` is the smallest of 10, 12, 14, 16
+                           that holds the image's largest value, and never less than the rule's
+    16-bit colour          the same, by the largest value of its channels; 16-bit alpha by its high byte
+    float, 32-bit (TIFF)   255 (v - low) / (high - low) by the rule's `scale` (low, high), which is that of the training
+                           images, and `bits` says 32; an image with a value outside is refused, never scaled by its own
+                           largest. Without a `scale` (to look at one image): float of 0..1 times 255; else 0..255
+                           rounded; else, and integers, 0..65535 as 16-bit grey. Anything else is refused
+    white is zero (TIFF)   inverted, at every depth
+    palette, CMYK, ...     to RGB (GIF: as it looks at that frame)
+    PGM, PPM               as 8 or 16 bits; any other largest value is scaled to these by the file's own statement
+    alpha, transparency    over white
+    several pages, frames  each is an image of its own (see `pages`): `decode_pages` gives them all, `decode` refuses
+    EXIF, XMP orientation  applied; metadata that cannot be read counts as none
+    ICC profile            ignored: pixel values are compared, not looked at
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from anomaly.errors import DatasetError, DetectorError, ImageError
+from anomaly.imaging import listing
+from anomaly.imaging.bit_depth import (
+    DEPTHS,
+    PLANAR_FOUND,
+    Eight,
+    Scale,
+    check_kind,
+    colour_in_full,
+    finite_range,
+    grey_in_full,
+    is_deep,
+    is_scale,
+    is_wide,
+    needs_scale,
+    values_of,
+)
+from anomaly.imaging.listing import HEADS, Passed, count, format_not_read, wanted
+from anomaly.imaging.pages import DRAWN_OVER, OpenPage, pages_of, several
+
+MAX_PIXELS = 100_000_000
+
+# The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
+# error at twice that) would stand beside max_pixels, and which tries every format that it knows.
+READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "PPM": PpmImageFile,
+    "DIB": DibImageFile,
+}
+FORMATS = tuple(READERS)  # what is ever opened; the content decides which of them it is
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+ORIENTATION = 0x0112  # the EXIF tag
+STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
+SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
+# What the system says of every file on a disk or share that has gone: no file is to blame.
+GONE_ERRORS = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+UNREADABLE = "check its permissions and its disk"
+MANY_PAGES = 100  # times max_pixels: of a file's pages together, so that a small file costs no hours
+MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DecodeRule:
+    """How files become pixels: recorded in the detector, used alike in training, calibration and scoring.
+
+    ``bits`` is the true depth of 16-bit files (10, 12, 14 or 16; None: found in each image from its largest value,
+    so that a dark image is scaled by a smaller depth than a bright one). ``reduced`` allows JPEG to be decoded at
+    1/2, 1/4 or 1/8 scale where that is still no smaller than the model's size. ``scale``: the values of float and 32-bit
+    files that become 0 and 255; None where the training images hold none.
+    """
+
+    orientation: str = "exif"
+    alpha: str = "white"
+    bits: int | None = None
+    reduced: bool = False
+    scale: Scale | None = None
+
+    def __post_init__(self) -> None:
+        if (self.orientation, self.alpha) != ("exif", "white"):
+            found = f"{self.orientation!r} and {self.alpha!r}"
+            raise ValueError(f"orientation and alpha {found} found, 'exif' and 'white' expected")
+        if self.bits is not None and (type(self.bits) is not int or self.bits not in DEPTHS):
+            raise ValueError(f"bits {self.bits!r} found, one of {DEPTHS} or None expected")
+        if type(self.reduced) is not bool:
+            raise ValueError(f"reduced {self.reduced!r} found, True or False expected")
+        if self.scale is not None and not is_scale(self.scale):
+            raise ValueError(f"scale {self.scale!r} found, (low, high) or None expected")
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the rule as the card stores it; ``scale`` only where there is one, so that older programs know the rest."""
+        return {name: value for name, value in asdict(self).items() if name != "scale" or value is not None}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, object]) -> DecodeRule:
+        """Returns the rule that a card stores; a rule that this version does not know is a `DetectorError`."""
+        scale = stored.get("scale")
+        try:
+            if isinstance(scale, list):
+                stored = {**stored, "scale": tuple(scale)}
+            return cls(**stored)  # type: ignore[arg-type]  # __post_init__ checks every value
+        except (TypeError, ValueError) as error:
+            raise DetectorError(f"decode rule {stored!r} is not known ({error}): update this program") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One decoded image.
+
+    ``pixels`` is uint8 (H, W, 3), RGB, C-contiguous. ``width`` and ``height`` are those of the image as one looks at
+    it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth that was found (8, that of a 16-bit
+    file, or 32 of float and 32-bit values that have a scale), ``mode`` Pillow's name for what the file holds, ``grey``
+    whether all three channels are equal.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    bits: int
+    mode: str
+    grey: bool
+    format: str
+
+
+def find_images(folder: Path, passed: Passed | None = None) -> list[Path]:
+    """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of it cannot be listed."""
+    found = list(walk_images(folder, passed))
+    for path in found:
+        if path.endswith("/"):
+            _names(path, set(), Counter())  # says why
+    return [Path(path) for path in found]
+
+
+def walk_images(folder: str | Path, passed: Passed | None = None) -> Iterator[str]:
+    """Yields the images below ``folder``, sorted; one folder's names are held at a time. What is none is counted.
+
+    Images are told by suffix, and by content where the suffix does not decide (see `listing`). ``passed`` counts, by
+    kind, what is not yielded: other files, hidden ones, and the folders below that this program has written.
+    Links to folders are followed, but each folder is listed once, so that a loop of links ends. Images are never left
+    out silently: if ``folder`` cannot be listed that is a `DatasetError`, and a folder in it is yielded, with a slash.
+    """
+    seen: set[tuple[int, int]] = set()
+    root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
+    counts = Counter[str]() if passed is None else passed
+    return depth_first(root, lambda parent: _names(parent, seen, counts, parent == root))
+
+
+def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
+    """Yields the files below ``root``: ``names`` returns what a folder holds, the first one last, folders with a slash.
+
+    A folder of which ``names`` raises DatasetError is yielded itself, but for ``root``.
+    """
+    open_folders = [(root, names(root))]
+    while open_folders:
+        parent, left = open_folders[-1]
+        if not left:
+            open_folders.pop()
+        elif (name := left.pop()).endswith("/"):
+            try:
+                open_folders.append((parent + name, names(parent + name)))
+            except DatasetError:
+                yield parent + name
+        else:
+            yield parent + name
+
+
+def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool = True) -> list[str]:
+    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last.
+
+    ``given``: it is the one that was asked for, which is searched whoever has written it.
+    """
+    try:
+        status = os.stat(folder or ".")
+        if (status.st_dev, status.st_ino) in seen:
+            count(passed, listing.AGAIN)
+            return []
+        seen.add((status.st_dev, status.st_ino))
+        if not given and is_ours(folder):
+            count(passed, listing.OURS)
+            return []
+        with os.scandir(folder or ".") as entries:
+            return listed(((entry.name, _is_folder(entry), partial(head_of, entry.path)) for entry in entries), passed)
+    except OSError as error:
+        where = _printable(folder.rstrip("/") or "/")
+        raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
+
+
+def is_ours(folder: str) -> bool:
+    """Whether this program has written a folder: pictures beside a table, a table's unfinished chunks, a run."""
+    return os.path.lexists(os.path.join(folder, listing.MARK))
+
+
+def mark_ours(folder: Path) -> None:
+    """Leaves a mark in a folder that this program writes into, so that no search takes what is in it for images."""
+    (folder / listing.MARK).touch()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def head_of(path: str) -> bytes | str:
+    """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return listing.DEVICE
+        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+            return file.read(listing.HEAD)
+    except FileNotFoundError:
+        return listing.DANGLING
+    except OSError:
+        return listing.UNREADABLE
+
+
+def listed(entries: Iterable[tuple[str, bool, Callable[[], bytes | str]]], passed: Passed) -> list[str]:
+    """Returns the folders and images among names, as `depth_first` takes them, and counts the others.
+
+    An entry: its name, whether it is a folder, and what returns its first bytes (see `listing.wanted`).
+    """
+    names = []
+    for name, is_folder, head in entries:
+        if is_folder and name[0] == ".":
+            count(passed, listing.HIDDEN_FOLDER)
+        elif is_folder:
+            names.append(f"{name}/")
+        elif name != listing.MARK and wanted(name, head, passed):
+            names.append(name)
+    return sorted(names, reverse=True)
+
+
+def decode(
+    source: str | Path | bytes,
+    rule: DecodeRule = DecodeRule(),
+    max_pixels: int = MAX_PIXELS,
+    *,
+    reduce_to: int | None = None,
+    page: int | None = None,
+) -> Decoded:
+    """Returns the pixels of one image file, given by its path or its bytes.
+
+    The header's size is checked against ``max_pixels`` before anything is decoded (in TIFF and WebP Pillow's own
+    limit of 179 million holds besides). ``reduce_to`` is the model's size, used if the rule says ``reduced``.
+    ``page``: the one to decode, from 1 on; without it a file of several is an `ImageError` of the kind ``several pages``.
+    Whatever is wrong is an `ImageError` with a kind and one line. Threads may call this at the same time.
+    """
+    try:
+        data = source if isinstance(source, bytes) else read_file(source, limit=8 * max_pixels + (1 << 24))
+        return _decode(data, rule, max_pixels, reduce_to, page)
+    except ImageError as error:
+        name = "image" if isinstance(source, bytes) else _printable(os.fspath(source))
+        raise ImageError(error.kind, f"{name}: {error}") from error
+
+
+def decode_pages(
+    data: bytes, rule: DecodeRule, max_pixels: int = MAX_PIXELS, *, reduce_to: int | None = None
+) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+    """Yields the pages of a file with their numbers, from 1 on (None: it has only one), or what is wrong with each.
+
+    Where a page is missing so are those behind it: its error says so. Pages together have at most a hundred times
+    ``max_pixels``. For the rest see `decode`.
+    """
+    try:
+        pages = _pages(data)
+    except ImageError as error:
+        yield None, error
+        return
+    left, many = MANY_PAGES * max_pixels, len(pages) > 1
+    for number in range(1, len(pages) + 1):
+        try:
+            decoded: Decoded | ImageError = _page(pages, number - 1, data, rule, min(left, max_pixels), reduce_to)
+        except ImageError as error:
+            decoded = error
+        last = isinstance(decoded, ImageError) and (format_of(data) in DRAWN_OVER or left < max_pixels)
+        if last and number < len(pages):
+            assert isinstance(decoded, ImageError)
+            rest = len(pages) - number
+            decoded = ImageError(decoded.kind, f"{decoded}; nor were the {rest:,} pages behind it judged")
+        yield number if many else None, decoded
+        left -= decoded.width * decoded.height if isinstance(decoded, Decoded) else 0
+        if last:
+            return
+
+
+def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None, page: int | None) -> Decoded:
+    pages = _pages(data)
+    if page is None and len(pages) > 1:
+        raise several(len(pages))
+    if page is not None and not 1 <= page <= len(pages):
+        raise ImageError("missing", f"page {page} asked for, {len(pages):,} found")
+    return _page(pages, (page or 1) - 1, data, rule, max_pixels, reduce_to)
+
+
+def _pages(data: bytes) -> list[OpenPage]:
+    reader = _reader(data)
+    with _says_what_is_wrong(data):
+        return pages_of(reader(BytesIO(data)), data)
+
+
+def _page(
+    pages: Sequence[OpenPage], number: int, data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None
+) -> Decoded:
+    with _says_what_is_wrong(data):
+        image = pages[number]()
+        _check_size(image, data, max_pixels)
+        check_kind(image)
+        return _decoded(image, rule, reduce_to, lambda: _pages(data)[number]())
+
+
+@contextmanager
+def _says_what_is_wrong(data: bytes) -> Iterator[None]:
+    try:
+        with _quiet_pillow():
+            yield
+    except ImageError:
+        raise
+    except Exception as error:
+        # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error, SyntaxError,
+        # ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a run over a million.
+        raise ImageError(*_what_is_wrong(error, data, format_of(data))) from error
+
+
+def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None, again: OpenPage) -> Decoded:
+    mode, original = image.mode, image.size
+    if rule.reduced and reduce_to is not None:
+        image.draft(None, (reduce_to, reduce_to))  # changes nothing unless it is a JPEG
+    reduced = image.size != original
+    colour = colour_in_full(image, again, rule.bits)
+    image.load()
+    if mode == "F" or mode.startswith("I"):
+        eight, bits = grey_in_full(image, rule.bits, rule.scale)
+    else:
+        eight, bits = colour() if colour else Eight(image, 8)
+    turn = _turn(image)
+    upright = eight if turn is None else eight.transpose(turn)
+    width, height = (original[::-1] if turn in SIDEWAYS else original) if reduced else upright.size
+    pixels, grey = _to_array(_to_colour(upright))
+    return Decoded(pixels, width, height, bits, mode, grey, image.format or "")
+
+
+def has_depth(path: str | Path) -> bool:
+    """Whether an image file has more than 8 bits a channel, by its head; False where it cannot be read."""
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file, _quiet_pillow():
+            reader = READERS.get(format_of(file.read(listing.HEAD)))
+            if reader not in (PngImageFile, TiffImageFile, PpmImageFile):
+                return False
+            file.seek(0)
+            return is_deep(reader(file))
+    except Exception:  # what is wrong with it is said when it is decoded
+        return False
+
+
+def range_of(path: str | Path) -> tuple[Scale, bool] | None:
+    """Returns the least and largest value of a float or 32-bit image, and whether they need a scale (see `depth`).
+
+    None for other kinds; ImageError for what cannot be read.
+    """
+    data = read_file(path, limit=8 * MAX_PIXELS + (1 << 24))
+    pages = _pages(data)
+    with _says_what_is_wrong(data):
+        image = pages[0]()
+        _check_size(image, data, MAX_PIXELS)
+        if not is_wide(image):
+            return None
+        image.load()
+        found = finite_range(values_of(image))
+        return found, needs_scale(image, *found)
+
+
+# ---- files ----
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """Returns the bytes of a regular file; never waits for a pipe."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise ImageError("not a file", f"is {what}, an image file expected")
+        if status.st_size > limit:
+            size = f"file of {status.st_size:,} bytes, at most {limit:,}"
+            raise ImageError("too large", f"{size} expected: --max-pixels allows more")
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            return file.read(status.st_size)
+    except FileNotFoundError as error:
+        raise ImageError("missing", "no such file") from error
+    except OSError as error:
+        kind, advice = ("unreachable", "is the disk still there?") if error.errno in GONE_ERRORS else ("unreadable", UNREADABLE)
+        raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
+    except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
+        raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A pipe may take the file's place after it was looked at; opened like this it gives nothing instead of blocking.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def format_of(data: bytes) -> str:
+    """Returns the format of a file by its first bytes, one of FORMATS, or nothing."""
+    return next((name for name, head in HEADS.items() if head.match(data)), "")
+
+
+def _reader(data: bytes) -> type[ImageFile.ImageFile]:
+    if not data:
+        raise ImageError("empty", "file of zero bytes: copy it again")
+    if format := format_of(data):
+        return READERS[format]
+    if foreign := format_not_read(data[: listing.HEAD]):
+        raise ImageError("unsupported", f"an image in a format that is not read ({foreign}): convert it to PNG, TIFF or JPEG")
+    raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
+
+
+def _printable(name: str | bytes) -> str:
+    """Returns a file's name on one line: line breaks and bytes that are not UTF-8 escaped."""
+    name = os.fsdecode(name)
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+# ---- what is wrong ----
+
+
+def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        size = f"{image.width} x {image.height} pixels"
+        raise ImageError("too large", f"{size}, at most {max_pixels:,} in all expected: --max-pixels allows more")
+    if len(image.tile) > MAX_TILES:
+        tiles = f"{len(image.tile):,} tiles, at most {MAX_TILES:,}"
+        raise ImageError("too large", f"{tiles} expected: save it again in larger ones")
+    # Each scan of a progressive JPEG passes over the whole image however few bytes it has.
+    if "progressive" in image.info and pixels * data.count(b"\xff\xda") > SCAN_PIXELS:
+        raise ImageError("too large", "progressive JPEG of too many scans: save it again as a baseline JPEG")
+
+
+def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str]:
+    """Returns the kind and the message for an exception out of Pillow."""
+    text = " ".join(str(error).split())[:100] or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "too large", "not enough memory to decode it: --max-pixels refuses such images beforehand"
+    if isinstance(error, Image.DecompressionBombError) or "too large" in text or "Too much memory" in text:
+        return "too large", f"{format} too large ({text}): save it again, smaller or without its metadata"
+    if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
+        return "unsupported", f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB"
+    if format == "TIFF" and text == "string index out of range":  # it has more planes than its mode has letters
+        return "unsupported", PLANAR_FOUND
+    if "truncated" in text.lower() or ends_early(data, format):
+        return "truncated", f"{format} that ends early after {len(data):,} bytes ({text}): copy it again"
+    return "damaged", f"{format} that is damaged ({text}): copy it again"
+
+
+def ends_early(data: bytes, format: str) -> bool:
+    """Whether an image file lacks its end, by its end mark (JPEG, PNG) or the length that it names."""
+    if format == "JPEG":
+        return not data.endswith(b"\xff\xd9")
+    if format == "PNG":
+        return b"IEND" not in data[-12:]
+    if len(data) < 12:
+        return True
+    if format == "GIF":
+        return b";" not in data[-2:]
+    if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):  # the directory, not of BigTIFF, lies behind the end
+        return int(struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]) >= len(data)
+    if format == "WEBP":
+        return int(struct.unpack_from("<I", data, 4)[0]) + 8 > len(data)
+    return format == "BMP" and int(struct.unpack_from("<I", data, 2)[0]) > len(data)
+
+
+_quiet_lock = threading.Lock()
+_quiet_threads = 0
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Silences Pillow's warnings while any thread decodes.
+
+    They speak of odd metadata, which is not used, and of Pillow's own size limit, where ours holds; turned into
+    errors by the caller's filters they would refuse an image that was accepted in training. `catch_warnings` puts
+    back the whole list of filters, which goes wrong among threads, so one entry is added and taken away again.
+    """
+    global _quiet_threads
+    filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a sequence
+    with _quiet_lock:
+        _quiet_threads += 1
+        if _QUIET not in filters:
+            filters.insert(0, _QUIET)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_threads -= 1
+            if _quiet_threads == 0 and _QUIET in filters:
+                filters.remove(_QUIET)
+
+
+# ---- pixels ----
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns how to turn a loaded image upright. (Pillow has turned a TIFF already, and removed its tag.)"""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # metadata can be broken in as many ways as an image; then it says nothing
+        return None
+
+
+def _to_colour(image: Image.Image) -> Image.Image:
+    """Returns the image in mode L or RGB, whatever is transparent over white."""
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(clear, mask=clear.getchannel("A"))
+        return white
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _to_array(image: Image.Image) -> tuple[Pixels, bool]:
+    """Returns (H, W, 3) from an image in mode L or RGB, and whether it is grey."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    if image.mode == "L":
+        _fill(pixels, np.asarray(image))
+        return pixels, True
+    grey = True
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):  # Pillow puts all pixels together from pieces: 16 instead of 44 ms in strips
+        strip = pixels[top : top + rows]
+        strip[:] = np.asarray(image if rows >= height else image.crop((0, top, width, top + len(strip))))
+        grey = grey and _is_grey(strip)
+    return pixels, grey
+
+
+def _fill(pixels: Pixels, values: Pixels) -> None:
+    """Writes (H, W) into all channels of (H, W, 3): three strided writes take a quarter of one broadcast's time."""
+    for channel in range(3):
+        pixels[..., channel] = values
+
+
+def _is_grey(pixels: Pixels) -> bool:
+    for part in (pixels[:1], pixels):  # one row is enough to see that most pictures have colour
+        red, green, blue = part[..., 0], part[..., 1], part[..., 2]
+        if not ((red == green).all() and (green == blue).all()):
+            return False
+    return True

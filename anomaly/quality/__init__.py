@@ -1,0 +1,1 @@
+"""Questions to a finished detector: evaluate, check, compare, challenge, recalibrate, audit, bench."""

@@ -1,0 +1,150 @@
+"""A threshold moved by hand: the nearest one that the calibration scores can guarantee something for, and the new file.
+
+A threshold is always one of the calibration scores: between two of them the guarantee is the same, and above the highest
+there is none. A threshold chosen after seeing results is a preview until fresh good images confirm it, and the new file
+says so, with who moved it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.detector.file import (
+    Card,
+    find_detector,
+    import_onnx,
+    one_name,
+    read_card,
+    read_checked,
+    set_calibration,
+    set_card,
+    write_atomically,
+)
+from anomaly.detector.golden import kept_tolerance
+from anomaly.detector.size_sensitivity import at_threshold
+from anomaly.detector.trial import remember, trial_seconds, was_tried
+from anomaly.detector.versions import Identity, next_version, note_version, versions_of
+from anomaly.errors import CalibrationError, DetectorError
+from anomaly.reporting.wording import percent
+from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
+
+
+def nearest(calibration: Calibration, threshold: float) -> Calibration:
+    """Returns the calibration whose threshold is the calibration score nearest to ``threshold`` that can be guaranteed for.
+
+    The target rate becomes the guarantee of that threshold: k / (n + 1), at most 0.5.
+    """
+    scores, n = calibration.scores, calibration.n
+    above = int(np.searchsorted(scores, np.float32(threshold), side="left"))
+    near = [index for index in (above - 1, above) if 0 <= index < n]
+    index = min(near, key=lambda i: abs(float(scores[i]) - threshold))
+    # with ties k counts the whole tie: the threshold is the same, and the guarantee is the one that is kept
+    k = n - int(np.searchsorted(scores, scores[index], side="right")) + 1
+    return with_rank(calibration, min(k, largest_rank(n)))
+
+
+def with_rank(calibration: Calibration, k: int) -> Calibration:
+    """Returns the same scores with the k-th largest as the threshold."""
+    if not 1 <= k <= largest_rank(calibration.n):
+        raise CalibrationError(f"rank {k} found, 1 to {largest_rank(calibration.n)} of {calibration.n} good images expected")
+    target_rate = k / (calibration.n + 1)
+    if rank(target_rate, calibration.n) < k:  # the decimal that is written may round below it
+        target_rate = math.nextafter(target_rate, 1.0)
+    return Calibration(calibration.scores, k, target_rate)
+
+
+def largest_rank(n: int) -> int:
+    """Returns the largest k that may be guaranteed: half of all good images flagged."""
+    return max(1, math.floor(LARGEST_RATE * (n + 1)))
+
+
+def write_moved(
+    run: str | os.PathLike[str],
+    calibration: Calibration,
+    out: Path,
+    *,
+    by: str,
+    low: float | None = None,
+    known: Iterable[Identity] = (),
+) -> Card:
+    """Writes a copy of a detector with the threshold of ``calibration`` to ``out`` and returns its card.
+
+    ``low``: lower end of the band that a person looks at, up to the threshold. The card names the parent's digest, and in
+    ``training`` who moved the threshold and when; where it is the parent's own, nothing was moved and the guarantee stays.
+    ``known``: detectors elsewhere, whose versions are not given again. Raises DetectorError where ``out`` is there already.
+    """
+    onnx = import_onnx()
+    data, card = read_checked(run)
+    if card.calibration is None or not np.array_equal(card.calibration.scores, calibration.scores):
+        raise DetectorError(
+            f"{find_detector(run)}: its calibration scores are others than the threshold was chosen on; choose again"
+        )
+    if out.exists():
+        raise DetectorError(f"{out} is there already; a detector in use must not change under its name: choose another")
+    threshold = float(calibration.threshold)
+    if low is not None and low > threshold:
+        raise DetectorError(f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected")
+    model = onnx.load_model_from_string(data)
+    moved: dict[str, Any] = {}
+    if threshold == float(card.calibration.threshold):
+        calibration = card.calibration
+    else:
+        set_calibration(model, calibration)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        moved = {
+            "threshold_moved": now,
+            "threshold_moved_by": one_name(by),
+            "threshold_moved_from": float(card.calibration.threshold),
+        }
+        moved |= {"size_sensitivity": at_threshold(card.training.get("size_sensitivity"), threshold), "cost": None}
+    source = find_detector(run).parent
+    version = next_version(card.version, versions_of(card.name, source, out.parent, known))
+    new = replace(
+        card,
+        version=version,
+        calibration=calibration,
+        golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
+        band=None if low is None else (low, threshold),
+        quality=None if moved else card.quality,  # figures of the old threshold
+        parent=card.digest,
+        training={**card.training, **moved},
+    )
+    set_card(model, new)
+    changed = model.SerializeToString(deterministic=True)
+    if was_tried(data):  # the same graph but for its numbers
+        remember(changed, trial_seconds(data))
+    note_version(card.name, version, source, out.parent)
+    write_atomically(out, changed)
+    return read_card(out)
+
+
+def free_name(detector: Path, version: str) -> Path:
+    """Returns a name beside a detector that no file has: detector-2.onnx, detector-2b.onnx, ..."""
+    for ending in ("", *"bcdefghijklmnopqrstuvwxyz"):
+        path = detector.with_name(f"detector-{version}{ending}.onnx")
+        if not path.exists():
+            return path
+    raise DetectorError(f"{detector.parent}: too many versions {version} are there already: move some of them away")
+
+
+def said(calibration: Calibration, what: str = "image") -> str:
+    """Returns where a threshold stands among the good images (or units: ``what``), and what that guarantees."""
+    place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
+    return (
+        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.guaranteed_rate)}; 95 % confident: "
+        f"at most {percent(calibration.upper_bound)} in the long run."
+    )
+
+
+def ordinal(number: int) -> str:
+    """Returns 1st, 2nd, 3rd, 4th ... 11th."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"

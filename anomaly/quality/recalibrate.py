@@ -1,0 +1,273 @@
+"""`anomaly calibrate`: a new threshold from good images, without torch. The weights stay as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.detector.file import Card, find_detector, import_onnx, read_card, recalibrate
+from anomaly.detector.unit_rule import UnitRule
+from anomaly.detector.versions import Identity, next_version, note_version, versions_of
+from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.imaging.listing import passed_text
+from anomaly.inputs.copies import Looks, regrouped
+from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
+from anomaly.inputs.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration, read_listing
+from anomaly.quality.before_after import Guarantee, refuse_worse, worse
+from anomaly.quality.portable import write_portable
+from anomaly.scorer import Scorer
+from anomaly.scoring.units import by_unit, whole_units
+from anomaly.statistics.calibration import calibrate, one_per_group, worst_per_unit
+
+
+def recalibrate_on(
+    run: Path,
+    normal: Path,
+    *,
+    out: Path | None,
+    target_rate: float | None,
+    group_by: str | None,
+    seed: int,
+    portable: bool = False,
+    by_unit: str | None = None,
+    views: int | None = None,
+    accept_worse: bool = True,
+    known: Iterable[Identity] = (),
+    good: Sequence[str] = (),
+    say: Say | None = None,
+    independent: bool = False,
+) -> tuple[Card, Path, list[str]]:
+    """Writes a detector whose threshold is set by the good images ``normal``; returns its card, its path and what was left out.
+
+    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
+    left out, as far as the run folder tells: a guarantee made on them is false. Without ``target_rate`` that of the detector
+    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_unit``: the threshold is set by
+    the worst view of each unit, named by this expression (default: that of the detector), of ``views`` views each.
+    Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
+    is written. ``known``: detectors elsewhere, whose versions are not given again.
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    Copies and near-copies are one group, and those of training images are left out (``independent``: only equal pixels).
+    Raises CalibrationError, DatasetError, DetectorError.
+    """
+    import_onnx()
+    path = find_detector(run)
+    with tempfile.TemporaryDirectory() as folder:
+        source = path
+        if portable:
+            source = Path(folder) / path.name
+            write_portable(path, source)
+        grouping = Grouping(group_by, seed, by_unit, views, independent)
+        return _recalibrate_on(path, source, normal, out, target_rate, grouping, accept_worse, known, good, say)
+
+
+def _recalibrate_on(
+    path: Path,
+    source: Path,
+    normal: Path,
+    out: Path | None,
+    target_rate: float | None,
+    grouping: Grouping,
+    accept_worse: bool,
+    known: Iterable[Identity],
+    good_names: Sequence[str],
+    say: Say | None,
+) -> tuple[Card, Path, list[str]]:
+    """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
+    scorer = Scorer(source, device="cpu")
+    folder = path.parent if out is None else out.parent
+    version = next_version(scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known))
+    target = out or path.with_name(f"{path.stem}-{version}.onnx")
+    check_free(target)
+    good = score_good(scorer, path, normal, grouping, good_names, say)
+    values = good.scores
+    if target_rate is None and scorer.card.calibration is not None:
+        target_rate = scorer.card.calibration.target_rate
+    calibration = calibrate(values, target_rate)
+    before, after = Guarantee.of(scorer.card), Guarantee(calibration, what="image" if good.rule is None else "unit")
+    if not accept_worse:
+        refuse_worse(before, after)
+    note_version(scorer.card.name, version, path.parent, folder)  # before it is there: rather one too many
+    highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
+    recalibrate(
+        source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
+        parent=read_card(path).digest, by_unit=None if good.rule is None else good.rule.to_json(),
+        accepted=worse(before, after),
+    )  # fmt: skip
+    note_calibration(path, target, good.judged)
+    return read_card(target), target, good.left_out
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which images are not independent, and which score stands for them.
+
+    ``group_by``: of each group one image is drawn by ``seed``. ``by_unit``: of each unit, named by the expression, the
+    worst of its ``views`` views (None: however many it has). ``independent``: images that look alike show different parts.
+    """
+
+    group_by: str | None = None
+    seed: int = 0
+    by_unit: str | None = None
+    views: int | None = None
+    independent: bool = False
+
+    def of(self, card: Card) -> Grouping:
+        """Returns what holds for a detector: where nothing was asked for, its own rule of units."""
+        if self.by_unit is not None and self.group_by is not None:
+            raise CalibrationError("--by-unit and --group-by found, one of them expected: units are the groups")
+        rule = UnitRule.of(card.training)
+        if self.by_unit is not None or rule is None or self.group_by is not None:
+            return self
+        same = rule.least if rule.least == rule.most else None
+        return replace(self, by_unit=rule.pattern, views=self.views or same)
+
+
+@dataclass(frozen=True, eq=False)
+class GoodScores:
+    """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its threshold.
+
+    ``rule``: of units, where the score is that of the worst view of each.
+    ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
+    were scored in all (``judged``: their paths); ``left_out``: a line for each that was not.
+    """
+
+    scores: NDArray[np.float32]
+    outside: NDArray[np.bool_]
+    paths: list[Path]
+    images: int
+    left_out: list[str]
+    rule: UnitRule | None = None
+    judged: Sequence[Path] = ()
+
+
+def score_good(
+    scorer: Scorer, detector: Path, normal: Path, grouping: Grouping, good: Sequence[str] = (), say: Say | None = None
+) -> GoodScores:
+    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used.
+
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    """
+    grouping = grouping.of(scorer.card)
+    no_views: list[str] = []
+    passed = Counter[str]()
+    found = normal_training(read_dataset(normal, grouping.group_by, passed, good, say=say), say)
+    if grouping.by_unit is not None:
+        found, no_views = by_unit(found, grouping.by_unit, grouping.views)
+    listing = listing_of(detector) or detector.with_name(IMAGES)
+    records, left_out = without_training_images(found, listing)
+    results, kept, looks = [], [], Looks(scorer.card.size)
+    for record in records:
+        try:
+            image = scorer.decode(record.path)
+            results.append(scorer.judge(image))
+            kept.append(record)
+            looks.add(image.pixels)
+        except ImageError as error:
+            left_out.append(str(error))
+    grouped, copied = _joined(scorer, listing, kept, looks, grouping)
+    usable, gone = _usable(kept, found, copied, whole=grouping.by_unit is not None)
+    left_out += gone
+    if passed:
+        no_views = [f"no images: {passed_text(passed)}", *no_views]
+    if not usable:
+        raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
+    results = [results[i] for i in usable]
+    kept, grouped = ([one[i] for i in usable] for one in (kept, grouped))
+    left_out += _counted_once(kept, grouped)
+    scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
+    rule, worst = None, np.arange(len(kept))
+    if grouping.by_unit is not None:
+        rule = UnitRule.seen(grouping.by_unit, [r.group for r in kept])
+        scores, worst = worst_per_unit(scores, [r.group for r in kept])
+    names = [str(kept[i].path) for i in worst]
+    values, drawn = one_per_group(scores, [grouped[i].group for i in worst], grouping.seed, names)
+    index = worst[drawn]
+    outside = np.array([results[i].status == "outside" for i in index])
+    return GoodScores(
+        values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule, [r.path for r in kept]
+    )
+
+
+def _joined(
+    scorer: Scorer, listing: Path, kept: Sequence[Record], looks: Looks, grouping: Grouping
+) -> tuple[list[Record], dict[Path, Path]]:
+    """Returns the records with copies in one group, and of each that is a copy of a training image the latter's path.
+
+    New images are compared with each other alone: beside training images that are all unlike them they would look alike.
+    """
+    groups = [r.group for r in kept]
+    among = looks.copies(groups, same_only=grouping.independent)
+    paths = [r.path for r in kept]
+    for path in training_images(listing):
+        with contextlib.suppress(ImageError):
+            looks.add(scorer.decode(path).pixels)
+            paths.append(path)
+    everything = looks.copies([str(i) for i in range(len(paths))], same_only=grouping.independent)
+    taught = {int(among.scene[i]): paths[j] for i, j, _ in everything.pairs if i < len(kept) <= j}
+    copied = {r.path: taught[scene] for r, scene in zip(kept, among.scene.tolist(), strict=True) if scene in taught}
+    return regrouped(kept, among, whole=grouping.by_unit is not None), copied
+
+
+def _usable(
+    kept: Sequence[Record], found: Sequence[Record], copied: dict[Path, Path], whole: bool
+) -> tuple[list[int], list[str]]:
+    """Returns which of the records can set a threshold, by index, and a line for each of the others.
+
+    With ``whole`` units a unit counts with all its views or not at all, and is left out where each of them is a copy.
+    """
+    copies = {r.group for r in kept if r.path in copied} - ({r.group for r in kept if r.path not in copied} if whole else set())
+    lines, usable = [], []
+    complete = {r.path for r in (whole_units(kept, found) if whole else kept)}
+    for i, record in enumerate(kept):
+        if record.path in copied and (record.group in copies or not whole):
+            lines.append(f"{record.path}: a copy or near-copy of {copied[record.path]}, on which this detector was trained")
+        elif record.path not in complete:
+            lines.append(f"{record.path}: another view of its unit is left out")
+        else:
+            usable.append(i)
+    return usable, lines
+
+
+def _counted_once(kept: Sequence[Record], grouped: Sequence[Record]) -> list[str]:
+    """Returns a line that says how many images or groups are copies of others, and how many are left; or none."""
+    before, after = (len({r.group for r in one}) for one in (kept, grouped))
+    if before == after:
+        return []
+    what = "images" if before == len(kept) else "groups"
+    return [
+        f"{before - after} of {before} good {what} are copies or near-copies of others: {after} groups count, one image "
+        "of each (if they show different parts that only look alike: --independent)"
+    ]
+
+
+def training_images(listing: Path) -> list[Path]:
+    """Returns the images that a detector was fitted or validated on, as its run folder tells, that are still there."""
+    if not is_listing(listing):
+        return []
+    paths = (Path(row["path"]) for row in read_listing(listing) if row.get("set") in LEARNT and row.get("path"))
+    return [path for path in paths if path.is_file()]
+
+
+def check_free(target: Path) -> None:
+    """Raises DetectorError where a new detector cannot be written under that name."""
+    if target.exists():
+        raise DetectorError(
+            f"{target} is there already; a detector in use must not change under its name: choose another --out"
+        )
+    if not target.parent.is_dir():
+        raise DetectorError(f"{target.parent}: no such folder; make it first, or choose another --out")
+
+
+def without_training_images(records: Sequence[Record], listing: Path) -> tuple[list[Record], list[str]]:
+    """Returns the records that were neither fitted nor validated on, by their bytes, and a line for each of the others."""
+    if not is_listing(listing):
+        return list(records), []
+    kept, used = divided(records, listing, LEARNT)
+    return kept, [f"{record.path}: this detector was trained on it, so it cannot set its threshold" for record in used]

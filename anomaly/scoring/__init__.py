@@ -1,0 +1,1 @@
+"""Scoring of many images: batch, watch, cluster, units of several views, several products."""

@@ -1,0 +1,1 @@
+"""Calibration, metrics and drift: no image and no file is read here."""

@@ -1,0 +1,1 @@
+"""Benchmarks and ablations: run by hand, not in the wheel."""

@@ -1,0 +1,128 @@
+"""Records of normal images -> three disjoint sets, and what training needs to know of each image."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.errors import DatasetError, ImageError
+from anomaly.imaging.decode import DecodeRule, decode
+from anomaly.inputs.copies import THUMB, digest
+from anomaly.inputs.dataset import Record
+from anomaly.scorer import available_cores
+from training.preprocess import Preprocess
+from training.sets import PICTURE, batched
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was seen of a list of images.
+
+    ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel space. ``pictures``: uint8
+    (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``facts``: size, bits and greyness of
+    each file. ``left_out``: what could not be read, with the reason. ``digests``: of each image's pixels.
+    """
+
+    records: list[Record]
+    maps: Tensor
+    pictures: Tensor
+    thumbs: npt.NDArray[np.float32]
+    facts: list[tuple[int, int, int, bool]]
+    left_out: list[str]
+    digests: list[str] = field(default_factory=list)
+
+    def subset(self, records: Sequence[Record]) -> Extracted:
+        """Returns what was seen of some of the images only."""
+        wanted = {record.path for record in records}
+        index = [i for i, record in enumerate(self.records) if record.path in wanted]
+        return Extracted(
+            [self.records[i] for i in index],
+            self.maps[index],
+            self.pictures[index],
+            self.thumbs[index],
+            [self.facts[i] for i in index],
+            [],
+            [self.digests[i] for i in index],
+        )
+
+
+@torch.inference_mode()
+def extract(
+    records: Sequence[Record],
+    rule: DecodeRule,
+    prepare: Preprocess,
+    space: nn.Module,
+    device: str,
+    seen: Callable[[], object],
+) -> Extracted:
+    """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
+
+    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
+        try:
+            image = decode(record.path, rule, reduce_to=prepare.size)
+        except ImageError as error:
+            return error
+        with torch.inference_mode():  # a thread has a mode of its own
+            x = prepare(torch.from_numpy(image.pixels)[None].to(device))
+            picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
+            facts = (image.width, image.height, image.bits, image.grey)
+            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), facts, digest(image.pixels)
+
+    found, left_out = [], []
+    with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
+        for chunk in batched(records, 64):
+            for record, image in zip(chunk, pool.map(one, chunk), strict=True):
+                seen()
+                if isinstance(image, ImageError):
+                    left_out.append(str(image))
+                else:
+                    found.append((record, *image))
+    if not found:
+        raise DatasetError(f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}")
+    kept, maps, pictures, thumbs, facts, digests = zip(*found, strict=True)
+    return Extracted(
+        list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), list(facts), left_out,
+        list(digests),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets torch compute with one thread, while images are shared among threads: the cores never wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def map_of(space: nn.Module, x: Tensor) -> Tensor:
+    """Returns what a space makes of one prepared picture (1, 3, s, s) before whitening, (C, h, w); pixels stay uint8."""
+    raw = getattr(space, "raw", None)
+    return (x[0] * 255).round().byte().cpu() if raw is None else raw(x)[0].float().cpu()
+
+
+def small(x: Tensor, side: int) -> Tensor:
+    """Returns prepared pixels (N, 3, s, s) at ``side`` pixels a side."""
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def sha256_of(record: Record) -> str:
+    """Returns the sha256 of an image file's bytes."""
+    return hashlib.sha256(record.path.read_bytes()).hexdigest()
+
+
+def digest_of(records: Sequence[Record]) -> str:
+    """Returns the sha256 over the sorted sha256 of the images' bytes: the same set gives the same digest."""
+    digests = sorted(sha256_of(record) for record in records)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
