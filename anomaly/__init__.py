@@ -8,15 +8,16 @@ __version__ = "0.1.0"
 __all__ = ["AnomalyError", "Card", "ImageError", "Result", "Scorer", "__version__", "read_card"]
 
 if TYPE_CHECKING:
-    from anomaly.detector.file import Card, read_card
+    from anomaly.detector.card import Card
+    from anomaly.detector.file import read_card
     from anomaly.errors import AnomalyError, ImageError
     from anomaly.scorer import Result, Scorer
 
 _HOMES = {
     "AnomalyError": "errors",
     "ImageError": "errors",
-    "Card": "detector",
-    "read_card": "detector",
+    "Card": "detector.card",
+    "read_card": "detector.file",
     "Result": "scorer",
     "Scorer": "scorer",
 }

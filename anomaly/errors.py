@@ -65,3 +65,6 @@ class RequestError(AnomalyError):
         super().__init__(message)
         self.status = status
         self.kind = kind
+
+
+NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4

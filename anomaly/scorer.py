@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 import math
 import os
-import sys
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +16,17 @@ import numpy.typing as npt
 
 from anomaly.detector.calibration_nodes import OUTPUTS as CALIBRATED
 from anomaly.detector.calibration_nodes import alone
-from anomaly.detector.file import MAX_FILE_BYTES, Card, find_detector, read_checked
+from anomaly.detector.file import MAX_FILE_BYTES, find_detector, read_checked
 from anomaly.detector.golden import Golden, Sample
 from anomaly.detector.golden import golden_picture as golden_picture
 from anomaly.detector.graph import check_model
+from anomaly.detector.in_memory import decode_array, decode_pil
+from anomaly.detector.session import available_cores, import_runtime, open_session, session_options
+from anomaly.detector.training_range import PIXELS_OUTSIDE, outside
 from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
 from anomaly.files.regular_files import read_small
 from anomaly.imaging.decode import Decoded, decode, decode_pages
-from anomaly.imaging.pages import several
 from anomaly.imaging.region import connected_region
 from anomaly.statistics.calibration import Calibration
 
@@ -320,7 +318,7 @@ class Scorer:
         """Tries the calibration part of the graph at, below and above every calibration score, on the scorer's device."""
         runtime = import_runtime()
         providers = self._session.get_providers()
-        session = runtime.InferenceSession(alone(calibration), _options(runtime, self._threads), providers=providers)
+        session = runtime.InferenceSession(alone(calibration), session_options(runtime, self._threads), providers=providers)
         near = np.clip(np.arange(-2, 3) + calibration.n - calibration.k, 0, calibration.n - 1)
         spread = np.linspace(0, calibration.n - 1, min(calibration.n, MOST_TRIED)).astype(np.int64)
         exact, infinite = calibration.scores[np.concatenate([near, spread])], np.float32(np.inf)
@@ -364,78 +362,6 @@ def check_flags(path: Path, calibration: Calibration, outputs: Mapping[str, npt.
         )
 
 
-PIXELS_OUTSIDE = (
-    "brightness, contrast, colour, sharpness or direction unlike the training images: check product, camera and light, "
-    "or train with such images"
-)
-
-
-def outside(card: Card, image: Decoded) -> str:
-    """Returns why an image is unlike the training images by its file alone, or an empty string."""
-    ranges = card.training.get("ranges", {})
-    if image.mode == "F" and card.decode.scale is None:
-        return "float values found, none in the training images that tell their scale: train with such images"
-    bits = ranges.get("bits")
-    if bits and image.bits not in bits:
-        there = " or ".join(map(str, bits))
-        return f"{image.bits} bits a channel found, {there} in the training images: check the camera's setting"
-    aspect = ranges.get("aspect")
-    if aspect and not aspect[0] / 1.25 <= image.width / image.height <= aspect[1] * 1.25:
-        here = f"{image.width}x{image.height} found, width:height {image.width / image.height:.2f}"
-        there = _span(f"{aspect[0]:.2f}", f"{aspect[1]:.2f}")
-        return f"{here}, {there} in the training images: check that it is not turned, cut or of another product"
-    size = ranges.get("pixels")
-    if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
-        here = f"{image.width}x{image.height} found, {image.width * image.height:,} pixels"
-        return f"{here}, {_span(f'{size[0]:,}', f'{size[1]:,}')} in the training images: check product and camera"
-    if ranges.get("grey") and not image.grey and not card.training.get("mask"):  # what a mask leaves out may have any colour
-        return "a colour image found, only grey ones in the training images: check product and camera"
-    return ""
-
-
-def _span(low: str, high: str) -> str:
-    return low if low == high else f"{low} to {high}"
-
-
-def decode_array(array: npt.NDArray[Any]) -> Decoded:
-    """Returns uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: over white) as a decoded RGB image."""
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape or array.shape[2:] not in ((), (1,), (3,), (4,)):
-        raise ImageError(
-            "not an image", f"an array {array.dtype} {array.shape} found, uint8 (H, W), (H, W, 3) or (H, W, 4) expected"
-        )
-    height, width = array.shape[:2]
-    if array.ndim == 2 or array.shape[2] == 1:
-        array = np.repeat(array.reshape(height, width, 1), 3, axis=2)
-    elif array.shape[2] == 4:
-        alpha = array[..., 3:].astype(np.uint16)
-        array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    grey = bool((array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all())
-    return Decoded(np.ascontiguousarray(array), width, height, bits=8, mode="array", grey=grey, format="array")
-
-
-PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-TIFF_MODES = ("I", "I;16B", "I;16L", "F", "CMYK")
-
-
-def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
-    """Returns a PIL image as if it had been read from a lossless file."""
-    import io
-
-    if not hasattr(image, "getexif"):
-        raise ImageError("not an image", f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected")
-    if (frames := int(getattr(image, "n_frames", 1))) > 1:
-        raise ImageError("several pages", f"{several(frames)}, or give a copy() of each frame")
-    file = io.BytesIO()
-    try:
-        exif = image.getexif()
-        if image.mode not in PNG_MODES + TIFF_MODES:
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        image.save(file, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=exif, compress_level=0)
-    except Exception as error:  # Pillow reads files late: whatever is wrong with one can come out here
-        raise ImageError("not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}") from error
-    return decode(file.getvalue(), card.decode, max_pixels=max_pixels)
-
-
 def hottest_region(
     heatmap: npt.NDArray[np.float32], width: int, height: int, normal: float | None
 ) -> tuple[tuple[int, int, int, int], int]:
@@ -472,64 +398,6 @@ def _try_out(path: Path, data: bytes, pictures: Iterable[Picture], threads: int,
         try_out(data, pictures, threads, sizes=sizes)
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
-
-
-# --- ONNX Runtime -----------------------------------------------------------------------------------------------------
-def available_cores() -> int:
-    """Returns the number of cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def installed_runtimes() -> list[str]:
-    """Returns which of the packages onnxruntime and onnxruntime-gpu are installed."""
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found.append(name)
-    return found
-
-
-def import_runtime() -> Any:
-    """Returns the module onnxruntime, or raises RuntimeMissing where none or both of its packages are installed."""
-    packages = installed_runtimes()
-    if len(packages) == 2:
-        raise RuntimeMissing(
-            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one expected: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'anomaly[cpu]' or 'anomaly[gpu]'"
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeMissing(
-            "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an NVIDIA GPU"
-        ) from error
-    onnxruntime.set_default_logger_severity(4)
-    return onnxruntime
-
-
-def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
-    """Returns an inference session and the device it really runs on, ``cpu`` or ``cuda``."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise RuntimeMissing(f"device {device!r} found; auto, cpu or cuda expected")
-    runtime = import_runtime()
-    if device != "cpu":
-        session = _open_cuda(runtime, data, threads)
-        if session is not None:
-            return session, "cuda"
-        if device == "cuda":
-            raise RuntimeMissing(
-                f"CUDA was asked for, but ONNX Runtime {runtime.__version__} cannot use it here (no NVIDIA GPU, no driver, or "
-                "the CPU package): see anomaly doctor, install 'anomaly[gpu]', or use --device cpu"
-            )
-    try:
-        session = runtime.InferenceSession(data, _options(runtime, threads), providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise DetectorError(f"ONNX Runtime cannot load this file: {str(error).splitlines()[0][:300]}") from error
-    return session, "cpu"
 
 
 def _run(session: Any, outputs: list[str], images: Pixels, seconds: float | None = None) -> list[npt.NDArray[Any]]:
@@ -571,72 +439,6 @@ def _run_within(session: Any, outputs: list[str], images: Pixels, seconds: float
         timer.cancel()
 
 
-def _options(runtime: Any, threads: int) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # A service has better things to do with its cores than to spin between two images.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    bound_memory(runtime)
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return options
-
-
-@functools.cache
-def bound_memory(runtime: Any) -> None:
-    """Bounds what ONNX Runtime's sessions take together to three quarters of the memory that this process may use.
-
-    A few small nodes can ask for terabytes; such a detector fails with a message instead of bringing the machine down.
-    """
-    arena = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
-    runtime.create_and_register_allocator(arena, runtime.OrtArenaCfg({"max_mem": available_memory() * 3 // 4}))
-
-
-def available_memory() -> int:
-    """Returns the bytes of memory that this process may use: the machine's, or less where it or its container has a limit."""
-    if sys.platform == "win32":
-        import ctypes
-
-        kilobytes = ctypes.c_ulonglong()
-        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
-        found = [kilobytes.value * 1024 or 1 << 32]  # nothing is known of a virtual machine without that table
-    else:
-        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-        import resource
-
-        own = resource.getrlimit(resource.RLIMIT_DATA)[0]
-        found += [own] if own != resource.RLIM_INFINITY else []
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-            found.append(int(Path(limit).read_text()))
-    return min(found)
-
-
-def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:
-    """Returns a session that has scored something on CUDA, or None. onnxruntime-gpu lists CUDA even without a GPU."""
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ONNX Runtime warns of what is said here in one line
-        try:
-            if hasattr(runtime, "preload_dlls"):
-                runtime.preload_dlls()
-            # TF32 rounds to 10 bits: scores would differ between devices. What cuDNN finds by timing may differ from one start
-            # to the next (and takes a second longer to find), and with it the last bits of a score.
-            providers = [
-                ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
-                "CPUExecutionProvider",
-            ]
-            session = runtime.InferenceSession(data, _options(runtime, threads), providers=providers)
-            if session.get_providers()[0] != "CUDAExecutionProvider":
-                return None
-            session.run(None, {"images": np.zeros((1, 8, 8, 3), np.uint8)})
-            return session
-        except Exception:  # whatever the driver or the library says, the answer is: not here
-            return None
-
-
 def open_explain(path: Path, weights: str, threads: int) -> Any:
     """Returns a session of explain.onnx, or None where there is none for these weights; DetectorError if it is damaged."""
     if not path.is_file():
@@ -649,3 +451,15 @@ def open_explain(path: Path, weights: str, threads: int) -> Any:
         return open_session(data, "cpu", threads)[0]
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
+
+
+def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
+    """Returns the values that heatmap colours go by: a typical good image and the threshold.
+
+    A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
+    """
+    calibration = scorer.card.calibration
+    if calibration is not None:
+        return float(calibration.median), float(calibration.threshold)
+    heatmap = np.zeros(1) if result.heatmap is None else result.heatmap
+    return float(np.median(heatmap)), float(heatmap.max())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.detector.file import find_detector
-from anomaly.imaging.decode import find_images
+from anomaly.imaging.find import find_images
 from anomaly.quality.portable import write_portable
 from tests.support.embedding import PROGRAMS, RUNTIMES, Found, Missing, compare, in_scorer, write_images
 

@@ -23,10 +23,13 @@ from PIL import Image
 
 from anomaly import ImageError, Result, Scorer
 from anomaly.detector.file import CARD_KEY, set_calibration
+from anomaly.detector.in_memory import decode_array
+from anomaly.detector.session import installed_runtimes, open_session
+from anomaly.detector.training_range import outside
 from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.imaging.decode import Decoded, decode
 from anomaly.inputs.dataset import labelled_test, read_dataset
-from anomaly.scorer import BATCH, decode_array, golden_picture, hottest_region, installed_runtimes, open_session, outside
+from anomaly.scorer import BATCH, golden_picture, hottest_region
 from data.synthetic import make
 from tests.detector.test_file import changed, edit_card
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.files.table import portable
-from anomaly.inputs.sources import File
+from anomaly.inputs.source import File
 from anomaly.scoring.pictures import _name
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.inputs.dataset import Record
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models import MODELS
+from training.options import FitOptions
 from training.preprocess import Preprocess
 from training.scores import Heatmap
 from training.sets import decode_all

@@ -14,10 +14,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from anomaly.detector.session import available_cores, open_session
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.imaging.mask import Mask
 from anomaly.inputs.dataset import Record
-from anomaly.scorer import available_cores, hottest_region, open_session
+from anomaly.scorer import hottest_region
 from anomaly.statistics.calibration import Calibration
 from training.preprocess import stretched
 from training.sets import decode_all

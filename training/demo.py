@@ -11,12 +11,14 @@ import numpy as np
 from anomaly.errors import DatasetError
 from anomaly.imaging.decode import decode
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
-from anomaly.quality.evaluate import Judged, build_report, images_said, judge_labelled, rate_said, said
+from anomaly.quality.evaluate import judge_labelled
+from anomaly.quality.evaluation import Judged
+from anomaly.quality.evaluation_report import build_report, images_said, rate_said, said
 from anomaly.reporting.report import write_report
 from anomaly.reporting.wording import card_text, realised_text
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
-from anomaly.statistics.metrics import NORMAL
+from anomaly.statistics.resampling import NORMAL
 from training.options import TrainOptions
 from training.pipeline import train
 

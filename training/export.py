@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from anomaly.detector.golden import golden_picture
 from anomaly.detector.graph import OPSET
+from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import TrainingError
-from anomaly.scorer import available_cores, open_session
 from training.guard import Guard
 from training.preprocess import Preprocess
 from training.scores import Heatmap, ImageScore

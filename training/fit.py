@@ -9,14 +9,11 @@ and two processes compute what one would.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +22,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
-from anomaly.files.table import named
-from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
+from training.checkpoint import save_checkpoint
+from training.options import FitOptions
+from training.processes import joined_processes, processes, rank, shard, sum_over_processes
+from training.resume import Keeper, append_history, fingerprint, identity, restore, state, write_history
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
-WRITE_EVERY = 3.0  # seconds between two writings of the checkpoint at least: an epoch may be shorter than the writing
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What a fit depends on besides model and images."""
-
-    epochs: int | None = None  # passes over the images; None: enough for 1500 steps, from 10 to 300 passes
-    batch_size: int = 16  # of all processes together
-    learning_rate: float = 1e-3  # its peak: it warms up, then falls to zero as a half cosine
-    warm_up: int = 50  # steps, or a tenth of all where these are few
-    weight_decay: float = 1e-4
-    clip: float = 1.0  # the longest gradient
-    seed: int = 0
-    device: str = "cpu"  # as pick_device returns it
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("warm_up", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise TrainingError(f"{name.replace('_', ' ')} {value} found, {least} or more expected")
 
 
 def fit(
@@ -190,19 +167,6 @@ def step(
     return float(loss)
 
 
-def sum_over_processes(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    """Sums gradients and loss over the processes, in one message."""
-    if not dist.is_initialized():
-        return loss
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([loss.reshape(1), *(g.flatten() for g in gradients)])
-    dist.all_reduce(flat)
-    pieces = flat.split([1, *(p.numel() for p in parameters)])
-    for parameter, piece in zip(parameters, pieces[1:], strict=True):
-        parameter.grad = piece.view_as(parameter)
-    return pieces[0][0]
-
-
 @torch.no_grad()
 def mean_loss(model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True) -> dict[str, float]:
     """Returns each player's mean loss over maps, in float32 and under the same noise every time."""
@@ -262,185 +226,9 @@ def check_maps(maps: Tensor, validation: Tensor, least: int) -> None:
         )
 
 
-# --- checkpoint -------------------------------------------------------------------------------------------------------
-def state(
-    model: nn.Module,
-    players: dict[str, torch.optim.Optimizer],
-    facts: dict[str, Any],
-    fingerprints: Tensor,
-    history: list[dict[str, Any]],
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Returns what a checkpoint holds after the last epoch of ``history``: copies of all tensors, and the facts."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | {"fingerprint": fingerprints}
-    for player, optimiser in players.items():
-        for number, moments in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{player}.{number}.{name}": value for name, value in moments.items()}
-    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    return copies, {"identity": json.dumps(facts), "history": json.dumps(history)}
-
-
-class Keeper:
-    """Keeps the last finished epoch: writes it every few seconds, and at the end whatever ends the training."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.written = path, time.monotonic()
-        self.pending: tuple[dict[str, Tensor], dict[str, str]] | None = None
-
-    def __enter__(self) -> Keeper:
-        return self
-
-    def keep(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
-        self.pending = (tensors, facts)
-        if time.monotonic() - self.written > WRITE_EVERY:
-            self.write()
-
-    def write(self) -> None:
-        if self.pending is not None:
-            save_checkpoint(self.path, *self.pending)
-            self.pending, self.written = None, time.monotonic()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.write()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            message = "stopped before the first epoch was finished: nothing is kept"
-            if self.path.exists():
-                finished = len(json.loads(load_checkpoint(self.path)[1]["history"]))
-                message = f"stopped; epoch {finished} is kept in {self.path}: run the same command with --resume to go on"
-            raise KeyboardInterrupt(message) from None
-
-
-def history_of(text: str) -> list[dict[str, Any]]:
-    """Returns the history of a checkpoint; ValueError where it is no list of epochs."""
-    found = json.loads(text)
-    if not isinstance(found, list) or not all(isinstance(epoch, dict) for epoch in found):
-        raise ValueError("a history that is no list of epochs")
-    return found
-
-
-def restore(
-    model: nn.Module,
-    players: dict[str, torch.optim.Optimizer],
-    facts: dict[str, Any],
-    fingerprints: Tensor,
-    path: Path,
-    resume: bool,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Puts model and optimisers where the checkpoint left them and returns its history; empty for a new run."""
-    if path.exists() and not resume:
-        raise TrainingError(
-            f"{path} is there from an earlier run, a new folder expected: add --resume to go on with it, or choose "
-            "another --out"
-        )
-    if not path.exists():
-        if resume:
-            say(f"{path}: no checkpoint yet, training starts at the first epoch")
-        return []
-    tensors, metadata = load_checkpoint(path)
-    if not {"identity", "history"} <= metadata.keys():
-        raise TrainingError(f"{path} is not from training, the checkpoint of an earlier run expected: choose another --out")
-    with fitting(path):
-        refuse_another(path, json.loads(metadata["identity"]), facts)
-        if not torch.allclose(tensors["fingerprint"], fingerprints, rtol=0.01):
-            raise TrainingError(f"{path} was made from other images: give the same ones as before, or choose another --out")
-        try:
-            model.load_state_dict(tensors_of(tensors, "model"))
-        except RuntimeError as error:  # torch's word for weights that do not fit
-            raise TrainingError(f"{path} holds weights of another model or version: train again in a new --out") from error
-        for player, optimiser in players.items():
-            numbers = range(len(optimiser.param_groups[0]["params"]))
-            state = {number: tensors_of(tensors, f"optimiser.{player}.{number}") for number in numbers}
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": {n: s for n, s in state.items() if s}, "param_groups": groups})
-        return history_of(metadata["history"])
-
-
-def refuse_another(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises TrainingError, naming what differs, where the checkpoint is of a run with other options."""
-    differing = [
-        f"{name.replace('_', ' ')} {before.get(name)}, not {value}" for name, value in now.items() if before.get(name) != value
-    ]
-    if differing:
-        raise TrainingError(
-            f"{path} was made with {'; '.join(differing)}: resume with the options of before, or choose another --out"
-        )
-
-
-def identity(model: nn.Module, maps: Tensor, options: FitOptions) -> dict[str, Any]:
-    """Returns what a run must have in common with a checkpoint to go on with it; it may do so on another device."""
-    chosen = {name: value for name, value in asdict(options).items() if name != "device"}
-    name = f"{type(model).__name__}({model.extra_repr()})"
-    return {"model": name, "images": len(maps), "map": list(maps.shape[1:]), **chosen}
-
-
-def fingerprint(maps: Tensor) -> Tensor:
-    """Returns the mean square of each map, (n,): by it a checkpoint knows its images, whatever rounding did to them."""
-    return torch.cat([batch.float().square().mean((1, 2, 3)) for batch in maps.split(64)]).cpu()
-
-
-def write_history(checkpoint: Path, history: list[dict[str, Any]]) -> None:
-    """Writes train.jsonl beside the checkpoint anew, so that no epoch is in it twice where a run goes on."""
-    rows = "".join(json.dumps(row) + "\n" for row in history)
-    write_atomically(checkpoint.with_name("train.jsonl"), rows.encode())
-
-
-def append_history(checkpoint: Path, row: dict[str, Any]) -> None:
-    history = checkpoint.with_name("train.jsonl")
-    with named(history), open(history, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
 def broke_down(epoch: int, loss: float, finished: int, options: FitOptions, checkpoint: Path) -> str:
     kept = f"epoch {finished} is kept in {checkpoint}" if finished else "no epoch was finished"
     return (
         f"training broke down in epoch {epoch}: loss or gradient is {loss}, a finite number expected; {kept}. "
         f"Try another --seed, or a learning rate below {options.learning_rate:g}, in a new --out"
     )
-
-
-# --- devices and processes --------------------------------------------------------------------------------------------
-def pick_device(name: str) -> str:
-    """Returns ``cpu`` or ``cuda:<number>`` for ``auto``, ``cpu`` or ``cuda``.
-
-    Under torchrun each process of a machine gets a GPU of its own. TrainingError where CUDA is asked for and absent.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise TrainingError(f"device {name!r} found, one of auto, cpu, cuda expected")
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise TrainingError(
-            "no CUDA device found, one was asked for: use --device cpu, or install a PyTorch built for this GPU"
-        )
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-
-
-def rank() -> int:
-    """Returns this process's number among those that torchrun started; 0 without it."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def processes() -> int:
-    """Returns how many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def shard(batch: Tensor) -> Tensor:
-    """Returns this process's part of a batch; the parts differ by one at the most and may be empty."""
-    return batch.tensor_split(processes())[rank()]
-
-
-@contextlib.contextmanager
-def joined_processes(device: str) -> Iterator[None]:
-    """Joins the processes that torchrun started, by gloo on CPUs and NCCL on GPUs; without torchrun it does nothing."""
-    if processes() == 1 or dist.is_initialized():
-        yield
-        return
-    if device != "cpu":
-        torch.cuda.set_device(device)
-    dist.init_process_group("gloo" if device == "cpu" else "nccl")
-    try:
-        yield
-        dist.barrier()  # who leaves while another one still talks to it takes that one down
-    finally:
-        dist.destroy_process_group()

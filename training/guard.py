@@ -25,12 +25,12 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly.detector.session import available_cores
 from anomaly.errors import ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.dataset import Record
-from anomaly.scorer import available_cores
+from training.folds import folds
 from training.preprocess import Preprocess, stretched
-from training.sets import folds
 from training.synthetic_defects import DEFECTS, add_defect
 from training.tensors import one_thread_each
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import TrainingError
-from anomaly.imaging.decode import mark_ours
+from anomaly.imaging.find import mark_ours
 
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
@@ -108,3 +108,23 @@ def check_out(options: TrainOptions) -> None:
         raise TrainingError(
             f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
         )
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a fit depends on besides model and images."""
+
+    epochs: int | None = None  # passes over the images; None: enough for 1500 steps, from 10 to 300 passes
+    batch_size: int = 16  # of all processes together
+    learning_rate: float = 1e-3  # its peak: it warms up, then falls to zero as a half cosine
+    warm_up: int = 50  # steps, or a tenth of all where these are few
+    weight_decay: float = 1e-4
+    clip: float = 1.0  # the longest gradient
+    seed: int = 0
+    device: str = "cpu"  # as pick_device returns it
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("warm_up", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise TrainingError(f"{name.replace('_', ' ')} {value} found, {least} or more expected")

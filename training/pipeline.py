@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +15,36 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-import anomaly
-from anomaly.detector.file import Card, read_card, set_calibration, set_card, user, weights_digest, write_atomically
+from anomaly.detector.card import Card
+from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest, write_atomically
 from anomaly.detector.golden import kept_tolerance
-from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_of
+from anomaly.detector.session import available_cores, open_session
+from anomaly.detector.size_sensitivity import cost_of
 from anomaly.detector.trial import remember
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import DatasetError, TrainingError
-from anomaly.files.csv_cells import csv_text
 from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.imaging.listing import passed_text
-from anomaly.imaging.mask import MOST_CELLS, Mask, mask_facts, read_mask
+from anomaly.imaging.mask import mask_facts, read_mask
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.used_images import IMAGES
-from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
-from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report, shrink, write_report
-from anomaly.reporting.wording import card_text, tiles_said
-from anomaly.scorer import Scorer, available_cores, open_session
+from anomaly.reporting.report import write_report
+from anomaly.reporting.wording import tiles_said
 from anomaly.scoring.units import whole_units
 from anomaly.statistics.calibration import Calibration, calibrate, one_per_group, worst_per_unit
-from anomaly.statistics.metrics import NORMAL
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
 from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
+from training.describe import describe, list_highest, list_images, training_report, warn_of_mask
 from training.explain import fit_decoder, steps_for
 from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, golden_sizes, to_onnx
-from training.fit import FitOptions, fit, pick_device, rank
+from training.fit import fit
 from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
-from training.options import TrainOptions, check_out, make_run, resolve
+from training.options import FitOptions, TrainOptions, check_out, make_run, resolve
 from training.preprocess import Preprocess
+from training.processes import pick_device, rank
 from training.scores import TYPICALITY, DensityOfStates, Heatmap, ImageScore, heatmap_factor, score_names, scores_of, states
 from training.sets import (
     Sets,
@@ -56,7 +52,6 @@ from training.sets import (
     decode_all,
     depths_text,
     excluded_text,
-    file_ranges,
     find_images,
     find_rule,
     join_copies,
@@ -64,8 +59,8 @@ from training.sets import (
     sets_of_copies,
 )
 from training.spaces import make_space
-from training.suspects import SUSPECTS, Suspect, find_suspects, outliers, picture, suspects_text, write_suspects
-from training.tensors import Extracted, digest_of, extract, sha256_of
+from training.suspects import find_suspects, outliers, suspects_text, write_suspects
+from training.tensors import Extracted, extract
 from training.tiles import MOST_MAPS, Tiles, Tiling, extract_tiles, finer, tile_space
 
 CLEAR_AUROC_GAIN = 0.03  # AUROC on synthetic defects, by which features alone must be better: less is chance with so few images
@@ -206,18 +201,6 @@ def warn(seen: Extracted, alike: str) -> list[str]:
     if len(seen.left_out) > 10:
         lines.append(f"left out: {len(seen.left_out) - 10} more")
     return [*lines, *depths_text(seen.facts), *([alike] if alike else [])]
-
-
-def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
-    """Returns a warning where a mask has not the shape of the images that it is stretched over."""
-    height, width = mask.shape
-    other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
-    if not other or max(mask.shape) == MOST_CELLS:  # a large one was made smaller, and has lost its own shape
-        return []
-    return [
-        f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} images that have another "
-        "shape: check that they show the part in the same place"
-    ]
 
 
 def cells_of(min_area: int | None, seen: Extracted, whole: int) -> int:
@@ -440,112 +423,6 @@ def calibrate_on(
     return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
 
 
-def describe(
-    options: TrainOptions,
-    rule: DecodeRule,
-    records: Sequence[Record],
-    sets: Sets,
-    seen: Extracted,
-    calibration: Calibration | None,
-    warnings: Sequence[str],
-) -> Card:
-    """Returns the detector's card; what only the finished file knows (golden samples, digests) is still empty."""
-    training = {
-        "images": len(seen.records),
-        "groups": len({record.group for record in records}),
-        "grouped": len({record.group for record in records}) < len(records),
-        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
-        "digest": digest_of(seen.records),
-        "ranges": file_ranges(seen.subset(sets.development).facts),
-        "seed": options.seed,
-        "versions": versions(),
-        "command": options.command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": user(),
-        "warnings": list(warnings),
-        "target": options.target,
-        "target_rate": options.false_alarm_rate,
-    }
-    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space in ("features", "both") else "none used"
-    return Card(
-        name=options.out.resolve().name,
-        version="1",
-        model=options.model,
-        space=options.space,
-        size=options.size or 0,
-        score="",
-        decode=rule,
-        calibration=calibration,
-        band=None,
-        training=training,
-        golden={},
-        licences={"weights": weights, "data": "not stated"},
-        quality=None,
-        parent=None,
-        weights="",
-    )
-
-
-def list_images(path: Path, sets: Sets) -> None:
-    """Writes which image was used for what, so that nobody calibrates on what was trained on."""
-    rows = [("path", "sha256", "set", "group")]
-    for name, records in sets.by_name().items():
-        rows += [(str(r.path), sha256_of(r), name, r.group) for r in records if r.path.is_file()]
-    write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
-
-
-def list_highest(options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]) -> None:
-    """Writes which images set the threshold and which come next, so that somebody looks at them."""
-    if calibration is None:
-        return
-    scores = calibration.scores[::-1].tolist()
-    listed = [
-        Highest(os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score))
-        for r, score in list(zip(records, scores, strict=True))[:MAX_LISTED_IMAGES]
-    ]
-    write_highest(options.out, listed)
-
-
-def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[GalleryItem]:
-    """Returns what a report shows of the images that set the threshold, and of those next to it."""
-    calibration = scorer.card.calibration
-    if calibration is None:
-        return []
-    shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
-    return [
-        threshold_picture(scorer, record, score, calibration)
-        for record, score in list(shown)[: min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)]
-    ]
-
-
-def threshold_picture(scorer: Scorer, record: Record, score: float, calibration: Calibration) -> GalleryItem:
-    """Returns what a report shows of one of them, with the detector's own heatmap."""
-    decoded, threshold = scorer.decode(record.path), float(calibration.threshold)
-    place = "above the threshold" if score > threshold else "sets the threshold" if score == threshold else "next to it"
-    return GalleryItem(
-        path=str(Path(*record.path.parts[-3:])),
-        caption=f"score {score:.4g}; {place}",
-        original=shrink(decoded.pixels),
-        expected=None,
-        heatmap=scorer.judge(decoded).heatmap,
-        median=float(calibration.median),
-        threshold=threshold,
-    )
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions that a result may depend on."""
-    import onnxruntime
-
-    return {
-        "anomaly": anomaly.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def write(
     options: TrainOptions,
     card: Card,
@@ -615,42 +492,3 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         built["tiles"] = {**asdict(trained.tiles.tiling), "cells": trained.tiles.to_heatmap.cells}
     built["grey"] = trained.space.whitening is None and trained.space.channels == 1
     save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
-
-
-def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
-    """Says that there are more suspects than the report has pictures of."""
-    if len(suspects) <= PICTURES_A_GALLERY:
-        return []
-    return [f"{len(suspects)} suspects are listed in {run / SUSPECTS}: the first {PICTURES_A_GALLERY} have pictures here"]
-
-
-def training_report(
-    options: TrainOptions,
-    card: Card,
-    suspects: Sequence[Suspect],
-    highest: Sequence[Record],
-    sets: Sets,
-    history: list[dict[str, Any]],
-) -> Report:
-    """Returns the report of a training: the guarantee, the scores that set the threshold, the good images that may be none."""
-    scorer = Scorer(options.out, device="cpu")
-    calibration = card.calibration
-    losses = {
-        f"{kind} {player}": [row[kind][player] for row in history]
-        for kind in ("loss", "held_out")
-        for player in history[0][kind]
-    }
-    return Report(
-        title=f"{card.name}: training",
-        card={**card.to_json(), "digest": card.digest},
-        guarantee=card_text(card, str(options.out)),
-        scores={} if calibration is None else {NORMAL: calibration.scores},
-        threshold=None if calibration is None else float(calibration.threshold),
-        median=None if calibration is None else float(calibration.median),
-        curves={name: values for name, values in losses.items() if len(values) > 1},
-        galleries={
-            "the threshold": threshold_pictures(scorer, highest),
-            "suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]],
-        },
-        notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
-    )

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anomaly.detector.file import Card, find_detector
+from anomaly.detector.card import Card
+from anomaly.detector.file import find_detector
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anomaly.detector.file import Card, find_detector, read_card, write_atomically
+from anomaly.detector.card import Card
+from anomaly.detector.file import find_detector, read_card, write_atomically
 from anomaly.errors import TrainingError
 from anomaly.files.delimited import read_lines
 from anomaly.inputs.dataset import Record, normal_training, read_dataset

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.files.delimited import path_variants, read_lines
+from anomaly.files.numbers import percent
 from anomaly.files.regular_files import read_small
 from anomaly.imaging.bit_depth import Scale, scale_of
 from anomaly.imaging.decode import Decoded, DecodeRule, decode, has_depth, range_of
 from anomaly.imaging.listing import Passed
 from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
-from anomaly.reporting.wording import needs_text, percent
+from anomaly.reporting.wording import needs_text
 from anomaly.scoring.units import by_unit
 from anomaly.statistics.calibration import lowest_target_rate, needed, set_aside
 from training.options import TrainOptions
@@ -29,7 +30,6 @@ from training.options import TrainOptions
 Item = TypeVar("Item")
 IMAGES_AHEAD = 4  # images decoded before they are asked for: one may have a hundred megapixels
 MIN_GROUPS = 5  # groups: two to fit on, one to validate on, two to calibrate on
-FOLDS = 5  # of a set, each left out in turn
 PICTURE = 96  # pixels a side of the small copies that the picture decoder learns from
 
 
@@ -235,14 +235,6 @@ def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object
 
 
 LARGEST_LIST = 1 << 26  # bytes of a list of images to exclude
-
-
-def folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the fold of each image, int64 (n,) from 0 to 4, to leave one after the other out: whole groups, seed 0."""
-    names = sorted(set(groups))
-    order = np.random.default_rng(0).permutation(len(names))
-    fold = {name: int(order[i]) % min(FOLDS, len(names)) for i, name in enumerate(names)}
-    return np.array([fold[group] for group in groups])
 
 
 def join_copies(

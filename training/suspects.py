@@ -24,13 +24,15 @@ from torch import Tensor, nn
 
 from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
+from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
-from anomaly.reporting.report import GalleryItem, shrink
+from anomaly.reporting.report import GalleryItem
 from anomaly.scorer import Scorer
+from training.folds import folds
 from training.models import MODELS
 from training.models.autoencoder import inner_products
 from training.scores import Heatmap, averaged
-from training.sets import Sets, folds, name_of
+from training.sets import Sets, name_of
 
 SUSPECTS = "suspects.txt"  # in a run folder: the paths of the suspects, as --exclude takes them
 MAX_GROUP_IMAGES = 10  # images of a group at most that are defective or not as one: a part, not a lot

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly.detector.session import available_cores
 from anomaly.errors import DatasetError, ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.copies import THUMB, digest
 from anomaly.inputs.dataset import Record
-from anomaly.scorer import available_cores
 from training.preprocess import Preprocess
 from training.sets import PICTURE, batched
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anomaly.detector.session import available_cores
 from anomaly.errors import ImageError, TrainingError
 from anomaly.imaging.decode import Decoded, DecodeRule, decode
 from anomaly.inputs.dataset import Record
-from anomaly.scorer import available_cores
 from training.preprocess import Preprocess, triangle_weights
 from training.scores import Heatmap, coarse, heatmap_factor
 from training.sets import batched, decode_all

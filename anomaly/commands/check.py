@@ -13,7 +13,7 @@ from anomaly.inputs.labels import given_names
 
 def add_verify(commands: Any) -> None:
     """Adds `verify` to the command line."""
-    from anomaly.commands.main import add_good, command
+    from anomaly.commands.arguments import add_good, command
 
     p = command(
         commands, "verify", run_verify, "check that a detector scores right on this machine, and flags known bad parts",
@@ -32,8 +32,10 @@ def add_verify(commands: Any) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from anomaly.commands.main import NOT_ALL_JUDGED, import_training, say
-    from anomaly.quality.audit import note_check, verify_audit
+    from anomaly.commands.arguments import import_training, say
+    from anomaly.errors import NOT_ALL_JUDGED
+    from anomaly.quality.audit import note_check
+    from anomaly.quality.audit_check import verify_audit
     from anomaly.scorer import Scorer
 
     if options.audit:
@@ -82,7 +84,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def add_check(commands: Any) -> None:
     """Adds `check` to the command line."""
-    from anomaly.commands.main import add_good, add_independent, command, number
+    from anomaly.commands.arguments import add_good, add_independent, command, number
 
     p = command(
         commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
@@ -99,8 +101,9 @@ def add_check(commands: Any) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from anomaly.commands.main import FOUND_ANOMALY, say
+    from anomaly.commands.arguments import say
     from anomaly.detector.file import read_card
+    from anomaly.errors import FOUND_ANOMALY
     from anomaly.files.left_out import left_out_lines
     from anomaly.quality.audit import note_check
     from anomaly.quality.check import check
@@ -124,7 +127,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def add_compare(commands: Any) -> None:
     """Adds `compare` to the command line."""
-    from anomaly.commands.main import add_good, command
+    from anomaly.commands.arguments import add_good, command
 
     p = command(
         commands, "compare", run_compare, "say which images a new detector would judge otherwise, both ways",
@@ -140,7 +143,8 @@ def add_compare(commands: Any) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    from anomaly.commands.main import NOT_ALL_JUDGED, check_folders, say
+    from anomaly.commands.arguments import check_folders, say
+    from anomaly.errors import NOT_ALL_JUDGED
     from anomaly.quality.audit import note_check
     from anomaly.quality.compare import compare
     from anomaly.scorer import Scorer
@@ -155,7 +159,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 def add_report(commands: Any) -> None:
     """Adds `report` to the command line."""
-    from anomaly.commands.main import command
+    from anomaly.commands.arguments import command
 
     p = command(
         commands, "report", run_report, "write what an auditor asks of a detector into one archive that can be verified",

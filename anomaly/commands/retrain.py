@@ -111,7 +111,7 @@ def add_retrain(commands: Any) -> None:
 
 def run_retrain(options: argparse.Namespace) -> None:
     """Trains again, and says before and after."""
-    from anomaly.commands.main import import_training, say
+    from anomaly.commands.arguments import import_training, say
     from anomaly.quality.before_after import Guarantee, rows, table
     from anomaly.reporting.wording import card_text
 

@@ -206,7 +206,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_stats(options: argparse.Namespace) -> None:
     from anomaly.review import Store
-    from anomaly.review.verdicts import precision, recall
+    from anomaly.review.estimates import precision, recall
 
     with Store(options.db, create=False) as store:
         check_run(store, options.run_number)

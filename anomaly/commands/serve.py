@@ -11,7 +11,7 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 
 def add_serve(commands: Any) -> None:
     """Adds `serve` to the command line."""
-    from anomaly.commands.main import command, number
+    from anomaly.commands.arguments import command, number
 
     p = command(commands, "serve", run_serve, "judge images sent over HTTP", "anomaly serve run --port 8000")
     p.add_argument("detectors", type=Path, nargs="+", metavar="RUN", help="run folder or file; its name names the detector")
@@ -86,7 +86,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
 def add_export(commands: Any) -> None:
     """Adds `export` to the command line."""
-    from anomaly.commands.main import command, number
+    from anomaly.commands.arguments import command, number
 
     p = command(
         commands, "export", run_export, "write a detector for another server",

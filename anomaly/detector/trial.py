@@ -196,8 +196,8 @@ run_child(sys.stdin.buffer.read(), job["pictures"], job["sizes"], job["threads"]
 def run_child(data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], threads: int, memory: int) -> None:
     """Loads a file, runs it on the pictures, and says seconds and ``done``, or why not, on standard output."""
     from anomaly.detector.golden import golden_picture
+    from anomaly.detector.session import open_session
     from anomaly.errors import AnomalyError
-    from anomaly.scorer import open_session
 
     _bound_memory(memory)
     what = "a golden sample"
@@ -242,7 +242,7 @@ def _grey_and_noise(sizes: Sequence[Size]) -> Iterator[Any]:
 
 
 def _memory_allowed() -> int:
-    from anomaly.scorer import available_memory
+    from anomaly.detector.session import available_memory
 
     return min(available_memory() * 3 // 4, MOST_MEMORY) + OVERHEAD
 

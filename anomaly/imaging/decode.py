@@ -27,28 +27,18 @@ import os
 import re
 import stat
 import struct
-import threading
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
-from anomaly.errors import DatasetError, DetectorError, ImageError
+from anomaly.errors import DetectorError, ImageError
 from anomaly.imaging import listing
 from anomaly.imaging.bit_depth import (
     DEPTHS,
@@ -65,44 +55,18 @@ from anomaly.imaging.bit_depth import (
     needs_scale,
     values_of,
 )
-from anomaly.imaging.listing import HEADS, Passed, count, format_not_read, wanted
 from anomaly.imaging.pages import DRAWN_OVER, OpenPage, pages_of, several
+from anomaly.imaging.pillow import READERS, TURNS, Pixels, format_of, quiet_pillow, reader_for, to_array, to_colour, turn_of
 
 MAX_PIXELS = 100_000_000
 
-# The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
-# error at twice that) would stand beside max_pixels, and which tries every format that it knows.
-READERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "BMP": BmpImageFile,
-    "TIFF": TiffImageFile,
-    "WEBP": WebPImageFile,
-    "GIF": GifImageFile,
-    "PPM": PpmImageFile,
-    "DIB": DibImageFile,
-}
-FORMATS = tuple(READERS)  # what is ever opened; the content decides which of them it is
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-ORIENTATION = 0x0112  # the EXIF tag
-STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
 SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
 # What the system says of every file on a disk or share that has gone: no file is to blame.
 GONE_ERRORS = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 UNREADABLE = "check its permissions and its disk"
 MANY_PAGES = 100  # times max_pixels: of a file's pages together, so that a small file costs no hours
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -167,86 +131,6 @@ class Decoded:
     format: str
 
 
-def find_images(folder: Path, passed: Passed | None = None) -> list[Path]:
-    """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of it cannot be listed."""
-    found = list(walk_images(folder, passed))
-    for path in found:
-        if path.endswith("/"):
-            _names(path, set(), Counter())  # says why
-    return [Path(path) for path in found]
-
-
-def walk_images(folder: str | Path, passed: Passed | None = None) -> Iterator[str]:
-    """Yields the images below ``folder``, sorted; one folder's names are held at a time. What is none is counted.
-
-    Images are told by suffix, and by content where the suffix does not decide (see `listing`). ``passed`` counts, by
-    kind, what is not yielded: other files, hidden ones, and the folders below that this program has written.
-    Links to folders are followed, but each folder is listed once, so that a loop of links ends. Images are never left
-    out silently: if ``folder`` cannot be listed that is a `DatasetError`, and a folder in it is yielded, with a slash.
-    """
-    seen: set[tuple[int, int]] = set()
-    root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
-    counts = Counter[str]() if passed is None else passed
-    return depth_first(root, lambda parent: _names(parent, seen, counts, parent == root))
-
-
-def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
-    """Yields the files below ``root``: ``names`` returns what a folder holds, the first one last, folders with a slash.
-
-    A folder of which ``names`` raises DatasetError is yielded itself, but for ``root``.
-    """
-    open_folders = [(root, names(root))]
-    while open_folders:
-        parent, left = open_folders[-1]
-        if not left:
-            open_folders.pop()
-        elif (name := left.pop()).endswith("/"):
-            try:
-                open_folders.append((parent + name, names(parent + name)))
-            except DatasetError:
-                yield parent + name
-        else:
-            yield parent + name
-
-
-def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool = True) -> list[str]:
-    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last.
-
-    ``given``: it is the one that was asked for, which is searched whoever has written it.
-    """
-    try:
-        status = os.stat(folder or ".")
-        if (status.st_dev, status.st_ino) in seen:
-            count(passed, listing.AGAIN)
-            return []
-        seen.add((status.st_dev, status.st_ino))
-        if not given and is_ours(folder):
-            count(passed, listing.OURS)
-            return []
-        with os.scandir(folder or ".") as entries:
-            return listed(((entry.name, _is_folder(entry), partial(head_of, entry.path)) for entry in entries), passed)
-    except OSError as error:
-        where = _printable(folder.rstrip("/") or "/")
-        raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
-
-
-def is_ours(folder: str) -> bool:
-    """Whether this program has written a folder: pictures beside a table, a table's unfinished chunks, a run."""
-    return os.path.lexists(os.path.join(folder, listing.MARK))
-
-
-def mark_ours(folder: Path) -> None:
-    """Leaves a mark in a folder that this program writes into, so that no search takes what is in it for images."""
-    (folder / listing.MARK).touch()
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
 def head_of(path: str) -> bytes | str:
     """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not opened."""
     try:
@@ -258,22 +142,6 @@ def head_of(path: str) -> bytes | str:
         return listing.DANGLING
     except OSError:
         return listing.UNREADABLE
-
-
-def listed(entries: Iterable[tuple[str, bool, Callable[[], bytes | str]]], passed: Passed) -> list[str]:
-    """Returns the folders and images among names, as `depth_first` takes them, and counts the others.
-
-    An entry: its name, whether it is a folder, and what returns its first bytes (see `listing.wanted`).
-    """
-    names = []
-    for name, is_folder, head in entries:
-        if is_folder and name[0] == ".":
-            count(passed, listing.HIDDEN_FOLDER)
-        elif is_folder:
-            names.append(f"{name}/")
-        elif name != listing.MARK and wanted(name, head, passed):
-            names.append(name)
-    return sorted(names, reverse=True)
 
 
 def decode(
@@ -295,7 +163,7 @@ def decode(
         data = source if isinstance(source, bytes) else read_file(source, limit=8 * max_pixels + (1 << 24))
         return _decode(data, rule, max_pixels, reduce_to, page)
     except ImageError as error:
-        name = "image" if isinstance(source, bytes) else _printable(os.fspath(source))
+        name = "image" if isinstance(source, bytes) else printable_text(os.fspath(source))
         raise ImageError(error.kind, f"{name}: {error}") from error
 
 
@@ -339,7 +207,7 @@ def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | Non
 
 
 def _pages(data: bytes) -> list[OpenPage]:
-    reader = _reader(data)
+    reader = reader_for(data)
     with _says_what_is_wrong(data):
         return pages_of(reader(BytesIO(data)), data)
 
@@ -357,7 +225,7 @@ def _page(
 @contextmanager
 def _says_what_is_wrong(data: bytes) -> Iterator[None]:
     try:
-        with _quiet_pillow():
+        with quiet_pillow():
             yield
     except ImageError:
         raise
@@ -378,17 +246,17 @@ def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None
         eight, bits = grey_in_full(image, rule.bits, rule.scale)
     else:
         eight, bits = colour() if colour else Eight(image, 8)
-    turn = _turn(image)
+    turn = turn_of(image)
     upright = eight if turn is None else eight.transpose(turn)
     width, height = (original[::-1] if turn in SIDEWAYS else original) if reduced else upright.size
-    pixels, grey = _to_array(_to_colour(upright))
+    pixels, grey = to_array(to_colour(upright))
     return Decoded(pixels, width, height, bits, mode, grey, image.format or "")
 
 
 def has_depth(path: str | Path) -> bool:
     """Whether an image file has more than 8 bits a channel, by its head; False where it cannot be read."""
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file, _quiet_pillow():
+        with open(path, "rb", opener=_open_without_waiting) as file, quiet_pillow():
             reader = READERS.get(format_of(file.read(listing.HEAD)))
             if reader not in (PngImageFile, TiffImageFile, PpmImageFile):
                 return False
@@ -444,22 +312,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def format_of(data: bytes) -> str:
-    """Returns the format of a file by its first bytes, one of FORMATS, or nothing."""
-    return next((name for name, head in HEADS.items() if head.match(data)), "")
-
-
-def _reader(data: bytes) -> type[ImageFile.ImageFile]:
-    if not data:
-        raise ImageError("empty", "file of zero bytes: copy it again")
-    if format := format_of(data):
-        return READERS[format]
-    if foreign := format_not_read(data[: listing.HEAD]):
-        raise ImageError("unsupported", f"an image in a format that is not read ({foreign}): convert it to PNG, TIFF or JPEG")
-    raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
-
-
-def _printable(name: str | bytes) -> str:
+def printable_text(name: str | bytes) -> str:
     """Returns a file's name on one line: line breaks and bytes that are not UTF-8 escaped."""
     name = os.fsdecode(name)
     return name if name.isprintable() else repr(name)[1:-1]
@@ -514,82 +367,4 @@ def ends_early(data: bytes, format: str) -> bool:
     return format == "BMP" and int(struct.unpack_from("<I", data, 2)[0]) > len(data)
 
 
-_quiet_lock = threading.Lock()
-_quiet_threads = 0
-_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings while any thread decodes.
-
-    They speak of odd metadata, which is not used, and of Pillow's own size limit, where ours holds; turned into
-    errors by the caller's filters they would refuse an image that was accepted in training. `catch_warnings` puts
-    back the whole list of filters, which goes wrong among threads, so one entry is added and taken away again.
-    """
-    global _quiet_threads
-    filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a sequence
-    with _quiet_lock:
-        _quiet_threads += 1
-        if _QUIET not in filters:
-            filters.insert(0, _QUIET)
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_threads -= 1
-            if _quiet_threads == 0 and _QUIET in filters:
-                filters.remove(_QUIET)
-
-
 # ---- pixels ----
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Returns how to turn a loaded image upright. (Pillow has turned a TIFF already, and removed its tag.)"""
-    try:
-        return TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # metadata can be broken in as many ways as an image; then it says nothing
-        return None
-
-
-def _to_colour(image: Image.Image) -> Image.Image:
-    """Returns the image in mode L or RGB, whatever is transparent over white."""
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(clear, mask=clear.getchannel("A"))
-        return white
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _to_array(image: Image.Image) -> tuple[Pixels, bool]:
-    """Returns (H, W, 3) from an image in mode L or RGB, and whether it is grey."""
-    width, height = image.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    if image.mode == "L":
-        _fill(pixels, np.asarray(image))
-        return pixels, True
-    grey = True
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):  # Pillow puts all pixels together from pieces: 16 instead of 44 ms in strips
-        strip = pixels[top : top + rows]
-        strip[:] = np.asarray(image if rows >= height else image.crop((0, top, width, top + len(strip))))
-        grey = grey and _is_grey(strip)
-    return pixels, grey
-
-
-def _fill(pixels: Pixels, values: Pixels) -> None:
-    """Writes (H, W) into all channels of (H, W, 3): three strided writes take a quarter of one broadcast's time."""
-    for channel in range(3):
-        pixels[..., channel] = values
-
-
-def _is_grey(pixels: Pixels) -> bool:
-    for part in (pixels[:1], pixels):  # one row is enough to see that most pictures have colour
-        red, green, blue = part[..., 0], part[..., 1], part[..., 2]
-        if not ((red == green).all() and (green == blue).all()):
-            return False
-    return True

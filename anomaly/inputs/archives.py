@@ -21,7 +21,7 @@ from anomaly.errors import AnomalyError, ImageError
 from anomaly.imaging import listing
 from anomaly.imaging.listing import Passed, count, wanted
 from anomaly.inputs.remote import open_place
-from anomaly.inputs.sources import Held, Refused, Source, is_url, too_large
+from anomaly.inputs.source import Held, Refused, Source, is_url, too_large
 
 LONGEST_HEADER = 1 << 20  # bytes of a tar's extended header: names, not images
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)

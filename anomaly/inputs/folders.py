@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomaly.errors import DatasetError
-from anomaly.imaging.decode import find_images
+from anomaly.imaging.find import find_images
 from anomaly.imaging.listing import READ_SUFFIXES, Passed
 from anomaly.inputs.labels import GOOD, folded, is_bad_alone, is_named, kind_of, sides_of
 

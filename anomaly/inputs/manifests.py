@@ -20,7 +20,8 @@ from anomaly.files.delimited import existing_path, foreign_drive, read_delimited
 from anomaly.files.parquet_files import TooLarge, read_parquet
 from anomaly.files.regular_files import open_regular
 from anomaly.files.table import import_pyarrow
-from anomaly.inputs.sources import Held, Refused, Source, is_url, place_source, too_large
+from anomaly.inputs.remote import place_source
+from anomaly.inputs.source import Held, Refused, Source, is_url, too_large
 
 COLUMNS = ("path", "image", "bytes")
 ROWS = 16  # read at a time: they may hold images

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from anomaly.errors import AnomalyError, DatasetError, ImageError, RuntimeMissing
 from anomaly.imaging import listing
-from anomaly.imaging.decode import depth_first, listed
+from anomaly.imaging.find import depth_first, listed
 from anomaly.imaging.listing import Passed, count
-from anomaly.inputs.sources import too_large
+from anomaly.inputs.source import File, Source, is_url, too_large
 
 
 class Remote(NamedTuple):
@@ -158,3 +158,12 @@ def _said() -> Iterator[None]:
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return re.sub(r"[?&]\S+", "?...", text)[:200] or type(error).__name__  # what follows may be a secret signature
+
+
+def place_source(place: str) -> Source:
+    """Returns the source of one image, a file or a URL."""
+    if is_url(place):
+        from anomaly.inputs.remote import Remote
+
+        return Remote(place)
+    return File(place)

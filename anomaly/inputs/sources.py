@@ -19,68 +19,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from anomaly.errors import AnomalyError, DatasetError, ImageError
 from anomaly.imaging import listing
-from anomaly.imaging.decode import is_ours, read_file, walk_images
+from anomaly.imaging.find import is_ours, walk_images
 from anomaly.imaging.listing import Passed, count, passed_text
+from anomaly.inputs.remote import place_source
+from anomaly.inputs.source import File, Refused, Source, is_url
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 ZIP = re.compile(r"\.zip$", re.IGNORECASE)
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 MANIFEST = re.compile(r"\.(csv|tsv|parquet)$", re.IGNORECASE)
 LONGEST_NAME = 1 << 20  # bytes in a list of names: more is something else
 NO_IMAGE = "no image in it; JPEG, PNG, BMP, TIFF, WebP, GIF or PGM files expected"
-
-
-class Source(Protocol):
-    """Where one image comes from. Every one can be pickled, and is small unless it had to bring its bytes along."""
-
-    @property
-    def name(self) -> str:
-        """What stands in the table's column `path`."""
-
-    def read(self, limit: int) -> bytes:
-        """Returns the file's bytes, at most ``limit``; ImageError. Threads may call it."""
-
-
-class File(NamedTuple):
-    """A file on this machine."""
-
-    name: str
-
-    def read(self, limit: int) -> bytes:
-        return read_file(self.name, limit)
-
-
-class Held(NamedTuple):
-    """An image whose bytes came with the list."""
-
-    name: str
-    data: bytes
-
-    def read(self, limit: int) -> bytes:
-        if len(self.data) > limit:
-            raise too_large(len(self.data), limit)
-        return self.data
-
-
-class Refused(NamedTuple):
-    """What stood in the list and cannot be read; ``kind`` and ``why`` are those of an ImageError."""
-
-    name: str
-    kind: str
-    why: str
-
-    def read(self, limit: int) -> bytes:
-        raise ImageError(self.kind, self.why)
-
-
-def too_large(size: int, limit: int) -> ImageError:
-    """Returns the error for an image file of too many bytes."""
-    return ImageError("too large", f"file of {size:,} bytes, at most {limit:,} expected: --max-pixels allows more")
 
 
 def list_sources(
@@ -141,22 +94,9 @@ def expand(place: str, limit: int, passed: Passed | None = None) -> Iterator[Sou
     return _opened(place, limit, passed)
 
 
-def place_source(place: str) -> Source:
-    """Returns the source of one image, a file or a URL."""
-    if is_url(place):
-        from anomaly.inputs.remote import Remote
-
-        return Remote(place)
-    return File(place)
-
-
 def as_source(image: Source | str | os.PathLike[str]) -> Source:
     """Returns the source of an image that may be given by its path."""
     return File(os.fspath(image)) if isinstance(image, str | os.PathLike) else image
-
-
-def is_url(place: str) -> bool:
-    return URL.match(place) is not None
 
 
 def _opened(place: str, limit: int, passed: Passed) -> Iterator[Source]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from anomaly.inputs.sources import Held, Source, is_url
+from anomaly.inputs.source import Held, Source, is_url
 
 
 def stamp_of(source: Source) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import CalibrationError
 from anomaly.statistics.calibration import DEFAULT_RATE, Calibration

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from anomaly.commands.main import NOT_ALL_JUDGED
-from anomaly.errors import AnomalyError, ImageError
+from anomaly.detector.session import available_cores
+from anomaly.errors import NOT_ALL_JUDGED, AnomalyError, ImageError
 from anomaly.imaging.decode import Decoded
-from anomaly.inputs.sources import Source, list_sources
-from anomaly.scorer import Scorer, available_cores
+from anomaly.inputs.source import Source
+from anomaly.inputs.sources import list_sources
+from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_in_threads, score_table
 
 ROUNDS = 3  # of the three throughputs in turn, so that a busy minute of the machine spoils no ratio

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from anomaly.errors import CalibrationError, DatasetError
+from anomaly.files.numbers import percent
 from anomaly.files.progress import Progress
 from anomaly.imaging.listing import passed_text
 from anomaly.inputs.dataset import Record, Say, read_dataset
 from anomaly.quality.evaluate import score_one
-from anomaly.reporting.wording import percent
 from anomaly.scorer import Result, Scorer
-from anomaly.statistics.calibration import Calibration, beta_quantile
-from anomaly.statistics.metrics import NORMAL
+from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.intervals import beta_quantile
+from anomaly.statistics.resampling import NORMAL
 
 MAX_NAMES_SHOWN = 5  # names in a line
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from anomaly.detector.file import find_detector
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import CalibrationError, RuntimeMissing
+from anomaly.files.numbers import percent
 from anomaly.inputs.dataset import Say
 from anomaly.quality.recalibrate import Grouping, score_good
-from anomaly.reporting.wording import percent
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration, needed
 

@@ -12,11 +12,11 @@ from typing import Any
 from anomaly.imaging.listing import passed_text
 from anomaly.inputs.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.quality.challenge import calibration_of, judge_records
-from anomaly.quality.evaluate import GALLERY, gallery_item
+from anomaly.quality.evaluation_report import GALLERY, gallery_item
 from anomaly.reporting.report import Report, write_report
 from anomaly.reporting.wording import card_text
 from anomaly.scorer import Result, Scorer
-from anomaly.statistics.metrics import NORMAL
+from anomaly.statistics.resampling import NORMAL
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomaly import __version__
+from anomaly.detector.session import available_cores, import_runtime, installed_runtimes
 from anomaly.errors import AnomalyError
-from anomaly.scorer import available_cores, import_runtime, installed_runtimes
 
 PACKAGES = {
     "batch": ("pyarrow", "fsspec"),

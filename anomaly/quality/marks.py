@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.detector.file import Card, find_detector, read_card, write_atomically
+from anomaly.detector.card import Card
+from anomaly.detector.file import find_detector, read_card, write_atomically
 from anomaly.errors import AnomalyError, DetectorError
 
 HIGHEST, MARKS = "highest.json", "marks.jsonl"

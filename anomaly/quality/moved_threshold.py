@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.detector.card import Card
 from anomaly.detector.file import (
-    Card,
     find_detector,
     import_onnx,
     one_name,
@@ -33,7 +33,7 @@ from anomaly.detector.size_sensitivity import at_threshold
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.reporting.wording import percent
+from anomaly.files.numbers import percent
 from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
 
 

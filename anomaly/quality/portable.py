@@ -15,8 +15,8 @@ import numpy as np
 
 from anomaly.detector.file import import_onnx, read_checked, set_card, write_atomically
 from anomaly.detector.golden import Golden, golden_picture
+from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import DetectorError
-from anomaly.scorer import available_cores, open_session
 
 
 def write_portable(detector: Path, out: Path) -> None:

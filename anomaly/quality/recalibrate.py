@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.detector.file import Card, find_detector, import_onnx, read_card, recalibrate
+from anomaly.detector.card import Card
+from anomaly.detector.file import find_detector, import_onnx, read_card, recalibrate
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError, ImageError

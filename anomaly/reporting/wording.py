@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.detector.size_sensitivity import cost_text
 from anomaly.detector.unit_rule import UnitRule
+from anomaly.files.numbers import count_text, one_in, percent, rounded_percent
 from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_target_rate, more_groups, needed
 
 if TYPE_CHECKING:
-    from anomaly.detector.file import Card
+    from anomaly.detector.card import Card
     from anomaly.scoring.units import UnitRow
 
 PREVIEW = "Preview: the guarantee returns when fresh good images confirm it."
@@ -59,7 +60,7 @@ def guarantee_text(
         ),
         (
             "",
-            f"in {_good(images, what)} expect {_count(calibration.expected(images))}; up to {up_to:,} is ordinary, "
+            f"in {_good(images, what)} expect {count_text(calibration.expected(images))}; up to {up_to:,} is ordinary, "
             f"{up_to + 1:,} or more: anomaly check",
         ),
         ("defects missed", _missed(recall, run)),
@@ -285,34 +286,13 @@ def realised_text(
     else:
         every = ""
     up_to = calibration.ordinary_up_to(flagged.n)
-    expected = f"expected {_count(calibration.expected(flagged.n))}, up to {up_to:,} is ordinary"
+    expected = f"expected {count_text(calibration.expected(flagged.n))}, up to {up_to:,} is ordinary"
     if flagged.flagged > up_to:
         expected += f": more than chance explains, these good {what}s are unlike the ones that set the threshold"
     return (
         f"{flagged.flagged:,} of {_good(flagged.n, what)} flagged ({percent(flagged.value)}; "
         f"95 %: {_between(flagged.low, flagged.high)}{every}); {expected}"
     )
-
-
-def ordinary_text(flagged: int, judged: int, expected: float, up_to: int, what: str = "image") -> str:
-    """How many of the images or units judged were flagged, beside how many would be if all were good."""
-    count = f"{judged:,} {what}{'' if judged == 1 else 's'} judged"
-    if not judged:
-        return f"0 of {count}"
-    return (
-        f"{flagged:,} of {count} ({percent(flagged / judged)}); if all are good expect {_count(expected)}, "
-        f"up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check"
-    )
-
-
-def percent(rate: float) -> str:
-    """A rate as a reader wants it: whole percent from 5 % on, two digits below."""
-    return f"{_percent(rate)} %"
-
-
-def one_in(rate: float) -> str:
-    """``1 in 100`` for 0.00995; rates above 0.1, where the rounding would show, out of 100."""
-    return f"1 in {round(1 / rate):,}" if rate <= 0.1 else f"{100 * rate:.0f} in 100"
 
 
 def _rarity(calibration: Calibration, score: float, what: str) -> str:
@@ -345,19 +325,11 @@ def _out_of(rate: float) -> str:
     base = 100
     while rate * base < 1:
         base *= 10
-    return f"{_percent(rate * base / 100)} in {base:,}"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f}" if 100 * rate >= 5 else f"{100 * rate:.2g}"
+    return f"{rounded_percent(rate * base / 100)} in {base:,}"
 
 
 def _between(low: float, high: float) -> str:
-    return f"{_percent(low)} to {percent(high)}"
-
-
-def _count(expected: float) -> str:
-    return f"{expected:,.0f}" if expected >= 3 else f"{expected:.2g}"
+    return f"{rounded_percent(low)} to {percent(high)}"
 
 
 def _good(count: int, what: str = "image") -> str:

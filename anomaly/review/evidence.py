@@ -12,7 +12,8 @@ from pathlib import Path
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.table import printable
 from anomaly.imaging.listing import file_and_page
-from anomaly.inputs.sources import File, expand, is_url
+from anomaly.inputs.source import File, is_url
+from anomaly.inputs.sources import expand
 
 MAX_IMAGE_BYTES = 256 << 20
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import open_regular
 from anomaly.files.table import Row, printable, read_table
 from anomaly.imaging.listing import file_and_page, page_name
-from anomaly.inputs.sources import is_url
+from anomaly.inputs.source import is_url
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
 from anomaly.review.journal import LONGEST_NAME, line

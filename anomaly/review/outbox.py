@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomaly.detector.file import Card, write_atomically
+from anomaly.detector.card import Card
+from anomaly.detector.file import write_atomically
 from anomaly.errors import AnomalyError
 from anomaly.files.table import Row, utc_text
 from anomaly.review.store import Store

@@ -19,7 +19,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.errors import AnomalyError
 from anomaly.review import across, audit, chain, handout, intake, journal, over_time, schema
 from anomaly.review.chain import Chain
@@ -36,6 +36,7 @@ from anomaly.review.findings import (
     Progress,
     Run,
 )
+from anomaly.review.inspectors import Act, Team, team
 from anomaly.review.journal import Click
 from anomaly.review.queries import (
     EVENT,
@@ -59,7 +60,7 @@ from anomaly.review.queries import (
 )
 from anomaly.review.stream import Sent, Stream
 from anomaly.review.stream import append as append_findings
-from anomaly.review.verdicts import STATES, VERDICTS, Act, Sample, Stratum, Team, calibration_rows, team
+from anomaly.review.verdicts import STATES, VERDICTS, Sample, Stratum, calibration_rows
 from anomaly.scoring.units import UnitRow
 from anomaly.statistics.drift import Series
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.files.table import Row
 from anomaly.review import intake, schema
 

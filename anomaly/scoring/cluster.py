@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.detector.session import available_cores
 from anomaly.errors import AnomalyError, RuntimeMissing
-from anomaly.inputs.sources import Held, Source
-from anomaly.scorer import Scorer, available_cores
-from anomaly.scoring.batch import Scored, Work, score_sources
+from anomaly.inputs.source import Held, Source
+from anomaly.scorer import Scorer
 from anomaly.scoring.pictures import Pictures
+from anomaly.scoring.rows import Scored, Work, score_sources
 
 WINDOW, WINDOW_BYTES = 100_000, 256_000_000  # sources of one Ray Data set, and bytes that came with them
 LONGEST_BLOCK = 64  # sources that an actor gets at a time; a killed one costs no more

@@ -18,9 +18,10 @@ from typing import BinaryIO
 
 from anomaly.errors import AnomalyError
 from anomaly.files.table import whole_file
-from anomaly.imaging.decode import Decoded, mark_ours
+from anomaly.imaging.decode import Decoded
+from anomaly.imaging.find import mark_ours
 from anomaly.imaging.listing import MARK
-from anomaly.inputs.sources import File, Source
+from anomaly.inputs.source import File, Source
 from anomaly.scorer import Result, Scorer
 
 OURS = re.compile(r"\d{8,}-.*|\.\d{8,}-.*\.tmp")
@@ -139,8 +140,8 @@ NO_PICTURES = Pictures()
 def _save_overlay(file: BinaryIO, image: Decoded, result: Result, scorer: Scorer) -> None:
     from PIL import Image
 
-    from anomaly.quality.evaluate import colour_anchors
-    from anomaly.reporting.report import overlay, shrink
+    from anomaly.imaging.overlay import overlay, shrink
+    from anomaly.scorer import colour_anchors
 
     assert result.heatmap is not None
     picture = overlay(shrink(image.pixels, SIDE), result.heatmap, *colour_anchors(scorer, result))

@@ -21,18 +21,22 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from anomaly.detector.session import available_cores
 from anomaly.detector.slow_images import now_judging
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.table import Row, encode_rows
 from anomaly.files.threads import interruptible
 from anomaly.imaging.decode import Decoded, ends_early
-from anomaly.inputs.arrivals import Arrival, Arrivals, Watcher, drained, state_of
-from anomaly.inputs.sources import File
-from anomaly.reporting.report import shrink
-from anomaly.scorer import Result, Scorer, available_cores
-from anomaly.scoring.batch import ERROR, Read, Summary, Work, counted, judged, read_pages, recorded, summary_of
+from anomaly.imaging.overlay import shrink
+from anomaly.inputs.arrivals import Arrival, Arrivals, state_of
+from anomaly.inputs.source import File
+from anomaly.inputs.watcher import Watcher, drained
+from anomaly.scorer import Result, Scorer
 from anomaly.scoring.pictures import SIDE, Pictures
+from anomaly.scoring.rows import Read, Work, counted, judged, read_pages, recorded
+from anomaly.scoring.run_files import ERROR
+from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.units import UnitsSummary, units_table, write_units
 from anomaly.scoring.watch_table import GrowingTable, not_written
 

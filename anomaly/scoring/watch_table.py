@@ -17,7 +17,7 @@ from typing import BinaryIO
 from anomaly.errors import AnomalyError
 from anomaly.files.table import COLUMNS, Row, encode_rows, no_room, read_table, whole_file
 from anomaly.imaging.listing import file_and_page
-from anomaly.scoring.batch import lock
+from anomaly.scoring.locks import lock
 
 
 class GrowingTable:

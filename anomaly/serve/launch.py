@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from anomaly.detector.session import available_cores
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, RuntimeMissing
-from anomaly.scorer import available_cores
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
 from anomaly.serve.connections import BACKLOG, Crowd, Guarded, Limits, room

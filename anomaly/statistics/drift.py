@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.errors import AnomalyError
-from anomaly.statistics.calibration import Calibration, binomial_limit
+from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.change_point import RUN_LENGTH, Change, follow
+from anomaly.statistics.intervals import binomial_limit
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEWEST_IMAGES = (200, 2000)  # images, over which the flagged ones and those not judged are counted

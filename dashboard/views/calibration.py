@@ -10,11 +10,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from anomaly.detector.file import Card, find_detector
+from anomaly.detector.card import Card
+from anomaly.detector.file import find_detector
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_text
 from anomaly.errors import AnomalyError
+from anomaly.imaging.overlay import overlay, shrink
 from anomaly.quality.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
-from anomaly.reporting.report import overlay, shrink
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person

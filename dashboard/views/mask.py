@@ -11,7 +11,7 @@ from PIL import Image
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.imaging.decode import MAX_PIXELS, Decoded, decode
 from anomaly.imaging.mask import of_rectangles, to_png
-from anomaly.reporting.report import shrink
+from anomaly.imaging.overlay import shrink
 from dashboard.components import mask_drawing, plain
 from dashboard.settings import UPLOAD_MB
 from dashboard.words import readable

@@ -7,11 +7,12 @@ from typing import Any
 import streamlit as st
 
 from anomaly.errors import AnomalyError
-from anomaly.reporting.wording import percent
+from anomaly.files.numbers import percent
 from anomaly.review import Run, default_key
+from anomaly.review.inspectors import Agreement, Inspector
 from anomaly.review.types import from_lines as types_from
 from anomaly.review.types import to_text as types_text
-from anomaly.review.verdicts import Agreement, Inspector, Stratum
+from anomaly.review.verdicts import Stratum
 from dashboard.access import Person
 from dashboard.address import filters_here, nothing_yet, query_for, run_here
 from dashboard.components import cells, plain

@@ -11,13 +11,15 @@ import streamlit as st
 from anomaly.detector.file import read_card
 from anomaly.detector.versions import next_version, versions_of
 from anomaly.errors import AnomalyError
+from anomaly.files.numbers import one_in, percent
 from anomaly.files.table import shortest
 from anomaly.quality.before_after import Guarantee, rows, worse
 from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, said, with_rank, write_moved
 from anomaly.reporting.charts import Scale
-from anomaly.reporting.wording import PREVIEW, one_in, percent
+from anomaly.reporting.wording import PREVIEW
 from anomaly.review import Run, default_key
-from anomaly.review.verdicts import Preview, Sample, band, preview
+from anomaly.review.threshold_preview import Preview, band, preview
+from anomaly.review.verdicts import Sample
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, queue_here, run_here

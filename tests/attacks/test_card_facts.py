@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from anomaly.commands.main import main
-from anomaly.detector.file import CARD_KEY, Card, read_card, recalibrate
+from anomaly.detector.card import Card
+from anomaly.detector.file import CARD_KEY, read_card, recalibrate
 from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.mask import mask_facts, read_mask

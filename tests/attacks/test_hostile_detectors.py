@@ -18,10 +18,11 @@ from anomaly.commands.main import main
 from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.detector.file import CARD_KEY, read_card
 from anomaly.detector.graph import MAX_NODES
+from anomaly.detector.session import available_memory
 from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError, ImageError
 from anomaly.quality.evaluate import evaluate_labelled
-from anomaly.scorer import Scorer, available_memory
+from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 
 IMAGE = np.full((40, 40, 3), 90, np.uint8)

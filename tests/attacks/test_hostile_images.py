@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anomaly.errors import ImageError
-from anomaly.imaging.decode import Decoded, DecodeRule, decode, find_images
+from anomaly.imaging.decode import Decoded, DecodeRule, decode
+from anomaly.imaging.find import find_images
 from anomaly.imaging.listing import is_image_name
 from tests.attacks.corpus import OK, encoded, files, picture, write_corpus
 

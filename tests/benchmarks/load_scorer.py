@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.imaging.decode import find_images
-from anomaly.scorer import Scorer, available_cores
+from anomaly.detector.session import available_cores
+from anomaly.imaging.find import find_images
+from anomaly.scorer import Scorer
 
 
 def overhead(run: Path, path: Path, rounds: int = 400) -> None:

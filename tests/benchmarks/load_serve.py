@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomaly.imaging.decode import find_images
-from anomaly.scorer import Scorer, available_cores
+from anomaly.detector.session import available_cores
+from anomaly.imaging.find import find_images
+from anomaly.scorer import Scorer
 from tests.support.serving import Service, serving
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from anomaly.files.numbers import percent
 from anomaly.inputs.dataset import labelled_test, read_dataset
-from anomaly.reporting.wording import percent
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Rate
 from training.guard import darker, turned

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.statistics.calibration import calibrate, one_per_group
-from anomaly.statistics.metrics import NORMAL
+from anomaly.statistics.resampling import NORMAL
 from training.choose import whiten
 from training.models import MODELS
 from training.options import DEFAULT_SIZE

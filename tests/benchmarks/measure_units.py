@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from anomaly.commands.main import rate
+from anomaly.commands.arguments import rate
 from anomaly.files.table import read_table
 from anomaly.inputs.dataset import read_dataset
 from anomaly.quality.recalibrate import recalibrate_on

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from anomaly import __version__
-from anomaly.commands.main import check_folders, main, number, parser, rate
+from anomaly.commands.arguments import check_folders, number, rate
+from anomaly.commands.main import main, parser
 from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.files.table import COLUMNS, read_table

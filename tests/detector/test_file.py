@@ -12,15 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from anomaly.detector.file import (
-    CARD_KEY,
-    Card,
-    find_detector,
-    read_card,
-    recalibrate,
-    set_calibration,
-    weights_digest,
-)
+from anomaly.detector.card import Card
+from anomaly.detector.file import CARD_KEY, find_detector, read_card, recalibrate, set_calibration, weights_digest
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
 

@@ -52,7 +52,7 @@ def test_paths_and_groups_of_a_manifest_round_trip(tmp_path: Path, name: str) ->
 def test_groups_of_a_run_are_no_formulas(tmp_path: Path) -> None:
     """RUN/images.csv: the group is a cell of its own, and a lot may be called =1+1; read as a manifest it is that again."""
     pytest.importorskip("torch", reason="torch is not installed: training writes this table")
-    from training.pipeline import list_images
+    from training.describe import list_images
     from training.sets import Sets
 
     (tmp_path / "a.png").write_bytes(b"x")

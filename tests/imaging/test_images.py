@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from anomaly.errors import DatasetError, DetectorError, ImageError
-from anomaly.imaging.decode import DecodeRule, decode, find_images
+from anomaly.imaging.decode import DecodeRule, decode
+from anomaly.imaging.find import find_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
 GREY = RGB[..., 0]

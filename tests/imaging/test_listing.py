@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from anomaly.errors import DatasetError
-from anomaly.imaging.decode import find_images, mark_ours, walk_images
+from anomaly.imaging.find import find_images, mark_ours, walk_images
 from anomaly.imaging.listing import (
     HEADS,
     MARK,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from anomaly.inputs.archives import TarMember
 from anomaly.inputs.remote import Remote
-from anomaly.inputs.sources import Held, Source, list_sources
+from anomaly.inputs.source import Held, Source
+from anomaly.inputs.sources import list_sources
 from tests.attacks.corpus import encoded, picture
 from tests.inputs.test_sources import said
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from anomaly.errors import AnomalyError, DatasetError
-from anomaly.inputs.arrivals import CHANGED, CLOSED, FOUND, GONE, SETTLED, SURE, Arrivals, Watcher, check_folders, drained
+from anomaly.inputs.arrivals import CHANGED, CLOSED, FOUND, GONE, SETTLED, SURE, Arrivals
+from anomaly.inputs.watcher import Watcher, check_folders, drained
 
 PATIENCE = 10.0
 

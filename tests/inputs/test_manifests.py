@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from anomaly.errors import DatasetError
 from anomaly.inputs.remote import Remote
-from anomaly.inputs.sources import File, Held, Refused, Source, list_sources
+from anomaly.inputs.source import File, Held, Refused, Source
+from anomaly.inputs.sources import list_sources
 from tests.attacks.corpus import encoded, picture
 
 PNG = encoded(picture(), "PNG")

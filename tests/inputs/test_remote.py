@@ -15,7 +15,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from anomaly.errors import AnomalyError, DatasetError, RuntimeMissing
-from anomaly.inputs.sources import Source, list_sources, place_source
+from anomaly.inputs.remote import place_source
+from anomaly.inputs.source import Source
+from anomaly.inputs.sources import list_sources
 from anomaly.scoring.batch import score_in_threads, score_table
 from tests.attacks.corpus import encoded, picture
 from tests.inputs.test_archives import LISTED, write_tar, write_zip

@@ -14,7 +14,8 @@ from PIL import Image
 
 from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.remote import Remote
-from anomaly.inputs.sources import File, Held, Refused, Source, as_source, list_sources, shard
+from anomaly.inputs.source import File, Held, Refused, Source
+from anomaly.inputs.sources import as_source, list_sources, shard
 
 
 def picture(path: Path, grey: int = 100) -> Path:

@@ -4,7 +4,8 @@ import os
 import zipfile
 from pathlib import Path
 
-from anomaly.inputs.sources import File, Held, list_sources
+from anomaly.inputs.source import File, Held
+from anomaly.inputs.sources import list_sources
 from anomaly.inputs.stamps import stamp_of
 
 

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError, DetectorError
-from anomaly.quality.audit import CHECKS, MANIFEST, MAX_MEMBERS, SIGNATURE, Audit, verify_audit, write_audit
+from anomaly.quality.audit import CHECKS, MANIFEST, MAX_MEMBERS, SIGNATURE, Audit, write_audit
+from anomaly.quality.audit_check import verify_audit
 from anomaly.review import Store
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table

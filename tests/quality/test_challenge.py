@@ -11,7 +11,7 @@ from PIL import Image
 
 from anomaly import Scorer
 from anomaly.errors import CalibrationError, DatasetError
-from anomaly.imaging.decode import find_images
+from anomaly.imaging.find import find_images
 from anomaly.quality.challenge import Challenge, challenge, repeat
 from data.synthetic import make
 from tests.commands.test_main import Shell

@@ -15,16 +15,10 @@ from anomaly import Scorer
 from anomaly.detector.file import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
-from anomaly.quality.evaluate import (
-    Judged,
-    build_report,
-    chosen_pictures,
-    colour_anchors,
-    evaluate_labelled,
-    figures_text,
-    judge_labelled,
-    reconstructions,
-)
+from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
+from anomaly.quality.evaluation import Judged
+from anomaly.quality.evaluation_report import build_report, chosen_pictures, figures_text, reconstructions
+from anomaly.scorer import colour_anchors
 from tests.detector.test_file import changed, edit_card
 from tests.test_scorer import alone
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from anomaly.reporting.report import GalleryItem, Report, grid, overlay, page, save_png, shrink, stretched, write_report
+from anomaly.imaging.overlay import grid, overlay, save_png, shrink, stretched
+from anomaly.reporting.report import GalleryItem, Report, page, write_report
 from anomaly.reporting.wording import guarantee_text
 from anomaly.statistics.calibration import Rate, calibrate
 

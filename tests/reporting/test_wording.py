@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from anomaly.detector.unit_rule import UnitRule
+from anomaly.files.numbers import one_in, percent
 from anomaly.reporting.wording import (
     PREVIEW,
     enough_rows,
     guarantee_text,
     more_rows,
     needs_text,
-    one_in,
-    percent,
     realised_text,
     too_few_text,
     unit_text,

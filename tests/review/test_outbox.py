@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.detector.file import Card, read_card
+from anomaly.detector.card import Card
+from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.review import Filters, Store, default_key
+from anomaly.review.estimates import recall
 from anomaly.review.outbox import ROOM, Outbox
-from anomaly.review.verdicts import recall
 from anomaly.scorer import Result, Scorer
 from tests.support.serving import serving
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed: the review database needs it")
 
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.imaging.decode import DecodeRule
 from anomaly.review import Store
 from anomaly.review.stream import Sent, Stream

@@ -10,28 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from anomaly.errors import AnomalyError
-from anomaly.review.verdicts import (
-    NO_AUDIT,
-    NO_THRESHOLD,
-    Act,
-    Band,
-    Figure,
-    Sample,
-    Stratum,
-    agreement,
-    band,
-    calibration_rows,
-    draw,
-    histograms,
-    precision,
-    precision_at,
-    preview,
-    recall,
-    recall_at,
-    resolve,
-    team,
-)
-from anomaly.statistics.calibration import Calibration, calibrate, clopper_pearson
+from anomaly.review.estimates import Figure, precision, precision_at, recall, recall_at
+from anomaly.review.inspectors import Act, agreement, team
+from anomaly.review.threshold_preview import Band, band, histograms, preview
+from anomaly.review.verdicts import NO_AUDIT, NO_THRESHOLD, Sample, Stratum, calibration_rows, draw, resolve
+from anomaly.statistics.calibration import Calibration, calibrate
+from anomaly.statistics.intervals import clopper_pearson
 
 pytest.importorskip("scipy", reason="SciPy is not installed: intervals of recall need it")
 

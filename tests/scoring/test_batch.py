@@ -26,13 +26,15 @@ import pytest
 from PIL import Image
 
 import anomaly.scoring.batch
-from anomaly.detector.file import Card
+from anomaly.detector.card import Card
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.progress import Progress
 from anomaly.files.table import SUFFIXES, Row, read_table
 from anomaly.imaging.decode import Decoded, DecodeRule, decode_pages
 from anomaly.scorer import Result
-from anomaly.scoring.batch import COLUMNS, DONE, Engine, Pictures, Summary, score_in_threads, score_lines, score_table
+from anomaly.scoring.batch import COLUMNS, Engine, Pictures, score_in_threads, score_lines, score_table
+from anomaly.scoring.run_files import DONE
+from anomaly.scoring.summary import Summary
 from anomaly.statistics.calibration import Calibration, calibrate
 
 LIMIT = calibrate(np.linspace(0.2, 0.6, 199))

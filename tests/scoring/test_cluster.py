@@ -12,7 +12,8 @@ import pytest
 from anomaly.commands.main import main
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.files.table import Row, read_table
-from anomaly.inputs.sources import File, Held, Source, list_sources
+from anomaly.inputs.source import File, Held, Source
+from anomaly.inputs.sources import list_sources
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.cluster import import_ray, score_on_ray, windows

@@ -17,7 +17,8 @@ from PIL import Image
 from anomaly.errors import AnomalyError
 from anomaly.files.table import read_table
 from anomaly.imaging.listing import MARK
-from anomaly.inputs.sources import Held, list_sources
+from anomaly.inputs.source import Held
+from anomaly.inputs.sources import list_sources
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.pictures import OURS, Pictures, _name

@@ -25,7 +25,8 @@ from anomaly.files.table import Row, encode_rows, join_chunks, read_table
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.sources import list_sources, shard
 from anomaly.quality.check import check
-from anomaly.quality.evaluate import evaluate_labelled, figures_text
+from anomaly.quality.evaluate import evaluate_labelled
+from anomaly.quality.evaluation_report import figures_text
 from anomaly.quality.recalibrate import recalibrate_on
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.units import UnitRow, View, by_unit, judge_unit, units_table, whole_units, write_units

@@ -21,17 +21,14 @@ from anomaly.statistics.calibration import (
     Calibration,
     Prospect,
     Rate,
-    beta_binomial_limit,
-    beta_quantile,
     calibrate,
-    clopper_pearson,
-    joint_limits,
     lowest_target_rate,
     more_groups,
     needed,
     one_per_group,
     rank,
 )
+from anomaly.statistics.intervals import beta_binomial_limit, beta_quantile, clopper_pearson, joint_limits
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 few_values = st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, -3.0])  # so that ties are common

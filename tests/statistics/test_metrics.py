@@ -17,8 +17,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import DatasetError
 from anomaly.statistics import metrics as evaluation
-from anomaly.statistics.calibration import Rate, calibrate, clopper_pearson
-from anomaly.statistics.metrics import Interval, PixelMap, evaluate
+from anomaly.statistics.calibration import Rate, calibrate
+from anomaly.statistics.intervals import clopper_pearson
+from anomaly.statistics.metrics import evaluate
+from anomaly.statistics.pixel_metrics import PixelMap
+from anomaly.statistics.resampling import Interval
 
 CALIBRATION = calibrate(np.arange(99) / 100, 0.1)  # threshold 0.89, 10 of 99
 

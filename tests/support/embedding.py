@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from anomaly.imaging.decode import find_images
+from anomaly.imaging.find import find_images
 from anomaly.scorer import Scorer, golden_picture
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
-from anomaly.inputs.sources import File
+from anomaly.inputs.source import File
 
 
 @dataclass(frozen=True)

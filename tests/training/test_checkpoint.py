@@ -13,8 +13,8 @@ import torch
 
 from anomaly.errors import TrainingError
 from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
-from training.fit import history_of
 from training.restore import restore
+from training.resume import history_of
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from anomaly import Scorer
 from anomaly.detector.file import recalibrate
 from anomaly.errors import DatasetError
 from anomaly.inputs.dataset import labelled_test, normal_training, read_dataset
-from anomaly.quality.evaluate import Judged, judge_labelled
+from anomaly.quality.evaluate import judge_labelled
+from anomaly.quality.evaluation import Judged
 from anomaly.statistics.calibration import calibrate
 from training.demo import ATTRIBUTION, last_lines, pixel_pca, prepare
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from anomaly.detector.graph import ALLOWED_OPERATORS, OPSET, check_model
+from anomaly.detector.session import open_session
 from anomaly.errors import TrainingError
-from anomaly.scorer import golden_picture, open_session
+from anomaly.scorer import golden_picture
 from data.synthetic import make
 from training.explain import PictureDecoder
 from training.export import (

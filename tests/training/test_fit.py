@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from anomaly.errors import TrainingError
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.fit import FitOptions, enough_epochs, fit, generator, learning_rate, pick_device, shard
+from training.fit import enough_epochs, fit, generator, learning_rate
 from training.models import MODELS
+from training.options import FitOptions
+from training.processes import pick_device, shard
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = FitOptions(epochs=4, batch_size=8, warm_up=2)
@@ -245,7 +247,7 @@ def stopped_after(epochs: int, path: Path, name: str, options: FitOptions, monke
             raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr("training.fit.append_history", stop)
+        patch.setattr("training.resume.append_history", stop)
         fit(new_model(name), maps(20, 1), maps(5, 2), options, path)
 
 

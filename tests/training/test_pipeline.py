@@ -34,8 +34,9 @@ from anomaly.scoring.batch import score_table
 from data.synthetic import make
 from tests.training.test_tensors import extracted_of
 from training.checkpoint import load_checkpoint
+from training.describe import unseen_suspects
 from training.options import TrainOptions
-from training.pipeline import learnt_and_held_out, train, unseen_suspects, warn
+from training.pipeline import learnt_and_held_out, train, warn
 from training.restore import verify_images
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace

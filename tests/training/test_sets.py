@@ -14,15 +14,8 @@ from anomaly.errors import CalibrationError, DatasetError, ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import needed
-from training.sets import (
-    Sets,
-    decode_all,
-    depths_text,
-    file_ranges,
-    find_rule,
-    folds,
-    three_sets,
-)
+from training.folds import folds
+from training.sets import Sets, decode_all, depths_text, file_ranges, find_rule, three_sets
 
 
 def record(name: str, group: str | None = None, folder: Path = Path("photos")) -> Record:

@@ -15,12 +15,13 @@ from anomaly.detector.file import read_card
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import Record, read_dataset
 from data.synthetic import make
+from training.folds import FOLDS, folds
 from training.models import MODELS
 from training.options import TrainOptions
 from training.pipeline import train
 from training.preprocess import Preprocess
 from training.scores import Heatmap
-from training.sets import FOLDS, Sets, find_images, folds
+from training.sets import Sets, find_images
 from training.spaces import FilterSpace, PixelSpace, make_space
 from training.suspects import (
     SUSPECTS,

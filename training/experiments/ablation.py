@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
-from anomaly.statistics.metrics import NORMAL
+from anomaly.statistics.resampling import NORMAL
 from training.choose import auroc_by_kind, heatmaps_of, make_defects, prepared, raw_maps, whiten
 from training.experiments.baselines import BASELINES
 from training.experiments.benchmark import Case, cases

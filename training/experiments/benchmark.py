@@ -25,11 +25,12 @@ import numpy as np
 from anomaly.detector.file import read_card
 from anomaly.quality.evaluate import evaluate_labelled
 from anomaly.scorer import Scorer
-from anomaly.statistics.calibration import joint_limits
+from anomaly.statistics.intervals import joint_limits
+from training.describe import versions
 from training.experiments.baselines import BASELINES
 from training.models import MODELS
 from training.options import TrainOptions
-from training.pipeline import train, versions
+from training.pipeline import train
 
 PAPERS = ("PA_FVN01_TL", "PA_FVN02_RL", "PA_BTN01_RL", "PA_BRG03_TL")
 

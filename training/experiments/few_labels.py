@@ -19,8 +19,9 @@ from torch import Tensor
 from data.idx import read_subset
 from training.experiments.latents import check_encoder, draw, encode, linear_classifier, scaled
 from training.experiments.one_class import to_maps
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models import MODELS
+from training.options import FitOptions
 
 HELD_OUT = 1000  # images that validate the fit
 

@@ -29,8 +29,9 @@ from torch.nn import functional as F
 
 from anomaly.detector.file import write_atomically
 from data.idx import read_subset
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models import MODELS
+from training.options import FitOptions
 from training.scores import TYPICALITY, DensityOfStates, scores_of, states
 from training.spaces import make_space
 

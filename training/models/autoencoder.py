@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
+from training.folds import folds
 from training.scores import ERRORS, averaged, squared_error
-from training.sets import folds
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
 RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models import boltzmann
 from training.models.boltzmann import BoltzmannMachine
+from training.options import FitOptions
 
 
 @pytest.fixture

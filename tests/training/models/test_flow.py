@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models.flow import LOCATION_RATE_FACTOR, NOISE, TEMPERATURE, Flow, checkerboard, halves
+from training.options import FitOptions
 
 # Pixels of odd sides too: the subnetworks take them two by two.
 SHAPES = [(3, 4, 4, True), (1, 5, 7, True), (4, 4, 4, False), (5, 3, 4, False)]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from tests.training.models.test_models import normal_maps
 from training.export import quiet
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models.gan import DIVERGENCE, GAN, PENALTY, RECONSTRUCTION, FeatureGAN, PixelGAN
 from training.models.vae import divergence
+from training.options import FitOptions
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from anomaly.errors import TrainingError
 from training.export import quiet
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models import MODELS
 from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder, principal_components
 from training.models.vae import VAE, divergence
+from training.options import FitOptions
 from training.scores import ERRORS, pool
 
 SHAPES = {"pixels": (3, 32, 32), "maps": (12, 16, 16)}

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.fit import FitOptions, fit
+from training.fit import fit
 from training.models.pixelcnn import COMPONENTS, SHRINKAGE, DiscretisedLogistics, Gaussians, PixelCNN
+from training.options import FitOptions
 
 SHAPES = {"pixels": (3, 9, 7), "maps": (4, 9, 7)}
 

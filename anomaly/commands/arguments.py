@@ -1,0 +1,116 @@
+"""What several commands share: arguments and their types, exit statuses, how an answer is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import AnomalyError, RuntimeMissing
+
+
+def command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, example: str
+) -> argparse.ArgumentParser:
+    """Adds a command with its one-line help and an example that can be typed as it is."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=help,
+        epilog=f"example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def rate(text: str) -> float:
+    """Reads a false-alarm rate; 0.01 and 1% are the same."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a rate such as 0.01 or 1% expected (above 0, at most 0.5)")
+    return value
+
+
+def number(least: int) -> Callable[[str], int]:
+    """Returns a reader of whole numbers from ``least`` on (and below 2^32, which every generator takes as a seed)."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdecimal() else -1
+        if not least <= value < 2**32:
+            raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from {least} on expected")
+        return value
+
+    return read
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Reads which of how many shards: 2/4 is the second of four."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
+    shard, of = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= shard <= of:
+        raise argparse.ArgumentTypeError(f"{text!r} found, one of 1/N, 2/N ... N/N expected")
+    return shard, of
+
+
+def check_folders(*files: Path | None) -> None:
+    """Raises AnomalyError where the folder of a file to write is not there: before the work, not after it."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise AnomalyError(f"{file.parent}: no such folder; make it first, or choose another name for {file.name}")
+
+
+def answer(figures: dict[str, Any], text: str, file: Path | None) -> None:
+    """Prints the text, and writes the figures as JSON where a file is given; ``-`` prints the figures alone."""
+    written = json.dumps(figures, indent=2)
+    if file is not None and file != Path("-"):
+        from anomaly.files.table import named
+
+        with named(file):
+            file.write_text(written + "\n", encoding="utf-8")
+    print(written if file == Path("-") else text)
+
+
+def say(line: str) -> None:
+    """Prints news and warnings where they do not mix with the answer."""
+    print(line, file=sys.stderr)
+
+
+def add_good(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--good", action="append", default=[], metavar="NAME",
+        help="name of a folder or label of good images, where names do not tell (again, or several parted by commas)",
+    )  # fmt: skip
+
+
+def add_unit_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--by-unit", metavar="REGEX", help="guarantee per unit: images whose path matches alike (first group) are its views"
+    )
+    p.add_argument("--views", type=number(1), metavar="N", help="of --by-unit: only units with N images set the threshold")
+
+
+def add_independent(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--independent",
+        action="store_true",
+        help="images that look alike show different parts: join only those of the same pixels",
+    )
+
+
+def import_training() -> Any:
+    """Returns the module training.pipeline, or raises RuntimeMissing where torch is not installed."""
+    try:
+        import training.pipeline
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] in ("anomaly", "training"):
+            raise
+        raise RuntimeMissing.extra(error.name or "torch", "train", "this command") from error
+    return training.pipeline

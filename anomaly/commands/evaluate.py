@@ -1,0 +1,49 @@
+"""The command `anomaly evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from anomaly.commands.arguments import (
+    add_good,
+    answer,
+    check_folders,
+    command,
+    say,
+)
+from anomaly.errors import NOT_ALL_JUDGED
+from anomaly.inputs.labels import given_names
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+def add_evaluate(commands: Any) -> None:
+    p = command(
+        commands, "evaluate", run_evaluate, "say how good a detector is on labelled images",
+        "anomaly evaluate run photos --report report.html",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("labelled", type=Path, help="a train/test folder, or a manifest with a label column")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
+    p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
+    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    add_good(p)
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from anomaly.quality.audit import note_check
+    from anomaly.quality.evaluate import evaluate_labelled
+    from anomaly.quality.evaluation_report import figures_text
+    from anomaly.scorer import Scorer
+
+    check_folders(options.json, options.report)
+    scorer = Scorer(options.detector, device=options.device)
+    judged = evaluate_labelled(
+        scorer, options.labelled, options.group_by, report=options.report, good=given_names(options.good), say=say
+    )
+    figures = {**judged.to_json(), "passed_over": judged.passed_over}
+    note_check(options.detector, options.command_line, scorer.card, figures)
+    answer(figures, figures_text(judged), options.json)
+    return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0

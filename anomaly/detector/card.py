@@ -1,0 +1,201 @@
+"""The card of a detector: what its metadata says, checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anomaly.detector.calibration_nodes import import_onnx as import_onnx
+from anomaly.detector.calibration_nodes import set_calibration as set_calibration
+from anomaly.detector.card_agreement import check_agreement
+from anomaly.detector.card_facts import check_facts, check_json, check_quality, is_digest, is_line, texts_by_name
+from anomaly.detector.golden import Golden
+from anomaly.errors import AnomalyError, DetectorError
+from anomaly.imaging.decode import DecodeRule
+from anomaly.imaging.mask import mask_of
+from anomaly.statistics.calibration import Calibration
+
+if TYPE_CHECKING:
+    pass
+
+
+FORMAT = 2
+
+
+LONGEST_MESSAGE = 600  # characters, whatever a card holds
+
+
+LARGEST_SIZE = 10_000  # pixels a side that a model sees
+
+
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a detector says of itself.
+
+    ``calibration`` is None in a rank-only detector. ``digest`` is the sha256 of the file, ``weights`` that of the
+    graph without its calibration: it ties explain.onnx to the detector and survives recalibration.
+    """
+
+    name: str
+    version: str
+    model: str
+    space: str
+    size: int
+    score: str
+    decode: DecodeRule
+    calibration: Calibration | None
+    band: tuple[float, float] | None
+    training: dict[str, Any]
+    golden: dict[str, Any]
+    licences: dict[str, str]
+    quality: dict[str, Any] | None
+    parent: str | None
+    weights: str
+    digest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The detector's name, version and digest, as every row and report gives it."""
+        return f"{self.name}@{self.version} sha256:{self.digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the card as it stands in the file (without the file's own digest)."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "model": self.model,
+            "space": self.space,
+            "size": self.size,
+            "score": self.score,
+            "decode": self.decode.to_json(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "band": self.band,
+            "training": self.training,
+            "golden": self.golden,
+            "licences": self.licences,
+            "quality": self.quality,
+            "parent": self.parent,
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def from_json(cls, card: dict[str, Any], digest: str = "") -> Card:
+        """Returns the card of a file; DetectorError where a field is missing or of the wrong kind."""
+        found = card.get("format") if isinstance(card, dict) else None
+        if type(found) is not int or found < 1:
+            raise DetectorError("the card has no format number: this is not a detector made by `anomaly train`")
+        if found < FORMAT:
+            raise DetectorError(f"detector format {found} found, {FORMAT} expected: train again with this version")
+        if found > FORMAT:
+            raise DetectorError(
+                f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a newer version of anomaly; "
+                "update with pip install -U anomaly"
+            )
+        try:
+            check_json(card)
+            calibration = None if card["calibration"] is None else Calibration.from_json(card["calibration"])
+            return cls(
+                name=_line(card["name"], 255),
+                version=_version(card["version"]),
+                model=_line(card["model"], 1000),
+                space=_line(card["space"], 1000),
+                size=_size(card["size"]),
+                score=_line(card["score"], 10_000),
+                decode=_decode(card["decode"]),
+                calibration=calibration,
+                band=_band(card["band"], calibration),
+                training=_training(card["training"], calibration, card["size"]),
+                golden=_golden(card["golden"], calibration),
+                licences=_licences(card["licences"]),
+                quality=None if card["quality"] is None else _quality(card["quality"]),
+                parent=None if card["parent"] is None else _digest(card["parent"]),
+                weights=_digest(card["weights"]),
+                digest=digest,
+            )
+        except AnomalyError as error:
+            if len(str(error)) < LONGEST_MESSAGE:
+                raise
+            raise DetectorError(f"{str(error)[:LONGEST_MESSAGE]}...") from error
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
+            what = " ".join(str(error).split())[:300]
+            raise DetectorError(f"the card is damaged ({type(error).__name__}: {what}): train or copy it again") from error
+
+
+def _line(value: Any, most: int) -> str:
+    if not is_line(value, most):  # names are printed on terminals
+        raise TypeError(f"one line of text expected, {str(value)[:40]!r} found")
+    return str(value)
+
+
+def _version(value: Any) -> str:
+    """A version becomes part of file names, and a number of one is counted up."""
+    if not isinstance(value, str) or not VERSION.fullmatch(value):
+        raise TypeError(f"a version of letters, digits, dots and dashes expected, {str(value)[:40]!r} found")
+    return value
+
+
+def _decode(value: Any) -> DecodeRule:
+    rule = _table(value)
+    if len(rule) > 50 or not all(len(str(name)) < 100 and len(str(inner)) < 1000 for name, inner in rule.items()):
+        raise ValueError("a decode rule of short values expected")
+    return DecodeRule.from_json(rule)
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST_SIZE:
+        raise TypeError(f"a size expected, {str(value)[:40]} found")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not is_digest(value):
+        raise TypeError(f"a sha256 expected, {str(value)[:40]!r} found")
+    return str(value)
+
+
+def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2 or any(type(end) not in (int, float) for end in value):
+        raise TypeError("a band of two numbers expected")
+    low, high = map(float, value)
+    if calibration is None or not low <= high <= float(calibration.threshold):
+        raise ValueError(f"a band from {low:.6g} to {high:.6g} found, one up to the threshold expected")
+    return low, high
+
+
+def _training(value: Any, calibration: Calibration | None, size: int) -> dict[str, Any]:
+    facts = _table(value)
+    check_facts(facts)
+    check_agreement(facts, calibration, size)
+    mask_of(facts)
+    return facts
+
+
+def _quality(value: Any) -> dict[str, Any]:
+    quality = _table(value)
+    check_quality(quality)
+    return quality
+
+
+def _golden(value: Any, calibration: Calibration | None) -> dict[str, Any]:
+    golden = _table(value)
+    Golden.from_json(golden, calibration)
+    return golden
+
+
+def _licences(value: Any) -> dict[str, str]:
+    if not texts_by_name(value):
+        raise TypeError("licences by name expected")
+    return dict(value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"an object expected, {type(value).__name__} found")
+    return value

@@ -1,0 +1,194 @@
+"""What a run writes of its training: facts for the card, pictures, the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import anomaly
+from anomaly.detector.card import Card
+from anomaly.detector.file import user, write_atomically
+from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES
+from anomaly.files.csv_cells import csv_text
+from anomaly.imaging.decode import DecodeRule
+from anomaly.imaging.mask import MOST_CELLS, Mask
+from anomaly.imaging.overlay import shrink
+from anomaly.inputs.dataset import Record
+from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
+from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report
+from anomaly.reporting.wording import card_text
+from anomaly.scorer import Scorer
+from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.resampling import NORMAL
+from training.options import TrainOptions
+from training.sets import (
+    Sets,
+    file_ranges,
+    name_of,
+)
+from training.suspects import SUSPECTS, Suspect, picture
+from training.tensors import Extracted, digest_of, sha256_of
+
+
+def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
+    """Returns a warning where a mask has not the shape of the images that it is stretched over."""
+    height, width = mask.shape
+    other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
+    if not other or max(mask.shape) == MOST_CELLS:  # a large one was made smaller, and has lost its own shape
+        return []
+    return [
+        f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} images that have another "
+        "shape: check that they show the part in the same place"
+    ]
+
+
+def describe(
+    options: TrainOptions,
+    rule: DecodeRule,
+    records: Sequence[Record],
+    sets: Sets,
+    seen: Extracted,
+    calibration: Calibration | None,
+    warnings: Sequence[str],
+) -> Card:
+    """Returns the detector's card; what only the finished file knows (golden samples, digests) is still empty."""
+    training = {
+        "images": len(seen.records),
+        "groups": len({record.group for record in records}),
+        "grouped": len({record.group for record in records}) < len(records),
+        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
+        "digest": digest_of(seen.records),
+        "ranges": file_ranges(seen.subset(sets.development).facts),
+        "seed": options.seed,
+        "versions": versions(),
+        "command": options.command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": user(),
+        "warnings": list(warnings),
+        "target": options.target,
+        "target_rate": options.false_alarm_rate,
+    }
+    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space in ("features", "both") else "none used"
+    return Card(
+        name=options.out.resolve().name,
+        version="1",
+        model=options.model,
+        space=options.space,
+        size=options.size or 0,
+        score="",
+        decode=rule,
+        calibration=calibration,
+        band=None,
+        training=training,
+        golden={},
+        licences={"weights": weights, "data": "not stated"},
+        quality=None,
+        parent=None,
+        weights="",
+    )
+
+
+def list_images(path: Path, sets: Sets) -> None:
+    """Writes which image was used for what, so that nobody calibrates on what was trained on."""
+    rows = [("path", "sha256", "set", "group")]
+    for name, records in sets.by_name().items():
+        rows += [(str(r.path), sha256_of(r), name, r.group) for r in records if r.path.is_file()]
+    write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
+
+
+def list_highest(options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]) -> None:
+    """Writes which images set the threshold and which come next, so that somebody looks at them."""
+    if calibration is None:
+        return
+    scores = calibration.scores[::-1].tolist()
+    listed = [
+        Highest(os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score))
+        for r, score in list(zip(records, scores, strict=True))[:MAX_LISTED_IMAGES]
+    ]
+    write_highest(options.out, listed)
+
+
+def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[GalleryItem]:
+    """Returns what a report shows of the images that set the threshold, and of those next to it."""
+    calibration = scorer.card.calibration
+    if calibration is None:
+        return []
+    shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
+    return [
+        threshold_picture(scorer, record, score, calibration)
+        for record, score in list(shown)[: min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)]
+    ]
+
+
+def threshold_picture(scorer: Scorer, record: Record, score: float, calibration: Calibration) -> GalleryItem:
+    """Returns what a report shows of one of them, with the detector's own heatmap."""
+    decoded, threshold = scorer.decode(record.path), float(calibration.threshold)
+    place = "above the threshold" if score > threshold else "sets the threshold" if score == threshold else "next to it"
+    return GalleryItem(
+        path=str(Path(*record.path.parts[-3:])),
+        caption=f"score {score:.4g}; {place}",
+        original=shrink(decoded.pixels),
+        expected=None,
+        heatmap=scorer.judge(decoded).heatmap,
+        median=float(calibration.median),
+        threshold=threshold,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result may depend on."""
+    import onnxruntime
+
+    return {
+        "anomaly": anomaly.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
+    """Says that there are more suspects than the report has pictures of."""
+    if len(suspects) <= PICTURES_A_GALLERY:
+        return []
+    return [f"{len(suspects)} suspects are listed in {run / SUSPECTS}: the first {PICTURES_A_GALLERY} have pictures here"]
+
+
+def training_report(
+    options: TrainOptions,
+    card: Card,
+    suspects: Sequence[Suspect],
+    highest: Sequence[Record],
+    sets: Sets,
+    history: list[dict[str, Any]],
+) -> Report:
+    """Returns the report of a training: the guarantee, the scores that set the threshold, the good images that may be none."""
+    scorer = Scorer(options.out, device="cpu")
+    calibration = card.calibration
+    losses = {
+        f"{kind} {player}": [row[kind][player] for row in history]
+        for kind in ("loss", "held_out")
+        for player in history[0][kind]
+    }
+    return Report(
+        title=f"{card.name}: training",
+        card={**card.to_json(), "digest": card.digest},
+        guarantee=card_text(card, str(options.out)),
+        scores={} if calibration is None else {NORMAL: calibration.scores},
+        threshold=None if calibration is None else float(calibration.threshold),
+        median=None if calibration is None else float(calibration.median),
+        curves={name: values for name, values in losses.items() if len(values) > 1},
+        galleries={
+            "the threshold": threshold_pictures(scorer, highest),
+            "suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]],
+        },
+        notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
+    )
