@@ -1,4 +1,6 @@
-"""Anomaly detection with generative models: one ONNX file in, verdicts with a guaranteed false-alarm rate out."""
+"""Anomaly detection with generative models: one ONNX file in, verdicts with a guaranteed
+false-alarm rate out.
+"""
 
 from __future__ import annotations
 

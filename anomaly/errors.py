@@ -9,8 +9,8 @@
       TrainingError       training could not go on (NaN, too few images, a checkpoint that does not fit)
       RequestError        a request to `anomaly serve` cannot be answered; it carries the HTTP status
 
-A message says what was found, what was expected and what to do, in one line. The command line prints
-it and exits with 1; a traceback is a bug.
+A message says what was found, what was expected and what to do, in one line. The command line
+prints it and exits with 1; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class AnomalyError(Exception):
 class ImageError(AnomalyError):
     """One image could not be judged.
 
-    ``kind`` is a short name for tables and summaries: ``missing``, ``unreadable``, ``empty``, ``not an image``,
-    ``truncated``, ``damaged``, ``unsupported``, ``too large``, ``too slow``, ``not finite``, ``not a file``, ``runtime``
-    or ``unreachable`` (its disk or server has gone, which says nothing of the image).
+    ``kind`` is a short name for tables and summaries: ``missing``, ``unreadable``, ``empty``,
+    ``not an image``, ``truncated``, ``damaged``, ``unsupported``, ``too large``, ``too slow``,
+    ``not finite``, ``not a file``, ``runtime`` or ``unreachable`` (its disk or server has gone,
+    which says nothing of the image).
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -51,7 +52,9 @@ class RuntimeMissing(AnomalyError):
     @classmethod
     def extra(cls, package: str, extra: str, what_for: str) -> RuntimeMissing:
         """The error for a missing optional dependency, naming the extra that brings it."""
-        return cls(f"{what_for} needs {package}, which is not installed: pip install 'anomaly[{extra}]'")
+        return cls(
+            f"{what_for} needs {package}, which is not installed: pip install 'anomaly[{extra}]'"
+        )
 
 
 class TrainingError(AnomalyError):
@@ -59,7 +62,9 @@ class TrainingError(AnomalyError):
 
 
 class RequestError(AnomalyError):
-    """A request to `anomaly serve` cannot be answered; ``status`` is the HTTP status that says so."""
+    """A request to `anomaly serve` cannot be answered; ``status`` is the HTTP status that
+    says so.
+    """
 
     def __init__(self, status: int, message: str, kind: str | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,6 @@
-"""Scorer: images in, verdicts out. The class that services embed, and the only user of ONNX Runtime."""
+"""Scorer: images in, verdicts out. The class that services embed, and the only user of ONNX
+Runtime.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,12 @@ OUTPUTS = {  # of a detector: type and number of dimensions
     "heatmap": ("tensor(float)", 3),
     "reconstruction": ("tensor(uint8)", 4),
 }
-# A GPU judges as many images at once, of at most so many bytes together: on an H200 16 took 0.3 ms each, 64 0.2 and one alone
-# 3 (0.9 in threads). Always as many, by a session of its own: where their number changes, cuDNN plans every convolution anew,
-# which took 30 times as long. So five are judged in vain rather than one by one.
-MOST_PLACES = 1 << 25  # of a heatmap or reconstruction: those of a detector have a million at the most
+# A GPU judges as many images at once, of at most so many bytes together: on an H200 16 took 0.3 ms
+# each, 64 0.2 and one alone 3 (0.9 in threads). Always as many, by a session of its own: where
+# their number changes, cuDNN plans every convolution anew, which took 30 times as long. So five are
+# judged in vain rather than one by one.
+# of a heatmap or reconstruction: those of a detector have a million at the most
+MOST_PLACES = 1 << 25
 MOST_TRIED = 200  # of the calibration scores, by verify
 MOST_COMPARED = 1 << 24  # scores with calibration scores at once: a byte and a float each
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
@@ -59,11 +63,12 @@ BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 class Result:
     """One image's verdict.
 
-    ``status`` is ``ok``, ``outside`` (unlike the training images: the verdict does not count) or ``error`` (could not
-    be judged). ``score``: higher is more anomalous. ``p_value``: the share of good images that look at least this unusual,
-    from the rank among the calibration scores. ``is_anomaly``: None unless status is ``ok`` and the detector has a
-    threshold: an image that was not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score.
-    ``box``: x, y, width, height of the hottest region in pixels of the original, ``area`` its pixels.
+    ``status`` is ``ok``, ``outside`` (unlike the training images: the verdict does not count) or
+    ``error`` (could not be judged). ``score``: higher is more anomalous. ``p_value``: the share of
+    good images that look at least this unusual, from the rank among the calibration scores.
+    ``is_anomaly``: None unless status is ``ok`` and the detector has a threshold: an image that was
+    not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score. ``box``: x, y,
+    width, height of the hottest region in pixels of the original, ``area`` its pixels.
     ``reconstruction``: uint8 (h, w, 3), in pixel space only.
     """
 
@@ -88,13 +93,15 @@ class Scorer:
         result = scorer.score("part.png")
         if result.is_anomaly is not False: ...          # anomalous, outside or not judged
 
-    ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says which); ``cuda``
-    fails where there is none. ``threads``: of one inference on the CPU (default: the cores this process may use).
-    A file that this user has not met before is tried out first, in a process of its own (see anomaly.detector.trial).
-    ``verify``: score the golden samples first and fail where this runtime gets them wrong. ``key``: a public key (PEM) by
-    which the file must be signed. ``seconds``: of one inference; one that takes longer is ended between two of its steps
-    and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once (default: the cores); more wait.
-    Threads may share a Scorer; a process that was forked makes its own.
+    ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says
+    which); ``cuda`` fails where there is none. ``threads``: of one inference on the CPU (default:
+    the cores this process may use). A file that this user has not met before is tried out first, in
+    a process of its own (see anomaly.detector.trial). ``verify``: score the golden samples first
+    and fail where this runtime gets them wrong. ``key``: a public key (PEM) by which the file must
+    be signed. ``seconds``: of one inference; one that takes longer is ended between two of its
+    steps and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once
+    (default: the cores); more wait. Threads may share a Scorer; a process that was forked makes its
+    own.
     Raises DetectorError, RuntimeMissing.
     """
 
@@ -124,7 +131,9 @@ class Scorer:
         self._seconds, self._process = seconds, os.getpid()
         self._free = threading.BoundedSemaphore(at_once or available_cores())
         self._session, self.device = open_session(data, device, self._threads)
-        self._batches = open_session(data, device, self._threads)[0] if self.device == "cuda" else self._session
+        self._batches = (
+            open_session(data, device, self._threads)[0] if self.device == "cuda" else self._session
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._explain: Any = None
         self._slow: SlowImages | None = None
@@ -135,7 +144,9 @@ class Scorer:
             self.verify_golden()
 
     def watch(self, slow: SlowImages) -> None:
-        """Lets ``slow`` say which images take far longer than the trial did, and end them; DetectorError for a bad setting."""
+        """Lets ``slow`` say which images take far longer than the trial did, and end them;
+        DetectorError for a bad setting.
+        """
         from anomaly.detector.slow_images import limit_of
 
         self._slow, self._slow_seconds = slow, limit_of(self._trial)
@@ -145,16 +156,28 @@ class Scorer:
         """The graph's outputs: name -> (NumPy's name of its type, shape with -1 for any length)."""
         kinds = {"tensor(float)": "float32", "tensor(bool)": "bool", "tensor(uint8)": "uint8"}
         found = [output for output in self._session.get_outputs() if output.name in OUTPUTS]
-        return {o.name: (kinds[o.type], [n if isinstance(n, int) else -1 for n in o.shape]) for o in found}
+        return {
+            o.name: (kinds[o.type], [n if isinstance(n, int) else -1 for n in o.shape])
+            for o in found
+        }
 
     def _check_outputs(self) -> None:
-        found = {output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()}
-        needed = set(OUTPUTS) - {"reconstruction"} - (set() if self.card.calibration else {"p_value", "is_anomaly"})
+        found = {
+            output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()
+        }
+        needed = (
+            set(OUTPUTS)
+            - {"reconstruction"}
+            - (set() if self.card.calibration else {"p_value", "is_anomaly"})
+        )
         for name in sorted(needed | (found.keys() & OUTPUTS.keys())):
             if found.get(name) != OUTPUTS[name]:
                 what = "{} of {} dimensions".format(*found[name]) if name in found else "nothing"
                 expected = "{} of {} dimensions".format(*OUTPUTS[name])
-                raise DetectorError(f"{self.path}: output {name!r}: {what} found, {expected} expected: train or copy it again")
+                raise DetectorError(
+                    f"{self.path}: output {name!r}: {what} found, {expected} expected: train or "
+                    "copy it again"
+                )
 
     @overload
     def score(self, images: Source) -> Result: ...
@@ -163,14 +186,21 @@ class Scorer:
     def score(self, images: Any) -> Any:
         """Returns the Result of one image, or a list of them, in order, for a list.
 
-        An image is a path, the bytes of a file, a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4); sizes may be
-        mixed. One image that cannot be read raises ImageError; in a list it becomes a Result with status ``error``. So does
-        a file of several pages or frames: nobody may take the verdict on one of them for that on all.
+        An image is a path, the bytes of a file, a PIL image or a uint8 array (H, W), (H, W, 3) or
+        (H, W, 4); sizes may be mixed. One image that cannot be read raises ImageError; in a list it
+        becomes a Result with status ``error``. So does a file of several pages or frames: nobody
+        may take the verdict on one of them for that on all.
         """
-        if isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4):
+        if isinstance(images, list | tuple) or (
+            isinstance(images, np.ndarray) and images.ndim == 4
+        ):
             together = self.at_most_together
             parts = (images[first : first + together] for first in range(0, len(images), together))
-            return [result for part in parts for result in self.judge_all([self._decode_safely(image) for image in part])]
+            return [
+                result
+                for part in parts
+                for result in self.judge_all([self._decode_safely(image) for image in part])
+            ]
         return self.judge(self.decode(images))
 
     def _decode_safely(self, image: Source) -> Decoded | ImageError:
@@ -182,22 +212,33 @@ class Scorer:
     def decode(self, image: Source, page: int | None = None) -> Decoded:
         """Returns the pixels of one image by the detector's own decode rule; raises ImageError.
 
-        ``page``: which one of a path's or file's pages, from 1 on; without it a file of several is an ImageError.
+        ``page``: which one of a path's or file's pages, from 1 on; without it a file of several is
+        an ImageError.
         """
         if isinstance(image, np.ndarray):
             return decode_array(image)
         if isinstance(image, str | bytes | os.PathLike):
             source = image if isinstance(image, bytes) else os.fspath(image)
-            return decode(source, self.card.decode, max_pixels=self.max_pixels, reduce_to=self.card.size, page=page)
+            return decode(
+                source,
+                self.card.decode,
+                max_pixels=self.max_pixels,
+                reduce_to=self.card.size,
+                page=page,
+            )
         return decode_pil(image, self.card, self.max_pixels)
 
     def decode_pages(self, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
-        """Yields the pages of a file's bytes with their numbers, from 1 on (None: it has one), or what is wrong with them."""
+        """Yields the pages of a file's bytes with their numbers, from 1 on (None: it has one), or
+        what is wrong with them.
+        """
         return decode_pages(data, self.card.decode, self.max_pixels, reduce_to=self.card.size)
 
     @property
     def at_most_together(self) -> int:
-        """How many images are worth judging in one call: on a CPU one, where batches were slower."""
+        """How many images are worth judging in one call: on a CPU one, where batches
+        were slower.
+        """
         return BATCH if self.device == "cuda" else 1
 
     def judge(self, image: Decoded) -> Result:
@@ -205,9 +246,11 @@ class Scorer:
         return self._result(image, self.run(image.pixels[None]), 0)
 
     def judge_all(self, images: Sequence[Decoded | ImageError]) -> list[Result]:
-        """Returns the verdicts of decoded images, in order; an error, the runtime's too, is a Result with status ``error``.
+        """Returns the verdicts of decoded images, in order; an error, the runtime's too, is a
+        Result with status ``error``.
 
-        On CUDA images of one size are judged together: a score may then differ from that of the image alone by rounding.
+        On CUDA images of one size are judged together: a score may then differ from that of the
+        image alone by rounding.
         """
         results: dict[int, Result] = {}
         alike: dict[tuple[int, ...], list[tuple[int, Decoded]]] = {}
@@ -224,10 +267,14 @@ class Scorer:
         return [results[number] for number in range(len(images))]
 
     def _judge_alike(self, images: Sequence[Decoded]) -> list[Result]:
-        """Returns the verdicts of at most BATCH images of one size; where they cannot be judged together, of each alone."""
+        """Returns the verdicts of at most BATCH images of one size; where they cannot be judged
+        together, of each alone.
+        """
         if len(images) >= WORTH_IT:
             with contextlib.suppress(ImageError):
-                filled = [image.pixels for image in images] + [images[-1].pixels] * (BATCH - len(images))
+                filled = [image.pixels for image in images] + [images[-1].pixels] * (
+                    BATCH - len(images)
+                )
                 outputs = self._run(self._batches, np.stack(filled))
                 return [self._result(image, outputs, number) for number, image in enumerate(images)]
         results: list[Result] = []
@@ -240,21 +287,34 @@ class Scorer:
 
     def _result(self, image: Decoded, outputs: dict[str, npt.NDArray[Any]], number: int) -> Result:
         """Returns the verdict that a graph's raw outputs hold at ``number``."""
-        score, heatmap = np.float32(outputs["score"][number] + np.float32(0)), outputs["heatmap"][number]  # no -0.0
+        # no -0.0
+        score, heatmap = (
+            np.float32(outputs["score"][number] + np.float32(0)),
+            outputs["heatmap"][number],
+        )
         if not np.isfinite(score) or not np.isfinite(heatmap).all():
             what = "heatmap" if np.isfinite(score) else "score"
-            message = f"the {what} is not finite: the detector or the runtime is damaged; run anomaly verify"
-            return Result("error", width=image.width, height=image.height, error=message, kind="not finite")
+            message = (
+                f"the {what} is not finite: the detector or the runtime is damaged; run anomaly "
+                "verify"
+            )
+            return Result(
+                "error", width=image.width, height=image.height, error=message, kind="not finite"
+            )
         calibration = self.card.calibration
         why = outside(self.card, image) or ("" if outputs["in_range"][number] else PIXELS_OUTSIDE)
-        box, area = hottest_region(heatmap, image.width, image.height, float(calibration.median) if calibration else None)
+        box, area = hottest_region(
+            heatmap, image.width, image.height, float(calibration.median) if calibration else None
+        )
         return Result(
             status="outside" if why else "ok",
             score=float(score),
             p_value=float(calibration.p_value(score)) if calibration else None,
             is_anomaly=bool(calibration.is_anomaly(score)) if calibration and not why else None,
             heatmap=heatmap,
-            reconstruction=outputs["reconstruction"][number] if "reconstruction" in outputs else None,
+            reconstruction=outputs["reconstruction"][number]
+            if "reconstruction" in outputs
+            else None,
             width=image.width,
             height=image.height,
             box=box,
@@ -270,8 +330,8 @@ class Scorer:
     def _run(self, session: Any, images: Pixels) -> dict[str, npt.NDArray[Any]]:
         if os.getpid() != self._process:
             raise RuntimeMissing(
-                "a Scorer made before a fork found in the child process, where ONNX Runtime's threads are gone: make the "
-                "Scorer in the child, or start processes by spawn"
+                "a Scorer made before a fork found in the child process, where ONNX Runtime's "
+                "threads are gone: make the Scorer in the child, or start processes by spawn"
             )
         with self._free:
             if self._slow is None:
@@ -285,92 +345,126 @@ class Scorer:
         return outputs
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
-        """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there is none.
+        """Returns the picture that the model expected to see, uint8 (h, w, 3), or None where there
+        is none.
 
-        In pixel space it is the graph's ``reconstruction``; else explain.onnx beside the detector makes it, if it was
-        trained for these weights.
+        In pixel space it is the graph's ``reconstruction``; else explain.onnx beside the detector
+        makes it, if it was trained for these weights.
         """
         pixels = image.pixels if isinstance(image, Decoded) else self.decode(image).pixels
         if "reconstruction" in self._outputs:
             picture: Pixels = _run(self._session, ["reconstruction"], pixels[None])[0][0]
             return picture
         if self._explain is None:
-            self._explain = open_explain(self.path.with_name("explain.onnx"), self.card.weights, self._threads) or False
+            self._explain = (
+                open_explain(self.path.with_name("explain.onnx"), self.card.weights, self._threads)
+                or False
+            )
         if not self._explain:
             return None
         expected: Pixels = _run(self._explain, ["reconstruction"], pixels[None])[0][0]
         return expected
 
     def verify_golden(self) -> float:
-        """Returns the largest difference of the golden samples' scores, as a share of their tolerance (at most 1).
+        """Returns the largest difference of the golden samples' scores, as a share of their
+        tolerance (at most 1).
 
-        A score more than a hundred times threshold - typical away from the typical one has a tolerance of 1e-5 of that.
-        Raises DetectorError where this runtime does not give the scores that the card guarantees.
+        A score more than a hundred times threshold - typical away from the typical one has a
+        tolerance of 1e-5 of that. Raises DetectorError where this runtime does not give the scores
+        that the card guarantees.
         """
         golden = Golden.from_json(self.card.golden, self.card.calibration)
         typical = float(self.card.calibration.median) if self.card.calibration else 0.0
-        worst = max(self._difference(sample, golden.tolerance, typical) for sample in golden.samples)
+        worst = max(
+            self._difference(sample, golden.tolerance, typical) for sample in golden.samples
+        )
         if self.card.calibration is not None:
             self._check_both_sides(self.card.calibration)
         return worst
 
     def _check_both_sides(self, calibration: Calibration) -> None:
-        """Tries the calibration part of the graph at, below and above every calibration score, on the scorer's device."""
+        """Tries the calibration part of the graph at, below and above every calibration score, on
+        the scorer's device.
+        """
         runtime = import_runtime()
         providers = self._session.get_providers()
-        session = runtime.InferenceSession(alone(calibration), session_options(runtime, self._threads), providers=providers)
+        session = runtime.InferenceSession(
+            alone(calibration), session_options(runtime, self._threads), providers=providers
+        )
         near = np.clip(np.arange(-2, 3) + calibration.n - calibration.k, 0, calibration.n - 1)
         spread = np.linspace(0, calibration.n - 1, min(calibration.n, MOST_TRIED)).astype(np.int64)
         exact, infinite = calibration.scores[np.concatenate([near, spread])], np.float32(np.inf)
         odd = np.array([np.nan, infinite, -infinite], np.float32)
-        scores = np.concatenate([np.nextafter(exact, -infinite), exact, np.nextafter(exact, infinite), odd])
+        scores = np.concatenate(
+            [np.nextafter(exact, -infinite), exact, np.nextafter(exact, infinite), odd]
+        )
         for few in np.array_split(scores, -(-len(scores) * calibration.n // MOST_COMPARED)):
-            found = dict(zip(CALIBRATED, session.run(list(CALIBRATED), {"score": few}), strict=True))
+            found = dict(
+                zip(CALIBRATED, session.run(list(CALIBRATED), {"score": few}), strict=True)
+            )
             check_flags(self.path, calibration, {**found, "score": few})
 
     def _difference(self, sample: Sample, tolerance: float, typical: float) -> float:
-        """Returns how far a golden sample's score is off, as a share of its tolerance; DetectorError above 1."""
+        """Returns how far a golden sample's score is off, as a share of its tolerance;
+        DetectorError above 1.
+        """
         height, width, a, b, expected = sample
         outputs = self.run(golden_picture(height, width, a, b)[None])
         score = float(outputs["score"][0])
-        # The tolerance is a thousandth of threshold - typical; of a synthetic picture far beyond that, what float32 holds.
+        # The tolerance is a thousandth of threshold - typical; of a synthetic picture far beyond
+        # that, what float32 holds.
         difference = abs(score - expected) / max(tolerance, 1e-5 * abs(expected - typical))
         if not difference <= 1.0:  # NaN too
             raise DetectorError(
-                f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} instead of {expected}); "
-                "this runtime or driver computes something else: try device='cpu', another version of ONNX Runtime, or "
-                "export with --target portable"
+                f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} "
+                f"instead of {expected}); this runtime or driver computes something else: try "
+                "device='cpu', another version of ONNX Runtime, or export with --target portable"
             )
         if self.card.calibration is not None:
             check_flags(self.path, self.card.calibration, outputs)
         return difference
 
 
-def check_flags(path: Path, calibration: Calibration, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises DetectorError unless a graph's p_value and is_anomaly are those that the card's calibration gives its score."""
+def check_flags(
+    path: Path, calibration: Calibration, outputs: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Raises DetectorError unless a graph's p_value and is_anomaly are those that the card's
+    calibration gives its score.
+    """
     score = outputs["score"]
-    expected = {"p_value": calibration.p_value(score).astype(np.float32), "is_anomaly": calibration.is_anomaly(score)}
+    expected = {
+        "p_value": calibration.p_value(score).astype(np.float32),
+        "is_anomaly": calibration.is_anomaly(score),
+    }
     wrong = [name for name, right in expected.items() if not np.array_equal(outputs[name], right)]
     if wrong:
         name = wrong[0]
-        at = int(np.flatnonzero(outputs[name] != expected[name])[0]) if outputs[name].shape == score.shape else 0
+        at = (
+            int(np.flatnonzero(outputs[name] != expected[name])[0])
+            if outputs[name].shape == score.shape
+            else 0
+        )
         found, right = outputs[name].reshape(-1)[at : at + 1].tolist(), expected[name][at]
         raise DetectorError(
-            f"{path}: {name} of a score of {score[at]:.6g} is {found} here and {right} by the card: graph "
-            "and card contradict each other, or this runtime or driver computes something else; copy the file again, or try "
-            "device='cpu'"
+            f"{path}: {name} of a score of {score[at]:.6g} is {found} here and {right} by the "
+            "card: graph and card contradict each other, or this runtime or driver computes "
+            "something else; copy the file again, or try device='cpu'"
         )
 
 
 def hottest_region(
     heatmap: npt.NDArray[np.float32], width: int, height: int, normal: float | None
 ) -> tuple[tuple[int, int, int, int], int]:
-    """Returns box (x, y, w, h) and area, in pixels of the original, of the region around the hottest cell.
+    """Returns box (x, y, w, h) and area, in pixels of the original, of the region around the
+    hottest cell.
 
-    The region holds the cells connected with the hottest one that are nearer to it than to ``normal``, the median
-    calibration score (without one: the heatmap's own median).
+    The region holds the cells connected with the hottest one that are nearer to it than to
+    ``normal``, the median calibration score (without one: the heatmap's own median).
     """
-    high = heatmap >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
+    high = (
+        heatmap
+        >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
+    )
     y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
     first_row, first_column, last_row, last_column, cells = connected_region(high, int(y), int(x))
     sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
@@ -381,18 +475,23 @@ def hottest_region(
 
 
 def _check_shape(name: str, output: npt.NDArray[Any], images: int, dimensions: int) -> None:
-    """Raises ImageError unless an output has as many rows as images went in: what a graph declares need not be true."""
+    """Raises ImageError unless an output has as many rows as images went in: what a graph declares
+    need not be true.
+    """
     right = output.ndim == dimensions and len(output) == images and output.size > 0
     channels = output.shape[3:] in ((), (3,))
     if not right or not channels or math.prod(output.shape[1:3]) > MOST_PLACES:
         raise ImageError(
             "runtime",
-            f"output {name!r} of shape {output.shape} found for {images} image{'' if images == 1 else 's'}: the detector is "
-            "damaged; run anomaly verify, or copy it again",
+            f"output {name!r} of shape {output.shape} found for {images} "
+            f"image{'' if images == 1 else 's'}: the detector is damaged; run anomaly verify, or "
+            "copy it again",
         )
 
 
-def _try_out(path: Path, data: bytes, pictures: Iterable[Picture], threads: int, sizes: Sequence[Size]) -> None:
+def _try_out(
+    path: Path, data: bytes, pictures: Iterable[Picture], threads: int, sizes: Sequence[Size]
+) -> None:
     import_runtime()
     try:
         try_out(data, pictures, threads, sizes=sizes)
@@ -400,14 +499,22 @@ def _try_out(path: Path, data: bytes, pictures: Iterable[Picture], threads: int,
         raise DetectorError(f"{path}: {error}") from error
 
 
-def _run(session: Any, outputs: list[str], images: Pixels, seconds: float | None = None) -> list[npt.NDArray[Any]]:
+def _run(
+    session: Any, outputs: list[str], images: Pixels, seconds: float | None = None
+) -> list[npt.NDArray[Any]]:
     found: list[npt.NDArray[Any]]
     with _errors_of_the_runtime(seconds or math.inf):
-        found = session.run(outputs, {"images": images}) if seconds is None else _run_within(session, outputs, images, seconds)
+        found = (
+            session.run(outputs, {"images": images})
+            if seconds is None
+            else _run_within(session, outputs, images, seconds)
+        )
     return found
 
 
-def _run_watched(session: Any, outputs: list[str], images: Pixels, slow: SlowImages, seconds: float) -> list[npt.NDArray[Any]]:
+def _run_watched(
+    session: Any, outputs: list[str], images: Pixels, slow: SlowImages, seconds: float
+) -> list[npt.NDArray[Any]]:
     options = import_runtime().RunOptions()
     with _errors_of_the_runtime(seconds), slow.watched(options, seconds):
         found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
@@ -416,18 +523,25 @@ def _run_watched(session: Any, outputs: list[str], images: Pixels, slow: SlowIma
 
 @contextlib.contextmanager
 def _errors_of_the_runtime(seconds: float) -> Iterator[None]:
-    """Turns what ONNX Runtime raises into an ImageError; ``seconds``: after which an inference was to be ended."""
+    """Turns what ONNX Runtime raises into an ImageError; ``seconds``: after which an inference was
+    to be ended.
+    """
     try:
         yield
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
         if "terminate flag" in str(error):
             raise ImageError(
-                "too slow", f"not judged within {seconds:g} s: a smaller image, or more seconds, expected"
+                "too slow",
+                f"not judged within {seconds:g} s: a smaller image, or more seconds, expected",
             ) from error
-        raise ImageError("runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}") from error
+        raise ImageError(
+            "runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}"
+        ) from error
 
 
-def _run_within(session: Any, outputs: list[str], images: Pixels, seconds: float) -> list[npt.NDArray[Any]]:
+def _run_within(
+    session: Any, outputs: list[str], images: Pixels, seconds: float
+) -> list[npt.NDArray[Any]]:
     options = import_runtime().RunOptions()
     timer = threading.Timer(seconds, setattr, (options, "terminate", True))
     timer.daemon = True
@@ -440,7 +554,9 @@ def _run_within(session: Any, outputs: list[str], images: Pixels, seconds: float
 
 
 def open_explain(path: Path, weights: str, threads: int) -> Any:
-    """Returns a session of explain.onnx, or None where there is none for these weights; DetectorError if it is damaged."""
+    """Returns a session of explain.onnx, or None where there is none for these weights;
+    DetectorError if it is damaged.
+    """
     if not path.is_file():
         return None
     try:

@@ -1,13 +1,15 @@
-"""Who may do what: roles, signed tokens for the pages' requests, signed links to pictures, addresses that are public.
+"""Who may do what: roles, signed tokens for the pages' requests, signed links to pictures,
+addresses that are public.
 
     viewer      sees everything
     inspector   gives verdicts
     admin       writes detectors, edits the defect types, hides known images in the queue
 
-The pages run behind the login; the HTTP routes do not see it. So each page run hands its component a token, signed
-with the server's key, that says who asks and until when. It travels in a header of its own, which no other web site
-can make a browser send (that is what protects from forged requests), and never in an address. Pictures are fetched
-by links that are signed too: each names one finding, one kind of picture and an hour; none names a path.
+The pages run behind the login; the HTTP routes do not see it. So each page run hands its component
+a token, signed with the server's key, that says who asks and until when. It travels in a header of
+its own, which no other web site can make a browser send (that is what protects from forged
+requests), and never in an address. Pictures are fetched by links that are signed too: each names
+one finding, one kind of picture and an hour; none names a path.
 """
 
 from __future__ import annotations
@@ -61,7 +63,11 @@ class Key:
 
     def __post_init__(self) -> None:
         if len(self.secret) < 32:
-            raise AccessError(500, f"a key of {len(self.secret)} bytes found, at least 32 expected: restart anomaly review")
+            raise AccessError(
+                500,
+                f"a key of {len(self.secret)} bytes found, at least 32 expected: restart anomaly "
+                "review",
+            )
 
     def token(self, person: Person, now: float | None = None) -> str:
         """Returns what a page shows the routes: who it is, good for twelve hours."""
@@ -72,7 +78,9 @@ class Key:
     def person(self, token: str | None, now: float | None = None) -> Person:
         """Returns whom a token names; AccessError 401 where it is missing, forged or too old."""
         said, _, signature = (token or "").partition(".")
-        if not said or not hmac.compare_digest(self._sign("token", said).encode(), signature.encode()):
+        if not said or not hmac.compare_digest(
+            self._sign("token", said).encode(), signature.encode()
+        ):
             raise AccessError(401, "this page is not signed in here: reload it")
         name, role, until = json.loads(_unpack(said))
         if until < _now(now):
@@ -82,12 +90,15 @@ class Key:
     def link(self, finding: int, kind: str, now: float | None = None) -> str:
         """Returns the address of one picture of a finding, good for one to two hours.
 
-        The end is a full hour, so that the browser meets the same address again and takes the picture from its cache.
+        The end is a full hour, so that the browser meets the same address again and takes the
+        picture from its cache.
         """
         until = (int(_now(now)) // LINK_SECONDS + 2) * LINK_SECONDS
         return f"/evidence/{finding}/{kind}?until={until}&sign={self._sign('link', f'{finding}/{kind}/{until}')}"
 
-    def check_link(self, finding: int, kind: str, until: str, signature: str, now: float | None = None) -> None:
+    def check_link(
+        self, finding: int, kind: str, until: str, signature: str, now: float | None = None
+    ) -> None:
         """Raises AccessError 403 unless ``link`` made these and they have not expired."""
         expected = self._sign("link", f"{finding}/{kind}/{until}")
         if not hmac.compare_digest(expected.encode(), signature.encode()) or int(until) < _now(now):
@@ -95,7 +106,9 @@ class Key:
 
     def _sign(self, purpose: str, said: str) -> str:
         # the purpose is signed too: a token is no link, whatever it says
-        return hmac.new(self.secret, f"{purpose}\n{said}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self.secret, f"{purpose}\n{said}".encode("utf-8", "replace"), hashlib.sha256
+        ).hexdigest()
 
 
 def _now(now: float | None) -> float:
@@ -116,11 +129,14 @@ def read_roles(path: Path) -> dict[str, str]:
         found = tomllib.loads(read_small_text(path, 1 << 20))
     except (AnomalyError, ValueError, RecursionError) as error:
         raise AnomalyError(
-            f'{path}: cannot be read as roles ({error}); lines like "ann@example.com" = "inspector" expected'
+            f'{path}: cannot be read as roles ({error}); lines like "ann@example.com" = '
+            '"inspector" expected'
         ) from error
     for name, role in found.items():
         if role not in ROLES:
-            raise AnomalyError(f"{path}: role {role!r} of {name} found, one of {', '.join(ROLES)} expected")
+            raise AnomalyError(
+                f"{path}: role {role!r} of {name} found, one of {', '.join(ROLES)} expected"
+            )
     return {name.strip().lower(): role for name, role in found.items()}
 
 
@@ -128,13 +144,19 @@ def role_of(email: str, roles: Mapping[str, str]) -> str:
     """Returns the role of who has logged in; AccessError 403 for who is in no list."""
     role = roles.get(email.strip().lower())
     if role is None:
-        raise AccessError(403, f"{email} has no role here: ask an admin to add it to the roles file")
+        raise AccessError(
+            403, f"{email} has no role here: ask an admin to add it to the roles file"
+        )
     return role
 
 
 def clean_name(text: str) -> str:
-    """Returns a name as it is stored: one line, trimmed, at most 200 characters; control characters are dropped."""
-    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())[:LONGEST_NAME]
+    """Returns a name as it is stored: one line, trimmed, at most 200 characters; control characters
+    are dropped.
+    """
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())[
+        :LONGEST_NAME
+    ]
 
 
 def is_private(host: str) -> bool:

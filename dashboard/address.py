@@ -1,4 +1,6 @@
-"""The address of a page: filters and queue live there, so that a link shows a colleague the same thing."""
+"""The address of a page: filters and queue live there, so that a link shows a colleague the same
+thing.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ QUEUE_NAMES = {
 
 
 def filters_here(desk: Desk, newest: bool = False) -> Filters:
-    """Returns the filters of the address, with the newest run where it names none; without any run the page ends here.
+    """Returns the filters of the address, with the newest run where it names none; without any run
+    the page ends here.
 
-    It ends too where the address names a run that is not there: another one must not be taken for it. ``newest``: then
-    that is said, and the newest run is shown.
+    It ends too where the address names a run that is not there: another one must not be taken for
+    it. ``newest``: then that is said, and the newest run is shown.
     """
     filters = Filters.from_query(query_here())
     runs = desk.store.runs()
@@ -38,7 +41,12 @@ def filters_here(desk: Desk, newest: bool = False) -> Filters:
         said = f"The run {asked[:40]!r} that the address names is not in this review database"
         st.warning(plain(f"{said}: this is the newest one." if newest else f"{said}."))
         if not newest:
-            st.page_link("views/queue.py", label="Choose a run in Queue", icon=":material/arrow_back:", query_params={})
+            st.page_link(
+                "views/queue.py",
+                label="Choose a run in Queue",
+                icon=":material/arrow_back:",
+                query_params={},
+            )
             st.stop()
     return replace(filters, run=runs[0].id)
 
@@ -46,7 +54,8 @@ def filters_here(desk: Desk, newest: bool = False) -> Filters:
 def nothing_yet() -> None:
     """Says that the database has no run, and how one comes into it."""
     st.info(
-        "Nothing to review yet. Score images into this database: `anomaly score RUN IMAGES --out scores.csv --review DATABASE`"
+        "Nothing to review yet. Score images into this database: `anomaly score RUN IMAGES --out "
+        "scores.csv --review DATABASE`"
     )
 
 
@@ -66,13 +75,20 @@ def queue_here() -> str:
 def page_here() -> int:
     """Returns the page of the queue that the address names, 1 where it names none."""
     text = st.query_params.get("page", "")
-    return int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else 1
+    return (
+        int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else 1
+    )
 
 
 def state_here(query: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Returns what all pages share: run, filters, queue and page of the queue, of the address or of other parameters."""
+    """Returns what all pages share: run, filters, queue and page of the queue, of the address or of
+    other parameters.
+    """
     here = query_here() if query is None else query
-    return {**Filters.from_query(here).to_query(), **{name: here[name] for name in ("queue", "page") if here.get(name)}}
+    return {
+        **Filters.from_query(here).to_query(),
+        **{name: here[name] for name in ("queue", "page") if here.get(name)},
+    }
 
 
 def query_here() -> dict[str, str]:
@@ -87,8 +103,11 @@ def query_for(filters: Filters, queue: str, **more: str) -> dict[str, str]:
 
 
 def set_address(query: Mapping[str, str]) -> None:
-    """Puts parameters into the address, if they are others than are there, and before that into the links to all pages."""
-    if LINKS in st.session_state:  # who follows one as soon as the address has changed must not act on another run
+    """Puts parameters into the address, if they are others than are there, and before that into the
+    links to all pages.
+    """
+    # who follows one as soon as the address has changed must not act on another run
+    if LINKS in st.session_state:
         st.session_state[LINKS](state_here(query))
     if query_here() != dict(query):
         st.query_params.from_dict(dict(query))
@@ -102,5 +121,13 @@ def said(filters: Filters, queue: str) -> str:
         low = "" if filters.low is None else f"from {filters.low:.4g}"
         high = "" if filters.high is None else f"to {filters.high:.4g}"
         scores = f"score {low} {high}".replace("  ", " ").strip()
-    parts = [filters.folder, flagged, filters.status, scores, filters.state, filters.defect_type, filters.inspector]
+    parts = [
+        filters.folder,
+        flagged,
+        filters.status,
+        scores,
+        filters.state,
+        filters.defect_type,
+        filters.inspector,
+    ]
     return " / ".join([QUEUE_NAMES[queue], *(part for part in parts if part)])

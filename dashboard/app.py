@@ -24,8 +24,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     # what a page may load and talk to is this server alone, whatever text finds its way into it
     "Content-Security-Policy": (
-        "img-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
-        "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+        "img-src 'self' data: blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
+        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
     ),
 }
 
@@ -46,7 +46,9 @@ class SafeHeaders:
 
 
 def end_with_the_command() -> None:
-    """Ends this server when the command that started it is gone, killed too: our standard input is at its end then."""
+    """Ends this server when the command that started it is gone, killed too: our standard input is
+    at its end then.
+    """
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -61,6 +63,10 @@ app = st.App(
     middleware=[
         Middleware(CloseUnread),
         Middleware(SafeHeaders),
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(open_desk().settings.hosts), www_redirect=False),
+        Middleware(
+            TrustedHostMiddleware,
+            allowed_hosts=list(open_desk().settings.hosts),
+            www_redirect=False,
+        ),
     ],
 )

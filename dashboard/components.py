@@ -1,6 +1,8 @@
-"""The pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the draggable threshold, the mask.
+"""The pieces of the pages that Streamlit has not: the review desk, the sheet of findings, the
+draggable threshold, the mask.
 
-Names, comments and all other text reach them as data and become text nodes; none of it is ever put into the HTML.
+Names, comments and all other text reach them as data and become text nodes; none of it is ever put
+into the HTML.
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ Renderer = Callable[..., Any]
 
 def _component(name: str, *scripts: str) -> Renderer:
     folder = HERE / name
-    js = "\n".join((folder / script).read_text(encoding="utf-8") for script in (*scripts, f"{name}.js"))
-    html, css = ((folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
+    js = "\n".join(
+        (folder / script).read_text(encoding="utf-8") for script in (*scripts, f"{name}.js")
+    )
+    html, css = (
+        (folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css")
+    )
     made: Renderer = st.components.v2.component(f"anomaly.{name}", html=html, css=css, js=js)
     return made
 
@@ -51,23 +57,31 @@ def sheet(rows: list[dict[str, Any]]) -> int | None:
 
 
 def threshold_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
-    """Shows histograms with the threshold on them; ``moved`` is called when ``threshold`` or ``band`` was dragged."""
+    """Shows histograms with the threshold on them; ``moved`` is called when ``threshold`` or
+    ``band`` was dragged.
+    """
     _threshold(key=key, data=data, on_threshold_change=moved, on_band_change=moved)
 
 
 def mask_drawing(picture: str) -> list[list[float]]:
-    """Shows a picture to drag rectangles on and returns them; see ``anomaly.imaging.mask.of_rectangles``."""
+    """Shows a picture to drag rectangles on and returns them; see
+    ``anomaly.imaging.mask.of_rectangles``.
+    """
     found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
     return found if isinstance(found, list) else []
 
 
 def plain(text: str) -> str:
-    """Returns text for Streamlit's Markdown fields that shows as it is: names and comments are not markup."""
+    """Returns text for Streamlit's Markdown fields that shows as it is: names and comments are not
+    markup.
+    """
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:^&])", r"\\\1", text)
 
 
 def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows of a table as they are shown: who looks at it can save it as CSV, and open that in a spreadsheet."""
+    """Returns the rows of a table as they are shown: who looks at it can save it as CSV, and open
+    that in a spreadsheet.
+    """
     return [{name: _cell(value) for name, value in row.items()} for row in rows]
 
 

@@ -60,7 +60,9 @@ class Desk:
         return cls(settings, settings.key, store, files, Pictures(store, files))
 
     def detector(self, digest: str) -> Known:
-        """Returns a detector of the store. Its card never changes once it is there, so it is read once."""
+        """Returns a detector of the store. Its card never changes once it is there, so it is read
+        once.
+        """
         known = self._known.get(digest)
         if known is None:
             detector = self.store.detector(digest)
@@ -82,13 +84,17 @@ class Desk:
         """Returns the scores of all runs of a detector in the order of time, for each folder."""
         # a service's runs grow
         runs = tuple((run.id, run.images) for run in self.store.runs() if run.detector == detector)
-        found: list[Series] = self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
+        found: list[Series] = self._keep(
+            ("series", runs, depth), lambda: self.store.series(detector, depth=depth)
+        )
         return found
 
     def with_common_images(self, run: int) -> list[int]:
         """Returns the other runs that judged an image of this run too, the newest first."""
         runs = tuple((one.id, one.images) for one in self.store.runs())
-        found: list[int] = self._keep(("common", run, runs), lambda: self.store.with_common_images(run))
+        found: list[int] = self._keep(
+            ("common", run, runs), lambda: self.store.with_common_images(run)
+        )
         return found
 
     def _keep(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:

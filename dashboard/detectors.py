@@ -1,7 +1,8 @@
-"""Where the detector files are: the store knows a detector by its digest only, and only a file with that digest is used.
+"""Where the detector files are: the store knows a detector by its digest only, and only a file with
+that digest is used.
 
-Looked for in the places that `anomaly review --detector` names, then beside the run's table, then where a new file was
-written from the Threshold page.
+Looked for in the places that `anomaly review --detector` names, then beside the run's table, then
+where a new file was written from the Threshold page.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ class DetectorFiles:
     def find(self, run: Run) -> Path | None:
         """Returns the file of the detector that scored a run, or None where it is not found."""
         with self._lock:
-            return next((file for file in self._candidates(run) if self._digest(file) == run.detector), None)
+            return next(
+                (file for file in self._candidates(run) if self._digest(file) == run.detector), None
+            )
 
     def scorer(self, run: Run) -> Scorer:
-        """Returns a scorer of the detector that scored a run; AnomalyError where its file is not found."""
+        """Returns a scorer of the detector that scored a run; AnomalyError where its file is not
+        found.
+        """
         with self._lock:
             ready = self._scorers.get(run.detector)
             if ready is not None:
@@ -44,7 +49,10 @@ class DetectorFiles:
                 return ready
         file = self.find(run)
         if file is None:
-            raise AnomalyError("not available: the detector's file was not found; give --detector FILE to anomaly review")
+            raise AnomalyError(
+                "not available: the detector's file was not found; give --detector FILE to anomaly "
+                "review"
+            )
         made = Scorer(file, device="cpu", threads=1)
         with self._lock:
             self._scorers[run.detector] = made
@@ -55,7 +63,8 @@ class DetectorFiles:
     def _candidates(self, run: Run) -> Iterator[Path]:
         for place in self._places:
             yield from _detectors_in(place)
-        # newest first: a file written from the Threshold page is most likely the one that is asked for
+        # newest first: a file written from the Threshold page is most likely the one that is asked
+        # for
         for event in self._store.events(actions=("threshold",), limit=100):
             yield from _detectors_in(Path(str(event.payload.get("path") or "")))
         table = Path(run.source)
@@ -74,36 +83,49 @@ class DetectorFiles:
 
 
 def _detectors_in(place: Path) -> Iterator[Path]:
-    """Yields the ONNX files of a place, which is a file or a folder; not explain.onnx, which is no detector."""
+    """Yields the ONNX files of a place, which is a file or a folder; not explain.onnx, which is no
+    detector.
+    """
     if place.is_file():
         yield place
     elif place.is_dir() and place != Path(""):
-        yield from sorted(file for file in place.glob("*.onnx") if file.is_file() and file.name != "explain.onnx")
+        yield from sorted(
+            file for file in place.glob("*.onnx") if file.is_file() and file.name != "explain.onnx"
+        )
 
 
 def check_places(store: Store, places: Sequence[Path]) -> list[str]:
     """Returns a line for each detector that is there but scored none of the store's runs.
 
-    AnomalyError for a place without a detector; it names the detectors of the runs and the folders beside it.
+    AnomalyError for a place without a detector; it names the detectors of the runs and the folders
+    beside it.
     """
     scored = {detector.digest: detector for detector in store.detectors()}
-    wanted = ", ".join(f"{one.name}@{one.version} ({one.digest[:8]})" for one in scored.values()) or "none yet"
+    wanted = (
+        ", ".join(f"{one.name}@{one.version} ({one.digest[:8]})" for one in scored.values())
+        or "none yet"
+    )
     said = []
     for place in places:
         found = _digests_at(place)
         if not found:
             near = ", ".join(_names_beside(place)) or "none"
             raise AnomalyError(
-                f"--detector {place}: no detector found there, a run folder or an .onnx file expected; beside it: {near}; "
-                f"the runs of this database were scored by: {wanted}"
+                f"--detector {place}: no detector found there, a run folder or an .onnx file "
+                f"expected; beside it: {near}; the runs of this database were scored by: {wanted}"
             )
         if scored and not found & set(scored):
-            said.append(f"--detector {place} scored no run of this database; its runs were scored by: {wanted}")
+            said.append(
+                f"--detector {place} scored no run of this database; its runs were scored by: "
+                f"{wanted}"
+            )
     return said
 
 
 def _digests_at(place: Path) -> set[str]:
-    """Returns the digests of the detectors at a place; AnomalyError where it holds ONNX files of which none is one."""
+    """Returns the digests of the detectors at a place; AnomalyError where it holds ONNX files of
+    which none is one.
+    """
     found, wrong = set(), None
     for file in _detectors_in(place):
         try:
@@ -116,13 +138,19 @@ def _digests_at(place: Path) -> set[str]:
 
 
 def _names_beside(place: Path) -> list[str]:
-    """Returns the detectors in the folder that a place would lie in, ten at most: run folders and ONNX files."""
+    """Returns the detectors in the folder that a place would lie in, ten at most: run folders and
+    ONNX files.
+    """
     parent = place.absolute().parent
     try:
         others = sorted(parent.iterdir()) if parent.is_dir() else []
     except OSError:
         return []
-    return [str(place.parent / other.name) for other in others if (other / "detector.onnx").is_file() or _is_onnx(other)][:10]
+    return [
+        str(place.parent / other.name)
+        for other in others
+        if (other / "detector.onnx").is_file() or _is_onnx(other)
+    ][:10]
 
 
 def _is_onnx(file: Path) -> bool:

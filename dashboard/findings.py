@@ -1,7 +1,8 @@
-"""What the pages say of a finding, ready to be shown: the review page gets it as JSON, with signed links to pictures.
+"""What the pages say of a finding, ready to be shown: the review page gets it as JSON, with signed
+links to pictures.
 
-Blind where it must be: what others said is shown to an inspector after their own verdict only, and nothing ever tells
-that an image is one of the hidden known ones.
+Blind where it must be: what others said is shown to an inspector after their own verdict only, and
+nothing ever tells that an image is one of the hidden known ones.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "status": finding.status,
         "flagged": finding.is_anomaly,
         "words": words(finding, known),
-        "size": f"{finding.width:,} x {finding.height:,}" if finding.width and finding.height else "",
+        "size": f"{finding.width:,} x {finding.height:,}"
+        if finding.width and finding.height
+        else "",
         "width": finding.width,
         "height": finding.height,
         "box": finding.box if judged else None,
-        "place": asdict(place(calibration, float(finding.score or 0.0), what=known.what)) if scored and calibration else None,
+        "place": asdict(place(calibration, float(finding.score or 0.0), what=known.what))
+        if scored and calibration
+        else None,
         "why": "audit sample, drawn by lot" if finding.sampled_as == "audit" else "",
         "mine": own_verdict(desk, finding.id, person),
         "links": links(desk, finding.id, calibration is not None and judged),
@@ -49,7 +54,9 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
 
 
 def words(finding: Finding, known: Known) -> str:
-    """Returns the sentence that says the verdict of the detector; never as a chance that the part is bad."""
+    """Returns the sentence that says the verdict of the detector; never as a chance that the part
+    is bad.
+    """
     error = None if finding.error is None else readable(finding.error)
     return verdict_text(finding.status, finding.score, known.calibration, error, known.what)
 
@@ -63,20 +70,34 @@ def links(desk: Desk, finding: int, with_heatmap: bool) -> dict[str, str]:
 def own_verdict(desk: Desk, finding: int, person: Person) -> dict[str, Any] | None:
     """Returns the current verdict of this person on a finding."""
     event = desk.store.current(finding).get(person.name)
-    return None if event is None else {"verdict": event.action, "type": event.defect_type, "comment": comment_of(event)}
+    return (
+        None
+        if event is None
+        else {"verdict": event.action, "type": event.defect_type, "comment": comment_of(event)}
+    )
 
 
 def details(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
-    """Returns what may come a moment later: the unit, other detectors, similar findings, what was said before."""
+    """Returns what may come a moment later: the unit, other detectors, similar findings, what was
+    said before.
+    """
     store = desk.store
     return {
         "unit": unit_shown(desk, finding),
         "others": [
-            {"id": other.id, "detectorName": desk.detector_of(other.run).short, "said": in_short(other)}
+            {
+                "id": other.id,
+                "detectorName": desk.detector_of(other.run).short,
+                "said": in_short(other),
+            }
             for other in store.other_detectors(finding.id)
         ],
         "similar": [
-            {"id": other.id, "name": short_path(other.path, roots(desk, other.run)), "thumb": desk.key.link(other.id, "thumb")}
+            {
+                "id": other.id,
+                "name": short_path(other.path, roots(desk, other.run)),
+                "thumb": desk.key.link(other.id, "thumb"),
+            }
             for other in store.similar(finding.id, limit=MAX_SIMILAR_FINDINGS)
         ],
         **history(desk, finding.id, person),
@@ -90,20 +111,41 @@ def unit_shown(desk: Desk, finding: Finding) -> dict[str, Any] | None:
         return None
     unit, views = found
     shown = [
-        {"id": v.id, "name": v.path, "thumb": desk.key.link(v.id, "thumb"), "said": in_short(v), "here": v.id == finding.id}
+        {
+            "id": v.id,
+            "name": v.path,
+            "thumb": desk.key.link(v.id, "thumb"),
+            "said": in_short(v),
+            "here": v.id == finding.id,
+        }
         for v in views
     ]
-    return {"name": unit.unit, "words": unit_text(unit), "flagged": unit.is_anomaly, "status": unit.status, "views": shown}
+    return {
+        "name": unit.unit,
+        "words": unit_text(unit),
+        "flagged": unit.is_anomaly,
+        "status": unit.status,
+        "views": shown,
+    }
 
 
 def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
-    """Returns what was said of a finding, newest first, or for who has yet to judge it only that others did."""
-    said = [e for e in desk.store.events(finding=finding, actions=(*VERDICTS, "comment"), limit=20) if not e.undone]
+    """Returns what was said of a finding, newest first, or for who has yet to judge it only that
+    others did.
+    """
+    said = [
+        e
+        for e in desk.store.events(finding=finding, actions=(*VERDICTS, "comment"), limit=20)
+        if not e.undone
+    ]
     mine = any(e.inspector == person.name and e.action in VERDICTS for e in said)
     if person.may("inspector") and not mine:
         others = sorted({e.inspector for e in said if e.inspector != person.name})
         hidden = (
-            f"{len(others)} other{'s have' if len(others) > 1 else ' has'} judged it: shown after your own verdict"
+            (
+                f"{len(others)} other{'s have' if len(others) > 1 else ' has'} judged it: shown "
+                "after your own verdict"
+            )
             if others
             else ""
         )
@@ -128,11 +170,18 @@ def comment_of(event: Event) -> str:
 
 
 def recent(desk: Desk, person: Person) -> list[dict[str, Any]]:
-    """Returns this person's last verdicts that still hold, the newest of each image, to be looked at and changed."""
+    """Returns this person's last verdicts that still hold, the newest of each image, to be looked
+    at and changed.
+    """
     events = desk.store.events(inspector=person.name, actions=VERDICTS, limit=4 * MAX_LAST_VERDICTS)
     shown: dict[int, dict[str, Any]] = {}
     for event in events:
-        if event.undone or event.finding is None or event.finding in shown or len(shown) == MAX_LAST_VERDICTS:
+        if (
+            event.undone
+            or event.finding is None
+            or event.finding in shown
+            or len(shown) == MAX_LAST_VERDICTS
+        ):
             continue
         finding = desk.store.finding(event.finding)
         name = short_path(finding.path, roots(desk, finding.run))
@@ -147,7 +196,11 @@ def roots(desk: Desk, run: int) -> list[str]:
 
 def short_path(path: str, folders: Sequence[str]) -> str:
     """Returns a path without the folder that all images of its run lie in."""
-    inside = (path.removeprefix(folder).lstrip("/") for folder in folders if path.startswith(f"{folder.rstrip('/')}/"))
+    inside = (
+        path.removeprefix(folder).lstrip("/")
+        for folder in folders
+        if path.startswith(f"{folder.rstrip('/')}/")
+    )
     return next(inside, path)
 
 
@@ -177,7 +230,11 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "note": finding.defect_type or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
         "flagged": bool(finding.is_anomaly) or finding.status != "ok",
-        "at": scale.at(finding.score) if scale and finding.score is not None and finding.status == "ok" else None,
-        "thresholdAt": scale.at(finding.threshold) if scale and finding.threshold is not None else None,
+        "at": scale.at(finding.score)
+        if scale and finding.score is not None and finding.status == "ok"
+        else None,
+        "thresholdAt": scale.at(finding.threshold)
+        if scale and finding.threshold is not None
+        else None,
         "busy": "audit" if finding.sampled_as == "audit" else "",
     }

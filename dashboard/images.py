@@ -1,8 +1,10 @@
-"""The pictures of a finding: the file's own pixels at full resolution, and what the model made of them.
+"""The pictures of a finding: the file's own pixels at full resolution, and what the model made of
+them.
 
-A browser names a finding and a kind of picture, never a path; the store reads the file, only inside the folders of its
-run, and says whether it still is the one that was scored. Every file is decoded here before a browser gets it: what
-cannot be read becomes a message in its pane, and a picture that would exhaust the browser is never sent.
+A browser names a finding and a kind of picture, never a path; the store reads the file, only inside
+the folders of its run, and says whether it still is the one that was scored. Every file is decoded
+here before a browser gets it: what cannot be read becomes a message in its pane, and a picture that
+would exhaust the browser is never sent.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from dashboard.access import AccessError
 from dashboard.detectors import DetectorFiles
 
 KINDS = ("original", "expected", "difference", "heatmap", "thumb")
-READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}  # by every browser, with their colours as they are
+# by every browser, with their colours as they are
+READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 CACHE_BYTES = 64 << 20
 LONGEST_SIDE = 16_384  # of a picture that browsers put on a canvas
@@ -39,8 +42,8 @@ THUMB_SIDE = 192
 class Picture:
     """What is sent: ``data`` of the type ``media``.
 
-    ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``. ``digest``: SHA-256 of the
-    file's bytes, with the original only.
+    ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``.
+    ``digest``: SHA-256 of the file's bytes, with the original only.
     """
 
     data: bytes
@@ -66,7 +69,9 @@ class Pair:
 
 
 class Cache:
-    """Pictures by key, the longest unused dropped first; the same one is not made twice at the same time."""
+    """Pictures by key, the longest unused dropped first; the same one is not made twice at the same
+    time.
+    """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max = max_bytes
@@ -122,10 +127,14 @@ class Pictures:
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
         if kind == "heatmap":
-            overlay: Picture = self._cache.get((digest, run.detector, kind), lambda: self._heat(run, data, page))
+            overlay: Picture = self._cache.get(
+                (digest, run.detector, kind), lambda: self._heat(run, data, page)
+            )
             return overlay
         # one run of the model gives the expected picture and the difference
-        pair: Pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data, page))
+        pair: Pair = self._cache.get(
+            (digest, run.detector, "pair"), lambda: self._pair(run, data, page)
+        )
         return pair.expected if kind == "expected" else pair.difference
 
     def _read(self, finding_id: int) -> tuple[bytes, str, int | None]:
@@ -145,16 +154,22 @@ class Pictures:
         decoded = scorer.decode(data, page)
         expected = scorer.explain(decoded)
         if expected is None:
-            raise ImageError("not available", "not available for this detector: no explain.onnx beside it")
+            raise ImageError(
+                "not available", "not available for this detector: no explain.onnx beside it"
+            )
         return Pair(png(expected), png(difference(decoded.pixels, expected)))
 
 
 def original(data: bytes, state: str, page: int | None = None) -> Picture:
-    """Returns the file as it is where every browser shows it rightly, else its pixels (or its page's) as PNG, without loss."""
+    """Returns the file as it is where every browser shows it rightly, else its pixels (or its
+    page's) as PNG, without loss.
+    """
     decoded = decode(data, page=page)
     if max(decoded.width, decoded.height) > LONGEST_SIDE:
         raise ImageError(
-            "too large", f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} a side"
+            "too large",
+            f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} "
+            "a side",
         )
     if page is None and is_readable(decoded):
         return Picture(data, READABLE[decoded.format], state)
@@ -167,18 +182,27 @@ def is_readable(decoded: Decoded) -> bool:
 
 
 def heatmap_picture(scorer: Scorer, result: Result) -> Picture:
-    """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's own threshold."""
+    """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's
+    own threshold.
+    """
     calibration = scorer.card.calibration
     if calibration is None:
-        raise ImageError("not available", "not available: this detector ranks only, so no colour means a threshold")
+        raise ImageError(
+            "not available",
+            "not available: this detector ranks only, so no colour means a threshold",
+        )
     if result.heatmap is None:
         raise ImageError(result.kind or "error", result.error or "this image could not be judged")
-    return png(heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold)))
+    return png(
+        heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
+    )
 
 
 def thumbnail(data: bytes, page: int | None = None) -> Picture:
     """Returns a small JPEG for lists: for finding an image again, not for judging it."""
-    small = Image.fromarray(decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE, page=page).pixels)
+    small = Image.fromarray(
+        decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE, page=page).pixels
+    )
     small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=88)
@@ -186,7 +210,9 @@ def thumbnail(data: bytes, page: int | None = None) -> Picture:
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> Picture:
-    """Returns pixels (h, w), (h, w, 3) or (h, w, 4) as PNG; packed lightly, since it is looked at within the second."""
+    """Returns pixels (h, w), (h, w, 3) or (h, w, 4) as PNG; packed lightly, since it is looked at
+    within the second.
+    """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return Picture(file.getvalue(), "image/png")

@@ -26,7 +26,8 @@ START_SECONDS, STOP_SECONDS = 60, 10
 AUTH_NEEDS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 
-# Streamlit's own defaults are to report usage, to show tracebacks in the browser and to answer to any host name.
+# Streamlit's own defaults are to report usage, to show tracebacks in the browser and to answer to
+# any host name.
 SAFE = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
@@ -81,10 +82,11 @@ def launch(
 ) -> int:
     """Runs the dashboard until Ctrl-C or SIGTERM and returns its exit status (0: stopped as asked).
 
-    ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider; ``roles``: who may do
-    what. ``allowed_hosts``: names under which browsers reach it (of a proxy, say). Without a login it binds to
-    addresses of this machine only, unless ``insecure``. ``detectors``: run folders or files of the detectors that scored,
-    for heatmaps and expected pictures. Raises AnomalyError, RuntimeMissing.
+    ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider;
+    ``roles``: who may do what. ``allowed_hosts``: names under which browsers reach it (of a proxy,
+    say). Without a login it binds to addresses of this machine only, unless ``insecure``.
+    ``detectors``: run folders or files of the detectors that scored, for heatmaps and expected
+    pictures. Raises AnomalyError, RuntimeMissing.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
@@ -113,24 +115,28 @@ def settings_for(
     allowed_hosts: Sequence[str],
     detectors: Sequence[Path] = (),
 ) -> Settings:
-    """Returns the settings of a server; AnomalyError where strangers could reach it without a login."""
+    """Returns the settings of a server; AnomalyError where strangers could reach it without a
+    login.
+    """
     names = tuple(check_host_name(name) for name in allowed_hosts)
     public = [name for name in (host, *names) if not is_private(name)]
     if public and auth_file is None and not insecure:
         raise AnomalyError(
-            f"{public[0]} can be reached from other machines and nobody would have to log in: give --auth FILE and "
-            "--roles FILE, or --insecure where the network itself keeps strangers out"
+            f"{public[0]} can be reached from other machines and nobody would have to log in: give "
+            "--auth FILE and --roles FILE, or --insecure where the network itself keeps strangers "
+            "out"
         )
     if (auth_file is None) != (roles is None):
         raise AnomalyError(
-            f"{'--auth without --roles' if roles is None else '--roles without --auth'} found: a login says who somebody "
-            "is, the roles say what they may do; give both or neither"
+            f"{'--auth without --roles' if roles is None else '--roles without --auth'} found: a "
+            "login says who somebody is, the roles say what they may do; give both or neither"
         )
     if auth_file is not None:
         check_auth(auth_file)
     return Settings(
         database=database_url,
-        secret=os.environ.get(f"{PREFIX}SECRET") or secrets.token_hex(32),  # given where several servers share a proxy
+        # given where several servers share a proxy
+        secret=os.environ.get(f"{PREFIX}SECRET") or secrets.token_hex(32),
         hosts=(*OWN_NAMES, *server_names(host), *names),
         login=auth_file is not None,
         roles=None if roles is None else read_roles(roles),
@@ -140,8 +146,8 @@ def settings_for(
 
 
 def check_store(database_url: str, detectors: Sequence[Path]) -> None:
-    """Opens the database once (an older one is migrated), so that what is wrong with it, or with the files of the
-    detectors, is said here, in one line."""
+    """Opens the database once (an older one is migrated), so that what is wrong with it, or with
+    the files of the detectors, is said here, in one line."""
     from anomaly.review import Store
     from dashboard.detectors import check_places
 
@@ -151,18 +157,26 @@ def check_store(database_url: str, detectors: Sequence[Path]) -> None:
 
 
 def check_auth(auth_file: Path) -> None:
-    """Raises AnomalyError where a login could not work: the file, its section [auth] or the package for it is missing."""
+    """Raises AnomalyError where a login could not work: the file, its section [auth] or the package
+    for it is missing.
+    """
     if not auth_file.is_file():
-        raise AnomalyError(f"{auth_file}: no such file; a TOML file with the section [auth] was expected")
+        raise AnomalyError(
+            f"{auth_file}: no such file; a TOML file with the section [auth] was expected"
+        )
     try:
         found = tomllib.loads(read_small_text(auth_file, 1 << 20)).get("auth")
     except (AnomalyError, ValueError, RecursionError) as error:
         raise AnomalyError(
-            f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was expected"
+            f"{auth_file}: cannot be read ({error}); a TOML file with the section [auth] was "
+            "expected"
         ) from error
     missing = [name for name in AUTH_NEEDS if not isinstance(found, dict) or not found.get(name)]
     if missing:
-        raise AnomalyError(f"{auth_file}: [auth] without {', '.join(missing)} found; {', '.join(AUTH_NEEDS)} expected")
+        raise AnomalyError(
+            f"{auth_file}: [auth] without {', '.join(missing)} found; {', '.join(AUTH_NEEDS)} "
+            "expected"
+        )
     if importlib.util.find_spec("authlib") is None:
         raise RuntimeMissing.extra("Authlib", "dashboard", "a login")
 
@@ -170,33 +184,48 @@ def check_auth(auth_file: Path) -> None:
 def server_names(host: str) -> tuple[str, ...]:
     """Returns the names under which a server that binds to ``host`` is called by browsers."""
     if host in ("0.0.0.0", "::", ""):
-        return tuple(dict.fromkeys(name.lower() for name in (socket.gethostname(), socket.getfqdn())))
+        return tuple(
+            dict.fromkeys(name.lower() for name in (socket.gethostname(), socket.getfqdn()))
+        )
     return (host.strip("[]").lower(),)
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises AnomalyError where the address cannot be bound to: taken, or not one of this machine."""
+    """Raises AnomalyError where the address cannot be bound to: taken, or not one of
+    this machine.
+    """
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM
+        )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
-        raise AnomalyError(f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port") from error
+        raise AnomalyError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another "
+            "--port"
+        ) from error
 
 
 def server_command(settings: Settings, host: str, port: int, auth_file: Path | None) -> list[str]:
-    """Returns the command that serves the pages: Streamlit's, with everything set that is not safe by itself."""
+    """Returns the command that serves the pages: Streamlit's, with everything set that is not safe
+    by itself.
+    """
     options = {**SAFE, **THEME, "server.address": host, "server.port": str(port)}
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    flags += [part for name in dict.fromkeys(settings.hosts) for part in ("--server.allowedHosts", name)]
+    flags += [
+        part for name in dict.fromkeys(settings.hosts) for part in ("--server.allowedHosts", name)
+    ]
     if auth_file is not None:
         flags += ["--secrets.files", str(auth_file.resolve())]
     return [sys.executable, "-m", "dashboard.server", "run", str(APP), *flags]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Returns what the server's process needs besides ours: its settings, and where our packages are."""
+    """Returns what the server's process needs besides ours: its settings, and where our packages
+    are.
+    """
     here = str(APP.parent.parent)  # Streamlit puts only the script's own folder on the path
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     return {**settings.to_environment(), "PYTHONPATH": path}
@@ -209,10 +238,14 @@ def address(host: str, port: int) -> str:
 
 
 def run_server(command: Sequence[str], variables: dict[str, str], url: str) -> int:
-    """Runs the server, says where it is once it answers, and stops it when this process is asked to stop."""
+    """Runs the server, says where it is once it answers, and stops it when this process is asked to
+    stop.
+    """
     signal.signal(signal.SIGTERM, _stop)
     # Its standard input closes when this process is gone, however that ended: then it ends too.
-    server = subprocess.Popen(command, env={**variables, f"{PREFIX}FOLLOWS": "1"}, stdin=subprocess.PIPE)
+    server = subprocess.Popen(
+        command, env={**variables, f"{PREFIX}FOLLOWS": "1"}, stdin=subprocess.PIPE
+    )
     try:
         if wait_until_up(server, url):
             print(f"review               {url}   (Ctrl-C stops it)", flush=True)
@@ -230,7 +263,8 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def wait_until_up(server: subprocess.Popen[bytes], url: str) -> bool:
     """Whether the server answers; it may also have ended, with a message of its own."""
     until = time.monotonic() + START_SECONDS
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands before one's own machine
+    # no proxy stands before one's own machine
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while server.poll() is None and time.monotonic() < until:
         try:
             direct.open(f"{url}/healthz", timeout=2).close()

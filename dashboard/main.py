@@ -41,7 +41,10 @@ def main() -> None:
     st.html(STYLE)
     person = sign_in(desk.settings)
     st.session_state["person"] = person
-    pages = [st.Page(file, title=title, url_path=title.lower(), default=title == "Queue") for title, file in PAGES.items()]
+    pages = [
+        st.Page(file, title=title, url_path=title.lower(), default=title == "Queue")
+        for title, file in PAGES.items()
+    ]
     page = st.navigation(pages, position="hidden")
     bar = st.container(horizontal=True, gap="small", key="pages")
     with st.sidebar:
@@ -50,7 +53,9 @@ def main() -> None:
             st.button("Log out", on_click=st.logout)
         else:
             name_box(person)
-            st.caption(f"Role: {person.role}. Nobody logs in here ({', '.join(ROLES)} come with a login).")
+            st.caption(
+                f"Role: {person.role}. Nobody logs in here ({', '.join(ROLES)} come with a login)."
+            )
     links = Links(bar, pages)
     links.show(state_here())  # before anything can stop the page: nothing can be drawn after that
     st.session_state[LINKS] = links.show
@@ -58,7 +63,9 @@ def main() -> None:
 
 
 class Links:
-    """The links to all pages. Each carries on what all pages share: run, filters, queue and page of the queue."""
+    """The links to all pages. Each carries on what all pages share: run, filters, queue and page of
+    the queue.
+    """
 
     def __init__(self, bar: DeltaGenerator, pages: list[StreamlitPage]) -> None:
         self._pages = pages

@@ -1,8 +1,8 @@
 """The HTTP routes that the review page calls: the next images, verdicts, and pictures.
 
-A verdict by one key must not wait for a run of the page, so it comes here as a small request of its own. Each carries
-the page's token (who asks) and, where it writes, a key under which the store counts it once. Answers are JSON; what
-went wrong is ``{"error": one line}``.
+A verdict by one key must not wait for a run of the page, so it comes here as a small request of its
+own. Each carries the page's token (who asks) and, where it writes, a key under which the store
+counts it once. Answers are JSON; what went wrong is ``{"error": one line}``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ LONGEST_COMMENT = 2000
 
 
 class Number(Convertor[int]):
-    """A finding's number in an address; one of more digits than a database counts to stands for a finding that is not there."""
+    """A finding's number in an address; one of more digits than a database counts to stands for a
+    finding that is not there.
+    """
 
     regex = "[0-9]+"
 
@@ -55,13 +57,17 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
 
     def posted(action: Action, role: str = "inspector") -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
-            return await answered(request, lambda desk, person, body: action(desk, person, body), open_desk, role)
+            return await answered(
+                request, lambda desk, person, body: action(desk, person, body), open_desk, role
+            )
 
         return endpoint
 
     async def finding(request: Request) -> Response:
         number = request.path_params["finding"]
-        return await answered(request, lambda desk, person, _: one_finding(desk, person, number), open_desk, "viewer")
+        return await answered(
+            request, lambda desk, person, _: one_finding(desk, person, number), open_desk, "viewer"
+        )
 
     async def evidence(request: Request) -> Response:
         return await run_in_threadpool(send_picture, open_desk(), request)
@@ -79,13 +85,17 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
     ]
 
 
-async def answered(request: Request, action: Action, open_desk: Callable[[], Desk], role: str) -> Response:
+async def answered(
+    request: Request, action: Action, open_desk: Callable[[], Desk], role: str
+) -> Response:
     """Returns an action's answer as JSON, after the checks that all share."""
     try:
         desk = open_desk()
         person = desk.key.person(request.headers.get("x-review-token"))
         if not person.may(role):
-            raise AccessError(403, f"a {person.role} may not do this, {role} expected: ask an admin for the role")
+            raise AccessError(
+                403, f"a {person.role} may not do this, {role} expected: ask an admin for the role"
+            )
         body = await read_body(request) if request.method == "POST" else {}
         return JSONResponse(await run_in_threadpool(action, desk, person, body))
     except AnomalyError as error:
@@ -93,14 +103,18 @@ async def answered(request: Request, action: Action, open_desk: Callable[[], Des
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """Returns the JSON object that was posted; a body that is large, not JSON or not declared as JSON is refused."""
+    """Returns the JSON object that was posted; a body that is large, not JSON or not declared as
+    JSON is refused.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise AccessError(415, "a request of another kind found, application/json expected")
     data = b""
     async for part in request.stream():
         data += part
         if len(data) > MAX_BODY:
-            raise AccessError(413, f"a request of more than {MAX_BODY} bytes found: a shorter comment, please")
+            raise AccessError(
+                413, f"a request of more than {MAX_BODY} bytes found: a shorter comment, please"
+            )
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -120,7 +134,9 @@ def refusal(error: AnomalyError) -> JSONResponse:
 
 
 def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the next findings besides those that the page holds already: leased to who may judge, else just in order."""
+    """Returns the next findings besides those that the page holds already: leased to who may judge,
+    else just in order.
+    """
     filters = Filters.from_query(query_of(body, "filters"))
     held = numbers(body, "held")
     count = min(max(1, whole(body, "count")), MOST_AHEAD)
@@ -129,16 +145,28 @@ def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]
     if person.may("inspector"):
         share = known_share(queue)
         found = desk.store.next(
-            person.name, queue, filters, count=count, seconds=LEASE_SECONDS, known_share=share, after=after, besides=held
+            person.name,
+            queue,
+            filters,
+            count=count,
+            seconds=LEASE_SECONDS,
+            known_share=share,
+            after=after,
+            besides=held,
         )
     else:
         order = "uncertain" if queue == "uncertain" else "score"
         found = desk.store.findings(filters, order=order, limit=count, after=after, besides=held)
-    return {"findings": [described(desk, finding, person) for finding in found], "left": left(desk, queue, filters)}
+    return {
+        "findings": [described(desk, finding, person) for finding in found],
+        "left": left(desk, queue, filters),
+    }
 
 
 def anchor(desk: Desk, filters: Filters, body: dict[str, Any]) -> int | None:
-    """Returns the finding behind which a queue goes on; None where none is named, or it is not of the queue's run."""
+    """Returns the finding behind which a queue goes on; None where none is named, or it is not of
+    the queue's run.
+    """
     if body.get("after") is None:
         return None
     number = whole(body, "after")
@@ -156,11 +184,15 @@ def left(desk: Desk, queue: str, filters: Filters) -> str:
         return f"{waiting:,} of {total:,} of the audit sample left"
     if queue == "second":
         return f"{waiting:,} to look at again"
-    return f"{waiting:,} of {total:,} {'not flagged' if filters.flagged is False else 'flagged'} left"
+    return (
+        f"{waiting:,} of {total:,} {'not flagged' if filters.flagged is False else 'flagged'} left"
+    )
 
 
 def known_share(queue: str) -> float:
-    """Returns how much of a queue is hidden known images; none where a sample was drawn by lot, or people disagree."""
+    """Returns how much of a queue is hidden known images; none where a sample was drawn by lot, or
+    people disagree.
+    """
     return 0.03 if queue in ("anomalous", "uncertain") else 0.0
 
 
@@ -191,13 +223,18 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
 def check_seen(desk: Desk, number: int, seen: str) -> None:
     """Raises AccessError unless the page painted the very image that was scored.
 
-    ``seen``: the SHA-256 of the file, which comes with the original's bytes only; "" where none was painted.
+    ``seen``: the SHA-256 of the file, which comes with the original's bytes only; "" where none was
+    painted.
     """
     finding = desk.store.finding(number)
     if not seen:
-        raise AccessError(422, "the image was not shown in this browser: a verdict counts after it was looked at")
+        raise AccessError(
+            422, "the image was not shown in this browser: a verdict counts after it was looked at"
+        )
     if finding.sha256 is None or not hmac.compare_digest(seen.encode(), finding.sha256.encode()):
-        raise AccessError(422, "the image that was shown is not the one that was scored: score it again")
+        raise AccessError(
+            422, "the image that was shown is not the one that was scored: score it again"
+        )
 
 
 def take_back(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +266,12 @@ def list_recent(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, A
     said = {"events": recent(desk, person)}
     if "filters" not in body:
         return said
-    return {**said, "left": left(desk, one_of(body, "order", QUEUES), Filters.from_query(query_of(body, "filters")))}
+    return {
+        **said,
+        "left": left(
+            desk, one_of(body, "order", QUEUES), Filters.from_query(query_of(body, "filters"))
+        ),
+    }
 
 
 def send_picture(desk: Desk, request: Request) -> Response:
@@ -246,10 +288,19 @@ def send_picture(desk: Desk, request: Request) -> Response:
     except AnomalyError as error:
         return refusal(error)
     # an hour in this browser alone; a file that changes shows at the next link
-    headers = {"Cache-Control": "private, max-age=3600", "X-Image-State": picture.state, "Content-Disposition": "inline"}
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "X-Image-State": picture.state,
+        "Content-Disposition": "inline",
+    }
     if picture.digest:
-        # of the original this browser asks each time whether it still is there: what was moved must not be judged
-        headers |= {"Cache-Control": "private, no-cache", "X-Image-Digest": picture.digest, "ETag": f'"{picture.digest}"'}
+        # of the original this browser asks each time whether it still is there: what was moved must
+        # not be judged
+        headers |= {
+            "Cache-Control": "private, no-cache",
+            "X-Image-Digest": picture.digest,
+            "ETag": f'"{picture.digest}"',
+        }
     if picture.state != "same":
         headers["Cache-Control"] = "no-store"
     elif picture.digest and request.headers.get("if-none-match") == headers["ETag"]:
@@ -290,6 +341,8 @@ def one_of(body: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
 
 def query_of(body: dict[str, Any], name: str) -> dict[str, str]:
     value = body.get(name)
-    if not isinstance(value, dict) or not all(isinstance(v, str) and is_text(v) for v in value.values()):
+    if not isinstance(value, dict) or not all(
+        isinstance(v, str) and is_text(v) for v in value.values()
+    ):
         raise AccessError(400, f"{name}: an object of texts expected")
     return value

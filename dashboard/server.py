@@ -1,6 +1,8 @@
-"""Streamlit's own command, with limits on what a connection may cost: `python -m dashboard.server run app.py ...`.
+"""Streamlit's own command, with limits on what a connection may cost: `python -m dashboard.server
+run app.py ...`.
 
-Streamlit starts uvicorn itself and offers no choice of its protocol, but uvicorn looks up by name what it takes for "auto".
+Streamlit starts uvicorn itself and offers no choice of its protocol, but uvicorn looks up by name
+what it takes for "auto".
 """
 
 from __future__ import annotations

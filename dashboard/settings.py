@@ -1,5 +1,5 @@
-"""What `anomaly review` tells the server that it starts. It goes through the environment: a database's address may
-hold a password, and every user of a machine can read a process's arguments.
+"""What `anomaly review` tells the server that it starts. It goes through the environment: a
+database's address may hold a password, and every user of a machine can read a process's arguments.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ UPLOAD_MB = 256  # of an image to draw a mask on: 60 megapixels of PNG are up to
 
 @dataclass(frozen=True)
 class Settings:
-    """``database``: its URL. ``secret``: hex of the key that signs. ``hosts``: names this server answers to, any where
-    empty. ``login``: whether people log in; ``roles``: e-mail -> role, then. ``open_role``: of everybody, where nobody
-    logs in. ``detectors``: files, or folders with files, of the detectors that scored (for heatmaps and expected pictures).
+    """``database``: its URL. ``secret``: hex of the key that signs. ``hosts``: names this server
+    answers to, any where empty. ``login``: whether people log in; ``roles``: e-mail -> role, then.
+    ``open_role``: of everybody, where nobody logs in. ``detectors``: files, or folders with files,
+    of the detectors that scored (for heatmaps and expected pictures).
     """
 
     database: str
@@ -50,7 +51,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Returns the settings of this process; AnomalyError where it was not started by `anomaly review`."""
+        """Returns the settings of this process; AnomalyError where it was not started by
+        `anomaly review`.
+        """
         try:
             return cls(
                 database=environment[f"{PREFIX}DATABASE"],
@@ -62,7 +65,9 @@ class Settings:
                 detectors=tuple(json.loads(environment[f"{PREFIX}DETECTORS"])),
             )
         except KeyError as error:
-            raise AnomalyError(f"{error.args[0]} is not set: start the dashboard with anomaly review") from error
+            raise AnomalyError(
+                f"{error.args[0]} is not set: start the dashboard with anomaly review"
+            ) from error
 
 
 def user_of_machine() -> str:

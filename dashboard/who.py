@@ -1,4 +1,6 @@
-"""Who is in front of the page: by login where there is one, else by the name that this browser was told."""
+"""Who is in front of the page: by login where there is one, else by the name that this browser was
+told.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ COOKIE = "review_inspector"
 
 
 def sign_in(settings: Settings) -> Person:
-    """Returns who uses this page; where somebody has to log in first, or may not come in, the page ends here."""
+    """Returns who uses this page; where somebody has to log in first, or may not come in, the page
+    ends here.
+    """
     return logged_in(settings) if settings.login else named(settings)
 
 
@@ -28,7 +32,9 @@ def logged_in(settings: Settings) -> Person:
     email = str(st.user.get("email") or "")
     try:
         if not email or st.user.get("email_verified") is False:
-            raise AccessError(403, "the provider does not vouch for an e-mail address of yours: ask an admin")
+            raise AccessError(
+                403, "the provider does not vouch for an e-mail address of yours: ask an admin"
+            )
         return Person(email.strip().lower(), role_of(email, settings.roles or {}))
     except AccessError as error:
         st.error(str(error))
@@ -44,8 +50,16 @@ def named(settings: Settings) -> Person:
 
 
 def name_box(person: Person) -> None:
-    """Shows who it is, and where nobody logs in a field to change it: the next shift at the same machine."""
-    typed = st.text_input("Inspector", person.name, key="inspector", help="Your verdicts carry this name.", max_chars=80)
+    """Shows who it is, and where nobody logs in a field to change it: the next shift at the same
+    machine.
+    """
+    typed = st.text_input(
+        "Inspector",
+        person.name,
+        key="inspector",
+        help="Your verdicts carry this name.",
+        max_chars=80,
+    )
     known = unquote(st.context.cookies.get(COOKIE, "")) or user_of_machine()
     if clean_name(typed) == person.name and (person.name != known or "renamed" in st.session_state):
         st.session_state["renamed"] = True

@@ -2,9 +2,10 @@
 
     python -m data.synthetic FOLDER --kind disc
 
-Four kinds: a turned disc with bolt holes, a woven fabric, a solar cell by electroluminescence, a milled face on a
-casting. Normal images differ as photographs of good parts do: position, turn, light, texture, noise. The same seed
-with and without a defect gives the same part, changed at the defect only.
+Four kinds: a turned disc with bolt holes, a woven fabric, a solar cell by electroluminescence, a
+milled face on a casting. Normal images differ as photographs of good parts do: position, turn,
+light, texture, noise. The same seed with and without a defect gives the same part, changed at the
+defect only.
 """
 
 from __future__ import annotations
@@ -48,19 +49,27 @@ class Part:
 
     colour: Plane  # (3, H, W)
     surface: Plane  # 1 where a defect of the surface may lie
-    changed: Plane  # how far each pixel is changed by a defect of the shape (a hole not drilled, a chip)
+    # how far each pixel is changed by a defect of the shape (a hole not drilled, a chip)
+    changed: Plane
 
 
-def make(kind: str, seed: int, size: int = 128, defect: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Returns the picture (size, size, 3) and the mask (size, size) of its defect, all False without one.
+def make(
+    kind: str, seed: int, size: int = 128, defect: str | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Returns the picture (size, size, 3) and the mask (size, size) of its defect, all False
+    without one.
 
     Any size from 32 on; below there is no room for the defects.
     """
     if kind not in DEFECTS:
         raise ValueError(f"kind {kind!r} found, one of {', '.join(DEFECTS)} expected")
     if defect is not None and defect not in DEFECTS[kind]:
-        raise ValueError(f"defect {defect!r} found, one of {', '.join(DEFECTS[kind])} expected for kind {kind!r}")
-    scene, camera, shape = (np.random.default_rng([zlib.crc32(kind.encode()), seed, i]) for i in range(3))
+        raise ValueError(
+            f"defect {defect!r} found, one of {', '.join(DEFECTS[kind])} expected for kind {kind!r}"
+        )
+    scene, camera, shape = (
+        np.random.default_rng([zlib.crc32(kind.encode()), seed, i]) for i in range(3)
+    )
     flaw = None if defect is None else Flaw(defect, shape)
     part = KINDS[kind](scene, size, flaw)
     colour, changed = part.colour, part.changed
@@ -72,12 +81,21 @@ def make(kind: str, seed: int, size: int = 128, defect: str | None = None) -> tu
 def photograph(colour: Plane, rng: Generator) -> NDArray[np.uint8]:
     """Returns the picture that a camera takes: exposure, vignette, a soft lens, noise."""
     x, y = grid(colour.shape[-1])
-    falloff = rng.normal(1.0, 0.025) - 0.09 * (x * x + y * y) + rng.normal(0, 0.012) * x + rng.normal(0, 0.012) * y
+    falloff = (
+        rng.normal(1.0, 0.025)
+        - 0.09 * (x * x + y * y)
+        + rng.normal(0, 0.012) * x
+        + rng.normal(0, 0.012) * y
+    )
     exposed = np.clip(colour * (255 * falloff), 0, 255).astype(np.uint8)
     lens = ImageFilter.BoxBlur(0.0045 * len(x))
-    soft = np.stack([np.asarray(Image.fromarray(channel).filter(lens), np.float32) for channel in exposed])
+    soft = np.stack(
+        [np.asarray(Image.fromarray(channel).filter(lens), np.float32) for channel in exposed]
+    )
     grain = rng.standard_normal(x.shape, np.float32) * (0.9 + 0.12 * np.sqrt(soft[1]))
-    return np.ascontiguousarray(np.clip(soft + (grain + 0.5), 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    return np.ascontiguousarray(
+        np.clip(soft + (grain + 0.5), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    )
 
 
 # ---- the geometry all kinds share ----
@@ -97,7 +115,9 @@ def length(x: Plane, y: Plane) -> Plane:
 
 
 def inside(distance: Plane, soft: float = 0.0) -> Plane:
-    """Returns 1 where the signed distance is negative, 0 where positive, a smooth edge of a pixel (or more) between."""
+    """Returns 1 where the signed distance is negative, 0 where positive, a smooth edge of a pixel
+    (or more) between.
+    """
     width = max(2 / len(distance), soft)
     t = np.clip(0.5 - distance / width, 0, 1)
     return t * t * (3 - 2 * t)
@@ -116,17 +136,24 @@ def noise(rng: Generator, size: int, across: int, down: int | None = None) -> Pl
 
 def rough(rng: Generator, size: int, coarsest: int, octaves: int, fade: float = 0.6) -> Plane:
     """Returns noise summed over octaves, each finer and weaker by ``fade``."""
-    return sum((noise(rng, size, coarsest << i) * fade**i for i in range(octaves)), np.zeros((size, size), np.float32))
+    return sum(
+        (noise(rng, size, coarsest << i) * fade**i for i in range(octaves)),
+        np.zeros((size, size), np.float32),
+    )
 
 
 def lit(height: Plane, strength: float) -> Plane:
-    """Returns how much brighter a slope of the ``height`` is than level ground, by the direction of the light."""
+    """Returns how much brighter a slope of the ``height`` is than level ground, by the direction of
+    the light.
+    """
     down, across = np.gradient(height, 2 / len(height))
     return -strength * (LIGHT[0] * across + LIGHT[1] * down)
 
 
 def rings(rng: Generator, radius: Plane, count: int) -> Plane:
-    """Returns the marks of a tool at each radius (0 to 2): noise that depends on the radius only."""
+    """Returns the marks of a tool at each radius (0 to 2): noise that depends on the
+    radius only.
+    """
     marks = rng.standard_normal(2 * count + 2, np.float32)
     at = np.minimum(radius * count, 2 * count).astype(np.int32)
     return marks[at]
@@ -166,7 +193,8 @@ def disc(rng: Generator, size: int, flaw: Flaw | None) -> Part:
     body = inside(edge)
 
     marks = rings(rng, radius, 70) * 0.022 + rings(rng, radius, 23) * 0.018
-    fan = np.exp(-(((u * LIGHT[1] - v * LIGHT[0]) / radius + rng.normal(0, 0.03)) ** 2) / 0.10)  # light on turned rings
+    # light on turned rings
+    fan = np.exp(-(((u * LIGHT[1] - v * LIGHT[0]) / radius + rng.normal(0, 0.03)) ** 2) / 0.10)
     steel = 0.48 + 0.30 * fan + marks * (0.6 + fan) + noise(rng, size, 5) * 0.008
     for step, rises in ((0.42, 1.0), (0.70, -1.0)):  # a raised ring between two small steps
         steel = steel + 0.30 * rises * -towards * inside(abs(radius - step) - 0.012, 0.03)
@@ -230,7 +258,9 @@ def fabric(rng: Generator, size: int, flaw: Flaw | None) -> Part:
         weft = weft - 4 * missing
     gains = 1 + 0.05 * rng.standard_normal((2, 64), np.float32)
     over = np.clip((warp - weft) * 2.5 + 0.5, 0, 1)
-    fibres = noise(rng, size, 3 * size // 2, size // 2) * over + noise(rng, size, size // 2, 3 * size // 2) * (1 - over)
+    fibres = noise(rng, size, 3 * size // 2, size // 2) * over + noise(
+        rng, size, size // 2, 3 * size // 2
+    ) * (1 - over)
     thickness = np.where(warp > weft, warp, np.maximum(weft, -1.2))
     light = 0.52 + 0.30 * thickness + 0.035 * fibres
     light = light * (1 + 0.02 * noise(rng, size, 3))
@@ -273,7 +303,9 @@ def dead_corner(rng: Generator, u: Plane, v: Plane) -> Plane:
     angle = rng.uniform(0, 2 * math.pi)
     along = u * math.cos(angle) + v * math.sin(angle)
     across = v * math.cos(angle) - u * math.sin(angle)
-    ragged = 0.05 * np.sin(across * 9 + rng.uniform(0, 6)) + 0.03 * np.sin(across * 23 + rng.uniform(0, 6))
+    ragged = 0.05 * np.sin(across * 9 + rng.uniform(0, 6)) + 0.03 * np.sin(
+        across * 23 + rng.uniform(0, 6)
+    )
     return inside(rng.uniform(0.55, 0.75) + ragged - along, 0.03)
 
 
@@ -281,7 +313,9 @@ def cut_fingers(rng: Generator, u: Plane, v: Plane) -> Plane:
     """Returns the dark stripes between two busbars where fingers are interrupted."""
     left = -1 / 3 + 2 / 3 * rng.integers(-1, 2) + rng.uniform(0.02, 0.1)
     top, height = rng.uniform(-0.7, 0.4), rng.integers(2, 6) / 16
-    box = np.maximum(abs(u - left - 0.17) - rng.uniform(0.12, 0.17), abs(v - top - height / 2) - height / 2)
+    box = np.maximum(
+        abs(u - left - 0.17) - rng.uniform(0.12, 0.17), abs(v - top - height / 2) - height / 2
+    )
     return inside(box, 0.04) * rng.uniform(0.8, 1.0)
 
 
@@ -295,13 +329,20 @@ def casting(rng: Generator, size: int, flaw: Flaw | None) -> Part:
     wall = inside(abs(face - 0.03) - 0.035, 0.05)  # the rise from the skin to the face
     skin = skin + lit(-np.clip(face, -0.01, 0.07), 0.30) * wall
     passes = length(u + 2.3, v - 0.1) - 1.2
-    milled = 0.63 + 0.030 * rings(rng, passes, 60) + 0.018 * rings(rng, passes, 24) + 0.05 * (u * LIGHT[0] + v * LIGHT[1])
+    milled = (
+        0.63
+        + 0.030 * rings(rng, passes, 60)
+        + 0.018 * rings(rng, passes, 24)
+        + 0.05 * (u * LIGHT[0] + v * LIGHT[1])
+    )
     milled = milled + 0.012 * noise(rng, size, 4)
     towards = ((u - 0.34) * LIGHT[0] + (v + 0.12) * LIGHT[1]) / 0.17
     milled = milled - 0.22 * towards * inside(abs(bore - 0.012) - 0.014, 0.03)
     depth = 0.10 + 0.16 * np.clip(-towards, 0, 1) * inside(-bore - 0.06, 0.06)
     grey = mix(mix(skin, milled, inside(face)), depth, inside(bore))
-    return Part(grey * rgb(1.0, 0.985, 0.95), inside(np.maximum(face, -bore) + 0.06), np.zeros_like(x))
+    return Part(
+        grey * rgb(1.0, 0.985, 0.95), inside(np.maximum(face, -bore) + 0.06), np.zeros_like(x)
+    )
 
 
 KINDS: dict[str, Callable[[Generator, int, Flaw | None], Part]] = {
@@ -321,11 +362,15 @@ def spot(rng: Generator, surface: Plane) -> Point:
     margin = size // 12
     rows, columns = np.nonzero(surface[margin : size - margin, margin : size - margin] > 0.95)
     at = int(rng.integers(len(rows)))
-    return (int(columns[at]) + margin + 0.5) * 2 / size - 1, (int(rows[at]) + margin + 0.5) * 2 / size - 1
+    return (int(columns[at]) + margin + 0.5) * 2 / size - 1, (
+        int(rows[at]) + margin + 0.5
+    ) * 2 / size - 1
 
 
 def stroke(points: list[Point], widths: list[float], size: int) -> Plane:
-    """Returns the coverage of a line through ``points``, each piece of its own width (in pixels of 128)."""
+    """Returns the coverage of a line through ``points``, each piece of its own width (in pixels of
+    128).
+    """
     fine = 4
     canvas = Image.new("L", (size * fine, size * fine))
     draw = ImageDraw.Draw(canvas)
@@ -335,7 +380,9 @@ def stroke(points: list[Point], widths: list[float], size: int) -> Plane:
     return np.asarray(canvas.reduce(fine), np.float32) / 255
 
 
-def walk(rng: Generator, start: Point, angle: float, steps: int, step: float, wander: float) -> list[Point]:
+def walk(
+    rng: Generator, start: Point, angle: float, steps: int, step: float, wander: float
+) -> list[Point]:
     """Returns a line that changes its direction a little (or much) at every step."""
     points = [start]
     for _ in range(steps):
@@ -354,9 +401,13 @@ def blob(rng: Generator, size: int, centre: Point, radius: float, ragged: float 
 
 def on_surface(part: Part, rng: Generator, steps: int, step: float, wander: float) -> list[Point]:
     """Returns of some random lines the one that lies on the surface for longest."""
-    lines = [walk(rng, spot(rng, part.surface), rng.uniform(0, 2 * math.pi), steps, step, wander) for _ in range(8)]
+    lines = [
+        walk(rng, spot(rng, part.surface), rng.uniform(0, 2 * math.pi), steps, step, wander)
+        for _ in range(8)
+    ]
     size = len(part.surface)
-    indices = np.clip((np.array(lines) + 1) / 2 * size, 0, size - 1).astype(int)  # (8, steps + 1, 2)
+    # (8, steps + 1, 2)
+    indices = np.clip((np.array(lines) + 1) / 2 * size, 0, size - 1).astype(int)
     return lines[int(part.surface[indices[..., 1], indices[..., 0]].sum(1).argmax())]
 
 
@@ -378,7 +429,9 @@ def crack(part: Part, rng: Generator) -> tuple[Plane, Plane]:
     angle = math.atan2(ahead_y - y, ahead_x - x) + (0.9 if rng.random() < 0.5 else -0.9)
     branch = walk(rng, (x, y), angle, len(line) // 2, 0.03, 0.42)
     taper = [1.9 - 1.2 * i / len(line) for i in range(len(line))]
-    gap = np.maximum(stroke(line, taper, size), stroke(branch, taper[len(line) // 2 :], size)) * (part.surface > 0.2)
+    gap = np.maximum(stroke(line, taper, size), stroke(branch, taper[len(line) // 2 :], size)) * (
+        part.surface > 0.2
+    )
     return mix(part.colour, 0.07, 0.9 * gap), gap
 
 
@@ -397,7 +450,12 @@ def dent(part: Part, rng: Generator) -> tuple[Plane, Plane]:
     x, y = grid(len(part.surface))
     at, radius = spot(rng, part.surface), rng.uniform(0.08, 0.13)
     hollow = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / radius**2)
-    shade = ((x - at[0]) * LIGHT[0] + (y - at[1]) * LIGHT[1]) / radius * hollow * np.clip(part.surface * 2, 0, 1)
+    shade = (
+        ((x - at[0]) * LIGHT[0] + (y - at[1]) * LIGHT[1])
+        / radius
+        * hollow
+        * np.clip(part.surface * 2, 0, 1)
+    )
     return part.colour - (0.75 * shade + 0.10 * hollow), hollow * (part.surface > 0.2) * 1.6
 
 
@@ -436,7 +494,9 @@ def pores(part: Part, rng: Generator) -> tuple[Plane, Plane]:
         at = (centre[0] + rng.normal(0, 0.07), centre[1] + rng.normal(0, 0.07))
         distance = length(x - at[0], y - at[1]) - rng.uniform(0.018, 0.045)
         pit = inside(distance) * (part.surface > 0.2)
-        rim = inside(abs(distance - 0.008) - 0.008, 0.02) * ((x - at[0]) * LIGHT[0] + (y - at[1]) * LIGHT[1] < 0)
+        rim = inside(abs(distance - 0.008) - 0.008, 0.02) * (
+            (x - at[0]) * LIGHT[0] + (y - at[1]) * LIGHT[1] < 0
+        )
         colour = mix(mix(colour, 0.85, 0.6 * rim * (part.surface > 0.2)), 0.08, pit)
         changed = np.maximum(changed, pit)
     return colour, changed
@@ -462,19 +522,24 @@ SMALL_DEFECTS = ("pit", "inclusion", "nick")
 def sheet(
     seed: int, width: int = 4000, height: int = 3000, defect: str | None = None, diameter: int = 12
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Returns a rolled sheet of metal (height, width, 3), grey, and the mask (height, width) of its one small defect.
+    """Returns a rolled sheet of metal (height, width, 3), grey, and the mask (height, width) of its
+    one small defect.
 
-    Marks of the rolls from left to right, mottled grain, uneven light and camera noise, all of them in pixels: a smaller
-    picture is a cut-out. A pit is dark with a bright rim, an inclusion bright, a nick a short dark line. The same seed
-    with and without a defect gives the same sheet.
+    Marks of the rolls from left to right, mottled grain, uneven light and camera noise, all of them
+    in pixels: a smaller picture is a cut-out. A pit is dark with a bright rim, an inclusion bright,
+    a nick a short dark line. The same seed with and without a defect gives the same sheet.
     """
     if defect is not None and defect not in SMALL_DEFECTS:
-        raise ValueError(f"defect {defect!r} found, one of {', '.join(SMALL_DEFECTS)} expected of a sheet")
+        raise ValueError(
+            f"defect {defect!r} found, one of {', '.join(SMALL_DEFECTS)} expected of a sheet"
+        )
     scene, shape = (np.random.default_rng([zlib.crc32(b"sheet"), seed, i]) for i in range(2))
 
     def cells(down: float, across: float) -> Plane:
         """Smooth noise of unit spread with cells of ``down`` x ``across`` pixels."""
-        grid = scene.standard_normal((round(height / down) + 2, round(width / across) + 2), np.float32)
+        grid = scene.standard_normal(
+            (round(height / down) + 2, round(width / across) + 2), np.float32
+        )
         return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
 
     grey = 0.55 + 0.03 * cells(height / 2, width / 2)
@@ -482,25 +547,34 @@ def sheet(
         grey = grey + weight * scene.uniform(0.85, 1.15) * cells(down, across)
     mask = np.zeros((height, width), bool)
     if defect is not None:
-        top, left = (int(shape.integers(2 * diameter, length - 4 * diameter)) for length in (height, width))
+        top, left = (
+            int(shape.integers(2 * diameter, length - 4 * diameter)) for length in (height, width)
+        )
         here = (slice(top, top + 2 * diameter), slice(left, left + 2 * diameter))
         grey[here], mask[here] = small_defect(shape, grey[here], defect, diameter)
     grey = grey + scene.standard_normal((height, width), np.float32) * np.float32(0.008)
     return np.repeat(np.clip(grey * 255, 0, 255).astype(np.uint8)[..., None], 3, axis=2), mask
 
 
-def small_defect(rng: Generator, grey: Plane, defect: str, diameter: int) -> tuple[Plane, NDArray[np.bool_]]:
+def small_defect(
+    rng: Generator, grey: Plane, defect: str, diameter: int
+) -> tuple[Plane, NDArray[np.bool_]]:
     """Returns a square of twice the diameter with a defect in its middle, and where it is."""
     line = (np.arange(2 * diameter, dtype=np.float32) + 0.5) / diameter - 1  # 0.5 is the radius
     x, y = np.meshgrid(line, line)
     angle, stretch = rng.uniform(0, math.pi), rng.uniform(0.85, 1.15)
-    along, across = x * math.cos(angle) + y * math.sin(angle), (y * math.cos(angle) - x * math.sin(angle)) * stretch
+    along, across = (
+        x * math.cos(angle) + y * math.sin(angle),
+        (y * math.cos(angle) - x * math.sin(angle)) * stretch,
+    )
     across = across * (4 if defect == "nick" else 1)
     amount = inside(length(along, across) - 0.5, 3 / diameter)
     depth = rng.uniform(0.20, 0.30)
     changed = grey + depth * amount if defect == "inclusion" else grey - depth * amount
     if defect == "pit":
-        changed = changed + 0.10 * inside(abs(length(along, across) - 0.5) - 0.08, 2 / diameter) * (along < 0)
+        changed = changed + 0.10 * inside(abs(length(along, across) - 0.5) - 0.08, 2 / diameter) * (
+            along < 0
+        )
     return changed.astype(np.float32), amount > 0.3
 
 
@@ -516,7 +590,9 @@ def write_dataset(
     size: int = 128,
     seed: int = 0,
 ) -> None:
-    """Writes PNG files in the layout of MVTec AD: train/good, test/good, test/<defect>, ground_truth/<defect>."""
+    """Writes PNG files in the layout of MVTec AD: train/good, test/good, test/<defect>,
+    ground_truth/<defect>.
+    """
     seeds = iter(range(seed * 1_000_000, (seed + 1) * 1_000_000))  # no part is made twice
     for split, count in (("train", train), ("test", good)):
         for i in range(count):
@@ -534,12 +610,20 @@ def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data.synthetic", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m data.synthetic", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kind", choices=DEFECTS, default="disc")
-    parser.add_argument("--train", type=int, default=200, help="normal images to train on (default 200)")
-    parser.add_argument("--good", type=int, default=50, help="normal images to test on (default 50)")
-    parser.add_argument("--per-defect", type=int, default=10, help="images of each defect (default 10)")
+    parser.add_argument(
+        "--train", type=int, default=200, help="normal images to train on (default 200)"
+    )
+    parser.add_argument(
+        "--good", type=int, default=50, help="normal images to test on (default 50)"
+    )
+    parser.add_argument(
+        "--per-defect", type=int, default=10, help="images of each defect (default 10)"
+    )
     parser.add_argument("--size", type=int, default=128, help="width and height (default 128)")
     parser.add_argument("--seed", type=int, default=0)
     write_dataset(**vars(parser.parse_args()))

@@ -1,9 +1,11 @@
-"""Looks for a file that crashes, hangs or takes too much memory: libFuzzer, by atheris (extra `fuzz`).
+"""Looks for a file that crashes, hangs or takes too much memory: libFuzzer, by atheris (extra
+`fuzz`).
 
 python -m tests.fuzz image|zip|tar|csv|parquet|names [--seconds 60] [--corpus FOLDER]
 
-It begins with the odd files of tests/attacks (or with what an earlier call left in FOLDER) and changes them, led by which
-lines of Python they reach. A finding is a file `crash-...`, `timeout-...` or `oom-...` in FOLDER, and exit status 77 or so.
+It begins with the odd files of tests/attacks (or with what an earlier call left in FOLDER) and
+changes them, led by which lines of Python they reach. A finding is a file `crash-...`,
+`timeout-...` or `oom-...` in FOLDER, and exit status 77 or so.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def image(data: bytes) -> None:
 
 
 def listing(path: Path) -> Callable[[bytes], None]:
-    """Returns a target: anything in the place of an archive or manifest is a list of sources or a DatasetError."""
+    """Returns a target: anything in the place of an archive or manifest is a list of sources or a
+    DatasetError.
+    """
 
     def target(data: bytes) -> None:
         path.write_bytes(data)
@@ -80,19 +84,37 @@ def seeds(target: str, folder: Path) -> list[bytes]:
     if target == "image":
         return [content for _, content, _ in files() if len(content) < LARGEST_SEED]
     png = encoded(picture(size=(9, 7)), "PNG")
-    members = {"a.png": png, "b/c.jpg": encoded(picture(size=(9, 7)), "JPEG"), "d.txt": b"text", "x" * 200 + ".png": b""}
+    members = {
+        "a.png": png,
+        "b/c.jpg": encoded(picture(size=(9, 7)), "JPEG"),
+        "d.txt": b"text",
+        "x" * 200 + ".png": b"",
+    }
     if target == "zip":
         return [write_zip(folder / "x.zip", members, kind).read_bytes() for kind in (0, 8, 12, 14)]
     if target == "tar":
-        return [write_tar(folder / "x.tar", members, kind).read_bytes() for kind in ("", "gz", "bz2", "xz")]
+        return [
+            write_tar(folder / "x.tar", members, kind).read_bytes()
+            for kind in ("", "gz", "bz2", "xz")
+        ]
     if target == "parquet":
-        pq.write_table(pa.table({"image": [{"bytes": png, "path": "a.png"}], "path": ["b.png"]}), folder / "x.parquet")
+        pq.write_table(
+            pa.table({"image": [{"bytes": png, "path": "a.png"}], "path": ["b.png"]}),
+            folder / "x.parquet",
+        )
         return [(folder / "x.parquet").read_bytes()]
-    return [b"path,label\na.png,good\n", b"bytes,path\naGVsbG8=,a\n", b'path\n"a\n""b"\n', b"a.png\0b\nc.png\r\n"]
+    return [
+        b"path,label\na.png,good\n",
+        b"bytes,path\naGVsbG8=,a\n",
+        b'path\n"a\n""b"\n',
+        b"a.png\0b\nc.png\r\n",
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("target", choices=("image", "zip", "tar", "csv", "parquet", "names"))
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, help="a folder to keep what was found interesting")
@@ -103,10 +125,17 @@ def main() -> None:
         (folder / f"seed-{number}").write_bytes(content)
     targets = {"image": image, "names": names}
     words = [
-        str(folder), f"-max_total_time={options.seconds}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
-        f"-artifact_prefix={folder}/", "-print_final_stats=1",
-    ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *words], targets.get(options.target) or listing(folder / f"input.{options.target}"))
+        str(folder),
+        f"-max_total_time={options.seconds}",
+        f"-timeout={HANG_SECONDS}",
+        f"-rss_limit_mb={MEMORY_MB}",
+        f"-artifact_prefix={folder}/",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup(
+        [sys.argv[0], *words],
+        targets.get(options.target) or listing(folder / f"input.{options.target}"),
+    )
     atheris.Fuzz()
 
 

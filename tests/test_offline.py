@@ -1,4 +1,6 @@
-"""Without a network: installed from a wheel with no index, scored and reviewed where no packet leaves the machine."""
+"""Without a network: installed from a wheel with no index, scored and reviewed where no packet
+leaves the machine.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Runs inside the namespace: only the loopback device is there, and it is brought up for the dashboard.
+# Runs inside the namespace: only the loopback device is there, and it is brought up for the
+# dashboard.
 INSIDE = r'''
 import fcntl, re, socket, struct, subprocess, sys, time, urllib.request
 from pathlib import Path
@@ -54,27 +57,66 @@ print("scored and reviewed")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder into which pip has installed the project's wheel without an index; what it needs is there already."""
+    """Returns a folder into which pip has installed the project's wheel without an index; what it
+    needs is there already.
+    """
     folder = tmp_path_factory.mktemp("offline")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     house, site = folder / "wheelhouse", folder / "site"
-    offline = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull}
-    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", house, ROOT]
+    offline = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")} | {
+        "PIP_CONFIG_FILE": os.devnull
+    }
+    wheel = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        house,
+        ROOT,
+    ]
     subprocess.run(wheel, check=True, capture_output=True, env=offline)
-    install = [*pip, "install", "--no-deps", "--no-index", "--find-links", house, "--target", site, "anomaly"]
+    install = [
+        *pip,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--find-links",
+        house,
+        "--target",
+        site,
+        "anomaly",
+    ]
     subprocess.run(install, check=True, capture_output=True, env=offline)
     return site
 
 
-def test_scoring_and_review_need_no_network(site: Path, run: Path, parts: Path, tmp_path: Path) -> None:
+def test_scoring_and_review_need_no_network(
+    site: Path, run: Path, parts: Path, tmp_path: Path
+) -> None:
     alone = ["unshare", "--net", "--map-root-user"]
-    if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody make a network namespace (unshare --net): the network cannot be cut off")
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip(
+            "this system lets nobody make a network namespace (unshare --net): the network cannot "
+            "be cut off"
+        )
     script = tmp_path / "inside.py"
     script.write_text(INSIDE)
     words = [*alone, sys.executable, script, site, run, parts / "test" / "good", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(site), "HOME": str(tmp_path)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0 and "scored and reviewed" in done.stdout, done.stdout + done.stderr
 
 

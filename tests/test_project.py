@@ -1,4 +1,6 @@
-"""The project holds together: one version, lean imports, what is shipped and tracked, a test file for each source."""
+"""The project holds together: one version, lean imports, what is shipped and tracked, a test file
+for each source.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ import anomaly
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-SOURCES = sorted(path for folder in ("anomaly", "training", "dashboard") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    path
+    for folder in ("anomaly", "training", "dashboard")
+    for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def canonical(name: str) -> str:
@@ -41,7 +47,11 @@ def tracked_files() -> list[Path]:
 
 
 def test_one_version_everywhere():
-    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = re.search(
+        r"^## \[(\d+\.\d+\.\d+)\]",
+        (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert newest is not None
     assert [PROJECT["version"], newest[1], anomaly.__version__] == [anomaly.__version__] * 3
 
@@ -49,7 +59,9 @@ def test_one_version_everywhere():
 def imported_by(code: str) -> set[str]:
     """Returns the top-level modules that a fresh process has imported after ``code``."""
     code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(ran.stdout.splitlines()[-1].split())
 
 
@@ -68,7 +80,8 @@ def third_party(modules: set[str]) -> set[str]:
     ],
 )
 def test_importing_is_lean(code, allowed):
-    at_start = imported_by("pass")  # what the interpreter itself loads, such as the hooks of a development install
+    # what the interpreter itself loads, such as the hooks of a development install
+    at_start = imported_by("pass")
     assert third_party(imported_by(code) - at_start) <= allowed
 
 
@@ -93,7 +106,9 @@ def imports_of(path: Path) -> set[str]:
 )
 def test_each_package_keeps_to_its_side(folder, forbidden):
     crossing = {
-        str(path.relative_to(ROOT)): imports_of(path) & forbidden for path in SOURCES if path.is_relative_to(ROOT / folder)
+        str(path.relative_to(ROOT)): imports_of(path) & forbidden
+        for path in SOURCES
+        if path.is_relative_to(ROOT / folder)
     }
     crossing["anomaly/commands/review.py"] = crossing.get("anomaly/commands/review.py", set()) - {
         "dashboard"
@@ -112,7 +127,11 @@ def test_every_extra_that_a_message_names_exists():
 
 def test_no_extra_brings_both_builds_of_onnx_runtime():
     """They overwrite each other's files, so only `cpu` and `gpu` name them."""
-    naming = {extra for extra, needs in EXTRAS.items() if any(need.startswith("onnxruntime") for need in needs)}
+    naming = {
+        extra
+        for extra, needs in EXTRAS.items()
+        if any(need.startswith("onnxruntime") for need in needs)
+    }
     assert naming == {"cpu", "gpu"}
 
 
@@ -122,7 +141,11 @@ def brought_by(need: str) -> set[str]:
     found = {canonical(name)}
     for line in importlib.metadata.requires(name) or []:
         wanted, _, marker = line.partition(";")
-        if not marker or any(f'extra == "{extra}"' in marker.replace("'", '"') for extra in (extras or "").split(",") if extra):
+        if not marker or any(
+            f'extra == "{extra}"' in marker.replace("'", '"')
+            for extra in (extras or "").split(",")
+            if extra
+        ):
             found |= brought_by(wanted.strip())
     return found
 
@@ -140,27 +163,49 @@ def test_the_lock_pins_every_dependency():
 
 
 def test_held_versions_are_locked():
-    held = [line for line in (ROOT / "requirements/held.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
-    assert set(held) <= set((ROOT / "requirements/lock.txt").read_text(encoding="utf-8").splitlines())
+    held = [
+        line
+        for line in (ROOT / "requirements/held.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    ]
+    assert set(held) <= set(
+        (ROOT / "requirements/lock.txt").read_text(encoding="utf-8").splitlines()
+    )
 
 
-@pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="these tests do not run in the Makefile's .venv")
+@pytest.mark.skipif(
+    Path(sys.prefix) != ROOT / ".venv", reason="these tests do not run in the Makefile's .venv"
+)
 def test_what_is_installed_is_locked():
     """But for pip itself and what CUDA builds bring, which torch pins."""
-    installed = {canonical(found.name): found.version.partition("+")[0] for found in importlib.metadata.distributions()}
+    installed = {
+        canonical(found.name): found.version.partition("+")[0]
+        for found in importlib.metadata.distributions()
+    }
     free = re.compile(r"anomaly|pip|triton|(nvidia|cuda)-.*")
-    differing = {name: version for name, version in installed.items() if locked_versions().get(name) != version}
+    differing = {
+        name: version
+        for name, version in installed.items()
+        if locked_versions().get(name) != version
+    }
     assert {name: version for name, version in differing.items() if not free.fullmatch(name)} == {}
 
 
 def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     pytest.importorskip("hatchling")
     offline = "-m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir".split()
-    subprocess.run([sys.executable, *offline, tmp_path, ROOT], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, *offline, tmp_path, ROOT], check=True, capture_output=True, text=True
+    )
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
         entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-        assert wheel.read(entry_points).decode().split() == ["[console_scripts]", "anomaly", "=", "anomaly.__main__:run"]
+        assert wheel.read(entry_points).decode().split() == [
+            "[console_scripts]",
+            "anomaly",
+            "=",
+            "anomaly.__main__:run",
+        ]
     assert {name.partition("/")[0] for name in shipped} <= {"anomaly", "training", "dashboard"}
     assert {str(path.relative_to(ROOT)) for path in SOURCES} | {"anomaly/py.typed"} <= shipped
 
@@ -172,14 +217,28 @@ def test_no_tracked_file_is_large():
 
 def test_no_image_set_is_tracked():
     """Two of the licences forbid it, and the pictures of the pages are few."""
-    suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".onnx", ".safetensors", ".npy", ".npz"}
+    suffixes = {
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".onnx",
+        ".safetensors",
+        ".npy",
+        ".npz",
+    }
     images = [path.relative_to(ROOT) for path in tracked_files() if path.suffix.lower() in suffixes]
     assert {str(path) for path in images if path.parts[0] != "docs"} == set()
     assert len(images) <= 20
 
 
 def test_every_source_file_has_a_test_file_of_the_same_name():
-    """A file in a package of its own may share one with it: ``models/vae.py`` is tested in test_models.py."""
+    """A file in a package of its own may share one with it: ``models/vae.py`` is tested in
+    test_models.py.
+    """
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     missing = []
     for path in SOURCES:

@@ -1,4 +1,6 @@
-"""Scorer: every way to give an image, and what it says of images, files and machines that are not as they should be."""
+"""Scorer: every way to give an image, and what it says of images, files and machines that are not
+as they should be.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,20 @@ def same(a: Result, b: Result) -> bool:
     return (a.score, a.status, a.box, a.area) == (b.score, b.status, b.box, b.area)
 
 
-# --- what an image may be ---------------------------------------------------------------------------------------------
+# --- what an image may be -------------------------------------------------------------------------
 def test_an_image_given_in_any_way_has_the_same_score(scorer: Scorer, tmp_path: Path) -> None:
     pixels = part(height=50, width=61)
     image, path = Image.fromarray(pixels), tmp_path / "part.png"
     image.save(path)
-    ways = [str(path), path, path.read_bytes(), pixels, image, Image.open(path), np.asfortranarray(pixels)]
+    ways = [
+        str(path),
+        path,
+        path.read_bytes(),
+        pixels,
+        image,
+        Image.open(path),
+        np.asfortranarray(pixels),
+    ]
     results = [scorer.score(way) for way in ways]
     assert all(same(result, results[0]) for result in results)
     assert (results[0].width, results[0].height) == (61, 50)
@@ -75,20 +85,30 @@ def test_an_image_given_in_any_way_has_the_same_score(scorer: Scorer, tmp_path: 
 
 
 def test_sizes_may_be_mixed(scorer: Scorer) -> None:
-    images = [part(seed, height, width) for seed, (height, width) in enumerate([(64, 64), (97, 90), (33, 40), (200, 201)])]
+    images = [
+        part(seed, height, width)
+        for seed, (height, width) in enumerate([(64, 64), (97, 90), (33, 40), (200, 201)])
+    ]
     together = scorer.score(images)
     assert [(r.height, r.width) for r in together] == [image.shape[:2] for image in images]
     assert all(same(a, scorer.score(image)) for a, image in zip(together, images, strict=True))
     assert scorer.score([]) == []
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "F", "I"])
+@pytest.mark.parametrize(
+    "mode",
+    ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "F", "I"],
+)
 def test_a_pil_image_of_any_mode_is_what_its_pixels_show(mode: str, scorer: Scorer) -> None:
     through = {"PA": "P", "RGBa": "RGBA"}  # the way that Pillow converts
     image = Image.fromarray(part()).convert(through.get(mode, mode)).convert(mode)
     if mode == "I":  # grey values of 16 bits, as libraries before Pillow 11 hold them
         image = Image.fromarray(part()[..., 0].astype(np.int32) * 257)
-    expected = np.asarray(Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if mode == "I" else image.convert("RGB"))
+    expected = np.asarray(
+        Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        if mode == "I"
+        else image.convert("RGB")
+    )
     found = scorer.decode(image).pixels
     assert np.abs(found.astype(int) - expected.reshape(64, 64, -1)).max() <= 1
 
@@ -103,7 +123,9 @@ def test_sixteen_bits_in_a_pil_image_are_scaled_and_not_clipped(scorer: Scorer) 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_orientation_is_applied_whichever_way_the_image_comes(format: str, orientation: int, scorer: Scorer) -> None:
+def test_orientation_is_applied_whichever_way_the_image_comes(
+    format: str, orientation: int, scorer: Scorer
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = file_of(Image.fromarray(part(height=40, width=60)), format, exif=exif)
@@ -113,16 +135,25 @@ def test_orientation_is_applied_whichever_way_the_image_comes(format: str, orien
 
 
 PICTURES = st.sampled_from([(), (1,), (3,), (4,)]).flatmap(
-    lambda channels: arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda size: (*size, *channels)))
+    lambda channels: arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda size: (*size, *channels)),
+    )
 )
 
 
 @given(PICTURES)
 def test_an_array_is_decoded_like_a_file_of_the_same_pixels(array: np.ndarray) -> None:
     found = decode_array(array)
-    expected = decode(file_of(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array), "PNG"))
+    expected = decode(
+        file_of(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array), "PNG")
+    )
     np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert (found.width, found.height, found.grey) == (expected.width, expected.height, expected.grey)
+    assert (found.width, found.height, found.grey) == (
+        expected.width,
+        expected.height,
+        expected.grey,
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,13 +166,20 @@ def test_an_array_is_decoded_like_a_file_of_the_same_pixels(array: np.ndarray) -
         (np.zeros(4, np.uint8), r"uint8 \(4,\)"),
     ],
 )
-def test_arrays_that_are_no_image_are_refused(array: np.ndarray, found: str, scorer: Scorer) -> None:
-    with pytest.raises(ImageError, match=rf"^an array {found} found, uint8 \(H, W\), \(H, W, 3\) or \(H, W, 4\) expected$"):
+def test_arrays_that_are_no_image_are_refused(
+    array: np.ndarray, found: str, scorer: Scorer
+) -> None:
+    with pytest.raises(
+        ImageError,
+        match=rf"^an array {found} found, uint8 \(H, W\), \(H, W, 3\) or \(H, W, 4\) expected$",
+    ):
         scorer.score(array)
 
 
 def test_what_is_no_image_at_all_is_refused(scorer: Scorer) -> None:
-    with pytest.raises(ImageError, match=r"^int found; a path, bytes, PIL image or uint8 array expected$"):
+    with pytest.raises(
+        ImageError, match=r"^int found; a path, bytes, PIL image or uint8 array expected$"
+    ):
         scorer.score(7)  # type: ignore[arg-type]
 
 
@@ -152,10 +190,14 @@ def test_a_pil_image_of_a_broken_file_is_an_image_error(scorer: Scorer) -> None:
         scorer.score(image)
 
 
-# --- many images ------------------------------------------------------------------------------------------------------
-def test_in_a_list_a_broken_image_is_a_row_and_the_others_are_scored(scorer: Scorer, tmp_path: Path) -> None:
+# --- many images ----------------------------------------------------------------------------------
+def test_in_a_list_a_broken_image_is_a_row_and_the_others_are_scored(
+    scorer: Scorer, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    results = scorer.score([part(), tmp_path / "broken.png", b"", tmp_path / "none.png", np.zeros(3), part()])
+    results = scorer.score(
+        [part(), tmp_path / "broken.png", b"", tmp_path / "none.png", np.zeros(3), part()]
+    )
     assert [(r.status, r.kind) for r in results] == [
         ("ok", None),
         ("error", "truncated"),
@@ -166,14 +208,18 @@ def test_in_a_list_a_broken_image_is_a_row_and_the_others_are_scored(scorer: Sco
     ]
     assert same(results[0], results[5])
     for result in results[1:5]:
-        assert (result.score, result.p_value, result.is_anomaly, result.heatmap, result.box) == (None,) * 5
+        assert (result.score, result.p_value, result.is_anomaly, result.heatmap, result.box) == (
+            None,
+        ) * 5
         assert result.error
     with pytest.raises(ImageError, match=r"broken\.png: PNG that ends early after 8 bytes"):
         scorer.score(tmp_path / "broken.png")
 
 
 @pytest.mark.parametrize("format", ["TIFF", "GIF", "PNG", "WEBP", "MPO"])
-def test_a_file_of_several_pages_has_no_verdict(format: str, scorer: Scorer, tmp_path: Path) -> None:
+def test_a_file_of_several_pages_has_no_verdict(
+    format: str, scorer: Scorer, tmp_path: Path
+) -> None:
     frames = [Image.fromarray(make("disc", seed, 64)[0]) for seed in range(3)]
     frames[0].save(tmp_path / "x", format, save_all=True, append_images=frames[1:])
     data = (tmp_path / "x").read_bytes()
@@ -182,7 +228,12 @@ def test_a_file_of_several_pages_has_no_verdict(format: str, scorer: Scorer, tmp
             scorer.score(image)
         assert refused.value.kind == "several pages"
     first, second = scorer.score([data, frames[0]])
-    assert (first.status, first.is_anomaly, first.kind, second.status) == ("error", None, "several pages", "ok")
+    assert (first.status, first.is_anomaly, first.kind, second.status) == (
+        "error",
+        None,
+        "several pages",
+        "ok",
+    )
     with Image.open(tmp_path / "x") as image:
         with pytest.raises(ImageError, match=r"3 pages or frames found, .* or give a copy"):
             scorer.score(image)
@@ -222,13 +273,14 @@ def test_a_batch_scores_like_single_images(name: str, request: pytest.FixtureReq
     for i, image in enumerate(images):
         alone = scorer.run(image[None])
         for output in ("score", "heatmap"):
-            # A VAE's score has a large constant part: where it has hardly learned, 1e-5 of its spread is below one float32.
+            # A VAE's score has a large constant part: where it has hardly learned, 1e-5 of its
+            # spread is below one float32.
             tolerance = max(1e-5 * unit, 4 * np.spacing(np.abs(alone[output][0]).max()))
             assert np.abs(together[output][i] - alone[output][0]).max() <= tolerance
         assert together["in_range"][i] == alone["in_range"][0]
 
 
-# --- the verdict ------------------------------------------------------------------------------------------------------
+# --- the verdict ----------------------------------------------------------------------------------
 def test_score_p_value_and_verdict_agree_with_the_calibration(scorer: Scorer, parts: Path) -> None:
     calibration = scorer.card.calibration
     assert calibration is not None
@@ -239,7 +291,9 @@ def test_score_p_value_and_verdict_agree_with_the_calibration(scorer: Scorer, pa
         assert result.p_value == (1 + count) / (calibration.n + 1)
         if result.status == "ok":
             assert (
-                result.is_anomaly == (result.score > calibration.threshold) == (result.p_value <= calibration.guaranteed_rate)
+                result.is_anomaly
+                == (result.score > calibration.threshold)
+                == (result.p_value <= calibration.guaranteed_rate)
             )
         assert result.heatmap.shape == (7, 7) and result.heatmap.dtype == np.float32
 
@@ -264,7 +318,9 @@ def test_the_pixel_space_shows_what_was_expected(pixel_run: Path) -> None:
     assert result.reconstruction.dtype == np.uint8
 
 
-def test_a_rank_only_detector_gives_a_score_and_no_verdict(run: Path, scorer: Scorer, tmp_path: Path) -> None:
+def test_a_rank_only_detector_gives_a_score_and_no_verdict(
+    run: Path, scorer: Scorer, tmp_path: Path
+) -> None:
     def strip(model: onnx.ModelProto) -> None:
         set_calibration(model, None)
         edit_card(model, calibration=None)
@@ -277,7 +333,9 @@ def test_a_rank_only_detector_gives_a_score_and_no_verdict(run: Path, scorer: Sc
 def poison(model: onnx.ModelProto) -> None:
     """Makes every score NaN."""
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("calibration."):
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith(
+            "calibration."
+        ):
             value = np.full_like(onnx.numpy_helper.to_array(tensor), np.nan)
             tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
 
@@ -285,12 +343,19 @@ def poison(model: onnx.ModelProto) -> None:
 def test_a_score_that_is_no_number_is_an_error_and_never_good(run: Path, tmp_path: Path) -> None:
     scorer = Scorer(changed(run, tmp_path / "nan.onnx", poison), device="cpu")
     result = scorer.score(part())
-    assert (result.status, result.kind, result.score, result.is_anomaly) == ("error", "not finite", None, None)
-    with pytest.raises(DetectorError, match=r"a golden sample scores differently here .*: nan instead of"):
+    assert (result.status, result.kind, result.score, result.is_anomaly) == (
+        "error",
+        "not finite",
+        None,
+        None,
+    )
+    with pytest.raises(
+        DetectorError, match=r"a golden sample scores differently here .*: nan instead of"
+    ):
         scorer.verify_golden()
 
 
-# --- outside the range of the training images -------------------------------------------------------------------------
+# --- outside the range of the training images -----------------------------------------------------
 def grey(seed: int = 40, bits: int = 12) -> np.ndarray:
     return make("cell", seed, 48)[0][..., 0].astype(np.uint16) << (bits - 8)
 
@@ -306,18 +371,30 @@ def test_an_image_like_those_of_the_training_is_inside(grey_scorer: Scorer) -> N
     [
         (
             Image.fromarray(grey()[:20]),
-            r"^48x20 found, width:height 2\.40, 1\.00 in the training images: check that it is not turned, cut or of",
+            (
+                r"^48x20 found, width:height 2\.40, 1\.00 in the training images: check that it is "
+                r"not turned, cut or of"
+            ),
         ),
         (
             Image.fromarray(np.tile(grey(), (3, 3))),
-            r"^144x144 found, 20,736 pixels, 2,304 in the training images: check product and camera$",
+            (
+                r"^144x144 found, 20,736 pixels, 2,304 in the training images: check product and "
+                r"camera$"
+            ),
         ),
-        (Image.fromarray(grey(bits=16)), r"^16 bits a channel found, 12 in the training images: check the camera's setting$"),
+        (
+            Image.fromarray(grey(bits=16)),
+            r"^16 bits a channel found, 12 in the training images: check the camera's setting$",
+        ),
         (
             Image.fromarray(grey(bits=8).astype(np.uint8)),
             r"^8 bits a channel found, 12 in the training images: check the camera's setting$",
         ),
-        (Image.fromarray(grey() // 12), r"^brightness, contrast, colour, sharpness or direction unlike the training images"),
+        (
+            Image.fromarray(grey() // 12),
+            r"^brightness, contrast, colour, sharpness or direction unlike the training images",
+        ),
         (Image.fromarray(grey()).transpose(Image.Transpose.ROTATE_90), None),
     ],
 )
@@ -337,12 +414,15 @@ def test_an_image_unlike_those_of_the_training_gets_no_verdict(
 def test_colour_among_grey_is_outside(grey_scorer: Scorer) -> None:
     card = replace(grey_scorer.card, training={"ranges": {"grey": True}})
     colour = Decoded(part(), 64, 64, 8, "RGB", grey=False, format="PNG")
-    assert outside(card, colour) == "a colour image found, only grey ones in the training images: check product and camera"
+    assert (
+        outside(card, colour)
+        == "a colour image found, only grey ones in the training images: check product and camera"
+    )
     assert outside(card, replace(colour, grey=True)) == ""
     assert outside(replace(card, training={}), colour) == ""
 
 
-# --- the hottest region -----------------------------------------------------------------------------------------------
+# --- the hottest region ---------------------------------------------------------------------------
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     size=st.tuples(st.integers(1, 500), st.integers(1, 500)),
@@ -352,7 +432,9 @@ def test_the_box_lies_in_the_image_and_holds_the_hottest_cell(
     shape: tuple[int, int], size: tuple[int, int], data: st.DataObject
 ) -> None:
     heatmap = data.draw(arrays(np.float32, shape, elements=st.floats(-10, 10, width=32)))
-    (x, y, width, height), area = hottest_region(heatmap, *size, normal=data.draw(st.none() | st.floats(-10, 10)))
+    (x, y, width, height), area = hottest_region(
+        heatmap, *size, normal=data.draw(st.none() | st.floats(-10, 10))
+    )
     assert 0 <= x < x + width <= size[0] and 0 <= y < y + height <= size[1]
     assert 1 <= area <= size[0] * size[1]
     row, column = np.unravel_index(int(heatmap.argmax()), shape)
@@ -368,7 +450,7 @@ def test_the_region_is_what_is_connected_with_the_hottest_cell() -> None:
     assert hottest_region(heatmap, 80, 160, normal=1.0) == ((10, 20, 30, 20), 3 * 10 * 20)
 
 
-# --- the picture that the model expected ------------------------------------------------------------------------------
+# --- the picture that the model expected ----------------------------------------------------------
 def alone(run: Path, folder: Path) -> Path:
     """Returns a copy of a detector without the files beside it."""
     folder.mkdir()
@@ -384,7 +466,9 @@ def test_explain_gives_the_expected_picture(run: Path, pixel_run: Path, scorer: 
     np.testing.assert_array_equal(of_pixels.explain(pixels), of_pixels.score(pixels).reconstruction)
 
 
-def test_without_its_own_explain_file_there_is_no_expected_picture(run: Path, tmp_path: Path) -> None:
+def test_without_its_own_explain_file_there_is_no_expected_picture(
+    run: Path, tmp_path: Path
+) -> None:
     detector = alone(run, tmp_path / "alone")
     assert Scorer(detector, device="cpu").explain(part()) is None
     foreign = onnx.load(run / "explain.onnx")
@@ -405,14 +489,16 @@ def test_a_damaged_or_unsafe_explain_file_is_refused(run: Path, tmp_path: Path) 
         Scorer(tmp_path / "alone", device="cpu").explain(part())
 
 
-# --- golden samples and files that are not what they say --------------------------------------------------------------
+# --- golden samples and files that are not what they say ------------------------------------------
 def test_golden_samples_are_right_here(run: Path, pixel_run: Path, grey_run: Path) -> None:
     for path in (run, pixel_run, grey_run):
         assert 0 <= Scorer(path, device="cpu", verify=True).verify_golden() <= 1
 
 
 def test_the_golden_picture_is_the_formula_in_the_card(scorer: Scorer) -> None:
-    assert scorer.card.golden["formula"] == "pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256"
+    assert (
+        scorer.card.golden["formula"] == "pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256"
+    )
     picture = golden_picture(40, 50, 7, 2)
     assert [int(picture[y, x, c]) for y, x, c in ((0, 0, 0), (0, 0, 2), (39, 49, 1))] == [
         0,
@@ -424,13 +510,21 @@ def test_the_golden_picture_is_the_formula_in_the_card(scorer: Scorer) -> None:
 
 
 @pytest.mark.parametrize("which", range(5))
-def test_a_golden_sample_with_another_score_is_found(which: int, run: Path, scorer: Scorer, tmp_path: Path) -> None:
-    golden = {**scorer.card.golden, "samples": [dict(sample) for sample in scorer.card.golden["samples"]]}
+def test_a_golden_sample_with_another_score_is_found(
+    which: int, run: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    golden = {
+        **scorer.card.golden,
+        "samples": [dict(sample) for sample in scorer.card.golden["samples"]],
+    }
     sample = golden["samples"][which]
-    distance = abs(sample["score"] - float(scorer.card.calibration.median))  # of an outlier float32 holds less
+    # of an outlier float32 holds less
+    distance = abs(sample["score"] - float(scorer.card.calibration.median))
     sample["score"] += 3 * max(golden["tolerance"], 1e-5 * distance)
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, golden=golden))
-    with pytest.raises(DetectorError, match=r"detector\.onnx: a golden sample scores differently here \(\d+x\d+: "):
+    with pytest.raises(
+        DetectorError, match=r"detector\.onnx: a golden sample scores differently here \(\d+x\d+: "
+    ):
         Scorer(path, device="cpu").verify_golden()
     with pytest.raises(DetectorError, match="a golden sample scores differently here"):
         Scorer(path, device="cpu", verify=True)
@@ -438,9 +532,16 @@ def test_a_golden_sample_with_another_score_is_found(which: int, run: Path, scor
 
 @pytest.mark.parametrize(
     "golden",
-    [{}, {"tolerance": 0.1, "samples": []}, {"tolerance": 0, "samples": [{}]}, {"tolerance": 0.1, "samples": [{"height": 1}]}],
+    [
+        {},
+        {"tolerance": 0.1, "samples": []},
+        {"tolerance": 0, "samples": [{}]},
+        {"tolerance": 0.1, "samples": [{"height": 1}]},
+    ],
 )
-def test_golden_samples_that_are_missing_or_damaged_prove_nothing(golden: dict, run: Path, tmp_path: Path) -> None:
+def test_golden_samples_that_are_missing_or_damaged_prove_nothing(
+    golden: dict, run: Path, tmp_path: Path
+) -> None:
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, golden=golden))
     with pytest.raises(DetectorError, match="no golden samples in the card, or damaged ones"):
         Scorer(path, device="cpu").verify_golden()
@@ -461,7 +562,9 @@ def rename_output(model: onnx.ModelProto) -> None:
 
 
 def flatten_heatmap(model: onnx.ModelProto) -> None:
-    model.graph.node.append(onnx.helper.make_node("Flatten", ["heatmap"], ["flat"], name="judge/flat"))
+    model.graph.node.append(
+        onnx.helper.make_node("Flatten", ["heatmap"], ["flat"], name="judge/flat")
+    )
     for node in model.graph.node:
         node.output[:] = ["hot" if name == "heatmap" else name for name in node.output]
         node.input[:] = ["hot" if name == "heatmap" else name for name in node.input]
@@ -475,13 +578,27 @@ def flatten_heatmap(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename_output, r"output 'heatmap': nothing found, tensor\(float\) of 3 dimensions expected"),
-        (flatten_heatmap, r"output 'heatmap': tensor\(float\) of 2 dimensions found, tensor\(float\) of 3 dimensions expected"),
-        (lambda model: set_calibration(model, None), "neither p_value nor is_anomaly found among its outputs"),
+        (
+            rename_output,
+            r"output 'heatmap': nothing found, tensor\(float\) of 3 dimensions expected",
+        ),
+        (
+            flatten_heatmap,
+            (
+                r"output 'heatmap': tensor\(float\) of 2 dimensions found, tensor\(float\) of 3 "
+                r"dimensions expected"
+            ),
+        ),
+        (
+            lambda model: set_calibration(model, None),
+            "neither p_value nor is_anomaly found among its outputs",
+        ),
         (lambda model: model.graph.node.pop(0), "ONNX Runtime cannot load this file"),
     ],
 )
-def test_a_file_with_a_card_that_is_no_detector_is_refused(change: object, message: str, run: Path, tmp_path: Path) -> None:
+def test_a_file_with_a_card_that_is_no_detector_is_refused(
+    change: object, message: str, run: Path, tmp_path: Path
+) -> None:
     path = changed(run, tmp_path / "detector.onnx", change)
     with pytest.raises(DetectorError, match=message):
         Scorer(path, device="cpu")
@@ -493,19 +610,23 @@ def test_a_run_folder_and_its_file_are_the_same_detector(run: Path, scorer: Scor
         Scorer(run / "none.onnx")
 
 
-# --- ONNX Runtime -----------------------------------------------------------------------------------------------------
+# --- ONNX Runtime ---------------------------------------------------------------------------------
 def test_the_device_is_said_and_never_taken_silently(run: Path) -> None:
     scorer = Scorer(run)
     assert scorer.device in ("cpu", "cuda")
     if scorer.device == "cpu":
-        with pytest.raises(RuntimeMissing, match=r"^CUDA was asked for, but ONNX Runtime .* cannot use it here"):
+        with pytest.raises(
+            RuntimeMissing, match=r"^CUDA was asked for, but ONNX Runtime .* cannot use it here"
+        ):
             Scorer(run, device="cuda")
     with pytest.raises(RuntimeMissing, match="device 'gpu' found; auto, cpu or cuda expected"):
         Scorer(run, device="gpu")
 
 
 class Together(Scorer):
-    """Judges as on a GPU, images of one size together; the runtime fails where a white image is among them."""
+    """Judges as on a GPU, images of one size together; the runtime fails where a white image is
+    among them.
+    """
 
     at_most_together = BATCH
 
@@ -518,11 +639,20 @@ class Together(Scorer):
 
 def test_images_judged_together_have_the_verdicts_of_each_alone(run: Path, scorer: Scorer) -> None:
     together, white = Together(run, device="cpu"), np.full((64, 64, 3), 255, np.uint8)
-    images = [*(part(seed) for seed in range(6)), part(6, 40, 50), b"no image", *(part(k) for k in range(7, 15))]
+    images = [
+        *(part(seed) for seed in range(6)),
+        part(6, 40, 50),
+        b"no image",
+        *(part(k) for k in range(7, 15)),
+    ]
     images += [white, *(part(seed) for seed in range(15, 20)), np.zeros((1200, 1200, 3), np.uint8)]
     found, alone = together.score(images), scorer.score(images)
-    assert together.calls == [BATCH, 1, BATCH, *[1] * 6, 1]  # the second sixteen have the white one, and go one by one
-    assert [(found[k].status, found[k].kind) for k in (7, 16)] == [("error", "not an image"), ("error", "runtime")]
+    # the second sixteen have the white one, and go one by one
+    assert together.calls == [BATCH, 1, BATCH, *[1] * 6, 1]
+    assert [(found[k].status, found[k].kind) for k in (7, 16)] == [
+        ("error", "not an image"),
+        ("error", "runtime"),
+    ]
     for k in set(range(len(images))) - {7, 16}:
         assert found[k].score == pytest.approx(alone[k].score, rel=1e-5)
         same = (found[k].status, found[k].is_anomaly, found[k].width, found[k].box)
@@ -547,14 +677,19 @@ def test_one_thread_scores_like_two(run: Path, scorer: Scorer) -> None:
     calibration = scorer.card.calibration
     assert calibration is not None
     unit = float(calibration.threshold - calibration.median)
-    scores = [Scorer(run, device="cpu", threads=threads).run(part()[None])["score"][0] for threads in (1, 2)]
+    scores = [
+        Scorer(run, device="cpu", threads=threads).run(part()[None])["score"][0]
+        for threads in (1, 2)
+    ]
     assert abs(scores[0] - scores[1]) <= 1e-5 * unit
 
 
 def in_a_fresh_process(code: str, *paths: Path) -> list[str]:
     """Returns the lines that ``code`` prints; ``paths`` come first on its sys.path."""
     code = f"import sys\nsys.path[:0] = {[str(path) for path in (*paths, ROOT)]!r}\n{code}"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     return ran.stdout.splitlines()
 
 
@@ -569,7 +704,9 @@ def test_scoring_imports_numpy_pillow_and_onnxruntime_only(run: Path, tmp_path: 
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
     brought = importlib.metadata.packages_distributions()
-    third_party = {name for name in lines[1].split() if name in brought and set(brought[name]) != {"anomaly"}}
+    third_party = {
+        name for name in lines[1].split() if name in brought and set(brought[name]) != {"anomaly"}
+    }
     assert {"numpy", "PIL", "onnxruntime"} <= third_party
     assert third_party - {"numpy", "PIL", "onnxruntime"} == set()
     assert float(lines[0]) > 0
@@ -597,14 +734,18 @@ except AnomalyError as error:
 
 def test_both_packages_of_onnx_runtime_are_one_clear_line(tmp_path: Path) -> None:
     assert in_a_fresh_process(TRY, claim(tmp_path, "onnxruntime", "onnxruntime-gpu")) == [
-        "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one expected: "
-        "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'anomaly[cpu]' or 'anomaly[gpu]'"
+        "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one "
+        "expected: pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'anomaly[cpu]' "
+        "or 'anomaly[gpu]'"
     ]
 
 
 def test_no_onnx_runtime_is_one_clear_line() -> None:
     assert in_a_fresh_process("sys.modules['onnxruntime'] = None" + TRY) == [
-        "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an NVIDIA GPU"
+        (
+            "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an "
+            "NVIDIA GPU"
+        )
     ]
 
 
@@ -623,7 +764,7 @@ def test_the_card_is_where_other_languages_find_it(run: Path) -> None:
     assert list(session.get_modelmeta().custom_metadata_map) == [CARD_KEY]
 
 
-# --- under load ---------------------------------------------------------------------------------------------------------
+# --- under load -----------------------------------------------------------------------------------
 class Counted:
     """A session that notes how many of its runs overlapped."""
 
@@ -653,19 +794,31 @@ def test_so_many_inferences_run_at_once_and_no_more(at_once: int, run: Path) -> 
 
 def test_a_budget_that_is_kept_changes_nothing(run: Path) -> None:
     image = np.full((40, 40, 3), 90, np.uint8)
-    assert Scorer(run, device="cpu", seconds=30).score(image).score == Scorer(run, device="cpu").score(image).score
+    assert (
+        Scorer(run, device="cpu", seconds=30).score(image).score
+        == Scorer(run, device="cpu").score(image).score
+    )
 
 
 def test_after_a_fork_it_says_so_instead_of_hanging(run: Path) -> None:
     program = (
         "import os, sys, numpy as np\n"
         "from anomaly import Scorer\n"
-        "scorer, image = Scorer(sys.argv[1], device='cpu', threads=2), np.full((40, 40, 3), 90, np.uint8)\n"
+        "scorer, image = Scorer(sys.argv[1], device='cpu', threads=2), np.full((40, 40, 3), 90, "
+        "np.uint8)\n"
         "expected = scorer.score(image).score\n"
         "if child := os.fork(): sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         "try: scorer.score(image)\n"
         "except Exception as error: print(error, flush=True)\n"
         "os._exit(7 * (Scorer(sys.argv[1], device='cpu').score(image).score == expected))\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, run], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout.partition(",")[0]) == (7, "a Scorer made before a fork found in the child process")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, run],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.partition(",")[0]) == (
+        7,
+        "a Scorer made before a fork found in the child process",
+    )

@@ -1,1 +1,3 @@
-"""Training: fits a generative model on normal images, calibrates it and exports one ONNX file. Needs torch."""
+"""Training: fits a generative model on normal images, calibrates it and exports one ONNX file.
+Needs torch.
+"""

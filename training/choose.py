@@ -1,4 +1,6 @@
-"""Choices without real defects: candidates are ranked by how well they tell synthetic defects on held-out good images."""
+"""Choices without real defects: candidates are ranked by how well they tell synthetic defects on
+held-out good images.
+"""
 
 from __future__ import annotations
 
@@ -30,50 +32,80 @@ TRIES = 50  # to make a defect that a mask does not hide
 
 
 def choose_space(
-    space: BothSpace, maps: Tensor, validation: Sequence[Record], rule: DecodeRule, prepare: Preprocess, seed: int
+    space: BothSpace,
+    maps: Tensor,
+    validation: Sequence[Record],
+    rule: DecodeRule,
+    prepare: Preprocess,
+    seed: int,
 ) -> dict[str, float]:
-    """Returns the AUROC on synthetic defects of ``features`` and of ``both``, by the linear model on the fit set.
+    """Returns the AUROC on synthetic defects of ``features`` and of ``both``, by the linear model
+    on the fit set.
 
-    ``maps``: raw maps of the fit set in ``both`` (n, C, h, w), whose first channels are the features. The defects are made
-    on validation images; real ones are never seen.
+    ``maps``: raw maps of the fit set in ``both`` (n, C, h, w), whose first channels are the
+    features. The defects are made on validation images; real ones are never seen.
     """
     pictures = prepared(validation[:HELD_OUT], rule, prepare)
     coverage = prepare.coverage(prepare.size)
-    made, kinds = make_defects(pictures, DEFECTS_PER_KIND, seed, None if coverage is None else (coverage > 0).numpy())
+    made, kinds = make_defects(
+        pictures, DEFECTS_PER_KIND, seed, None if coverage is None else (coverage > 0).numpy()
+    )
     to_heatmap = Heatmap(prepare.coverage(space.grid))
     raw = [maps, *(raw_maps(space, some) for some in (pictures, made))]
     found = {}
     for name, channels in (("both", maps.shape[1]), ("features", space.parts[0].inputs)):
         whitened = whiten(make_space(name, prepare.size), [some[:, :channels] for some in raw])
-        good, bad = (to_heatmap.pool(heatmap).numpy() for heatmap in heatmaps_of("linear", *whitened, to_heatmap=to_heatmap))
+        good, bad = (
+            to_heatmap.pool(heatmap).numpy()
+            for heatmap in heatmaps_of("linear", *whitened, to_heatmap=to_heatmap)
+        )
         found[name] = auroc_by_kind(good, bad, kinds)
     return found
 
 
 def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -> Tensor:
     """Returns the pixels that a model sees, uint8 (n, 3, s, s)."""
-    decoded = (image for _, image in decode_all(records, rule, prepare.size) if isinstance(image, Decoded))
+    decoded = (
+        image for _, image in decode_all(records, rule, prepare.size) if isinstance(image, Decoded)
+    )
     with torch.inference_mode():
-        return torch.cat([(prepare(torch.from_numpy(image.pixels)[None]) * 255).round().byte() for image in decoded])
+        return torch.cat(
+            [
+                (prepare(torch.from_numpy(image.pixels)[None]) * 255).round().byte()
+                for image in decoded
+            ]
+        )
 
 
-def make_defects(pictures: Tensor, each: int, seed: int, inside: NDArray[np.bool_] | None = None) -> tuple[Tensor, list[str]]:
-    """Returns pictures with ``each`` synthetic defects of a kind, uint8 (n, 3, s, s), and their kinds.
+def make_defects(
+    pictures: Tensor, each: int, seed: int, inside: NDArray[np.bool_] | None = None
+) -> tuple[Tensor, list[str]]:
+    """Returns pictures with ``each`` synthetic defects of a kind, uint8 (n, 3, s, s), and their
+    kinds.
 
     ``inside``: bool (s, s), where they may be; None: anywhere.
     """
     rng, normal = np.random.default_rng(seed), pictures.permute(0, 2, 3, 1).numpy()
     kinds = [kind for kind in DEFECTS for _ in range(each)]
     made = [
-        defect_inside(normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng, inside) for kind in kinds
+        defect_inside(
+            normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng, inside
+        )
+        for kind in kinds
     ]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), kinds
 
 
 def defect_inside(
-    picture: NDArray[np.uint8], donor: NDArray[np.uint8], kind: str, rng: np.random.Generator, inside: NDArray[np.bool_] | None
+    picture: NDArray[np.uint8],
+    donor: NDArray[np.uint8],
+    kind: str,
+    rng: np.random.Generator,
+    inside: NDArray[np.bool_] | None,
 ) -> NDArray[np.uint8]:
-    """Returns a picture with a defect of which something lies inside; what lies outside is taken away."""
+    """Returns a picture with a defect of which something lies inside; what lies outside is taken
+    away.
+    """
     for _ in range(TRIES):
         made, mask = add_defect(picture, donor, kind, rng)
         if inside is None or (mask & inside).any():
@@ -96,23 +128,44 @@ def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
 
 
 def heatmaps_of(
-    model: str, maps: Tensor, *others: Tensor, to_heatmap: Heatmap | None = None, groups: Sequence[str] | None = None
+    model: str,
+    maps: Tensor,
+    *others: Tensor,
+    to_heatmap: Heatmap | None = None,
+    groups: Sequence[str] | None = None,
 ) -> list[Tensor]:
-    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps, whose ``groups`` may be told."""
+    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps, whose
+    ``groups`` may be told.
+    """
     torch.manual_seed(0)
     made = MODELS[model](*maps.shape[1:], pixels=False)
     if hasattr(made, "groups"):
         made.groups = groups
     with tempfile.TemporaryDirectory() as scratch:
-        fit(made, maps, others[0], FitOptions(seed=0), Path(scratch) / "c.safetensors", say=lambda line: None)
+        fit(
+            made,
+            maps,
+            others[0],
+            FitOptions(seed=0),
+            Path(scratch) / "c.safetensors",
+            say=lambda line: None,
+        )
     to_heatmap = to_heatmap or Heatmap()
     with torch.inference_mode():
-        return [to_heatmap(torch.cat([made.eval()(batch)[0] for batch in part.split(64)])) for part in others]
+        return [
+            to_heatmap(torch.cat([made.eval()(batch)[0] for batch in part.split(64)]))
+            for part in others
+        ]
 
 
 def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:
     """Returns the mean over the kinds of defects of the AUROC against the same good images."""
     rows = [bad[np.array(kinds) == kind] for kind in DEFECTS]
     return float(
-        np.mean([roc_auc_score(np.repeat((0, 1), (len(good), len(row))), np.concatenate([good, row])) for row in rows])
+        np.mean(
+            [
+                roc_auc_score(np.repeat((0, 1), (len(good), len(row))), np.concatenate([good, row]))
+                for row in rows
+            ]
+        )
     )

@@ -1,6 +1,8 @@
-"""How small a defect a finished detector still flags: synthetic ones of known sizes, drawn into good images at their own scale.
+"""How small a defect a finished detector still flags: synthetic ones of known sizes, drawn into
+good images at their own scale.
 
-They are drawn into calibration images, which the model has never seen, once the threshold is set; nothing is chosen by them.
+They are drawn into calibration images, which the model has never seen, once the threshold is set;
+nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from training.preprocess import stretched
 from training.sets import decode_all
 from training.synthetic_defects import add_defect
 
-KINDS = ("patch", "blend", "texture", "stain")  # those that fill a blob, so that a diameter says how large they are
+# those that fill a blob, so that a diameter says how large they are
+KINDS = ("patch", "blend", "texture", "stain")
 DEFECTS_PER_SIZE = 6  # of a kind and a size
 DEFECTS_PER_SIZE_SLOW = 3  # where an image takes a second
 MODEL_PIXELS = (1, 2, 4, 8, 16, 32)  # diameters
@@ -44,11 +47,16 @@ def flagged_by_size(
 ) -> dict[str, Any]:
     """Returns how many synthetic defects of each size are flagged, as the card has it.
 
-    ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of ``pixels`` (diameter in the
-    image), ``flagged``, ``of``, ``met``: flagged ones whose box meets the defect, and ``scores``, by which another
-    threshold is tried (see anomaly.detector.size_sensitivity).
+    ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of
+    ``pixels`` (diameter in the image), ``flagged``, ``of``, ``met``: flagged ones whose box meets
+    the defect, and ``scores``, by which another threshold is tried (see
+    anomaly.detector.size_sensitivity).
     """
-    pictures = [image.pixels for _, image in decode_all(records[:each], rule, size) if isinstance(image, Decoded)]
+    pictures = [
+        image.pixels
+        for _, image in decode_all(records[:each], rule, size)
+        if isinstance(image, Decoded)
+    ]
     pixel = float(np.median([math.sqrt(p.shape[0] * p.shape[1]) for p in pictures])) / size
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     rng, rows = np.random.default_rng(seed), []
@@ -59,14 +67,24 @@ def flagged_by_size(
             score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
             is_flagged = bool(calibration.is_anomaly(score[0]))
             scores.append(float(score[0]) if math.isfinite(score[0]) else None)
-            box, _ = hottest_region(heatmap[0], made.shape[1], made.shape[0], float(calibration.median))
-            of, flagged, met = of + 1, flagged + is_flagged, met + (is_flagged and meets(box, where))
-        rows.append({"pixels": diameter, "flagged": flagged, "of": of, "met": met, "scores": scores})
+            box, _ = hottest_region(
+                heatmap[0], made.shape[1], made.shape[0], float(calibration.median)
+            )
+            of, flagged, met = (
+                of + 1,
+                flagged + is_flagged,
+                met + (is_flagged and meets(box, where)),
+            )
+        rows.append(
+            {"pixels": diameter, "flagged": flagged, "of": of, "met": met, "scores": scores}
+        )
     return {"pixel": pixel, "sizes": [row for row in rows if row["of"]]}
 
 
 def diameters(pixel: float, shorter: int) -> list[int]:
-    """Returns the diameters to try, in pixels of the image, without those that would be a great part of it."""
+    """Returns the diameters to try, in pixels of the image, without those that would be a great
+    part of it.
+    """
     found = {max(2, round(factor * pixel)) for factor in MODEL_PIXELS}
     return sorted(diameter for diameter in found if diameter <= MAX_DIAMETER_SHARE * shorter)
 
@@ -78,17 +96,24 @@ def drawn(
     rng: np.random.Generator,
     each: int = DEFECTS_PER_SIZE,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Yields pictures with one defect of about that diameter, and where; those that cannot be seen are left out."""
+    """Yields pictures with one defect of about that diameter, and where; those that cannot be seen
+    are left out.
+    """
     for kind in KINDS:
         for number in range(each):
-            picture, donor = pictures[number % len(pictures)], pictures[(number + 1) % len(pictures)]
+            picture, donor = (
+                pictures[number % len(pictures)],
+                pictures[(number + 1) % len(pictures)],
+            )
             side = min(max(16, CUT_SIDE_DIAMETERS * diameter), *picture.shape[:2], *donor.shape[:2])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
             y, x = (int(rng.integers(length - side + 1)) for length in donor.shape[:2])
             here = (slice(top, top + side), slice(left, left + side))
             made, where = picture.copy(), np.zeros(picture.shape[:2], bool)
             donated = donor[y : y + side, x : x + side]
-            made[here], where[here] = add_defect(picture[here], donated, kind, rng, radius=diameter / 2)
+            made[here], where[here] = add_defect(
+                picture[here], donated, kind, rng, radius=diameter / 2
+            )
             whole = where.sum()
             if mask is not None:
                 where &= stretched(torch.from_numpy(mask), *picture.shape[:2]).numpy()

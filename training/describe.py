@@ -41,11 +41,12 @@ def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
     """Returns a warning where a mask has not the shape of the images that it is stretched over."""
     height, width = mask.shape
     other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
-    if not other or max(mask.shape) == MOST_CELLS:  # a large one was made smaller, and has lost its own shape
+    # a large one was made smaller, and has lost its own shape
+    if not other or max(mask.shape) == MOST_CELLS:
         return []
     return [
-        f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} images that have another "
-        "shape: check that they show the part in the same place"
+        f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} "
+        "images that have another shape: check that they show the part in the same place"
     ]
 
 
@@ -58,7 +59,9 @@ def describe(
     calibration: Calibration | None,
     warnings: Sequence[str],
 ) -> Card:
-    """Returns the detector's card; what only the finished file knows (golden samples, digests) is still empty."""
+    """Returns the detector's card; what only the finished file knows (golden samples, digests) is
+    still empty.
+    """
     training = {
         "images": len(seen.records),
         "groups": len({record.group for record in records}),
@@ -75,7 +78,11 @@ def describe(
         "target": options.target,
         "target_rate": options.false_alarm_rate,
     }
-    weights = "efficientnet-lite0: ImageNet weights, Apache-2.0" if options.space in ("features", "both") else "none used"
+    weights = (
+        "efficientnet-lite0: ImageNet weights, Apache-2.0"
+        if options.space in ("features", "both")
+        else "none used"
+    )
     return Card(
         name=options.out.resolve().name,
         version="1",
@@ -103,13 +110,17 @@ def list_images(path: Path, sets: Sets) -> None:
     write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
-def list_highest(options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]) -> None:
+def list_highest(
+    options: TrainOptions, calibration: Calibration | None, records: Sequence[Record]
+) -> None:
     """Writes which images set the threshold and which come next, so that somebody looks at them."""
     if calibration is None:
         return
     scores = calibration.scores[::-1].tolist()
     listed = [
-        Highest(os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score))
+        Highest(
+            os.path.abspath(r.path), name_of(r, options.images), sha256_of(r), r.group, float(score)
+        )
         for r, score in list(zip(records, scores, strict=True))[:MAX_LISTED_IMAGES]
     ]
     write_highest(options.out, listed)
@@ -123,14 +134,24 @@ def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[Galler
     shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
     return [
         threshold_picture(scorer, record, score, calibration)
-        for record, score in list(shown)[: min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)]
+        for record, score in list(shown)[
+            : min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)
+        ]
     ]
 
 
-def threshold_picture(scorer: Scorer, record: Record, score: float, calibration: Calibration) -> GalleryItem:
+def threshold_picture(
+    scorer: Scorer, record: Record, score: float, calibration: Calibration
+) -> GalleryItem:
     """Returns what a report shows of one of them, with the detector's own heatmap."""
     decoded, threshold = scorer.decode(record.path), float(calibration.threshold)
-    place = "above the threshold" if score > threshold else "sets the threshold" if score == threshold else "next to it"
+    place = (
+        "above the threshold"
+        if score > threshold
+        else "sets the threshold"
+        if score == threshold
+        else "next to it"
+    )
     return GalleryItem(
         path=str(Path(*record.path.parts[-3:])),
         caption=f"score {score:.4g}; {place}",
@@ -159,7 +180,12 @@ def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
     """Says that there are more suspects than the report has pictures of."""
     if len(suspects) <= PICTURES_A_GALLERY:
         return []
-    return [f"{len(suspects)} suspects are listed in {run / SUSPECTS}: the first {PICTURES_A_GALLERY} have pictures here"]
+    return [
+        (
+            f"{len(suspects)} suspects are listed in {run / SUSPECTS}: the first "
+            f"{PICTURES_A_GALLERY} have pictures here"
+        )
+    ]
 
 
 def training_report(
@@ -170,7 +196,9 @@ def training_report(
     sets: Sets,
     history: list[dict[str, Any]],
 ) -> Report:
-    """Returns the report of a training: the guarantee, the scores that set the threshold, the good images that may be none."""
+    """Returns the report of a training: the guarantee, the scores that set the threshold, the good
+    images that may be none.
+    """
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
     losses = {
@@ -188,7 +216,9 @@ def training_report(
         curves={name: values for name, values in losses.items() if len(values) > 1},
         galleries={
             "the threshold": threshold_pictures(scorer, highest),
-            "suspects": [picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]],
+            "suspects": [
+                picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]
+            ],
         },
         notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
     )

@@ -1,4 +1,6 @@
-"""A small decoder that turns maps of filters or features back into the picture that the model expected to see."""
+"""A small decoder that turns maps of filters or features back into the picture that the model
+expected to see.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,16 @@ class PictureDecoder(nn.Module):
     def unclamped(self, maps: Tensor) -> Tensor:
         """Returns the pictures before the clamp, whose gradient would vanish outside 0..1."""
         x = F.silu(self.first(maps))
-        x = F.silu(self.second(F.interpolate(x, (PICTURE // 4, PICTURE // 4), mode="bilinear", align_corners=False)))
-        x = F.silu(self.third(F.interpolate(x, (PICTURE // 2, PICTURE // 2), mode="bilinear", align_corners=False)))
+        x = F.silu(
+            self.second(
+                F.interpolate(x, (PICTURE // 4, PICTURE // 4), mode="bilinear", align_corners=False)
+            )
+        )
+        x = F.silu(
+            self.third(
+                F.interpolate(x, (PICTURE // 2, PICTURE // 2), mode="bilinear", align_corners=False)
+            )
+        )
         return self.mean + F.pixel_shuffle(self.last(x), 2)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -43,17 +53,26 @@ def steps_for(images: int) -> int:
 
 
 def fit_decoder(
-    model: nn.Module, maps: Tensor, pictures: Tensor, seed: int, device: str, seen: Callable[[], object]
+    model: nn.Module,
+    maps: Tensor,
+    pictures: Tensor,
+    seed: int,
+    device: str,
+    seen: Callable[[], object],
 ) -> PictureDecoder:
-    """Returns a decoder fitted on what ``model`` reconstructs of normal maps (n, C, g, g) and their pictures (n, 3, 96, 96).
+    """Returns a decoder fitted on what ``model`` reconstructs of normal maps (n, C, g, g) and their
+    pictures (n, 3, 96, 96).
 
-    Squared error, so that what the maps do not tell comes out as the mean: a blur, never an invention.
+    Squared error, so that what the maps do not tell comes out as the mean: a blur, never an
+    invention.
     """
     torch.manual_seed(seed)
     decoder = PictureDecoder(maps.shape[1], maps.shape[2]).to(device)
     decoder.mean.copy_(pictures.float().mean(0) / 255)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps_for(len(maps)))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 3e-3, total_steps=steps_for(len(maps))
+    )
     order = torch.Generator().manual_seed(seed)
     for _ in range(steps_for(len(maps))):
         index = torch.randint(len(maps), (BATCH,), generator=order)

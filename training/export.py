@@ -1,4 +1,6 @@
-"""torch -> one ONNX file: the whole way from uint8 pixels to the score in one graph, checked against torch."""
+"""torch -> one ONNX file: the whole way from uint8 pixels to the score in one graph, checked
+against torch.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from training.tiles import Tiles
 
 
 class DetectorGraph(nn.Module):
-    """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel space, reconstruction."""
+    """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel
+    space, reconstruction.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,13 @@ class DetectorGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.to_heatmap, self.tiles = to_heatmap or Heatmap(), tiles
-        self.prepare, self.space, self.model, self.score, self.guard = prepare, space, model, score, guard
+        self.prepare, self.space, self.model, self.score, self.guard = (
+            prepare,
+            space,
+            model,
+            score,
+            guard,
+        )
         self.pixels = space.whitening is None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -62,11 +72,15 @@ class DetectorGraph(nn.Module):
 
 
 class ExplainGraph(nn.Module):
-    """uint8 images (N, H, W, 3) -> the picture that the model expected to see, uint8 (N, 96, 96, 3)."""
+    """uint8 images (N, H, W, 3) -> the picture that the model expected to see, uint8 (N, 96, 96,
+    3).
+    """
 
     output_names = ("reconstruction",)
 
-    def __init__(self, prepare: Preprocess, space: nn.Module, model: nn.Module, decoder: nn.Module) -> None:
+    def __init__(
+        self, prepare: Preprocess, space: nn.Module, model: nn.Module, decoder: nn.Module
+    ) -> None:
         super().__init__()
         self.prepare, self.space, self.model, self.decoder = prepare, space, model, decoder
 
@@ -76,11 +90,18 @@ class ExplainGraph(nn.Module):
 
 def to_picture(x: Tensor) -> Tensor:
     """Returns pixels in 0..1 (N, 3, h, w), or grey ones (N, 1, h, w), as uint8 (N, h, w, 3)."""
-    return (x.expand(-1, 3, -1, -1).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return (
+        (x.expand(-1, 3, -1, -1).clamp(0.0, 1.0) * 255.0)
+        .round()
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+    )
 
 
 def to_onnx(graph: nn.Module) -> onnx.ModelProto:
-    """Returns a graph as an ONNX model of opset 18 with open N, H and W, nodes named ``prepare/...`` and ``judge/...``."""
+    """Returns a graph as an ONNX model of opset 18 with open N, H and W, nodes named
+    ``prepare/...`` and ``judge/...``.
+    """
     example = torch.zeros(2, 40, 48, 3, dtype=torch.uint8)
     with quiet():
         program = torch.onnx.export(
@@ -118,16 +139,29 @@ def quiet():
 
 
 def tidy(model: onnx.ModelProto) -> None:
-    """Renames the nodes by the part they belong to and drops what the exporter says of its machine and source code."""
+    """Renames the nodes by the part they belong to and drops what the exporter says of its machine
+    and source code.
+    """
     needed: set[str] = set()  # what prepare computes with, an image's height say, belongs to it too
     for number, node in reversed(list(enumerate(model.graph.node))):
-        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
-        first = "prepare'" in scopes or "'guard.statistics'" in scopes or not needed.isdisjoint(node.output)
+        scopes = next(
+            (p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), ""
+        )
+        first = (
+            "prepare'" in scopes
+            or "'guard.statistics'" in scopes
+            or not needed.isdisjoint(node.output)
+        )
         needed.update(node.input if first else ())
         node.name = f"{'prepare' if first else 'judge'}/{node.op_type}_{number}"
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    for value in (
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
         value.doc_string = ""
         del value.metadata_props[:]
     del model.graph.value_info[:]
@@ -147,9 +181,11 @@ GOLDEN_STEPS = ((3, 5), (7, 2), (11, 13), (1, 0), (2, 9))
 
 
 def golden_sizes(size: int, tiled: tuple[int, int] | None = None) -> list[tuple[int, int]]:
-    """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to show a missing antialias.
+    """Returns heights and widths of the golden samples: two are 2 to 5 times the model's size, to
+    show a missing antialias.
 
-    ``tiled``: height and width that an image is brought to before it is cut into tiles; two are larger on one side only.
+    ``tiled``: height and width that an image is brought to before it is cut into tiles; two are
+    larger on one side only.
     """
     height, width = (0, 0) if tiled is None else (min(side, LONGEST_GOLDEN // 2) for side in tiled)
     return [
@@ -161,8 +197,12 @@ def golden_sizes(size: int, tiled: tuple[int, int] | None = None) -> list[tuple[
     ]
 
 
-def golden_samples(model: bytes, sizes: Sequence[tuple[int, int]], tolerance: float) -> dict[str, object]:
-    """Returns the golden samples for the card: synthetic pictures, their scores on a CPU and the tolerance."""
+def golden_samples(
+    model: bytes, sizes: Sequence[tuple[int, int]], tolerance: float
+) -> dict[str, object]:
+    """Returns the golden samples for the card: synthetic pictures, their scores on a CPU and the
+    tolerance.
+    """
     session, _ = open_session(model, "cpu", available_cores())
     samples = []
     for (height, width), (a, b) in zip(sizes, GOLDEN_STEPS, strict=True):
@@ -173,41 +213,66 @@ def golden_samples(model: bytes, sizes: Sequence[tuple[int, int]], tolerance: fl
     return {"formula": formula, "tolerance": tolerance, "samples": samples}
 
 
-def check_parity(graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float) -> float:
-    """Returns the largest difference between torch and ONNX Runtime over images of odd sizes and batches of 1, 2 and 7.
+def check_parity(
+    graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float
+) -> float:
+    """Returns the largest difference between torch and ONNX Runtime over images of odd sizes and
+    batches of 1, 2 and 7.
 
-    Scores and heatmaps are compared in units of ``unit`` = threshold - m; above 1e-3 the file is refused (TrainingError).
-    The images are the given real ones, cut to odd sizes, and the golden pictures. A score that is more than a hundred units
-    from the typical one, as a likelihood finds a golden picture, is compared in hundredths of that distance: float32 holds
-    no more, and no verdict is in doubt there. A place of the heatmap, which averages nothing out, in tenths beyond ten.
+    Scores and heatmaps are compared in units of ``unit`` = threshold - m; above 1e-3 the file is
+    refused (TrainingError). The images are the given real ones, cut to odd sizes, and the golden
+    pictures. A score that is more than a hundred units from the typical one, as a likelihood finds
+    a golden picture, is compared in hundredths of that distance: float32 holds no more, and no
+    verdict is in doubt there. A place of the heatmap, which averages nothing out, in tenths beyond
+    ten.
     """
     session, _ = open_session(model, "cpu", available_cores())
     graph = graph.eval().cpu()
     batches = parity_batches(images, graph.prepare.size)
     with torch.inference_mode():
-        outputs = [dict(zip(graph.output_names, graph(torch.from_numpy(batch)), strict=True)) for batch in batches]
+        outputs = [
+            dict(zip(graph.output_names, graph(torch.from_numpy(batch)), strict=True))
+            for batch in batches
+        ]
     typical = float(torch.cat([expected["score"] for expected in outputs]).median())
     worst = 0.0
     for batch, expected in zip(batches, outputs, strict=True):
-        found = dict(zip(graph.output_names, session.run(list(graph.output_names), {"images": batch}), strict=True))
+        found = dict(
+            zip(
+                graph.output_names,
+                session.run(list(graph.output_names), {"images": batch}),
+                strict=True,
+            )
+        )
         for name, share in (("score", 1e-2), ("heatmap", 1e-1)):
             right = expected[name].numpy()
-            difference = float((np.abs(found[name] - right) / np.maximum(unit, share * np.abs(right - typical))).max())
+            difference = float(
+                (
+                    np.abs(found[name] - right) / np.maximum(unit, share * np.abs(right - typical))
+                ).max()
+            )
             worst = float(np.maximum(worst, difference))  # NaN stays
     if not worst <= 1e-3:
         raise TrainingError(
-            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to the threshold, at most "
-            "0.001 expected: the detector was not written; please report this with the output of anomaly doctor"
+            f"torch and ONNX Runtime differ by {worst:.2g} of the way from a typical good image to "
+            "the threshold, at most 0.001 expected: the detector was not written; please report "
+            "this with the output of anomaly doctor"
         )
     return worst
 
 
-def parity_batches(images: Sequence[npt.NDArray[np.uint8]], size: int) -> list[npt.NDArray[np.uint8]]:
+def parity_batches(
+    images: Sequence[npt.NDArray[np.uint8]], size: int
+) -> list[npt.NDArray[np.uint8]]:
     """Returns batches of 1, 2 and 7 images of odd sizes."""
-    batches = [golden_picture(height, width, 3, 5)[None] for height, width in ((1, 1), (17, 301), (2 * size + 1, size - 1))]
+    batches = [
+        golden_picture(height, width, 3, 5)[None]
+        for height, width in ((1, 1), (17, 301), (2 * size + 1, size - 1))
+    ]
     for count, cut in ((1, 0), (2, 1), (7, 3)):
         chosen = [images[i % len(images)] for i in range(count)]
-        # A large image is cut to what is still larger than the model, but for one: seven whole ones would fill the memory.
+        # A large image is cut to what is still larger than the model, but for one: seven whole ones
+        # would fill the memory.
         most = 4 * size if count > 1 else max(chosen[0].shape)
         height, width = (min(most, *(image.shape[axis] for image in chosen)) for axis in (0, 1))
         cut_y, cut_x = min(cut, height - 1), min(2 * cut, width - 1)

@@ -3,8 +3,8 @@
     fit(model, maps, validation, FitOptions(seed=0), run / "checkpoint.safetensors")
     torchrun --nproc-per-node 2 -m anomaly train ...        # the same loop, each batch shared among the processes
 
-Order, noise and learning rate are pure functions of (seed, epoch, step): a resumed run ends like an undisturbed one,
-and two processes compute what one would.
+Order, noise and learning rate are pure functions of (seed, epoch, step): a resumed run ends like an
+undisturbed one, and two processes compute what one would.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from anomaly.files.progress import Progress
 from training.checkpoint import save_checkpoint
 from training.options import FitOptions
 from training.processes import joined_processes, processes, rank, shard, sum_over_processes
-from training.resume import Keeper, append_history, fingerprint, identity, restore, state, write_history
+from training.resume import (
+    Keeper,
+    append_history,
+    fingerprint,
+    identity,
+    restore,
+    state,
+    write_history,
+)
 
 STEPS = 1500  # of the optimiser, that training makes where no number of epochs is asked for
 
@@ -41,16 +49,19 @@ def fit(
     resume: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> list[dict[str, Any]]:
-    """Fits a model on maps (n, C, h, w) and returns its history, a row for each epoch; the model ends on the device.
+    """Fits a model on maps (n, C, h, w) and returns its history, a row for each epoch; the model
+    ends on the device.
 
-    ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are divided by 255. A model in
-    closed form needs no held-out ones, and its row has no ``held_out`` loss then. A row has
-    ``epoch``, ``loss`` and ``held_out`` (for each player the mean over the images), ``learning_rate`` and ``seconds``.
-    Rows go to train.jsonl beside the checkpoint, which holds the last finished epoch whatever ends the training (and
-    one of a few seconds earlier where the process is killed outright). ``say`` gets news, a line each.
+    ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are
+    divided by 255. A model in closed form needs no held-out ones, and its row has no ``held_out``
+    loss then. A row has ``epoch``, ``loss`` and ``held_out`` (for each player the mean over the
+    images), ``learning_rate`` and ``seconds``. Rows go to train.jsonl beside the checkpoint, which
+    holds the last finished epoch whatever ends the training (and one of a few seconds earlier where
+    the process is killed outright). ``say`` gets news, a line each.
 
-    Raises TrainingError where images are too few or all the same, where numbers stop being finite, and where ``resume``
-    finds the checkpoint of another run. KeyboardInterrupt says in its message how to go on.
+    Raises TrainingError where images are too few or all the same, where numbers stop being finite,
+    and where ``resume`` finds the checkpoint of another run. KeyboardInterrupt says in its message
+    how to go on.
     """
     check_maps(maps, validation, least=0 if model.closed_form else 1)
     # Convolutions on a CPU are half as fast again where the channels of a pixel lie together.
@@ -58,10 +69,16 @@ def fit(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if model.closed_form:
         if options.epochs is not None or processes() > 1:
-            say(f"{type(model).__name__} is fitted to all maps at once: epochs and further processes are ignored")
+            say(
+                f"{type(model).__name__} is fitted to all maps at once: epochs and further "
+                "processes are ignored"
+            )
         history = fit_closed_form(model, maps, validation, options)
         if rank() == 0:
-            save_checkpoint(checkpoint, *state(model, {}, identity(model, maps, options), fingerprint(maps), history))
+            save_checkpoint(
+                checkpoint,
+                *state(model, {}, identity(model, maps, options), fingerprint(maps), history),
+            )
             write_history(checkpoint, history)
     else:
         with joined_processes(options.device):
@@ -70,15 +87,22 @@ def fit(
     return history
 
 
-def fit_closed_form(model: nn.Module, maps: Tensor, validation: Tensor, options: FitOptions) -> list[dict[str, Any]]:
-    """Fits a model that needs no gradient; every process computes the same. Returns a history of one row, epoch 0."""
+def fit_closed_form(
+    model: nn.Module, maps: Tensor, validation: Tensor, options: FitOptions
+) -> list[dict[str, Any]]:
+    """Fits a model that needs no gradient; every process computes the same. Returns a history of
+    one row, epoch 0.
+    """
     began = time.monotonic()
     model.fit_maps(maps)
     loss, held_out = (
-        mean_loss(model, ["model"], images, options, False) if len(images) else {} for images in (maps, validation)
+        mean_loss(model, ["model"], images, options, False) if len(images) else {}
+        for images in (maps, validation)
     )
     seconds = round(time.monotonic() - began, 3)
-    return [{"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}]
+    return [
+        {"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}
+    ]
 
 
 def train_epochs(
@@ -94,9 +118,12 @@ def train_epochs(
     epochs = options.epochs or enough_epochs(len(maps), options.batch_size)
     options = replace(options, epochs=epochs)
     steps = math.ceil(len(maps) / options.batch_size)  # in an epoch
-    betas = getattr(model, "betas", (0.9, 0.999))  # players who answer each other want a short memory
+    # players who answer each other want a short memory
+    betas = getattr(model, "betas", (0.9, 0.999))
     players = {
-        player: torch.optim.AdamW(parameters, options.learning_rate, betas, weight_decay=options.weight_decay)
+        player: torch.optim.AdamW(
+            parameters, options.learning_rate, betas, weight_decay=options.weight_decay
+        )
         for player, parameters in model.players().items()
     }
     facts, fingerprints = identity(model, maps, options), fingerprint(maps)
@@ -104,34 +131,51 @@ def train_epochs(
     if rank() == 0:
         write_history(checkpoint, history)
     note = ""
-    with Progress(epochs * len(maps), "training", quiet=rank() > 0) as progress, Keeper(checkpoint) as keeper:
+    with (
+        Progress(epochs * len(maps), "training", quiet=rank() > 0) as progress,
+        Keeper(checkpoint) as keeper,
+    ):
         progress.skip(len(history) * len(maps))
         for epoch in range(len(history) + 1, epochs + 1):
             began = time.monotonic()
             random = generator(options.seed, epoch)
             sums = dict.fromkeys(players, 0.0)
-            for i, index in enumerate(torch.randperm(len(maps), generator=random).split(options.batch_size)):
+            for i, index in enumerate(
+                torch.randperm(len(maps), generator=random).split(options.batch_size)
+            ):
                 rate = learning_rate(options, (epoch - 1) * steps + i, epochs * steps)
                 x = to_float(maps[shard(index)], options.device)
                 for player, optimiser in players.items():
-                    # The noise of the whole batch on every process, so that their number changes nothing.
+                    # The noise of the whole batch on every process, so that their number changes
+                    # nothing.
                     noise = torch.randn(len(index), model.noise_size(), generator=random)
-                    loss = step(model, player, optimiser, rate, x, shard(noise), len(index), options)
+                    loss = step(
+                        model, player, optimiser, rate, x, shard(noise), len(index), options
+                    )
                     if not math.isfinite(loss):
-                        raise TrainingError(broke_down(epoch, loss, len(history), options, checkpoint))
+                        raise TrainingError(
+                            broke_down(epoch, loss, len(history), options, checkpoint)
+                        )
                     sums[player] += loss * len(index)
                 progress.advance(len(index), note)
 
             means = {player: total / len(maps) for player, total in sums.items()}
             held_out = mean_loss(model, list(players), validation, options)
             seconds = round(time.monotonic() - began, 3)
-            row = {"epoch": epoch, "loss": means, "held_out": held_out, "learning_rate": rate, "seconds": seconds}
+            row = {
+                "epoch": epoch,
+                "loss": means,
+                "held_out": held_out,
+                "learning_rate": rate,
+                "seconds": seconds,
+            }
             history.append(row)
             if rank() == 0:
                 keeper.keep(*state(model, players, facts, fingerprints, history))
                 append_history(checkpoint, row)
             note = f"epoch {epoch} of {epochs}, " + ", ".join(
-                f"{player} loss {means[player]:.4g} (held out {held_out[player]:.4g})" for player in players
+                f"{player} loss {means[player]:.4g} (held out {held_out[player]:.4g})"
+                for player in players
             )
     return history
 
@@ -146,10 +190,12 @@ def step(
     count: int,
     options: FitOptions,
 ) -> float:
-    """Moves one player by one step and returns the mean loss of the whole batch of ``count`` images.
+    """Moves one player by one step and returns the mean loss of the whole batch of ``count``
+    images.
 
-    ``x`` and ``noise`` are this process's shard, which may be smaller than the others' or empty: each adds its losses
-    divided by ``count``, and gradients are summed over the processes. Nothing moves where a number is not finite.
+    ``x`` and ``noise`` are this process's shard, which may be smaller than the others' or empty:
+    each adds its losses divided by ``count``, and gradients are summed over the processes. Nothing
+    moves where a number is not finite.
     """
     parameters = optimiser.param_groups[0]["params"]
     optimiser.zero_grad()
@@ -168,7 +214,9 @@ def step(
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True) -> dict[str, float]:
+def mean_loss(
+    model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True
+) -> dict[str, float]:
     """Returns each player's mean loss over maps, in float32 and under the same noise every time."""
     random = generator(options.seed, 0)
     sums = torch.zeros(len(players), dtype=torch.float64, device=options.device)
@@ -191,7 +239,9 @@ def to_float(maps: Tensor, device: str) -> Tensor:
 
 
 def learning_rate(options: FitOptions, step: int, steps: int) -> float:
-    """Returns the learning rate of a step of so many: a linear warm-up, then a half cosine down to zero."""
+    """Returns the learning rate of a step of so many: a linear warm-up, then a half cosine down to
+    zero.
+    """
     warm = min(1.0, (step + 1) / (min(options.warm_up, steps // 10) + 1))
     return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
@@ -202,33 +252,43 @@ def enough_epochs(images: int, batch_size: int) -> int:
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:
-    """Returns the random numbers of an epoch (0: of the held-out loss); those of two epochs have nothing in common."""
+    """Returns the random numbers of an epoch (0: of the held-out loss); those of two epochs have
+    nothing in common.
+    """
     state = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def check_maps(maps: Tensor, validation: Tensor, least: int) -> None:
-    """Raises TrainingError where no model can be fitted on these maps; ``least``: images to validate that it needs."""
+    """Raises TrainingError where no model can be fitted on these maps; ``least``: images to
+    validate that it needs.
+    """
     if len(maps) < 2 or len(validation) < least:
         raise TrainingError(
-            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and {least} expected: "
-            "add good images"
+            f"{len(maps)} images to fit and {len(validation)} to validate found, at least 2 and "
+            f"{least} expected: add good images"
         )
     for name, given in (("fit", maps), ("validate", validation)):
         if given.is_floating_point() and not given.isfinite().all():
-            raise TrainingError(f"the maps of the images to {name} hold numbers that are not finite: please report this")
+            raise TrainingError(
+                f"the maps of the images to {name} hold numbers that are not finite: please report "
+                "this"
+            )
     first = maps[0].float()
     least = 1e-5 * float(first.abs().max())
     if all(float((other.float() - first).abs().max()) <= least for other in maps[1:]):
         raise TrainingError(
-            f"all {len(maps)} images to fit look the same to the model, photographs of different good parts expected: "
-            "check that the folder does not hold copies of one image"
+            f"all {len(maps)} images to fit look the same to the model, photographs of different "
+            "good parts expected: check that the folder does not hold copies of one image"
         )
 
 
-def broke_down(epoch: int, loss: float, finished: int, options: FitOptions, checkpoint: Path) -> str:
+def broke_down(
+    epoch: int, loss: float, finished: int, options: FitOptions, checkpoint: Path
+) -> str:
     kept = f"epoch {finished} is kept in {checkpoint}" if finished else "no epoch was finished"
     return (
-        f"training broke down in epoch {epoch}: loss or gradient is {loss}, a finite number expected; {kept}. "
-        f"Try another --seed, or a learning rate below {options.learning_rate:g}, in a new --out"
+        f"training broke down in epoch {epoch}: loss or gradient is {loss}, a finite number "
+        f"expected; {kept}. Try another --seed, or a learning rate below "
+        f"{options.learning_rate:g}, in a new --out"
     )

@@ -1,14 +1,17 @@
-"""The input guard: is an image like the training images at all? Two stops darker, out of focus, turned, another product.
+"""The input guard: is an image like the training images at all? Two stops darker, out of focus,
+turned, another product.
 
-Some fifty statistics of an image (brightness, contrast, colour, and the energy and direction of its differences at seven
-scales) are compared with those of the training images in two ways, and an image is in range only if it passes both:
+Some fifty statistics of an image (brightness, contrast, colour, and the energy and direction of its
+differences at seven scales) are compared with those of the training images in two ways, and an
+image is in range only if it passes both:
 
 - the distance of Mahalanobis, for what nobody thought of, such as another product;
 - for each known change a linear discriminant (Fisher 1936) between good images and changed copies of them, because two
   stops may lie within the spread of a set that was photographed at several exposures, and noise still tells them.
 
-What must not put an image out of range is shown to both beside the good images: copies with a synthetic defect, which is
-the model's business, and copies compressed as JPEG. Limits are set on images left out of the fit, whole groups at a time.
+What must not put an image out of range is shown to both beside the good images: copies with a
+synthetic defect, which is the model's business, and copies compressed as JPEG. Limits are set on
+images left out of the fit, whole groups at a time.
 """
 
 from __future__ import annotations
@@ -37,27 +40,36 @@ from training.tensors import one_thread_each
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
-MAX_GUARD_IMAGES = 400  # fewer where they are large: a changed copy of 12 million pixels takes a second
+# fewer where they are large: a changed copy of 12 million pixels takes a second
+MAX_GUARD_IMAGES = 400
 MOST_PIXELS = 1_200_000_000
-MARKS, MARKED = 2, 1024  # copies with a synthetic defect, and the side of the square that it is drawn in
-DISCRIMINANT_TAIL_SDS = 2.7  # standard deviations of a discriminant, more where few groups are known
+# copies with a synthetic defect, and the side of the square that it is drawn in
+MARKS, MARKED = 2, 1024
+# standard deviations of a discriminant, more where few groups are known
+DISCRIMINANT_TAIL_SDS = 2.7
 DISTANCE_TAIL_SDS = 4.0  # the same of the logarithm of the distance
 ACCEPTED_QUANTILE = 0.99  # quantile of the copies to accept that a limit is not below
-CHANGED_QUANTILE = 0.02  # quantile of the changed copies, towards which a limit moves where they are far from the good images
+# quantile of the changed copies, towards which a limit moves where they are far from the good
+# images
+CHANGED_QUANTILE = 0.02
 
 LEVELS = 6  # the prepared image and its halvings
-STRIPS, WIDEST = 64, 1024  # strips of three rows that are looked at in full resolution, and of how many columns in the middle
+# strips of three rows that are looked at in full resolution, and of how many columns in the middle
+STRIPS, WIDEST = 64, 1024
 
 ACROSS, DOWN = ((0, 0, 0), (0, -1, 1), (0, 0, 0)), ((0, 0, 0), (0, -1, 0), (0, 1, 0))
 CURVED_ACROSS, CURVED_DOWN = ((0, 0, 0), (1, -2, 1), (0, 0, 0)), ((0, 1, 0), (0, -2, 0), (0, 1, 0))
-NOISE = ((1, -2, 1), (-2, 4, -2), (1, -2, 1))  # Immerkaer 1996: zero on every slope and every edge that lies straight
+# Immerkaer 1996: zero on every slope and every edge that lies straight
+NOISE = ((1, -2, 1), (-2, 4, -2), (1, -2, 1))
 FALLING, RISING = ((0, 0, 0), (0, -1, 0), (0, 0, 1)), ((0, 0, 0), (0, 0, -1), (0, 1, 0))
 
 
 class Statistics(nn.Module):
-    """uint8 images (N, H, W, 3) and their prepared pixels (N, 3, s, s) -> what an image looks like, float32 (N, D).
+    """uint8 images (N, H, W, 3) and their prepared pixels (N, 3, s, s) -> what an image looks like,
+    float32 (N, D).
 
-    ``mask``: as of Preprocess; a difference at full resolution counts where all its pixels are inside.
+    ``mask``: as of Preprocess; a difference at full resolution counts where all its pixels are
+    inside.
     """
 
     mask: Tensor | None
@@ -66,10 +78,12 @@ class Statistics(nn.Module):
         super().__init__()
         self.register_buffer("mask", mask, persistent=False)
         fine = torch.tensor([ACROSS, DOWN, CURVED_ACROSS, CURVED_DOWN, NOISE], dtype=torch.float32)
-        self.register_buffer("fine", fine[:, :, None], persistent=False)  # (5, 3, 1, 3): the three rows are channels
+        # (5, 3, 1, 3): the three rows are channels
+        self.register_buffer("fine", fine[:, :, None], persistent=False)
         coarse = torch.tensor([ACROSS, DOWN, FALLING, RISING], dtype=torch.float32)
         self.register_buffer("coarse", coarse[:, None, 1:, 1:], persistent=False)  # (4, 1, 2, 2)
-        kept = torch.zeros(8, 5)  # of four energies and four sizes those of two, and how much the energy is slanted
+        # of four energies and four sizes those of two, and how much the energy is slanted
+        kept = torch.zeros(8, 5)
         kept[[0, 1, 4, 5], [0, 1, 2, 3]], kept[2, 4], kept[3, 4] = 1, 1, -1
         self.register_buffer("kept", kept, persistent=False)
 
@@ -77,20 +91,30 @@ class Statistics(nn.Module):
         return torch.cat([self.full(images), self.prepared(x)], 1)
 
     def full(self, images: Tensor) -> Tensor:
-        """Returns 20 statistics of the differences at full resolution: noise and focus do not survive a resize."""
+        """Returns 20 statistics of the differences at full resolution: noise and focus do not
+        survive a resize.
+        """
         d = F.conv2d(by_row(strips(images).float().mean(3)), self.fine)  # (N, 5, 64, W)
         size = d.abs()
-        found = torch.cat([d * d, size, torch.sqrt(size), (size < 0.5).float()], 1)  # (N, 20, 64, W)
+        # (N, 20, 64, W)
+        found = torch.cat([d * d, size, torch.sqrt(size), (size < 0.5).float()], 1)
         if self.mask is None:
             means = found.mean((2, 3))
         else:
-            pixels = strips(stretched(self.mask, images.shape[1], images.shape[2])[None, :, :, None]).float().mean(3)
-            inside = F.avg_pool2d(by_row(pixels).mean(1, keepdim=True), (1, 3), 1) > 0.999  # (1, 1, 64, W)
+            pixels = (
+                strips(stretched(self.mask, images.shape[1], images.shape[2])[None, :, :, None])
+                .float()
+                .mean(3)
+            )
+            # (1, 1, 64, W)
+            inside = F.avg_pool2d(by_row(pixels).mean(1, keepdim=True), (1, 3), 1) > 0.999
             means = (found * inside).sum((2, 3)) / (inside.sum() + 1e-6)
         return torch.log(means + torch.tensor([1e-2, 5e-2, 5e-2, 1e-2]).repeat_interleave(5))
 
     def prepared(self, x: Tensor) -> Tensor:
-        """Returns those of colour, light, and differences by scale: logarithms, a ratio means the same at every level."""
+        """Returns those of colour, light, and differences by scale: logarithms, a ratio means the
+        same at every level.
+        """
         grey = light = (x[:, :1] + x[:, 1:2] + x[:, 2:]) / 3
         found: list[Tensor] = []
         while min(grey.shape[2:]) > 1 and len(found) < LEVELS:
@@ -99,7 +123,10 @@ class Statistics(nn.Module):
             grey = F.avg_pool2d(grey, 2)
             light = grey if len(found) <= 2 else light
         least = torch.tensor([1e-7] * 4 + [1e-4] * 4)
-        differences = torch.log(torch.cat(found, 1).unflatten(1, (len(found), 8)) + least) @ self.kept  # (N, levels, 5)
+        # (N, levels, 5)
+        differences = (
+            torch.log(torch.cat(found, 1).unflatten(1, (len(found), 8)) + least) @ self.kept
+        )
         both = torch.cat([torch.log(light + 2 / 255), light], 1)  # (N, 2, h, w)
         mean = both.mean((2, 3), keepdim=True)
         spread = torch.log(((both - mean) ** 2).mean((2, 3)) + 1e-6)
@@ -108,13 +135,17 @@ class Statistics(nn.Module):
 
 
 def strips(images: Tensor) -> Tensor:
-    """Returns 64 strips of three rows over the height of images (N, H, W, C), the last column thrice: (N, 192, W + 2, C).
+    """Returns 64 strips of three rows over the height of images (N, H, W, C), the last column
+    thrice: (N, 192, W + 2, C).
 
-    Of images wider than 1,024 pixels the middle, so that a strange one takes no more memory than others.
+    Of images wider than 1,024 pixels the middle, so that a strange one takes no more memory than
+    others.
     """
     height, left = images.shape[1], torch.sym_max(0, (images.shape[2] - WIDEST) // 2)
     first = torch.arange(STRIPS) * torch.sym_max(height - 3, 0) // (STRIPS - 1)
-    rows = images.index_select(1, (first[:, None] + torch.arange(3)).flatten().clamp(max=height - 1))
+    rows = images.index_select(
+        1, (first[:, None] + torch.arange(3)).flatten().clamp(max=height - 1)
+    )
     rows = rows.narrow(2, left, torch.sym_min(images.shape[2], WIDEST))
     return torch.cat([rows, rows[:, :, -1:], rows[:, :, -1:]], 2)  # an image may be one pixel wide
 
@@ -129,7 +160,9 @@ def _stops(stops: float) -> npt.NDArray[np.uint8]:
     """Returns the table that makes sRGB pixels darker by so many stops of light."""
     v = np.arange(256) / 255
     light = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4) * 0.5**stops
-    return np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(np.uint8)
+    return np.rint(
+        255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    ).astype(np.uint8)
 
 
 def darker(pixels: Pixels) -> Pixels:
@@ -152,12 +185,16 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Returns the image with a synthetic defect, up to four tenths of its shorter side in radius."""
+    """Returns the image with a synthetic defect, up to four tenths of its shorter side
+    in radius.
+    """
     side = min(*pixels.shape[:2], MARKED)
     top, left = (int(rng.integers(length - side + 1)) for length in pixels.shape[:2])
     here, made = (slice(top, top + side), slice(left, left + side)), pixels.copy()
     radius = side * np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
-    made[here], _ = add_defect(pixels[here], pixels[here][::-1, ::-1], str(rng.choice(list(DEFECTS))), rng, radius)
+    made[here], _ = add_defect(
+        pixels[here], pixels[here][::-1, ::-1], str(rng.choice(list(DEFECTS))), rng, radius
+    )
     return made
 
 
@@ -170,18 +207,32 @@ def compressed(pixels: Pixels) -> Pixels:
 
 # ---- the guard ----
 class Guard(nn.Module):
-    """uint8 images (N, H, W, 3) and their prepared pixels (N, 3, s, s) -> whether each image is in range, bool (N,).
+    """uint8 images (N, H, W, 3) and their prepared pixels (N, 3, s, s) -> whether each image is in
+    range, bool (N,).
 
-    ``noticed``: of the training images' changed copies, the share that is out of range, by change; ``refused``: of
-    the training images themselves. Both are cross-fitted: found with guards that had not seen the image's group.
+    ``noticed``: of the training images' changed copies, the share that is out of range, by change;
+    ``refused``: of the training images themselves. Both are cross-fitted: found with guards that
+    had not seen the image's group.
     """
 
     def __init__(
-        self, centre: Tensor, scale: Tensor, whiten: Tensor, weights: Tensor, limits: Tensor, mask: Tensor | None = None
+        self,
+        centre: Tensor,
+        scale: Tensor,
+        whiten: Tensor,
+        weights: Tensor,
+        limits: Tensor,
+        mask: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.statistics = Statistics(mask)
-        for name, value in {"centre": centre, "scale": scale, "whiten": whiten, "weights": weights, "limits": limits}.items():
+        for name, value in {
+            "centre": centre,
+            "scale": scale,
+            "whiten": whiten,
+            "weights": weights,
+            "limits": limits,
+        }.items():
             self.register_buffer(name, value.float())
         self.noticed: dict[str, float] = {}
         self.refused = 0.0
@@ -194,7 +245,9 @@ class Guard(nn.Module):
 
 @dataclass(frozen=True)
 class Side:
-    """A Gaussian of what is accepted and, for each change, the direction that tells it: all linear in the statistics."""
+    """A Gaussian of what is accepted and, for each change, the direction that tells it: all linear
+    in the statistics.
+    """
 
     centre: Array
     scale: Array
@@ -203,55 +256,82 @@ class Side:
 
     @classmethod
     def of(cls, accepted: Array, changed: Array) -> Side:
-        """Fits ``accepted`` (copies, n, D), the images themselves first, and ``changed`` (changes, n, D)."""
+        """Fits ``accepted`` (copies, n, D), the images themselves first, and ``changed`` (changes,
+        n, D).
+        """
         good = accepted[0]
         centre, scale = good.mean(0), good.std(0) + 1e-3
         z = ((accepted - centre) / scale).reshape(-1, good.shape[1])
-        shrink = 1 / len(good)  # of covariances towards independence: few images say little of 57 statistics together
+        # of covariances towards independence: few images say little of 57 statistics together
+        shrink = 1 / len(good)
         within = _shrunk(z.T @ z / len(z), shrink)
         directions = []
         for copies in (changed - centre) / scale:
-            direction = np.linalg.solve((within + _shrunk(np.cov(copies.T, bias=True), shrink)) / 2, copies.mean(0))
-            directions.append(direction / max(float(((good - centre) / scale @ direction).std()), 1e-9))
+            direction = np.linalg.solve(
+                (within + _shrunk(np.cov(copies.T, bias=True), shrink)) / 2, copies.mean(0)
+            )
+            directions.append(
+                direction / max(float(((good - centre) / scale @ direction).std()), 1e-9)
+            )
         return cls(centre, scale, np.linalg.cholesky(np.linalg.inv(within)), np.array(directions).T)
 
     def checks(self, statistics: Array) -> Array:
         """Returns the logarithm of the squared distance and the discriminants, (n, 1 + changes)."""
         z = (statistics - self.centre) / self.scale
-        return np.concatenate([np.log(((z @ self.whiten) ** 2).sum(1) + 1e-9)[:, None], z @ self.weights], 1)
+        return np.concatenate(
+            [np.log(((z @ self.whiten) ** 2).sum(1) + 1e-9)[:, None], z @ self.weights], 1
+        )
 
 
 def _shrunk(covariance: Array, share: float) -> Array:
     return (1 - share) * covariance + share * np.eye(len(covariance))
 
 
-def fit_guard(accepted: Array, changed: Array, groups: Sequence[str], mask: Tensor | None = None) -> Guard:
-    """Returns the guard of statistics (copies, n, D) to accept, the images' own first, and (changes, n, D) to refuse."""
+def fit_guard(
+    accepted: Array, changed: Array, groups: Sequence[str], mask: Tensor | None = None
+) -> Guard:
+    """Returns the guard of statistics (copies, n, D) to accept, the images' own first, and
+    (changes, n, D) to refuse.
+    """
     fold, own = folds(groups), len(accepted)
-    held = np.empty((own + len(changed), len(groups), 1 + len(changed)))  # what each check says of images left out of its fit
+    # what each check says of images left out of its fit
+    held = np.empty((own + len(changed), len(groups), 1 + len(changed)))
     for k in range(fold.max() + 1):
         out = fold == k
         side = Side.of(accepted[:, ~out], changed[:, ~out])
         held[:, out] = [side.checks(each[out]) for each in (*accepted, *changed)]
     limits = limits_of(held[:own], held[own:], len(set(groups)))
     side = Side.of(accepted, changed)
-    guard = Guard(*map(torch.from_numpy, (side.centre, side.scale, side.whiten, side.weights, limits)), mask=mask)
+    guard = Guard(
+        *map(torch.from_numpy, (side.centre, side.scale, side.whiten, side.weights, limits)),
+        mask=mask,
+    )
     beyond = (held > limits).any(2).mean(1)
-    guard.refused, guard.noticed = float(beyond[0]), dict(zip(CHANGES, beyond[own:].tolist(), strict=False))
+    guard.refused, guard.noticed = (
+        float(beyond[0]),
+        dict(zip(CHANGES, beyond[own:].tolist(), strict=False)),
+    )
     return guard
 
 
 def limits_of(accepted: Array, changed: Array, groups: int) -> Array:
-    """Returns the limit of each check: the end of what is accepted, and halfway from there to the changed copies beyond it.
+    """Returns the limit of each check: the end of what is accepted, and halfway from there to the
+    changed copies beyond it.
 
-    ``accepted`` (copies, n, checks) and ``changed`` (changes, n, checks): what the checks say; the first is for no change.
+    ``accepted`` (copies, n, checks) and ``changed`` (changes, n, checks): what the checks say; the
+    first is for no change.
     """
     tail = 1 + 5 / groups
     limits = []
-    for check, deviations in enumerate([DISTANCE_TAIL_SDS] + [DISCRIMINANT_TAIL_SDS] * len(changed)):
+    for check, deviations in enumerate(
+        [DISTANCE_TAIL_SDS] + [DISCRIMINANT_TAIL_SDS] * len(changed)
+    ):
         good = accepted[0, :, check]
         limit = max(
-            [good.mean() + deviations * tail * good.std(), *np.quantile(accepted[1:, :, check], ACCEPTED_QUANTILE, axis=1)]
+            [
+                good.mean() + deviations * tail * good.std(),
+                *np.quantile(accepted[1:, :, check], ACCEPTED_QUANTILE, axis=1),
+            ]
         )
         copies = np.quantile(changed[check - 1, :, check], CHANGED_QUANTILE) if check else limit
         limits.append(max(limit, (limit + copies) / 2))
@@ -269,10 +349,15 @@ def learn_guard(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
             pixels = decode(record.path, rule, reduce_to=prepare.size).pixels
         except ImageError:  # it was said already that it cannot be read
             return None
-        if prepare.mask is not None:  # before the changes, which would carry what lies outside to the inside
+        # before the changes, which would carry what lies outside to the inside
+        if prepare.mask is not None:
             pixels = blotted(pixels, stretched(prepare.mask, *pixels.shape[:2]).numpy())
         rng = np.random.default_rng(number)
-        accepted = [pixels, *(marked(pixels, rng) for _ in range(MARKS)), *([compressed(pixels)] if lossless else [])]
+        accepted = [
+            pixels,
+            *(marked(pixels, rng) for _ in range(MARKS)),
+            *([compressed(pixels)] if lossless else []),
+        ]
         copies = [*accepted, *(change(pixels) for change in CHANGES.values())]
         with torch.inference_mode():  # a thread has a mode of its own
             return record.group, [statistics_of(statistics, prepare, copy) for copy in copies]
@@ -281,7 +366,12 @@ def learn_guard(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
         found = [image for image in pool.map(one, range(len(chosen)), chosen) if image is not None]
     values = np.array([image for _, image in found]).transpose(1, 0, 2)
-    return fit_guard(values[: -len(CHANGES)], values[-len(CHANGES) :], [group for group, _ in found], prepare.mask)
+    return fit_guard(
+        values[: -len(CHANGES)],
+        values[-len(CHANGES) :],
+        [group for group, _ in found],
+        prepare.mask,
+    )
 
 
 def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
@@ -291,7 +381,9 @@ def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def spaced(records: Sequence[Record], rule: DecodeRule) -> Sequence[Record]:
-    """Returns up to MOST records, evenly spaced; of large images no more than MOST_PIXELS hold, and at least 50."""
+    """Returns up to MOST records, evenly spaced; of large images no more than MOST_PIXELS hold, and
+    at least 50.
+    """
     first = decode(records[0].path, rule)
     count = min(MAX_GUARD_IMAGES, max(50, MOST_PIXELS // first.pixels[..., 0].size))
     if len(records) <= count:
@@ -306,5 +398,10 @@ def statistics_of(statistics: Statistics, prepare: Preprocess, pixels: Pixels) -
 
 
 def guard_facts(guard: Guard) -> dict[str, object]:
-    """Returns what the card says of the guard: shares of good images refused and of changed copies noticed, cross-fitted."""
-    return {"refused": round(guard.refused, 4), "noticed": {change: round(share, 4) for change, share in guard.noticed.items()}}
+    """Returns what the card says of the guard: shares of good images refused and of changed copies
+    noticed, cross-fitted.
+    """
+    return {
+        "refused": round(guard.refused, 4),
+        "noticed": {change: round(share, 4) for change, share in guard.noticed.items()},
+    }

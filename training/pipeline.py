@@ -1,4 +1,6 @@
-"""`anomaly train`: normal images -> maps -> model -> one ONNX file with its calibration. The whole way on one screen."""
+"""`anomaly train`: normal images -> maps -> model -> one ONNX file with its calibration. The whole
+way on one screen.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest, write_atomically
+from anomaly.detector.file import (
+    read_card,
+    set_calibration,
+    set_card,
+    weights_digest,
+    write_atomically,
+)
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.session import available_cores, open_session
 from anomaly.detector.size_sensitivity import cost_of
@@ -38,14 +46,30 @@ from training.choose import choose_space
 from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
 from training.describe import describe, list_highest, list_images, training_report, warn_of_mask
 from training.explain import fit_decoder, steps_for
-from training.export import DetectorGraph, ExplainGraph, check_parity, golden_samples, golden_sizes, to_onnx
+from training.export import (
+    DetectorGraph,
+    ExplainGraph,
+    check_parity,
+    golden_samples,
+    golden_sizes,
+    to_onnx,
+)
 from training.fit import fit
 from training.guard import Guard, guard_facts, learn_guard
 from training.models import MODELS
 from training.options import FitOptions, TrainOptions, check_out, make_run, resolve
 from training.preprocess import Preprocess
 from training.processes import pick_device, rank
-from training.scores import TYPICALITY, DensityOfStates, Heatmap, ImageScore, heatmap_factor, score_names, scores_of, states
+from training.scores import (
+    TYPICALITY,
+    DensityOfStates,
+    Heatmap,
+    ImageScore,
+    heatmap_factor,
+    score_names,
+    scores_of,
+    states,
+)
 from training.sets import (
     Sets,
     copies_text,
@@ -63,7 +87,9 @@ from training.suspects import find_suspects, outliers, suspects_text, write_susp
 from training.tensors import Extracted, extract
 from training.tiles import MOST_MAPS, Tiles, Tiling, extract_tiles, finer, tile_space
 
-CLEAR_AUROC_GAIN = 0.03  # AUROC on synthetic defects, by which features alone must be better: less is chance with so few images
+# AUROC on synthetic defects, by which features alone must be better: less is chance with so few
+# images
+CLEAR_AUROC_GAIN = 0.03
 
 
 @dataclass(frozen=True)
@@ -86,21 +112,28 @@ class Trained:
 
 
 def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
-    """Trains, calibrates and writes RUN; returns the detector's card (None in the helping processes of torchrun).
+    """Trains, calibrates and writes RUN; returns the detector's card (None in the helping processes
+    of torchrun).
 
-    ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError, TrainingError.
+    ``say`` gets warnings and news, a line each. Raises DatasetError, CalibrationError,
+    TrainingError.
     """
     asked, chooses, choice = options, options.space == "auto", None
     options = resolve(options)
     own_score = "hottest" if options.tile else getattr(MODELS[options.model], "score", "hottest")
     options = replace(options, score=options.score or own_score)
-    device, mask = pick_device(options.device), None if options.mask is None else read_mask(options.mask)
+    device, mask = (
+        pick_device(options.device),
+        None if options.mask is None else read_mask(options.mask),
+    )
     passed = Counter[str]()
     records, sets = find_images(options, say if rank() == 0 else None, passed)
     check_out(options)
     make_run(options.out)
     rule = find_rule(records, options.decode == "reduced", options.depth)
-    prepare = Preprocess(options.size, options.target, None if mask is None else torch.from_numpy(mask)).to(device)
+    prepare = Preprocess(
+        options.size, options.target, None if mask is None else torch.from_numpy(mask)
+    ).to(device)
     space = make_space(options.space, options.size).to(device).eval()
     with Progress(len(records), "looking at images", quiet=rank() > 0) as progress:
         everything = extract(records, rule, prepare, space, device, lambda: progress.advance(1))
@@ -110,19 +143,36 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     told = everything.records
     records, copies = join_copies(told, everything.thumbs, everything.digests, options)
     excluded = sets.excluded
-    sets = sets_of_copies(told, records, copies, options)  # now, so that a rate that cannot be kept fails before the fit
+    # now, so that a rate that cannot be kept fails before the fit
+    sets = sets_of_copies(told, records, copies, options)
     alike = copies_text(told, records, copies, options)
     joined = {record.path: record.group for record in records}
     if options.by_unit is None:
         everything = replace(everything, records=records)
     warnings = (
-        excluded_text(options, excluded) + warn(everything, alike) + ([] if mask is None else warn_of_mask(mask, everything))
+        excluded_text(options, excluded)
+        + warn(everything, alike)
+        + ([] if mask is None else warn_of_mask(mask, everything))
     )
-    for line in [*warnings, *([f"passed over: {passed_text(passed)}"] if passed else [])] if rank() == 0 else []:
+    for line in (
+        [*warnings, *([f"passed over: {passed_text(passed)}"] if passed else [])]
+        if rank() == 0
+        else []
+    ):
         say(line)
     if chooses and options.space == "both":
-        choice = choose_space(space.cpu(), everything.subset(sets.fit).maps, sets.validation, rule, prepare, options.seed)
-        options = replace(options, space="features" if choice["features"] > choice["both"] + CLEAR_AUROC_GAIN else "both")
+        choice = choose_space(
+            space.cpu(),
+            everything.subset(sets.fit).maps,
+            sets.validation,
+            rule,
+            prepare,
+            options.seed,
+        )
+        options = replace(
+            options,
+            space="features" if choice["features"] > choice["both"] + CLEAR_AUROC_GAIN else "both",
+        )
         if options.space == "features":
             space = space.parts[0]
             everything = replace(everything, maps=everything.maps[:, : space.inputs])
@@ -131,7 +181,11 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     if options.space == "pixels" and all(grey for _, _, _, grey in learnt.facts):
         space = make_space("pixels", options.size, grey=True)
     tiling = tiling_of(options, everything)
-    cells = 1 if tiling else cells_of(options.min_area, everything, (space.grid // heatmap_factor(space.grid)) ** 2)
+    cells = (
+        1
+        if tiling
+        else cells_of(options.min_area, everything, (space.grid // heatmap_factor(space.grid)) ** 2)
+    )
     to_heatmap = Heatmap(prepare.coverage(space.grid), cells)
     learnt, sets = leave_out_outliers(learnt, sets, space, to_heatmap, device)
     trained = fit_model(options, prepare, space, to_heatmap, learnt, held_out, device, say)
@@ -139,7 +193,9 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
         if rank() == 0:
             say(f"tiles: {tiles_said(tiling.facts(options.tile), options.size)}")
         parts = (learnt.records, held_out.records)
-        trained = replace(trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say))
+        trained = replace(
+            trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say)
+        )
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
     suspects = find_suspects(everything.records, everything.maps, space, to_heatmap)
@@ -149,19 +205,34 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     graph, model = join(trained, guard)
     calibration, highest = calibrate_on(model, sets.calibration, rule, options, joined)
     card = describe(options, rule, records, sets, everything, calibration, warnings)
-    card = replace(card, score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words())
+    card = replace(
+        card,
+        score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words(),
+    )
     list_images(options.out / IMAGES, sets)
     list_highest(options, calibration, highest)
     first = [name_of(r, options.images) for r in highest[:5]]
-    facts = {"highest": first, "choice": choice, "mask": mask_facts(options.mask, mask) if options.mask else None}
+    facts = {
+        "highest": first,
+        "choice": choice,
+        "mask": mask_facts(options.mask, mask) if options.mask else None,
+    }
     if options.by_unit is not None and calibration is not None:
-        facts["by_unit"] = UnitRule.seen(options.by_unit, [record.group for record in sets.calibration]).to_json()
-    facts |= {"min_area": options.min_area, "min_cells": (trained.tiles or trained).to_heatmap.cells, "size_sensitivity": None}
+        facts["by_unit"] = UnitRule.seen(
+            options.by_unit, [record.group for record in sets.calibration]
+        ).to_json()
+    facts |= {
+        "min_area": options.min_area,
+        "min_cells": (trained.tiles or trained).to_heatmap.cells,
+        "size_sensitivity": None,
+    }
     facts["guard"], facts["group_by"] = guard_facts(guard), options.group_by
     if tiling:
         facts["tiles"] = tiling.facts(options.tile)
     if calibration is not None:
-        size, each = (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (options.size, DEFECTS_PER_SIZE)
+        size, each = (
+            (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (options.size, DEFECTS_PER_SIZE)
+        )
         tried = (sets.calibration, rule, size, mask, options.seed)
         facts["size_sensitivity"] = flagged_by_size(model, calibration, *tried, each)
         facts["cost"] = cost_of(calibration, first, facts["size_sensitivity"])
@@ -170,18 +241,28 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     card = write(options, card, graph, model, trained, sets.calibration or sets.validation)
     for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
-    write_report(options.out / "report.html", training_report(options, card, suspects, highest, sets, trained.history))
+    write_report(
+        options.out / "report.html",
+        training_report(options, card, suspects, highest, sets, trained.history),
+    )
     return card
 
 
 def only_whole_units(seen: Extracted, before: Sequence[Record]) -> Extracted:
-    """Returns what was seen of the parts that have lost no view; the other views of the rest join those left out."""
+    """Returns what was seen of the parts that have lost no view; the other views of the rest join
+    those left out.
+    """
     kept = {record.path for record in whole_units(seen.records, before)}
     if not kept:
-        raise DatasetError(f"no unit found of which every view can be read, the first that cannot: {seen.left_out[0]}")
+        raise DatasetError(
+            "no unit found of which every view can be read, the first that cannot: "
+            f"{seen.left_out[0]}"
+        )
     others = [record.path for record in seen.records if record.path not in kept]
     lines = [f"{path}: another view of its unit could not be read" for path in others]
-    whole = seen.subset([record for record in seen.records if record.path in kept]) if others else seen
+    whole = (
+        seen.subset([record for record in seen.records if record.path in kept]) if others else seen
+    )
     return replace(whole, left_out=[*seen.left_out, *lines])
 
 
@@ -191,7 +272,8 @@ def check_depth(depth: int | None, seen: Extracted) -> None:
     if depth is not None and found != {depth}:
         said = " and ".join(map(str, sorted(found)))
         raise DatasetError(
-            f"--depth {depth} found, but images of {said} bits a channel: leave it out, or give their true depth"
+            f"--depth {depth} found, but images of {said} bits a channel: leave it out, or give "
+            "their true depth"
         )
 
 
@@ -204,21 +286,28 @@ def warn(seen: Extracted, alike: str) -> list[str]:
 
 
 def cells_of(min_area: int | None, seen: Extracted, whole: int) -> int:
-    """Returns how many cells of a heatmap of ``whole`` cover an area in pixels of the original, by the median image."""
+    """Returns how many cells of a heatmap of ``whole`` cover an area in pixels of the original, by
+    the median image.
+    """
     if min_area is None:
         return 1
     cell = float(np.median([width * height for width, height, _, _ in seen.facts])) / whole
     cells = -(-min_area // cell)
     if cells > whole / 4:
-        raise TrainingError(f"--min-area {min_area} found, at most {int(cell * whole / 4)} expected: a quarter of an image")
+        raise TrainingError(
+            f"--min-area {min_area} found, at most {int(cell * whole / 4)} expected: a quarter of "
+            "an image"
+        )
     return max(1, int(cells))
 
 
 def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record], list[Record]]:
-    """Returns the images that the model is fitted on, and those that it never sees but that are not for the threshold.
+    """Returns the images that the model is fitted on, and those that it never sees but that are not
+    for the threshold.
 
-    A model in closed form has no epochs to watch: once choices were made on the validation images it learns from them too,
-    but where a scale, a density or, without a calibration set, the unit of scores needs images that the model has not seen.
+    A model in closed form has no epochs to watch: once choices were made on the validation images
+    it learns from them too, but where a scale, a density or, without a calibration set, the unit of
+    scores needs images that the model has not seen.
     """
     needed = options.tile is not None or options.score == TYPICALITY or options.rank_only
     if needed or not MODELS[options.model].closed_form:
@@ -229,7 +318,8 @@ def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record]
 def leave_out_outliers(
     learnt: Extracted, sets: Sets, space: nn.Module, to_heatmap: Heatmap, device: str
 ) -> tuple[Extracted, Sets]:
-    """Returns what is learnt from, and the sets, without the images that are unlike all others: defects may hide there.
+    """Returns what is learnt from, and the sets, without the images that are unlike all others:
+    defects may hide there.
 
     The space is whitened by what is left.
     """
@@ -239,9 +329,13 @@ def leave_out_outliers(
         left = [record for record, is_far in zip(learnt.records, far, strict=True) if is_far]
         paths = {record.path for record in left}
         fit, validation, kept = (
-            [r for r in subset if r.path not in paths] for subset in (sets.fit, sets.validation, learnt.records)
+            [r for r in subset if r.path not in paths]
+            for subset in (sets.fit, sets.validation, learnt.records)
         )
-        learnt, sets = learnt.subset(kept), replace(sets, fit=fit, validation=validation, outliers=left)
+        learnt, sets = (
+            learnt.subset(kept),
+            replace(sets, fit=fit, validation=validation, outliers=left),
+        )
         whiten_by(space, learnt, to_heatmap)
     space.to(device)
     to_heatmap.to(device)
@@ -264,18 +358,26 @@ def fit_model(
     device: str,
     say: Callable[[str], None],
 ) -> Trained:
-    """Fits the model on maps of a whitened space, and in feature and filter space the picture decoder."""
+    """Fits the model on maps of a whitened space, and in feature and filter space the picture
+    decoder.
+    """
     share = 1.0 if to_heatmap.coverage is None else float(to_heatmap.coverage.mean())
     groups = [record.group for record in learnt.records]
-    fitted = fit_maps(options, space, (learnt.maps, held_out.maps), share, options.out, device, say, groups)
+    fitted = fit_maps(
+        options, space, (learnt.maps, held_out.maps), share, options.out, device, say, groups
+    )
     model, maps, unseen, history, warnings = fitted
     density = None
     if options.score == TYPICALITY:
-        density = DensityOfStates.of(states(scores_of(model, unseen, device, to_heatmap=to_heatmap)))
+        density = DensityOfStates.of(
+            states(scores_of(model, unseen, device, to_heatmap=to_heatmap))
+        )
     decoder = None
     if space.whitening is not None and rank() == 0:
         with Progress(steps_for(len(maps)), "learning to draw what is expected") as progress:
-            decoder = fit_decoder(model, maps, learnt.pictures, options.seed, device, lambda: progress.advance(1))
+            decoder = fit_decoder(
+                model, maps, learnt.pictures, options.seed, device, lambda: progress.advance(1)
+            )
     score = ImageScore(options.score, density)
     parts = (prepare.cpu(), space.cpu(), model.cpu().eval(), to_heatmap.cpu(), score)
     return Trained(*parts, decoder and decoder.cpu(), history, warnings)
@@ -293,10 +395,13 @@ def fit_maps(
 ) -> tuple[nn.Module, Tensor, Tensor, list[dict[str, Any]], list[str]]:
     """Fits a new model on maps of a whitened space; returns it, the maps, its history and warnings.
 
-    ``raw``: to learn from and held out, (n, C, h, w). ``share`` of them is inspected. The checkpoint lies in ``folder``.
-    ``groups``: of the maps to learn from; None where these are of tiles, whose places are not those of a part.
+    ``raw``: to learn from and held out, (n, C, h, w). ``share`` of them is inspected. The
+    checkpoint lies in ``folder``. ``groups``: of the maps to learn from; None where these are of
+    tiles, whose places are not those of a part.
     """
-    maps, held_out = (subset[:, : space.channels] if space.whitening is None else subset for subset in raw)
+    maps, held_out = (
+        subset[:, : space.channels] if space.whitening is None else subset for subset in raw
+    )
     if space.whitening is not None:
         space.whitening.cpu()
         with torch.inference_mode():
@@ -311,7 +416,9 @@ def fit_maps(
     fit_options = FitOptions(seed=options.seed, device=device)
     if options.epochs is not None:
         fit_options = replace(fit_options, epochs=options.epochs)
-    history = fit(model, maps, held_out, fit_options, folder / "checkpoint.safetensors", options.resume, say)
+    history = fit(
+        model, maps, held_out, fit_options, folder / "checkpoint.safetensors", options.resume, say
+    )
     if hasattr(model, "finish"):
         model.finish(maps)
     warnings = model.warnings(maps) if hasattr(model, "warnings") else []
@@ -338,41 +445,67 @@ def fit_tiles(
     device: str,
     say: Callable[[str], None],
 ) -> Tiles:
-    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on the validation set.
+    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on
+    the validation set.
 
     ``sets``: both of them.
     """
     prepare = Preprocess(tiling.height, options.target, whole.prepare.mask, tiling.width).to(device)
     grey = whole.space.whitening is None and whole.space.channels == 1
     space = make_space(tile_space(options.space), options.size, grey).to(device).eval()
-    with Progress(sum(len(subset) for subset in sets), "looking at tiles", quiet=rank() > 0) as progress:
+    with Progress(
+        sum(len(subset) for subset in sets), "looking at tiles", quiet=rank() > 0
+    ) as progress:
         (maps, share), (held_out, _) = (
-            extract_tiles(subset, rule, prepare, space, tiling, device, options.seed, most, lambda: progress.advance(1))
+            extract_tiles(
+                subset,
+                rule,
+                prepare,
+                space,
+                tiling,
+                device,
+                options.seed,
+                most,
+                lambda: progress.advance(1),
+            )
             for subset, most in zip(sets, MOST_MAPS, strict=True)
         )
     if space.whitening is not None:
         space.whitening.cpu().fit(maps.split(64))
-    model, *_, warnings = fit_maps(options, space, (maps, held_out), share, options.out / "tiles", device, say)
+    model, *_, warnings = fit_maps(
+        options, space, (maps, held_out), share, options.out / "tiles", device, say
+    )
     whole.warnings.extend(warnings)
-    fine = finer(space.grid) ** 2  # places of the stitched map to a cell: an area within one says nothing
+    # places of the stitched map to a cell: an area within one says nothing
+    fine = finer(space.grid) ** 2
     cells = cells_of(options.min_area, everything, math.prod(tiling.stitched(space.grid)) // fine)
     cells = 1 if cells == 1 else cells * fine
     tiles = Tiles(prepare.cpu(), space.cpu(), model.cpu().eval(), tiling, whole.space.grid, cells)
-    with Progress(len(sets[1]), "bringing tiles and whole to one scale", quiet=rank() > 0) as progress:
+    with Progress(
+        len(sets[1]), "bringing tiles and whole to one scale", quiet=rank() > 0
+    ) as progress:
         tiles.fit_scale(whole.map_of, sets[1], rule, lambda: progress.advance(1))
     return tiles
 
 
 def inspected(maps: Tensor, to_heatmap: Heatmap) -> Tensor:
-    """Returns the places of maps (n, C, h, w) that a mask lets be inspected, as maps (n, C, 1, k)."""
-    return maps if to_heatmap.coverage is None else maps[:, :, to_heatmap.coverage[0].cpu() > 0][:, :, None]
+    """Returns the places of maps (n, C, h, w) that a mask lets be inspected, as maps (n, C,
+    1, k).
+    """
+    return (
+        maps
+        if to_heatmap.coverage is None
+        else maps[:, :, to_heatmap.coverage[0].cpu() > 0][:, :, None]
+    )
 
 
 def check_score(name: str, model: nn.Module, maps: Tensor) -> None:
     """Raises TrainingError where the model has no image score of that name."""
     names = score_names(model, maps.shape[1:])
     if name not in names:
-        raise TrainingError(f"--score {name} found, one of {', '.join(names)} expected of this model in this space")
+        raise TrainingError(
+            f"--score {name} found, one of {', '.join(names)} expected of this model in this space"
+        )
 
 
 def build_model(options: TrainOptions, maps: Tensor) -> nn.Module:
@@ -380,7 +513,9 @@ def build_model(options: TrainOptions, maps: Tensor) -> nn.Module:
     torch.manual_seed(options.seed)
     _, channels, height, width = maps.shape
     chosen = {} if options.error is None else {"error": options.error}
-    return MODELS[options.model](channels, height, width, pixels=options.space == "pixels", **chosen)
+    return MODELS[options.model](
+        channels, height, width, pixels=options.space == "pixels", **chosen
+    )
 
 
 def whiten_all(whitening: nn.Module, maps: Tensor) -> Tensor:
@@ -396,9 +531,14 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
 
 
 def calibrate_on(
-    model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, options: TrainOptions, joined: Mapping[Path, str]
+    model: onnx.ModelProto,
+    records: Sequence[Record],
+    rule: DecodeRule,
+    options: TrainOptions,
+    joined: Mapping[Path, str],
 ) -> tuple[Calibration | None, list[Record]]:
-    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images, the highest first.
+    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images,
+    the highest first.
 
     ``joined``: the group of each image once copies were joined.
     """
@@ -417,7 +557,9 @@ def calibrate_on(
     else:
         scores, worst = worst_per_unit(scores, [r.group for r in kept])
     paths = [kept[i].path for i in worst]
-    values, drawn = one_per_group(scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths])
+    values, drawn = one_per_group(
+        scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths]
+    )
     index = worst[drawn]
     order = np.argsort(-values, kind="stable")
     return calibrate(values, options.false_alarm_rate), [kept[int(index[i])] for i in order]
@@ -431,18 +573,28 @@ def write(
     trained: Trained,
     records: Sequence[Record],
 ) -> Card:
-    """Checks the file against torch and writes RUN: first what belongs to the detector, last detector.onnx itself."""
+    """Checks the file against torch and writes RUN: first what belongs to the detector, last
+    detector.onnx itself.
+    """
     if card.calibration is not None:
         set_calibration(model, card.calibration)
-    sample = [image.pixels for _, image in decode_all(records[:7], card.decode, card.size) if isinstance(image, Decoded)]
+    sample = [
+        image.pixels
+        for _, image in decode_all(records[:7], card.decode, card.size)
+        if isinstance(image, Decoded)
+    ]
     data = model.SerializeToString(deterministic=True)
     unit = score_unit(card.calibration, data, sample)
     parity = check_parity(graph, data, sample, unit)
-    tolerance = 1e-3 * unit if card.calibration is None else kept_tolerance(1e-3 * unit, card.calibration)
+    tolerance = (
+        1e-3 * unit if card.calibration is None else kept_tolerance(1e-3 * unit, card.calibration)
+    )
     card = replace(
         card,
         weights=weights_digest(model),
-        golden=golden_samples(data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), tolerance),
+        golden=golden_samples(
+            data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), tolerance
+        ),
         training={**card.training, "parity": parity},
     )
     save_run(options, card, trained, graph)
@@ -454,7 +606,9 @@ def write(
 
 
 def score_unit(calibration: Calibration | None, data: bytes, images: Sequence[np.ndarray]) -> float:
-    """Returns threshold - m, by which differences of scores are judged; without a threshold the scores' own size."""
+    """Returns threshold - m, by which differences of scores are judged; without a threshold the
+    scores' own size.
+    """
     if calibration is not None and calibration.threshold > calibration.median:
         return float(calibration.threshold - calibration.median)
     session, _ = open_session(data, "cpu", available_cores())
@@ -463,9 +617,13 @@ def score_unit(calibration: Calibration | None, data: bytes, images: Sequence[np
 
 
 def save_run(options: TrainOptions, card: Card, trained: Trained, graph: DetectorGraph) -> None:
-    """Writes explain.onnx and the checkpoint that holds all weights (for sample, reconstruct and --resume)."""
+    """Writes explain.onnx and the checkpoint that holds all weights (for sample, reconstruct and
+    --resume).
+    """
     if trained.decoder is not None:
-        explain = to_onnx(ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder))
+        explain = to_onnx(
+            ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder)
+        )
         onnx.helper.set_model_props(explain, {"weights": card.weights})
         drawn = explain.SerializeToString(deterministic=True)
         remember(drawn)
@@ -484,8 +642,14 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, graph: Detecto
         "guard": graph.guard,
     }
     for prefix, module in parts.items():
-        tensors |= {f"{prefix}.{name}": value for name, value in (module.state_dict() if module else {}).items()}
-    built = {key: getattr(options, key) for key in ("model", "space", "size", "error", "score", "seed", "target")}
+        tensors |= {
+            f"{prefix}.{name}": value
+            for name, value in (module.state_dict() if module else {}).items()
+        }
+    built = {
+        key: getattr(options, key)
+        for key in ("model", "space", "size", "error", "score", "seed", "target")
+    }
     built["cells"] = trained.to_heatmap.cells
     if trained.tiles is not None:
         tensors["tiles.scale"] = trained.tiles.scale

@@ -1,4 +1,6 @@
-"""`anomaly train --dry-run`: how many images are enough, before training. Reads every image, needs no torch, writes nothing."""
+"""`anomaly train --dry-run`: how many images are enough, before training. Reads every image, needs
+no torch, writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,11 @@ LEFT_OUT_SHOWN = 5
 class Plan:
     """What training would do with the images that can be read.
 
-    ``options``: with every choice made. ``groups``: of images that are independent; ``told``: how many there
-    were before copies were joined. ``largest``: images of the largest group. ``ranges``: of the files, as in the card.
-    ``sides``: least and largest width, least and largest height. ``left_out`` and ``warnings``: a line each.
-    ``passed_over``: what folders hold besides images, by kind.
+    ``options``: with every choice made. ``groups``: of images that are independent; ``told``: how
+    many there were before copies were joined. ``largest``: images of the largest group. ``ranges``:
+    of the files, as in the card. ``sides``: least and largest width, least and largest height.
+    ``left_out`` and ``warnings``: a line each. ``passed_over``: what folders hold besides images,
+    by kind.
     """
 
     options: TrainOptions
@@ -63,7 +66,11 @@ class Plan:
     @property
     def prospect(self) -> Prospect | None:
         """What the guarantee will be; None with --rank-only."""
-        return None if self.options.rank_only else Prospect.of(self.groups, self.options.false_alarm_rate)
+        return (
+            None
+            if self.options.rank_only
+            else Prospect.of(self.groups, self.options.false_alarm_rate)
+        )
 
     @property
     def more(self) -> list[Prospect]:
@@ -72,22 +79,37 @@ class Plan:
         return (
             []
             if self.options.rank_only
-            else [Prospect.of(groups, target_rate) for groups in more_groups(self.groups, target_rate)]
+            else [
+                Prospect.of(groups, target_rate) for groups in more_groups(self.groups, target_rate)
+            ]
         )
 
     def text(self) -> str:
         """The plan in words, one fact a line."""
         options = self.options
-        tiles = f", in tiles of {options.tile:,} pixels of yours beside the whole image" if options.tile else ""
+        tiles = (
+            f", in tiles of {options.tile:,} pixels of yours beside the whole image"
+            if options.tile
+            else ""
+        )
         fit, validation, calibration = (f"{count:,}" for count in self.counts().values())
         rows = [
-            ("good images", f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}"),
+            (
+                "good images",
+                f"{self.images:,} read, {len(self.left_out):,} left out; {self._files()}",
+            ),
             *(("left out", line) for line in self.left_out[:LEFT_OUT_SHOWN]),
             *(("left out", line) for line in excluded_text(self.options, self.excluded)),
             *([("passed over", passed_text(self.passed_over))] if self.passed_over else []),
             ("effective number", self._effective()),
             ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
-            ("model", f"{options.model} on {options.space}, {options.size} x {options.size} pixels{tiles}"),
+            (
+                "model",
+                (
+                    f"{options.model} on {options.space}, {options.size} x {options.size} "
+                    f"pixels{tiles}"
+                ),
+            ),
             *self._guarantee(),
             *(("warning", line) for line in self.warnings),
             ("nothing was trained", f"leave out --dry-run to train into {options.out}"),
@@ -106,21 +128,35 @@ class Plan:
 
     def _files(self) -> str:
         narrow, wide, low, high = self.sides
-        sides = f"{narrow} x {low}" if (narrow, low) == (wide, high) else f"{narrow} to {wide} x {low} to {high}"
+        sides = (
+            f"{narrow} x {low}"
+            if (narrow, low) == (wide, high)
+            else f"{narrow} to {wide} x {low} to {high}"
+        )
         bits = " and ".join(str(bits) for bits in self.ranges["bits"])
         return f"{sides} pixels, {bits} bits, {'grey' if self.ranges['grey'] else 'colour'}"
 
     def _effective(self) -> str:
         if self.told > self.groups:
             told = (
-                f"{self.groups:,}: copies and near-copies are in one group, {self.told:,} were told; a guarantee counts groups"
+                f"{self.groups:,}: copies and near-copies are in one group, {self.told:,} were "
+                "told; a guarantee counts groups"
             )
         elif self.options.by_unit is not None:
-            told = f"{self.groups:,} units of up to {self.largest:,} views: a guarantee counts units, by the worst view of each"
+            told = (
+                f"{self.groups:,} units of up to {self.largest:,} views: a guarantee counts units, "
+                "by the worst view of each"
+            )
         elif self.groups < self.images:
-            told = f"{self.groups:,} groups of up to {self.largest:,} images: a guarantee counts groups, one image of each"
+            told = (
+                f"{self.groups:,} groups of up to {self.largest:,} images: a guarantee counts "
+                "groups, one image of each"
+            )
         else:
-            told = f"{self.groups:,}: no groups were told (--group-by), so every image counts as independent of the others"
+            told = (
+                f"{self.groups:,}: no groups were told (--group-by), so every image counts as "
+                "independent of the others"
+            )
         return told
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +184,8 @@ class Plan:
 
 
 def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
-    """Returns what `train` would do, and raises what it would raise before its fit: DatasetError, CalibrationError, ...
+    """Returns what `train` would do, and raises what it would raise before its fit: DatasetError,
+    CalibrationError, ...
 
     ``say`` gets a line on what is read as good and what is not.
     """
@@ -160,7 +197,11 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
     check_out(options)
     kept, images, small, left_out = look(records, options)
     whole = kept if options.by_unit is None else whole_units(kept, records)
-    index = [i for i, record in enumerate(kept) if record in whole] if len(whole) < len(kept) else list(range(len(kept)))
+    index = (
+        [i for i, record in enumerate(kept) if record in whole]
+        if len(whole) < len(kept)
+        else list(range(len(kept)))
+    )
     thumbs, digests = np.stack([small[i][0] for i in index]), [small[i][1] for i in index]
     joined, copies = join_copies(whole, thumbs, digests, options)
     sets = sets_of_copies(whole, joined, copies, options)
@@ -185,9 +226,14 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
 
 def look(
     records: Sequence[Record], options: TrainOptions
-) -> tuple[list[Record], list[tuple[int, int, int, bool]], list[tuple[npt.NDArray[np.float32], str]], list[str]]:
-    """Returns the records that can be read, size, bits and greyness of each, small copies (64, 64) with the digests of the
-    pixels, and what cannot be read."""
+) -> tuple[
+    list[Record],
+    list[tuple[int, int, int, bool]],
+    list[tuple[npt.NDArray[np.float32], str]],
+    list[str],
+]:
+    """Returns the records that can be read, size, bits and greyness of each, small copies (64, 64)
+    with the digests of the pixels, and what cannot be read."""
     rule = find_rule(records, options.decode == "reduced", options.depth)
     kept, facts, small, left_out = [], [], [], []
     with Progress(len(records), "looking at images") as progress:

@@ -26,11 +26,12 @@ def sum_over_processes(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     return pieces[0][0]
 
 
-# --- devices and processes --------------------------------------------------------------------------------------------
+# --- devices and processes ------------------------------------------------------------------------
 def pick_device(name: str) -> str:
     """Returns ``cpu`` or ``cuda:<number>`` for ``auto``, ``cpu`` or ``cuda``.
 
-    Under torchrun each process of a machine gets a GPU of its own. TrainingError where CUDA is asked for and absent.
+    Under torchrun each process of a machine gets a GPU of its own. TrainingError where CUDA is
+    asked for and absent.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise TrainingError(f"device {name!r} found, one of auto, cpu, cuda expected")
@@ -38,7 +39,8 @@ def pick_device(name: str) -> str:
         return "cpu"
     if not torch.cuda.is_available():
         raise TrainingError(
-            "no CUDA device found, one was asked for: use --device cpu, or install a PyTorch built for this GPU"
+            "no CUDA device found, one was asked for: use --device cpu, or install a PyTorch built "
+            "for this GPU"
         )
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
@@ -54,13 +56,17 @@ def processes() -> int:
 
 
 def shard(batch: Tensor) -> Tensor:
-    """Returns this process's part of a batch; the parts differ by one at the most and may be empty."""
+    """Returns this process's part of a batch; the parts differ by one at the most and may
+    be empty.
+    """
     return batch.tensor_split(processes())[rank()]
 
 
 @contextlib.contextmanager
 def joined_processes(device: str) -> Iterator[None]:
-    """Joins the processes that torchrun started, by gloo on CPUs and NCCL on GPUs; without torchrun it does nothing."""
+    """Joins the processes that torchrun started, by gloo on CPUs and NCCL on GPUs; without torchrun
+    it does nothing.
+    """
     if processes() == 1 or dist.is_initialized():
         yield
         return

@@ -1,4 +1,6 @@
-"""A run folder -> the torch modules it was made of: to compare torch with ONNX on a user's images, and to draw samples."""
+"""A run folder -> the torch modules it was made of: to compare torch with ONNX on a user's images,
+and to draw samples.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,20 @@ class Run:
 
 
 def restore(run: Path) -> Run:
-    """Returns the torch modules of a run from its checkpoint; TrainingError where it is not there or unfinished."""
+    """Returns the torch modules of a run from its checkpoint; TrainingError where it is not there
+    or unfinished.
+    """
     path = (run if run.is_dir() else run.parent) / "checkpoint.safetensors"
     if not path.is_file():
         raise TrainingError(
-            f"{path}: no checkpoint found; this needs the run folder that `anomaly train` wrote, not the detector alone"
+            f"{path}: no checkpoint found; this needs the run folder that `anomaly train` wrote, "
+            "not the detector alone"
         )
     tensors, metadata = load_checkpoint(path)
     if "run" not in metadata:
-        raise TrainingError(f"{path}: training has not finished; run anomaly train with --resume first")
+        raise TrainingError(
+            f"{path}: training has not finished; run anomaly train with --resume first"
+        )
     with fitting(path):
         return _restored(json.loads(metadata["run"]), tensors)
 
@@ -67,7 +74,10 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
     guard = Guard(
-        *(tensors_of(tensors, "guard")[name] for name in ("centre", "scale", "whiten", "weights", "limits")),
+        *(
+            tensors_of(tensors, "guard")[name]
+            for name in ("centre", "scale", "whiten", "weights", "limits")
+        ),
         mask=tensors.get("mask"),
     )
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
@@ -85,23 +95,31 @@ def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[nn
     if space.whitening is not None:
         space.whitening.load_state_dict(tensors_of(tensors, "space"))
     chosen = {} if facts["error"] is None else {"error": facts["error"]}
-    model = MODELS[facts["model"]](space.channels, space.grid, space.grid, pixels=facts["space"] == "pixels", **chosen)
+    model = MODELS[facts["model"]](
+        space.channels, space.grid, space.grid, pixels=facts["space"] == "pixels", **chosen
+    )
     model.load_state_dict(tensors_of(tensors, "model"))
     return space, model
 
 
 def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int) -> Tiles:
-    """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map of errors."""
+    """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map
+    of errors.
+    """
     tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
     prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
-    space, model = restore_model(facts | {"space": tile_space(facts["space"])}, tensors_of(tensors, "tiles"))
+    space, model = restore_model(
+        facts | {"space": tile_space(facts["space"])}, tensors_of(tensors, "tiles")
+    )
     tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])
     tiles.scale.copy_(tensors["tiles.scale"])
     return tiles
 
 
 def verify_images(run: Path, images: Path, card: Card) -> str:
-    """Returns what a comparison of torch and ONNX on a user's images found; TrainingError where they differ too much."""
+    """Returns what a comparison of torch and ONNX on a user's images found; TrainingError where
+    they differ too much.
+    """
     graph = restore(run).graph
     found = [
         image.pixels
@@ -109,7 +127,9 @@ def verify_images(run: Path, images: Path, card: Card) -> str:
         if isinstance(image, Decoded)
     ]
     if not found:
-        raise DatasetError(f"{images}: no image that can be read found, a folder or manifest of images expected")
+        raise DatasetError(
+            f"{images}: no image that can be read found, a folder or manifest of images expected"
+        )
     unit = card.golden["tolerance"] * 1e3
     model = find_detector(run).read_bytes()
     worst = max(check_parity(graph, model, found[i : i + 7], unit) for i in range(0, len(found), 7))
@@ -119,11 +139,16 @@ def verify_images(run: Path, images: Path, card: Card) -> str:
 
 @torch.inference_mode()
 def sample(run: Path, count: int, seed: int) -> np.ndarray:
-    """Returns new images drawn from the run's model, uint8 (count, h, w, 3); TrainingError where it cannot draw."""
+    """Returns new images drawn from the run's model, uint8 (count, h, w, 3); TrainingError where it
+    cannot draw.
+    """
     restored = restore(run)
     model: nn.Module = restored.graph.model
     if not hasattr(model, "sample"):
-        raise TrainingError(f"the model {restored.facts['model']} cannot draw new images; train a generative one: --model vae")
+        raise TrainingError(
+            f"the model {restored.facts['model']} cannot draw new images; train a generative one: "
+            "--model vae"
+        )
     noise = torch.randn(count, model.sample_size(), generator=torch.Generator().manual_seed(seed))
     if isinstance(model, PixelCNN):  # it draws one location after the other
         with Progress(model.shape[1], "drawing rows") as progress:

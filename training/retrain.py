@@ -1,8 +1,9 @@
-"""Training a run again without the images that a person marked as defects, and without their groups.
+"""Training a run again without the images that a person marked as defects, and without their
+groups.
 
-Real defects are not exchangeable with good images, so the guarantee asks for their removal; a good image that is left out
-because it looks unusual makes it false. So only what is marked as a defect leaves, with its whole group, and every other
-image of the former training has to be there again.
+Real defects are not exchangeable with good images, so the guarantee asks for their removal; a good
+image that is left out because it looks unusual makes it false. So only what is marked as a defect
+leaves, with its whole group, and every other image of the former training has to be there again.
 """
 
 from __future__ import annotations
@@ -28,13 +29,21 @@ LEFT_OUT = "left_out.txt"  # in a run folder: what its training left out, as --e
 
 
 def train_again(
-    run: Path, out: Path, *, images: Path | None, only: Path | None, command: str, say: Callable[[str], None]
+    run: Path,
+    out: Path,
+    *,
+    images: Path | None,
+    only: Path | None,
+    command: str,
+    say: Callable[[str], None],
 ) -> tuple[Card, Card]:
-    """Trains ``run`` again into ``out`` by the options of its card, without the marked defects; returns both cards.
+    """Trains ``run`` again into ``out`` by the options of its card, without the marked defects;
+    returns both cards.
 
-    ``images``: where the images lie now, if they were moved. ``only``: a list of the images to leave out, each marked as a
-    defect; None: all that are. Raises TrainingError where there is none, where one is not marked as a defect, or where
-    another image of the former training is missing.
+    ``images``: where the images lie now, if they were moved. ``only``: a list of the images to
+    leave out, each marked as a defect; None: all that are. Raises TrainingError where there is
+    none, where one is not marked as a defect, or where another image of the former training is
+    missing.
     """
     old = read_card(run)
     options = replace(options_of(old, run), out=out, command=command)
@@ -51,7 +60,9 @@ def train_again(
     who = ", ".join(sorted({mark.by for mark in defects}))
     new = train(replace(options, exclude=out / LEFT_OUT, marked_by=who), say)
     if new is None:
-        raise TrainingError("more than one process found, one expected: anomaly retrain does not run under torchrun")
+        raise TrainingError(
+            "more than one process found, one expected: anomaly retrain does not run under torchrun"
+        )
     return old, new
 
 
@@ -63,26 +74,38 @@ def left_out_before(run: Path, options: TrainOptions) -> set[str]:
 
 
 def options_of(card: Card, run: Path) -> TrainOptions:
-    """Returns the options that a detector was trained by; TrainingError where its card does not say them all."""
+    """Returns the options that a detector was trained by; TrainingError where its card does not say
+    them all.
+    """
     said = card.training.get("options")
     if card.training.get("recalibrated") or card.training.get("threshold_moved"):
         raise TrainingError(
-            f"{run}: a threshold set after training found (anomaly calibrate, or by hand): give the run that was trained"
+            f"{run}: a threshold set after training found (anomaly calibrate, or by hand): give "
+            "the run that was trained"
         )
     fields = TrainOptions.__dataclass_fields__
     if not isinstance(said, dict) or not set(said) <= set(fields):
-        raise TrainingError(f"{run}: its card does not say the options of its training: train once more by anomaly train")
+        raise TrainingError(
+            f"{run}: its card does not say the options of its training: train once more by anomaly "
+            "train"
+        )
     paths = {"images", "exclude", "mask"}
-    given: dict[str, Any] = {n: Path(v) if n in paths and isinstance(v, str) else v for n, v in said.items()}
+    given: dict[str, Any] = {
+        n: Path(v) if n in paths and isinstance(v, str) else v for n, v in said.items()
+    }
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     try:
         return TrainOptions(**given, out=Path())
     except TypeError as error:
-        raise TrainingError(f"{run}: the options in its card are damaged ({error}): train once more") from error
+        raise TrainingError(
+            f"{run}: the options in its card are damaged ({error}): train once more"
+        ) from error
 
 
 def chosen(run: Path, only: Path | None, options: TrainOptions) -> list[Mark]:
-    """Returns the marks of the images to leave out; TrainingError unless each is marked as a defect."""
+    """Returns the marks of the images to leave out; TrainingError unless each is marked as a
+    defect.
+    """
     marks = read_marks(run)
     defects = [mark for mark in marks.values() if mark.mark == DEFECT]
     if only is not None:
@@ -91,8 +114,9 @@ def chosen(run: Path, only: Path | None, options: TrainOptions) -> list[Mark]:
         defects = [_marked(path, marks.get(sha256_of_image(path))) for path in named]
     if not defects:
         raise TrainingError(
-            f"{run}: no image is marked as a defect, so none is left out: mark them on the page Calibration of anomaly review "
-            f"--detector {run}, or by anomaly mark {run} --defect IMAGE"
+            f"{run}: no image is marked as a defect, so none is left out: mark them on the page "
+            f"Calibration of anomaly review --detector {run}, or by anomaly mark {run} --defect "
+            "IMAGE"
         )
     return defects
 
@@ -111,26 +135,33 @@ def _marked(path: Path, mark: Mark | None) -> Mark:
     if mark is None or mark.mark != DEFECT:
         found = "nobody marked it" if mark is None else f"{mark.by} marked it as good"
         raise TrainingError(
-            f"{path}: {found}; only what is marked as a defect may be left out, because a threshold set without unusual good "
-            "images is too low"
+            f"{path}: {found}; only what is marked as a defect may be left out, because a "
+            "threshold set without unusual good images is too low"
         )
     return mark
 
 
 def with_groups(run: Path, defects: set[str]) -> set[str]:
-    """Returns the digests of all images of the training that leave: the defects, and what is of one group with them."""
+    """Returns the digests of all images of the training that leave: the defects, and what is of one
+    group with them.
+    """
     rows = training_images(run)
     groups = {row["group"] for row in rows if row["sha256"] in defects}
     unknown = defects - {row["sha256"] for row in rows}
     if unknown:
-        raise TrainingError(f"{run}: an image marked as a defect (sha256 {min(unknown)[:12]}) was not in its training")
+        raise TrainingError(
+            f"{run}: an image marked as a defect (sha256 {min(unknown)[:12]}) was not in its "
+            "training"
+        )
     return {row["sha256"] for row in rows if row["group"] in groups}
 
 
 def paths_leaving(
     run: Path, records: Sequence[Record], leaving: set[str], before: set[str], options: TrainOptions
 ) -> list[str]:
-    """Returns the paths of the records that leave; TrainingError where an image that has to stay is missing or left out."""
+    """Returns the paths of the records that leave; TrainingError where an image that has to stay is
+    missing or left out.
+    """
     digests = {r.path: sha256_of(r) for r in records if r.path.is_file()}
     out = {r.path for r in records if str(r.path) in before or name_of(r, options.images) in before}
     there = {sha256 for path, sha256 in digests.items() if path not in out}
@@ -138,7 +169,8 @@ def paths_leaving(
     if missing:
         count = f"{len(missing):,} image{'s' * (len(missing) > 1)}"
         raise TrainingError(
-            f"{count} of the training not found unchanged in {options.images}, such as {missing[0]['path']}: all but those "
-            "marked as defects are needed, because a threshold set without unusual good images is too low"
+            f"{count} of the training not found unchanged in {options.images}, such as "
+            f"{missing[0]['path']}: all but those marked as defects are needed, because a "
+            "threshold set without unusual good images is too low"
         )
     return [os.fspath(path) for path, sha256 in digests.items() if sha256 in leaving]

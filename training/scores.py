@@ -1,6 +1,8 @@
-"""What two images or maps differ by -> a heatmap; a heatmap -> one score. Higher = more anomalous, everywhere.
+"""What two images or maps differ by -> a heatmap; a heatmap -> one score. Higher = more anomalous,
+everywhere.
 
-All of it is differentiable (it is also the loss) and exportable to ONNX: no data-dependent shapes or branches.
+All of it is differentiable (it is also the loss) and exportable to ONNX: no data-dependent shapes
+or branches.
 """
 
 from __future__ import annotations
@@ -21,20 +23,24 @@ MOST_REFERENCES = 1000  # validation images that a density of states remembers
 
 
 def squared_error(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the mean over channels of the squared difference, (N, H, W), from two (N, C, H, W) of any unit."""
+    """Returns the mean over channels of the squared difference, (N, H, W), from two (N, C, H, W) of
+    any unit.
+    """
     return ((x - y) ** 2).mean(1)
 
 
 def ssim_error(x: Tensor, y: Tensor) -> Tensor:
-    """Returns 1 - structural similarity, (N, H, W) from 0 (alike) to 2, from two (N, C, H, W) of pixels in 0..1.
+    """Returns 1 - structural similarity, (N, H, W) from 0 (alike) to 2, from two (N, C, H, W) of
+    pixels in 0..1.
 
-    Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004), equation
-    13, under their Gaussian window of 11 pixels, sigma 1.5; mean over channels; as a reconstruction loss and anomaly
-    score: Bergmann et al. (VISAPP 2019).
+    Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE
+    TIP 2004), equation 13, under their Gaussian window of 11 pixels, sigma 1.5; mean over channels;
+    as a reconstruction loss and anomaly score: Bergmann et al. (VISAPP 2019).
     """
     c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y = gaussian_window(x), gaussian_window(y)
-    # Variances of the differences from the local mean would need a second window; in 0..1 this form is exact enough.
+    # Variances of the differences from the local mean would need a second window; in 0..1 this form
+    # is exact enough.
     var_x = gaussian_window(x * x) - mean_x**2
     var_y = gaussian_window(y * y) - mean_y**2
     covariance = gaussian_window(x * y) - mean_x * mean_y
@@ -44,22 +50,30 @@ def ssim_error(x: Tensor, y: Tensor) -> Tensor:
 
 
 def gaussian_window(x: Tensor, side: int = 11, sigma: float = 1.5) -> Tensor:
-    """Returns x (N, C, H, W) averaged under a Gaussian window, edges repeated, by two passes of one dimension."""
+    """Returns x (N, C, H, W) averaged under a Gaussian window, edges repeated, by two passes of one
+    dimension.
+    """
     line = torch.arange(side, dtype=x.dtype, device=x.device) - side // 2
     window = torch.exp(-(line**2) / (2 * sigma**2))
     window = (window / window.sum()).expand(x.shape[1], 1, side)
     half = side // 2
-    x = F.conv2d(F.pad(x, (0, 0, half, half), mode="replicate"), window[:, :, :, None], groups=x.shape[1])
-    return F.conv2d(F.pad(x, (half, half, 0, 0), mode="replicate"), window[:, :, None, :], groups=x.shape[1])
+    x = F.conv2d(
+        F.pad(x, (0, 0, half, half), mode="replicate"), window[:, :, :, None], groups=x.shape[1]
+    )
+    return F.conv2d(
+        F.pad(x, (half, half, 0, 0), mode="replicate"), window[:, :, None, :], groups=x.shape[1]
+    )
 
 
 def gradient_similarity_error(x: Tensor, y: Tensor, scales: int = 4) -> Tensor:
-    """Returns 1 - gradient magnitude similarity, mean over scales, (N, H, W) in 0..1, from two (N, C, H, W) in 0..1.
+    """Returns 1 - gradient magnitude similarity, mean over scales, (N, H, W) in 0..1, from two (N,
+    C, H, W) in 0..1.
 
-    GMS: Xue et al., "Gradient magnitude similarity deviation" (IEEE TIP 2014), equation 4, its constant 170 scaled from
-    0..255 to 0..1; on four scales and as an anomaly map: Zavrtanik et al., "Reconstruction by inpainting for visual
-    anomaly detection" (Pattern Recognition 2021), equation 3. It sees structure, not brightness or colour. Scales that
-    would be smaller than 8 pixels a side are left out.
+    GMS: Xue et al., "Gradient magnitude similarity deviation" (IEEE TIP 2014), equation 4, its
+    constant 170 scaled from 0..255 to 0..1; on four scales and as an anomaly map: Zavrtanik et al.,
+    "Reconstruction by inpainting for visual anomaly detection" (Pattern Recognition 2021),
+    equation 3. It sees structure, not brightness or colour. Scales that would be smaller than 8
+    pixels a side are left out.
     """
     c = 170 / 255**2
     size = (x.shape[2], x.shape[3])
@@ -72,7 +86,9 @@ def gradient_similarity_error(x: Tensor, y: Tensor, scales: int = 4) -> Tensor:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         gx, gy = gradient_magnitude(x), gradient_magnitude(y)
         error = 1 - (2 * gx * gy + c) / (gx**2 + gy**2 + c)
-        errors.append(F.interpolate(error, size, mode="bilinear", align_corners=False) if scale else error)
+        errors.append(
+            F.interpolate(error, size, mode="bilinear", align_corners=False) if scale else error
+        )
     return torch.cat(errors, 1).mean(1)
 
 
@@ -81,8 +97,8 @@ def gradient_magnitude(x: Tensor) -> Tensor:
     line = torch.tensor([1.0, 0.0, -1.0], dtype=x.dtype, device=x.device) / 3
     kernels = torch.stack([line.expand(3, 3), line.expand(3, 3).T])[:, None]  # (2, 1, 3, 3)
     gradient = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
-    # The square root's slope at 0 is infinite: without the small number a flat image would make the gradient NaN. Not
-    # smaller: torch's exporter takes 1e-8 for zero and leaves it out.
+    # The square root's slope at 0 is infinite: without the small number a flat image would make the
+    # gradient NaN. Not smaller: torch's exporter takes 1e-8 for zero and leaves it out.
     return torch.sqrt((gradient**2).sum(1, keepdim=True) + 1e-6)
 
 
@@ -90,7 +106,8 @@ ERRORS = {"l2": squared_error, "ssim": ssim_error, "gradient": gradient_similari
 
 
 def pool(heatmap: Tensor, share: float = SHARE, places: int | None = None) -> Tensor:
-    """Returns the score (N,): the mean of the hottest ``share`` of a heatmap (N, h, w), at least of one location.
+    """Returns the score (N,): the mean of the hottest ``share`` of a heatmap (N, h, w), at least of
+    one location.
 
     ``places``: how many locations instead, or all where there are fewer.
 
@@ -102,25 +119,37 @@ def pool(heatmap: Tensor, share: float = SHARE, places: int | None = None) -> Te
 
 
 class Heatmap(nn.Module):
-    """A map of errors (N, H, W) -> the heatmap (N, h, w), and the heatmap -> the score of its hottest places.
+    """A map of errors (N, H, W) -> the heatmap (N, h, w), and the heatmap -> the score of its
+    hottest places.
 
     It is averaged over 3 x 3 cells, since a defect is larger than one.
-    ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W); None: all of every one.
-    Elsewhere the heatmap has its lowest value. ``cells``: what is high in fewer connected cells of the heatmap does not
-    count (see ``area_opening``). ``places``: how many hottest ones make the score of a map that was stitched from tiles, and is
-    coarse already; None: 5 % of all. ``smooth``: False where a place is a part of a cell, and is not averaged.
+    ``coverage``: the share of each cell of the map that a mask lets be inspected, float32 (H, W);
+    None: all of every one. Elsewhere the heatmap has its lowest value. ``cells``: what is high in
+    fewer connected cells of the heatmap does not count (see ``area_opening``). ``places``: how many
+    hottest ones make the score of a map that was stitched from tiles, and is coarse already; None:
+    5 % of all. ``smooth``: False where a place is a part of a cell, and is not averaged.
     """
 
     coverage: Tensor | None
     inside: Tensor | None
 
-    def __init__(self, coverage: Tensor | None = None, cells: int = 1, places: int | None = None, smooth: bool = True) -> None:
+    def __init__(
+        self,
+        coverage: Tensor | None = None,
+        cells: int = 1,
+        places: int | None = None,
+        smooth: bool = True,
+    ) -> None:
         super().__init__()
         self.cells, self.places, self.smooth = cells, places, smooth
-        self.register_buffer("coverage", None if coverage is None else coverage[None], persistent=False)
+        self.register_buffer(
+            "coverage", None if coverage is None else coverage[None], persistent=False
+        )
         inside = None if coverage is None else self.coarse(coverage[None])[0] > 0
         self.register_buffer("inside", inside, persistent=False)
-        self.register_buffer("index", None if inside is None else inside.flatten().nonzero()[:, 0], persistent=False)
+        self.register_buffer(
+            "index", None if inside is None else inside.flatten().nonzero()[:, 0], persistent=False
+        )
 
     def forward(self, error: Tensor) -> Tensor:
         if self.coverage is None:
@@ -128,7 +157,9 @@ class Heatmap(nn.Module):
         weight = self.coarse(self.coverage)
         heatmap = self.only_inside(self.coarse(error * self.coverage) / weight.clamp(min=1e-6))
         heatmap = area_opening(heatmap, self.cells)
-        return self.only_inside(self.averaged(heatmap * weight) / self.averaged(weight).clamp(min=1e-6))
+        return self.only_inside(
+            self.averaged(heatmap * weight) / self.averaged(weight).clamp(min=1e-6)
+        )
 
     def averaged(self, heatmap: Tensor) -> Tensor:
         return averaged(heatmap) if self.smooth else heatmap
@@ -137,10 +168,12 @@ class Heatmap(nn.Module):
         return coarse(error) if self.places is None else error
 
     def only_inside(self, heatmap: Tensor) -> Tensor:
-        """Returns the heatmap with its lowest value inside the mask wherever the mask leaves out."""
-        lowest = torch.where(self.inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)).amin(
-            (1, 2), keepdim=True
-        )
+        """Returns the heatmap with its lowest value inside the mask wherever the mask
+        leaves out.
+        """
+        lowest = torch.where(
+            self.inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
+        ).amin((1, 2), keepdim=True)
         return torch.where(self.inside, heatmap, lowest)
 
     def pool(self, heatmap: Tensor) -> Tensor:
@@ -151,7 +184,11 @@ class Heatmap(nn.Module):
 
     def mean(self, error: Tensor) -> Tensor:
         """Returns the mean of the inspected places of a map of errors, (N,)."""
-        return error.mean((1, 2)) if self.coverage is None else (error * self.coverage).sum((1, 2)) / self.coverage.sum()
+        return (
+            error.mean((1, 2))
+            if self.coverage is None
+            else (error * self.coverage).sum((1, 2)) / self.coverage.sum()
+        )
 
 
 def coarse(error: Tensor) -> Tensor:
@@ -170,39 +207,52 @@ def averaged(heatmap: Tensor) -> Tensor:
 
 
 def area_opening(heatmap: Tensor, cells: int) -> Tensor:
-    """Returns the highest level at which a place is in a high bar or block of at least ``cells`` cells, (N, h, w).
+    """Returns the highest level at which a place is in a high bar or block of at least ``cells``
+    cells, (N, h, w).
 
-    The union of the grey-scale openings by all such rectangles (Serra, "Image analysis and mathematical morphology", 1982),
-    which approximates the opening by area (Vincent, "Grayscale area openings and closings", 1993) from below: a winding
-    region counts where a rectangle of that area fits in. A hotter map is never opened to a lower one.
+    The union of the grey-scale openings by all such rectangles (Serra, "Image analysis and
+    mathematical morphology", 1982), which approximates the opening by area (Vincent, "Grayscale
+    area openings and closings", 1993) from below: a winding region counts where a rectangle of that
+    area fits in. A hotter map is never opened to a lower one.
     """
     if cells <= 1:
         return heatmap
-    found = [opened_by_rectangle(heatmap[:, None], *sides) for sides in rectangles(cells, heatmap.shape[1], heatmap.shape[2])]
+    found = [
+        opened_by_rectangle(heatmap[:, None], *sides)
+        for sides in rectangles(cells, heatmap.shape[1], heatmap.shape[2])
+    ]
     return torch.stack(found).amax(0)[:, 0]
 
 
 def opened_by_rectangle(heatmap: Tensor, height: int, width: int) -> Tensor:
-    lowest = -F.max_pool2d(-heatmap, (height, width), 1)  # in each rectangle that lies within the map
+    # in each rectangle that lies within the map
+    lowest = -F.max_pool2d(-heatmap, (height, width), 1)
     edge = (width - 1, width - 1, height - 1, height - 1)
-    return F.max_pool2d(F.pad(lowest, edge, value=torch.finfo(heatmap.dtype).min), (height, width), 1)
+    return F.max_pool2d(
+        F.pad(lowest, edge, value=torch.finfo(heatmap.dtype).min), (height, width), 1
+    )
 
 
 def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
-    """Returns the smallest rectangles (height, width) of at least ``cells`` cells that lie within height x width."""
+    """Returns the smallest rectangles (height, width) of at least ``cells`` cells that lie within
+    height x width.
+    """
     sides = [(a, -(-cells // a)) for a in range(1, min(cells, height) + 1)]
     fitting = [(a, b) for a, b in sides if b <= width]
     return [(a, b) for a, b in fitting if (a - 1, b) not in fitting]
 
 
-# --- image scores -----------------------------------------------------------------------------------------------------
-def image_scores(model: nn.Module, x: Tensor, to_heatmap: Heatmap | None = None) -> dict[str, Tensor]:
+# --- image scores ---------------------------------------------------------------------------------
+def image_scores(
+    model: nn.Module, x: Tensor, to_heatmap: Heatmap | None = None
+) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
 
-    ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map; and what the model calls
-    its ``statistics``. Of pixels also ``complexity``: the nats for a number that a general compressor needs, whatever the
-    model; and of likelihoods of pixels ``corrected``: the nats that the model needs less those (Serra et al., "Input
-    complexity and out-of-distribution detection with likelihood-based generative models", ICLR 2020, equation 3).
+    ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map;
+    and what the model calls its ``statistics``. Of pixels also ``complexity``: the nats for a
+    number that a general compressor needs, whatever the model; and of likelihoods of pixels
+    ``corrected``: the nats that the model needs less those (Serra et al., "Input complexity and
+    out-of-distribution detection with likelihood-based generative models", ICLR 2020, equation 3).
     """
     heatmap, to_heatmap = model(x)[0], to_heatmap or Heatmap()
     scores = {"hottest": to_heatmap.pool(to_heatmap(heatmap)), "mean": to_heatmap.mean(heatmap)}
@@ -225,13 +275,17 @@ def states(scores: dict[str, Tensor]) -> Tensor:
 
 
 class ImageScore(nn.Module):
-    """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density of its ``states``."""
+    """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density
+    of its ``states``.
+    """
 
     def __init__(self, name: str, density: DensityOfStates | None = None) -> None:
         super().__init__()
         self.name, self.density = name, density
 
-    def forward(self, model: nn.Module, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap) -> Tensor:
+    def forward(
+        self, model: nn.Module, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap
+    ) -> Tensor:
         """``heatmap`` (N, h, w) is what ``to_heatmap`` made of the model's map of errors."""
         if self.name == "hottest":
             return to_heatmap.pool(heatmap)
@@ -249,8 +303,8 @@ SCORE_WORDS = {
     "hottest": "mean of the hottest 5 % of the heatmap",
     "mean": "mean of the heatmap",
     TYPICALITY: (
-        "rarity of the model's statistics among validation images, two-sided (a hotter heatmap need not score higher: "
-        "an image may also be too simple)"
+        "rarity of the model's statistics among validation images, two-sided (a hotter heatmap "
+        "need not score higher: an image may also be too simple)"
     ),
 }
 
@@ -263,20 +317,33 @@ def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
 
 @torch.inference_mode()
 def scores_of(
-    model: nn.Module, maps: Tensor, device: str = "cpu", batch: int = 64, to_heatmap: Heatmap | None = None
+    model: nn.Module,
+    maps: Tensor,
+    device: str = "cpu",
+    batch: int = 64,
+    to_heatmap: Heatmap | None = None,
 ) -> dict[str, Tensor]:
-    """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps stand for 0..1."""
-    scale, to_heatmap = 255 if maps.dtype == torch.uint8 else 1, (to_heatmap or Heatmap()).to(device)
-    batches = [image_scores(model, some.to(device).float() / scale, to_heatmap) for some in maps.split(batch)]
+    """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps
+    stand for 0..1.
+    """
+    scale, to_heatmap = (
+        255 if maps.dtype == torch.uint8 else 1,
+        (to_heatmap or Heatmap()).to(device),
+    )
+    batches = [
+        image_scores(model, some.to(device).float() / scale, to_heatmap)
+        for some in maps.split(batch)
+    ]
     return {name: torch.cat([scores[name] for scores in batches]).cpu() for name in batches[0]}
 
 
 class DensityOfStates(nn.Module):
     """How rare a model's own statistics are among validation images: too low counts like too high.
 
-    Morningstar et al., "Density of states estimation for out-of-distribution detection" (AISTATS 2021), in their form of
-    one kernel density for each statistic. It repairs the paradox that simple images get a higher likelihood than the ones
-    that were trained on (Nalisnick et al., ICLR 2019).
+    Morningstar et al., "Density of states estimation for out-of-distribution detection" (AISTATS
+    2021), in their form of one kernel density for each statistic. It repairs the paradox that
+    simple images get a higher likelihood than the ones that were trained on (Nalisnick et al., ICLR
+    2019).
     """
 
     references: Tensor
@@ -291,21 +358,31 @@ class DensityOfStates(nn.Module):
     def of(states: Tensor) -> DensityOfStates:
         """Returns the density of the statistics (n, k) of validation images."""
         if len(states) < 2:
-            raise TrainingError(f"{len(states)} validation image found, at least 2 expected for this score: add good images")
+            raise TrainingError(
+                f"{len(states)} validation image found, at least 2 expected for this score: add "
+                "good images"
+            )
         states = states[:MOST_REFERENCES].float()
         density = DensityOfStates(states.shape[1], len(states))
-        spread = torch.minimum(states.std(0), (states.quantile(0.75, 0) - states.quantile(0.25, 0)) / 1.34)
-        # Silverman's rule of thumb (1986, equation 3.31); a statistic that never varies must not divide by zero.
-        density.bandwidth.copy_(0.9 * spread * len(states) ** -0.2 + 1e-6 * states.abs().mean(0) + 1e-12)
+        spread = torch.minimum(
+            states.std(0), (states.quantile(0.75, 0) - states.quantile(0.25, 0)) / 1.34
+        )
+        # Silverman's rule of thumb (1986, equation 3.31); a statistic that never varies must not
+        # divide by zero.
+        density.bandwidth.copy_(
+            0.9 * spread * len(states) ** -0.2 + 1e-6 * states.abs().mean(0) + 1e-12
+        )
         density.location.copy_(states.median(0).values)
         density.references.copy_((states - density.location) / density.bandwidth)
         return density
 
     def forward(self, states: Tensor) -> Tensor:
-        """Returns log(1 + nats), (N,), of the negative log-density summed over the statistics (N, k), less its least value.
+        """Returns log(1 + nats), (N,), of the negative log-density summed over the statistics (N,
+        k), less its least value.
 
-        The logarithm changes no order; without it the score of an image far from all others, which grows as the square of
-        its distance, would be so large that rounding alone exceeded the distance between good images.
+        The logarithm changes no order; without it the score of an image far from all others, which
+        grows as the square of its distance, would be so large that rounding alone exceeded the
+        distance between good images.
         """
         z = (states - self.location) / self.bandwidth  # (N, k)
         # Offsets from the median: the references of raw statistics would cancel badly in float32.

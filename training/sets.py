@@ -1,4 +1,6 @@
-"""What training knows of its images before torch is needed: which are read, how they are split, which are alike."""
+"""What training knows of its images before torch is needed: which are read, how they are split,
+which are alike.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,9 @@ PICTURE = 96  # pixels a side of the small copies that the picture decoder learn
 class Sets:
     """Three disjoint sets of records; no group is in two of them.
 
-    Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is learnt from
-    ``calibration``. ``outliers``: drawn to be learnt from, but too unlike all others. ``excluded``: how many images a list
-    left out before the sets were drawn.
+    Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is
+    learnt from ``calibration``. ``outliers``: drawn to be learnt from, but too unlike all others.
+    ``excluded``: how many images a list left out before the sets were drawn.
     """
 
     fit: list[Record]
@@ -58,14 +60,21 @@ class Sets:
         return [*self.fit, *self.outliers, *self.validation]
 
 
-def find_images(options: TrainOptions, say: Say | None = None, passed: Passed | None = None) -> tuple[list[Record], Sets]:
+def find_images(
+    options: TrainOptions, say: Say | None = None, passed: Passed | None = None
+) -> tuple[list[Record], Sets]:
     """Returns the normal images that training may use and the three sets drawn from them.
 
-    ``say`` gets a line on what is read as good and what is not; ``passed`` counts, by kind, what folders hold besides.
+    ``say`` gets a line on what is read as good and what is not; ``passed`` counts, by kind, what
+    folders hold besides.
     """
     if options.by_unit is not None and options.group_by is not None:
-        raise DatasetError("--by-unit and --group-by found, one of them expected: units are the groups")
-    records = normal_training(read_dataset(options.images, options.group_by, passed, options.good, say=say), say)
+        raise DatasetError(
+            "--by-unit and --group-by found, one of them expected: units are the groups"
+        )
+    records = normal_training(
+        read_dataset(options.images, options.group_by, passed, options.good, say=say), say
+    )
     found = len(records)
     if options.exclude:
         records = without_excluded(records, options.exclude, options.images, say)
@@ -73,77 +82,115 @@ def find_images(options: TrainOptions, say: Say | None = None, passed: Passed | 
     if options.by_unit is not None:
         records, _ = by_unit(records, options.by_unit, options.views)
     elif options.views is not None:
-        raise DatasetError(f"--views {options.views} without --by-unit found: say how a path names its unit")
+        raise DatasetError(
+            f"--views {options.views} without --by-unit found: say how a path names its unit"
+        )
     sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
     return records, replace(sets, excluded=excluded)
 
 
 def excluded_text(options: TrainOptions, excluded: int) -> list[str]:
-    """Says how many images a list left out, and what that asks of them; a line, or none where nothing was left out."""
+    """Says how many images a list left out, and what that asks of them; a line, or none where
+    nothing was left out.
+    """
     if not excluded:
         return []
     left = f"{excluded:,} good image{'s were' if excluded > 1 else ' was'} left out"
     if options.marked_by:
         return [f"{left}: marked as defects by {options.marked_by}, or of their groups"]
     return [
-        f"{left} by --exclude {options.exclude}: the guarantee holds only if each of them shows a defect (or is a copy of one "
-        "that stays); without unusual good images the threshold is too low, and more good ones are flagged than is said"
+        f"{left} by --exclude {options.exclude}: the guarantee holds only if each of them shows a "
+        "defect (or is a copy of one that stays); without unusual good images the threshold is "
+        "too low, and more good ones are flagged than is said"
     ]
 
 
-def without_excluded(records: Sequence[Record], exclude: Path, images: Path, say: Say | None = None) -> list[Record]:
-    """Returns the records that no line of a list names, by their path or their name below ``images``; DatasetError."""
+def without_excluded(
+    records: Sequence[Record], exclude: Path, images: Path, say: Say | None = None
+) -> list[Record]:
+    """Returns the records that no line of a list names, by their path or their name below
+    ``images``; DatasetError.
+    """
     unwanted = read_lines(read_small(exclude, LARGEST_LIST, DatasetError))
     variants = {variant for line in unwanted for variant in path_variants(line)}
-    kept = [r for r in records if str(r.path) not in variants and name_of(r, images) not in variants]
+    kept = [
+        r for r in records if str(r.path) not in variants and name_of(r, images) not in variants
+    ]
     if len(kept) == len(records):
-        raise DatasetError(f"none of the {len(unwanted)} lines of {exclude} names an image of {images}")
+        raise DatasetError(
+            f"none of the {len(unwanted)} lines of {exclude} names an image of {images}"
+        )
     names = {name for r in records for name in (str(r.path), name_of(r, images))}
     lost = [line for line in unwanted if not names & set(path_variants(line))]
     if say is not None:
         more = f"; {len(lost)} lines name none, such as {lost[0][:80]!r}" if lost else ""
-        say(f"left out by {exclude.name}: {len(records) - len(kept)} images, by {len(unwanted)} lines{more}")
+        say(
+            f"left out by {exclude.name}: {len(records) - len(kept)} images, by {len(unwanted)} "
+            f"lines{more}"
+        )
     return kept
 
 
 def name_of(record: Record, images: Path) -> str:
-    """Returns an image's path as the user knows it: relative to the folder that was given, else its last two parts."""
+    """Returns an image's path as the user knows it: relative to the folder that was given, else its
+    last two parts.
+    """
     root = images if images.is_dir() else images.parent
-    return str(record.path.relative_to(root)) if record.path.is_relative_to(root) else str(Path(*record.path.parts[-2:]))
+    return (
+        str(record.path.relative_to(root))
+        if record.path.is_relative_to(root)
+        else str(Path(*record.path.parts[-2:]))
+    )
 
 
-def three_sets(records: Sequence[Record], seed: int, target_rate: float | None, rank_only: bool = False) -> Sets:
-    """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the groups.
+def three_sets(
+    records: Sequence[Record], seed: int, target_rate: float | None, rank_only: bool = False
+) -> Sets:
+    """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the
+    groups.
 
-    Calibration grows up to half of the groups where the false-alarm rate ``target_rate`` needs it (None: 1 %, as far as it
-    goes), and up to a third where that keeps one image from setting the threshold. Raises CalibrationError where a rate asked
-    for cannot be guaranteed, DatasetError below five groups.
+    Calibration grows up to half of the groups where the false-alarm rate ``target_rate`` needs it
+    (None: 1 %, as far as it goes), and up to a third where that keeps one image from setting the
+    threshold. Raises CalibrationError where a rate asked for cannot be guaranteed, DatasetError
+    below five groups.
     """
     groups = sorted({record.group for record in records})
     count = len(groups)
     if count < MIN_GROUPS:
         raise DatasetError(
-            f"{count} good image{'s' * (count != 1)} (or groups) found, at least {MIN_GROUPS} expected to train at all, "
-            "about 200 for a 1 % false-alarm rate: add good images"
+            f"{count} good image{'s' * (count != 1)} (or groups) found, at least {MIN_GROUPS} "
+            "expected to train at all, about 200 for a 1 % false-alarm rate: add good images"
         )
     calibration = 0 if rank_only else set_aside(count, target_rate)
     if not rank_only and target_rate is not None and needed(target_rate) > calibration:
         raise CalibrationError(
-            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, so the lowest guaranteed "
-            f"rate is {percent(1 / (count // 2 + 1))}. {needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: "
-            f"add images, or --false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no guarantee)"
+            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, "
+            f"so the lowest guaranteed rate is {percent(1 / (count // 2 + 1))}. "
+            f"{needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: add images, "
+            f"or --false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no "
+            "guarantee)"
         )
     validation = max(1, round((count - calibration) * 15 / 80))
     order = [groups[i] for i in np.random.default_rng(seed).permutation(count)]
-    subsets = (order[calibration + validation :], order[calibration : calibration + validation], order[:calibration])
+    subsets = (
+        order[calibration + validation :],
+        order[calibration : calibration + validation],
+        order[:calibration],
+    )
     by_group: dict[str, list[Record]] = {}
     for record in records:
         by_group.setdefault(record.group, []).append(record)
-    return Sets(*([record for group in sorted(subset) for record in by_group[group]] for subset in subsets))
+    return Sets(
+        *([record for group in sorted(subset) for record in by_group[group]] for subset in subsets)
+    )
 
 
-def decode_all(records: Sequence[Record], rule: DecodeRule, size: int) -> Iterator[tuple[Record, Decoded | ImageError]]:
-    """Yields each record with its pixels or the error, in order; a few images are decoded ahead in threads."""
+def decode_all(
+    records: Sequence[Record], rule: DecodeRule, size: int
+) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    """Yields each record with its pixels or the error, in order; a few images are decoded ahead in
+    threads.
+    """
 
     def one(record: Record) -> Decoded | ImageError:
         try:
@@ -168,11 +215,15 @@ def batched(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
         yield items[start : start + count]
 
 
-def find_rule(records: Sequence[Record], reduced: bool = False, depth: int | None = None) -> DecodeRule:
-    """Returns the decode rule for a set of images, one for all: an image alone may be dark, only the set shows its depth.
+def find_rule(
+    records: Sequence[Record], reduced: bool = False, depth: int | None = None
+) -> DecodeRule:
+    """Returns the decode rule for a set of images, one for all: an image alone may be dark, only
+    the set shows its depth.
 
-    The true depth of 16-bit files is ``depth``, else the largest found; the scale of float and 32-bit files is that of all
-    their values. Raises DatasetError where such files stand among others, which no rule would make alike.
+    The true depth of 16-bit files is ``depth``, else the largest found; the scale of float and
+    32-bit files is that of all their values. Raises DatasetError where such files stand among
+    others, which no rule would make alike.
     """
     rule = DecodeRule(reduced=reduced, bits=depth)
     deep = [record for record in records if has_depth(record.path)]
@@ -182,16 +233,24 @@ def find_rule(records: Sequence[Record], reduced: bool = False, depth: int | Non
     if any(needs for _, needs in ranges.values()):
         if len(ranges) < len(records):
             _refuse_mixed([record for record in records if record.path not in ranges], len(ranges))
-        low, high = min(low for (low, _), _ in ranges.values()), max(high for (_, high), _ in ranges.values())
+        low, high = (
+            min(low for (low, _), _ in ranges.values()),
+            max(high for (_, high), _ in ranges.values()),
+        )
         return replace(rule, scale=scale_of(low, high))
     if depth is not None:
         return rule
-    bits = max((image.bits for _, image in decode_all(deep, rule, PICTURE) if isinstance(image, Decoded)), default=8)
+    bits = max(
+        (image.bits for _, image in decode_all(deep, rule, PICTURE) if isinstance(image, Decoded)),
+        default=8,
+    )
     return replace(rule, bits=bits) if bits > 8 else rule
 
 
 def _ranges(paths: Sequence[Path]) -> dict[Path, tuple[Scale, bool]]:
-    """Returns the range of each float or 32-bit file that can be read, and whether it needs a scale."""
+    """Returns the range of each float or 32-bit file that can be read, and whether it needs a
+    scale.
+    """
     found = {}
     for path in paths:
         with contextlib.suppress(ImageError):  # said where it is decoded
@@ -202,11 +261,14 @@ def _ranges(paths: Sequence[Path]) -> dict[Path, tuple[Scale, bool]]:
 
 def _refuse_mixed(others: Sequence[Record], wide: int) -> None:
     """Raises DatasetError where some of these other images can be read."""
-    readable = [r for r, image in decode_all(others, DecodeRule(), PICTURE) if isinstance(image, Decoded)]
+    readable = [
+        r for r, image in decode_all(others, DecodeRule(), PICTURE) if isinstance(image, Decoded)
+    ]
     if readable:
         raise DatasetError(
-            f"{wide} images of float or 32-bit values and {len(readable)} of 8 or 16 bits found (such as {readable[0].path}), "
-            "one kind expected: no rule makes their brightness alike; train each kind by itself, or save all alike"
+            f"{wide} images of float or 32-bit values and {len(readable)} of 8 or 16 bits found "
+            f"(such as {readable[0].path}), one kind expected: no rule makes their brightness "
+            "alike; train each kind by itself, or save all alike"
         )
 
 
@@ -217,13 +279,16 @@ def depths_text(facts: Sequence[tuple[int, int, int, bool]]) -> list[str]:
         return []
     said = " and ".join(f"{count:,} of {bits} bits" for bits, count in sorted(counts.items()))
     return [
-        f"mixed depths: images of several depths a channel ({said}), each brought to 8 bits by its own depth: a part is as "
-        "bright in all of them only if the cameras are set alike; save all alike, or train each kind by itself"
+        f"mixed depths: images of several depths a channel ({said}), each brought to 8 bits by its "
+        "own depth: a part is as bright in all of them only if the cameras are set alike; save "
+        "all alike, or train each kind by itself"
     ]
 
 
 def file_ranges(facts: Sequence[tuple[int, int, int, bool]]) -> dict[str, object]:
-    """Returns the ranges of size, aspect, depth and colour of the training images' files, for the card."""
+    """Returns the ranges of size, aspect, depth and colour of the training images' files, for the
+    card.
+    """
     aspects = [width / height for width, height, _, _ in facts]
     pixels = [width * height for width, height, _, _ in facts]
     return {
@@ -238,22 +303,30 @@ LARGEST_LIST = 1 << 26  # bytes of a list of images to exclude
 
 
 def join_copies(
-    records: Sequence[Record], thumbs: npt.NDArray[np.float32], digests: Sequence[str], options: TrainOptions
+    records: Sequence[Record],
+    thumbs: npt.NDArray[np.float32],
+    digests: Sequence[str],
+    options: TrainOptions,
 ) -> tuple[list[Record], Copies]:
-    """Returns the records with images that are copies of each other in one group, and what was found.
+    """Returns the records with images that are copies of each other in one group, and what was
+    found.
 
-    With ``--independent`` only images of the same pixels are joined. With ``--by-subset`` two units are joined where each
-    view of one has its copy in the other.
+    With ``--independent`` only images of the same pixels are joined. With ``--by-subset`` two units
+    are joined where each view of one has its copy in the other.
     """
     groups = [record.group for record in records]
     copies = Copies.of(thumbs, groups, digests, same_only=options.independent)
     return regrouped(records, copies, whole=options.by_unit is not None), copies
 
 
-def sets_of_copies(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> Sets:
-    """Returns the three sets drawn by joined groups; where copies leave too few groups, the error says so.
+def sets_of_copies(
+    before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions
+) -> Sets:
+    """Returns the three sets drawn by joined groups; where copies leave too few groups, the error
+    says so.
 
-    With ``--by-subset`` the records keep the names of their units, of which a joined group holds several.
+    With ``--by-subset`` the records keep the names of their units, of which a joined group holds
+    several.
     """
     try:
         sets = three_sets(joined, options.seed, options.false_alarm_rate, options.rank_only)
@@ -263,23 +336,36 @@ def sets_of_copies(before: Sequence[Record], joined: Sequence[Record], copies: C
     if options.by_unit is None:
         return sets
     own = {record.path: record for record in before}
-    return Sets(*([own[record.path] for record in subset] for subset in (sets.fit, sets.validation, sets.calibration)))
+    return Sets(
+        *(
+            [own[record.path] for record in subset]
+            for subset in (sets.fit, sets.validation, sets.calibration)
+        )
+    )
 
 
-def copies_text(before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions) -> str:
+def copies_text(
+    before: Sequence[Record], joined: Sequence[Record], copies: Copies, options: TrainOptions
+) -> str:
     """Returns what was joined, in one line, or nothing."""
     groups, left = (len({record.group for record in subset}) for subset in (before, joined))
     if groups == left:
         return ""
     i, j, alike = copies.pairs[0]
     first, second = (name_of(before[index], options.images) for index in (i, j))
-    what = "units" if options.by_unit is not None else "groups" if groups < len(before) else "images"
-    certain = "" if not copies.near else (
-        ". If they show different parts that only look alike, say so by --independent; if they are more or fewer groups, "
-        "tell them by --group-by or a manifest's group column"
-    )  # fmt: skip
+    what = (
+        "units" if options.by_unit is not None else "groups" if groups < len(before) else "images"
+    )
+    certain = (
+        ""
+        if not copies.near
+        else (
+            ". If they show different parts that only look alike, say so by --independent; if they "
+            "are more or fewer groups, tell them by --group-by or a manifest's group column"
+        )
+    )
     return (
-        f"copies: {copies.images} of {len(before)} good images are copies or near-copies of another one (such as {first} "
-        f"and {second}, correlation {alike:.2f}), so {groups} {what} count as {left} "
-        f"group{'s' * (left > 1)}, and the rate is stated by these{certain}"
+        f"copies: {copies.images} of {len(before)} good images are copies or near-copies of "
+        f"another one (such as {first} and {second}, correlation {alike:.2f}), so {groups} {what} "
+        f"count as {left} group{'s' * (left > 1)}, and the rate is stated by these{certain}"
     )

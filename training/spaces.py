@@ -1,8 +1,9 @@
-"""The space that a generative model models: pixels, filters (fixed Gabor energies), features (a frozen backbone), both of
-these, or all (both, with the features of a second backbone).
+"""The space that a generative model models: pixels, filters (fixed Gabor energies), features (a
+frozen backbone), both of these, or all (both, with the features of a second backbone).
 
-A space turns prepared pixels, float32 (N, 3, s, s) in 0..1, into maps, float32 (N, C, h, w). Nothing in it is trained by
-gradient; filters and features are whitened by the statistics of the fit set.
+A space turns prepared pixels, float32 (N, 3, s, s) in 0..1, into maps, float32 (N, C, h, w).
+Nothing in it is trained by gradient; filters and features are whitened by the statistics of the fit
+set.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ SPACES = ("pixels", "filters", "features", "both", "all")
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 FEATURE_CHANNELS = 96
-NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24  # mean and standard deviation of the photographs that the backbone has learnt from
+# mean and standard deviation of the photographs that the backbone has learnt from
+NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24
 MAX_PIXEL_DEVIATION = 0.6  # how far from 0.5 a pixel can be of what the backbone sees
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
 MAX_MAP_SDS = 4.0  # standard deviations that a number of a map in `both` can reach
@@ -31,11 +33,15 @@ FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
 
 class Resample(nn.Module):
-    """Resamples maps (N, C, h, w) to (N, C, grid, grid) by an antialiased triangle filter, as two constant matrices."""
+    """Resamples maps (N, C, h, w) to (N, C, grid, grid) by an antialiased triangle filter, as two
+    constant matrices.
+    """
 
     def __init__(self, length: int, grid: int) -> None:
         super().__init__()
-        self.register_buffer("weights", triangle_weights(length, grid, torch.zeros(1)), persistent=False)
+        self.register_buffer(
+            "weights", triangle_weights(length, grid, torch.zeros(1)), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weights @ x @ self.weights.transpose(0, 1)
@@ -51,20 +57,24 @@ class Highest(nn.Module):
         super().__init__()
         cells = [range(i * length // grid, -(-(i + 1) * length // grid)) for i in range(grid)]
         self.widest = max(map(len, cells))
-        index = [cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)]  # of a narrow cell the last again
+        # of a narrow cell the last again
+        index = [cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)]
         self.register_buffer("index", torch.tensor(index), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # As an adaptive pool, which does not export; two gathers, for the exporter takes minutes over a slice for each cell.
+        # As an adaptive pool, which does not export; two gathers, for the exporter takes minutes
+        # over a slice for each cell.
         x = x.index_select(2, self.index).unflatten(2, (-1, self.widest)).amax(3)
         return x.index_select(3, self.index).unflatten(3, (-1, self.widest)).amax(4)
 
 
 class Whitening(nn.Module):
-    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest directions dropped.
+    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest
+    directions dropped.
 
-    Without ``rotate`` every channel is brought to unit variance by itself, and correlations stay: where there are few
-    channels the weakest directions are noise, which whitening would make as loud as the rest.
+    Without ``rotate`` every channel is brought to unit variance by itself, and correlations stay:
+    where there are few channels the weakest directions are noise, which whitening would make as
+    loud as the rest.
     """
 
     def __init__(self, inputs: int, channels: int, rotate: bool = True) -> None:
@@ -92,8 +102,9 @@ class Whitening(nn.Module):
             values, directions = covariance.diag(), torch.eye(len(covariance), dtype=torch.float64)
         if not values.max() > 1e-10:
             raise TrainingError(
-                "all training images look the same to the model (no variance at all); photographs of different good "
-                "parts are expected: check that the folder does not hold copies of one image"
+                "all training images look the same to the model (no variance at all); photographs "
+                "of different good parts are expected: check that the folder does not hold copies "
+                "of one image"
             )
         channels = self.matrix.shape[0]
         scale = torch.sqrt(values[:channels] + 1e-6 * values.max())
@@ -102,7 +113,9 @@ class Whitening(nn.Module):
 
 
 class PixelSpace(nn.Module):
-    """The pixels themselves, (N, 3, s, s) in 0..1, or where all training images are grey (N, 1, s, s)."""
+    """The pixels themselves, (N, 3, s, s) in 0..1, or where all training images are grey (N, 1, s,
+    s).
+    """
 
     def __init__(self, size: int, grey: bool = False) -> None:
         super().__init__()
@@ -113,10 +126,12 @@ class PixelSpace(nn.Module):
 
 
 class FilterSpace(nn.Module):
-    """Local contrast normalisation, then Gabor energies: 3 octaves x 8 orientations, and the local brightness and contrast.
+    """Local contrast normalisation, then Gabor energies: 3 octaves x 8 orientations, and the local
+    brightness and contrast.
 
-    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters" (1991). ``max_pooled``: a cell
-    has the highest energy in it, not the mean, for defects much smaller than a cell.
+    No weights at all. Jain & Farrokhnia, "Unsupervised texture segmentation using Gabor filters"
+    (1991). ``max_pooled``: a cell has the highest energy in it, not the mean, for defects much
+    smaller than a cell.
     """
 
     def __init__(self, size: int, grid: int | None = None, max_pooled: bool = False) -> None:
@@ -125,13 +140,18 @@ class FilterSpace(nn.Module):
         self.channels = 26
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
         self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
-        # An energy varies slower than the wave: every second position of a large level says as much, at a quarter of the cost.
+        # An energy varies slower than the wave: every second position of a large level says as
+        # much, at a quarter of the cost.
         self.strides = [2 if size // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
         lengths = [-(-(size // 2**octave) // stride) for octave, stride in enumerate(self.strides)]
-        self.octaves = nn.ModuleList((Highest if max_pooled else Resample)(length, self.grid) for length in lengths)
+        self.octaves = nn.ModuleList(
+            (Highest if max_pooled else Resample)(length, self.grid) for length in lengths
+        )
         self.resample = Resample(size, self.grid)
         self.whitening: nn.Module = Whitening(26, 26, rotate=False)
-        if max_pooled:  # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and an outlier
+        # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and an
+        # outlier
+        if max_pooled:
             self.whitening = SideBySide([self.whitening], [1.0])
 
     def raw(self, x: Tensor) -> Tensor:
@@ -152,15 +172,21 @@ class FilterSpace(nn.Module):
     def blur(self, x: Tensor) -> Tensor:
         """Returns x (N, 1, h, w) under a Gaussian window, by two passes of one dimension."""
         half = self.window.numel() // 2
-        x = F.conv2d(F.pad(x, (0, 0, half, half), mode="replicate"), self.window[None, None, :, None])
-        return F.conv2d(F.pad(x, (half, half, 0, 0), mode="replicate"), self.window[None, None, None, :])
+        x = F.conv2d(
+            F.pad(x, (0, 0, half, half), mode="replicate"), self.window[None, None, :, None]
+        )
+        return F.conv2d(
+            F.pad(x, (half, half, 0, 0), mode="replicate"), self.window[None, None, None, :]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
 
 
 class FeatureSpace(nn.Module):
-    """Deep stages of a frozen backbone on one grid, whitened; what it sees is exposure normalised."""
+    """Deep stages of a frozen backbone on one grid, whitened; what it sees is
+    exposure normalised.
+    """
 
     def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
         super().__init__()
@@ -175,14 +201,17 @@ class FeatureSpace(nn.Module):
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
         features = self.backbone(normalise_exposure(x))
-        return torch.cat([resample(f) for resample, f in zip(self.resample, features, strict=True)], 1)
+        return torch.cat(
+            [resample(f) for resample, f in zip(self.resample, features, strict=True)], 1
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
 
 
 class BothSpace(nn.Module):
-    """Features and filters of one grid side by side, each with the same total variance: they miss different defects.
+    """Features and filters of one grid side by side, each with the same total variance: they miss
+    different defects.
 
     The features may be those of several backbones, which share their part.
     """
@@ -194,7 +223,9 @@ class BothSpace(nn.Module):
         filters = FilterSpace(size, self.grid)
         self.subspaces = nn.ModuleList([*features, filters])
         self.channels = sum(subspace.channels for subspace in self.subspaces)
-        gains = [1 / math.sqrt(len(features))] * len(features) + [math.sqrt(FEATURE_CHANNELS / filters.channels)]
+        gains = [1 / math.sqrt(len(features))] * len(features) + [
+            math.sqrt(FEATURE_CHANNELS / filters.channels)
+        ]
         self.whitening = SideBySide([subspace.whitening for subspace in self.subspaces], gains)
 
     def raw(self, x: Tensor) -> Tensor:
@@ -208,8 +239,9 @@ class BothSpace(nn.Module):
 class SideBySide(nn.Module):
     """Whitens groups of channels by themselves and lets each count by its gain.
 
-    No number counts for more than SQUASH standard deviations: where a photograph of a good part is overexposed, the
-    logarithm of an energy of nearly zero would otherwise be farther out than any defect and set the threshold.
+    No number counts for more than SQUASH standard deviations: where a photograph of a good part is
+    overexposed, the logarithm of an energy of nearly zero would otherwise be farther out than any
+    defect and set the threshold.
     """
 
     def __init__(self, subspaces: Sequence[Whitening], gains: Sequence[float]) -> None:
@@ -229,11 +261,13 @@ class SideBySide(nn.Module):
 
 
 def normalise_exposure(x: Tensor) -> Tensor:
-    """Returns pictures (N, 3, h, w), -0.1 to 1.1, of about one mean brightness, contrasts half way to one (logarithms).
+    """Returns pictures (N, 3, h, w), -0.1 to 1.1, of about one mean brightness, contrasts half way
+    to one (logarithms).
 
-    A backbone sees a part under another exposure as another part. Not all the way: contrast tells something too, and where
-    there is none only noise would be left. Cut off softly: a small bright part on black keeps its details. Brightness itself
-    is among the filters, and not seen by features alone.
+    A backbone sees a part under another exposure as another part. Not all the way: contrast tells
+    something too, and where there is none only noise would be left. Cut off softly: a small bright
+    part on black keeps its details. Brightness itself is among the filters, and not seen by
+    features alone.
     """
     grey = x.mean(1, keepdim=True)
     mean = grey.mean((2, 3), keepdim=True)
@@ -247,9 +281,11 @@ def squash(x: Tensor) -> Tensor:
 
 
 def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
-    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them ``grey`` or not.
+    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them
+    ``grey`` or not.
 
-    Besides SPACES there is ``max_pooled``, filters that small defects show in: see training/tiles.py.
+    Besides SPACES there is ``max_pooled``, filters that small defects show in: see
+    training/tiles.py.
     """
     if name == "pixels":
         return PixelSpace(size, grey)
@@ -269,7 +305,9 @@ def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:
     for phase in (torch.cos, torch.sin):
         for step in range(8):
             angle = math.pi * step / 8
-            wave = envelope * phase(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength)
+            wave = envelope * phase(
+                2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength
+            )
             wave = wave - envelope * (wave.sum() / envelope.sum())
             kernels.append(wave / wave.abs().sum())
     return torch.stack(kernels)[:, None]

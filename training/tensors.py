@@ -1,4 +1,6 @@
-"""Records of normal images -> three disjoint sets, and what training needs to know of each image."""
+"""Records of normal images -> three disjoint sets, and what training needs to know of
+each image.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,10 @@ from training.sets import PICTURE, batched
 class Extracted:
     """What was seen of a list of images.
 
-    ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel space. ``pictures``: uint8
-    (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``facts``: size, bits and greyness of
-    each file. ``left_out``: what could not be read, with the reason. ``digests``: of each image's pixels.
+    ``maps``: the space's raw maps float32 (n, C, h, w), or uint8 pixels (n, 3, s, s) in pixel
+    space. ``pictures``: uint8 (n, 3, 96, 96). ``thumbs``: float32 (n, 64, 64). ``facts``: size,
+    bits and greyness of each file. ``left_out``: what could not be read, with the reason.
+    ``digests``: of each image's pixels.
     """
 
     records: list[Record]
@@ -64,9 +67,13 @@ def extract(
     device: str,
     seen: Callable[[], object],
 ) -> Extracted:
-    """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable ones are left out."""
+    """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable
+    ones are left out.
+    """
 
-    def one(record: Record) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
+    def one(
+        record: Record,
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
         try:
             image = decode(record.path, rule, reduce_to=prepare.size)
         except ImageError as error:
@@ -75,7 +82,13 @@ def extract(
             x = prepare(torch.from_numpy(image.pixels)[None].to(device))
             picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
             facts = (image.width, image.height, image.bits, image.grey)
-            return map_of(space, x), picture, small(x, THUMB)[0].mean(0).cpu(), facts, digest(image.pixels)
+            return (
+                map_of(space, x),
+                picture,
+                small(x, THUMB)[0].mean(0).cpu(),
+                facts,
+                digest(image.pixels),
+            )
 
     found, left_out = [], []
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
@@ -87,17 +100,26 @@ def extract(
                 else:
                     found.append((record, *image))
     if not found:
-        raise DatasetError(f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}")
+        raise DatasetError(
+            f"none of {len(records)} images could be read, the first: {(left_out or ['?'])[0]}"
+        )
     kept, maps, pictures, thumbs, facts, digests = zip(*found, strict=True)
     return Extracted(
-        list(kept), torch.stack(maps), torch.stack(pictures), torch.stack(thumbs).numpy(), list(facts), left_out,
+        list(kept),
+        torch.stack(maps),
+        torch.stack(pictures),
+        torch.stack(thumbs).numpy(),
+        list(facts),
+        left_out,
         list(digests),
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Lets torch compute with one thread, while images are shared among threads: the cores never wait for each other."""
+    """Lets torch compute with one thread, while images are shared among threads: the cores never
+    wait for each other.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -107,7 +129,9 @@ def one_thread_each() -> Iterator[None]:
 
 
 def map_of(space: nn.Module, x: Tensor) -> Tensor:
-    """Returns what a space makes of one prepared picture (1, 3, s, s) before whitening, (C, h, w); pixels stay uint8."""
+    """Returns what a space makes of one prepared picture (1, 3, s, s) before whitening, (C, h, w);
+    pixels stay uint8.
+    """
     raw = getattr(space, "raw", None)
     return (x[0] * 255).round().byte().cpu() if raw is None else raw(x)[0].float().cpu()
 
@@ -123,6 +147,8 @@ def sha256_of(record: Record) -> str:
 
 
 def digest_of(records: Sequence[Record]) -> str:
-    """Returns the sha256 over the sorted sha256 of the images' bytes: the same set gives the same digest."""
+    """Returns the sha256 over the sorted sha256 of the images' bytes: the same set gives the same
+    digest.
+    """
     digests = sorted(sha256_of(record) for record in records)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

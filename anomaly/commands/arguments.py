@@ -1,4 +1,6 @@
-"""What several commands share: arguments and their types, exit statuses, how an answer is printed."""
+"""What several commands share: arguments and their types, exit statuses, how an answer
+is printed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 
 
 def command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, example: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    help: str,
+    example: str,
 ) -> argparse.ArgumentParser:
     """Adds a command with its one-line help and an example that can be typed as it is."""
     added: argparse.ArgumentParser = commands.add_parser(
@@ -35,17 +41,23 @@ def rate(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text!r} found, a rate such as 0.01 or 1% expected (above 0, at most 0.5)")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} found, a rate such as 0.01 or 1% expected (above 0, at most 0.5)"
+        )
     return value
 
 
 def number(least: int) -> Callable[[str], int]:
-    """Returns a reader of whole numbers from ``least`` on (and below 2^32, which every generator takes as a seed)."""
+    """Returns a reader of whole numbers from ``least`` on (and below 2^32, which every generator
+    takes as a seed).
+    """
 
     def read(text: str) -> int:
         value = int(text) if text.isascii() and text.isdecimal() else -1
         if not least <= value < 2**32:
-            raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from {least} on expected")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} found, a whole number from {least} on expected"
+            )
         return value
 
     return read
@@ -61,14 +73,21 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def check_folders(*files: Path | None) -> None:
-    """Raises AnomalyError where the folder of a file to write is not there: before the work, not after it."""
+    """Raises AnomalyError where the folder of a file to write is not there: before the work, not
+    after it.
+    """
     for file in files:
         if file is not None and not file.parent.is_dir():
-            raise AnomalyError(f"{file.parent}: no such folder; make it first, or choose another name for {file.name}")
+            raise AnomalyError(
+                f"{file.parent}: no such folder; make it first, or choose another name for "
+                f"{file.name}"
+            )
 
 
 def answer(figures: dict[str, Any], text: str, file: Path | None) -> None:
-    """Prints the text, and writes the figures as JSON where a file is given; ``-`` prints the figures alone."""
+    """Prints the text, and writes the figures as JSON where a file is given; ``-`` prints the
+    figures alone.
+    """
     written = json.dumps(figures, indent=2)
     if file is not None and file != Path("-"):
         from anomaly.files.table import named
@@ -85,16 +104,27 @@ def say(line: str) -> None:
 
 def add_good(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--good", action="append", default=[], metavar="NAME",
-        help="name of a folder or label of good images, where names do not tell (again, or several parted by commas)",
-    )  # fmt: skip
+        "--good",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a folder or label of good images, where names do not tell (again, or several "
+        "parted by commas)",
+    )
 
 
 def add_unit_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--by-unit", metavar="REGEX", help="guarantee per unit: images whose path matches alike (first group) are its views"
+        "--by-unit",
+        metavar="REGEX",
+        help="guarantee per unit: images whose path matches alike (first group) are its views",
     )
-    p.add_argument("--views", type=number(1), metavar="N", help="of --by-unit: only units with N images set the threshold")
+    p.add_argument(
+        "--views",
+        type=number(1),
+        metavar="N",
+        help="of --by-unit: only units with N images set the threshold",
+    )
 
 
 def add_independent(p: argparse.ArgumentParser) -> None:
@@ -106,7 +136,9 @@ def add_independent(p: argparse.ArgumentParser) -> None:
 
 
 def import_training() -> Any:
-    """Returns the module training.pipeline, or raises RuntimeMissing where torch is not installed."""
+    """Returns the module training.pipeline, or raises RuntimeMissing where torch is
+    not installed.
+    """
     try:
         import training.pipeline
     except ImportError as error:

@@ -21,25 +21,69 @@ from anomaly.errors import AnomalyError
 from anomaly.inputs.labels import given_names
 
 
-# --- calibrate --------------------------------------------------------------------------------------------------------
+# --- calibrate ------------------------------------------------------------------------------------
 def add_calibrate(commands: Any) -> None:
     p = command(
-        commands, "calibrate", run_calibrate, "set a new threshold from good images, without training",
+        commands,
+        "calibrate",
+        run_calibrate,
+        "set a new threshold from good images, without training",
         "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
-    )  # fmt: skip
+    )
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("--normal", type=Path, metavar="DIR", help="good images that training did not see")
-    p.add_argument("--verdicts", metavar="DB", help="instead: images of a review's audit sample that were judged normal")
-    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of the review's run N (default: the newest)")
-    p.add_argument("--out", type=Path, metavar="FILE", help="detector to write (default: RUN/detector-VERSION.onnx)")
-    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images flagged (default 0.01)")
-    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument(
+        "--normal", type=Path, metavar="DIR", help="good images that training did not see"
+    )
+    p.add_argument(
+        "--verdicts",
+        metavar="DB",
+        help="instead: images of a review's audit sample that were judged normal",
+    )
+    p.add_argument(
+        "--run",
+        type=int,
+        dest="run_number",
+        metavar="N",
+        help="of the review's run N (default: the newest)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="detector to write (default: RUN/detector-VERSION.onnx)",
+    )
+    p.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        metavar="R",
+        help="share of good images flagged (default 0.01)",
+    )
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="images whose path matches alike (first group) are one part or lot",
+    )
     add_unit_arguments(p)
     add_good(p)
     add_independent(p)
-    p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
-    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
-    p.add_argument("--accept-worse", action="store_true", help="write it even where the guaranteed rate gets worse")
+    p.add_argument(
+        "--target",
+        choices=("ort", "portable"),
+        default="ort",
+        help="portable: exact in OpenVINO too, slower",
+    )
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="of the draw of one image from each group",
+    )
+    p.add_argument(
+        "--accept-worse",
+        action="store_true",
+        help="write it even where the guaranteed rate gets worse",
+    )
     p.add_argument(
         "--json",
         type=Path,
@@ -61,11 +105,16 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from anomaly.reporting.wording import card_text
 
     if (options.normal is None) == (options.verdicts is None):
-        raise AnomalyError("calibrate takes good images from one place: give --normal DIR or --verdicts DB")
+        raise AnomalyError(
+            "calibrate takes good images from one place: give --normal DIR or --verdicts DB"
+        )
     check_folders(options.json)
     old = read_card(options.detector)
     if options.verdicts and (options.by_unit or UnitRule.of(old.training)):
-        raise AnomalyError("--verdicts and units found: an audit sample draws images: give whole units by --normal DIR")
+        raise AnomalyError(
+            "--verdicts and units found: an audit sample draws images: give whole units by "
+            "--normal DIR"
+        )
     with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
         manifest = Path(folder) / "audited.csv"
         normal = options.normal or audited(options.verdicts, options.run_number, manifest)
@@ -92,7 +141,10 @@ def run_calibrate(options: argparse.Namespace) -> None:
         say(line)
     changed = {"before": before.to_json(), "after": after.to_json(), "worse": worse(before, after)}
     made = {"detector": card.identity, "path": str(out), "left_out": left_out}
-    text = f"written                 {out}   {card.identity}\n{card_text(card, str(out))}\n{table(rows(before, after))}"
+    text = (
+        f"written                 {out}   {card.identity}\n{card_text(card, str(out))}\n"
+        f"{table(rows(before, after))}"
+    )
     answer(changed | made, text, options.json)
 
 
@@ -105,21 +157,30 @@ def versions_in(database: str) -> list[tuple[str, str]]:
 
 
 def note_threshold(database: str, run: int | None, card: Any, out: Path) -> None:
-    """Notes in a review's log that a threshold was set by its audit sample, so that its version is not given again."""
+    """Notes in a review's log that a threshold was set by its audit sample, so that its version is
+    not given again.
+    """
     from anomaly.detector.file import user
     from anomaly.review import Store, default_key
 
     with Store(database, create=False) as store:
         store.set_threshold(
-            run or store.runs()[0].id, float(card.calibration.threshold), by=user(), key=default_key(), detector=card.digest,
-            path=str(out.resolve()), identity=(card.name, card.version),
-        )  # fmt: skip
+            run or store.runs()[0].id,
+            float(card.calibration.threshold),
+            by=user(),
+            key=default_key(),
+            detector=card.digest,
+            path=str(out.resolve()),
+            identity=(card.name, card.version),
+        )
 
 
 def audited(database: str, run: int | None, manifest: Path) -> Path:
-    """Writes and returns a manifest of the images that may set a threshold: those of the audit sample judged normal.
+    """Writes and returns a manifest of the images that may set a threshold: those of the audit
+    sample judged normal.
 
-    Verdicts on flagged images were selected by their score: they would ratchet the threshold up until the detector is blind.
+    Verdicts on flagged images were selected by their score: they would ratchet the threshold up
+    until the detector is blind.
     """
     from anomaly.review import Store
     from anomaly.review.exports import write_calibration_manifest
@@ -127,11 +188,14 @@ def audited(database: str, run: int | None, manifest: Path) -> Path:
     with Store(database, create=False) as store:
         runs = store.runs()
         if not runs:
-            raise AnomalyError(f"{database}: no run found; import a score table first: anomaly review import TABLE")
+            raise AnomalyError(
+                f"{database}: no run found; import a score table first: anomaly review import TABLE"
+            )
         done = write_calibration_manifest(store, run or runs[0].id, manifest)
     if not done.written:
         raise AnomalyError(
-            f"{database}: no image of an audit sample was judged normal; draw one (anomaly review audit) and judge it, or "
-            "give good images by --normal. Verdicts on flagged images cannot set a threshold: they were selected by score"
+            f"{database}: no image of an audit sample was judged normal; draw one (anomaly review "
+            "audit) and judge it, or give good images by --normal. Verdicts on flagged images "
+            "cannot set a threshold: they were selected by score"
         )
     return manifest

@@ -16,18 +16,54 @@ def add_verify(commands: Any) -> None:
     from anomaly.commands.arguments import add_good, command
 
     p = command(
-        commands, "verify", run_verify, "check that a detector scores right on this machine, and flags known bad parts",
+        commands,
+        "verify",
+        run_verify,
+        "check that a detector scores right on this machine, and flags known bad parts",
         "anomaly verify run --challenge photos/known_bad",
-    )  # fmt: skip
+    )
     p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
-    p.add_argument("images", type=Path, nargs="?", help="your own images: torch and ONNX are compared on them (needs torch)")
-    p.add_argument("--challenge", type=Path, metavar="DIR", help="known bad parts: exit with 1 unless all are flagged")
+    p.add_argument(
+        "images",
+        type=Path,
+        nargs="?",
+        help="your own images: torch and ONNX are compared on them (needs torch)",
+    )
+    p.add_argument(
+        "--challenge",
+        type=Path,
+        metavar="DIR",
+        help="known bad parts: exit with 1 unless all are flagged",
+    )
     add_good(p)
-    p.add_argument("--repeat", type=Path, metavar="DIR", help="the same parts photographed many times: count flips")
-    p.add_argument("--group-by", metavar="REGEX", help="of --repeat: paths that match alike (first group) show one part")
-    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the file must be signed: anomaly sign")
-    p.add_argument("--audit", type=Path, metavar="ZIP", help="instead: that an archive of anomaly report is whole")
-    p.add_argument("--review", metavar="DB", help="with --audit: the review database, whose log is compared with the archive's")
+    p.add_argument(
+        "--repeat",
+        type=Path,
+        metavar="DIR",
+        help="the same parts photographed many times: count flips",
+    )
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="of --repeat: paths that match alike (first group) show one part",
+    )
+    p.add_argument(
+        "--key",
+        type=Path,
+        metavar="PUB",
+        help="a public key by which the file must be signed: anomaly sign",
+    )
+    p.add_argument(
+        "--audit",
+        type=Path,
+        metavar="ZIP",
+        help="instead: that an archive of anomaly report is whole",
+    )
+    p.add_argument(
+        "--review",
+        metavar="DB",
+        help="with --audit: the review database, whose log is compared with the archive's",
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
@@ -40,19 +76,31 @@ def run_verify(options: argparse.Namespace) -> int:
 
     if options.audit:
         if options.detector:
-            raise AnomalyError(f"{options.detector} and --audit found, one of them expected: an archive is verified by itself")
+            raise AnomalyError(
+                f"{options.detector} and --audit found, one of them expected: an archive is "
+                "verified by itself"
+            )
         print(verify_audit(options.audit, options.key, options.review))
         return 0
     if options.review:
-        raise AnomalyError("--review without --audit found, both expected: anomaly review verify looks at a database alone")
+        raise AnomalyError(
+            "--review without --audit found, both expected: anomaly review verify looks at a "
+            "database alone"
+        )
     if not options.detector:
         raise AnomalyError("nothing to verify found: give RUN, or --audit ZIP")
     scorer = Scorer(options.detector, device=options.device, key=options.key)
     if options.key:
-        print(f"signature               right: this very file was signed with the key of {options.key}")
+        print(
+            "signature               right: this very file was signed with the key of "
+            f"{options.key}"
+        )
     worst = scorer.verify_golden()
     samples = len(scorer.card.golden.get("samples", []))
-    print(f"golden samples          {samples} of {samples} right on {scorer.device}, within {worst:.2g} of the tolerance")
+    print(
+        f"golden samples          {samples} of {samples} right on {scorer.device}, within "
+        f"{worst:.2g} of the tolerance"
+    )
     if options.images:
         import_training()
         from training.restore import verify_images
@@ -76,8 +124,9 @@ def run_verify(options: argparse.Namespace) -> int:
     note_check(options.detector, options.command_line, scorer.card, found)
     if options.challenge and challenged.missed:
         raise AnomalyError(
-            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not flagged, all expected: look; "
-            "a higher --false-alarm-rate (anomaly calibrate) or more training images may flag them"
+            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not flagged, "
+            "all expected: look; a higher --false-alarm-rate (anomaly calibrate) or more training "
+            "images may flag them"
         )
     return NOT_ALL_JUDGED if not_judged else 0
 
@@ -87,17 +136,37 @@ def add_check(commands: Any) -> None:
     from anomaly.commands.arguments import add_good, add_independent, command, number
 
     p = command(
-        commands, "check", run_check, "say whether to keep, recalibrate or retrain a detector, from new good images",
+        commands,
+        "check",
+        run_check,
+        "say whether to keep, recalibrate or retrain a detector, from new good images",
         "anomaly check run photos/good_today",
-    )  # fmt: skip
+    )
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("normal", type=Path, metavar="NEW_GOOD", help="good images of today, which training did not see")
-    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument(
+        "normal",
+        type=Path,
+        metavar="NEW_GOOD",
+        help="good images of today, which training did not see",
+    )
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="images whose path matches alike (first group) are one part or lot",
+    )
     add_good(p)
     add_independent(p)
-    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="of the draw of one image from each group")
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="of the draw of one image from each group",
+    )
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
-    p.add_argument("--fail-unless-keep", action="store_true", help="exit with 4 if the verdict is not keep")
+    p.add_argument(
+        "--fail-unless-keep", action="store_true", help="exit with 4 if the verdict is not keep"
+    )
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -130,14 +199,27 @@ def add_compare(commands: Any) -> None:
     from anomaly.commands.arguments import add_good, command
 
     p = command(
-        commands, "compare", run_compare, "say which images a new detector would judge otherwise, both ways",
+        commands,
+        "compare",
+        run_compare,
+        "say which images a new detector would judge otherwise, both ways",
         "anomaly compare run run2 photos --report flips.html",
-    )  # fmt: skip
+    )
     p.add_argument("old", type=Path, metavar="OLD")
     p.add_argument("new", type=Path, metavar="NEW")
-    p.add_argument("images", type=Path, metavar="IMAGES", help="a folder or manifest; labels say which one is better")
+    p.add_argument(
+        "images",
+        type=Path,
+        metavar="IMAGES",
+        help="a folder or manifest; labels say which one is better",
+    )
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
-    p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures of the flips")
+    p.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write an HTML report with pictures of the flips",
+    )
     add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -151,7 +233,9 @@ def run_compare(options: argparse.Namespace) -> int:
 
     check_folders(options.report)
     old, new = (Scorer(path, device=options.device) for path in (options.old, options.new))
-    found = compare(old, new, options.images, report=options.report, good=given_names(options.good), say=say)
+    found = compare(
+        old, new, options.images, report=options.report, good=given_names(options.good), say=say
+    )
     print(json.dumps(found.to_json(), indent=2) if options.json else found.text())
     note_check(options.new, options.command_line, new.card, found.to_json())
     return NOT_ALL_JUDGED if found.not_judged else 0
@@ -162,16 +246,30 @@ def add_report(commands: Any) -> None:
     from anomaly.commands.arguments import command
 
     p = command(
-        commands, "report", run_report, "write what an auditor asks of a detector into one archive that can be verified",
+        commands,
+        "report",
+        run_report,
+        "write what an auditor asks of a detector into one archive that can be verified",
         "anomaly report run --audit audit.zip --review review.db",
-    )  # fmt: skip
+    )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--audit", type=Path, required=True, metavar="ZIP", help="archive to write")
-    p.add_argument("--review", metavar="DB", help="a review database: its verdicts and changes of the threshold")
-    p.add_argument("--key", type=Path, metavar="PEM", help="private key that signs it: openssl genpkey -algorithm ed25519")
+    p.add_argument(
+        "--review",
+        metavar="DB",
+        help="a review database: its verdicts and changes of the threshold",
+    )
+    p.add_argument(
+        "--key",
+        type=Path,
+        metavar="PEM",
+        help="private key that signs it: openssl genpkey -algorithm ed25519",
+    )
 
 
 def run_report(options: argparse.Namespace) -> None:
     from anomaly.quality.audit import write_audit
 
-    print(write_audit(options.detector, options.audit, review=options.review, key=options.key).text())
+    print(
+        write_audit(options.detector, options.audit, review=options.review, key=options.key).text()
+    )

@@ -1,4 +1,6 @@
-"""The commands that look at a detector file: `show`, `sign`, `bench`, `doctor`, `sample`, `reconstruct`."""
+"""The commands that look at a detector file: `show`, `sign`, `bench`, `doctor`, `sample`,
+`reconstruct`.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,29 @@ from anomaly.commands.arguments import (
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
 
 
-# --- bench ------------------------------------------------------------------------------------------------------------
+# --- bench ----------------------------------------------------------------------------------------
 def add_bench(commands: Any) -> None:
     p = command(
-        commands, "bench", run_bench, "say how fast a detector scores images here, and what bounds it",
+        commands,
+        "bench",
+        run_bench,
+        "say how fast a detector scores images here, and what bounds it",
         "anomaly bench run photos/new",
-    )  # fmt: skip
+    )
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("inputs", nargs="+", metavar="IMAGES", help="as for score; up to 64 of the first 1,000 are used")
-    p.add_argument("--seconds", type=number(1), default=30, metavar="N", help="of measuring throughput (30)")
+    p.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGES",
+        help="as for score; up to 64 of the first 1,000 are used",
+    )
+    p.add_argument(
+        "--seconds", type=number(1), default=30, metavar="N", help="of measuring throughput (30)"
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
+    p.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures (- for standard output)"
+    )
 
 
 def run_bench(options: argparse.Namespace) -> None:
@@ -37,13 +51,24 @@ def run_bench(options: argparse.Namespace) -> None:
     from anomaly.quality.bench import bench
 
     check_folders(options.json)
-    found = bench(options.detector, list_sources(options.inputs), device=options.device, seconds=options.seconds)
+    found = bench(
+        options.detector,
+        list_sources(options.inputs),
+        device=options.device,
+        seconds=options.seconds,
+    )
     answer(found.to_json(), found.text(), options.json)
 
 
-# --- show, verify, doctor ---------------------------------------------------------------------------------------------
+# --- show, verify, doctor -------------------------------------------------------------------------
 def add_show(commands: Any) -> None:
-    p = command(commands, "show", run_show, "say what a detector is and what it guarantees", "anomaly show run")
+    p = command(
+        commands,
+        "show",
+        run_show,
+        "say what a detector is and what it guarantees",
+        "anomaly show run",
+    )
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--json", action="store_true", help="print the whole card")
 
@@ -59,21 +84,34 @@ def run_show(options: argparse.Namespace) -> None:
         return
     training = card.training
     sets = training.get("sets", {})
-    chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.get("choice") or {}).items())
+    chosen = ", ".join(
+        f"{name} {auroc:.3f}" for name, auroc in (training.get("choice") or {}).items()
+    )
     rows = [
         ("detector", card.identity),
-        ("model", f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}"),
-        ("trained", f"{training.get('created')} on {training.get('images')} good images, {training.get('groups')} groups: "
-                    + ", ".join(f"{count} {name}" for name, count in sets.items())),
+        (
+            "model",
+            f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}",
+        ),
+        (
+            "trained",
+            (
+                f"{training.get('created')} on {training.get('images')} good images, "
+                f"{training.get('groups')} groups: "
+            )
+            + ", ".join(f"{count} {name}" for name, count in sets.items()),
+        ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
         ("mask", mask_said(training)),
         ("input guard", guard_text(training.get("guard"))),
         ("command", training.get("command")),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),
-    ]  # fmt: skip
+    ]
     rows += [("warning", line) for line in training.get("warnings", [])]
-    lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(card, str(options.detector)).splitlines()
+    lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(
+        card, str(options.detector)
+    ).splitlines()
     lines += more_text(card)
     for line in lines:  # a card from elsewhere may hold what moves a terminal's cursor
         print("".join(char if char.isprintable() else "?" for char in line))
@@ -81,20 +119,39 @@ def run_show(options: argparse.Namespace) -> None:
 
 def add_sign(commands: Any) -> None:
     p = command(
-        commands, "sign", run_sign, "sign a detector, so that others can tell it is yours", "anomaly sign run --key key.pem"
+        commands,
+        "sign",
+        run_sign,
+        "sign a detector, so that others can tell it is yours",
+        "anomaly sign run --key key.pem",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key: openssl genpkey -algorithm ed25519")
+    p.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="PEM",
+        help="private key: openssl genpkey -algorithm ed25519",
+    )
 
 
 def run_sign(options: argparse.Namespace) -> None:
     from anomaly.detector.signature import sign
 
-    print(f"written                 {sign(options.detector, options.key)}   keep it beside the detector")
+    print(
+        f"written                 {sign(options.detector, options.key)}   keep it beside the "
+        "detector"
+    )
 
 
 def add_doctor(commands: Any) -> None:
-    p = command(commands, "doctor", run_doctor, "say what is installed and what really works here", "anomaly doctor")
+    p = command(
+        commands,
+        "doctor",
+        run_doctor,
+        "say what is installed and what really works here",
+        "anomaly doctor",
+    )
     p.add_argument("--json", action="store_true")
 
 
@@ -103,14 +160,16 @@ def run_doctor(options: argparse.Namespace) -> int:
 
     findings = examine()
     if options.json:
-        print(json.dumps([{"what": f.what, "found": f.found, "ok": f.ok} for f in findings], indent=2))
+        print(
+            json.dumps([{"what": f.what, "found": f.found, "ok": f.ok} for f in findings], indent=2)
+        )
     else:
         for finding in findings:
             print(f"{'ok ' if finding.ok else '-- '} {finding.what:<28}{finding.found}")
     return 0 if all(finding.ok for finding in findings if finding.needed) else 1
 
 
-# --- sample, reconstruct, demo ----------------------------------------------------------------------------------------
+# --- sample, reconstruct, demo --------------------------------------------------------------------
 def add_sample(commands: Any) -> None:
     p = command(
         commands,
@@ -133,7 +192,10 @@ def run_sample(options: argparse.Namespace) -> None:
     check_folders(options.out)
     pictures = sample(options.detector, options.count, options.seed)
     save_png(options.out, grid(pictures, columns=max(1, round(len(pictures) ** 0.5))))
-    print(f"written                 {options.out}   {len(pictures)} images drawn from the model, none of them is real")
+    print(
+        f"written                 {options.out}   {len(pictures)} images drawn from the model, "
+        "none of them is real"
+    )
 
 
 def add_reconstruct(commands: Any) -> None:
@@ -153,9 +215,16 @@ def run_reconstruct(options: argparse.Namespace) -> int:
     from anomaly.scorer import Scorer
 
     check_folders(options.out)
-    if options.images.is_dir() and Path(os.path.realpath(options.out)).is_relative_to(os.path.realpath(options.images)):
-        raise AnomalyError(f"--out {options.out}: lies among the images, and would be judged as one; choose another folder")
-    picture, shown, errors = reconstructions(Scorer(options.detector), options.images, options.count)
+    if options.images.is_dir() and Path(os.path.realpath(options.out)).is_relative_to(
+        os.path.realpath(options.images)
+    ):
+        raise AnomalyError(
+            f"--out {options.out}: lies among the images, and would be judged as one; choose "
+            "another folder"
+        )
+    picture, shown, errors = reconstructions(
+        Scorer(options.detector), options.images, options.count
+    )
     for line in errors:
         say(line)
     save_png(options.out, picture)

@@ -17,17 +17,25 @@ from anomaly.errors import NOT_ALL_JUDGED
 from anomaly.inputs.labels import given_names
 
 
-# --- evaluate ---------------------------------------------------------------------------------------------------------
+# --- evaluate -------------------------------------------------------------------------------------
 def add_evaluate(commands: Any) -> None:
     p = command(
         commands, "evaluate", run_evaluate, "say how good a detector is on labelled images",
         "anomaly evaluate run photos --report report.html",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("labelled", type=Path, help="a train/test folder, or a manifest with a label column")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures (- for standard output)")
+    p.add_argument(
+        "labelled", type=Path, help="a train/test folder, or a manifest with a label column"
+    )
+    p.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures (- for standard output)"
+    )
     p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
-    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="images whose path matches alike (first group) are one part or lot",
+    )
     add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -41,7 +49,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
     check_folders(options.json, options.report)
     scorer = Scorer(options.detector, device=options.device)
     judged = evaluate_labelled(
-        scorer, options.labelled, options.group_by, report=options.report, good=given_names(options.good), say=say
+        scorer,
+        options.labelled,
+        options.group_by,
+        report=options.report,
+        good=given_names(options.good),
+        say=say,
     )
     figures = {**judged.to_json(), "passed_over": judged.passed_over}
     note_check(options.detector, options.command_line, scorer.card, figures)

@@ -1,7 +1,9 @@
-"""The command `anomaly`. Each command is thin: it reads its arguments, calls one function and prints what that returns.
+"""The command `anomaly`. Each command is thin: it reads its arguments, calls one function and
+prints what that returns.
 
-Exit status 0: done. 1: could not do it, one line says why. 2: usage. 3: done, but some images could not be judged.
-4: `score --fail-on-anomaly` found one. Heavy modules are imported by the command that needs them.
+Exit status 0: done. 1: could not do it, one line says why. 2: usage. 3: done, but some images could
+not be judged. 4: `score --fail-on-anomaly` found one. Heavy modules are imported by the command
+that needs them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from anomaly.commands.arguments import (
 )
 from anomaly.commands.calibrate import add_calibrate
 from anomaly.commands.check import add_check, add_compare, add_report, add_verify
-from anomaly.commands.detectors import add_bench, add_doctor, add_reconstruct, add_sample, add_show, add_sign
+from anomaly.commands.detectors import (
+    add_bench,
+    add_doctor,
+    add_reconstruct,
+    add_sample,
+    add_show,
+    add_sign,
+)
 from anomaly.commands.evaluate import add_evaluate
 from anomaly.commands.retrain import add_mark, add_retrain
 from anomaly.commands.review import add_review
@@ -46,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _stopped(str(interrupt))
     except Exception as error:
-        if interrupts:  # while it was being imported, say: some libraries turn Ctrl-C into an error of their own
+        # while it was being imported, say: some libraries turn Ctrl-C into an error of their own
+        if interrupts:
             return _stopped("")
         return _failed(error)
 
@@ -60,7 +70,8 @@ def _noted(interrupts: list[int]) -> Iterator[None]:
         raise KeyboardInterrupt
 
     ours = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
     if ours:
         signal.signal(signal.SIGINT, note)
@@ -77,7 +88,9 @@ def _stopped(how: str) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Says in one line what went wrong, and returns the exit status; what is a bug is raised again."""
+    """Says in one line what went wrong, and returns the exit status; what is a bug is
+    raised again.
+    """
     if isinstance(error, BrokenPipeError):  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -85,9 +98,11 @@ def _failed(error: Exception) -> int:
         say(f"anomaly: {error}")
     elif isinstance(error, OSError):
         name = error.filename
-        if name is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # every file is named
+        # every file is named
+        if name is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             name = "standard output"
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # not tried again at the end
+            # not tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = "" if name is None else f"{name}: "
         say(f"anomaly: {where}{error.strerror or error}")
     else:
@@ -99,16 +114,33 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     whole = argparse.ArgumentParser(
         prog="anomaly",
-        description="Finds what is unlike good images. Train on good images only, get one ONNX file with a guaranteed "
-        "false-alarm rate, score with it.",
+        description="Finds what is unlike good images. Train on good images only, get one ONNX "
+        "file with a guaranteed false-alarm rate, score with it.",
     )
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        add_train, add_mark, add_retrain, add_evaluate, add_score, add_bench, add_calibrate, add_check, add_compare,
-        add_show, add_verify, add_sign,
-        add_report, add_sample, add_reconstruct, add_review, add_serve, add_export, add_doctor, add_demo,
-    ):  # fmt: skip
+        add_train,
+        add_mark,
+        add_retrain,
+        add_evaluate,
+        add_score,
+        add_bench,
+        add_calibrate,
+        add_check,
+        add_compare,
+        add_show,
+        add_verify,
+        add_sign,
+        add_report,
+        add_sample,
+        add_reconstruct,
+        add_review,
+        add_serve,
+        add_export,
+        add_doctor,
+        add_demo,
+    ):
         add(commands)
     return whole
 

@@ -1,4 +1,6 @@
-"""The commands `anomaly mark` and `anomaly retrain`: a person looks at what sets the threshold, and defects leave."""
+"""The commands `anomaly mark` and `anomaly retrain`: a person looks at what sets the threshold, and
+defects leave.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,18 @@ def add_mark(commands: Any) -> None:
     p = commands.add_parser(
         "mark",
         help="say of images that set a threshold whether they are good or defects",
-        description="say of images that a run was trained on whether they are good or show a defect; without images: list them",
+        description="say of images that a run was trained on whether they are good or show a "
+        "defect; without images: list them",
         epilog="example:  anomaly mark run --defect photos/good/0119.png",
     )
     p.set_defaults(run=run_mark)
     p.add_argument("detector", type=Path, metavar="RUN")
     for kind in ("good", "defect", "unknown"):
-        text = "take a mark back" if kind == "unknown" else f"it is {'good' if kind == 'good' else 'a defect'}"
+        text = (
+            "take a mark back"
+            if kind == "unknown"
+            else f"it is {'good' if kind == 'good' else 'a defect'}"
+        )
         p.add_argument(f"--{kind}", type=Path, nargs="+", default=[], metavar="IMAGE", help=text)
     p.add_argument("--by", metavar="NAME", help="who says so (default: you)")
 
@@ -39,7 +46,10 @@ def run_mark(options: argparse.Namespace) -> None:
     said: dict[str, str] = {}
     for kind, path, sha256 in digests:
         if said.setdefault(sha256, kind) != kind:
-            raise AnomalyError(f"{path}: --{said[sha256]} and --{kind} found, one of them expected; nothing was marked")
+            raise AnomalyError(
+                f"{path}: --{said[sha256]} and --{kind} found, one of them expected; nothing was "
+                "marked"
+            )
     for kind, path, sha256 in digests:
         add_mark(options.detector, known[sha256]["path"], sha256, kind, options.by or user())
         print(f"{kind:<24}{path}")
@@ -48,25 +58,38 @@ def run_mark(options: argparse.Namespace) -> None:
 
 
 def find(run: Path, path: Path, rows: list[dict[str, str]], names: dict[str, str]) -> str:
-    """Returns the digest of the image that a path means: a file of the training, a name of the list, or the end of one path.
+    """Returns the digest of the image that a path means: a file of the training, a name of the
+    list, or the end of one path.
 
-    ``rows``: of the run's images.csv; ``names``: digests of the listed images. Raises AnomalyError where it is none of these.
+    ``rows``: of the run's images.csv; ``names``: digests of the listed images. Raises AnomalyError
+    where it is none of these.
     """
     from anomaly.quality.marks import sha256_of_image
 
     known = {row["sha256"] for row in rows}
     if path.is_file() and (own := sha256_of_image(path)) in known:
         return own
-    ends = {row["sha256"]: row["path"] for row in rows if Path(row["path"]).parts[-len(path.parts) :] == path.parts}
+    ends = {
+        row["sha256"]: row["path"]
+        for row in rows
+        if Path(row["path"]).parts[-len(path.parts) :] == path.parts
+    }
     listed = names.get(str(path))
     found = [listed] if listed is not None else list(ends)
     if len(found) == 1 and not changed(Path(ends.get(found[0], "")), found[0]):
         return found[0]
     why = (
-        f"the end of the paths of {len(found)} images that {run} was trained on, one expected: give more of the path"
+        (
+            f"the end of the paths of {len(found)} images that {run} was trained on, one expected: "
+            "give more of the path"
+        )
         if len(found) > 1
-        else f"not an image that {run} was trained on, as it is now; a name that `anomaly mark {run}` lists expected"
-        f"{f', such as {next(iter(names))}' if names else ''}, or a path of images.csv beside it"
+        else (
+            f"not an image that {run} was trained on, as it is now; a name that `anomaly mark "
+            f"{run}` lists expected"
+            f"{f', such as {next(iter(names))}' if names else ''}, or a path of images.csv beside "
+            "it"
+        )
     )
     raise AnomalyError(f"{path}: {why}; nothing was marked")
 
@@ -89,7 +112,10 @@ def list_text(run: Path) -> str:
     for image in highest:
         mark = marks.get(image.sha256)
         said = "not marked" if mark is None else f"{mark.mark}, by {mark.by}"
-        lines.append(f"{image.score:<24.4g}{image.name}   {said}{'' if image.score < threshold else '; sets the threshold'}")
+        lines.append(
+            f"{image.score:<24.4g}{image.name}   "
+            f"{said}{'' if image.score < threshold else '; sets the threshold'}"
+        )
     return "\n".join(lines)
 
 
@@ -98,14 +124,25 @@ def add_retrain(commands: Any) -> None:
     p = commands.add_parser(
         "retrain",
         help="train a run again without the images marked as defects",
-        description="train a run again by the options of its card, without the images marked as defects and their groups",
+        description="train a run again by the options of its card, without the images marked as "
+        "defects and their groups",
         epilog="example:  anomaly retrain run --out run2",
     )
     p.set_defaults(run=run_retrain)
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--out", type=Path, required=True, metavar="NEW", help="folder to write")
-    p.add_argument("--images", type=Path, metavar="IMAGES", help="where the images lie now (default: as in the training)")
-    p.add_argument("--only", type=Path, metavar="FILE", help="leave out these only, a path a line, each marked as a defect")
+    p.add_argument(
+        "--images",
+        type=Path,
+        metavar="IMAGES",
+        help="where the images lie now (default: as in the training)",
+    )
+    p.add_argument(
+        "--only",
+        type=Path,
+        metavar="FILE",
+        help="leave out these only, a path a line, each marked as a defect",
+    )
     p.add_argument("--json", action="store_true", help="print before and after as JSON")
 
 
@@ -119,13 +156,25 @@ def run_retrain(options: argparse.Namespace) -> None:
     from training.retrain import train_again
 
     old, new = train_again(
-        options.detector, options.out, images=options.images, only=options.only, command=options.command_line, say=say
+        options.detector,
+        options.out,
+        images=options.images,
+        only=options.only,
+        command=options.command_line,
+        say=say,
     )
     before, after = Guarantee.of(old), Guarantee.of(new)
     defects = [flagged_of(card) for card in (old, new)]
     if options.json:
-        figures = [{**g.to_json(), "flagged_synthetic": d} for g, d in zip((before, after), defects, strict=True)]
-        print(json.dumps({"before": figures[0], "after": figures[1], "detector": new.identity}, indent=2))
+        figures = [
+            {**g.to_json(), "flagged_synthetic": d}
+            for g, d in zip((before, after), defects, strict=True)
+        ]
+        print(
+            json.dumps(
+                {"before": figures[0], "after": figures[1], "detector": new.identity}, indent=2
+            )
+        )
         return
     print(f"written                 {options.out / 'detector.onnx'}   {new.identity}")
     print(card_text(new, str(options.out)))
@@ -134,9 +183,13 @@ def run_retrain(options: argparse.Namespace) -> None:
 
 
 def flagged_of(card: Any) -> tuple[int, int] | None:
-    """Returns how many synthetic defects a detector flags, of how many, by its card; None where that is not known."""
+    """Returns how many synthetic defects a detector flags, of how many, by its card; None where
+    that is not known.
+    """
     from anomaly.detector.size_sensitivity import flagged
 
     return (
-        None if card.calibration is None else flagged(card.training.get("size_sensitivity"), float(card.calibration.threshold))
+        None
+        if card.calibration is None
+        else flagged(card.training.get("size_sensitivity"), float(card.calibration.threshold))
     )

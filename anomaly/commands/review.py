@@ -23,18 +23,42 @@ def add_review(commands: Any) -> None:
         "review",
         help="judge flagged images in the dashboard",
         description="judge flagged images in the dashboard, alone or together",
-        epilog="example:  anomaly score run photos/today --out today.csv --review review.db && anomaly review --detector run",
+        epilog="example:  anomaly score run photos/today --out today.csv --review review.db && "
+        "anomaly review --detector run",
     )
     p.set_defaults(run=run_dashboard)
     add_database(p, DATABASE)
     p.add_argument(
-        "--detector", type=Path, action="append", default=[], metavar="RUN", help="for heatmaps and expected pictures"
+        "--detector",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="for heatmaps and expected pictures",
     )
-    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    p.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
     p.add_argument("--port", type=int, default=8501)
-    p.add_argument("--auth", type=Path, metavar="FILE", help="TOML with the [auth] section of an OpenID provider")
-    p.add_argument("--roles", type=Path, metavar="FILE", help="TOML: e-mail addresses of viewers, inspectors, admins")
-    p.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name under which browsers reach it")
+    p.add_argument(
+        "--auth",
+        type=Path,
+        metavar="FILE",
+        help="TOML with the [auth] section of an OpenID provider",
+    )
+    p.add_argument(
+        "--roles",
+        type=Path,
+        metavar="FILE",
+        help="TOML: e-mail addresses of viewers, inspectors, admins",
+    )
+    p.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which browsers reach it",
+    )
     p.add_argument("--insecure", action="store_true", help="a public address without a login")
     actions = p.add_subparsers(metavar="ACTION")
     add_import(actions)
@@ -46,9 +70,14 @@ def add_review(commands: Any) -> None:
 
 
 def add_database(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
-    """Adds --db. An action has no default of its own: it would replace what was given before the action."""
+    """Adds --db. An action has no default of its own: it would replace what was given before the
+    action.
+    """
     parser.add_argument(
-        "--db", default=default, metavar="DB", help=f"SQLite file or postgresql:// address (default {DATABASE})"
+        "--db",
+        default=default,
+        metavar="DB",
+        help=f"SQLite file or postgresql:// address (default {DATABASE})",
     )
 
 
@@ -61,9 +90,19 @@ def add_import(actions: Any) -> None:
         "--detector", type=Path, action="append", default=argparse.SUPPRESS, metavar="RUN",
         help="the detector that scored it: brings its calibration",
     )  # fmt: skip
-    p.add_argument("--folder", type=Path, metavar="DIR", help="what relative paths are relative to (default: this folder)")
     p.add_argument(
-        "--root", type=Path, action="append", default=[], metavar="DIR", help="a folder that images may be read from"
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="what relative paths are relative to (default: this folder)",
+    )
+    p.add_argument(
+        "--root",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder that images may be read from",
     )
     p.set_defaults(run=run_import)
 
@@ -71,10 +110,14 @@ def add_import(actions: Any) -> None:
 def add_export(actions: Any) -> None:
     p = actions.add_parser("export", help="write findings and verdicts")
     add_database(p)
-    p.add_argument("out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout")
+    p.add_argument(
+        "out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout"
+    )
     p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
     p.add_argument("--link", action="store_true", help="a folder of links instead of copies")
-    p.add_argument("--log", action="store_true", help="the log of everything that was done (.jsonl)")
+    p.add_argument(
+        "--log", action="store_true", help="the log of everything that was done (.jsonl)"
+    )
     p.set_defaults(run=run_export)
 
 
@@ -89,8 +132,12 @@ def add_stats(actions: Any) -> None:
 def add_audit(actions: Any) -> None:
     p = actions.add_parser("audit", help="draw a random sample of images that were not flagged")
     add_database(p)
-    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)")
-    p.add_argument("--images", type=int, default=100, metavar="N", help="about so many (default 100)")
+    p.add_argument(
+        "--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)"
+    )
+    p.add_argument(
+        "--images", type=int, default=100, metavar="N", help="about so many (default 100)"
+    )
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.set_defaults(run=run_audit)
 
@@ -98,7 +145,11 @@ def add_audit(actions: Any) -> None:
 def add_verify_log(actions: Any) -> None:
     p = actions.add_parser("verify", help="whether the log of what was done is as it was written")
     add_database(p)
-    p.add_argument("--head", metavar="DIGEST", help="a digest of the log that was kept elsewhere: it must still hold that")
+    p.add_argument(
+        "--head",
+        metavar="DIGEST",
+        help="a digest of the log that was kept elsewhere: it must still hold that",
+    )
     p.set_defaults(run=run_verify_log)
 
 
@@ -110,24 +161,42 @@ def run_verify_log(options: argparse.Namespace) -> None:
         chain = store.log_chain()
     head = (options.head or "").strip().removeprefix("sha256:").lower()
     if chain.wrong:
-        raise AnomalyError(f"{options.db}: the log was rewritten: {in_words(chain.wrong)}: restore a backup")
+        raise AnomalyError(
+            f"{options.db}: the log was rewritten: {in_words(chain.wrong)}: restore a backup"
+        )
     if head and not chain.holds(head):
-        raise AnomalyError(f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore a backup")
-    print(f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; --head compares)")
+        raise AnomalyError(
+            f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore "
+            "a backup"
+        )
+    print(
+        f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; "
+        "--head compares)"
+    )
 
 
 def add_types(actions: Any) -> None:
     p = actions.add_parser(
         "types",
         help="list or edit the defect types that inspectors choose from",
-        description="list the defect types that inspectors choose from, or edit them; the first nine have the keys 1 to 9",
+        description="list the defect types that inspectors choose from, or edit them; the first "
+        "nine have the keys 1 to 9",
         epilog="example:  anomaly review types --add burr 'loose wire=#3a86ff'",
     )
     add_database(p)
     change = p.add_mutually_exclusive_group()
-    change.add_argument("--add", nargs="+", metavar="NAME[=#RRGGBB]", help="put these at the end of the list")
-    change.add_argument("--remove", nargs="+", metavar="NAME", help="take these off; verdicts keep the names they have")
-    change.add_argument("--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order")
+    change.add_argument(
+        "--add", nargs="+", metavar="NAME[=#RRGGBB]", help="put these at the end of the list"
+    )
+    change.add_argument(
+        "--remove",
+        nargs="+",
+        metavar="NAME",
+        help="take these off; verdicts keep the names they have",
+    )
+    change.add_argument(
+        "--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order"
+    )
     p.add_argument("--json", action="store_true")
     p.set_defaults(run=run_types)
 
@@ -136,7 +205,9 @@ def run_dashboard(options: argparse.Namespace) -> int:
     try:
         from dashboard.launch import launch
     except ImportError as error:
-        raise RuntimeMissing.extra(error.name or "streamlit", "dashboard", "the review dashboard") from error
+        raise RuntimeMissing.extra(
+            error.name or "streamlit", "dashboard", "the review dashboard"
+        ) from error
     status: int = launch(
         options.db,
         options.host,
@@ -165,14 +236,19 @@ def import_into(
 
     card = read_card(detector) if detector else None
     with Store(database) as store:
-        run, new = store.import_table(table, name=name, folder=folder, roots=roots, card=card, by=user())
+        run, new = store.import_table(
+            table, name=name, folder=folder, roots=roots, card=card, by=user()
+        )
     what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
     return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
 
 
 def run_import(options: argparse.Namespace) -> None:
     if len(options.detector) > 1:
-        raise AnomalyError(f"--detector: {len(options.detector)} found, the one that scored {options.table} expected")
+        raise AnomalyError(
+            f"--detector: {len(options.detector)} found, the one that scored {options.table} "
+            "expected"
+        )
     given = {"name": options.name, "folder": options.folder, "roots": options.root}
     print(import_into(options.db, options.table, next(iter(options.detector), None), **given))
 
@@ -213,7 +289,9 @@ def run_stats(options: argparse.Namespace) -> None:
         team = store.team(options.run_number)
         runs = [run for run in store.runs() if options.run_number in (None, run.id)]
         progress = {run: store.progress(run.id) for run in runs}
-        figures = {run: (precision(store.sample(run.id)), recall(store.sample(run.id))) for run in runs}
+        figures = {
+            run: (precision(store.sample(run.id)), recall(store.sample(run.id))) for run in runs
+        }
     if options.json:
         rows = [
             {**asdict(run), **asdict(progress[run]), "precision": asdict(p), "recall": asdict(r)}
@@ -224,10 +302,16 @@ def run_stats(options: argparse.Namespace) -> None:
     for run, (p, r) in figures.items():
         done = progress[run]
         judged = f"{done.flagged_judged} of {done.flagged} flagged images judged"
-        print(f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of {done.audit}")
+        print(
+            f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of "
+            f"{done.audit}"
+        )
         print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
     for person in team.inspectors:
-        said = f"{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, {person.skipped} skipped"
+        said = (
+            f"{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, "
+            f"{person.skipped} skipped"
+        )
         print(f"{person.name:<24}{said}")
     for pair in team.agreements:
         kappa = "unknown" if pair.kappa is None else f"{pair.kappa:.2f}"
@@ -242,12 +326,16 @@ def run_audit(options: argparse.Namespace) -> None:
         check_run(store, options.run_number)
         runs = store.runs()
         if not runs:
-            raise AnomalyError(f"{options.db}: no run found; import a score table first: anomaly review import TABLE")
+            raise AnomalyError(
+                f"{options.db}: no run found; import a score table first: anomaly review import "
+                "TABLE"
+            )
         run = options.run_number or runs[0].id
         strata = store.draw_audit(run, options.images, options.seed, by=user(), key=default_key())
     drawn = sum(stratum.drawn for stratum in strata if stratum.number)
     print(
-        f"{'audit sample':<24}{drawn} images of run {run} that were not flagged, drawn at random; judge them in the dashboard"
+        f"{'audit sample':<24}{drawn} images of run {run} that were not flagged, drawn at random; "
+        "judge them in the dashboard"
     )
 
 
@@ -267,7 +355,9 @@ def run_types(options: argparse.Namespace) -> None:
 
 
 def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:
-    """Returns the list of defect types as the options change it; AnomalyError for a name that is not on it."""
+    """Returns the list of defect types as the options change it; AnomalyError for a name that is
+    not on it.
+    """
     from anomaly.review.types import check_names, from_lines, to_text
 
     check_names([*(options.add or ()), *(options.set or ())])
@@ -281,4 +371,6 @@ def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[D
         raise AnomalyError(f"defect type {missing[0]!r} found; on the list: {', '.join(names)}")
     if not options.remove:
         return known
-    return from_lines(to_text(kind for kind in known if kind.name not in options.remove).splitlines(), known)
+    return from_lines(
+        to_text(kind for kind in known if kind.name not in options.remove).splitlines(), known
+    )

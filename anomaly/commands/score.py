@@ -19,44 +19,113 @@ from anomaly.commands.arguments import (
 from anomaly.errors import FOUND_ANOMALY, NOT_ALL_JUDGED, AnomalyError
 
 
-# --- score ------------------------------------------------------------------------------------------------------------
+# --- score ----------------------------------------------------------------------------------------
 def add_score(commands: Any) -> None:
     p = command(
         commands, "score", run_score, "write a table with a row for each image",
         "anomaly score run photos/new --out scores.csv",
     )  # fmt: skip
-    p.add_argument("detector", metavar="RUN", help="run folder or detector file; with --project the first INPUT")
     p.add_argument(
-        "inputs", nargs="+", metavar="INPUT",
-        help="image, folder, 'pattern/**/*.png', archive (.zip, .tar ...), manifest (.csv, .tsv, .parquet), URL of any of "
-        "these (s3://, gs://, https:// ...), or - for a list of images on standard input",
-    )  # fmt: skip
-    p.add_argument(
-        "--project", type=Path, metavar="TOML", action=InsteadOfRun, help="instead of RUN: which detector judges which paths"
+        "detector",
+        metavar="RUN",
+        help="run folder or detector file; with --project the first INPUT",
     )
-    p.add_argument("-0", dest="null", action="store_true", help="the list of - ends each name by NUL (find -print0)")
     p.add_argument(
-        "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="only every N-th image from the I-th on (1/4 ... 4/4)"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image, folder, 'pattern/**/*.png', archive (.zip, .tar ...), manifest (.csv, .tsv, "
+        ".parquet), URL of any of these (s3://, gs://, https:// ...), or - for a list of images on "
+        "standard input",
     )
-    p.add_argument("--workers", type=number(1), metavar="N", help="threads: more than cores where reading waits for a network")
-    p.add_argument("--keep-going", action="store_true", help="an image whose server has gone gets a row; else the run stops")
     p.add_argument(
-        "--out", type=Path, required=True, metavar="F", help="table to write: .csv, .jsonl or .parquet, or - for JSON lines"
+        "--project",
+        type=Path,
+        metavar="TOML",
+        action=InsteadOfRun,
+        help="instead of RUN: which detector judges which paths",
+    )
+    p.add_argument(
+        "-0",
+        dest="null",
+        action="store_true",
+        help="the list of - ends each name by NUL (find -print0)",
+    )
+    p.add_argument(
+        "--shard",
+        type=shard_of,
+        default=(1, 1),
+        metavar="I/N",
+        help="only every N-th image from the I-th on (1/4 ... 4/4)",
+    )
+    p.add_argument(
+        "--workers",
+        type=number(1),
+        metavar="N",
+        help="threads: more than cores where reading waits for a network",
+    )
+    p.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="an image whose server has gone gets a row; else the run stops",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="table to write: .csv, .jsonl or .parquet, or - for JSON lines",
     )
     p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images there")
     p.add_argument("--link", action="store_true", help="links instead of copies")
-    p.add_argument("--heatmaps", type=Path, metavar="DIR", help="write each image's heatmap there (float32 TIFF)")
-    p.add_argument("--overlays", type=Path, metavar="DIR", help="write each image with its heatmap laid over it there (JPEG)")
-    p.add_argument("--force", action="store_true", help="start over, even if F or a part of it is there")
     p.add_argument(
-        "--engine", choices=("threads", "ray"), default="threads", help="ray: on the cluster of RAY_ADDRESS, or here"
+        "--heatmaps",
+        type=Path,
+        metavar="DIR",
+        help="write each image's heatmap there (float32 TIFF)",
+    )
+    p.add_argument(
+        "--overlays",
+        type=Path,
+        metavar="DIR",
+        help="write each image with its heatmap laid over it there (JPEG)",
+    )
+    p.add_argument(
+        "--force", action="store_true", help="start over, even if F or a part of it is there"
+    )
+    p.add_argument(
+        "--engine",
+        choices=("threads", "ray"),
+        default="threads",
+        help="ray: on the cluster of RAY_ADDRESS, or here",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--max-pixels", type=number(1), default=100_000_000, metavar="N", help="refuse larger images (100000000)")
-    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which the detector must be signed: anomaly sign")
-    p.add_argument("--review", metavar="DB", help="also put the table into a review database (file or postgresql://)")
-    p.add_argument("--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous")
-    p.add_argument("--watch", action="store_true", help="INPUT is a folder: judge images as they arrive, until Ctrl-C")
+    p.add_argument(
+        "--max-pixels",
+        type=number(1),
+        default=100_000_000,
+        metavar="N",
+        help="refuse larger images (100000000)",
+    )
+    p.add_argument(
+        "--key",
+        type=Path,
+        metavar="PUB",
+        help="a public key by which the detector must be signed: anomaly sign",
+    )
+    p.add_argument(
+        "--review",
+        metavar="DB",
+        help="also put the table into a review database (file or postgresql://)",
+    )
+    p.add_argument(
+        "--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous"
+    )
+    p.add_argument(
+        "--watch",
+        action="store_true",
+        help="INPUT is a folder: judge images as they arrive, until Ctrl-C",
+    )
     p.add_argument(
         "--patience", type=number(1), default=10, metavar="N",
         help="of --watch: seconds after which a file that is not whole gets an error row (10)",
@@ -66,7 +135,13 @@ def add_score(commands: Any) -> None:
 class InsteadOfRun(argparse.Action):
     """Takes --project: the first INPUT stands where RUN would, so that no other is required."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: Any = None,
+    ) -> None:
         setattr(namespace, self.dest, values)
         next(action for action in parser._actions if action.dest == "inputs").required = False
 
@@ -74,10 +149,17 @@ class InsteadOfRun(argparse.Action):
 def run_score(options: argparse.Namespace) -> int:
     if options.project:  # there is no RUN then
         options.inputs, options.detector = [options.detector, *(options.inputs or [])], None
-        refused = {"--watch": options.watch, "--review": options.review, "--engine ray": options.engine == "ray"}
+        refused = {
+            "--watch": options.watch,
+            "--review": options.review,
+            "--engine ray": options.engine == "ray",
+        }
         refused["--out -"] = options.out == Path("-")
         for name in [name for name, given in refused.items() if given]:
-            raise AnomalyError(f"{name} found, which --project cannot do: leave it out, or score each product by itself")
+            raise AnomalyError(
+                f"{name} found, which --project cannot do: leave it out, or score each product by "
+                "itself"
+            )
     if options.watch:
         return run_watch(options)
     from anomaly.detector.slow_images import SlowImages
@@ -91,29 +173,47 @@ def run_score(options: argparse.Namespace) -> int:
 
     lines = options.out == Path("-")
     if lines and options.review:
-        raise AnomalyError("--out -: --review needs a table: give a file name, or import the lines later")
+        raise AnomalyError(
+            "--out -: --review needs a table: give a file name, or import the lines later"
+        )
     project = None
     if options.project:
         from anomaly.scoring.products import read_project
 
-        project = read_project(options.project, device=options.device, max_pixels=options.max_pixels, key=options.key)
+        project = read_project(
+            options.project, device=options.device, max_pixels=options.max_pixels, key=options.key
+        )
         scorer = project.products[0].scorer
     else:
-        scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
+        scorer = Scorer(
+            options.detector,
+            device=options.device,
+            max_pixels=options.max_pixels,
+            threads=1,
+            key=options.key,
+        )
     end = b"\0" if options.null else b"\n"
     rule = UnitRule.of(scorer.card.training)
     refuse_lines_of_units(lines, scorer)
     unit_of = project.unit_of if project else None if rule is None else rule.unit_of
     number, of = options.shard
     passed = Counter[str]()
-    sources = shard(list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed), number, of, unit_of)
+    sources = shard(
+        list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed),
+        number,
+        of,
+        unit_of,
+    )
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
     pictures.check_apart(options.inputs)
     engine = partial(score_in_threads, workers=options.workers)
     shared: dict[str, Any] = {
-        "keep_going": options.keep_going, "pictures": pictures, "force": options.force, "engine": engine,
+        "keep_going": options.keep_going,
+        "pictures": pictures,
+        "force": options.force,
+        "engine": engine,
         "passed": passed,
-    }  # fmt: skip
+    }
     if options.engine == "ray":
         from anomaly.scoring.cluster import import_ray, score_on_ray
 
@@ -138,7 +238,15 @@ def run_score(options: argparse.Namespace) -> int:
         if lines:
             summary = score_lines(scorer, sources, sys.stdout.buffer, progress=progress, **shared)
         else:
-            summary = score_table(scorer, sources, options.out, then=then, progress=progress, project=project, **shared)
+            summary = score_table(
+                scorer,
+                sources,
+                options.out,
+                then=then,
+                progress=progress,
+                project=project,
+                **shared,
+            )
     if lines:
         say(summary.text())
     if options.fail_on_anomaly and summary.flagged_in_all:
@@ -155,11 +263,24 @@ def run_watch(options: argparse.Namespace) -> int:
     from anomaly.scoring.pictures import Pictures
     from anomaly.scoring.watch import FolderWatch
 
-    refused = {"--review": options.review, "--engine ray": options.engine == "ray", "--shard": options.shard != (1, 1)}
+    refused = {
+        "--review": options.review,
+        "--engine ray": options.engine == "ray",
+        "--shard": options.shard != (1, 1),
+    }
     for name in [name for name, given in refused.items() if given]:
-        raise AnomalyError(f"{name} found, which --watch cannot do: leave it out (anomaly review import takes the table later)")
+        raise AnomalyError(
+            f"{name} found, which --watch cannot do: leave it out (anomaly review import takes the "
+            "table later)"
+        )
     folders = watched(options.inputs)
-    scorer = Scorer(options.detector, device=options.device, max_pixels=options.max_pixels, threads=1, key=options.key)
+    scorer = Scorer(
+        options.detector,
+        device=options.device,
+        max_pixels=options.max_pixels,
+        threads=1,
+        key=options.key,
+    )
     lines = options.out == Path("-")
     refuse_lines_of_units(lines, scorer)
     pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
@@ -191,6 +312,11 @@ def run_watch(options: argparse.Namespace) -> int:
 
 
 def refuse_lines_of_units(lines: bool, scorer: Any) -> None:
-    """Raises AnomalyError where lines on standard output are asked for and the detector guarantees per unit."""
+    """Raises AnomalyError where lines on standard output are asked for and the detector guarantees
+    per unit.
+    """
     if lines and scorer.card.training.get("by_unit"):
-        raise AnomalyError("--out - found, but this detector guarantees per unit, and units need a table: give a file name")
+        raise AnomalyError(
+            "--out - found, but this detector guarantees per unit, and units need a table: give a "
+            "file name"
+        )

@@ -13,27 +13,86 @@ def add_serve(commands: Any) -> None:
     """Adds `serve` to the command line."""
     from anomaly.commands.arguments import command, number
 
-    p = command(commands, "serve", run_serve, "judge images sent over HTTP", "anomaly serve run --port 8000")
-    p.add_argument("detectors", type=Path, nargs="+", metavar="RUN", help="run folder or file; its name names the detector")
-    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    p = command(
+        commands, "serve", run_serve, "judge images sent over HTTP", "anomaly serve run --port 8000"
+    )
+    p.add_argument(
+        "detectors",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folder or file; its name names the detector",
+    )
+    p.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
     p.add_argument("--port", type=number(0), default=8000, help="0: a free one")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--workers", type=number(1), metavar="N", help="images judged at once (default: the cores)")
-    p.add_argument("--waiting", type=number(0), default=32, metavar="N", help="requests that may wait; more get 429 (32)")
-    p.add_argument("--timeout", type=number(1), default=10, metavar="S", help="seconds for a request (10)")
     p.add_argument(
-        "--connections", type=number(1), default=512, metavar="N", help="open at once, half of them from one address (512)"
+        "--workers", type=number(1), metavar="N", help="images judged at once (default: the cores)"
     )
-    p.add_argument("--max-bytes", type=number(1), default=32 << 20, metavar="N", help="of a body; more get 413 (33554432)")
     p.add_argument(
-        "--max-pixels", type=number(1), default=100_000_000, metavar="N", help="of an image; more get 422 (100000000)"
+        "--waiting",
+        type=number(0),
+        default=32,
+        metavar="N",
+        help="requests that may wait; more get 429 (32)",
+    )
+    p.add_argument(
+        "--timeout", type=number(1), default=10, metavar="S", help="seconds for a request (10)"
+    )
+    p.add_argument(
+        "--connections",
+        type=number(1),
+        default=512,
+        metavar="N",
+        help="open at once, half of them from one address (512)",
+    )
+    p.add_argument(
+        "--max-bytes",
+        type=number(1),
+        default=32 << 20,
+        metavar="N",
+        help="of a body; more get 413 (33554432)",
+    )
+    p.add_argument(
+        "--max-pixels",
+        type=number(1),
+        default=100_000_000,
+        metavar="N",
+        help="of an image; more get 422 (100000000)",
     )
     p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
-    p.add_argument("--key", type=Path, metavar="PUB", help="a public key by which every detector must be signed")
-    p.add_argument("--review", metavar="DB", help="store what is flagged, and an audit share, in a review database")
-    p.add_argument("--create-review", action="store_true", help="make the database of --review where it is not there")
-    p.add_argument("--review-images", type=Path, default=Path("findings"), metavar="DIR", help="their images (findings)")
-    p.add_argument("--audit-share", type=share, default=0.01, metavar="R", help="of all images, drawn at random (0.01)")
+    p.add_argument(
+        "--key",
+        type=Path,
+        metavar="PUB",
+        help="a public key by which every detector must be signed",
+    )
+    p.add_argument(
+        "--review",
+        metavar="DB",
+        help="store what is flagged, and an audit share, in a review database",
+    )
+    p.add_argument(
+        "--create-review",
+        action="store_true",
+        help="make the database of --review where it is not there",
+    )
+    p.add_argument(
+        "--review-images",
+        type=Path,
+        default=Path("findings"),
+        metavar="DIR",
+        help="their images (findings)",
+    )
+    p.add_argument(
+        "--audit-share",
+        type=share,
+        default=0.01,
+        metavar="R",
+        help="of all images, drawn at random (0.01)",
+    )
     p.add_argument("--insecure", action="store_true", help="a public address without keys")
 
 
@@ -52,11 +111,14 @@ def run_serve(options: argparse.Namespace) -> int:
     project = next((place for place in options.detectors if place.suffix == ".toml"), None)
     if project is not None:
         raise AnomalyError(
-            f"{project}: a project file found, run folders or detector files expected: serve all its detectors "
-            "(anomaly serve runs/a runs/b), and name one in each request (POST /score?detector=a)"
+            f"{project}: a project file found, run folders or detector files expected: serve all "
+            "its detectors (anomaly serve runs/a runs/b), and name one in each request (POST "
+            "/score?detector=a)"
         )
     if options.create_review and options.review is None:
-        raise AnomalyError("--create-review without --review found, both expected: give --review DB")
+        raise AnomalyError(
+            "--create-review without --review found, both expected: give --review DB"
+        )
     try:
         from anomaly.serve.launch import serve
     except ImportError as error:
@@ -93,10 +155,26 @@ def add_export(commands: Any) -> None:
         "anomaly export run --to triton models",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument("--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository")
-    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what Triton is to run it on")
-    p.add_argument("--batch", type=number(1), default=8, metavar="N", help="images judged together at the most (8)")
-    p.add_argument("--delay", type=number(0), default=2000, metavar="US", help="microseconds to wait for a batch (2000)")
+    p.add_argument(
+        "--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository"
+    )
+    p.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what Triton is to run it on"
+    )
+    p.add_argument(
+        "--batch",
+        type=number(1),
+        default=8,
+        metavar="N",
+        help="images judged together at the most (8)",
+    )
+    p.add_argument(
+        "--delay",
+        type=number(0),
+        default=2000,
+        metavar="US",
+        help="microseconds to wait for a batch (2000)",
+    )
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -105,5 +183,11 @@ def run_export(options: argparse.Namespace) -> None:
     what, folder = options.to
     if what != "triton":
         raise AnomalyError(f"--to {what} found, --to triton DIR expected")
-    out = export_triton(options.detector, Path(folder), device=options.device, batch=options.batch, delay=options.delay)
+    out = export_triton(
+        options.detector,
+        Path(folder),
+        device=options.device,
+        batch=options.batch,
+        delay=options.delay,
+    )
     print(f"{'written':<24}{out}   tritonserver --model-repository {folder}")

@@ -20,9 +20,18 @@ from anomaly.commands.arguments import (
 from anomaly.inputs.labels import given_names
 
 MODELS = (
-    "auto", "linear", "autoencoder", "dense-autoencoder", "vae", "dense-vae", "gan", "pixelcnn", "boltzmann",
-    "hmm", "flow",
-)  # fmt: skip
+    "auto",
+    "linear",
+    "autoencoder",
+    "dense-autoencoder",
+    "vae",
+    "dense-vae",
+    "gan",
+    "pixelcnn",
+    "boltzmann",
+    "hmm",
+    "flow",
+)
 
 
 DEPTHS = (10, 12, 14, 16)  # as anomaly.imaging.decode has them, which imports Pillow
@@ -31,41 +40,132 @@ DEPTHS = (10, 12, 14, 16)  # as anomaly.imaging.decode has them, which imports P
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
-# --- train ------------------------------------------------------------------------------------------------------------
+# --- train ----------------------------------------------------------------------------------------
 def add_train(commands: Any) -> None:
     p = command(
-        commands, "train", run_train, "fit a model on good images, set the threshold, write RUN/detector.onnx",
+        commands,
+        "train",
+        run_train,
+        "fit a model on good images, set the threshold, write RUN/detector.onnx",
         "anomaly train photos/good --out run",
-    )  # fmt: skip
-    p.add_argument("images", type=Path, help="folder of good images, a train/test folder, or a manifest (.csv, .tsv, .parquet)")
+    )
+    p.add_argument(
+        "images",
+        type=Path,
+        help="folder of good images, a train/test folder, or a manifest (.csv, .tsv, .parquet)",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
-    p.add_argument("--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder")
-    p.add_argument("--space", choices=SPACES, default="auto", help="what is modelled; auto: features and filters (both)")
-    p.add_argument("--quality", choices=("fast", "default", "best"), default="default", help="speed against detection")
-    p.add_argument("--size", type=number(1), metavar="N", help="pixels a side that images are squashed to (256; pixels: 128)")
-    p.add_argument("--error", choices=("l2", "ssim", "gradient"), help="what an autoencoder of pixels calls an error")
-    p.add_argument("--score", metavar="NAME", help="what makes an image's score: hottest, mean, typicality, or the model's own")
-    p.add_argument("--epochs", type=number(1), metavar="N", help="passes over the images, for models that are trained")
-    p.add_argument("--seed", type=number(0), default=0, metavar="N", help="the same seed gives the same detector")
-    p.add_argument("--false-alarm-rate", type=rate, metavar="R", help="share of good images flagged (default 0.01)")
+    p.add_argument(
+        "--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder"
+    )
+    p.add_argument(
+        "--space",
+        choices=SPACES,
+        default="auto",
+        help="what is modelled; auto: features and filters (both)",
+    )
+    p.add_argument(
+        "--quality",
+        choices=("fast", "default", "best"),
+        default="default",
+        help="speed against detection",
+    )
+    p.add_argument(
+        "--size",
+        type=number(1),
+        metavar="N",
+        help="pixels a side that images are squashed to (256; pixels: 128)",
+    )
+    p.add_argument(
+        "--error",
+        choices=("l2", "ssim", "gradient"),
+        help="what an autoencoder of pixels calls an error",
+    )
+    p.add_argument(
+        "--score",
+        metavar="NAME",
+        help="what makes an image's score: hottest, mean, typicality, or the model's own",
+    )
+    p.add_argument(
+        "--epochs",
+        type=number(1),
+        metavar="N",
+        help="passes over the images, for models that are trained",
+    )
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="the same seed gives the same detector",
+    )
+    p.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        metavar="R",
+        help="share of good images flagged (default 0.01)",
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--group-by", metavar="REGEX", help="images whose path matches alike (first group) are one part or lot")
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="images whose path matches alike (first group) are one part or lot",
+    )
     add_unit_arguments(p)
     add_good(p)
     add_independent(p)
-    p.add_argument("--exclude", type=Path, metavar="FILE", help="a list of images to leave out, one path a line")
-    p.add_argument("--tile", type=number(32), metavar="N", help="cut large images into tiles of N pixels a side (such as 512)")
-    p.add_argument("--mask", type=Path, metavar="PNG", help="picture of any size: where it is black, images are ignored")
     p.add_argument(
-        "--min-area", type=number(1), metavar="N", help="what is high in fewer pixels of the original does not count"
+        "--exclude",
+        type=Path,
+        metavar="FILE",
+        help="a list of images to leave out, one path a line",
     )
-    p.add_argument("--rank-only", action="store_true", help="order images, guarantee nothing (for very few images)")
-    p.add_argument("--target", choices=("ort", "portable"), default="ort", help="portable: exact in OpenVINO too, slower")
-    p.add_argument("--decode", choices=("full", "reduced"), default="full", help="reduced: large JPEG faster, in smaller scale")
-    p.add_argument("--depth", type=int, choices=DEPTHS, help="true bits of 16-bit files (default: found in all of them)")
+    p.add_argument(
+        "--tile",
+        type=number(32),
+        metavar="N",
+        help="cut large images into tiles of N pixels a side (such as 512)",
+    )
+    p.add_argument(
+        "--mask",
+        type=Path,
+        metavar="PNG",
+        help="picture of any size: where it is black, images are ignored",
+    )
+    p.add_argument(
+        "--min-area",
+        type=number(1),
+        metavar="N",
+        help="what is high in fewer pixels of the original does not count",
+    )
+    p.add_argument(
+        "--rank-only",
+        action="store_true",
+        help="order images, guarantee nothing (for very few images)",
+    )
+    p.add_argument(
+        "--target",
+        choices=("ort", "portable"),
+        default="ort",
+        help="portable: exact in OpenVINO too, slower",
+    )
+    p.add_argument(
+        "--decode",
+        choices=("full", "reduced"),
+        default="full",
+        help="reduced: large JPEG faster, in smaller scale",
+    )
+    p.add_argument(
+        "--depth",
+        type=int,
+        choices=DEPTHS,
+        help="true bits of 16-bit files (default: found in all of them)",
+    )
     p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
     p.add_argument(
-        "--dry-run", action="store_true", help="say what these images can guarantee and what would be done, and stop"
+        "--dry-run",
+        action="store_true",
+        help="say what these images can guarantee and what would be done, and stop",
     )
     p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
 
@@ -75,10 +175,32 @@ def run_train(options: argparse.Namespace) -> None:
     from training.options import TrainOptions
 
     names = (
-        "images", "out", "model", "space", "quality", "size", "error", "score", "epochs", "seed", "false_alarm_rate", "device",
-        "group_by", "by_unit", "views", "independent", "exclude", "tile", "mask", "min_area", "rank_only", "target", "decode",
-        "depth", "resume",
-    )  # fmt: skip
+        "images",
+        "out",
+        "model",
+        "space",
+        "quality",
+        "size",
+        "error",
+        "score",
+        "epochs",
+        "seed",
+        "false_alarm_rate",
+        "device",
+        "group_by",
+        "by_unit",
+        "views",
+        "independent",
+        "exclude",
+        "tile",
+        "mask",
+        "min_area",
+        "rank_only",
+        "target",
+        "decode",
+        "depth",
+        "resume",
+    )
     given = {name: getattr(options, name) for name in names}
     chosen = TrainOptions(**given, good=given_names(options.good), command=options.command_line)
     if options.dry_run:

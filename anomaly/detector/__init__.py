@@ -1,1 +1,3 @@
-"""The detector file: its card, the checks before it is loaded, its calibration nodes, golden samples and signature."""
+"""The detector file: its card, the checks before it is loaded, its calibration nodes, golden
+samples and signature.
+"""

@@ -1,8 +1,9 @@
-"""The last part of a detector's graph: score -> p_value and is_anomaly, by the calibration of the card.
+"""The last part of a detector's graph: score -> p_value and is_anomaly, by the calibration of the
+card.
 
-Its nodes and constants are named ``calibration.*`` and are the same in every detector but for the numbers, so that a
-recalibration can replace them, and so that a file can be checked: a graph that flags by anything else than what its card
-says is refused.
+Its nodes and constants are named ``calibration.*`` and are the same in every detector but for the
+numbers, so that a recalibration can replace them, and so that a file can be checked: a graph that
+flags by anything else than what its card says is refused.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Step(NamedTuple):
 
 
 def steps() -> list[Step]:
-    """Returns the nodes, in order: p = (1 + #{calibration scores >= score}) / (n + 1), flagged = not (score <= threshold)."""
+    """Returns the nodes, in order: p = (1 + #{calibration scores >= score}) / (n + 1), flagged =
+    not (score <= threshold).
+    """
     c = PREFIX
     return [
         Step("Unsqueeze", ("score", c + "axis"), "column"),  # (N, 1)
@@ -91,10 +94,11 @@ def constants(calibration: Calibration) -> dict[str, NDArray[Any]]:
 
 
 def set_calibration(model: onnx.ModelProto, calibration: Calibration | None) -> None:
-    """Puts the calibration into a graph that has ``score``, in place of the one it had (None: rank-only).
+    """Puts the calibration into a graph that has ``score``, in place of the one it had (None:
+    rank-only).
 
-    p = (1 + #{calibration scores >= score}) / (n + 1) and is_anomaly = not (score <= threshold), so that NaN is
-    anomalous. All nodes and constants are named ``calibration.*``.
+    p = (1 + #{calibration scores >= score}) / (n + 1) and is_anomaly = not (score <= threshold), so
+    that NaN is anomalous. All nodes and constants are named ``calibration.*``.
     """
     onnx = import_onnx()
     graph = model.graph
@@ -105,8 +109,13 @@ def set_calibration(model: onnx.ModelProto, calibration: Calibration | None) -> 
     outputs = [o for o in graph.output if o.name not in OUTPUTS]
     if calibration is not None:
         make, array = onnx.helper.make_node, onnx.numpy_helper.from_array
-        graph.node.extend(make(s.operator, list(s.inputs), [s.output], name=s.name, **s.attributes) for s in steps())
-        graph.initializer.extend(array(value, name) for name, value in constants(calibration).items())
+        graph.node.extend(
+            make(s.operator, list(s.inputs), [s.output], name=s.name, **s.attributes)
+            for s in steps()
+        )
+        graph.initializer.extend(
+            array(value, name) for name, value in constants(calibration).items()
+        )
         value = onnx.helper.make_tensor_value_info
         outputs[1:1] = [value("p_value", FLOAT, ["N"]), value("is_anomaly", BOOL, ["N"])]
     del graph.output[:]
@@ -123,19 +132,31 @@ def import_onnx() -> Any:
 
 
 def alone(calibration: Calibration) -> bytes:
-    """Returns an ONNX file of the calibration part only: score -> p_value and is_anomaly, to be tried at any score."""
+    """Returns an ONNX file of the calibration part only: score -> p_value and is_anomaly, to be
+    tried at any score.
+    """
     types = {"score": FLOAT, "p_value": FLOAT, "is_anomaly": BOOL}
-    values = {name: written(1, name.encode()) + written(2, written(1, _row_type(kind))) for name, kind in types.items()}
+    values = {
+        name: written(1, name.encode()) + written(2, written(1, _row_type(kind)))
+        for name, kind in types.items()
+    }
     graph = b"".join(
         [
             *(written(GRAPH_NODE, _node(step)) for step in steps()),
             written(2, b"calibration"),
-            *(written(GRAPH_INITIALIZER, _tensor(name, value)) for name, value in constants(calibration).items()),
+            *(
+                written(GRAPH_INITIALIZER, _tensor(name, value))
+                for name, value in constants(calibration).items()
+            ),
             written(GRAPH_INPUT, values["score"]),
             *(written(GRAPH_OUTPUT, values[name]) for name in OUTPUTS),
         ]
     )
-    return written(1, IR_VERSION) + written(MODEL_GRAPH, graph) + written(MODEL_OPSET, written(2, OPSET))
+    return (
+        written(1, IR_VERSION)
+        + written(MODEL_GRAPH, graph)
+        + written(MODEL_OPSET, written(2, OPSET))
+    )
 
 
 def _row_type(kind: int) -> bytes:
@@ -162,10 +183,11 @@ def _tensor(name: str, value: NDArray[Any]) -> bytes:
 
 # ---- checking ----
 def check_calibration(graph: Graph, calibration: Calibration | None) -> None:
-    """Raises DetectorError unless a graph's p_value and is_anomaly are computed from its score as the card says.
+    """Raises DetectorError unless a graph's p_value and is_anomaly are computed from its score as
+    the card says.
 
-    Node by node and constant by constant as ``set_calibration`` writes them, nothing before, between or behind them;
-    of a detector without a threshold neither output is there.
+    Node by node and constant by constant as ``set_calibration`` writes them, nothing before,
+    between or behind them; of a detector without a threshold neither output is there.
     """
     expected = {} if calibration is None else {step.name: step for step in steps()}
     made = {step.output for step in expected.values()}
@@ -174,29 +196,42 @@ def check_calibration(graph: Graph, calibration: Calibration | None) -> None:
     for node in graph.nodes:
         if node.name.startswith(PREFIX):
             if not _is_step(node, expected.pop(node.name, None)):
-                raise _contradicts(f"the operator {node.name[:60]!r} is not the one that the card's calibration needs")
+                raise _contradicts(
+                    f"the operator {node.name[:60]!r} is not the one that the card's calibration "
+                    "needs"
+                )
         else:
             rest.append(node)
     if expected:
         raise _contradicts(f"no operator {min(expected)!r} found")
     _check_constants(graph, {} if calibration is None else constants(calibration))
     for node in rest:
-        used = next((n for n in (*node.inputs, *node.outputs) if n.startswith(PREFIX) or n in made), None)
+        used = next(
+            (n for n in (*node.inputs, *node.outputs) if n.startswith(PREFIX) or n in made), None
+        )
         if used is not None:
-            raise _contradicts(f"the operator {node.name[:60]!r} reads or makes {used[:60]!r} of the calibration")
+            raise _contradicts(
+                f"the operator {node.name[:60]!r} reads or makes {used[:60]!r} of the calibration"
+            )
 
 
 def _check_outputs(graph: Graph, calibrated: bool) -> None:
     found = [name for name in graph.outputs if name in OUTPUTS or name.startswith(PREFIX)]
     if sorted(found) != (sorted(OUTPUTS) if calibrated else []):
         shown = " and ".join(found) or "neither p_value nor is_anomaly"
-        raise _contradicts(f"{shown[:200]} found among its outputs, {'both' if calibrated else 'none'} expected")
+        raise _contradicts(
+            f"{shown[:200]} found among its outputs, {'both' if calibrated else 'none'} expected"
+        )
     if not any("score" in node.outputs for node in graph.nodes if not node.name.startswith(PREFIX)):
         raise _contradicts("its score is not made by an operator of the model")
 
 
 def _is_step(node: Node, step: Step | None) -> bool:
-    if step is None or (node.operator, node.inputs, node.outputs) != (step.operator, step.inputs, (step.output,)):
+    if step is None or (node.operator, node.inputs, node.outputs) != (
+        step.operator,
+        step.inputs,
+        (step.output,),
+    ):
         return False
     found = [_whole_attribute(data) for data in node.attributes]
     return sorted(found, key=str) == sorted(step.attributes.items(), key=str)
@@ -219,7 +254,10 @@ def _check_constants(graph: Graph, expected: Mapping[str, NDArray[Any]]) -> None
     found = {name: data for name, data in graph.constants.items() if name.startswith(PREFIX)}
     for name in sorted(found.keys() | expected.keys()):
         if name not in found or name not in expected:
-            raise _contradicts(f"{name[:60]!r} is {'missing' if name in expected else 'none of the constants of the card'}")
+            raise _contradicts(
+                f"{name[:60]!r} is "
+                f"{'missing' if name in expected else 'none of the constants of the card'}"
+            )
         if not _same(found[name], expected[name]):
             raise _contradicts(f"the graph's {name.removeprefix(PREFIX)} is not that of the card")
 
@@ -237,12 +275,16 @@ def _same(tensor: memoryview, expected: NDArray[Any]) -> bool:
             raw = bytes(inside(value))
         elif number != NAME:
             return False
-    data = expected.astype(TYPES[kind]) if TYPES.get(kind) == expected.dtype.newbyteorder("<") else None
+    data = (
+        expected.astype(TYPES[kind])
+        if TYPES.get(kind) == expected.dtype.newbyteorder("<")
+        else None
+    )
     return data is not None and tuple(dims) == expected.shape and raw == data.tobytes()
 
 
 def _contradicts(what: str) -> DetectorError:
     return DetectorError(
-        f"the graph does not flag by the card's threshold ({what}): card and graph contradict each other; copy it again, or "
-        "anomaly calibrate the detector that it was made from"
+        f"the graph does not flag by the card's threshold ({what}): card and graph contradict each "
+        "other; copy it again, or anomaly calibrate the detector that it was made from"
     )

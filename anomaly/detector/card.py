@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from anomaly.detector.calibration_nodes import import_onnx as import_onnx
 from anomaly.detector.calibration_nodes import set_calibration as set_calibration
 from anomaly.detector.card_agreement import check_agreement
-from anomaly.detector.card_facts import check_facts, check_json, check_quality, is_digest, is_line, texts_by_name
+from anomaly.detector.card_facts import (
+    check_facts,
+    check_json,
+    check_quality,
+    is_digest,
+    is_line,
+    texts_by_name,
+)
 from anomaly.detector.golden import Golden
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.decode import DecodeRule
@@ -36,8 +43,9 @@ VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
 class Card:
     """What a detector says of itself.
 
-    ``calibration`` is None in a rank-only detector. ``digest`` is the sha256 of the file, ``weights`` that of the
-    graph without its calibration: it ties explain.onnx to the detector and survives recalibration.
+    ``calibration`` is None in a rank-only detector. ``digest`` is the sha256 of the file,
+    ``weights`` that of the graph without its calibration: it ties explain.onnx to the detector and
+    survives recalibration.
     """
 
     name: str
@@ -85,20 +93,28 @@ class Card:
 
     @classmethod
     def from_json(cls, card: dict[str, Any], digest: str = "") -> Card:
-        """Returns the card of a file; DetectorError where a field is missing or of the wrong kind."""
+        """Returns the card of a file; DetectorError where a field is missing or of the
+        wrong kind.
+        """
         found = card.get("format") if isinstance(card, dict) else None
         if type(found) is not int or found < 1:
-            raise DetectorError("the card has no format number: this is not a detector made by `anomaly train`")
+            raise DetectorError(
+                "the card has no format number: this is not a detector made by `anomaly train`"
+            )
         if found < FORMAT:
-            raise DetectorError(f"detector format {found} found, {FORMAT} expected: train again with this version")
+            raise DetectorError(
+                f"detector format {found} found, {FORMAT} expected: train again with this version"
+            )
         if found > FORMAT:
             raise DetectorError(
-                f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a newer version of anomaly; "
-                "update with pip install -U anomaly"
+                f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a "
+                "newer version of anomaly; update with pip install -U anomaly"
             )
         try:
             check_json(card)
-            calibration = None if card["calibration"] is None else Calibration.from_json(card["calibration"])
+            calibration = (
+                None if card["calibration"] is None else Calibration.from_json(card["calibration"])
+            )
             return cls(
                 name=_line(card["name"], 255),
                 version=_version(card["version"]),
@@ -121,9 +137,18 @@ class Card:
             if len(str(error)) < LONGEST_MESSAGE:
                 raise
             raise DetectorError(f"{str(error)[:LONGEST_MESSAGE]}...") from error
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             what = " ".join(str(error).split())[:300]
-            raise DetectorError(f"the card is damaged ({type(error).__name__}: {what}): train or copy it again") from error
+            raise DetectorError(
+                f"the card is damaged ({type(error).__name__}: {what}): train or copy it again"
+            ) from error
 
 
 def _line(value: Any, most: int) -> str:
@@ -135,13 +160,17 @@ def _line(value: Any, most: int) -> str:
 def _version(value: Any) -> str:
     """A version becomes part of file names, and a number of one is counted up."""
     if not isinstance(value, str) or not VERSION.fullmatch(value):
-        raise TypeError(f"a version of letters, digits, dots and dashes expected, {str(value)[:40]!r} found")
+        raise TypeError(
+            f"a version of letters, digits, dots and dashes expected, {str(value)[:40]!r} found"
+        )
     return value
 
 
 def _decode(value: Any) -> DecodeRule:
     rule = _table(value)
-    if len(rule) > 50 or not all(len(str(name)) < 100 and len(str(inner)) < 1000 for name, inner in rule.items()):
+    if len(rule) > 50 or not all(
+        len(str(name)) < 100 and len(str(inner)) < 1000 for name, inner in rule.items()
+    ):
         raise ValueError("a decode rule of short values expected")
     return DecodeRule.from_json(rule)
 
@@ -161,11 +190,17 @@ def _digest(value: Any) -> str:
 def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | None:
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or len(value) != 2 or any(type(end) not in (int, float) for end in value):
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 2
+        or any(type(end) not in (int, float) for end in value)
+    ):
         raise TypeError("a band of two numbers expected")
     low, high = map(float, value)
     if calibration is None or not low <= high <= float(calibration.threshold):
-        raise ValueError(f"a band from {low:.6g} to {high:.6g} found, one up to the threshold expected")
+        raise ValueError(
+            f"a band from {low:.6g} to {high:.6g} found, one up to the threshold expected"
+        )
     return low, high
 
 

@@ -1,6 +1,8 @@
-"""What a detector's card says of its training, checked: every fact that is read anywhere has its type and range here.
+"""What a detector's card says of its training, checked: every fact that is read anywhere has its
+type and range here.
 
-A fact that is not there is unknown, and one with a name that is not known here is kept and never read.
+A fact that is not there is unknown, and one with a name that is not known here is kept and never
+read.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def check_facts(training: Mapping[str, Any]) -> None:
 
 
 def check_json(value: Any, depth: int = 0) -> None:
-    """Raises ValueError unless JSON holds finite numbers, texts that can be written, and is not nested too deeply."""
+    """Raises ValueError unless JSON holds finite numbers, texts that can be written, and is not
+    nested too deeply.
+    """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -60,17 +64,22 @@ def is_digest(value: Any) -> bool:
 
 
 def check_quality(quality: Mapping[str, Any]) -> None:
-    """Raises ValueError where a figure of labelled images is none: a share from 0 to 1, or a rate with its interval.
+    """Raises ValueError where a figure of labelled images is none: a share from 0 to 1, or a rate
+    with its interval.
 
     None: not known. Names that are not known here are kept and never read, as in ``training``.
     """
     for name in FIGURES:
         if name in quality and not _or_none(_is_figure)(quality[name]):
-            raise ValueError(f"quality.{name}: {_shown(quality[name])} found, a share from 0 to 1 expected")
+            raise ValueError(
+                f"quality.{name}: {_shown(quality[name])} found, a share from 0 to 1 expected"
+            )
 
 
 def texts_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_text(name) and is_text(text) for name, text in value.items())
+    return isinstance(value, dict) and all(
+        is_text(name) and is_text(text) for name, text in value.items()
+    )
 
 
 def _inside(value: Any) -> list[Any]:
@@ -110,12 +119,17 @@ def _all(check: Check, most: int = 100_000) -> Check:
 
 def _named(check: Check) -> Check:
     """An object whose names are free."""
-    return lambda value: isinstance(value, dict) and all(is_text(n) and check(inner) for n, inner in value.items())
+    return lambda value: (
+        isinstance(value, dict) and all(is_text(n) and check(inner) for n, inner in value.items())
+    )
 
 
 def _object(**checks: Check) -> Check:
     """An object that has these names; others are not read."""
-    return lambda value: isinstance(value, dict) and all(n in value and check(value[n]) for n, check in checks.items())
+    return lambda value: (
+        isinstance(value, dict)
+        and all(n in value and check(value[n]) for n, check in checks.items())
+    )
 
 
 def _span(check: Check) -> Check:
@@ -129,12 +143,18 @@ def _ranges(value: Any) -> bool:
         "bits": _are_bits,
         "grey": _flag,
     }
-    return isinstance(value, dict) and all(name not in value or check(value[name]) for name, check in optional.items())
+    return isinstance(value, dict) and all(
+        name not in value or check(value[name]) for name, check in optional.items()
+    )
 
 
 def _is_mask(value: Any) -> bool:
-    """A picture that can be decoded is asked of ``mask.mask_of``, which is used where the mask is shown."""
-    if not _object(file=is_text, sha256=is_digest, share=_number(0, 1), png=lambda v: is_text(v, MOST_MASK))(value):
+    """A picture that can be decoded is asked of ``mask.mask_of``, which is used where the mask is
+    shown.
+    """
+    if not _object(
+        file=is_text, sha256=is_digest, share=_number(0, 1), png=lambda v: is_text(v, MOST_MASK)
+    )(value):
         return False
     try:
         data = base64.b64decode(value["png"], validate=True)
@@ -145,7 +165,9 @@ def _is_mask(value: Any) -> bool:
 
 def _are_options(value: Any) -> bool:
     """What training was asked for, by which it is repeated."""
-    return isinstance(value, dict) and all(OPTIONS[name](inner) for name, inner in value.items() if name in OPTIONS)
+    return isinstance(value, dict) and all(
+        OPTIONS[name](inner) for name, inner in value.items() if name in OPTIONS
+    )
 
 
 def _is_unit_rule(value: Any) -> bool:
@@ -158,7 +180,10 @@ def _is_unit_rule(value: Any) -> bool:
 
 
 def _is_size_row(value: Any) -> bool:
-    if not _object(pixels=_whole(1), flagged=_whole(0), of=_whole(1))(value) or value["flagged"] > value["of"]:
+    if (
+        not _object(pixels=_whole(1), flagged=_whole(0), of=_whole(1))(value)
+        or value["flagged"] > value["of"]
+    ):
         return False
     scores = value.get("scores", [])
     whole = _all(_or_none(_SCORE))(scores) and ("scores" not in value or len(scores) == value["of"])
@@ -205,10 +230,20 @@ def _is_figure(value: Any) -> bool:
     counted = "flagged" not in value or _object(flagged=_whole(0), n=_whole(1))(value)
     if not counted or "flagged" not in value:
         return counted
-    return value["flagged"] <= value["n"] and math.isclose(value["value"], value["flagged"] / value["n"], rel_tol=1e-6)
+    return value["flagged"] <= value["n"] and math.isclose(
+        value["value"], value["flagged"] / value["n"], rel_tol=1e-6
+    )
 
 
-FIGURES = ("auroc", "image_auroc", "average_precision", "recall", "false_alarm_rate", "pixel_auroc", "aupro")
+FIGURES = (
+    "auroc",
+    "image_auroc",
+    "average_precision",
+    "recall",
+    "false_alarm_rate",
+    "pixel_auroc",
+    "aupro",
+)
 _SCORE = _number(-3e38, 3e38)  # a float32
 _COST = _object(
     without=_all(is_text), threshold=_SCORE, guaranteed_rate=_number(0, 1),
@@ -216,8 +251,23 @@ _COST = _object(
 )  # fmt: skip
 
 OPTIONS: dict[str, Check] = {
-    **dict.fromkeys(("images", "model", "space", "quality", "device", "target", "decode", "command", "marked_by"), is_text),
-    **dict.fromkeys(("error", "score", "group_by", "by_unit", "exclude", "mask"), _or_none(is_text)),
+    **dict.fromkeys(
+        (
+            "images",
+            "model",
+            "space",
+            "quality",
+            "device",
+            "target",
+            "decode",
+            "command",
+            "marked_by",
+        ),
+        is_text,
+    ),
+    **dict.fromkeys(
+        ("error", "score", "group_by", "by_unit", "exclude", "mask"), _or_none(is_text)
+    ),
     **dict.fromkeys(("size", "epochs", "views", "tile", "min_area", "depth"), _or_none(_whole(0))),
     **dict.fromkeys(("rank_only", "resume"), _flag),
     "seed": _whole(-MAX_INTEGER),

@@ -1,8 +1,8 @@
 """The detector file: check it before anything loads it, read its card, rewrite its calibration.
 
-A detector is an ONNX file that holds, under the metadata key ``anomaly``, a JSON card. The file is read here as
-plain protobuf, so that a file from anywhere is refused before ONNX Runtime sees it, and without the package `onnx`
-(only the functions that rewrite a file need that).
+A detector is an ONNX file that holds, under the metadata key ``anomaly``, a JSON card. The file is
+read here as plain protobuf, so that a file from anywhere is refused before ONNX Runtime sees it,
+and without the package `onnx` (only the functions that rewrite a file need that).
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def find_detector(run: str | os.PathLike[str]) -> Path:
     file = path / "detector.onnx" if path.is_dir() else path
     if not file.is_file():
         what = "a folder without detector.onnx" if path.is_dir() else "no such file or folder"
-        raise DetectorError(f"{path}: {what}; a run folder or a detector file made by `anomaly train` was expected")
+        raise DetectorError(
+            f"{path}: {what}; a run folder or a detector file made by `anomaly train` was expected"
+        )
     return file
 
 
@@ -56,9 +58,10 @@ def read_card(run: str | os.PathLike[str]) -> Card:
 def read_checked(run: str | os.PathLike[str]) -> tuple[bytes, Card]:
     """Returns a detector's bytes and card after the checks that make it safe to load.
 
-    Refused (DetectorError): more than 1 GiB, not an ONNX file, external data, an operator outside the allow-list or of
-    another domain, subgraphs, functions, another opset, a card that is missing, damaged, too large or too new, and a graph
-    that flags by anything else than its card says.
+    Refused (DetectorError): more than 1 GiB, not an ONNX file, external data, an operator outside
+    the allow-list or of another domain, subgraphs, functions, another opset, a card that is
+    missing, damaged, too large or too new, and a graph that flags by anything else than its card
+    says.
     """
     path = find_detector(run)
     data = read_small(path, MAX_FILE_BYTES, DetectorError)
@@ -75,13 +78,17 @@ def read_checked(run: str | os.PathLike[str]) -> tuple[bytes, Card]:
 def _parse_card(metadata: dict[str, bytes]) -> dict[str, Any]:
     text = metadata.get(CARD_KEY)
     if text is None:
-        raise DetectorError("an ONNX file without a card found, a detector made by `anomaly train` expected")
+        raise DetectorError(
+            "an ONNX file without a card found, a detector made by `anomaly train` expected"
+        )
     if len(text) > MAX_CARD_BYTES:
         raise DetectorError(f"a card of {len(text)} bytes found, at most {MAX_CARD_BYTES} expected")
     try:
         card: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise DetectorError("the card is damaged (no valid JSON): train or copy it again") from error
+        raise DetectorError(
+            "the card is damaged (no valid JSON): train or copy it again"
+        ) from error
     return card
 
 
@@ -93,9 +100,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# --- rewriting --------------------------------------------------------------------------------------------------------
+# --- rewriting ------------------------------------------------------------------------------------
 def weights_digest(model: onnx.ModelProto) -> str:
-    """Returns the sha256 of a graph without its calibration, which recalibration therefore keeps."""
+    """Returns the sha256 of a graph without its calibration, which recalibration
+    therefore keeps.
+    """
     digest = hashlib.sha256()
     for items in (model.graph.initializer, model.graph.node):
         for item in items:
@@ -106,7 +115,9 @@ def weights_digest(model: onnx.ModelProto) -> str:
 
 def set_card(model: onnx.ModelProto, card: Card) -> None:
     """Writes the card into the model's metadata (and nothing else: no trace of the exporter)."""
-    import_onnx().helper.set_model_props(model, {CARD_KEY: json.dumps(card.to_json(), allow_nan=False)})
+    import_onnx().helper.set_model_props(
+        model, {CARD_KEY: json.dumps(card.to_json(), allow_nan=False)}
+    )
 
 
 def user() -> str:
@@ -119,7 +130,10 @@ def user() -> str:
 
 def one_name(text: str) -> str:
     """Returns a name as one line that can be printed, as a card holds it."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255].strip() or "unknown"
+    return (
+        " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255].strip()
+        or "unknown"
+    )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -149,18 +163,22 @@ def recalibrate(
     by_unit: dict[str, Any] | None = None,
     accepted: Sequence[str] = (),
 ) -> None:
-    """Writes a copy of a detector with a new calibration to ``out``. The weights, and so explain.onnx, stay as they are.
+    """Writes a copy of a detector with a new calibration to ``out``. The weights, and so
+    explain.onnx, stay as they are.
 
-    ``highest`` names the calibration images with the highest scores, ``images`` and ``groups`` count those given.
-    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``by_unit``: see anomaly.scoring.units.
-    ``accepted``: what of the guarantee got worse, and was accepted.
+    ``highest`` names the calibration images with the highest scores, ``images`` and ``groups``
+    count those given. ``parent``: the digest of the file that it comes from (default: that of
+    ``run``). ``by_unit``: see anomaly.scoring.units. ``accepted``: what of the guarantee got worse,
+    and was accepted.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
     model = onnx.load_model_from_string(data)
     set_calibration(model, calibration)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    size_sensitivity = at_threshold(card.training.get("size_sensitivity"), float(calibration.threshold))
+    size_sensitivity = at_threshold(
+        card.training.get("size_sensitivity"), float(calibration.threshold)
+    )
     facts = {
         "recalibrated": now,
         "size_sensitivity": size_sensitivity,
@@ -171,7 +189,8 @@ def recalibrate(
         "grouped": groups < images,
         "by_unit": by_unit,
         "accepted_worse": list(accepted),
-        **dict.fromkeys(("threshold_moved", "threshold_moved_by", "threshold_moved_from")),  # it is no preview any more
+        # it is no preview any more
+        **dict.fromkeys(("threshold_moved", "threshold_moved_by", "threshold_moved_from")),
     }
     new = replace(
         card,

@@ -1,6 +1,8 @@
-"""Golden samples: synthetic pictures by an integer formula, and the scores that a detector must give them anywhere.
+"""Golden samples: synthetic pictures by an integer formula, and the scores that a detector must
+give them anywhere.
 
-They are part of the card. A foreign file says how many there are, how large and how exact: all of that is bounded here.
+They are part of the card. A foreign file says how many there are, how large and how exact: all of
+that is bounded here.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import Calibration
 
 MOST_SAMPLES = 32
-MOST_PIXELS = 200_000_000  # of all of them together; those of a finely tiled detector have some 70 million
+# of all of them together; those of a finely tiled detector have some 70 million
+MOST_PIXELS = 200_000_000
 MAX_SIDE_PIXELS = 10_000  # pixels a side
-MAX_TOLERANCE = 0.1  # of the way from the median calibration score to the threshold: what a tolerance may be
+# of the way from the median calibration score to the threshold: what a tolerance may be
+MAX_TOLERANCE = 0.1
 MAX_KEPT_TOLERANCE = 0.01  # the same of a tolerance that is kept when the threshold changes
 
 
@@ -41,13 +45,15 @@ class Golden:
 
     @classmethod
     def from_json(cls, stored: object, calibration: Calibration | None) -> Golden:
-        """Returns what a card stores; DetectorError where there is none, or too much, or it proves nothing."""
+        """Returns what a card stores; DetectorError where there is none, or too much, or it proves
+        nothing.
+        """
         try:
             found = cls(_number(stored["tolerance"]), tuple(map(_sample, _list(stored["samples"]))))  # type: ignore[index]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DetectorError(
-                f"no golden samples in the card, or damaged ones ({type(error).__name__}: {str(error)[:80]}): "
-                "train or copy it again"
+                f"no golden samples in the card, or damaged ones ({type(error).__name__}: "
+                f"{str(error)[:80]}): train or copy it again"
             ) from error
         found._check(calibration)
         return found
@@ -56,23 +62,29 @@ class Golden:
         pixels = sum(sample.height * sample.width for sample in self.samples)
         if pixels > MOST_PIXELS:
             raise DetectorError(
-                f"golden samples of {pixels:,} pixels found in the card, at most {MOST_PIXELS:,} expected: not loaded"
+                f"golden samples of {pixels:,} pixels found in the card, at most {MOST_PIXELS:,} "
+                "expected: not loaded"
             )
         most = MAX_TOLERANCE * _unit(calibration, [sample.score for sample in self.samples])
         if not 0 < self.tolerance <= most:
             raise DetectorError(
-                f"no golden samples in the card, or damaged ones: a tolerance of {self.tolerance:.3g} found, above 0 and at "
-                f"most {most:.3g} expected (a tenth of the way from a typical good image to the threshold)"
+                "no golden samples in the card, or damaged ones: a tolerance of "
+                f"{self.tolerance:.3g} found, above 0 and at most {most:.3g} expected (a tenth of "
+                "the way from a typical good image to the threshold)"
             )
 
 
 def kept_tolerance(tolerance: float, calibration: Calibration) -> float:
-    """Returns the tolerance of a detector's golden samples where its threshold is now another one: the same or less."""
+    """Returns the tolerance of a detector's golden samples where its threshold is now another one:
+    the same or less.
+    """
     return min(tolerance, MAX_KEPT_TOLERANCE * _unit(calibration, []))
 
 
 def _unit(calibration: Calibration | None, scores: list[float]) -> float:
-    """Returns threshold - median, by which differences are judged, or what floating point holds where both are equal."""
+    """Returns threshold - median, by which differences are judged, or what floating point holds
+    where both are equal.
+    """
     if calibration is None:
         return max(max(scores) - min(scores), *map(abs, scores), 1e-6)
     threshold = float(calibration.threshold)
@@ -80,7 +92,8 @@ def _unit(calibration: Calibration | None, scores: list[float]) -> float:
 
 
 def golden_picture(height: int, width: int, a: int, b: int) -> npt.NDArray[np.uint8]:
-    """Returns a synthetic picture by an integer formula, uint8 (height, width, 3), the same in every language.
+    """Returns a synthetic picture by an integer formula, uint8 (height, width, 3), the same in
+    every language.
 
     pixel[y, x, c] = (a x + b y + (x y >> 4) + 64 c) mod 256
     """

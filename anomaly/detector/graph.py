@@ -1,4 +1,5 @@
-"""The graph of an ONNX file as plain data, after the checks that make it safe to load, without the package `onnx`.
+"""The graph of an ONNX file as plain data, after the checks that make it safe to load, without the
+package `onnx`.
 
 A file from anywhere is refused here before ONNX Runtime sees it.
 """
@@ -36,7 +37,9 @@ TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: its name, what it reads and makes, and the bytes of it and of its attributes."""
+    """One operator: its name, what it reads and makes, and the bytes of it and of
+    its attributes.
+    """
 
     name: str
     operator: str
@@ -48,7 +51,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph's operators in their order, its constants by name (bytes), the names of its inputs and outputs."""
+    """A graph's operators in their order, its constants by name (bytes), the names of its inputs
+    and outputs.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, memoryview] = field(default_factory=dict)
@@ -79,12 +84,17 @@ def read_model(model: memoryview) -> Model:
         elif number == MODEL_OPSET:
             _check_opset(dict(fields(inside(value), budget)))
         elif number in (MODEL_FUNCTIONS, MODEL_TRAINING):
-            raise DetectorError("functions or training information found in the file, a plain graph expected: not loaded")
+            raise DetectorError(
+                "functions or training information found in the file, a plain graph expected: not "
+                "loaded"
+            )
         elif number == MODEL_METADATA:
             entry = dict(fields(inside(value), budget))
             key = string(entry.get(1, memoryview(b"")))
             if key in metadata:  # which of them another program takes, nobody knows
-                raise DetectorError(f"metadata {key[:60]!r} found twice in the file, once expected: not loaded")
+                raise DetectorError(
+                    f"metadata {key[:60]!r} found twice in the file, once expected: not loaded"
+                )
             metadata[key] = bytes(inside(entry.get(2, memoryview(b""))))
     if len(graphs) != 1:
         raise DetectorError(NOT_ONNX)
@@ -92,17 +102,27 @@ def read_model(model: memoryview) -> Model:
 
 
 def check_wiring(graph: Graph) -> None:
-    """Raises DetectorError unless every name is made once and every output comes from the one input, ``images``."""
+    """Raises DetectorError unless every name is made once and every output comes from the one
+    input, ``images``.
+    """
     if graph.inputs != ["images"]:
-        raise DetectorError(f"inputs {_named(graph.inputs)} found in the graph, 'images' alone expected: not loaded")
-    made = [*graph.inputs, *graph.constants, *(name for node in graph.nodes for name in node.outputs if name)]
+        raise DetectorError(
+            f"inputs {_named(graph.inputs)} found in the graph, 'images' alone expected: not loaded"
+        )
+    made = [
+        *graph.inputs,
+        *graph.constants,
+        *(name for node in graph.nodes for name in node.outputs if name),
+    ]
     twice = _twice(made) or _twice(graph.outputs)
     if twice is not None:
         raise DetectorError(f"{twice[:60]!r} is made twice in the graph, once expected: not loaded")
     of_images = _made_of("images", graph.nodes)
     fixed = [name for name in graph.outputs if name not in of_images or name in graph.inputs]
     if fixed:
-        raise DetectorError(f"output {_named(fixed)} does not depend on the image: not a detector, not loaded")
+        raise DetectorError(
+            f"output {_named(fixed)} does not depend on the image: not a detector, not loaded"
+        )
 
 
 def _made_of(name: str, nodes: Sequence[Node]) -> set[str]:
@@ -136,7 +156,10 @@ def _check_opset(entry: dict[int, Value]) -> None:
     domain, version = string(entry.get(1, memoryview(b""))), entry.get(2)
     if domain not in ("", "ai.onnx") or version != OPSET:
         found = version if isinstance(version, int) else "of no number"
-        raise DetectorError(f"operator set {domain[:60] or 'ai.onnx'} {found} found, ai.onnx {OPSET} expected: not loaded")
+        raise DetectorError(
+            f"operator set {domain[:60] or 'ai.onnx'} {found} found, ai.onnx {OPSET} expected: not "
+            "loaded"
+        )
 
 
 def _graph(message: memoryview, budget: Budget) -> Graph:
@@ -144,15 +167,21 @@ def _graph(message: memoryview, budget: Budget) -> Graph:
     for number, value in fields(message, budget):
         if number == GRAPH_NODE:
             if len(graph.nodes) == MAX_NODES:
-                raise DetectorError(f"more than {MAX_NODES} operators found in the file: not a detector, not loaded")
+                raise DetectorError(
+                    f"more than {MAX_NODES} operators found in the file: not a detector, not loaded"
+                )
             graph.nodes.append(_node(inside(value), budget))
         elif number == GRAPH_INITIALIZER:
             name = _tensor(inside(value), budget)
             if name in graph.constants:
-                raise DetectorError(f"{name[:60]!r} is made twice in the graph, once expected: not loaded")
+                raise DetectorError(
+                    f"{name[:60]!r} is made twice in the graph, once expected: not loaded"
+                )
             graph.constants[name] = inside(value)
         elif number in (GRAPH_INPUT, GRAPH_OUTPUT):
-            name = next((string(part) for key, part in fields(inside(value), budget) if key == 1), "")
+            name = next(
+                (string(part) for key, part in fields(inside(value), budget) if key == 1), ""
+            )
             (graph.inputs if number == GRAPH_INPUT else graph.outputs).append(name)
         elif number == GRAPH_SPARSE:
             raise DetectorError("a sparse tensor found in the file, none expected: not loaded")
@@ -171,19 +200,33 @@ def _node(message: memoryview, budget: Budget) -> Node:
         elif number == NODE_OPERATOR:
             operator = string(value)
             if operator not in ALLOWED_OPERATORS:
-                raise DetectorError(f"operator {operator[:60]!r} found, which no detector of ours uses: not loaded")
+                raise DetectorError(
+                    f"operator {operator[:60]!r} found, which no detector of ours uses: not loaded"
+                )
         elif number == NODE_DOMAIN and string(value) not in ("", "ai.onnx"):
-            raise DetectorError(f"operator domain {string(value)[:60]!r} found, only ONNX's own expected: not loaded")
+            raise DetectorError(
+                f"operator domain {string(value)[:60]!r} found, only ONNX's own expected: not "
+                "loaded"
+            )
         elif number == NODE_ATTRIBUTE:
             _check_attribute(inside(value), budget)
             attributes.append(inside(value))
-    return Node(name, operator, tuple(lists[NODE_INPUT]), tuple(lists[NODE_OUTPUT]), tuple(attributes), message)
+    return Node(
+        name,
+        operator,
+        tuple(lists[NODE_INPUT]),
+        tuple(lists[NODE_OUTPUT]),
+        tuple(attributes),
+        message,
+    )
 
 
 def _check_attribute(message: memoryview, budget: Budget) -> None:
     for number, value in fields(message, budget):
         if number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-            raise DetectorError("a subgraph (loop or branch) found in the file, none expected: not loaded")
+            raise DetectorError(
+                "a subgraph (loop or branch) found in the file, none expected: not loaded"
+            )
         if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
             _tensor(inside(value), budget)
 
@@ -193,7 +236,10 @@ def _tensor(message: memoryview, budget: Budget) -> str:
     name = ""
     for number, value in fields(message, budget):
         if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and value != 0):
-            raise DetectorError("data outside the file found (external data), one self-contained file expected: not loaded")
+            raise DetectorError(
+                "data outside the file found (external data), one self-contained file expected: "
+                "not loaded"
+            )
         if number == TENSOR_NAME:
             name = string(value)
     return name

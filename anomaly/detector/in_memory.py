@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 
 
 def decode_array(array: npt.NDArray[Any]) -> Decoded:
-    """Returns uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: over white) as a decoded RGB image."""
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape or array.shape[2:] not in ((), (1,), (3,), (4,)):
+    """Returns uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: over white) as a decoded RGB
+    image.
+    """
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or 0 in array.shape
+        or array.shape[2:] not in ((), (1,), (3,), (4,))
+    ):
         raise ImageError(
-            "not an image", f"an array {array.dtype} {array.shape} found, uint8 (H, W), (H, W, 3) or (H, W, 4) expected"
+            "not an image",
+            f"an array {array.dtype} {array.shape} found, uint8 (H, W), (H, W, 3) or (H, W, 4) "
+            "expected",
         )
     height, width = array.shape[:2]
     if array.ndim == 2 or array.shape[2] == 1:
@@ -30,7 +39,9 @@ def decode_array(array: npt.NDArray[Any]) -> Decoded:
         alpha = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     grey = bool((array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all())
-    return Decoded(np.ascontiguousarray(array), width, height, bits=8, mode="array", grey=grey, format="array")
+    return Decoded(
+        np.ascontiguousarray(array), width, height, bits=8, mode="array", grey=grey, format="array"
+    )
 
 
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -44,7 +55,10 @@ def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
     import io
 
     if not hasattr(image, "getexif"):
-        raise ImageError("not an image", f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected")
+        raise ImageError(
+            "not an image",
+            f"{type(image).__name__} found; a path, bytes, PIL image or uint8 array expected",
+        )
     if (frames := int(getattr(image, "n_frames", 1))) > 1:
         raise ImageError("several pages", f"{several(frames)}, or give a copy() of each frame")
     file = io.BytesIO()
@@ -53,6 +67,9 @@ def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
         if image.mode not in PNG_MODES + TIFF_MODES:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.save(file, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=exif, compress_level=0)
-    except Exception as error:  # Pillow reads files late: whatever is wrong with one can come out here
-        raise ImageError("not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}") from error
+    # Pillow reads files late: whatever is wrong with one can come out here
+    except Exception as error:
+        raise ImageError(
+            "not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}"
+        ) from error
     return decode(file.getvalue(), card.decode, max_pixels=max_pixels)

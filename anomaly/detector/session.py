@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 
-# --- ONNX Runtime -----------------------------------------------------------------------------------------------------
+# --- ONNX Runtime ---------------------------------------------------------------------------------
 def available_cores() -> int:
     """Returns the number of cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -40,18 +40,22 @@ def installed_runtimes() -> list[str]:
 
 
 def import_runtime() -> Any:
-    """Returns the module onnxruntime, or raises RuntimeMissing where none or both of its packages are installed."""
+    """Returns the module onnxruntime, or raises RuntimeMissing where none or both of its packages
+    are installed.
+    """
     packages = installed_runtimes()
     if len(packages) == 2:
         raise RuntimeMissing(
-            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one expected: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'anomaly[cpu]' or 'anomaly[gpu]'"
+            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other, one "
+            "expected: pip uninstall -y onnxruntime onnxruntime-gpu, then pip install "
+            "'anomaly[cpu]' or 'anomaly[gpu]'"
         )
     try:
         import onnxruntime
     except ImportError as error:
         raise RuntimeMissing(
-            "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an NVIDIA GPU"
+            "ONNX Runtime is not installed: pip install 'anomaly[cpu]', or 'anomaly[gpu]' with an "
+            "NVIDIA GPU"
         ) from error
     onnxruntime.set_default_logger_severity(4)
     return onnxruntime
@@ -68,13 +72,18 @@ def open_session(data: bytes, device: str, threads: int) -> tuple[Any, str]:
             return session, "cuda"
         if device == "cuda":
             raise RuntimeMissing(
-                f"CUDA was asked for, but ONNX Runtime {runtime.__version__} cannot use it here (no NVIDIA GPU, no driver, or "
-                "the CPU package): see anomaly doctor, install 'anomaly[gpu]', or use --device cpu"
+                f"CUDA was asked for, but ONNX Runtime {runtime.__version__} cannot use it here "
+                "(no NVIDIA GPU, no driver, or the CPU package): see anomaly doctor, install "
+                "'anomaly[gpu]', or use --device cpu"
             )
     try:
-        session = runtime.InferenceSession(data, session_options(runtime, threads), providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(
+            data, session_options(runtime, threads), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        raise DetectorError(f"ONNX Runtime cannot load this file: {str(error).splitlines()[0][:300]}") from error
+        raise DetectorError(
+            f"ONNX Runtime cannot load this file: {str(error).splitlines()[0][:300]}"
+        ) from error
     return session, "cpu"
 
 
@@ -92,22 +101,31 @@ def session_options(runtime: Any, threads: int) -> Any:
 
 @functools.cache
 def bound_memory(runtime: Any) -> None:
-    """Bounds what ONNX Runtime's sessions take together to three quarters of the memory that this process may use.
+    """Bounds what ONNX Runtime's sessions take together to three quarters of the memory that this
+    process may use.
 
-    A few small nodes can ask for terabytes; such a detector fails with a message instead of bringing the machine down.
+    A few small nodes can ask for terabytes; such a detector fails with a message instead of
+    bringing the machine down.
     """
-    arena = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
-    runtime.create_and_register_allocator(arena, runtime.OrtArenaCfg({"max_mem": available_memory() * 3 // 4}))
+    arena = runtime.OrtMemoryInfo(
+        "Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    )
+    runtime.create_and_register_allocator(
+        arena, runtime.OrtArenaCfg({"max_mem": available_memory() * 3 // 4})
+    )
 
 
 def available_memory() -> int:
-    """Returns the bytes of memory that this process may use: the machine's, or less where it or its container has a limit."""
+    """Returns the bytes of memory that this process may use: the machine's, or less where it or its
+    container has a limit.
+    """
     if sys.platform == "win32":
         import ctypes
 
         kilobytes = ctypes.c_ulonglong()
         ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
-        found = [kilobytes.value * 1024 or 1 << 32]  # nothing is known of a virtual machine without that table
+        # nothing is known of a virtual machine without that table
+        found = [kilobytes.value * 1024 or 1 << 32]
     else:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
         import resource
@@ -121,7 +139,9 @@ def available_memory() -> int:
 
 
 def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:
-    """Returns a session that has scored something on CUDA, or None. onnxruntime-gpu lists CUDA even without a GPU."""
+    """Returns a session that has scored something on CUDA, or None. onnxruntime-gpu lists CUDA even
+    without a GPU.
+    """
     if "CUDAExecutionProvider" not in runtime.get_available_providers():
         return None
     with warnings.catch_warnings():
@@ -129,13 +149,16 @@ def _open_cuda(runtime: Any, data: bytes, threads: int) -> Any:
         try:
             if hasattr(runtime, "preload_dlls"):
                 runtime.preload_dlls()
-            # TF32 rounds to 10 bits: scores would differ between devices. What cuDNN finds by timing may differ from one start
-            # to the next (and takes a second longer to find), and with it the last bits of a score.
+            # TF32 rounds to 10 bits: scores would differ between devices. What cuDNN finds by
+            # timing may differ from one start to the next (and takes a second longer to find), and
+            # with it the last bits of a score.
             providers = [
                 ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
                 "CPUExecutionProvider",
             ]
-            session = runtime.InferenceSession(data, session_options(runtime, threads), providers=providers)
+            session = runtime.InferenceSession(
+                data, session_options(runtime, threads), providers=providers
+            )
             if session.get_providers()[0] != "CUDAExecutionProvider":
                 return None
             session.run(None, {"images": np.zeros((1, 8, 8, 3), np.uint8)})

@@ -1,7 +1,8 @@
-"""Signatures of detectors: whoever has the public key can tell that a file is the one that was signed.
+"""Signatures of detectors: whoever has the public key can tell that a file is the one that was
+signed.
 
-Ed25519 (RFC 8032) over the whole file; the 64 bytes lie beside it in ``detector.onnx.sig``. openssl makes the keys and
-checks the signature too:
+Ed25519 (RFC 8032) over the whole file; the 64 bytes lie beside it in ``detector.onnx.sig``. openssl
+makes the keys and checks the signature too:
 
     openssl genpkey -algorithm ed25519 -out key.pem
     openssl pkey -in key.pem -pubout -out key.pub
@@ -28,7 +29,9 @@ def signature_of(detector: Path) -> Path:
 
 
 def sign(run: str | os.PathLike[str], key: Path) -> Path:
-    """Signs a detector with a private key and returns the signature's file; raises DetectorError, RuntimeMissing."""
+    """Signs a detector with a private key and returns the signature's file; raises DetectorError,
+    RuntimeMissing.
+    """
     private = _key(key, "private")
     file = find_detector(run)
     out = signature_of(file)
@@ -37,13 +40,17 @@ def sign(run: str | os.PathLike[str], key: Path) -> Path:
 
 
 def sign_bytes(data: bytes, key: Path) -> bytes:
-    """Returns the 64 bytes that sign ``data`` with a private key; raises DetectorError, RuntimeMissing."""
+    """Returns the 64 bytes that sign ``data`` with a private key; raises DetectorError,
+    RuntimeMissing.
+    """
     signature: bytes = _key(key, "private").sign(data)
     return signature
 
 
 def is_signed(data: bytes, signature: bytes, key: Path) -> bool:
-    """Whether ``signature`` is that of ``data`` by the private part of a public key; raises DetectorError, RuntimeMissing."""
+    """Whether ``signature`` is that of ``data`` by the private part of a public key; raises
+    DetectorError, RuntimeMissing.
+    """
     public = _key(key, "public")
     from cryptography.exceptions import InvalidSignature
 
@@ -55,14 +62,20 @@ def is_signed(data: bytes, signature: bytes, key: Path) -> bool:
 
 
 def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) -> None:
-    """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private part of ``key``."""
+    """Raises DetectorError unless ``data``, a detector file's bytes, was signed with the private
+    part of ``key``.
+    """
     file = signature_of(detector)
     if not os.path.lexists(file):
-        raise DetectorError(f"{detector}: no signature found ({file.name}), one expected beside it: anomaly sign makes it")
+        raise DetectorError(
+            f"{detector}: no signature found ({file.name}), one expected beside it: anomaly sign "
+            "makes it"
+        )
     found = read_small(file, LONGEST_SIGNATURE, DetectorError)
     if not is_signed(data, found, Path(key)):
         raise DetectorError(
-            f"{detector}: not the file that {file.name} signs with the key of {key}: copy both again from whom you trust"
+            f"{detector}: not the file that {file.name} signs with the key of {key}: copy both "
+            "again from whom you trust"
         )
 
 
@@ -77,11 +90,17 @@ def _key(file: Path, kind: str) -> Any:
     try:
         text = read_small(file, LONGEST_KEY, DetectorError)
         private = kind == "private"
-        key: Any = serialization.load_pem_private_key(text, None) if private else serialization.load_pem_public_key(text)
+        key: Any = (
+            serialization.load_pem_private_key(text, None)
+            if private
+            else serialization.load_pem_public_key(text)
+        )
     except DetectorError as error:
         raise DetectorError(f"{error}; {_expected(kind)}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise DetectorError(f"{file}: not a {kind} key, or an encrypted one; {_expected(kind)}") from error
+        raise DetectorError(
+            f"{file}: not a {kind} key, or an encrypted one; {_expected(kind)}"
+        ) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey):
         raise DetectorError(f"{file}: a {kind} key of another kind found; {_expected(kind)}")
     return key

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 PIXELS_OUTSIDE = (
-    "brightness, contrast, colour, sharpness or direction unlike the training images: check product, camera and light, "
-    "or train with such images"
+    "brightness, contrast, colour, sharpness or direction unlike the training images: check "
+    "product, camera and light, or train with such images"
 )
 
 
@@ -22,22 +22,37 @@ def outside(card: Card, image: Decoded) -> str:
     """Returns why an image is unlike the training images by its file alone, or an empty string."""
     ranges = card.training.get("ranges", {})
     if image.mode == "F" and card.decode.scale is None:
-        return "float values found, none in the training images that tell their scale: train with such images"
+        return (
+            "float values found, none in the training images that tell their scale: train with "
+            "such images"
+        )
     bits = ranges.get("bits")
     if bits and image.bits not in bits:
         there = " or ".join(map(str, bits))
-        return f"{image.bits} bits a channel found, {there} in the training images: check the camera's setting"
+        return (
+            f"{image.bits} bits a channel found, {there} in the training images: check the "
+            "camera's setting"
+        )
     aspect = ranges.get("aspect")
     if aspect and not aspect[0] / 1.25 <= image.width / image.height <= aspect[1] * 1.25:
         here = f"{image.width}x{image.height} found, width:height {image.width / image.height:.2f}"
         there = _span(f"{aspect[0]:.2f}", f"{aspect[1]:.2f}")
-        return f"{here}, {there} in the training images: check that it is not turned, cut or of another product"
+        return (
+            f"{here}, {there} in the training images: check that it is not turned, cut or of "
+            "another product"
+        )
     size = ranges.get("pixels")
     if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
         here = f"{image.width}x{image.height} found, {image.width * image.height:,} pixels"
-        return f"{here}, {_span(f'{size[0]:,}', f'{size[1]:,}')} in the training images: check product and camera"
-    if ranges.get("grey") and not image.grey and not card.training.get("mask"):  # what a mask leaves out may have any colour
-        return "a colour image found, only grey ones in the training images: check product and camera"
+        return (
+            f"{here}, {_span(f'{size[0]:,}', f'{size[1]:,}')} in the training images: check "
+            "product and camera"
+        )
+    # what a mask leaves out may have any colour
+    if ranges.get("grey") and not image.grey and not card.training.get("mask"):
+        return (
+            "a colour image found, only grey ones in the training images: check product and camera"
+        )
     return ""
 
 

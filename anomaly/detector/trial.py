@@ -1,11 +1,13 @@
-"""A detector file is tried out once before it is used: loaded and run on a few pictures, in a process that can be ended.
+"""A detector file is tried out once before it is used: loaded and run on a few pictures, in a
+process that can be ended.
 
-ONNX Runtime works out constants while it loads, and cannot be stopped within one operator. A file from elsewhere can make
-either last for days. So the first time that this user meets a file (by its digest and the version of ONNX Runtime), a
-process of its own does both, with a deadline and bounded memory; only then does this process load it. The pictures are
-its golden samples, and grey and noise of the sizes that its card says the training images had: what a graph does may
-depend on either. That a file was tried, and how long the slowest picture took, is remembered in a folder of the user's
-cache, so that later loads cost nothing.
+ONNX Runtime works out constants while it loads, and cannot be stopped within one operator. A file
+from elsewhere can make either last for days. So the first time that this user meets a file (by its
+digest and the version of ONNX Runtime), a process of its own does both, with a deadline and bounded
+memory; only then does this process load it. The pictures are its golden samples, and grey and noise
+of the sizes that its card says the training images had: what a graph does may depend on either.
+That a file was tried, and how long the slowest picture took, is remembered in a folder of the
+user's cache, so that later loads cost nothing.
 """
 
 from __future__ import annotations
@@ -48,32 +50,46 @@ _lock = threading.Lock()
 
 
 def try_out(
-    data: bytes, pictures: Iterable[Picture], threads: int, seconds: float | None = None, sizes: Sequence[Size] = ()
+    data: bytes,
+    pictures: Iterable[Picture],
+    threads: int,
+    seconds: float | None = None,
+    sizes: Sequence[Size] = (),
 ) -> None:
     """Returns once an ONNX file, given by its bytes, has been tried out here, now or before.
 
-    ``pictures``: of ``golden_picture``, which it has to take. ``sizes``: of a grey and a noise picture that it has to take
-    too. ``seconds``: for all of that (default: ANOMALY_TRIAL_SECONDS, or 60). Raises DetectorError where the file cannot be
-    loaded, fails on a picture or is not done in time.
+    ``pictures``: of ``golden_picture``, which it has to take. ``sizes``: of a grey and a noise
+    picture that it has to take too. ``seconds``: for all of that (default: ANOMALY_TRIAL_SECONDS,
+    or 60). Raises DetectorError where the file cannot be loaded, fails on a picture or is not done
+    in time.
     """
     if was_tried(data):
         return
-    if not _can_start_python():  # an application frozen into one program has no interpreter to start
+    # an application frozen into one program has no interpreter to start
+    if not _can_start_python():
         return
     ordered = sorted(set(pictures), key=lambda p: p[0] * p[1])
-    remember(data, _try(data, ordered, sizes, threads, seconds_allowed() if seconds is None else seconds))
+    remember(
+        data, _try(data, ordered, sizes, threads, seconds_allowed() if seconds is None else seconds)
+    )
 
 
 def training_sizes(ranges: Mapping[str, Any]) -> list[Size]:
-    """Returns the smallest, a typical and the largest size of a card's training range, (height, width), without repetition.
+    """Returns the smallest, a typical and the largest size of a card's training range, (height,
+    width), without repetition.
 
-    A picture has at most ``MOST_PIXELS`` pixels, of the same width : height. Empty where the card has no range.
+    A picture has at most ``MOST_PIXELS`` pixels, of the same width : height. Empty where the card
+    has no range.
     """
     pixels, aspect = ranges.get("pixels"), ranges.get("aspect")
     if not pixels or not aspect:
         return []
     low, high = (min(number, MOST_PIXELS) for number in pixels)
-    found = [(low, aspect[0]), (math.sqrt(low * high), math.sqrt(aspect[0] * aspect[1])), (high, aspect[1])]
+    found = [
+        (low, aspect[0]),
+        (math.sqrt(low * high), math.sqrt(aspect[0] * aspect[1])),
+        (high, aspect[1]),
+    ]
     return sorted({_size(area, ratio) for area, ratio in found})
 
 
@@ -89,7 +105,8 @@ def was_tried(data: bytes) -> bool:
         return True
     try:
         found = (cache_folder() / "tried" / name).is_file()
-    except (OSError, RuntimeError):  # no home folder, or one that cannot be read: each process tries for itself
+    # no home folder, or one that cannot be read: each process tries for itself
+    except (OSError, RuntimeError):
         return False
     if found:
         _tried.add(name)
@@ -97,7 +114,9 @@ def was_tried(data: bytes) -> bool:
 
 
 def trial_seconds(data: bytes) -> float | None:
-    """Returns how long the slowest picture took when this user tried out a file; None where that is not known."""
+    """Returns how long the slowest picture took when this user tried out a file; None where that is
+    not known.
+    """
     try:
         seconds = float((cache_folder() / "tried" / _name(data)).read_text("ascii")[:40])
     except (OSError, RuntimeError, ValueError):  # made here, say, or no cache
@@ -125,14 +144,19 @@ def _name(data: bytes) -> str:
 
 
 def seconds_allowed(variable: str = VARIABLE) -> float:
-    """Returns the seconds that a setting allows, 60 without one; DetectorError where it is not a number above 0."""
+    """Returns the seconds that a setting allows, 60 without one; DetectorError where it is not a
+    number above 0.
+    """
     text = os.environ.get(variable) or str(SECONDS)
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < 1e6:
-        raise DetectorError(f"{variable}={text[:40]!r} found, seconds above 0 expected: unset it, or set it to a number")
+        raise DetectorError(
+            f"{variable}={text[:40]!r} found, seconds above 0 expected: unset it, or set it to a "
+            "number"
+        )
     return seconds
 
 
@@ -143,26 +167,43 @@ def end_trials() -> None:
             process.kill()
 
 
-def _try(data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], threads: int, seconds: float) -> float | None:
+def _try(
+    data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], threads: int, seconds: float
+) -> float | None:
     """Tries a file out and returns how long the slowest picture took."""
     import subprocess  # on demand: ordinary loads try nothing
 
-    facts = {"path": list(map(str, sys.path)), "pictures": pictures, "sizes": sizes, "threads": threads}
+    facts = {
+        "path": list(map(str, sys.path)),
+        "pictures": pictures,
+        "sizes": sizes,
+        "threads": threads,
+    }
     facts["memory"] = _memory_allowed()
     job = json.dumps(facts).encode()
     process = subprocess.Popen(
-        [sys.executable, "-I", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-I", "-c", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     with process:
         with _lock:
             _running.add(process)
         try:
-            answer, _ = process.communicate(struct.pack("<Q", len(job)) + job + data, timeout=seconds)
+            answer, _ = process.communicate(
+                struct.pack("<Q", len(job)) + job + data, timeout=seconds
+            )
         except subprocess.TimeoutExpired as late:
-            what = "pictures of the size of its training images are" if GOLDEN in (late.output or b"") else ""
+            what = (
+                "pictures of the size of its training images are"
+                if GOLDEN in (late.output or b"")
+                else ""
+            )
             raise DetectorError(
-                f"{what or 'not loaded and its golden samples'} not scored within {seconds:g} s: not used. If it is yours and "
-                f"this machine is slow, allow more: {VARIABLE}={10 * math.ceil(seconds)}"
+                f"{what or 'not loaded and its golden samples'} not scored within {seconds:g} s: "
+                "not used. If it is yours and this machine is slow, allow more: "
+                f"{VARIABLE}={10 * math.ceil(seconds)}"
             ) from None
         finally:
             process.kill()
@@ -172,7 +213,13 @@ def _try(data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], thread
         return _seconds_in(answer)
     said = answer.removeprefix(GOLDEN)[:LONGEST_ANSWER].decode("utf-8", "replace")
     what = "".join(char for char in " ".join(said.split()) if char.isprintable())[:400]
-    raise DetectorError(what or f"the process that tried it out ended with {process.returncode} (memory, or a damaged file)")
+    raise DetectorError(
+        what
+        or (
+            f"the process that tried it out ended with {process.returncode} (memory, or a damaged "
+            "file)"
+        )
+    )
 
 
 def _seconds_in(answer: bytes) -> float | None:
@@ -182,7 +229,8 @@ def _seconds_in(answer: bytes) -> float | None:
         return None
 
 
-# The child takes the parent's own places to import from, and none else: not the folder that it happens to run in.
+# The child takes the parent's own places to import from, and none else: not the folder that it
+# happens to run in.
 CHILD = """
 import json, struct, sys
 length, = struct.unpack("<Q", sys.stdin.buffer.read(8))
@@ -193,8 +241,12 @@ run_child(sys.stdin.buffer.read(), job["pictures"], job["sizes"], job["threads"]
 """
 
 
-def run_child(data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], threads: int, memory: int) -> None:
-    """Loads a file, runs it on the pictures, and says seconds and ``done``, or why not, on standard output."""
+def run_child(
+    data: bytes, pictures: Sequence[Picture], sizes: Sequence[Size], threads: int, memory: int
+) -> None:
+    """Loads a file, runs it on the pictures, and says seconds and ``done``, or why not, on standard
+    output.
+    """
     from anomaly.detector.golden import golden_picture
     from anomaly.detector.session import open_session
     from anomaly.errors import AnomalyError
@@ -224,7 +276,9 @@ def _say(what: bytes) -> None:
 
 
 def _slowest(session: Any, pictures: Iterable[Any]) -> float:
-    """Runs a session on pictures, uint8 (height, width, 3), and returns how long the slowest took, in seconds."""
+    """Runs a session on pictures, uint8 (height, width, 3), and returns how long the slowest took,
+    in seconds.
+    """
     slowest = 0.0
     for picture in pictures:
         began = time.perf_counter()
@@ -248,7 +302,9 @@ def _memory_allowed() -> int:
 
 
 def _bound_memory(most: int) -> None:
-    """Bounds the data of this process, where the system can: what a file asks for then fails instead of other programs."""
+    """Bounds the data of this process, where the system can: what a file asks for then fails
+    instead of other programs.
+    """
     if sys.platform == "win32":  # which has no such bound
         return
     else:
@@ -270,11 +326,17 @@ def _runtime_version() -> str:
 
 
 def cache_folder() -> Path:
-    """Returns the folder that remembers which files were tried: ANOMALY_CACHE, or ``anomaly`` in the user's cache."""
+    """Returns the folder that remembers which files were tried: ANOMALY_CACHE, or ``anomaly`` in
+    the user's cache.
+    """
     named = os.environ.get(CACHE)
     if named:
         return Path(named)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "anomaly" / "cache"
+        return (
+            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+            / "anomaly"
+            / "cache"
+        )
     else:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"

@@ -1,4 +1,6 @@
-"""How a path names the unit that an image shows, and how many views the units had that set a threshold."""
+"""How a path names the unit that an image shows, and how many views the units had that set a
+threshold.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ SECONDS = 1.0  # for one path: others take microseconds
 
 @dataclass(frozen=True)
 class UnitRule:
-    """How a path names its unit, and how many views (``least`` to ``most``) the units had that set the threshold."""
+    """How a path names its unit, and how many views (``least`` to ``most``) the units had that set
+    the threshold.
+    """
 
     pattern: str
     least: int
@@ -32,21 +36,29 @@ class UnitRule:
         compiled(self.pattern)
         if not 1 <= self.least <= self.most <= MOST_VIEWS:
             raise DetectorError(
-                f"{self.least} to {self.most} views of a unit found, 1 or more expected: train or copy it again"
+                f"{self.least} to {self.most} views of a unit found, 1 or more expected: train or "
+                "copy it again"
             )
 
     def name_in(self, path: str) -> str | None:
-        """Returns the name of the unit that an image shows; None where its path does not name one."""
+        """Returns the name of the unit that an image shows; None where its path does not
+        name one.
+        """
         return unit_name(compiled(self.pattern), file_and_page(path)[0])
 
     def unit_of(self, path: str) -> str:
-        """Returns the name of the unit that an image shows; ImageError where its path does not name one."""
+        """Returns the name of the unit that an image shows; ImageError where its path does not name
+        one.
+        """
         try:
             name = self.name_in(path)
         except DatasetError as error:
             raise ImageError("of no unit", str(error)) from error
         if name is None:
-            raise ImageError("of no unit", f"its path names no unit: {self.pattern!r} (--by-unit) does not match it")
+            raise ImageError(
+                "of no unit",
+                f"its path names no unit: {self.pattern!r} (--by-unit) does not match it",
+            )
         return name
 
     @property
@@ -60,14 +72,18 @@ class UnitRule:
 
     @classmethod
     def of(cls, training: Mapping[str, Any]) -> UnitRule | None:
-        """Returns the rule in a card's ``training``; None where the guarantee is per image; DetectorError if damaged."""
+        """Returns the rule in a card's ``training``; None where the guarantee is per image;
+        DetectorError if damaged.
+        """
         facts = training.get("by_unit")
         if facts is None:
             return None
         try:
             return cls(str(facts["pattern"]), int(facts["least"]), int(facts["most"]))
         except (KeyError, TypeError, ValueError, OverflowError, DatasetError) as error:
-            raise DetectorError(f"the card's rule of units is damaged ({error}): train or copy it again") from error
+            raise DetectorError(
+                f"the card's rule of units is damaged ({error}): train or copy it again"
+            ) from error
 
     @classmethod
     def seen(cls, pattern: str, units: Sequence[str]) -> UnitRule:
@@ -79,8 +95,8 @@ class UnitRule:
 def compiled(pattern: str) -> regex.Pattern[str]:
     """Returns the regular expression of --by-unit, or raises DatasetError.
 
-    What Python's own ``re`` takes, and by its rules; but matched by an engine that can be given a time, since the
-    expression may come from a card, and one of ten characters can take years.
+    What Python's own ``re`` takes, and by its rules; but matched by an engine that can be given a
+    time, since the expression may come from a card, and one of ten characters can take years.
     """
     import regex  # on demand: few cards have a rule
 
@@ -91,15 +107,16 @@ def compiled(pattern: str) -> regex.Pattern[str]:
         return regex.compile(pattern, regex.VERSION0)
     except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise DatasetError(
-            f"--by-unit {pattern[:MAX_PATTERN_CHARACTERS]!r} found, a regular expression expected: {error}"
+            f"--by-unit {pattern[:MAX_PATTERN_CHARACTERS]!r} found, a regular expression expected: "
+            f"{error}"
         ) from error
 
 
 def unit_name(pattern: regex.Pattern[str], path: str) -> str | None:
     """Returns the first group (or the whole) of the last match in a path, None without one.
 
-    The last, so that the folders above do not matter: they differ between training and scoring. Raises DatasetError where
-    it takes longer than a second to find.
+    The last, so that the folders above do not matter: they differ between training and scoring.
+    Raises DatasetError where it takes longer than a second to find.
     """
     found = None
     with in_time(pattern, path):
@@ -110,11 +127,13 @@ def unit_name(pattern: regex.Pattern[str], path: str) -> str | None:
 
 @contextmanager
 def in_time(pattern: regex.Pattern[str], path: str) -> Iterator[None]:
-    """Turns the TimeoutError of a search with ``timeout`` into a DatasetError that says what to do."""
+    """Turns the TimeoutError of a search with ``timeout`` into a DatasetError that says what
+    to do.
+    """
     try:
         yield
     except TimeoutError as error:
         raise DatasetError(
-            f"the expression {pattern.pattern!r} takes longer than {SECONDS:g} s on {path[:200]!r}: a simpler one expected, "
-            "without repeats inside of repeats"
+            f"the expression {pattern.pattern!r} takes longer than {SECONDS:g} s on "
+            f"{path[:200]!r}: a simpler one expected, without repeats inside of repeats"
         ) from error

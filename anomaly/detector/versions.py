@@ -1,9 +1,11 @@
-"""Which version a new detector file gets: one that no other file of its name has, as far as can be seen.
+"""Which version a new detector file gets: one that no other file of its name has, as far as can be
+seen.
 
-Seen are the folder of the detector that it is made from and those named like it (run2 beside run), the folder that it is
-written to, and where a review database is at hand the detectors that it knows. What was given is noted besides, in a file
-that only grows, in the folder of the source and in that of the target; each line names both, so that from either all others
-are found. So a version is not given again where its file was written elsewhere, moved or removed.
+Seen are the folder of the detector that it is made from and those named like it (run2 beside run),
+the folder that it is written to, and where a review database is at hand the detectors that it
+knows. What was given is noted besides, in a file that only grows, in the folder of the source and
+in that of the target; each line names both, so that from either all others are found. So a version
+is not given again where its file was written elsewhere, moved or removed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from anomaly.detector.graph import MODEL_METADATA
 from anomaly.errors import DetectorError
 from anomaly.files.protobuf import fields
 
-MOST_FILES = 2_000  # of which the versions are read: a folder with more detectors than that is an archive
+# of which the versions are read: a folder with more detectors than that is an archive
+MOST_FILES = 2_000
 GIVEN = "versions.jsonl"  # in a run folder: the versions that were given, a line each
 MOST_BYTES = 16 << 20  # of such a file
 MOST_FOLDERS = 1_000
@@ -34,7 +37,9 @@ Identity = tuple[str, str]  # name and version of a detector
 
 
 def next_version(version: str, taken: Iterable[str] = ()) -> str:
-    """Returns the first version after ``version`` that is not ``taken``: 2, 3, ... after 1; 2.0.1, 2.0.2, ... after 2.0."""
+    """Returns the first version after ``version`` that is not ``taken``: 2, 3, ... after 1; 2.0.1,
+    2.0.2, ... after 2.0.
+    """
     used = set(taken)
     counted = version.isascii() and version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
     names = (str(int(version) + i) if counted else f"{version}.{i}" for i in count(1))
@@ -42,7 +47,9 @@ def next_version(version: str, taken: Iterable[str] = ()) -> str:
 
 
 def versions_of(name: str, source: Path, target: Path, known: Iterable[Identity] = ()) -> set[str]:
-    """Returns the versions that detectors called ``name`` have near the folders ``source`` and ``target``, and in ``known``."""
+    """Returns the versions that detectors called ``name`` have near the folders ``source`` and
+    ``target``, and in ``known``.
+    """
     found = {version for other, version in known if other == name}
     for file in sorted(_detectors_near(source.resolve(), target.resolve()))[:MOST_FILES]:
         identity = identity_of(file)
@@ -54,15 +61,20 @@ def versions_of(name: str, source: Path, target: Path, known: Iterable[Identity]
 
 
 def note_version(name: str, version: str, source: Path, target: Path) -> None:
-    """Notes that a detector ``name`` of this version is written from the folder ``source`` into ``target``, in both and in all
-    folders that these name. DetectorError where neither can be written; other folders may be gone or read-only.
+    """Notes that a detector ``name`` of this version is written from the folder ``source`` into
+    ``target``, in both and in all folders that these name. DetectorError where neither can be
+    written; other folders may be gone or read-only.
     """
     folders = list(dict.fromkeys((source.resolve(), target.resolve())))
     row = {"name": name, "version": version, "folders": [str(folder) for folder in folders]}
-    noted = [_append(folder / GIVEN, row) for folder in dict.fromkeys([*folders, *(at for at, _ in _given(name, folders))])]
+    noted = [
+        _append(folder / GIVEN, row)
+        for folder in dict.fromkeys([*folders, *(at for at, _ in _given(name, folders))])
+    ]
     if not any(noted[: len(folders)]):
         raise DetectorError(
-            f"{source / GIVEN}: cannot be written; the versions that were given are noted there: make it writable"
+            f"{source / GIVEN}: cannot be written; the versions that were given are noted there: "
+            "make it writable"
         )
 
 
@@ -72,7 +84,8 @@ def _append(file: Path, row: dict[str, Any]) -> bool:
     with suppress(OSError):
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(handle, (json.dumps(row) + "\n").encode())  # one write: two at once lose nothing
+            # one write: two at once lose nothing
+            os.write(handle, (json.dumps(row) + "\n").encode())
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -81,7 +94,9 @@ def _append(file: Path, row: dict[str, Any]) -> bool:
 
 
 def _given(name: str, folders: Iterable[Path]) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yields folders and what was noted there of ``name``: those given, and all that the notes lead to."""
+    """Yields folders and what was noted there of ``name``: those given, and all that the notes lead
+    to.
+    """
     waiting = [folder.resolve() for folder in folders]
     seen = set(waiting)
     while waiting and len(seen) <= MOST_FOLDERS:
@@ -101,17 +116,25 @@ def _noted(file: Path) -> Iterator[dict[str, Any]]:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, RecursionError):
                 row = json.loads(line)
-                if isinstance(row, dict) and isinstance(row.get("folders"), list) and {"name", "version"} <= set(row):
+                if (
+                    isinstance(row, dict)
+                    and isinstance(row.get("folders"), list)
+                    and {"name", "version"} <= set(row)
+                ):
                     yield row
 
 
 def identity_of(file: Path) -> Identity | None:
-    """Returns name and version of a detector file by its card alone, without loading its graph; None where it is none."""
+    """Returns name and version of a detector file by its card alone, without loading its graph;
+    None where it is none.
+    """
     try:
         card = json.loads(_card_text(memoryview(np.memmap(file, np.uint8, mode="r").data)))
     except (OSError, ValueError, DetectorError, RecursionError):
         return None
-    name, version = (card.get(key) if isinstance(card, dict) else None for key in ("name", "version"))
+    name, version = (
+        card.get(key) if isinstance(card, dict) else None for key in ("name", "version")
+    )
     return (name, version) if isinstance(name, str) and isinstance(version, str) else None
 
 
@@ -120,15 +143,19 @@ def _card_text(model: memoryview) -> bytes:
     for number, value in fields(model):
         if number != MODEL_METADATA or isinstance(value, int):
             continue
-        entry = {key: bytes(part) for key, part in fields(value) if not isinstance(part, int) and len(part) <= MAX_CARD_BYTES}
+        entry = {
+            key: bytes(part)
+            for key, part in fields(value)
+            if not isinstance(part, int) and len(part) <= MAX_CARD_BYTES
+        }
         if entry.get(1) == CARD_KEY.encode():
             return entry.get(2, b"")
     raise DetectorError("no card found in the file")
 
 
 def _detectors_near(source: Path, target: Path) -> set[Path]:
-    """Returns the ONNX files of two folders, of those whose names begin like the first (run2 beside run), and where they
-    lie beside each other of all folders there."""
+    """Returns the ONNX files of two folders, of those whose names begin like the first (run2 beside
+    run), and where they lie beside each other of all folders there."""
     beside = source != target and source.parent == target.parent
     alike = "*" if beside else f"{glob.escape(source.name)}*"
     return {*source.glob("*.onnx"), *target.glob("*.onnx"), *source.parent.glob(f"{alike}/*.onnx")}

@@ -1,7 +1,8 @@
 """How every CSV table of the product is written, and how its cells are read back.
 
-A text that a spreadsheet could take for a formula gets an apostrophe in front, which reading takes away again: so does
-one that begins with an apostrophe, or the two could not be told apart. Numbers stay numbers.
+A text that a spreadsheet could take for a formula gets an apostrophe in front, which reading takes
+away again: so does one that begins with an apostrophe, or the two could not be told apart. Numbers
+stay numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def csv_text(rows: Iterable[Iterable[Value]]) -> str:
 
 
 def csv_cell(value: Value) -> str:
-    """A value as CSV. (csv.writer leaves a carriage return bare, which csv.reader takes for a line's end.)"""
+    """A value as CSV. (csv.writer leaves a carriage return bare, which csv.reader takes for a
+    line's end.)
+    """
     if value is None:
         return ""
     if not isinstance(value, str):

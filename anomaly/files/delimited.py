@@ -1,7 +1,9 @@
-"""Delimited text as people's programs write it: the one reader of manifests, score tables and lists.
+"""Delimited text as people's programs write it: the one reader of manifests, score tables and
+lists.
 
-Excel writes a byte-order mark, UTF-16 or the code page of Windows, parts cells by semicolons or tabs where commas are decimal
-points, pads rows to one length, and on Windows paths have backslashes. All of these are read as what they mean.
+Excel writes a byte-order mark, UTF-16 or the code page of Windows, parts cells by semicolons or
+tabs where commas are decimal points, pads rows to one length, and on Windows paths have
+backslashes. All of these are read as what they mean.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 MOST_BESIDES = 1 << 20  # characters of a line beside its longest cell
 HEAD = 1 << 16  # bytes looked at to find encoding and separator
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-         (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 SEPARATORS = (",", ";", "\t", "|")
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]")
 TRUE = ("true", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar", "prawda", "истина", "1")
@@ -25,17 +32,20 @@ FALSE = ("false", "falsch", "faux", "falso", "onwaar", "fałsz", "ложь", "0"
 
 
 class Delimited(NamedTuple):
-    """A header, and the rows below it with the number of the line that each ends in. Empty lines are left out."""
+    """A header, and the rows below it with the number of the line that each ends in. Empty lines
+    are left out.
+    """
 
     header: list[str]
     rows: Iterator[tuple[int, list[str]]]
 
 
 def read_delimited(file: BinaryIO, known: Collection[str]) -> Delimited:
-    """Returns the header and rows of delimited text, read as they are asked for; csv.Error, UnicodeError.
+    """Returns the header and rows of delimited text, read as they are asked for; csv.Error,
+    UnicodeError.
 
-    ``known``: names of columns, by which the separator is found; they may differ in case. Bytes that are not UTF-8 come through
-    as the file system has them.
+    ``known``: names of columns, by which the separator is found; they may differ in case. Bytes
+    that are not UTF-8 come through as the file system has them.
     """
     buffer = io.BufferedReader(_Borrowed(file), HEAD)
     encoding = encoding_of(buffer.peek(HEAD)[:HEAD])
@@ -52,7 +62,9 @@ def read_delimited(file: BinaryIO, known: Collection[str]) -> Delimited:
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Yields lines; csv.Error where one is longer than any cell may be, instead of holding all that comes."""
+    """Yields lines; csv.Error where one is longer than any cell may be, instead of holding all that
+    comes.
+    """
     most = csv.field_size_limit() + MOST_BESIDES
     while line := text.readline(most):
         if len(line) == most:
@@ -76,7 +88,9 @@ class _Borrowed(io.RawIOBase):
 
 
 def encoding_of(head: bytes) -> str:
-    """Returns the encoding of a text that begins so: by its mark, by zero bytes (UTF-16), else UTF-8."""
+    """Returns the encoding of a text that begins so: by its mark, by zero bytes (UTF-16), else
+    UTF-8.
+    """
     for mark, encoding in MARKS:
         if head.startswith(mark):
             return encoding
@@ -104,14 +118,18 @@ def _known(cell: str, known: Collection[str]) -> str:
 
 
 def read_lines(data: bytes) -> list[str]:
-    """Returns the lines of a list, stripped, without empty ones; a line that Excel wrote as a row is its first cell."""
+    """Returns the lines of a list, stripped, without empty ones; a line that Excel wrote as a row
+    is its first cell.
+    """
     encoding = encoding_of(data[:HEAD])
     text = data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
     return [line for raw in text.splitlines() if (line := _first_cell(raw.strip()))]
 
 
 def _first_cell(line: str) -> str:
-    """Returns a line without the quotes and empty cells with which a table's only column is written."""
+    """Returns a line without the quotes and empty cells with which a table's only column is
+    written.
+    """
     bare = line.rstrip(";,\t").rstrip()
     quoted = re.fullmatch(r'"((?:[^"]|"")*)"', bare)
     return quoted[1].replace('""', '"') if quoted else bare
@@ -125,7 +143,9 @@ def plain_text(cell: str) -> str:
 
 
 def path_variants(cell: str) -> list[str]:
-    """Returns how a path may be meant: as it stands, then in code page 1252, then with slashes for backslashes."""
+    """Returns how a path may be meant: as it stands, then in code page 1252, then with slashes for
+    backslashes.
+    """
     found = [cell, plain_text(cell)]
     if os.sep == "/":
         found += [one.replace("\\", "/") for one in found]
@@ -133,7 +153,9 @@ def path_variants(cell: str) -> list[str]:
 
 
 def existing_path(folder: str | os.PathLike[str], cell: str) -> str:
-    """Returns the variant of a path, relative to ``folder``, under which a file is there; the cell itself if there is none."""
+    """Returns the variant of a path, relative to ``folder``, under which a file is there; the cell
+    itself if there is none.
+    """
     variants = path_variants(cell)
     if len(variants) == 1 or os.path.lexists(os.path.join(folder, cell)):
         return cell
@@ -141,10 +163,15 @@ def existing_path(folder: str | os.PathLike[str], cell: str) -> str:
 
 
 def foreign_drive(cell: str) -> str | None:
-    """Returns what is wrong with a path that begins with a drive or share of Windows where there is none; None: nothing."""
+    """Returns what is wrong with a path that begins with a drive or share of Windows where there is
+    none; None: nothing.
+    """
     if os.sep != "/" or not DRIVE.match(cell) or os.path.lexists(cell):
         return None
-    return f"{plain_text(cell)!r} begins with a drive of Windows, which is not here: write paths relative to the manifest"
+    return (
+        f"{plain_text(cell)!r} begins with a drive of Windows, which is not here: write paths "
+        "relative to the manifest"
+    )
 
 
 def decimal(cell: str) -> float:

@@ -1,4 +1,6 @@
-"""What was left out, said in few lines: a line for each reason, with the number of images and the first of them."""
+"""What was left out, said in few lines: a line for each reason, with the number of images and the
+first of them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ MAX_IMAGES_SHOWN = 5  # images in a line
 
 
 def left_out_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Yields one line for each reason of ``lines``, each of the form `image: reason`, in the order of their first images."""
+    """Yields one line for each reason of ``lines``, each of the form `image: reason`, in the order
+    of their first images.
+    """
     by_reason: dict[str, list[str]] = {}
     for line in lines:
         name, _, reason = line.partition(": ")

@@ -8,14 +8,18 @@ if TYPE_CHECKING:
     pass
 
 
-def ordinary_text(flagged: int, judged: int, expected: float, up_to: int, what: str = "image") -> str:
-    """How many of the images or units judged were flagged, beside how many would be if all were good."""
+def ordinary_text(
+    flagged: int, judged: int, expected: float, up_to: int, what: str = "image"
+) -> str:
+    """How many of the images or units judged were flagged, beside how many would be if all were
+    good.
+    """
     count = f"{judged:,} {what}{'' if judged == 1 else 's'} judged"
     if not judged:
         return f"0 of {count}"
     return (
-        f"{flagged:,} of {count} ({percent(flagged / judged)}); if all are good expect {count_text(expected)}, "
-        f"up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check"
+        f"{flagged:,} of {count} ({percent(flagged / judged)}); if all are good expect "
+        f"{count_text(expected)}, up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check"
     )
 
 

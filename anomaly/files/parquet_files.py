@@ -1,7 +1,9 @@
-"""Parquet from elsewhere, read a piece at a time: what its footer claims is bounded before a byte of it is unpacked.
+"""Parquet from elsewhere, read a piece at a time: what its footer claims is bounded before a byte
+of it is unpacked.
 
-Parquet packs well: a file of a few kilobytes can hold a million rows of one long text. Texts are therefore read as
-dictionaries, so that one that is repeated is held once, and rows are counted before they are read.
+Parquet packs well: a file of a few kilobytes can hold a million rows of one long text. Texts are
+therefore read as dictionaries, so that one that is repeated is held once, and rows are counted
+before they are read.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any, BinaryIO
 
 ROWS_A_BYTE = 20  # of the file: a path takes a byte at the least, however well it is packed
 FEW_ROWS = 10_000
-FEW_BYTES, TIMES = 1 << 28, 200  # of a column in one row group, unpacked: so many, or so many times its packed size
+# of a column in one row group, unpacked: so many, or so many times its packed size
+FEW_BYTES, TIMES = 1 << 28, 200
 AT_ONCE = 1 << 28  # bytes that repeated values held at a time may take
 MOST_TEXT = 1 << 16  # characters of a path or another text
 
@@ -24,10 +27,11 @@ class TooLarge(ValueError):
 def read_parquet(
     arrow: Any, file: BinaryIO, columns: Sequence[str] | None, rows: int, texts: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a Parquet file as dicts of ``columns`` (None: all), at most ``rows`` of them held at a time.
+    """Yields the rows of a Parquet file as dicts of ``columns`` (None: all), at most ``rows`` of
+    them held at a time.
 
-    ``texts``: columns of short text. Raises TooLarge for a file whose footer or texts are beyond bounds, and what pyarrow
-    raises for one that is damaged.
+    ``texts``: columns of short text. Raises TooLarge for a file whose footer or texts are beyond
+    bounds, and what pyarrow raises for one that is damaged.
     """
     names = arrow.parquet.read_schema(file).names
     file.seek(0)
@@ -47,7 +51,9 @@ def _size(file: BinaryIO) -> int:
 
 
 def _check_footer(metadata: Any, wanted: set[str], shared: set[str], size: int) -> int:
-    """Returns the largest value that may be repeated, in bytes; TooLarge where rows or bytes cannot be honest."""
+    """Returns the largest value that may be repeated, in bytes; TooLarge where rows or bytes cannot
+    be honest.
+    """
     if metadata.num_rows > FEW_ROWS + ROWS_A_BYTE * size:
         raise TooLarge(f"{metadata.num_rows:,} rows in a file of {size:,} bytes")
     repeated = 0
@@ -60,14 +66,18 @@ def _check_footer(metadata: Any, wanted: set[str], shared: set[str], size: int) 
             unpacked, packed = column.total_uncompressed_size, column.total_compressed_size
             if unpacked > max(FEW_BYTES, TIMES * min(packed, size)):
                 raise TooLarge(f"a column {name} of {unpacked:,} bytes packed into {packed:,}")
-            if name not in shared and any("DICTIONARY" in encoding for encoding in column.encodings):
+            if name not in shared and any(
+                "DICTIONARY" in encoding for encoding in column.encodings
+            ):
                 repeated = max(repeated, unpacked if column.physical_type == "BYTE_ARRAY" else 0)
     return repeated
 
 
 def _rows(arrow: Any, batch: Any) -> Iterator[dict[str, Any]]:
     names = batch.schema.names
-    columns = [_values(arrow, name, column) for name, column in zip(names, batch.columns, strict=True)]
+    columns = [
+        _values(arrow, name, column) for name, column in zip(names, batch.columns, strict=True)
+    ]
     for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
 

@@ -1,4 +1,6 @@
-"""Progress of long work, with the time left: a line that is redrawn on a terminal, lines now and then elsewhere."""
+"""Progress of long work, with the time left: a line that is redrawn on a terminal, lines now and
+then elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from types import TracebackType
 from typing import TextIO
 
 REDRAW = 0.1  # seconds between two pictures of the line on a terminal
-FIRST_LINE, LONGEST_GAP = 4.0, 600.0  # seconds until the first plain line, and between two of them at most
+# seconds until the first plain line, and between two of them at most
+FIRST_LINE, LONGEST_GAP = 4.0, 600.0
 
 
 class Progress:
@@ -23,8 +26,9 @@ class Progress:
                 ...
                 progress.advance()
 
-    ``total``: None where it is not known; then counts and speed are said, but no time left. On a terminal one line is
-    redrawn. Into a pipe or a log the first line comes after a few seconds and the gaps double. ``quiet``: nothing.
+    ``total``: None where it is not known; then counts and speed are said, but no time left. On a
+    terminal one line is redrawn. Into a pipe or a log the first line comes after a few seconds and
+    the gaps double. ``quiet``: nothing.
     """
 
     def __init__(
@@ -52,7 +56,12 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.finish(self._finished() if kind is None else self._line())
 
     def finish(self, line: str = "") -> None:
@@ -91,7 +100,11 @@ class Progress:
         share = f" of {self.total:,} ({100 * self.done // self.total} %)" if self.total else ""
         left = self.seconds_left
         parts = [f"{self.what}: {self.done:,}{share}", speed_text(self._speed()), self._note]
-        parts.append(f"{duration(self._clock() - self._began)} so far" if left is None else f"{duration(left)} left")
+        parts.append(
+            f"{duration(self._clock() - self._began)} so far"
+            if left is None
+            else f"{duration(left)} left"
+        )
         return ", ".join(part for part in parts if part)
 
     def _finished(self) -> str:
@@ -114,11 +127,17 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as one reads them: ``4.2 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Seconds as one reads them: ``4.2 s``, ``12 s``, ``3 min 20 s``,
+    ``2 h 5 min``, ``3 d 4 h``.
+    """
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for size, name, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, name, smaller, small in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {name}" + (f" {rest} {small}" if rest else "")
@@ -126,7 +145,9 @@ def duration(seconds: float) -> str:
 
 
 def speed_text(a_second: float) -> str:
-    """A speed as one reads it: ``57 a second``, ``12 a minute``, ``3 an hour``; nothing where it is zero."""
+    """A speed as one reads it: ``57 a second``, ``12 a minute``, ``3 an hour``; nothing where it is
+    zero.
+    """
     for size, name in ((1, "a second"), (60, "a minute"), (3600, "an hour")):
         if a_second * size >= 1:
             speed = a_second * size

@@ -1,4 +1,6 @@
-"""Protocol buffers as plain bytes: reads and writes the few that an ONNX file needs, without the package `onnx`."""
+"""Protocol buffers as plain bytes: reads and writes the few that an ONNX file needs, without the
+package `onnx`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ MOST_FIELDS = 2_000_000  # of one file: reading so many takes seconds; ours have
 
 
 class Budget:
-    """How many fields of one file may still be read, so that a file of tiny ones does not take minutes."""
+    """How many fields of one file may still be read, so that a file of tiny ones does not take
+    minutes.
+    """
 
     def __init__(self, left: int = MOST_FIELDS) -> None:
         self._left = left
@@ -23,11 +27,15 @@ class Budget:
         """Counts one field; DetectorError where there were too many."""
         self._left -= 1
         if self._left < 0:
-            raise DetectorError(f"more than {MOST_FIELDS} fields found in the file: not a detector, not loaded")
+            raise DetectorError(
+                f"more than {MOST_FIELDS} fields found in the file: not a detector, not loaded"
+            )
 
 
 def fields(message: memoryview, budget: Budget | None = None) -> Iterator[tuple[int, Value]]:
-    """Yields (field number, value) of a protobuf message: int for numbers, bytes for everything else."""
+    """Yields (field number, value) of a protobuf message: int for numbers, bytes for everything
+    else.
+    """
     position = 0
     while position < len(message):
         if budget is not None:

@@ -1,4 +1,6 @@
-"""Small files beside images and detectors: a device, a FIFO, a folder or gigabytes under such a name are refused."""
+"""Small files beside images and detectors: a device, a FIFO, a folder or gigabytes under such a
+name are refused.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +15,65 @@ from anomaly.errors import AnomalyError
 def open_regular(
     path: str | os.PathLike[str], error: type[AnomalyError] = AnomalyError, expected: str = "a file"
 ) -> BufferedReader:
-    """Returns a regular file, opened to be read; ``error`` where it is none or cannot be read. A FIFO is not waited for."""
+    """Returns a regular file, opened to be read; ``error`` where it is none or cannot be read. A
+    FIFO is not waited for.
+    """
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     except OSError as found:
-        raise error(f"{path}: cannot be read ({found.strerror or found}), {expected} expected") from found
+        raise error(
+            f"{path}: cannot be read ({found.strerror or found}), {expected} expected"
+        ) from found
     except ValueError as found:  # a name with a null character
-        raise error(f"{Path(path).name!r}: cannot be read ({found}), {expected} expected") from found
+        raise error(
+            f"{Path(path).name!r}: cannot be read ({found}), {expected} expected"
+        ) from found
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
     raise error(f"{path}: a device, pipe or folder found, {expected} expected")
 
 
-def read_small(path: str | os.PathLike[str], most: int, error: type[AnomalyError] = AnomalyError) -> bytes:
-    """Returns the bytes of a regular file of at most ``most`` bytes; ``error`` where it is none, larger or not readable.
+def read_small(
+    path: str | os.PathLike[str], most: int, error: type[AnomalyError] = AnomalyError
+) -> bytes:
+    """Returns the bytes of a regular file of at most ``most`` bytes; ``error`` where it is none,
+    larger or not readable.
 
-    A FIFO is not waited for, and no more is read than ``most`` and one, however long a file says it is.
+    A FIFO is not waited for, and no more is read than ``most`` and one, however long a file says it
+    is.
     """
     with open_regular(path, error) as file:
         try:
             data = file.read(most + 1)
         except OSError as found:
-            raise error(f"{path}: cannot be read ({found.strerror or found}), a file expected") from found
+            raise error(
+                f"{path}: cannot be read ({found.strerror or found}), a file expected"
+            ) from found
     if len(data) > most:
-        raise error(f"{path}: more than {most:,} bytes found, at most that many expected: not such a file")
+        raise error(
+            f"{path}: more than {most:,} bytes found, at most that many expected: not such a file"
+        )
     return data
 
 
 def read_small_text(
-    path: str | os.PathLike[str], most: int, error: type[AnomalyError] = AnomalyError, *, errors: str = "strict"
+    path: str | os.PathLike[str],
+    most: int,
+    error: type[AnomalyError] = AnomalyError,
+    *,
+    errors: str = "strict",
 ) -> str:
-    """Returns the text of such a file, UTF-8 with or without a byte-order mark, line ends as \\n."""
+    """Returns the text of such a file, UTF-8 with or without a byte-order mark, line ends
+    as \\n.
+    """
     try:
         text = read_small(path, most, error).decode("utf-8-sig", errors)
     except UnicodeDecodeError as found:
-        raise error(f"{path}: not UTF-8 (byte {found.start}), a text file in UTF-8 expected: save it again as UTF-8") from found
+        raise error(
+            f"{path}: not UTF-8 (byte {found.start}), a text file in UTF-8 expected: save it again "
+            "as UTF-8"
+        ) from found
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

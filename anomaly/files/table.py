@@ -1,9 +1,11 @@
-"""The score table: its columns, and how its rows become Parquet, CSV and JSON lines and are read back.
+"""The score table: its columns, and how its rows become Parquet, CSV and JSON lines and are read
+back.
 
-Text is UTF-8; bytes of a file name that are not are written as %XX. Numbers are never altered: score and threshold
-are float32 in their shortest form. In CSV a cell is empty where there is no value, true and false stand for bool, and
-text that begins with = + - @ ' tab, CR or LF has one apostrophe put before it, so that no spreadsheet takes it for a
-formula (who reads the file with a program takes one leading apostrophe away again, as ``read_table`` does).
+Text is UTF-8; bytes of a file name that are not are written as %XX. Numbers are never altered:
+score and threshold are float32 in their shortest form. In CSV a cell is empty where there is no
+value, true and false stand for bool, and text that begins with = + - @ ' tab, CR or LF has one
+apostrophe put before it, so that no spreadsheet takes it for a formula (who reads the file with a
+program takes one leading apostrophe away again, as ``read_table`` does).
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ GROUP_ROWS = 20_000  # of a Parquet row group: enough to read fast, few enough t
 
 
 class Row(NamedTuple):
-    """One image in the table. ``is_anomaly`` is None where it was not judged: such an image is never good.
+    """One image in the table. ``is_anomaly`` is None where it was not judged: such an image is
+    never good.
 
-    ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the original image.
-    ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``; ``error`` says why. ``scored_at``: UTC,
-    ISO 8601.
+    ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the
+    original image. ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``;
+    ``error`` says why. ``scored_at``: UTC, ISO 8601.
     """
 
     path: str
@@ -73,10 +76,14 @@ PRESENT = ("path", "status", "detector", "scored_at")  # never null
 
 
 def table_suffix(out: Path) -> str:
-    """Returns the suffix of a table that can be written, or raises AnomalyError; RuntimeMissing without pyarrow."""
+    """Returns the suffix of a table that can be written, or raises AnomalyError; RuntimeMissing
+    without pyarrow.
+    """
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
-        raise AnomalyError(f"{out}: {suffix or 'no suffix'} found, .parquet, .csv or .jsonl expected for a table")
+        raise AnomalyError(
+            f"{out}: {suffix or 'no suffix'} found, .parquet, .csv or .jsonl expected for a table"
+        )
     if suffix == ".parquet":
         import_pyarrow()
     return suffix
@@ -104,7 +111,9 @@ def _percent(match: re.Match[str]) -> str:
 
 
 def shortest(value: float) -> float:
-    """Returns a float32 as the float with the fewest digits that is this float32: 0.4127, not 0.41269999742507935."""
+    """Returns a float32 as the float with the fewest digits that is this float32: 0.4127, not
+    0.41269999742507935.
+    """
     return float(str(np.float32(value)))
 
 
@@ -138,8 +147,14 @@ def parquet_schema() -> Any:
     arrow = import_pyarrow()
     types = dict.fromkeys(COLUMNS, arrow.int32()) | dict.fromkeys(TEXTS, arrow.string())
     types |= {"score": arrow.float32(), "p_value": arrow.float64(), "threshold": arrow.float32()}
-    types |= {"is_anomaly": arrow.bool_(), "area": arrow.int64(), "scored_at": arrow.timestamp("ms", "UTC")}
-    return arrow.schema([arrow.field(name, types[name], nullable=name not in PRESENT) for name in COLUMNS])
+    types |= {
+        "is_anomaly": arrow.bool_(),
+        "area": arrow.int64(),
+        "scored_at": arrow.timestamp("ms", "UTC"),
+    }
+    return arrow.schema(
+        [arrow.field(name, types[name], nullable=name not in PRESENT) for name in COLUMNS]
+    )
 
 
 _ENCODERS: dict[str, Callable[[Sequence[Row]], bytes]] = {
@@ -150,7 +165,9 @@ _ENCODERS: dict[str, Callable[[Sequence[Row]], bytes]] = {
 
 
 def join_chunks(chunks: Sequence[Path], suffix: str, file: BinaryIO) -> None:
-    """Writes the chunks of a table into one, a piece at a time. The result does not show where the chunks were cut."""
+    """Writes the chunks of a table into one, a piece at a time. The result does not show where the
+    chunks were cut.
+    """
     if suffix == ".parquet":
         _join_parquet(chunks, file)
         return
@@ -166,7 +183,8 @@ def _join_parquet(chunks: Sequence[Path], file: BinaryIO) -> None:
     held = schema.empty_table()
     with arrow.parquet.ParquetWriter(file, schema) as writer:
         for chunk in chunks:
-            with open(chunk, "rb") as source:  # by its path pyarrow would read folders named a=b as columns
+            # by its path pyarrow would read folders named a=b as columns
+            with open(chunk, "rb") as source:
                 held = arrow.concat_tables([held, arrow.parquet.ParquetFile(source).read()])
             while held.num_rows >= GROUP_ROWS:
                 writer.write_table(held.slice(0, GROUP_ROWS))
@@ -175,7 +193,9 @@ def _join_parquet(chunks: Sequence[Path], file: BinaryIO) -> None:
             writer.write_table(held)
 
 
-def write_rows(rows: Iterable[tuple[Any, ...]], kind: type[NamedTuple], suffix: str, file: BinaryIO) -> None:
+def write_rows(
+    rows: Iterable[tuple[Any, ...]], kind: type[NamedTuple], suffix: str, file: BinaryIO
+) -> None:
     """Writes a table of rows of another ``kind`` than Row, some at a time."""
     rows = iter(rows)
     if suffix == ".csv":
@@ -189,14 +209,29 @@ def write_rows(rows: Iterable[tuple[Any, ...]], kind: type[NamedTuple], suffix: 
 
 def _write_parquet(rows: Iterator[tuple[Any, ...]], kind: type[NamedTuple], file: BinaryIO) -> None:
     arrow = import_pyarrow()
-    types = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    types = {
+        "str": arrow.string(),
+        "int": arrow.int64(),
+        "float": arrow.float64(),
+        "bool": arrow.bool_(),
+    }
     # a tuple's class holds them as ForwardRef('int | None')
-    written = {name: getattr(of, "__forward_arg__", of) for name, of in kind.__annotations__.items()}
+    written = {
+        name: getattr(of, "__forward_arg__", of) for name, of in kind.__annotations__.items()
+    }
     kinds = {name: str(of).split(" | ") for name, of in written.items()}
-    schema = arrow.schema([arrow.field(name, types[one], nullable="None" in more) for name, (one, *more) in kinds.items()])
+    schema = arrow.schema(
+        [
+            arrow.field(name, types[one], nullable="None" in more)
+            for name, (one, *more) in kinds.items()
+        ]
+    )
     with arrow.parquet.ParquetWriter(file, schema) as writer:
         while batch := list(islice(rows, GROUP_ROWS)):
-            columns = [arrow.array(column, of) for column, of in zip(zip(*batch, strict=True), schema.types, strict=True)]
+            columns = [
+                arrow.array(column, of)
+                for column, of in zip(zip(*batch, strict=True), schema.types, strict=True)
+            ]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
 
 
@@ -204,23 +239,36 @@ def _write_parquet(rows: Iterator[tuple[Any, ...]], kind: type[NamedTuple], file
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """Yields the rows of a table, the same ones whichever format it has; AnomalyError where it is not one."""
+    """Yields the rows of a table, the same ones whichever format it has; AnomalyError where it is
+    not one.
+    """
     suffix = table_suffix(path)
     with open_regular(path) as file:
         try:
             for values in _READERS[suffix](file):
                 yield Row(**values)
         # pyarrow's own errors are ValueErrors
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            csv.Error,
+        ) as error:
             what = " ".join(str(error).split())[:200]
-            raise AnomalyError(f"{path}: not a score table, or a damaged one ({what}): write it again") from error
+            raise AnomalyError(
+                f"{path}: not a score table, or a damaged one ({what}): write it again"
+            ) from error
 
 
 def _from_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
     header, rows = read_delimited(file, COLUMNS)
     missing = [name for name in COLUMNS if header.count(name) != 1]
     if missing:
-        raise ValueError(f"columns {', '.join(header)[:120] or 'none'} found, {', '.join(missing)[:60]} expected")
+        raise ValueError(
+            f"columns {', '.join(header)[:120] or 'none'} found, {', '.join(missing)[:60]} expected"
+        )
     for _, cells in rows:
         if not any(cells):  # Excel writes rows that were emptied
             continue
@@ -269,7 +317,9 @@ def utc_text(moment: datetime) -> str:
 
 
 def portable(name: str) -> str:
-    """Returns a name under which every system can have a file or folder: no separators, none that Windows reserves."""
+    """Returns a name under which every system can have a file or folder: no separators, none that
+    Windows reserves.
+    """
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).rstrip(". ")
     return f"_{plain}" if RESERVED.match(plain) or not plain else plain
 
@@ -281,7 +331,9 @@ def no_room(error: OSError) -> bool:
 
 @contextmanager
 def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Names the file in an OSError that does not (a full disk), or that names the ``temporary`` one in its place."""
+    """Names the file in an OSError that does not (a full disk), or that names the ``temporary`` one
+    in its place.
+    """
     try:
         yield
     except OSError as error:
@@ -292,10 +344,11 @@ def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
-    """Opens a file that appears under its name when it is complete and on the disk; on an error it never does.
+    """Opens a file that appears under its name when it is complete and on the disk; on an error it
+    never does.
 
-    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file system. An OSError
-    names the file, also where the system does not (a full disk).
+    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file
+    system. An OSError names the file, also where the system does not (a full disk).
     """
     temporary = (inside or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:

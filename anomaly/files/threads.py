@@ -14,13 +14,17 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def in_order(function: Callable[[Item], Done], items: Iterable[Item], workers: int, ahead: int) -> Generator[Done, None, None]:
-    """Yields ``function(item)`` of every item, in order, while ``workers`` threads work on the ``ahead`` items that follow.
+def in_order(
+    function: Callable[[Item], Done], items: Iterable[Item], workers: int, ahead: int
+) -> Generator[Done, None, None]:
+    """Yields ``function(item)`` of every item, in order, while ``workers`` threads work on the
+    ``ahead`` items that follow.
 
-    ``items`` is read as the work goes on, in the caller's thread, and may be of any length. Where it raises an exception,
-    what was taken before still comes, then the exception; what ``function`` raises comes out in its turn. Close it
-    (``contextlib.closing``) where it may not be read to its end: then its threads are gone when that returns, but after a
-    KeyboardInterrupt those that are not done within a second.
+    ``items`` is read as the work goes on, in the caller's thread, and may be of any length. Where
+    it raises an exception, what was taken before still comes, then the exception; what ``function``
+    raises comes out in its turn. Close it (``contextlib.closing``) where it may not be read to its
+    end: then its threads are gone when that returns, but after a KeyboardInterrupt those that are
+    not done within a second.
     """
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Done]] = deque()
@@ -50,7 +54,9 @@ def in_order(function: Callable[[Item], Done], items: Iterable[Item], workers: i
 
 @contextmanager
 def interruptible(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Ends a pool's threads behind the block; after a KeyboardInterrupt they are left to the end of the process."""
+    """Ends a pool's threads behind the block; after a KeyboardInterrupt they are left to the end of
+    the process.
+    """
     try:
         yield pool
     except KeyboardInterrupt:
@@ -63,7 +69,9 @@ def interruptible(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
 
 
 def _end(pool: ThreadPoolExecutor, waiting: Iterable[Future[Done]], error: BaseException) -> None:
-    """Drops what waits, and ends the threads; after a KeyboardInterrupt those that are done soon."""
+    """Drops what waits, and ends the threads; after a KeyboardInterrupt those that are
+    done soon.
+    """
     pool.shutdown(wait=not _interrupted(error), cancel_futures=True)
     _, running = wait([future for future in waiting if future.running()], INTERRUPTED_SECONDS)
     if not running:
@@ -71,7 +79,9 @@ def _end(pool: ThreadPoolExecutor, waiting: Iterable[Future[Done]], error: BaseE
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether it is a KeyboardInterrupt, or comes of one: a generator that one leaves open is closed by GeneratorExit."""
+    """Whether it is a KeyboardInterrupt, or comes of one: a generator that one leaves open is
+    closed by GeneratorExit.
+    """
     while isinstance(error, GeneratorExit):
         error = error.__context__
     return isinstance(error, KeyboardInterrupt)

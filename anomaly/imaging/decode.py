@@ -56,27 +56,47 @@ from anomaly.imaging.bit_depth import (
     values_of,
 )
 from anomaly.imaging.pages import DRAWN_OVER, OpenPage, pages_of, several
-from anomaly.imaging.pillow import READERS, TURNS, Pixels, format_of, quiet_pillow, reader_for, to_array, to_colour, turn_of
+from anomaly.imaging.pillow import (
+    READERS,
+    TURNS,
+    Pixels,
+    format_of,
+    quiet_pillow,
+    reader_for,
+    to_array,
+    to_colour,
+    turn_of,
+)
 
 MAX_PIXELS = 100_000_000
 
 SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
 SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
 # What the system says of every file on a disk or share that has gone: no file is to blame.
-GONE_ERRORS = {errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+GONE_ERRORS = {
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ETIMEDOUT,
+}
 UNREADABLE = "check its permissions and its disk"
-MANY_PAGES = 100  # times max_pixels: of a file's pages together, so that a small file costs no hours
+# times max_pixels: of a file's pages together, so that a small file costs no hours
+MANY_PAGES = 100
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
 
 
 @dataclass(frozen=True)
 class DecodeRule:
-    """How files become pixels: recorded in the detector, used alike in training, calibration and scoring.
+    """How files become pixels: recorded in the detector, used alike in training, calibration and
+    scoring.
 
-    ``bits`` is the true depth of 16-bit files (10, 12, 14 or 16; None: found in each image from its largest value,
-    so that a dark image is scaled by a smaller depth than a bright one). ``reduced`` allows JPEG to be decoded at
-    1/2, 1/4 or 1/8 scale where that is still no smaller than the model's size. ``scale``: the values of float and 32-bit
-    files that become 0 and 255; None where the training images hold none.
+    ``bits`` is the true depth of 16-bit files (10, 12, 14 or 16; None: found in each image from its
+    largest value, so that a dark image is scaled by a smaller depth than a bright one). ``reduced``
+    allows JPEG to be decoded at 1/2, 1/4 or 1/8 scale where that is still no smaller than the
+    model's size. ``scale``: the values of float and 32-bit files that become 0 and 255; None where
+    the training images hold none.
     """
 
     orientation: str = "exif"
@@ -97,29 +117,39 @@ class DecodeRule:
             raise ValueError(f"scale {self.scale!r} found, (low, high) or None expected")
 
     def to_json(self) -> dict[str, object]:
-        """Returns the rule as the card stores it; ``scale`` only where there is one, so that older programs know the rest."""
-        return {name: value for name, value in asdict(self).items() if name != "scale" or value is not None}
+        """Returns the rule as the card stores it; ``scale`` only where there is one, so that older
+        programs know the rest.
+        """
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "scale" or value is not None
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, object]) -> DecodeRule:
-        """Returns the rule that a card stores; a rule that this version does not know is a `DetectorError`."""
+        """Returns the rule that a card stores; a rule that this version does not know is a
+        `DetectorError`.
+        """
         scale = stored.get("scale")
         try:
             if isinstance(scale, list):
                 stored = {**stored, "scale": tuple(scale)}
             return cls(**stored)  # type: ignore[arg-type]  # __post_init__ checks every value
         except (TypeError, ValueError) as error:
-            raise DetectorError(f"decode rule {stored!r} is not known ({error}): update this program") from error
+            raise DetectorError(
+                f"decode rule {stored!r} is not known ({error}): update this program"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """One decoded image.
 
-    ``pixels`` is uint8 (H, W, 3), RGB, C-contiguous. ``width`` and ``height`` are those of the image as one looks at
-    it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth that was found (8, that of a 16-bit
-    file, or 32 of float and 32-bit values that have a scale), ``mode`` Pillow's name for what the file holds, ``grey``
-    whether all three channels are equal.
+    ``pixels`` is uint8 (H, W, 3), RGB, C-contiguous. ``width`` and ``height`` are those of the
+    image as one looks at it: turned by its EXIF orientation, and not reduced. ``bits`` is the depth
+    that was found (8, that of a 16-bit file, or 32 of float and 32-bit values that have a scale),
+    ``mode`` Pillow's name for what the file holds, ``grey`` whether all three channels are equal.
     """
 
     pixels: Pixels
@@ -132,7 +162,9 @@ class Decoded:
 
 
 def head_of(path: str) -> bytes | str:
-    """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not opened."""
+    """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not
+    opened.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return listing.DEVICE
@@ -154,13 +186,18 @@ def decode(
 ) -> Decoded:
     """Returns the pixels of one image file, given by its path or its bytes.
 
-    The header's size is checked against ``max_pixels`` before anything is decoded (in TIFF and WebP Pillow's own
-    limit of 179 million holds besides). ``reduce_to`` is the model's size, used if the rule says ``reduced``.
-    ``page``: the one to decode, from 1 on; without it a file of several is an `ImageError` of the kind ``several pages``.
-    Whatever is wrong is an `ImageError` with a kind and one line. Threads may call this at the same time.
+    The header's size is checked against ``max_pixels`` before anything is decoded (in TIFF and WebP
+    Pillow's own limit of 179 million holds besides). ``reduce_to`` is the model's size, used if the
+    rule says ``reduced``. ``page``: the one to decode, from 1 on; without it a file of several is
+    an `ImageError` of the kind ``several pages``. Whatever is wrong is an `ImageError` with a kind
+    and one line. Threads may call this at the same time.
     """
     try:
-        data = source if isinstance(source, bytes) else read_file(source, limit=8 * max_pixels + (1 << 24))
+        data = (
+            source
+            if isinstance(source, bytes)
+            else read_file(source, limit=8 * max_pixels + (1 << 24))
+        )
         return _decode(data, rule, max_pixels, reduce_to, page)
     except ImageError as error:
         name = "image" if isinstance(source, bytes) else printable_text(os.fspath(source))
@@ -170,10 +207,11 @@ def decode(
 def decode_pages(
     data: bytes, rule: DecodeRule, max_pixels: int = MAX_PIXELS, *, reduce_to: int | None = None
 ) -> Iterator[tuple[int | None, Decoded | ImageError]]:
-    """Yields the pages of a file with their numbers, from 1 on (None: it has only one), or what is wrong with each.
+    """Yields the pages of a file with their numbers, from 1 on (None: it has only one), or what is
+    wrong with each.
 
-    Where a page is missing so are those behind it: its error says so. Pages together have at most a hundred times
-    ``max_pixels``. For the rest see `decode`.
+    Where a page is missing so are those behind it: its error says so. Pages together have at most a
+    hundred times ``max_pixels``. For the rest see `decode`.
     """
     try:
         pages = _pages(data)
@@ -183,21 +221,29 @@ def decode_pages(
     left, many = MANY_PAGES * max_pixels, len(pages) > 1
     for number in range(1, len(pages) + 1):
         try:
-            decoded: Decoded | ImageError = _page(pages, number - 1, data, rule, min(left, max_pixels), reduce_to)
+            decoded: Decoded | ImageError = _page(
+                pages, number - 1, data, rule, min(left, max_pixels), reduce_to
+            )
         except ImageError as error:
             decoded = error
-        last = isinstance(decoded, ImageError) and (format_of(data) in DRAWN_OVER or left < max_pixels)
+        last = isinstance(decoded, ImageError) and (
+            format_of(data) in DRAWN_OVER or left < max_pixels
+        )
         if last and number < len(pages):
             assert isinstance(decoded, ImageError)
             rest = len(pages) - number
-            decoded = ImageError(decoded.kind, f"{decoded}; nor were the {rest:,} pages behind it judged")
+            decoded = ImageError(
+                decoded.kind, f"{decoded}; nor were the {rest:,} pages behind it judged"
+            )
         yield number if many else None, decoded
         left -= decoded.width * decoded.height if isinstance(decoded, Decoded) else 0
         if last:
             return
 
 
-def _decode(data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None, page: int | None) -> Decoded:
+def _decode(
+    data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None, page: int | None
+) -> Decoded:
     pages = _pages(data)
     if page is None and len(pages) > 1:
         raise several(len(pages))
@@ -213,7 +259,12 @@ def _pages(data: bytes) -> list[OpenPage]:
 
 
 def _page(
-    pages: Sequence[OpenPage], number: int, data: bytes, rule: DecodeRule, max_pixels: int, reduce_to: int | None
+    pages: Sequence[OpenPage],
+    number: int,
+    data: bytes,
+    rule: DecodeRule,
+    max_pixels: int,
+    reduce_to: int | None,
 ) -> Decoded:
     with _says_what_is_wrong(data):
         image = pages[number]()
@@ -230,12 +281,15 @@ def _says_what_is_wrong(data: bytes) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error, SyntaxError,
-        # ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a run over a million.
+        # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error,
+        # SyntaxError, ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a
+        # run over a million.
         raise ImageError(*_what_is_wrong(error, data, format_of(data))) from error
 
 
-def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None, again: OpenPage) -> Decoded:
+def _decoded(
+    image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None, again: OpenPage
+) -> Decoded:
     mode, original = image.mode, image.size
     if rule.reduced and reduce_to is not None:
         image.draft(None, (reduce_to, reduce_to))  # changes nothing unless it is a JPEG
@@ -254,7 +308,9 @@ def _decoded(image: ImageFile.ImageFile, rule: DecodeRule, reduce_to: int | None
 
 
 def has_depth(path: str | Path) -> bool:
-    """Whether an image file has more than 8 bits a channel, by its head; False where it cannot be read."""
+    """Whether an image file has more than 8 bits a channel, by its head; False where it cannot be
+    read.
+    """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file, quiet_pillow():
             reader = READERS.get(format_of(file.read(listing.HEAD)))
@@ -267,7 +323,8 @@ def has_depth(path: str | Path) -> bool:
 
 
 def range_of(path: str | Path) -> tuple[Scale, bool] | None:
-    """Returns the least and largest value of a float or 32-bit image, and whether they need a scale (see `depth`).
+    """Returns the least and largest value of a float or 32-bit image, and whether they need a scale
+    (see `depth`).
 
     None for other kinds; ImageError for what cannot be read.
     """
@@ -301,14 +358,19 @@ def read_file(path: str | Path, limit: int) -> bytes:
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except OSError as error:
-        kind, advice = ("unreachable", "is the disk still there?") if error.errno in GONE_ERRORS else ("unreadable", UNREADABLE)
+        kind, advice = (
+            ("unreachable", "is the disk still there?")
+            if error.errno in GONE_ERRORS
+            else ("unreadable", UNREADABLE)
+        )
         raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
     except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
         raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # A pipe may take the file's place after it was looked at; opened like this it gives nothing instead of blocking.
+    # A pipe may take the file's place after it was looked at; opened like this it gives nothing
+    # instead of blocking.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -325,33 +387,56 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
     pixels = image.width * image.height
     if pixels > max_pixels:
         size = f"{image.width} x {image.height} pixels"
-        raise ImageError("too large", f"{size}, at most {max_pixels:,} in all expected: --max-pixels allows more")
+        raise ImageError(
+            "too large", f"{size}, at most {max_pixels:,} in all expected: --max-pixels allows more"
+        )
     if len(image.tile) > MAX_TILES:
         tiles = f"{len(image.tile):,} tiles, at most {MAX_TILES:,}"
         raise ImageError("too large", f"{tiles} expected: save it again in larger ones")
     # Each scan of a progressive JPEG passes over the whole image however few bytes it has.
     if "progressive" in image.info and pixels * data.count(b"\xff\xda") > SCAN_PIXELS:
-        raise ImageError("too large", "progressive JPEG of too many scans: save it again as a baseline JPEG")
+        raise ImageError(
+            "too large", "progressive JPEG of too many scans: save it again as a baseline JPEG"
+        )
 
 
 def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str]:
     """Returns the kind and the message for an exception out of Pillow."""
     text = " ".join(str(error).split())[:100] or type(error).__name__
     if isinstance(error, MemoryError):
-        return "too large", "not enough memory to decode it: --max-pixels refuses such images beforehand"
-    if isinstance(error, Image.DecompressionBombError) or "too large" in text or "Too much memory" in text:
-        return "too large", f"{format} too large ({text}): save it again, smaller or without its metadata"
+        return (
+            "too large",
+            "not enough memory to decode it: --max-pixels refuses such images beforehand",
+        )
+    if (
+        isinstance(error, Image.DecompressionBombError)
+        or "too large" in text
+        or "Too much memory" in text
+    ):
+        return (
+            "too large",
+            f"{format} too large ({text}): save it again, smaller or without its metadata",
+        )
     if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
-        return "unsupported", f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB"
-    if format == "TIFF" and text == "string index out of range":  # it has more planes than its mode has letters
+        return (
+            "unsupported",
+            f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB",
+        )
+    # it has more planes than its mode has letters
+    if format == "TIFF" and text == "string index out of range":
         return "unsupported", PLANAR_FOUND
     if "truncated" in text.lower() or ends_early(data, format):
-        return "truncated", f"{format} that ends early after {len(data):,} bytes ({text}): copy it again"
+        return (
+            "truncated",
+            f"{format} that ends early after {len(data):,} bytes ({text}): copy it again",
+        )
     return "damaged", f"{format} that is damaged ({text}): copy it again"
 
 
 def ends_early(data: bytes, format: str) -> bool:
-    """Whether an image file lacks its end, by its end mark (JPEG, PNG) or the length that it names."""
+    """Whether an image file lacks its end, by its end mark (JPEG, PNG) or the length that
+    it names.
+    """
     if format == "JPEG":
         return not data.endswith(b"\xff\xd9")
     if format == "PNG":
@@ -360,7 +445,8 @@ def ends_early(data: bytes, format: str) -> bool:
         return True
     if format == "GIF":
         return b";" not in data[-2:]
-    if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):  # the directory, not of BigTIFF, lies behind the end
+    # the directory, not of BigTIFF, lies behind the end
+    if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):
         return int(struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]) >= len(data)
     if format == "WEBP":
         return int(struct.unpack_from("<I", data, 4)[0]) + 8 > len(data)

@@ -1,4 +1,6 @@
-"""Pictures that mark the pixels of defects: read in whichever way they were drawn, counted where they are missing."""
+"""Pictures that mark the pixels of defects: read in whichever way they were drawn, counted where
+they are missing.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,12 @@ Marked = npt.NDArray[np.bool_]
 
 
 def read_defect_mask(path: Path) -> Marked:
-    """Returns the pixels that a mask marks, bool (H, W): every one that is not zero. ImageError where it is no image.
+    """Returns the pixels that a mask marks, bool (H, W): every one that is not zero. ImageError
+    where it is no image.
 
-    So masks of 0 and 1, of 0 and 255, of 16 bits, with a palette and with a number for each class are read alike. A mask
-    with many values has soft edges: there, what is above half of its largest value is marked.
+    So masks of 0 and 1, of 0 and 255, of 16 bits, with a palette and with a number for each class
+    are read alike. A mask with many values has soft edges: there, what is above half of its largest
+    value is marked.
     """
     decode(path)  # checks its size, and that it is whole
     with warnings.catch_warnings():
@@ -37,11 +41,19 @@ def read_defect_mask(path: Path) -> Marked:
 def _values(image: Image.Image) -> npt.NDArray[Any]:
     """Returns one value a pixel (H, W), 0 where nothing is marked."""
     if image.mode == "P":
-        return np.asarray(image) if not np.asarray(image.convert("RGB")).any() else _values(image.convert("RGBA"))
+        return (
+            np.asarray(image)
+            if not np.asarray(image.convert("RGB")).any()
+            else _values(image.convert("RGBA"))
+        )
     values = np.asarray(image)
     if values.ndim == 2:
         return values
-    colours, alpha = (values[..., :-1], values[..., -1]) if image.mode in ("RGBA", "LA", "PA") else (values, None)
+    colours, alpha = (
+        (values[..., :-1], values[..., -1])
+        if image.mode in ("RGBA", "LA", "PA")
+        else (values, None)
+    )
     strongest = colours.max(2)
     if alpha is None or not strongest.any():  # black on transparent: what is drawn at all is marked
         return strongest if alpha is None or alpha.all() else alpha
@@ -80,15 +92,23 @@ class MaskNotes:
             said.append(f"{len(self.missing)} of {self.of} without a mask ({_names(self.missing)})")
         if self.empty:
             said.append(f"{len(self.empty)} of {self.of} with an empty mask ({_names(self.empty)})")
-        left_out = "defect images: " + ", ".join(said) + ": left out of the pixel figures" if said else ""
+        left_out = (
+            "defect images: " + ", ".join(said) + ": left out of the pixel figures" if said else ""
+        )
         if not self.large:
             return left_out
-        large = f"{len(self.large)} of {self.of} masks mark more than half of the image ({_names(self.large)}): inverted?"
+        large = (
+            f"{len(self.large)} of {self.of} masks mark more than half of the image "
+            f"({_names(self.large)}): inverted?"
+        )
         return f"{left_out}; {large}" if left_out else large
 
     def to_json(self) -> dict[str, Any]:
         names = {"missing": self.missing, "empty": self.empty, "large": self.large}
-        return {"defects": self.of, **{name: [str(path) for path in paths] for name, paths in names.items()}}
+        return {
+            "defects": self.of,
+            **{name: [str(path) for path in paths] for name, paths in names.items()},
+        }
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -15,7 +15,9 @@ from anomaly.imaging.listing import Passed, count, wanted
 
 
 def find_images(folder: Path, passed: Passed | None = None) -> list[Path]:
-    """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of it cannot be listed."""
+    """Returns the images below ``folder``, as `walk_images` yields them; DatasetError where any of
+    it cannot be listed.
+    """
     found = list(walk_images(folder, passed))
     for path in found:
         if path.endswith("/"):
@@ -24,12 +26,14 @@ def find_images(folder: Path, passed: Passed | None = None) -> list[Path]:
 
 
 def walk_images(folder: str | Path, passed: Passed | None = None) -> Iterator[str]:
-    """Yields the images below ``folder``, sorted; one folder's names are held at a time. What is none is counted.
+    """Yields the images below ``folder``, sorted; one folder's names are held at a time. What is
+    none is counted.
 
-    Images are told by suffix, and by content where the suffix does not decide (see `listing`). ``passed`` counts, by
-    kind, what is not yielded: other files, hidden ones, and the folders below that this program has written.
-    Links to folders are followed, but each folder is listed once, so that a loop of links ends. Images are never left
-    out silently: if ``folder`` cannot be listed that is a `DatasetError`, and a folder in it is yielded, with a slash.
+    Images are told by suffix, and by content where the suffix does not decide (see `listing`).
+    ``passed`` counts, by kind, what is not yielded: other files, hidden ones, and the folders below
+    that this program has written. Links to folders are followed, but each folder is listed once, so
+    that a loop of links ends. Images are never left out silently: if ``folder`` cannot be listed
+    that is a `DatasetError`, and a folder in it is yielded, with a slash.
     """
     seen: set[tuple[int, int]] = set()
     root = "" if Path(folder) == Path() else os.path.join(Path(folder), "")
@@ -38,7 +42,8 @@ def walk_images(folder: str | Path, passed: Passed | None = None) -> Iterator[st
 
 
 def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
-    """Yields the files below ``root``: ``names`` returns what a folder holds, the first one last, folders with a slash.
+    """Yields the files below ``root``: ``names`` returns what a folder holds, the first one last,
+    folders with a slash.
 
     A folder of which ``names`` raises DatasetError is yielded itself, but for ``root``.
     """
@@ -56,8 +61,11 @@ def depth_first(root: str, names: Callable[[str], list[str]]) -> Iterator[str]:
             yield parent + name
 
 
-def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool = True) -> list[str]:
-    """Returns the images and folders (these end in a slash) in a folder that was not seen before, the first one last.
+def _names(
+    folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool = True
+) -> list[str]:
+    """Returns the images and folders (these end in a slash) in a folder that was not seen before,
+    the first one last.
 
     ``given``: it is the one that was asked for, which is searched whoever has written it.
     """
@@ -71,19 +79,31 @@ def _names(folder: str, seen: set[tuple[int, int]], passed: Passed, given: bool 
             count(passed, listing.OURS)
             return []
         with os.scandir(folder or ".") as entries:
-            return listed(((entry.name, _is_folder(entry), partial(head_of, entry.path)) for entry in entries), passed)
+            return listed(
+                (
+                    (entry.name, _is_folder(entry), partial(head_of, entry.path))
+                    for entry in entries
+                ),
+                passed,
+            )
     except OSError as error:
         where = printable_text(folder.rstrip("/") or "/")
-        raise DatasetError(f"{where}: cannot be listed ({error.strerror}), a folder of images expected") from error
+        raise DatasetError(
+            f"{where}: cannot be listed ({error.strerror}), a folder of images expected"
+        ) from error
 
 
 def is_ours(folder: str) -> bool:
-    """Whether this program has written a folder: pictures beside a table, a table's unfinished chunks, a run."""
+    """Whether this program has written a folder: pictures beside a table, a table's unfinished
+    chunks, a run.
+    """
     return os.path.lexists(os.path.join(folder, listing.MARK))
 
 
 def mark_ours(folder: Path) -> None:
-    """Leaves a mark in a folder that this program writes into, so that no search takes what is in it for images."""
+    """Leaves a mark in a folder that this program writes into, so that no search takes what is in
+    it for images.
+    """
     (folder / listing.MARK).touch()
 
 
@@ -94,10 +114,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def listed(entries: Iterable[tuple[str, bool, Callable[[], bytes | str]]], passed: Passed) -> list[str]:
-    """Returns the folders and images among names, as `depth_first` takes them, and counts the others.
+def listed(
+    entries: Iterable[tuple[str, bool, Callable[[], bytes | str]]], passed: Passed
+) -> list[str]:
+    """Returns the folders and images among names, as `depth_first` takes them, and counts the
+    others.
 
-    An entry: its name, whether it is a folder, and what returns its first bytes (see `listing.wanted`).
+    An entry: its name, whether it is a folder, and what returns its first bytes (see
+    `listing.wanted`).
     """
     names = []
     for name, is_folder, head in entries:

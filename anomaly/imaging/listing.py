@@ -16,24 +16,37 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 READ_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .bmp .dib .tif .tiff .webp .gif .pgm .ppm .pbm .pnm".split()
+    (
+        ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .bmp .dib .tif .tiff .webp "
+        ".gif .pgm .ppm .pbm .pnm"
+    ).split()
 )
 # Images all the same, of formats that are not read: nobody may take them for inspected.
 NOT_READ = frozenset(
-    ".heic .heif .hif .heics .heifs .avif .avifs .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jpm .jph .jhc .jxr .wdp .hdp .jls .dng "
-    ".nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .orf .ori .rw2 .raf .pef .srw .x3f .iiq .3fr .fff .erf .mrw .mef .mos .kdc .dcr "
-    ".dcs .rwl .gpr .cap .raw .dcm .dicom .psd .psb .exr .tga .pcx .pam .pfm .dds .qoi .ico .cur .icns .sgi .rgb .xcf .xbm "
-    ".xpm .jng .mng .bpg .flif .btf .tf8 .svs .ndpi .lsm .czi .nd2 .fits".split()
+    (
+        ".heic .heif .hif .heics .heifs .avif .avifs .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jpm .jph "
+        ".jhc .jxr .wdp .hdp .jls .dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .orf .ori .rw2 .raf "
+        ".pef .srw .x3f .iiq .3fr .fff .erf .mrw .mef .mos .kdc .dcr .dcs .rwl .gpr .cap .raw .dcm "
+        ".dicom .psd .psb .exr .tga .pcx .pam .pfm .dds .qoi .ico .cur .icns .sgi .rgb .xcf .xbm "
+        ".xpm .jng .mng .bpg .flif .btf .tf8 .svs .ndpi .lsm .czi .nd2 .fits"
+    ).split()
 )
 # A program is still writing them: they are images once they have their own names.
-UNFINISHED_SUFFIXES = frozenset(".part .partial .tmp .temp .crdownload .download .filepart .swp .lock".split())
+UNFINISHED_SUFFIXES = frozenset(
+    ".part .partial .tmp .temp .crdownload .download .filepart .swp .lock".split()
+)
 # Beside images in buckets there may be as many of these, and each look into one would be a request.
-SIDECARS = frozenset(".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .html .log .parquet .npy .zip .tar .gz".split())
+SIDECARS = frozenset(
+    ".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .html .log .parquet .npy .zip .tar .gz".split()
+)
 HEAD = 132  # bytes that tell what a file is: DICOM has its mark behind 128 others
-MARK = ".anomaly-output"  # a file that says of its folder: written by this program, no images to judge
+# a file that says of its folder: written by this program, no images to judge
+MARK = ".anomaly-output"
 LONGEST_SUFFIX = 10
 # What ends with #3 in a manifest may be its third row.
-PAGE = re.compile(r"(?P<file>.+?)(?<!\.csv)(?<!\.parquet)#(?P<page>[1-9]\d{0,4})", re.DOTALL | re.IGNORECASE)
+PAGE = re.compile(
+    r"(?P<file>.+?)(?<!\.csv)(?<!\.parquet)#(?P<page>[1-9]\d{0,4})", re.DOTALL | re.IGNORECASE
+)
 MOST_KINDS, KINDS_SAID = 500, 12
 
 # How files of the formats that are read begin. They are those of `images.READERS`.
@@ -54,7 +67,10 @@ NOT_READ_HEADS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
     (name, re.compile(head, re.DOTALL))
     for name, head in (
         ("AVIF", rb".{4}ftypavi[fs]"),
-        ("a camera's raw format", rb".{4}ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|II\x1a\0\0\0HEAP|FOVb|\0MRM"),
+        (
+            "a camera's raw format",
+            rb".{4}ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|II\x1a\0\0\0HEAP|FOVb|\0MRM",
+        ),
         ("HEIC", rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)"),
         ("JPEG XL", rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a"),
         ("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
@@ -77,9 +93,19 @@ NOT_READ_HEADS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
 
 Passed: TypeAlias = "Counter[str]"  # kind -> how many were passed over
 
-HIDDEN, HIDDEN_FOLDER, OURS, AGAIN = "hidden file", "hidden folder", "folder written by anomaly", "folder listed before"
+HIDDEN, HIDDEN_FOLDER, OURS, AGAIN = (
+    "hidden file",
+    "hidden folder",
+    "folder written by anomaly",
+    "folder listed before",
+)
 MASK, NO_SUFFIX, EMPTY, DANGLING = "mask", "file without suffix", "empty file", "link to nothing"
-DEVICE, UNREADABLE, NUMBERED, ODD = "pipe or device", "unreadable file", "numbered suffix", "other suffix"
+DEVICE, UNREADABLE, NUMBERED, ODD = (
+    "pipe or device",
+    "unreadable file",
+    "numbered suffix",
+    "other suffix",
+)
 SEVERAL_PAGES = {
     HIDDEN: "hidden files",
     HIDDEN_FOLDER: "hidden folders",
@@ -101,23 +127,34 @@ def is_image_name(name: str) -> bool | None:
     suffix = os.path.splitext(name)[1].lower()
     if suffix in READ_SUFFIXES or suffix in NOT_READ:
         return True
-    return False if suffix in UNFINISHED_SUFFIXES or name.endswith("~") or name.lower() == "thumbs.db" else None
+    return (
+        False
+        if suffix in UNFINISHED_SUFFIXES or name.endswith("~") or name.lower() == "thumbs.db"
+        else None
+    )
 
 
 def format_not_read(head: bytes) -> str | None:
-    """Returns the name of an image format that is not read here, by a file's first bytes; None for all others."""
+    """Returns the name of an image format that is not read here, by a file's first bytes; None for
+    all others.
+    """
     return next((name for name, pattern in NOT_READ_HEADS if pattern.match(head)), None)
 
 
 def is_image_head(head: bytes) -> bool:
-    """Returns whether a file begins as an image does, also one of a format that is not read here."""
-    return any(pattern.match(head) for pattern in HEADS.values()) or format_not_read(head) is not None
+    """Returns whether a file begins as an image does, also one of a format that is not
+    read here.
+    """
+    return (
+        any(pattern.match(head) for pattern in HEADS.values()) or format_not_read(head) is not None
+    )
 
 
 def wanted(name: str, head: Callable[[], bytes | str], passed: Passed) -> bool:
     """Returns whether a file is to be listed, and else counts it.
 
-    ``head`` returns its first bytes, or the kind of what has none; it is called only where the name does not decide.
+    ``head`` returns its first bytes, or the kind of what has none; it is called only where the name
+    does not decide.
     """
     if name.startswith("."):
         count(passed, HIDDEN)
@@ -154,9 +191,14 @@ def count(passed: Passed, kind: str) -> None:
 def passed_text(passed: Passed | dict[str, int]) -> str:
     """Returns what was passed over in words, the most first: "3 .txt, 1 .json, 2 hidden files"."""
     kinds = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
-    said = [f"{n:,} {kind if n == 1 else SEVERAL_PAGES.get(kind, kind)}" for kind, n in kinds[:KINDS_SAID]]
+    said = [
+        f"{n:,} {kind if n == 1 else SEVERAL_PAGES.get(kind, kind)}"
+        for kind, n in kinds[:KINDS_SAID]
+    ]
     rest = sum(n for _, n in kinds[KINDS_SAID:])
-    return ", ".join([*said, f"{rest:,} of {len(kinds) - KINDS_SAID} other kinds"] if rest else said)
+    return ", ".join(
+        [*said, f"{rest:,} of {len(kinds) - KINDS_SAID} other kinds"] if rest else said
+    )
 
 
 # ---- names of pages ----

@@ -1,7 +1,8 @@
-"""The mask of a detector: which pixels of an image it looks at. The others enter neither the model nor the score.
+"""The mask of a detector: which pixels of an image it looks at. The others enter neither the model
+nor the score.
 
-A mask is a picture of any size: what is not black is inspected. It is stretched over every image. A pixel of an image is
-inspected where all of the mask that lies over it is.
+A mask is a picture of any size: what is not black is inspected. It is stretched over every image. A
+pixel of an image is inspected where all of the mask that lies over it is.
 """
 
 from __future__ import annotations
@@ -21,27 +22,40 @@ from anomaly.imaging.decode import decode
 
 Mask = npt.NDArray[np.bool_]  # (h, w), true where it is inspected
 
-MOST_CELLS = 1024  # of a mask's side in a detector: a finer one is made coarser, and what is left out grows by that
+# of a mask's side in a detector: a finer one is made coarser, and what is left out grows by that
+MOST_CELLS = 1024
 LOSSLESS = ("PNG", "BMP", "TIFF")  # a lossy file has no exact black
 
 
 def read_mask(path: Path) -> Mask:
-    """Returns a mask file, bool (h, w), at most 1,024 cells a side; ImageError or DatasetError where it cannot be used."""
+    """Returns a mask file, bool (h, w), at most 1,024 cells a side; ImageError or DatasetError
+    where it cannot be used.
+    """
     picture = decode(path)
     if picture.format not in LOSSLESS:
-        raise DatasetError(f"{path}: a {picture.format} file found, a mask as PNG expected: others have no exact black")
+        raise DatasetError(
+            f"{path}: a {picture.format} file found, a mask as PNG expected: others have no exact "
+            "black"
+        )
     whole: Mask = picture.pixels.max(2) > 0
     if whole.all() or not whole.any():
         found = "not a black pixel" if whole.all() else "only black pixels"
-        raise DatasetError(f"{path}: {found} found; a mask is black where images are not to be inspected, white elsewhere")
+        raise DatasetError(
+            f"{path}: {found} found; a mask is black where images are not to be inspected, white "
+            "elsewhere"
+        )
     mask = coarser(whole, MOST_CELLS)
     if not mask.any():
-        raise DatasetError(f"{path}: what is not black is thinner than a thousandth of the picture: draw it wider")
+        raise DatasetError(
+            f"{path}: what is not black is thinner than a thousandth of the picture: draw it wider"
+        )
     return mask
 
 
 def coarser(mask: Mask, cells: int) -> Mask:
-    """Returns a mask of at most ``cells`` a side; a cell is inspected where all pixels in it are."""
+    """Returns a mask of at most ``cells`` a side; a cell is inspected where all pixels in
+    it are.
+    """
     for axis in (0, 1):
         length = mask.shape[axis]
         if length > cells:
@@ -51,20 +65,25 @@ def coarser(mask: Mask, cells: int) -> Mask:
 
 
 def of_rectangles(shapes: Sequence[Sequence[float]], height: int, width: int) -> Mask:
-    """Returns the mask, bool (height, width), of rectangles (left, top, right, bottom, inspect) in fractions of the sides.
+    """Returns the mask, bool (height, width), of rectangles (left, top, right, bottom, inspect) in
+    fractions of the sides.
 
-    A later one lies over an earlier one. Where the first is to be ignored, all the rest is inspected. DatasetError where
-    they are none.
+    A later one lies over an earlier one. Where the first is to be ignored, all the rest is
+    inspected. DatasetError where they are none.
     """
     try:
         mask = np.full((height, width), not shapes[0][4], bool)
         for left, top, right, bottom, inspect in shapes:
             if not 0 <= left <= right <= 1 or not 0 <= top <= bottom <= 1:
                 raise ValueError
-            mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = bool(inspect)
+            mask[
+                round(top * height) : round(bottom * height),
+                round(left * width) : round(right * width),
+            ] = bool(inspect)
     except (TypeError, ValueError, IndexError) as error:
         raise DatasetError(
-            "rectangles (left, top, right, bottom, inspect) between 0 and 1 expected: draw them again"
+            "rectangles (left, top, right, bottom, inspect) between 0 and 1 expected: draw them "
+            "again"
         ) from error
     return mask
 
@@ -79,7 +98,9 @@ def to_png(mask: Mask) -> bytes:
 
 
 def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:
-    """Returns what the card says of a mask: its file's name and digest, the share that is inspected, the mask itself."""
+    """Returns what the card says of a mask: its file's name and digest, the share that is
+    inspected, the mask itself.
+    """
     return {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -89,18 +110,28 @@ def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:
 
 
 def mask_of(training: Mapping[str, Any]) -> Mask | None:
-    """Returns the mask in a card's ``training``, or None where the whole image is inspected; DetectorError if damaged."""
+    """Returns the mask in a card's ``training``, or None where the whole image is inspected;
+    DetectorError if damaged.
+    """
     facts = training.get("mask")
     if facts is None:
         return None
     try:
-        mask: Mask = decode(base64.b64decode(facts["png"], validate=True), max_pixels=MOST_CELLS**2).pixels[..., 0] > 0
+        mask: Mask = (
+            decode(base64.b64decode(facts["png"], validate=True), max_pixels=MOST_CELLS**2).pixels[
+                ..., 0
+            ]
+            > 0
+        )
     except (KeyError, TypeError, ValueError, ImageError) as error:
-        raise DetectorError(f"the card's mask is damaged ({error}): train or copy it again") from error
+        raise DetectorError(
+            f"the card's mask is damaged ({error}): train or copy it again"
+        ) from error
     share = facts.get("share")
     if share is not None and abs(float(share) - float(mask.mean())) > 1e-6:
         raise DetectorError(
-            f"the card says that its mask inspects {share:.6g} of the image, {mask.mean():.6g} by its pixels: copy it again"
+            f"the card says that its mask inspects {share:.6g} of the image, {mask.mean():.6g} by "
+            "its pixels: copy it again"
         )
     return mask
 
@@ -110,4 +141,7 @@ def mask_said(training: Mapping[str, Any]) -> str:
     facts = training.get("mask")
     if not isinstance(facts, dict):
         return ""
-    return f"{facts.get('file')}: {100 * float(facts.get('share') or 0):.0f} % of the image is inspected, the rest is ignored"
+    return (
+        f"{facts.get('file')}: {100 * float(facts.get('share') or 0):.0f} % of the image is "
+        "inspected, the rest is ignored"
+    )

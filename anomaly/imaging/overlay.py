@@ -21,7 +21,9 @@ OUTLINE = (20, 28, 36)  # of what reaches the threshold: yellow alone is lost on
 
 
 def stretched(pixels: Pixels, over: Pixels) -> Pixels:
-    """Returns what a model expected, which it has seen squashed to a square, in the shape of the picture it belongs to."""
+    """Returns what a model expected, which it has seen squashed to a square, in the shape of the
+    picture it belongs to.
+    """
     from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).resize(over.shape[1::-1], Image.Resampling.BILINEAR))
@@ -36,16 +38,24 @@ def shrink(pixels: Pixels, side: int = SIDE) -> Pixels:
     return np.asarray(picture)
 
 
-def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, threshold: float, opacity: float = 0.8) -> Pixels:
+def overlay(
+    pixels: Pixels,
+    heatmap: npt.NDArray[np.float32],
+    median: float,
+    threshold: float,
+    opacity: float = 0.8,
+) -> Pixels:
     """Returns ``pixels`` (H, W, 3) with the heatmap (h, w) laid over it, uint8 (H, W, 3).
 
-    Colours go by (v - median) / (threshold - median) alone, never by the other pixels of the image. What reaches the threshold
-    is outlined.
+    Colours go by (v - median) / (threshold - median) alone, never by the other pixels of the image.
+    What reaches the threshold is outlined.
     """
     from PIL import Image, ImageFilter
 
     height, width = pixels.shape[:2]
-    t = Image.fromarray(heatmap_scale(heatmap, median, threshold)).resize((width, height), Image.Resampling.BILINEAR)
+    t = Image.fromarray(heatmap_scale(heatmap, median, threshold)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     smooth = np.asarray(t)
     laid = over(pixels, heatmap_colours(smooth, 0.0, 1.0), opacity)
     above = Image.fromarray((smooth >= 1).astype(np.uint8))
@@ -54,7 +64,9 @@ def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float32], median: float, thr
 
 
 def grid(images: Sequence[Pixels] | Pixels, columns: int, gap: int = 4) -> Pixels:
-    """Returns the images (h, w, 3), row by row, on one white sheet; smaller ones are centred in their cell."""
+    """Returns the images (h, w, 3), row by row, on one white sheet; smaller ones are centred in
+    their cell.
+    """
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     rows = math.ceil(len(images) / columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)

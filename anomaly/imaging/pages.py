@@ -5,8 +5,8 @@
     JPEG (MPO)        each view; previews (a third smaller at least), gain maps and depth maps belong to the first
     PBM, PGM, PPM     each of the pictures that follow one another
 
-Pictures that cannot be opened one by one (whole files one after another, full-size pictures in a TIFF's SubIFD) are an error:
-a file with a picture that nobody would look at has no verdict.
+Pictures that cannot be opened one by one (whole files one after another, full-size pictures in a
+TIFF's SubIFD) are an error: a file with a picture that nobody would look at has no verdict.
 
 A page is called ``file.tif#2`` in tables; the only one of a file has the file's name.
 """
@@ -37,8 +37,26 @@ PNM_HEAD = re.compile(PNM_GAP + rb"*P([456])" + (PNM_GAP + rb"+(\d+)") * 2)
 PNM_PLAIN = re.compile(rb"\sP[1-6]\s")  # what follows the numbers of a picture in plain text
 PNM_LARGEST = re.compile(PNM_GAP + rb"+(\d+)")
 MASK_OF_ANOTHER = 4  # PhotometricInterpretation
-NUMBERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}  # kinds of TIFF values that are lengths and places
-BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# kinds of TIFF values that are lengths and places
+NUMBERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 PLACES = {273: 279, 324: 325, 513: 514}  # of strips, tiles and a JPEG: the tag of their lengths
 
 OpenPage: TypeAlias = Callable[[], ImageFile]
@@ -46,14 +64,22 @@ OpenPage: TypeAlias = Callable[[], ImageFile]
 
 def several(count: int) -> ImageError:
     """Returns the error where one image is wanted and a file has several."""
-    return ImageError("several pages", f"{count:,} pages or frames found, one expected: save each as a file of its own")
+    return ImageError(
+        "several pages",
+        f"{count:,} pages or frames found, one expected: save each as a file of its own",
+    )
 
 
 def pages_of(image: ImageFile, data: bytes) -> list[OpenPage]:
-    """Returns how to open each page of a file that is open as ``image``, in order, at least one; ImageError."""
+    """Returns how to open each page of a file that is open as ``image``, in order, at least one;
+    ImageError.
+    """
     pages, end = _pages_and_end(image, data)
     if picture_behind(data, image.format or "", end):
-        raise ImageError("several pages", "another picture found behind the end of the first: save each as a file of its own")
+        raise ImageError(
+            "several pages",
+            "another picture found behind the end of the first: save each as a file of its own",
+        )
     return pages
 
 
@@ -71,7 +97,10 @@ def _pages_and_end(image: ImageFile, data: bytes) -> tuple[list[OpenPage], int]:
         return (list(cut) if len(cut) > 1 else [lambda: image]), found[-1][1] if found else 0
     if image.format == "JPEG" and "mp" in image.info:
         return _views(image, data)
-    return [partial(_frame, image, frame) for frame in range(_bounded(int(getattr(image, "n_frames", 1))))], 0
+    return [
+        partial(_frame, image, frame)
+        for frame in range(_bounded(int(getattr(image, "n_frames", 1))))
+    ], 0
 
 
 def _frame(image: ImageFile, frame: int) -> ImageFile:
@@ -86,7 +115,9 @@ def _cut(data: bytes) -> ImageFile:
 
 def _bounded(count: int) -> int:
     if count > MOST_PAGES:
-        raise ImageError("too large", f"{count:,} pages found, at most {MOST_PAGES:,} expected: split the file")
+        raise ImageError(
+            "too large", f"{count:,} pages found, at most {MOST_PAGES:,} expected: split the file"
+        )
     return count
 
 
@@ -94,7 +125,9 @@ def _bounded(count: int) -> int:
 
 
 class _Directory(NamedTuple):
-    """A TIFF directory: the first value of each tag, its SubIFDs' places, and where what it names ends."""
+    """A TIFF directory: the first value of each tag, its SubIFDs' places, and where what it names
+    ends.
+    """
 
     tags: dict[int, int]
     inside: list[int]
@@ -106,37 +139,54 @@ class _Directory(NamedTuple):
 
 
 def _tiff_pages(data: bytes) -> tuple[list[int], int]:
-    """Returns the numbers of the directories that are pages, and where the last thing that any of them names ends."""
+    """Returns the numbers of the directories that are pages, and where the last thing that any of
+    them names ends.
+    """
     try:
         return _pages_of_tiff(data)
     except (struct.error, ValueError) as error:
-        raise ImageError("truncated", "TIFF whose list of pages leads behind its end: copy it again") from error
+        raise ImageError(
+            "truncated", "TIFF whose list of pages leads behind its end: copy it again"
+        ) from error
 
 
 def _pages_of_tiff(data: bytes) -> tuple[list[int], int]:
     found = list(_directories(data))
-    if data[8:10] == b"CR" or any(50706 in one.tags for one in found):  # Canon's, and Adobe's DNGVersion
-        raise ImageError("unsupported", "a camera's raw format, which is not read: convert it to TIFF, PNG or JPEG")
+    # Canon's, and Adobe's DNGVersion
+    if data[8:10] == b"CR" or any(50706 in one.tags for one in found):
+        raise ImageError(
+            "unsupported",
+            "a camera's raw format, which is not read: convert it to TIFF, PNG or JPEG",
+        )
     if all(_says_aside(one.tags) for one in found) and (len(found) > 1 or found[0].inside):
-        raise ImageError("unsupported", "TIFF of smaller copies only (a camera's raw format?): convert it to TIFF or PNG")
+        raise ImageError(
+            "unsupported",
+            "TIFF of smaller copies only (a camera's raw format?): convert it to TIFF or PNG",
+        )
     inside = [_directory(data, at)[0] for one in found for at in one.inside[:MOST_PAGES] if at]
     largest = max((one.size for one in found if not _says_aside(one.tags)), default=(0, 0))
     hidden = sum(not _is_aside(one, largest) for one in inside)
     if hidden:
         raise ImageError(
-            "several pages", f"{hidden:,} more pictures found inside the first (SubIFD): save each as a file of its own"
+            "several pages",
+            f"{hidden:,} more pictures found inside the first (SubIFD): save each as a file of its "
+            "own",
         )
     pages = [number for number, one in enumerate(found) if not _is_aside(one, largest)]
     return pages or [0], max(one.end for one in [*found, *inside])
 
 
 def _says_aside(tags: dict[int, int]) -> bool:
-    """Whether a directory calls itself a smaller copy of another page (NewSubfileType 1, SubfileType 2), or its mask (4)."""
+    """Whether a directory calls itself a smaller copy of another page (NewSubfileType 1,
+    SubfileType 2), or its mask (4).
+    """
     return bool(tags.get(254, 0) & 5) or tags.get(255) == 2
 
 
 def _is_aside(one: _Directory, largest: tuple[int, int]) -> bool:
-    """Whether a directory belongs to another one and is what it says: smaller than the largest page, or its mask."""
+    """Whether a directory belongs to another one and is what it says: smaller than the largest
+    page, or its mask.
+    """
     if one.tags.get(254, 0) & 4:
         return one.tags.get(262) == MASK_OF_ANOTHER
     return _says_aside(one.tags) and one.size[0] < largest[0] and one.size[1] < largest[1]
@@ -184,7 +234,9 @@ def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
 
 
 def _entry(data: bytes, order: str, offset: str, at: int) -> tuple[int, list[int], int]:
-    """Returns an entry's tag, its values (of kinds that are lengths or places), and where they end."""
+    """Returns an entry's tag, its values (of kinds that are lengths or places), and where
+    they end.
+    """
     tag, kind = struct.unpack_from(order + "HH", data, at)
     (count,) = struct.unpack_from(order + offset, data, at + 4)
     start, room = at + 4 + struct.calcsize(offset), struct.calcsize(offset)
@@ -200,7 +252,9 @@ def _entry(data: bytes, order: str, offset: str, at: int) -> tuple[int, list[int
 
 
 def _gif_frames(data: bytes) -> tuple[int, int]:
-    """Returns how many frames there are, and where they end: Pillow takes the end of a file that was cut off for that."""
+    """Returns how many frames there are, and where they end: Pillow takes the end of a file that
+    was cut off for that.
+    """
     frames, at = 0, 13 + _colours(data[10:11])
     while data[at : at + 1] != b";":
         if data[at : at + 1] == b",":
@@ -214,7 +268,9 @@ def _gif_frames(data: bytes) -> tuple[int, int]:
             at += 1 + length
         at += 1
         if at >= len(data):
-            raise ImageError("truncated", f"GIF that ends early after {len(data):,} bytes: copy it again")
+            raise ImageError(
+                "truncated", f"GIF that ends early after {len(data):,} bytes: copy it again"
+            )
     return max(1, _bounded(frames)), at + 1
 
 
@@ -226,7 +282,9 @@ def _colours(flags: bytes) -> int:
 
 
 def _views(image: ImageFile, data: bytes) -> tuple[list[OpenPage], int]:
-    """Returns the views of a stereo, panorama or multi-angle JPEG, and where the last entry of its index ends."""
+    """Returns the views of a stereo, panorama or multi-angle JPEG, and where the last entry of its
+    index ends.
+    """
     try:
         whole: Any = MpoImageFile(BytesIO(data))
         entries = whole.mpinfo[0xB002]
@@ -237,16 +295,24 @@ def _views(image: ImageFile, data: bytes) -> tuple[list[OpenPage], int]:
     views = [0] + [
         number
         for number, (entry, (at, size)) in enumerate(zip(entries, places, strict=True))
-        if number and _is_view(data[at : at + size], image, "Thumbnail" in entry["Attribute"]["MPType"])
+        if number
+        and _is_view(data[at : at + size], image, "Thumbnail" in entry["Attribute"]["MPType"])
     ]
     last = max(at for at, _ in [(0, 0), *places[1:]] if at < len(data))
-    end = last + (end_of(data[last:], "JPEG") or len(data))  # not by the sizes of the index, which some programs write wrongly
-    pages = [partial(_frame, whole, _bounded(number)) for number in views] if len(views) > 1 else [lambda: image]
+    # not by the sizes of the index, which some programs write wrongly
+    end = last + (end_of(data[last:], "JPEG") or len(data))
+    pages = (
+        [partial(_frame, whole, _bounded(number)) for number in views]
+        if len(views) > 1
+        else [lambda: image]
+    )
     return list(pages), end
 
 
 def _is_view(data: bytes, first: ImageFile, thumbnail: bool) -> bool:
-    """Whether a picture behind the first one shows something itself: no map that belongs to it, and no smaller copy."""
+    """Whether a picture behind the first one shows something itself: no map that belongs to it, and
+    no smaller copy.
+    """
     from PIL.JpegImagePlugin import JpegImageFile
 
     if not data.startswith(b"\xff\xd8\xff") or GAIN_MAP.search(data[: 1 << 16]):
@@ -264,9 +330,13 @@ def _is_view(data: bytes, first: ImageFile, thumbnail: bool) -> bool:
 
 
 def _pnm_pictures(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yields where each picture begins and ends; ImageError for several in plain text, which are not read one by one."""
+    """Yields where each picture begins and ends; ImageError for several in plain text, which are
+    not read one by one.
+    """
     if data[1:2] in b"123" and PNM_PLAIN.search(re.sub(rb"#[^\r\n]*", b"", data[2:])):
-        raise ImageError("several pages", "several pictures in plain text found: save each as a file of its own")
+        raise ImageError(
+            "several pages", "several pictures in plain text found: save each as a file of its own"
+        )
     at, count = 0, 0
     while head := PNM_HEAD.match(data, at):
         count = _bounded(count + 1)
@@ -276,7 +346,10 @@ def _pnm_pictures(data: bytes) -> Iterator[tuple[int, int]]:
             largest = PNM_LARGEST.match(data, end)
             if largest is None:
                 break
-            end, row = largest.end(), width * (2 if int(largest[1]) > 255 else 1) * (3 if kind == b"6" else 1)
+            end, row = (
+                largest.end(),
+                width * (2 if int(largest[1]) > 255 else 1) * (3 if kind == b"6" else 1),
+            )
         end += 1 + row * height
         yield head.start(1) - 1, end
         at = end

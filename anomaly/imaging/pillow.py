@@ -23,8 +23,9 @@ from anomaly.errors import ImageError
 from anomaly.imaging import listing
 from anomaly.imaging.listing import HEADS, format_not_read
 
-# The readers are called directly, and not through Image.open, whose own limit (a warning at 89 million pixels, an
-# error at twice that) would stand beside max_pixels, and which tries every format that it knows.
+# The readers are called directly, and not through Image.open, whose own limit (a warning at 89
+# million pixels, an error at twice that) would stand beside max_pixels, and which tries every
+# format that it knows.
 READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -71,8 +72,14 @@ def reader_for(data: bytes) -> type[ImageFile.ImageFile]:
     if format := format_of(data):
         return READERS[format]
     if foreign := format_not_read(data[: listing.HEAD]):
-        raise ImageError("unsupported", f"an image in a format that is not read ({foreign}): convert it to PNG, TIFF or JPEG")
-    raise ImageError("not an image", f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it")
+        raise ImageError(
+            "unsupported",
+            f"an image in a format that is not read ({foreign}): convert it to PNG, TIFF or JPEG",
+        )
+    raise ImageError(
+        "not an image",
+        f"begins with {data[:8]!r}, which is none of {', '.join(FORMATS)}: convert it",
+    )
 
 
 _quiet_lock = threading.Lock()
@@ -88,9 +95,10 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 def quiet_pillow() -> Iterator[None]:
     """Silences Pillow's warnings while any thread decodes.
 
-    They speak of odd metadata, which is not used, and of Pillow's own size limit, where ours holds; turned into
-    errors by the caller's filters they would refuse an image that was accepted in training. `catch_warnings` puts
-    back the whole list of filters, which goes wrong among threads, so one entry is added and taken away again.
+    They speak of odd metadata, which is not used, and of Pillow's own size limit, where ours holds;
+    turned into errors by the caller's filters they would refuse an image that was accepted in
+    training. `catch_warnings` puts back the whole list of filters, which goes wrong among threads,
+    so one entry is added and taken away again.
     """
     global _quiet_threads
     filters: list[object] = warnings.filters  # type: ignore[assignment]  # typed as a sequence
@@ -108,7 +116,9 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """Returns how to turn a loaded image upright. (Pillow has turned a TIFF already, and removed its tag.)"""
+    """Returns how to turn a loaded image upright. (Pillow has turned a TIFF already, and removed
+    its tag.)
+    """
     try:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # metadata can be broken in as many ways as an image; then it says nothing
@@ -136,15 +146,20 @@ def to_array(image: Image.Image) -> tuple[Pixels, bool]:
         return pixels, True
     grey = True
     rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):  # Pillow puts all pixels together from pieces: 16 instead of 44 ms in strips
+    # Pillow puts all pixels together from pieces: 16 instead of 44 ms in strips
+    for top in range(0, height, rows):
         strip = pixels[top : top + rows]
-        strip[:] = np.asarray(image if rows >= height else image.crop((0, top, width, top + len(strip))))
+        strip[:] = np.asarray(
+            image if rows >= height else image.crop((0, top, width, top + len(strip)))
+        )
         grey = grey and _is_grey(strip)
     return pixels, grey
 
 
 def _fill(pixels: Pixels, values: Pixels) -> None:
-    """Writes (H, W) into all channels of (H, W, 3): three strided writes take a quarter of one broadcast's time."""
+    """Writes (H, W) into all channels of (H, W, 3): three strided writes take a quarter of one
+    broadcast's time.
+    """
     for channel in range(3):
         pixels[..., channel] = values
 

@@ -1,4 +1,6 @@
-"""The connected region around a cell of a mask, in time that grows with the mask alone, whatever the region's shape."""
+"""The connected region around a cell of a mask, in time that grows with the mask alone, whatever
+the region's shape.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,31 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.intp]
 
 
-def connected_region(mask: npt.NDArray[np.bool_], row: int, column: int) -> tuple[int, int, int, int, int]:
-    """Returns top, left, bottom, right (the last two exclusive) and the number of the cells connected with one that is set.
+def connected_region(
+    mask: npt.NDArray[np.bool_], row: int, column: int
+) -> tuple[int, int, int, int, int]:
+    """Returns top, left, bottom, right (the last two exclusive) and the number of the cells
+    connected with one that is set.
 
-    ``mask`` is bool (h, w); cells that share a side are connected. A cell that is not set is a region of its own.
+    ``mask`` is bool (h, w); cells that share a side are connected. A cell that is not set is a
+    region of its own.
     """
     if not mask[row, column]:
         return row, column, row + 1, column + 1, 1
     rows, starts, ends = _runs(mask)
     width = mask.shape[1] + 1
     labels = _labels(len(rows), *_touching(rows * width + starts, rows * width + ends, width))
-    here = labels == labels[np.searchsorted(rows * width + starts, row * width + column, "right") - 1]
+    here = (
+        labels == labels[np.searchsorted(rows * width + starts, row * width + column, "right") - 1]
+    )
     rows, starts, ends = rows[here], starts[here], ends[here]
-    return int(rows[0]), int(starts.min()), int(rows[-1]) + 1, int(ends.max()), int((ends - starts).sum())
+    return (
+        int(rows[0]),
+        int(starts.min()),
+        int(rows[-1]) + 1,
+        int(ends.max()),
+        int((ends - starts).sum()),
+    )
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
@@ -34,7 +48,9 @@ def _runs(mask: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
 
 
 def _touching(starts: Ints, ends: Ints, width: int) -> tuple[Ints, Ints]:
-    """Pairs of runs of neighbouring rows that share a column; a run's place is its row times ``width`` plus its column."""
+    """Pairs of runs of neighbouring rows that share a column; a run's place is its row times
+    ``width`` plus its column.
+    """
     first = np.searchsorted(ends, starts + width, "right")
     counts = np.maximum(np.searchsorted(starts, ends + width, "left") - first, 0)
     upper = np.repeat(np.arange(len(starts)), counts)
@@ -43,7 +59,9 @@ def _touching(starts: Ints, ends: Ints, width: int) -> tuple[Ints, Ints]:
 
 
 def _labels(runs: int, one: Ints, other: Ints) -> Ints:
-    """A number for each run, the same for runs that are connected: each takes the smaller of its neighbours' numbers."""
+    """A number for each run, the same for runs that are connected: each takes the smaller of its
+    neighbours' numbers.
+    """
     labels = np.arange(runs)
     while True:
         low, high = np.minimum(labels[one], labels[other]), np.maximum(labels[one], labels[other])

@@ -1,6 +1,8 @@
-"""What stands behind the picture of an image file: another picture there is one that nobody would look at.
+"""What stands behind the picture of an image file: another picture there is one that nobody would
+look at.
 
-Programs put whole files one after another (bursts, dumps of a stream), and every decoder stops after the first.
+Programs put whole files one after another (bursts, dumps of a stream), and every decoder stops
+after the first.
 """
 
 from __future__ import annotations
@@ -13,20 +15,25 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from anomaly.imaging.listing import HEAD, is_image_head
 
-PREVIEW = 2 / 3  # of the sides of the picture that it belongs to: a smaller copy behind it is no page
+# of the sides of the picture that it belongs to: a smaller copy behind it is no page
+PREVIEW = 2 / 3
 PADDING = re.compile(rb"[\0\s]*")
-JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # in coded data: what is neither stuffed nor a restart
+# in coded data: what is neither stuffed nor a restart
+JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 
 
 def is_preview(size: tuple[int, int], of: tuple[int, int]) -> bool:
-    """Returns whether a picture is so much smaller than the one that it stands behind that it is taken for its preview."""
+    """Returns whether a picture is so much smaller than the one that it stands behind that it is
+    taken for its preview.
+    """
     return size[0] <= PREVIEW * of[0] and size[1] <= PREVIEW * of[1]
 
 
 def picture_behind(data: bytes, format: str, end: int = 0) -> bool:
     """Returns whether another picture than a JPEG's preview begins where the file's own one ends.
 
-    ``end``: where that is, if it is known; of TIFF it is behind everything that its directories name.
+    ``end``: where that is, if it is known; of TIFF it is behind everything that its directories
+    name.
     """
     size: tuple[int, int] | None = None
     while end := end or end_of(data, format):
@@ -45,7 +52,9 @@ def picture_behind(data: bytes, format: str, end: int = 0) -> bool:
 
 def end_of(data: bytes, format: str) -> int:
     """Returns where a file's picture ends; 0 where that cannot be told."""
-    find = {"JPEG": _end_of_jpeg, "PNG": _end_of_png, "WEBP": _end_of_webp, "BMP": _end_of_bmp}.get(format)
+    find = {"JPEG": _end_of_jpeg, "PNG": _end_of_png, "WEBP": _end_of_webp, "BMP": _end_of_bmp}.get(
+        format
+    )
     try:
         return min(find(data), len(data)) if find else 0
     except (struct.error, IndexError):  # cut off or damaged, which decoding says
@@ -53,7 +62,8 @@ def end_of(data: bytes, format: str) -> int:
 
 
 def _end_of_jpeg(data: bytes) -> int:
-    if data.find(b"\xff\xd9") == len(data) - 2:  # the usual file: coded data cannot hold this, a thumbnail does
+    # the usual file: coded data cannot hold this, a thumbnail does
+    if data.find(b"\xff\xd9") == len(data) - 2:
         return len(data)
     at = 2
     while data[at] == 0xFF:
@@ -86,11 +96,15 @@ def _end_of_webp(data: bytes) -> int:
 
 
 def _end_of_bmp(data: bytes) -> int:
-    """The length that the head claims, which some programs leave at 0: then from the size of the picture."""
+    """The length that the head claims, which some programs leave at 0: then from the size of the
+    picture.
+    """
     length, offset, head, width, height, _, bits, packed = struct.unpack_from("<2xI4xIIiiHHI", data)
     if packed or head < 40:
         return int(length)
-    return max(int(length), int(offset) + (int(width) * int(bits) + 31) // 32 * 4 * abs(int(height)))
+    return max(
+        int(length), int(offset) + (int(width) * int(bits) + 31) // 32 * 4 * abs(int(height))
+    )
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -1,8 +1,10 @@
-"""Images in archives: zip, and tar as WebDataset writes its shards. Nothing is ever unpacked to the disk.
+"""Images in archives: zip, and tar as WebDataset writes its shards. Nothing is ever unpacked to the
+disk.
 
-A member's name is an address that fsspec opens, and `anomaly score` too: ``zip://a/b.png::photos.zip``. Listed are
-images as in a folder (see `listing`); hidden ones and other files are counted. Members of a zip and of an uncompressed
-tar on this machine are read by many threads when their turn comes; a compressed or remote tar is read in passing.
+A member's name is an address that fsspec opens, and `anomaly score` too:
+``zip://a/b.png::photos.zip``. Listed are images as in a folder (see `listing`); hidden ones and
+other files are counted. Members of a zip and of an uncompressed tar on this machine are read by
+many threads when their turn comes; a compressed or remote tar is read in passing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ from anomaly.inputs.remote import open_place
 from anomaly.inputs.source import Held, Refused, Source, is_url, too_large
 
 LONGEST_HEADER = 1 << 20  # bytes of a tar's extended header: names, not images
-EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -40,7 +48,9 @@ DAMAGED = (
 
 
 def _damaged(name: str, error: Exception) -> Refused:
-    return Refused(name, "damaged", f"an archive that is damaged or ends early ({_line(error)}): copy it again")
+    return Refused(
+        name, "damaged", f"an archive that is damaged or ends early ({_line(error)}): copy it again"
+    )
 
 
 def _line(error: Exception) -> str:
@@ -65,7 +75,9 @@ class ZipMember(NamedTuple):
             what = f"compressed or encrypted in a way that is not read ({_line(error)})"
             raise ImageError("unsupported", f"{what}: pack the archive again") from error
         except DAMAGED as error:
-            raise ImageError("damaged", f"a member that is damaged ({_line(error)}): copy the archive again") from error
+            raise ImageError(
+                "damaged", f"a member that is damaged ({_line(error)}): copy the archive again"
+            ) from error
 
 
 def zip_sources(place: str, passed: Passed) -> Iterator[Source]:
@@ -78,18 +90,26 @@ def zip_sources(place: str, passed: Passed) -> Iterator[Source]:
     except (NotImplementedError, *DAMAGED) as error:
         yield _damaged(place, error)
     else:
-        ours = tuple(_folder_of(m.filename) for m in members if m.filename.endswith(f"/{listing.MARK}"))
+        ours = tuple(
+            _folder_of(m.filename) for m in members if m.filename.endswith(f"/{listing.MARK}")
+        )
         for entry, member in enumerate(members):
             folder = _folder_of(member.filename)
             name = member.filename[len(folder) :]
             if name == listing.MARK and folder:
                 count(passed, listing.OURS)
-            elif name and folder not in ours and wanted(name, partial(_head, archive, member), passed):
+            elif (
+                name
+                and folder not in ours
+                and wanted(name, partial(_head, archive, member), passed)
+            ):
                 yield ZipMember(f"zip://{member.filename}::{place}", place, entry)
 
 
 def _folder_of(member: str) -> str:
-    """Returns what comes before a member's own name, with its slash; nothing where it lies in no folder."""
+    """Returns what comes before a member's own name, with its slash; nothing where it lies in no
+    folder.
+    """
     return member[: member.rfind("/") + 1]
 
 
@@ -97,7 +117,8 @@ def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | str:
     try:
         with archive.open(member) as file:
             return file.read(listing.HEAD)
-    except (NotImplementedError, RuntimeError, *DAMAGED):  # encrypted, or packed in a way that is not read
+    # encrypted, or packed in a way that is not read
+    except (NotImplementedError, RuntimeError, *DAMAGED):
         return listing.UNREADABLE
 
 
@@ -110,7 +131,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) 
 
 @lru_cache(maxsize=4)
 def _open_zip(place: str, stamp: tuple[int, ...]) -> zipfile.ZipFile:
-    """Returns the archive, opened once in a process: its directory may take seconds to read. Threads may share it."""
+    """Returns the archive, opened once in a process: its directory may take seconds to read.
+    Threads may share it.
+    """
     return zipfile.ZipFile(open_place(place) if is_url(place) else place)
 
 
@@ -141,14 +164,18 @@ class TarMember(NamedTuple):
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
-            raise ImageError("unreadable", f"{self.archive} cannot be read ({error.strerror})") from error
+            raise ImageError(
+                "unreadable", f"{self.archive} cannot be read ({error.strerror})"
+            ) from error
         if len(data) < self.size:
             raise ImageError("truncated", f"{self.archive} ends early: copy it again")
         return data
 
 
 def tar_sources(place: str, limit: int, passed: Passed) -> Iterator[Source]:
-    """Yields the images in a tar archive, in its order. One that breaks off has a last source that says so."""
+    """Yields the images in a tar archive, in its order. One that breaks off has a last source that
+    says so.
+    """
     ended: list[Exception] = []
     try:
         with _open(place) as file:
@@ -172,7 +199,9 @@ def _open(place: str) -> BinaryIO:
     return open_place(place) if is_url(place) else open(place, "rb")
 
 
-def _open_tar(file: BinaryIO, place: str, header: type[tarfile.TarInfo]) -> tuple[tarfile.TarFile, bool]:
+def _open_tar(
+    file: BinaryIO, place: str, header: type[tarfile.TarInfo]
+) -> tuple[tarfile.TarFile, bool]:
     """Returns the archive, and whether its members must be read as they come."""
     if not is_url(place):
         try:
@@ -182,13 +211,19 @@ def _open_tar(file: BinaryIO, place: str, header: type[tarfile.TarInfo]) -> tupl
     return tarfile.open(fileobj=file, mode="r|*", tarinfo=header), True
 
 
-def _members(archive: tarfile.TarFile, place: str, limit: int, in_passing: bool, passed: Passed) -> Iterator[Source]:
+def _members(
+    archive: tarfile.TarFile, place: str, limit: int, in_passing: bool, passed: Passed
+) -> Iterator[Source]:
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # it would keep them all
         if member.size < 0:  # tarfile would go round in circles
             raise tarfile.HeaderError("a member of less than no bytes")
         if in_passing and member.size > limit:
-            yield Refused(place, "too large", f"{too_large(member.size, limit)}; the rest of this archive was not read")
+            yield Refused(
+                place,
+                "too large",
+                f"{too_large(member.size, limit)}; the rest of this archive was not read",
+            )
             return
         if member.isdir():
             continue
@@ -207,12 +242,19 @@ def _begin(content: IO[bytes] | None, begun: list[bytes]) -> bytes | str:
 
 
 def _member(
-    member: tarfile.TarInfo, content: IO[bytes] | None, begun: bytes, place: str, limit: int, in_passing: bool
+    member: tarfile.TarInfo,
+    content: IO[bytes] | None,
+    begun: bytes,
+    place: str,
+    limit: int,
+    in_passing: bool,
 ) -> Source:
     """Returns the source of a member; ``begun``: what was read of it already."""
     name = f"tar://{member.name}::{place}"
     if not member.isfile():
-        return Refused(name, "not a file", "is a link or a device in an archive, an image file expected")
+        return Refused(
+            name, "not a file", "is a link or a device in an archive, an image file expected"
+        )
     if not in_passing and not member.issparse():
         return TarMember(name, place, member.offset_data, member.size)
     if member.size > limit:
@@ -221,7 +263,9 @@ def _member(
 
 
 def _header(ended: list[Exception]) -> type[tarfile.TarInfo]:
-    """Returns a reader of headers that notes what ended the archive, if not its proper end, and takes no endless ones."""
+    """Returns a reader of headers that notes what ended the archive, if not its proper end, and
+    takes no endless ones.
+    """
 
     class Header(tarfile.TarInfo):
         @classmethod

@@ -1,7 +1,8 @@
 """Images that arrive in folders: which ones are there, and which of them are whole.
 
-Two things tell of a file: the system's events, where there are any (extra `watch`; none come from a network share), and a look
-through the folders, again and again, which finds everything everywhere. A file is taken up
+Two things tell of a file: the system's events, where there are any (extra `watch`; none come from a
+network share), and a look through the folders, again and again, which finds everything everywhere.
+A file is taken up
 
     at once              when it was closed after writing, or renamed to its name, as far as events tell
     after SETTLED        without a change, where no event tells, if its own end mark shows that it is whole (JPEG, PNG)
@@ -32,7 +33,9 @@ class State(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A file to be read now. ``closed``: an event told so; ``last``: whatever it is then, it gets its row."""
+    """A file to be read now. ``closed``: an event told so; ``last``: whatever it is then, it gets
+    its row.
+    """
 
     path: str
     state: State
@@ -42,7 +45,9 @@ class Arrival(NamedTuple):
 
 @dataclass
 class _Waiting:
-    """A file that has no row yet. ``writing``: as events tell; None where none did. ``held``: it is being judged."""
+    """A file that has no row yet. ``writing``: as events tell; None where none did. ``held``: it is
+    being judged.
+    """
 
     state: State
     since: float
@@ -64,9 +69,11 @@ def state_of(path: str) -> State | None:
 
 
 class Arrivals:
-    """Files on their way to a row. All times are those of one clock, in seconds; one thread uses it.
+    """Files on their way to a row. All times are those of one clock, in seconds; one thread uses
+    it.
 
-    ``patience``: seconds without a change after which a file that is not whole gets its row as it is.
+    ``patience``: seconds without a change after which a file that is not whole gets its row as it
+    is.
     """
 
     def __init__(self, patience: float) -> None:
@@ -81,7 +88,9 @@ class Arrivals:
         return self._done.get(path) if waiting is None else waiting.state
 
     def remember(self, path: str, before: float) -> None:
-        """Takes note of a file that has a row, if it was not changed after ``before`` (seconds since 1970)."""
+        """Takes note of a file that has a row, if it was not changed after ``before`` (seconds
+        since 1970).
+        """
         with contextlib.suppress(OSError):
             found = os.stat(path)
             if max(found.st_mtime, found.st_ctime) < before:
@@ -119,7 +128,8 @@ class Arrivals:
             waiting.writing, waiting.since = False, now
             self._put(path, waiting, now)
         elif event == CHANGED:
-            # Changed after it was closed may be no more than its time; else somebody writes, who will close it.
+            # Changed after it was closed may be no more than its time; else somebody writes, who
+            # will close it.
             waiting.writing, waiting.since = (None if waiting.writing is False else True), now
             after = self.patience if waiting.writing else SETTLED
             self._put(path, waiting, now + after, last=bool(waiting.writing))
@@ -127,7 +137,8 @@ class Arrivals:
 
     def _gone(self, path: str, now: float) -> None:
         waiting = self._waiting.get(path)
-        if waiting is not None and not waiting.held and waiting.due > now:  # else it was whole, and its row says that it went
+        # else it was whole, and its row says that it went
+        if waiting is not None and not waiting.held and waiting.due > now:
             del self._waiting[path]
         self._done.pop(path, None)
 
@@ -137,7 +148,9 @@ class Arrivals:
             heapq.heappush(self._heap, (due, path))
 
     def take(self, now: float) -> Arrival | None:
-        """Returns the file that has waited longest of those to be read now, or None; it is held until it is given back."""
+        """Returns the file that has waited longest of those to be read now, or None; it is held
+        until it is given back.
+        """
         while self._heap and self._heap[0][0] <= now:
             due, path = heapq.heappop(self._heap)
             waiting = self._waiting.get(path)
@@ -159,7 +172,9 @@ class Arrivals:
             self.found(arrival.path, waiting.since)
 
     def not_yet(self, arrival: Arrival, now: float, *, decodes: bool) -> None:
-        """A file was read and is not surely whole: it is read again when it has changed, and after a while."""
+        """A file was read and is not surely whole: it is read again when it has changed, and after
+        a while.
+        """
         waiting = self._waiting[arrival.path]
         waiting.held, state = False, state_of(arrival.path)
         if waiting.state != arrival.state or (state is not None and state != arrival.state):
@@ -174,7 +189,9 @@ class Arrivals:
         self._put(arrival.path, waiting, due, last)
 
     def renamed(self, arrival: Arrival) -> bool:
-        """Whether a file that is gone lies under another name now; then it is forgotten under this one."""
+        """Whether a file that is gone lies under another name now; then it is forgotten under this
+        one.
+        """
         others = ((path, waiting.state) for path, waiting in self._waiting.items())
         found = arrival.state in self._done.values() or any(
             state == arrival.state and path != arrival.path for path, state in others
@@ -184,13 +201,17 @@ class Arrivals:
         return found
 
     def unreachable(self, arrival: Arrival, now: float) -> None:
-        """A file's disk or server has gone: it is read again until that is back, and never given up."""
+        """A file's disk or server has gone: it is read again until that is back, and never given
+        up.
+        """
         waiting = self._waiting[arrival.path]
         waiting.held = False
         self._put(arrival.path, waiting, now + self.patience)
 
     def behind(self, now: float) -> tuple[int, float]:
-        """Returns how many files are to be read now and are not yet, and the seconds that the first of them has waited."""
+        """Returns how many files are to be read now and are not yet, and the seconds that the first
+        of them has waited.
+        """
         ready = [due for due, path in self._heap if due <= now and self._is_due(path, due)]
         return len(ready), now - min(ready) if ready else 0.0
 

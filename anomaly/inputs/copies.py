@@ -1,10 +1,12 @@
-"""Finds images that are copies of each other: the same pixels, saved again, moved a little, brightened, or frames of one part.
+"""Finds images that are copies of each other: the same pixels, saved again, moved a little,
+brightened, or frames of one part.
 
-Copies are not independent, so that a guaranteed rate that counts them as such is false. Two images are compared by what is
-left of small copies when light and contrast are taken away, at the shift that fits best. They count as copies where they
-are nearly equal, or where they are much more alike than either is to the other images and their difference looks like
-noise. The difference of two images needs no estimate of what all of them share: few distinct parts are enough, however
-many copies.
+Copies are not independent, so that a guaranteed rate that counts them as such is false. Two images
+are compared by what is left of small copies when light and contrast are taken away, at the shift
+that fits best. They count as copies where they are nearly equal, or where they are much more alike
+than either is to the other images and their difference looks like noise. The difference of two
+images needs no estimate of what all of them share: few distinct parts are enough, however many
+copies.
 """
 
 from __future__ import annotations
@@ -25,23 +27,30 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 THUMB = 64  # pixels a side of the small copies that are compared
-# Images compared with all others at the most; further ones are compared with their neighbours in the list
+# Images compared with all others at the most; further ones are compared with their neighbours in
+# the list
 MAX_COMPARED_IMAGES = 20_000
 NEAREST_CANDIDATES = 8  # candidates of each image
 LIST_NEIGHBOURS = 2  # and its neighbours in the list: frames of a video
 USUAL_DISTANCE_IMAGES = 12  # images by which an image's usual distance is told
-# Quantile of the distances to these: of few parts with many copies, some of the others are copies too
+# Quantile of the distances to these: of few parts with many copies, some of the others are copies
+# too
 USUAL_DISTANCE_QUANTILE = 0.7
 CLOSE_DISTANCE_RATIO = 0.25  # times the usual distance, below which two images may be copies
 CLOSER_DISTANCE_RATIO = 0.17  # the same where the difference is one of light
-COPY_CORRELATION = 0.965  # correlation from which two such images are copies, unless their difference is smooth
-# Correlation from which two images are copies even if all are as alike, if their difference is noise
+# correlation from which two such images are copies, unless their difference is smooth
+COPY_CORRELATION = 0.965
+# Correlation from which two images are copies even if all are as alike, if their difference is
+# noise
 NOISY_COPY_CORRELATION = 0.985
 SURE_COPY_CORRELATION = 0.998  # and whatever it is
-# Correlation of neighbouring pixels of a difference that is noise; of parts that differ it is higher
+# Correlation of neighbouring pixels of a difference that is noise; of parts that differ it is
+# higher
 MAX_NOISE_CORRELATION = 0.3
-MAX_BLURRED_NOISE_CORRELATION = 0.68  # the same of pictures without detail, out of focus: they are alike, and no copies
-MAX_LIGHT_NOISE_CORRELATION = 0.42  # the same of a difference of light and noise, where no more than a few others are close
+# the same of pictures without detail, out of focus: they are alike, and no copies
+MAX_BLURRED_NOISE_CORRELATION = 0.68
+# the same of a difference of light and noise, where no more than a few others are close
+MAX_LIGHT_NOISE_CORRELATION = 0.42
 LOCAL_PIXELS = 7  # pixels: a mean and a contrast are those of a square so wide
 MIN_CONTRAST = 0.01  # contrast below which there is nothing to see
 SHIFTS = np.arange(-4, 4.01, 0.5)  # pixels of the small copies
@@ -51,23 +60,31 @@ AT_ONCE = 256  # pairs
 
 
 def thumb(pixels: npt.NDArray[np.uint8], size: int = THUMB) -> Floats:
-    """Returns the small grey copy, float32 (64, 64) in 0..1, of an image as a model of that size sees it."""
-    grey = Image.fromarray(pixels.mean(2, dtype=np.float32) / 255)  # resizing is linear: the mean may come first
+    """Returns the small grey copy, float32 (64, 64) in 0..1, of an image as a model of that size
+    sees it.
+    """
+    # resizing is linear: the mean may come first
+    grey = Image.fromarray(pixels.mean(2, dtype=np.float32) / 255)
     squashed = grey.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(squashed.resize((THUMB, THUMB), Image.Resampling.BILINEAR))
 
 
 def digest(pixels: npt.NDArray[np.uint8]) -> str:
-    """Returns the sha256 of decoded pixels and their size: equal bytes have one, and so has a lossless copy."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).data).hexdigest()
+    """Returns the sha256 of decoded pixels and their size: equal bytes have one, and so has a
+    lossless copy.
+    """
+    return hashlib.sha256(
+        repr(pixels.shape).encode() + np.ascontiguousarray(pixels).data
+    ).hexdigest()
 
 
 @dataclass(frozen=True)
 class Copies:
     """Which images are copies of each other.
 
-    ``scene``: int64 (n,), equal for images that are joined, directly or through others. ``pairs``: (i, j, correlation)
-    that join different groups, the most alike first. ``near``: whether some of them differ in their pixels.
+    ``scene``: int64 (n,), equal for images that are joined, directly or through others. ``pairs``:
+    (i, j, correlation) that join different groups, the most alike first. ``near``: whether some of
+    them differ in their pixels.
     """
 
     scene: Ints
@@ -75,20 +92,36 @@ class Copies:
     near: bool = False
 
     @classmethod
-    def of(cls, thumbs: Floats, groups: Sequence[str], digests: Sequence[str] = (), same_only: bool = False) -> Copies:
-        """Returns the copies among images; ``digests`` of their pixels, where known; ``same_only``: only equal pixels."""
+    def of(
+        cls,
+        thumbs: Floats,
+        groups: Sequence[str],
+        digests: Sequence[str] = (),
+        same_only: bool = False,
+    ) -> Copies:
+        """Returns the copies among images; ``digests`` of their pixels, where known; ``same_only``:
+        only equal pixels.
+        """
         joined = _Joined(len(groups))
         found = list(_same(digests))
         for i, j, _ in found:
             joined.join(i, j)
         if not same_only:
-            first = np.unique(joined.scenes(), return_index=True)[1]  # the first of the same pixels stands for them
+            # the first of the same pixels stands for them
+            first = np.unique(joined.scenes(), return_index=True)[1]
             near = near_copies(thumbs[first])
             found += [(int(first[i]), int(first[j]), alike) for i, j, alike in near]
         for i, j, _ in found:
             joined.join(i, j)
-        across = sorted((pair for pair in found if groups[pair[0]] != groups[pair[1]]), key=lambda pair: -pair[2])
-        return cls(joined.scenes(), across, any(not digests or digests[i] != digests[j] for i, j, _ in across))
+        across = sorted(
+            (pair for pair in found if groups[pair[0]] != groups[pair[1]]),
+            key=lambda pair: -pair[2],
+        )
+        return cls(
+            joined.scenes(),
+            across,
+            any(not digests or digests[i] != digests[j] for i, j, _ in across),
+        )
 
     @property
     def images(self) -> int:
@@ -125,7 +158,9 @@ def _same(digests: Sequence[str]) -> Iterator[tuple[int, int, float]]:
 
 
 def joined_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> list[str]:
-    """Returns the group of each image, where groups that a pair of images joins (directly or not) have one name."""
+    """Returns the group of each image, where groups that a pair of images joins (directly or not)
+    have one name.
+    """
     names = sorted(set(groups))
     number = {name: i for i, name in enumerate(names)}
     joined = _Joined(len(names))
@@ -135,10 +170,11 @@ def joined_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]
 
 
 def near_copies(thumbs: Floats) -> list[tuple[int, int, float]]:
-    """Returns (i, j, correlation) of images that are near-copies; each is joined to its nearest, the rest follows from that.
+    """Returns (i, j, correlation) of images that are near-copies; each is joined to its nearest,
+    the rest follows from that.
 
-    ``thumbs``: float32 (n, 64, 64). Joined images are compared again by one or two of each scene: copies among which all
-    candidates were found do not hide those further off.
+    ``thumbs``: float32 (n, 64, 64). Joined images are compared again by one or two of each scene:
+    copies among which all candidates were found do not hide those further off.
     """
     pictures, joined = _Pictures(_own(thumbs)), _Joined(len(thumbs))
     usual, crowded = np.zeros(len(thumbs), np.float32), np.zeros(len(thumbs), bool)
@@ -149,14 +185,22 @@ def near_copies(thumbs: Floats) -> list[tuple[int, int, float]]:
         distance, crowded[shown] = pictures.usual(shown)
         usual[shown] = np.maximum(usual[shown], distance)
         i, j = pictures.candidates(shown)
-        apart = np.array([joined.first(int(a)) != joined.first(int(b)) for a, b in zip(i, j, strict=True)], bool)
+        apart = np.array(
+            [joined.first(int(a)) != joined.first(int(b)) for a, b in zip(i, j, strict=True)], bool
+        )
         i, j = i[apart], j[apart]
         alike, beside = pictures.compare(i, j)
         relative = (1 - alike) / (np.sqrt(usual[i] * usual[j]) + 1e-9)
-        # Where many others are as close, these may be the parts of one product among several: then only noise tells.
-        light = (relative < CLOSER_DISTANCE_RATIO) & (beside < MAX_LIGHT_NOISE_CORRELATION) & ~(crowded[i] | crowded[j])
+        # Where many others are as close, these may be the parts of one product among several: then
+        # only noise tells.
+        light = (
+            (relative < CLOSER_DISTANCE_RATIO)
+            & (beside < MAX_LIGHT_NOISE_CORRELATION)
+            & ~(crowded[i] | crowded[j])
+        )
         near = (relative < CLOSE_DISTANCE_RATIO) & (
-            ((alike > COPY_CORRELATION) & (beside < MAX_BLURRED_NOISE_CORRELATION)) | (beside < MAX_NOISE_CORRELATION)
+            ((alike > COPY_CORRELATION) & (beside < MAX_BLURRED_NOISE_CORRELATION))
+            | (beside < MAX_NOISE_CORRELATION)
         )
         copies = (
             (alike > SURE_COPY_CORRELATION)
@@ -166,7 +210,9 @@ def near_copies(thumbs: Floats) -> list[tuple[int, int, float]]:
         )
         if not copies.any():
             break
-        for a, b, value in zip(i[copies].tolist(), j[copies].tolist(), alike[copies].tolist(), strict=True):
+        for a, b, value in zip(
+            i[copies].tolist(), j[copies].tolist(), alike[copies].tolist(), strict=True
+        ):
             joined.join(a, b)
             found.append((a, b, value))
         shown = _shown(joined.scenes())
@@ -180,12 +226,16 @@ def _shown(scenes: Ints) -> Ints:
 
 
 def _own(thumbs: Floats) -> Floats:
-    """Returns what is left of pictures (n, 64, 64) without light and contrast: by its place, each detail counts alike."""
+    """Returns what is left of pictures (n, 64, 64) without light and contrast: by its place, each
+    detail counts alike.
+    """
     own = np.empty(thumbs.shape, np.float32)
     for start in range(0, len(thumbs), 1000):  # of many images only one copy is held
         part = thumbs[start : start + 1000]
         fine = part - _blurred(part)
-        own[start : start + 1000] = fine / (np.sqrt(np.maximum(_blurred(fine * fine), 0)) + MIN_CONTRAST)
+        own[start : start + 1000] = fine / (
+            np.sqrt(np.maximum(_blurred(fine * fine), 0)) + MIN_CONTRAST
+        )
     return own
 
 
@@ -209,13 +259,18 @@ class _Pictures:
         line = np.sqrt(np.hanning(THUMB + 2)[1:-1])
         self.window = np.outer(line, line).astype(np.float32)
         frequency = np.fft.fftfreq(THUMB)
-        self.waves = np.exp(2j * np.pi * np.outer(SHIFTS, frequency)).astype(np.complex64)  # (shifts, 64)
+        # (shifts, 64)
+        self.waves = np.exp(2j * np.pi * np.outer(SHIFTS, frequency)).astype(np.complex64)
         self.frequency = np.where(np.abs(frequency) == 0.5, 0, frequency)
 
     def usual(self, shown: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Returns the usual distance of each of these images to others of them, 1 - correlation, and whether some are close."""
+        """Returns the usual distance of each of these images to others of them, 1 - correlation,
+        and whether some are close.
+        """
         rng, count = np.random.default_rng(0), len(shown)
-        each = min(USUAL_DISTANCE_IMAGES if count <= 5000 else USUAL_DISTANCE_IMAGES // 2, count - 1)
+        each = min(
+            USUAL_DISTANCE_IMAGES if count <= 5000 else USUAL_DISTANCE_IMAGES // 2, count - 1
+        )
         step = np.array([rng.choice(count - 1, each, replace=False) + 1 for _ in range(count)])
         others = shown[(np.arange(count)[:, None] + step) % count]
         alike, _ = self.compare(np.repeat(shown, each), others.ravel())
@@ -224,9 +279,16 @@ class _Pictures:
         return usual, distances.min(1) < CLOSE_DISTANCE_RATIO * usual
 
     def candidates(self, shown: Ints) -> tuple[Ints, Ints]:
-        """Returns pairs of these images that are alike at first sight, and neighbours in the list, i < j."""
+        """Returns pairs of these images that are alike at first sight, and neighbours in the list,
+        i < j.
+        """
         compared, pairs = shown[:MAX_COMPARED_IMAGES], set[tuple[int, int]]()
-        small = self.own[compared].reshape(-1, THUMB // 2, 2, THUMB // 2, 2).mean((2, 4)).reshape(len(compared), -1)
+        small = (
+            self.own[compared]
+            .reshape(-1, THUMB // 2, 2, THUMB // 2, 2)
+            .mean((2, 4))
+            .reshape(len(compared), -1)
+        )
         small -= small.mean(0)
         small /= np.linalg.norm(small, axis=1, keepdims=True) + 1e-6
         for start in range(0, len(compared), 1024):
@@ -235,19 +297,33 @@ class _Pictures:
             alike[rows, start + rows] = -2
             few = min(NEAREST_CANDIDATES, len(compared) - 1)
             nearest = np.argpartition(-alike, few - 1, axis=1)[:, :few]
-            pairs.update(zip(np.repeat(start + rows, few).tolist(), nearest.ravel().tolist(), strict=True))
-        pairs.update((i, i + step) for step in range(1, LIST_NEIGHBOURS + 1) for i in range(len(shown) - step))
+            pairs.update(
+                zip(np.repeat(start + rows, few).tolist(), nearest.ravel().tolist(), strict=True)
+            )
+        pairs.update(
+            (i, i + step)
+            for step in range(1, LIST_NEIGHBOURS + 1)
+            for i in range(len(shown) - step)
+        )
         chosen = np.array(sorted({(min(pair), max(pair)) for pair in pairs}), np.int64)
         return shown[chosen[:, 0]], shown[chosen[:, 1]]
 
     def compare(self, i: Ints, j: Ints) -> tuple[Floats, Floats]:
-        """Returns the correlation of pairs at the best shift, (p,), and that of their difference's neighbouring pixels."""
+        """Returns the correlation of pairs at the best shift, (p,), and that of their difference's
+        neighbouring pixels.
+        """
         if not len(i):
             return np.zeros(0, np.float32), np.zeros(0, np.float32)
         starts = range(0, len(i), AT_ONCE)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            parts = list(pool.map(lambda at: self._compare(i[at : at + AT_ONCE], j[at : at + AT_ONCE]), starts))
-        return np.concatenate([alike for alike, _ in parts]), np.concatenate([beside for _, beside in parts])
+            parts = list(
+                pool.map(
+                    lambda at: self._compare(i[at : at + AT_ONCE], j[at : at + AT_ONCE]), starts
+                )
+            )
+        return np.concatenate([alike for alike, _ in parts]), np.concatenate(
+            [beside for _, beside in parts]
+        )
 
     def _compare(self, i: Ints, j: Ints) -> tuple[Floats, Floats]:
         a, b = self.own[i], self.own[j]
@@ -258,11 +334,18 @@ class _Pictures:
         best = np.where((first > second)[:, None, None], moved, plain)
         return np.maximum(first, second), _beside(here, best)
 
-    def _shift(self, a: Floats, b: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Returns how far to move b down and across to lie on a, by the peak of their correlation."""
+    def _shift(
+        self, a: Floats, b: Floats
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Returns how far to move b down and across to lie on a, by the peak of
+        their correlation.
+        """
         crossed = np.fft.fft2(a * self.window).conj() * np.fft.fft2(b * self.window)
         peaks = np.einsum(
-            "nsl,tl->nst", np.einsum("sk,nkl->nsl", self.waves, crossed, optimize=True), self.waves, optimize=True
+            "nsl,tl->nst",
+            np.einsum("sk,nkl->nsl", self.waves, crossed, optimize=True),
+            self.waves,
+            optimize=True,
         )
         n, count = np.arange(len(a)), len(SHIFTS)
         y, x = np.divmod(peaks.real.reshape(len(a), -1).argmax(1), count)
@@ -273,10 +356,16 @@ class _Pictures:
             SHIFTS[x] + 0.5 * _vertex(cross[n, y, x - 1], cross[n, y, x], cross[n, y, x + 1]),
         )
 
-    def _moved(self, b: Floats, down: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> Floats:
-        turn_y, turn_x = (np.exp(2j * np.pi * by[:, None] * self.frequency) for by in (down, across))
+    def _moved(
+        self, b: Floats, down: npt.NDArray[np.float64], across: npt.NDArray[np.float64]
+    ) -> Floats:
+        turn_y, turn_x = (
+            np.exp(2j * np.pi * by[:, None] * self.frequency) for by in (down, across)
+        )
         half = turn_x[:, : THUMB // 2 + 1]
-        moved = np.fft.irfft2(np.fft.rfft2(b) * turn_y[:, :, None] * half[:, None, :], s=(THUMB, THUMB))
+        moved = np.fft.irfft2(
+            np.fft.rfft2(b) * turn_y[:, :, None] * half[:, None, :], s=(THUMB, THUMB)
+        )
         return moved.astype(np.float32)
 
 
@@ -289,20 +378,28 @@ def _vertex(before: Floats, at: Floats, after: Floats) -> Floats:
 
 def _correlation(a: Floats, b: Floats) -> Floats:
     product = (a * b).sum((1, 2))
-    return np.asarray(product / np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)) + 1e-9), np.float32)
+    return np.asarray(
+        product / np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)) + 1e-9), np.float32
+    )
 
 
 def _beside(a: Floats, b: Floats) -> Floats:
-    """Returns the correlation of neighbouring pixels of the differences of pictures (n, h, w): low where they are noise."""
+    """Returns the correlation of neighbouring pixels of the differences of pictures (n, h, w): low
+    where they are noise.
+    """
     scale = (a * b).sum((1, 2)) / ((b * b).sum((1, 2)) + 1e-9)
     rest = a - scale[:, None, None] * b
-    beside = ((rest[:, 1:] * rest[:, :-1]).mean((1, 2)) + (rest[:, :, 1:] * rest[:, :, :-1]).mean((1, 2))) / 2
+    beside = (
+        (rest[:, 1:] * rest[:, :-1]).mean((1, 2)) + (rest[:, :, 1:] * rest[:, :, :-1]).mean((1, 2))
+    ) / 2
     return np.asarray(beside / ((rest * rest).mean((1, 2)) + 1e-9), np.float32)
 
 
 @dataclass
 class Looks:
-    """What is kept of decoded images in order to compare them: small copies and digests, in the order they were added."""
+    """What is kept of decoded images in order to compare them: small copies and digests, in the
+    order they were added.
+    """
 
     size: int = THUMB
     thumbs: list[Floats] = field(default_factory=list)
@@ -319,14 +416,21 @@ class Looks:
 
 
 def regrouped(records: Sequence[Record], copies: Copies, whole: bool = False) -> list[Record]:
-    """Returns the records with copies in one group. ``whole``: two groups are joined only if every image has its copy there."""
+    """Returns the records with copies in one group. ``whole``: two groups are joined only if every
+    image has its copy there.
+    """
     groups = [record.group for record in records]
     pairs = _whole(groups, copies) if whole else copies.pairs
-    return [replace(r, group=group) for r, group in zip(records, joined_groups(groups, pairs), strict=True)]
+    return [
+        replace(r, group=group)
+        for r, group in zip(records, joined_groups(groups, pairs), strict=True)
+    ]
 
 
 def _whole(groups: Sequence[str], copies: Copies) -> list[tuple[int, int, float]]:
-    """Returns a pair of images for each two groups whose images show the same scenes: parts, all of whose views are alike."""
+    """Returns a pair of images for each two groups whose images show the same scenes: parts, all of
+    whose views are alike.
+    """
     scenes: dict[str, set[int]] = {}
     first: dict[frozenset[int], int] = {}
     for group, scene in zip(groups, copies.scene.tolist(), strict=True):

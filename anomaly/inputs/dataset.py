@@ -1,4 +1,5 @@
-"""Reads what belongs together: which image is normal, which is for training, which come from the same part.
+"""Reads what belongs together: which image is normal, which is for training, which come from the
+same part.
 
 Three forms of a data set:
 
@@ -38,9 +39,10 @@ Say = Callable[[str], None]
 class Record:
     """One image of a data set.
 
-    ``label`` is "good" for a normal image and otherwise names the defect; ``split`` is "train", "test" or None;
-    images of one ``group`` are not independent of each other; ``mask`` is the picture of the defect's pixels.
-    ``named``: the folder or label as its owner named it, which decided on ``label``.
+    ``label`` is "good" for a normal image and otherwise names the defect; ``split`` is "train",
+    "test" or None; images of one ``group`` are not independent of each other; ``mask`` is the
+    picture of the defect's pixels. ``named``: the folder or label as its owner named it, which
+    decided on ``label``.
     """
 
     path: Path
@@ -60,16 +62,18 @@ def read_dataset(
     plain: str | None = GOOD,
     say: Say | None = None,
 ) -> list[Record]:
-    """Returns the records of a folder or manifest, in a fixed order (that of the manifest, else by path).
+    """Returns the records of a folder or manifest, in a fixed order (that of the manifest, else by
+    path).
 
-    ``group_by`` is a regular expression whose first group (or the whole match) in the path, relative to the folder
-    or as it stands in the manifest, names the group. Without it, and without a column `group`, each image is its
-    own group, named by that path. Images that are not there are kept: scoring them gives rows that say so. ``passed``
-    counts, by kind, what folders hold besides images; without it `say` gets a line on these.
+    ``group_by`` is a regular expression whose first group (or the whole match) in the path,
+    relative to the folder or as it stands in the manifest, names the group. Without it, and without
+    a column `group`, each image is its own group, named by that path. Images that are not there are
+    kept: scoring them gives rows that say so. ``passed`` counts, by kind, what folders hold besides
+    images; without it `say` gets a line on these.
 
-    ``good``: names of folders or labels that stand for good images, instead of the words known for it. ``plain``: the
-    label of images of a folder of which no name says more; unless it is "good", names that leave it in doubt are not
-    refused. ``say`` gets a line for images that are not read.
+    ``good``: names of folders or labels that stand for good images, instead of the words known for
+    it. ``plain``: the label of images of a folder of which no name says more; unless it is "good",
+    names that leave it in doubt are not refused. ``say`` gets a line for images that are not read.
     """
     pattern, said = _pattern(group_by), passed is not None  # by who counts
     passed = Counter() if passed is None else passed
@@ -79,22 +83,31 @@ def read_dataset(
         if say is not None and passed and not said:
             say(f"passed over: {passed_text(passed)}")
     elif images.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet") and images.exists():
-        records = _with_labels(images, list(_manifest(images, pattern)), good, refuse=plain is not None)
+        records = _with_labels(
+            images, list(_manifest(images, pattern)), good, refuse=plain is not None
+        )
     elif images.exists():
-        raise DatasetError(f"{images}: a file found, a folder of images or a .csv, .tsv, .txt or .parquet manifest expected")
+        raise DatasetError(
+            f"{images}: a file found, a folder of images or a .csv, .tsv, .txt or .parquet "
+            "manifest expected"
+        )
     else:
         raise DatasetError(f"{images}: no such folder or manifest: check the path")
     if not records:
         beside = f" ({passed_text(passed)} found)" if passed else ""
-        raise DatasetError(f"{images}: no images found{beside}, rows or files ending in .jpg, .png, .bmp, .tif, .webp expected")
+        raise DatasetError(
+            f"{images}: no images found{beside}, rows or files ending in .jpg, .png, .bmp, .tif, "
+            ".webp expected"
+        )
     return records
 
 
 def normal_training(records: Iterable[Record], say: Say | None = None) -> list[Record]:
-    """Returns the normal images of the split "train"; of all records if none has a split. `DatasetError` if none.
+    """Returns the normal images of the split "train"; of all records if none has a split.
+    `DatasetError` if none.
 
-    Images without a label are normal only where no image of the split is labelled good. ``say`` gets a line on what was
-    taken and what was not, by folder or label.
+    Images without a label are normal only where no image of the split is labelled good. ``say``
+    gets a line on what was taken and what was not, by folder or label.
     """
     records = list(records)
     of_split = _of_split(records, "train")
@@ -103,11 +116,15 @@ def normal_training(records: Iterable[Record], say: Say | None = None) -> list[R
     if not chosen:
         found = sorted({f"{r.split or 'no split'}/{r.label or 'no label'}" for r in records})
         shown = ", ".join(found[:10]) or "nothing"
-        raise DatasetError(f"no normal training image: {shown} found, train/good (or no split, label good) expected")
+        raise DatasetError(
+            f"no normal training image: {shown} found, train/good (or no split, label good) "
+            "expected"
+        )
     if None in taken and any(r.label is not None for r in of_split):
         raise DatasetError(
-            f"labels found: {_named(r for r in of_split if r.label is not None)}, and {len(chosen)} images without "
-            "a label, which may be good or not: label the good ones good"
+            f"labels found: {_named(r for r in of_split if r.label is not None)}, and "
+            f"{len(chosen)} images without a label, which may be good or not: label the good ones "
+            "good"
         )
     if say is not None:
         _say_chosen(say, chosen, records)
@@ -115,7 +132,8 @@ def normal_training(records: Iterable[Record], say: Say | None = None) -> list[R
 
 
 def labelled_test(records: Iterable[Record], say: Say | None = None) -> list[Record]:
-    """Returns the labelled images of the split "test"; of all records if none has a split. May be empty.
+    """Returns the labelled images of the split "test"; of all records if none has a split. May be
+    empty.
 
     ``say`` gets a line on what is read as good, what as a defect, and what is left out.
     """
@@ -135,13 +153,21 @@ def _of_split(records: list[Record], split: str) -> list[Record]:
 
 
 def _say_chosen(
-    say: Say, good: Sequence[Record], records: Sequence[Record], others: str = "not read as good, left out"
+    say: Say,
+    good: Sequence[Record],
+    records: Sequence[Record],
+    others: str = "not read as good, left out",
 ) -> None:
-    """Says which folders or labels were taken as good, and which were not; nothing of a folder without any."""
+    """Says which folders or labels were taken as good, and which were not; nothing of a folder
+    without any.
+    """
     if any(record.named for record in good):
         say(f"read as good: {_named(good)}")
     elif not good:
-        say("read as good: no image, as no folder or label says so (--good NAME): false alarms stay unknown")
+        say(
+            "read as good: no image, as no folder or label says so (--good NAME): false alarms "
+            "stay unknown"
+        )
     taken = {id(record) for record in good}
     rest = [record for record in records if id(record) not in taken]
     if rest:
@@ -160,7 +186,9 @@ def _pattern(group_by: str | None) -> re.Pattern[str] | None:
     try:
         return None if group_by is None else re.compile(group_by)
     except re.error as error:
-        raise DatasetError(f"--group-by {group_by!r} found, a regular expression expected: {error}") from error
+        raise DatasetError(
+            f"--group-by {group_by!r} found, a regular expression expected: {error}"
+        ) from error
 
 
 def _group(path: str, given: str | None, pattern: re.Pattern[str] | None) -> str:
@@ -169,7 +197,10 @@ def _group(path: str, given: str | None, pattern: re.Pattern[str] | None) -> str
     match = pattern.search(path)
     group = match[1 if pattern.groups else 0] if match else None
     if group is None:
-        raise DatasetError(f"--group-by {pattern.pattern!r} does not match {path!r}: every path must name its group")
+        raise DatasetError(
+            f"--group-by {pattern.pattern!r} does not match {path!r}: every path must name its "
+            "group"
+        )
     return group
 
 
@@ -183,15 +214,20 @@ def _placed(root: Path, found: Placed, pattern: re.Pattern[str] | None) -> Recor
     if label not in (None, GOOD):
         mask = _mask(root, label, below.relative_to(Path(*found.folder)), Path(*found.folder[:-1]))
     named = "/".join(found.folder)
-    if not found.folder and len(below.parts) > 1:  # a plain folder: what lies in each of its folders
+    # a plain folder: what lies in each of its folders
+    if not found.folder and len(below.parts) > 1:
         named = below.parts[0]
     elif not found.folder and label == GOOD:
         named = ""
-    return Record(found.path, found.split, label, _group(below.as_posix(), None, pattern), mask, named)
+    return Record(
+        found.path, found.split, label, _group(below.as_posix(), None, pattern), mask, named
+    )
 
 
 def _mask(root: Path, label: str | None, image: Path, above: Path = Path()) -> Path | None:
-    """Returns the mask of ``image`` (relative to its label's folder, which lies in ``above``) if there is one."""
+    """Returns the mask of ``image`` (relative to its label's folder, which lies in ``above``) if
+    there is one.
+    """
     if label in (None, GOOD):
         return None
     names = (f"{image.stem}_mask.png", f"{image.stem}.png")
@@ -216,13 +252,20 @@ def _manifest(path: Path, pattern: re.Pattern[str] | None) -> Iterator[Record]:
         record = _record(path.parent, row, f"{path}, {where}", pattern)
         same = os.path.normpath(record.path)
         if same in first:
-            raise DatasetError(f"{path}, {where}: {row['path']!r} stands in {first[same]} already: remove one of them")
+            raise DatasetError(
+                f"{path}, {where}: {row['path']!r} stands in {first[same]} already: remove one of "
+                "them"
+            )
         first[same] = where
         yield record
 
 
 def _record(root: Path, row: Row, where: str, pattern: re.Pattern[str] | None) -> Record:
-    path, split, label = row["path"], (row.get("split") or "").strip() or None, _label(row.get("label"))
+    path, split, label = (
+        row["path"],
+        (row.get("split") or "").strip() or None,
+        _label(row.get("label")),
+    )
     if not path:
         raise DatasetError(f"{where}: no path found, one expected in every row")
     if split is not None and folded(split) not in SPLITS:
@@ -241,31 +284,45 @@ def _label(cell: str | None) -> str | None:
     return plain_text(cell).strip() or None if cell else None
 
 
-def _with_labels(manifest: Path, records: list[Record], good: Sequence[str], *, refuse: bool) -> list[Record]:
+def _with_labels(
+    manifest: Path, records: list[Record], good: Sequence[str], *, refuse: bool
+) -> list[Record]:
     """Returns the records of a manifest with "good" for every label that stands for it."""
     labels = sorted({record.label for record in records if record.label is not None})
     names = _good_labels(manifest, records, labels, good, refuse)
     if good and GOOD not in names:  # named otherwise, "good" is the name of a defect
         records = [replace(r, label=f"not {good[0]}") if r.label == GOOD else r for r in records]
     known = [replace(r, label=GOOD) if r.label in names else r for r in records]
-    return [r if r.mask else replace(r, mask=_mask(manifest.parent, r.label, Path(r.path.name))) for r in known]
+    return [
+        r if r.mask else replace(r, mask=_mask(manifest.parent, r.label, Path(r.path.name)))
+        for r in known
+    ]
 
 
 def _good_labels(
-    manifest: Path, records: Sequence[Record], labels: Sequence[str], given: Sequence[str], refuse: bool
+    manifest: Path,
+    records: Sequence[Record],
+    labels: Sequence[str],
+    given: Sequence[str],
+    refuse: bool,
 ) -> set[str]:
-    found = counted(Counter(r.label for r in records if r.label is not None).most_common()) or "no labels"
+    found = (
+        counted(Counter(r.label for r in records if r.label is not None).most_common())
+        or "no labels"
+    )
     lost = [name for name in given if not any(is_named(label, [name]) for label in labels)]
     if lost:
         raise DatasetError(f"{manifest}: --good {lost[0]} names no label; found: {found}")
     if given:
         return {label for label in labels if is_named(label, given)}
-    kinds = {label: kind_of(label) or kind_of(f"class {label}") for label in labels}  # A and B are classes here
+    # A and B are classes here
+    kinds = {label: kind_of(label) or kind_of(f"class {label}") for label in labels}
     good, _, doubt, unknown = sides_of(kinds)
     untold = [label for label in unknown if kinds[label] == "unclear" or "bad" in kinds.values()]
     if refuse and (doubt or (untold and not good)):
         raise DatasetError(
-            f"{manifest}: labels {found} found, which do not tell good from bad: name the label of good images, --good NAME"
+            f"{manifest}: labels {found} found, which do not tell good from bad: name the label of "
+            "good images, --good NAME"
         )
     return set(good)
 
@@ -280,7 +337,9 @@ def _check_columns(path: Path, found: list[str]) -> None:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yields where a row stands and its cells. Names that are not UTF-8 come through as the file system has them."""
+    """Yields where a row stands and its cells. Names that are not UTF-8 come through as the file
+    system has them.
+    """
     try:
         with open_regular(path, DatasetError) as file:
             header, rows = read_delimited(file, COLUMNS)
@@ -290,7 +349,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
                     continue
                 where = f"line {number}"
                 if len(cells) != len(header):
-                    raise DatasetError(f"{path}, {where}: {len(cells)} cells found, {len(header)} expected")
+                    raise DatasetError(
+                        f"{path}, {where}: {len(cells)} cells found, {len(header)} expected"
+                    )
                 cells_of = zip(header, map(unguarded, cells), strict=True)
                 yield where, {name: cell for name, cell in cells_of if name in COLUMNS}
     except (csv.Error, OSError, UnicodeError) as error:
@@ -311,7 +372,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
             for number, row in enumerate(read_parquet(pyarrow, file, columns, ROWS, columns), 1):
                 yield f"row {number}", {name: _text(value) for name, value in row.items()}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
-        raise DatasetError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
+        raise DatasetError(
+            f"{path}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _text(value: object) -> str | None:

@@ -1,9 +1,10 @@
-"""Which images of a folder are good and which show a defect, by the names of the folders that they lie in.
+"""Which images of a folder are good and which show a defect, by the names of the folders that they
+lie in.
 
-The decision is taken level by level: where a folder holds one named `good` (or OK, pass, normal, gut, ...),
-those beside it name classes of defects. Folders that say nothing (camera, day, lot) are searched. Where a word
-for bad stands among names that say nothing, nobody can tell what those are: that is refused, in one line that
-shows them with their counts.
+The decision is taken level by level: where a folder holds one named `good` (or OK, pass, normal,
+gut, ...), those beside it name classes of defects. Folders that say nothing (camera, day, lot) are
+searched. Where a word for bad stands among names that say nothing, nobody can tell what those are:
+that is refused, in one line that shows them with their counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Folder = tuple[str, ...]  # parts of a path below the root
 
 @dataclass(frozen=True)
 class Placed:
-    """An image with what its folders say: ``label`` as in a Record, and the folder that said it (relative to the root)."""
+    """An image with what its folders say: ``label`` as in a Record, and the folder that said it
+    (relative to the root).
+    """
 
     path: Path
     split: str | None
@@ -45,26 +48,34 @@ def placed_images(
 ) -> Iterator[Placed]:
     """Yields the images of a folder with their labels, by path.
 
-    ``good``: names that decide which folders hold good images (``.``: images that lie beside folders). ``plain``: the label of
-    images of which nothing says more; unless it is "good", nothing is refused. ``passed`` counts what are no
-    images; ``say`` gets a line on images that are not read.
+    ``good``: names that decide which folders hold good images (``.``: images that lie beside
+    folders). ``plain``: the label of images of which nothing says more; unless it is "good",
+    nothing is refused. ``passed`` counts what are no images; ``say`` gets a line on images that are
+    not read.
     Raises DatasetError where names contradict each other or do not suffice.
     """
     tree = _Tree.of(root, good, passed)
     tree.check_names()
     splits = {name: SPLITS.index(folded(name)) for name in tree.below(()) if folded(name) in SPLITS}
-    labels = _of_splits(tree, splits, plain) if splits else _resolved(tree, (), plain) or {(): plain}
+    labels = (
+        _of_splits(tree, splits, plain) if splits else _resolved(tree, (), plain) or {(): plain}
+    )
     if say is not None:
         for line in tree.unread(splits):
             say(line)
         own = root.resolve().name
         if labels == {(): GOOD} and not good and kind_of(own) in ("bad", "type", "doubt"):
-            say(f"read as good, although the folder is named {own!r}: if it holds defects, give the folder of good images")
+            say(
+                f"read as good, although the folder is named {own!r}: if it holds defects, give "
+                "the folder of good images"
+            )
     for split in sorted({splits[name] for name in splits}) or (None,):
         yield from _placed(tree, labels, splits, split)
 
 
-def _placed(tree: _Tree, labels: dict[Folder, str | None], splits: dict[str, int], split: int | None) -> Iterator[Placed]:
+def _placed(
+    tree: _Tree, labels: dict[Folder, str | None], splits: dict[str, int], split: int | None
+) -> Iterator[Placed]:
     """Yields the images of one split, by path; without those that lie in no folder with a label."""
     for path in tree.paths:
         folder = path.relative_to(tree.root).parts[:-1]
@@ -76,7 +87,9 @@ def _placed(tree: _Tree, labels: dict[Folder, str | None], splits: dict[str, int
 
 @dataclass
 class _Tree:
-    """The folders below a root: names and images of each, and which of the names ``given`` as good were found."""
+    """The folders below a root: names and images of each, and which of the names ``given`` as good
+    were found.
+    """
 
     root: Path
     paths: list[Path]
@@ -122,7 +135,9 @@ class _Tree:
 
     def named(self, folder: Folder) -> bool:
         """Returns whether --good names this folder, by its name or its path below the root."""
-        names = [name for name in self.given if is_named("/".join(folder) or ".", [name.strip("/")])]
+        names = [
+            name for name in self.given if is_named("/".join(folder) or ".", [name.strip("/")])
+        ]
         names += [name for name in self.given if folder and is_named(folder[-1], [name])]
         self.used.update(names)
         return bool(names)
@@ -139,7 +154,9 @@ class _Tree:
         lost = [name for name in self.given if name not in self.used]
         if lost:
             names = counted(("/".join(folder), self.count(folder)) for folder in self.within(()))
-            raise DatasetError(f"{self.root}: --good {lost[0]} names no folder; found: {names or 'no folders'}")
+            raise DatasetError(
+                f"{self.root}: --good {lost[0]} names no folder; found: {names or 'no folders'}"
+            )
 
     def unread(self, splits: Iterable[str]) -> Iterator[str]:
         """Yields a line for each kind of images that are not read as such."""
@@ -173,7 +190,9 @@ def _totals(images: dict[Folder, list[Path]]) -> Counter[Folder]:
 
 
 def _folders(root: Path) -> tuple[set[Folder], Counter[str]]:
-    """Returns the folders below one, empty ones too, and the number of images in each hidden one."""
+    """Returns the folders below one, empty ones too, and the number of images in each
+    hidden one.
+    """
     found: set[Folder] = set()
     hidden: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
@@ -187,7 +206,10 @@ def _folders(root: Path) -> tuple[set[Folder], Counter[str]]:
         first = next((i for i, name in enumerate(folder) if name.startswith(".")), None)
         if first is None:
             found.add(folder)
-        elif images := sum(Path(name).suffix.lower() in READ_SUFFIXES and not name.startswith("._") for name in files):
+        elif images := sum(
+            Path(name).suffix.lower() in READ_SUFFIXES and not name.startswith("._")
+            for name in files
+        ):
             hidden["/".join(folder[: first + 1])] += images
     return found, hidden
 
@@ -222,9 +244,15 @@ def _without_good(tree: _Tree, name: str) -> DatasetError:
 # ---- levels ----
 
 
-def _resolved(tree: _Tree, at: Folder, plain: str | None, test: bool = False) -> dict[Folder, str | None]:
-    """Returns the labels of the folders below one; nothing where no name tells. Refuses what is in doubt if all may be good."""
-    labels: dict[Folder, str | None] = {at: GOOD} if tree.named(at) and at else _labels(tree, at, test)
+def _resolved(
+    tree: _Tree, at: Folder, plain: str | None, test: bool = False
+) -> dict[Folder, str | None]:
+    """Returns the labels of the folders below one; nothing where no name tells. Refuses what is in
+    doubt if all may be good.
+    """
+    labels: dict[Folder, str | None] = (
+        {at: GOOD} if tree.named(at) and at else _labels(tree, at, test)
+    )
     if not labels and plain == GOOD and not test and at == () and not tree.given:
         _check_own_name(tree)
     doubtful = [folder for folder, label in labels.items() if label is None]
@@ -234,10 +262,16 @@ def _resolved(tree: _Tree, at: Folder, plain: str | None, test: bool = False) ->
 
 
 def _labels(tree: _Tree, at: Folder, test: bool) -> dict[Folder, str | None]:
-    """Returns the label of each folder at or below one, None where it is in doubt; nothing where no name tells."""
+    """Returns the label of each folder at or below one, None where it is in doubt; nothing where no
+    name tells.
+    """
     names = tree.below(at)
     kinds = {name: tree.kind((*at, name)) for name in names}
-    deeper = {name: _labels(tree, (*at, name), False) for name in names if kinds[name] not in ("good", "bad", "type")}
+    deeper = {
+        name: _labels(tree, (*at, name), False)
+        for name in names
+        if kinds[name] not in ("good", "bad", "type")
+    }
     good, bad, doubt, _ = sides_of(kinds)
     if not (good or bad or doubt or any(deeper.values())):
         return {}
@@ -269,12 +303,15 @@ def _of_images_beside(tree: _Tree, at: Folder, good: bool) -> str | None:
 
 def _beside(image: Path) -> DatasetError:
     return DatasetError(
-        f"{image}: an image beside the folder good has no label: move it into a folder (or, if such images are good, --good .)"
+        f"{image}: an image beside the folder good has no label: move it into a folder (or, if "
+        "such images are good, --good .)"
     )
 
 
 def _check_inside(tree: _Tree, at: Folder, label: str) -> None:
-    """Raises DatasetError where a folder of good images holds one named as bad, or the other way round."""
+    """Raises DatasetError where a folder of good images holds one named as bad, or the other way
+    round.
+    """
     if tree.given:
         return
     against = ("bad",) if label == GOOD else ("good",)
@@ -282,34 +319,50 @@ def _check_inside(tree: _Tree, at: Folder, label: str) -> None:
         if tree.count(folder) and kind_of(folder[-1]) in against:
             place, own = "/".join(folder), "/".join(at)
             raise DatasetError(
-                f"{tree.root}: folder {place} ({tree.count(folder)} images) found within {own}, whose name says the "
-                "opposite: move it out, or name the folders of good images: --good NAME"
+                f"{tree.root}: folder {place} ({tree.count(folder)} images) found within {own}, "
+                "whose name says the opposite: move it out, or name the folders of good images: "
+                "--good NAME"
             )
 
 
 def _check_own_name(tree: _Tree) -> None:
-    """Raises DatasetError where nothing below tells, and the folder's own name stands for bad images."""
+    """Raises DatasetError where nothing below tells, and the folder's own name stands for bad
+    images.
+    """
     name = tree.root.resolve().name
     if is_bad_alone(name):
         raise DatasetError(
-            f"{tree.root}: a folder named {name!r} with {tree.count(())} images found where good images are expected: "
-            "give the folder of good images, or, if these are good, --good ."
+            f"{tree.root}: a folder named {name!r} with {tree.count(())} images found where good "
+            "images are expected: give the folder of good images, or, if these are good, --good ."
         )
 
 
-def _doubt(tree: _Tree, labels: dict[Folder, str | None], doubtful: Sequence[Folder]) -> DatasetError:
-    known = [("/".join(folder), tree.count(folder)) for folder, label in labels.items() if label not in (None, GOOD)]
-    good = [("/".join(folder), tree.count(folder)) for folder, label in labels.items() if label == GOOD]
+def _doubt(
+    tree: _Tree, labels: dict[Folder, str | None], doubtful: Sequence[Folder]
+) -> DatasetError:
+    known = [
+        ("/".join(folder), tree.count(folder))
+        for folder, label in labels.items()
+        if label not in (None, GOOD)
+    ]
+    good = [
+        ("/".join(folder), tree.count(folder)) for folder, label in labels.items() if label == GOOD
+    ]
     unknown = [
-        ("/".join(folder) or "beside them", len(tree.images.get(folder, ())) if folder == () else tree.count(folder))
+        (
+            "/".join(folder) or "beside them",
+            len(tree.images.get(folder, ())) if folder == () else tree.count(folder),
+        )
         for folder in doubtful
     ]
-    said = [f"good: {counted(good)}"] * bool(good) + [f"bad by name: {counted(known)}"] * bool(known)
+    said = [f"good: {counted(good)}"] * bool(good) + [f"bad by name: {counted(known)}"] * bool(
+        known
+    )
     names = f"good or bad: {counted(unknown)}?"
     first = "/".join(doubtful[0]) or "."
     return DatasetError(
-        f"{tree.root}: folders found: {'; '.join([*said, names])} Say which hold good images, --good NAME "
-        f"(such as --good {first!r}), or rename or move the others"
+        f"{tree.root}: folders found: {'; '.join([*said, names])} Say which hold good images, "
+        f"--good NAME (such as --good {first!r}), or rename or move the others"
     )
 
 
@@ -320,7 +373,13 @@ def _counts(tree: _Tree, at: Folder) -> list[tuple[str, int]]:
 
 
 def counted(names: Iterable[tuple[str, int]], shown: int = MAX_NAMES_SHOWN) -> str:
-    """Returns names with their counts, the first ones of many: `OK (20), NG (5) and 3 more (12)`."""
+    """Returns names with their counts, the first ones of
+    many: `OK (20), NG (5) and 3 more (12)`.
+    """
     found = list(names)
-    more = f" and {len(found) - shown} more ({sum(count for _, count in found[shown:])})" if len(found) > shown else ""
+    more = (
+        f" and {len(found) - shown} more ({sum(count for _, count in found[shown:])})"
+        if len(found) > shown
+        else ""
+    )
     return ", ".join(f"{name} ({count})" for name, count in found[:shown]) + more

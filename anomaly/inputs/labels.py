@@ -1,8 +1,9 @@
-"""What a name says of images: words for good and bad, as people call folders and labels in several languages.
+"""What a name says of images: words for good and bad, as people call folders and labels in several
+languages.
 
-A name is read word by word: case, accents, widths of characters, numbers, separators and words such as
-`images` or `camera` do not matter (`01-OK`, `good_parts`, `n.i.O.`), and a word within another one does not
-count (`goodyear`, `okular`).
+A name is read word by word: case, accents, widths of characters, numbers, separators and words such
+as `images` or `camera` do not matter (`01-OK`, `good_parts`, `n.i.O.`), and a word within another
+one does not count (`goodyear`, `okular`).
 """
 
 from __future__ import annotations
@@ -72,11 +73,13 @@ aufnahmen imagen imagenes pieza piezas immagini immagine pezzi pezzo peca pecas 
 beelden jpg jpeg png bmp tif tiff gray grey rgb 品 画像 图像 圖像 图片 图 写真 样本 樣本 部品 製品
 产品 サンプル 이미지 사진 부품 제품 샘플 фото детали изображения
 """
+# words for good that mean other things in other company: normal light, IO board, pass 2 of a
+# scanner
 _OTHERWISE = """
 io go normal normals normale normales normaux normaal normalny normalne норма pass passed passes
 passing nominal conform conforme conformes accept accepts perfect correct correcto correcta correcte
 bon bons bom boa bueno buena goods healthy intact apto apta clean bra god gode bun baik jo
-"""  # words for good that mean other things in other company: normal light, IO board, pass 2 of a scanner
+"""
 _BEFORE = """
 no not non none without never nicht kein keine ohne sans pas senza sin sem nao geen niet zonder bez nie ne нет не без
 ikke ikkje inte icke ej ei nem nu un tidak bukan nincs utan uden uten 未 不 非 没 沒 無 无 不是 不太 未达 비 미 불
@@ -84,14 +87,22 @@ ikke ikkje inte icke ej ei nem nu un tidak bukan nincs utan uden uten 未 不 �
 _BEHIND = "degil yok".split()  # Turkish says not behind the word
 _PREFIXES = "nicht ikke inte icke niet non not un no ne nie nao in im não не".split()
 _NOT_HAN = ("ない", "ません", "なし", "아님", "아닌", "않")
-_SUFFIX = re.compile(r"(teil|teile|teilen|bild|bilder|stuck|stucke|image|images|part|parts|photo|photos)$")
+_SUFFIX = re.compile(
+    r"(teil|teile|teilen|bild|bilder|stuck|stucke|image|images|part|parts|photo|photos)$"
+)
 _AFTER = "free frei less".split()
-_UNCLEAR = "true false yes no y n t f p pos neg ja nein oui non si wahr falsch 有 无 無 是 否 有り 無し 真 假 正 负 負".split()
+_UNCLEAR = (
+    "true false yes no y n t f p pos neg ja nein oui non si wahr falsch 有 无 無 是 否 有り 無し "
+    "真 假 正 负 負"
+).split()
 _POLAR = re.compile(
     r"(po[sz]iti[vf]|negati[vf]|pozytywn|negatywn|положительн|отрицательн)[^\W\d_]{0,4}"
     r"|[阳陽阴陰]性|[正负負][样樣]本|[正负負]例|未?[检檢検]出|양성|음성"
 )
-_GRADES = re.compile(r"(class|classe|clase|klasse|klasa|label|grade|category|kategorie|类别?|クラス) ?([0-9a-f]|i{1,3})")
+_GRADES = re.compile(
+    r"(class|classe|clase|klasse|klasa|label|grade|category|kategorie|类别?|クラス) "
+    r"?([0-9a-f]|i{1,3})"
+)
 _HAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_HAN}]+|[^\W\d_{_HAN}]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -129,7 +140,9 @@ def _folded_words(words: str) -> frozenset[str]:
     return frozenset(folded(word) for word in words.split())
 
 
-GOOD_WORDS, BAD_WORDS, TYPE_WORDS, FILLER, OTHERWISE = map(_folded_words, (_GOOD, _BAD, _TYPES, _FILLER, _OTHERWISE))
+GOOD_WORDS, BAD_WORDS, TYPE_WORDS, FILLER, OTHERWISE = map(
+    _folded_words, (_GOOD, _BAD, _TYPES, _FILLER, _OTHERWISE)
+)
 _CJK_GOOD, _CJK_BAD, _CJK_FILLER = (
     sorted((w for w in words if re.match(f"[{_HAN}]", w)), key=len, reverse=True)
     for words in (GOOD_WORDS, BAD_WORDS | TYPE_WORDS, FILLER)
@@ -139,10 +152,11 @@ _CJK_GOOD, _CJK_BAD, _CJK_FILLER = (
 def kind_of(name: str) -> Kind | None:
     """Returns what a folder's name or a label says of its images, None where it says nothing.
 
-    ``good``: a word for good and nothing else; ``loose``: such a word among others, ``weak`` if it means other things too;
-    ``bad``: a word for bad (also rework, suspect, second quality); ``type``: a kind of defect; ``doubt``: a word of which
-    only a person knows what it means here (positive, 检出, not quite good); ``unclear``: one of a pair, where its fellow
-    stands beside it (0, True, yes, P, class A).
+    ``good``: a word for good and nothing else; ``loose``: such a word among others, ``weak`` if it
+    means other things too; ``bad``: a word for bad (also rework, suspect, second quality);
+    ``type``: a kind of defect; ``doubt``: a word of which only a person knows what it means here
+    (positive, 检出, not quite good); ``unclear``: one of a pair, where its fellow stands beside it
+    (0, True, yes, P, class A).
     """
     text = " ".join(folded(name).replace("_", " ").replace("-", " ").split())
     if _number(name) in (0, 1) or text in _UNCLEAR or _GRADES.fullmatch(text):
@@ -151,7 +165,9 @@ def kind_of(name: str) -> Kind | None:
 
 
 class Sides(NamedTuple):
-    """Names that lie beside each other: of good images, of bad ones, those in doubt, and those that say nothing."""
+    """Names that lie beside each other: of good images, of bad ones, those in doubt, and those that
+    say nothing.
+    """
 
     good: list[str]
     bad: list[str]
@@ -162,8 +178,9 @@ class Sides(NamedTuple):
 def sides_of(kinds: Mapping[str, str | None]) -> Sides:
     """Returns what names beside each other (folders or labels, each with its kind) say together.
 
-    A good word among others is in doubt beside a bad name, unless one has the same other words (good_weld, bad_weld), and
-    beside a plain good word. Beside it all that is neither loose nor weak names a defect: ``bad`` or ``unknown``.
+    A good word among others is in doubt beside a bad name, unless one has the same other words
+    (good_weld, bad_weld), and beside a plain good word. Beside it all that is neither loose nor
+    weak names a defect: ``bad`` or ``unknown``.
     """
     plain = [name for name, kind in kinds.items() if kind == "good"]
     bad = [name for name, kind in kinds.items() if kind in ("bad", "type")]
@@ -197,8 +214,8 @@ def _others(name: str) -> frozenset[str]:
 
 
 def is_bad_alone(name: str) -> bool:
-    """Returns whether a name is a word for bad, a kind of defect or one in doubt, with nothing beside it but numbers and
-    words such as `images`."""
+    """Returns whether a name is a word for bad, a kind of defect or one in doubt, with nothing
+    beside it but numbers and words such as `images`."""
     text = _shortened(folded(name))
     said = set(_negated([_meaning(word) for word in _WORD.findall(text)])) - {"filler", "number"}
     return text in BAD_WORDS or (bool(said) and said <= {"bad", "type", "doubt"})
@@ -207,12 +224,16 @@ def is_bad_alone(name: str) -> bool:
 def _kind(text: str) -> Kind | None:
     words = _WORD.findall(_shortened(text))
     kind = _together(_negated([_meaning(word) for word in words]))
-    only_weak = kind == "loose" and not any(_meaning(word) == "good" and word not in OTHERWISE for word in words)
+    only_weak = kind == "loose" and not any(
+        _meaning(word) == "good" and word not in OTHERWISE for word in words
+    )
     return "weak" if only_weak else kind
 
 
 def _shortened(text: str) -> str:
-    """Returns text with its separators as spaces and words that were parted (i.O., N.G., non-conforming) in one."""
+    """Returns text with its separators as spaces and words that were parted (i.O., N.G.,
+    non-conforming) in one.
+    """
     text = text.replace("_", " ")
     joined = re.sub(r"\W", "", text)
     if joined in GOOD_WORDS or joined in BAD_WORDS:
@@ -223,7 +244,9 @@ def _shortened(text: str) -> str:
 
 
 def _meaning(word: str) -> str:
-    """Returns what one word says: good, bad, type, filler, number, doubt, other; before, behind or after: no ..., ...-free."""
+    """Returns what one word says: good, bad, type, filler, number, doubt, other; before, behind or
+    after: no ..., ...-free.
+    """
     for meaning, words in (("good", GOOD_WORDS), ("bad", BAD_WORDS), ("type", TYPE_WORDS)):
         if word in words:
             return meaning
@@ -240,7 +263,9 @@ def _meaning(word: str) -> str:
 
 
 def _compound(word: str) -> str:
-    """Returns what a word of several parts says: not-good (ungut), of parts (Fehlerteile), or a plural of a word for bad."""
+    """Returns what a word of several parts says: not-good (ungut), of parts (Fehlerteile), or a
+    plural of a word for bad.
+    """
     stem = _SUFFIX.sub("", word)
     for bare in (stem, stem.removesuffix("s"), stem.removesuffix("er")) if stem != word else ():
         if len(bare) > 1 and bare in GOOD_WORDS | BAD_WORDS:
@@ -252,7 +277,8 @@ def _compound(word: str) -> str:
     return "bad" if negated and word not in _NOT_NEGATED else "other"
 
 
-_NOT_NEGATED = frozenset({"nook", "inok", "imok", "impass", "inpass", "unbra", "nobra"})  # words of their own
+# words of their own
+_NOT_NEGATED = frozenset({"nook", "inok", "imok", "impass", "inpass", "unbra", "nobra"})
 
 
 def _within(word: str) -> str:
@@ -293,7 +319,9 @@ def _negated(meanings: list[str]) -> list[str]:
 
 
 def _further(between: list[str], meaning: str) -> str:
-    """Returns what a good word says behind a `not` with others between them (not quite ok); `No. 3` is a number."""
+    """Returns what a good word says behind a `not` with others between them (not quite ok); `No. 3`
+    is a number.
+    """
     if between[0] == "number":
         return meaning
     return "bad" if set(between) == {"filler"} else "doubt"
@@ -307,7 +335,11 @@ def _together(meanings: Iterable[str]) -> Kind | None:
     if bad:
         return "bad" if "bad" in bad else "type"
     if "doubt" in said:
-        return "doubt" if said <= {"doubt", "before", "other", "good", "loose"} and said != {"doubt", "other"} else "unclear"
+        return (
+            "doubt"
+            if said <= {"doubt", "before", "other", "good", "loose"} and said != {"doubt", "other"}
+            else "unclear"
+        )
     if not good:
         return None
     return "good" if said == {"good"} else "loose"
@@ -319,10 +351,19 @@ def given_names(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_named(name: str, given: Iterable[str]) -> bool:
-    """Returns whether a name is one of those given, but for case, accents and the way a number is written."""
+    """Returns whether a name is one of those given, but for case, accents and the way a number is
+    written.
+    """
     number = _number(name)
-    return any(folded(name) == folded(one) or (number is not None and number == _number(one)) for one in given)
+    return any(
+        folded(name) == folded(one) or (number is not None and number == _number(one))
+        for one in given
+    )
 
 
 def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\s*[+-]?\d{1,15}([.,]0*)?\s*", text.replace(",", "."), re.ASCII) else None
+    return (
+        float(text)
+        if re.fullmatch(r"\s*[+-]?\d{1,15}([.,]0*)?\s*", text.replace(",", "."), re.ASCII)
+        else None
+    )

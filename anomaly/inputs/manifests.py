@@ -1,8 +1,9 @@
 """Manifests of what to score: CSV and Parquet, read a piece at a time, however many rows they have.
 
-Columns: ``path`` (a file relative to the manifest, or a URL), or the image's bytes: ``image`` in Parquet (binary, or the
-struct {bytes, path} of Hugging Face's data sets), ``bytes`` in both (base64 in CSV). Other columns are left alone. A
-row without an image has a source that says so. (`dataset` reads manifests whose labels and splits matter.)
+Columns: ``path`` (a file relative to the manifest, or a URL), or the image's bytes: ``image`` in
+Parquet (binary, or the struct {bytes, path} of Hugging Face's data sets), ``bytes`` in both (base64
+in CSV). Other columns are left alone. A row without an image has a source that says so. (`dataset`
+reads manifests whose labels and splits matter.)
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ NOTHING = "no path and no bytes of an image in this row of the manifest"
 
 
 def manifest_sources(place: str, limit: int) -> Iterator[Source]:
-    """Yields the images of a manifest, in its order; DatasetError where it is none, or breaks off."""
+    """Yields the images of a manifest, in its order; DatasetError where it is none, or
+    breaks off.
+    """
     read = _parquet_rows if place.lower().split("::")[0].endswith(".parquet") else _csv_rows
     found = 0
     with _open(place) as file:
@@ -43,7 +46,10 @@ def _source(place: str, number: int, row: dict[str, Any], limit: int) -> Source:
     image = row.get("image") or {}
     if not isinstance(image, dict):
         image = {"bytes": image} if isinstance(image, bytes) else {"path": image}
-    path, data = _text(row.get("path")) or _text(image.get("path")), image.get("bytes") or row.get("bytes")
+    path, data = (
+        _text(row.get("path")) or _text(image.get("path")),
+        image.get("bytes") or row.get("bytes"),
+    )
     name = f"{place}#{path or number}"
     if isinstance(data, str):
         if len(data) > limit * 4 // 3:
@@ -51,7 +57,9 @@ def _source(place: str, number: int, row: dict[str, Any], limit: int) -> Source:
         try:
             data = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
-            return Refused(name, "damaged", f"bytes that are not base64 ({error}): write the manifest again")
+            return Refused(
+                name, "damaged", f"bytes that are not base64 ({error}): write the manifest again"
+            )
     if data:
         return Held(name, data)
     if not path:
@@ -61,7 +69,13 @@ def _source(place: str, number: int, row: dict[str, Any], limit: int) -> Source:
 
 
 def _text(value: object) -> str | None:
-    return os.fsdecode(value) if isinstance(value, bytes) else value if isinstance(value, str) else None
+    return (
+        os.fsdecode(value)
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else None
+    )
 
 
 def _beside(manifest: str, path: str) -> str:
@@ -86,7 +100,9 @@ def _check_columns(place: str, found: list[str]) -> list[str]:
     known = [name for name in COLUMNS if name in found]
     if not known:
         shown = ", ".join(repr(name) for name in found[:20]) or "none"
-        raise DatasetError(f"{place}: columns {shown} found, 'path', 'image' or 'bytes' expected among them")
+        raise DatasetError(
+            f"{place}: columns {shown} found, 'path', 'image' or 'bytes' expected among them"
+        )
     twice = next((name for name in known if found.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(f"{place}: column {twice!r} found twice, once expected")
@@ -101,7 +117,9 @@ def _csv_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, Any]
         known = [(name, header.index(name)) for name in _check_columns(place, header)]
         for number, cells in rows:
             if len(cells) != len(header):
-                raise DatasetError(f"{place}, line {number}: {len(cells)} cells found, {len(header)} expected")
+                raise DatasetError(
+                    f"{place}, line {number}: {len(cells)} cells found, {len(header)} expected"
+                )
             yield {name: unguarded(cells[index]) for name, index in known}
     except (csv.Error, OSError, UnicodeError) as error:
         raise DatasetError(f"{place}: cannot be read as CSV ({error})") from error
@@ -114,4 +132,6 @@ def _parquet_rows(file: BinaryIO, place: str, limit: int) -> Iterator[dict[str, 
         rows = ROWS if columns != ["path"] else 1000 * ROWS
         yield from read_parquet(arrow, file, columns, rows, ["path"])
     except (arrow.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
-        raise DatasetError(f"{place}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
+        raise DatasetError(
+            f"{place}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})"
+        ) from error

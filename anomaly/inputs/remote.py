@@ -1,4 +1,6 @@
-"""Images behind URLs: everything that fsspec opens (s3://, gs://, https://, memory://, zip://member::archive ...)."""
+"""Images behind URLs: everything that fsspec opens (s3://, gs://, https://, memory://,
+zip://member::archive ...).
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ class Remote(NamedTuple):
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """Returns fsspec's file system of a URL and the path in it; RuntimeMissing where what opens it is not installed."""
+    """Returns fsspec's file system of a URL and the path in it; RuntimeMissing where what opens it
+    is not installed.
+    """
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise RuntimeMissing.extra("fsspec", "batch", f"an address like {url[:40]}") from error
     try:
         # Listings are not kept: they would grow with the bucket.
-        found: tuple[Any, str] = url_to_fs(url) if "::" in url else url_to_fs(url, use_listings_cache=False)
+        found: tuple[Any, str] = (
+            url_to_fs(url) if "::" in url else url_to_fs(url, use_listings_cache=False)
+        )
         return found
     except ImportError as error:
         raise RuntimeMissing(f"{url[:40]}: {error}") from error
@@ -69,7 +75,9 @@ def remote_kind(url: str) -> str:
 
 
 def walk_remote(url: str, passed: Passed) -> Iterator[str]:
-    """Yields the images below a folder, as `images.walk_images` does; one folder's names are held at a time."""
+    """Yields the images below a folder, as `images.walk_images` does; one folder's names are held
+    at a time.
+    """
     files, root = file_system(url)
     given = f"{root.rstrip('/')}/"
 
@@ -80,18 +88,27 @@ def walk_remote(url: str, passed: Passed) -> Iterator[str]:
         except ImageError as error:
             raise DatasetError(f"{folder}: {error}") from error
         found = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in entries)
-        inside = [(name, entry) for name, entry in found if name and entry["name"].strip("/") != folder.strip("/")]
+        inside = [
+            (name, entry)
+            for name, entry in found
+            if name and entry["name"].strip("/") != folder.strip("/")
+        ]
         if folder != given and any(name == listing.MARK for name, _ in inside):
             count(passed, listing.OURS)
             return []
-        told = ((name, entry["type"] == "directory", partial(_head, files, entry["name"])) for name, entry in inside)
+        told = (
+            (name, entry["type"] == "directory", partial(_head, files, entry["name"]))
+            for name, entry in inside
+        )
         return listed(told, passed)
 
     return (files.unstrip_protocol(path) for path in depth_first(given, names))
 
 
 def _head(files: Any, path: str) -> bytes | str:
-    """Returns the first bytes of a file; the kind of one that cannot be read, or that is not looked into from afar."""
+    """Returns the first bytes of a file; the kind of one that cannot be read, or that is not looked
+    into from afar.
+    """
     kind = listing.kind_of(path.rpartition("/")[2])
     if kind in listing.SIDECARS:
         return kind
@@ -115,7 +132,8 @@ def remote_glob(pattern: str) -> Iterator[str]:
 
 
 def _read(files: Any, path: str, limit: int) -> bytes:
-    if "http" in files.protocol:  # the size that a web server tells may be missing or false: only so much is taken
+    # the size that a web server tells may be missing or false: only so much is taken
+    if "http" in files.protocol:
         with files.open(path, "rb", block_size=0, size=1) as file:
             return _take(file, limit + 1)
     size = files.info(path)["size"]
@@ -126,7 +144,9 @@ def _read(files: Any, path: str, limit: int) -> bytes:
 
 
 def _take(file: Any, most: int) -> bytes:
-    """Returns what a stream holds, at most ``most`` bytes: its read may return less than was asked for."""
+    """Returns what a stream holds, at most ``most`` bytes: its read may return less than was asked
+    for.
+    """
     pieces, left = [], most
     while left > 0 and (piece := file.read(min(left, 1 << 20))):
         pieces.append(piece)
@@ -136,7 +156,9 @@ def _take(file: Any, most: int) -> bytes:
 
 @contextmanager
 def _said() -> Iterator[None]:
-    """Turns what fsspec and the libraries below it raise into an ImageError with a kind and one line."""
+    """Turns what fsspec and the libraries below it raise into an ImageError with a kind and one
+    line.
+    """
     try:
         yield
     except AnomalyError:
@@ -144,20 +166,29 @@ def _said() -> Iterator[None]:
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except (PermissionError, NotADirectoryError, ValueError, NotImplementedError) as error:
-        raise ImageError("unreadable", f"cannot be read ({_line(error)}): check the address and what you may read") from error
+        raise ImageError(
+            "unreadable",
+            f"cannot be read ({_line(error)}): check the address and what you may read",
+        ) from error
     except IsADirectoryError as error:
         raise ImageError("not a file", "is a folder, an image file expected") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ImageError("damaged", f"an archive that is damaged ({_line(error)}): copy it again") from error
-    except Exception as error:  # each library has its own: aiohttp, botocore, google-auth, asyncio ...
+        raise ImageError(
+            "damaged", f"an archive that is damaged ({_line(error)}): copy it again"
+        ) from error
+    # each library has its own: aiohttp, botocore, google-auth, asyncio ...
+    except Exception as error:
         if 400 <= getattr(error, "status", 0) < 500:
-            raise ImageError("unreadable", f"cannot be read ({_line(error)}): check the address") from error
+            raise ImageError(
+                "unreadable", f"cannot be read ({_line(error)}): check the address"
+            ) from error
         raise ImageError("unreachable", f"cannot be reached ({_line(error)})") from error
 
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return re.sub(r"[?&]\S+", "?...", text)[:200] or type(error).__name__  # what follows may be a secret signature
+    # what follows may be a secret signature
+    return re.sub(r"[?&]\S+", "?...", text)[:200] or type(error).__name__
 
 
 def place_source(place: str) -> Source:

@@ -12,7 +12,9 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 
 
 class Source(Protocol):
-    """Where one image comes from. Every one can be pickled, and is small unless it had to bring its bytes along."""
+    """Where one image comes from. Every one can be pickled, and is small unless it had to bring its
+    bytes along.
+    """
 
     @property
     def name(self) -> str:
@@ -44,7 +46,9 @@ class Held(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What stood in the list and cannot be read; ``kind`` and ``why`` are those of an ImageError."""
+    """What stood in the list and cannot be read; ``kind`` and ``why`` are those of
+    an ImageError.
+    """
 
     name: str
     kind: str
@@ -56,7 +60,9 @@ class Refused(NamedTuple):
 
 def too_large(size: int, limit: int) -> ImageError:
     """Returns the error for an image file of too many bytes."""
-    return ImageError("too large", f"file of {size:,} bytes, at most {limit:,} expected: --max-pixels allows more")
+    return ImageError(
+        "too large", f"file of {size:,} bytes, at most {limit:,} expected: --max-pixels allows more"
+    )
 
 
 def is_url(place: str) -> bool:

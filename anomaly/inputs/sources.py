@@ -1,8 +1,10 @@
-"""What there is to score: files, folders, globs, lists, archives, manifests and URLs become a stream of sources.
+"""What there is to score: files, folders, globs, lists, archives, manifests and URLs become a
+stream of sources.
 
-A source is a name and a way to read it. Nothing is listed before it is asked for, and nothing is read before its turn
-comes, except what can only be read in passing (a compressed tar, image bytes in a manifest). What cannot be read has
-a source all the same, and so a row: nothing is left out silently.
+A source is a name and a way to read it. Nothing is listed before it is asked for, and nothing is
+read before its turn comes, except what can only be read in passing (a compressed tar, image bytes
+in a manifest). What cannot be read has a source all the same, and so a row: nothing is left out
+silently.
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ def list_sources(
 ) -> Iterator[Source]:
     """Yields what there is to score, in order, as it is asked for; DatasetError.
 
-    ``inputs``: images, folders (searched recursively), globs (``**`` too), archives (.zip, .tar, .tar.gz ...),
-    manifests (.csv, .tsv, .parquet), URLs of any of these, and ``-`` for names on ``stdin``, each followed by ``end``.
-    An image is taken as it is: whether it can be read is said in its row. ``limit``: bytes of an image at most, as
-    the reader will ask for. ``passed`` counts, by kind, what folders and archives hold besides images (see `listing`).
+    ``inputs``: images, folders (searched recursively), globs (``**`` too), archives (.zip, .tar,
+    .tar.gz ...), manifests (.csv, .tsv, .parquet), URLs of any of these, and ``-`` for names on
+    ``stdin``, each followed by ``end``. An image is taken as it is: whether it can be read is said
+    in its row. ``limit``: bytes of an image at most, as the reader will ask for. ``passed`` counts,
+    by kind, what folders and archives hold besides images (see `listing`).
     """
     passed = Counter() if passed is None else passed
     for given in inputs:
@@ -60,10 +63,14 @@ def list_sources(
             yield from expand(place, limit, passed)
 
 
-def shard(sources: Iterable[Source], number: int, of: int, unit_of: Callable[[str], str] | None = None) -> Iterator[Source]:
-    """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards hold all, each once.
+def shard(
+    sources: Iterable[Source], number: int, of: int, unit_of: Callable[[str], str] | None = None
+) -> Iterator[Source]:
+    """Yields every ``of``-th source, beginning with the ``number``-th (from 1): together the shards
+    hold all, each once.
 
-    ``unit_of``: names the unit that an image shows (ImageError: none). Its images all come into one shard.
+    ``unit_of``: names the unit that an image shows (ImageError: none). Its images all come into one
+    shard.
     """
     if unit_of is None or of == 1:
         return (source for index, source in enumerate(sources, 1) if index % of == number % of)
@@ -105,7 +112,9 @@ def _opened(place: str, limit: int, passed: Passed) -> Iterator[Source]:
     if TAR.search(path) or ZIP.search(path):
         from anomaly.inputs.archives import tar_sources, zip_sources
 
-        found = tar_sources(place, limit, passed) if TAR.search(path) else zip_sources(place, passed)
+        found = (
+            tar_sources(place, limit, passed) if TAR.search(path) else zip_sources(place, passed)
+        )
         return _not_none(place, found, passed)
     if MANIFEST.search(path) or (path.lower().endswith(".txt") and _is_table(place)):
         from anomaly.inputs.manifests import manifest_sources
@@ -115,7 +124,9 @@ def _opened(place: str, limit: int, passed: Passed) -> Iterator[Source]:
 
 
 def _is_table(place: str) -> bool:
-    """Returns whether a text file begins as a manifest does, with a column `path`: spreadsheets name tables so."""
+    """Returns whether a text file begins as a manifest does, with a column `path`: spreadsheets
+    name tables so.
+    """
     from anomaly.files.delimited import read_delimited
 
     if not os.path.isfile(place):
@@ -150,13 +161,19 @@ def _folder(folder: str, passed: Passed) -> Iterator[Source]:
             count(passed, listing.MASK)
             continue
         found = True
-        yield Refused(path, "unreadable", "a folder that cannot be listed") if path.endswith("/") else place_source(path)
+        yield (
+            Refused(path, "unreadable", "a folder that cannot be listed")
+            if path.endswith("/")
+            else place_source(path)
+        )
     if not found:
         raise DatasetError(f"{folder}: {_nothing(NO_IMAGE.replace('it;', 'this folder;'), passed)}")
 
 
 def _masks_in(folder: str) -> str:
-    """Returns the folder of the masks, with a slash, where a folder has MVTec AD's layout: masks are no images to judge."""
+    """Returns the folder of the masks, with a slash, where a folder has MVTec AD's layout: masks
+    are no images to judge.
+    """
     masks = Path(folder) / "ground_truth"
     return os.path.join(masks, "") if masks.is_dir() and (masks.parent / "test").is_dir() else ""
 
@@ -170,7 +187,9 @@ def _walk(folder: str, passed: Passed) -> Iterator[str]:
 
 
 def _matches(pattern: str, places: Iterable[str], limit: int, passed: Passed) -> Iterator[Source]:
-    """Yields the images of every place that a pattern matches. With ** their folders match too: these are left out."""
+    """Yields the images of every place that a pattern matches. With ** their folders match too:
+    these are left out.
+    """
     found = False
     for place in places:
         found = True
@@ -184,13 +203,17 @@ def _matches(pattern: str, places: Iterable[str], limit: int, passed: Passed) ->
 
 
 def _local_glob(pattern: str, passed: Passed) -> Iterator[str]:
-    """Yields what matches, sorted, hidden names left out; held at a time: the folders, and the names in one of them.
+    """Yields what matches, sorted, hidden names left out; held at a time: the folders, and the
+    names in one of them.
 
-    Folders that this program has written are left out where a pattern matches them, and not where they are named.
+    Folders that this program has written are left out where a pattern matches them, and not where
+    they are named.
     """
     head, tail = os.path.split(pattern)
     seen: set[tuple[int, int]] = set()
-    folders = set(glob.iglob(os.path.join(head, ""), recursive=True)) | ({""} if head in ("", "**") else set())
+    folders = set(glob.iglob(os.path.join(head, ""), recursive=True)) | (
+        {""} if head in ("", "**") else set()
+    )
     for folder in sorted(folders, key=lambda path: (path.count("/"), path)):
         status = os.stat(folder or ".")
         if (status.st_dev, status.st_ino) in seen:  # a loop of links
@@ -221,7 +244,10 @@ def _names_from(stream: BinaryIO, end: bytes) -> Iterator[str]:
         *whole, rest = (rest + piece).split(end)
         yield from (os.fsdecode(name) for line in whole if (name := _bare(line, end)))
         if len(rest) > LONGEST_NAME:
-            raise DatasetError(f"standard input: a name of more than {LONGEST_NAME:,} bytes found, paths of images expected")
+            raise DatasetError(
+                f"standard input: a name of more than {LONGEST_NAME:,} bytes found, paths of "
+                "images expected"
+            )
     if name := _bare(rest, end):
         yield os.fsdecode(name)
 
@@ -229,7 +255,9 @@ def _names_from(stream: BinaryIO, end: bytes) -> Iterator[str]:
 def _unmarked(head: bytes) -> bytes:
     """Returns the beginning of a list without the byte-order mark that Windows writes."""
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise DatasetError("standard input: a list in UTF-16 found, UTF-8 expected: save the list as UTF-8")
+        raise DatasetError(
+            "standard input: a list in UTF-16 found, UTF-8 expected: save the list as UTF-8"
+        )
     return head.removeprefix(BOM_UTF8)
 
 
@@ -242,4 +270,6 @@ def _read_some(stream: BinaryIO) -> bytes:
     try:
         return read(1 << 16)
     except OSError as error:
-        raise AnomalyError(f"standard input: cannot be read ({error.strerror}), paths of images expected") from error
+        raise AnomalyError(
+            f"standard input: cannot be read ({error.strerror}), paths of images expected"
+        ) from error

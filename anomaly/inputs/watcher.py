@@ -20,14 +20,15 @@ from anomaly.imaging.find import is_ours, walk_images
 from anomaly.imaging.listing import Passed, count, is_image_head, is_image_name, wanted
 from anomaly.inputs.arrivals import CHANGED, CLOSED, FOUND, GONE, SETTLED, State, state_of
 
-LOOK, SHARE = 0.2, 4  # seconds between two looks at least, and looks take no more than one part in so many of the time
+# seconds between two looks at least, and looks take no more than one part in so many of the time
+LOOK, SHARE = 0.2, 4
 
 
 class Watcher:
     """Looks through folders in a thread, and listens to the system's events, until it is closed.
 
-    ``inbox`` gets (event, path); ``known``: a file's state as it was last noted; ``say``: gets a line where a folder cannot be
-    listed. ``events``: whether the system tells of changes here.
+    ``inbox`` gets (event, path); ``known``: a file's state as it was last noted; ``say``: gets a
+    line where a folder cannot be listed. ``events``: whether the system tells of changes here.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Watcher:
             next(walk_images(folder), None)  # DatasetError where it cannot be listed
         self._folders, self._inbox, self._known, self._say = folders, inbox, known, say
         self._roots = ["" if folder == Path() else os.path.join(folder, "") for folder in folders]
-        self._names: dict[str, set[str]] = {root: set() for root in self._roots}  # of each folder, at the last look
+        # of each folder, at the last look
+        self._names: dict[str, set[str]] = {root: set() for root in self._roots}
         self._said: set[str] = set()
-        self._begins: dict[str, tuple[State | None, bool]] = {}  # whether a file begins as an image, where no suffix tells
+        # whether a file begins as an image, where no suffix tells
+        self._begins: dict[str, tuple[State | None, bool]] = {}
         self._ours: set[str] = set()  # folders that this program writes into
         self._closing = threading.Event()
         self._observer = self._observe()
@@ -60,12 +63,24 @@ class Watcher:
 
     def _observe(self) -> Any:
         try:
-            from watchdog.events import FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent
+            from watchdog.events import (
+                FileClosedEvent,
+                FileCreatedEvent,
+                FileDeletedEvent,
+                FileModifiedEvent,
+                FileMovedEvent,
+            )
             from watchdog.observers import Observer
         except ImportError:
             return None
         observer: Any = Observer()
-        kinds = [FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent]
+        kinds = [
+            FileClosedEvent,
+            FileCreatedEvent,
+            FileDeletedEvent,
+            FileModifiedEvent,
+            FileMovedEvent,
+        ]
         try:
             for folder in self._folders:
                 observer.schedule(self, str(folder), recursive=True, event_filter=kinds)
@@ -77,7 +92,13 @@ class Watcher:
 
     def dispatch(self, event: Any) -> None:
         """Takes an event from watchdog."""
-        names = {"created": FOUND, "modified": CHANGED, "closed": CLOSED, "deleted": GONE, "moved": GONE}
+        names = {
+            "created": FOUND,
+            "modified": CHANGED,
+            "closed": CLOSED,
+            "deleted": GONE,
+            "moved": GONE,
+        }
         self._tell(names[event.event_type], event.src_path)
         if event.event_type == "moved":
             self._tell(CLOSED, event.dest_path)
@@ -85,19 +106,25 @@ class Watcher:
     def _tell(self, event: str, path: str) -> None:
         path = os.path.normpath(path) if path else ""
         below = next((path[len(root) :] for root in self._roots if path.startswith(root)), path)
-        if any(part.startswith(".") for part in below.split(os.sep)) or self._is_in_ours(path, below):
+        if any(part.startswith(".") for part in below.split(os.sep)) or self._is_in_ours(
+            path, below
+        ):
             return
         if self._is_image(path):
             self._inbox.put((event, path))
 
     def _is_in_ours(self, path: str, below: str) -> bool:
-        """Whether one of the folders between a watched one and a file is one that this program writes into."""
+        """Whether one of the folders between a watched one and a file is one that this program
+        writes into.
+        """
         root = path.removesuffix(below)
         parts = below.split(os.sep)
         return any(is_ours(root + os.sep.join(parts[:count])) for count in range(1, len(parts)))
 
     def _is_image(self, path: str) -> bool:
-        """Whether a file is one to judge: by its suffix, else by how it begins, which is looked at when it has changed."""
+        """Whether a file is one to judge: by its suffix, else by how it begins, which is looked at
+        when it has changed.
+        """
         decided = is_image_name(os.path.basename(path))
         if decided is not None:
             return decided
@@ -114,7 +141,10 @@ class Watcher:
         passed: Passed = Counter({listing.OURS: len(self._ours)} if self._ours else {})
         for folder, names in list(self._names.items()):
             for name in list(names):
-                if os.path.join(folder + name, "") in self._names or os.path.join(folder + name, "") in self._ours:
+                if (
+                    os.path.join(folder + name, "") in self._names
+                    or os.path.join(folder + name, "") in self._ours
+                ):
                     continue
                 if name[0] == ".":
                     if name != listing.MARK:
@@ -137,7 +167,9 @@ class Watcher:
             self._closing.wait(max(LOOK, SHARE * took))
 
     def _list(self, folder: str) -> None:
-        """Tells of the names that were not in a folder at the look before, and of the folders among them goes on."""
+        """Tells of the names that were not in a folder at the look before, and of the folders among
+        them goes on.
+        """
         if folder not in self._roots and is_ours(folder):
             self._ours.add(folder)
             del self._names[folder]
@@ -146,11 +178,18 @@ class Watcher:
             names = set(os.listdir(folder or "."))
         except OSError as error:
             if folder in self._roots:
-                self._once(folder, f"{folder}: cannot be listed ({error.strerror}); waiting for it to come back")
+                self._once(
+                    folder,
+                    f"{folder}: cannot be listed ({error.strerror}); waiting for it to come back",
+                )
                 self._names[folder] = set()
             else:
                 if not isinstance(error, FileNotFoundError):
-                    self._once(folder, f"{folder}: cannot be listed ({error.strerror}); what is in it is not judged")
+                    self._once(
+                        folder,
+                        f"{folder}: cannot be listed ({error.strerror}); what is in it is not "
+                        "judged",
+                    )
                 del self._names[folder]
             return
         self._said.discard(folder)
@@ -202,5 +241,8 @@ def check_folders(inputs: Sequence[str]) -> list[Path]:
     """Returns the folders to watch; AnomalyError where something else was given."""
     for given in inputs:
         if not os.path.isdir(given):
-            raise AnomalyError(f"{given}: no folder found, folders on this machine (or mounted on it) expected by --watch")
+            raise AnomalyError(
+                f"{given}: no folder found, folders on this machine (or mounted on it) expected by "
+                "--watch"
+            )
     return [Path(given) for given in inputs]

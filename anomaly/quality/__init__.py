@@ -1,1 +1,3 @@
-"""Questions to a finished detector: evaluate, check, compare, challenge, recalibrate, audit, bench."""
+"""Questions to a finished detector: evaluate, check, compare, challenge, recalibrate,
+audit, bench.
+"""

@@ -1,4 +1,5 @@
-"""`anomaly report RUN --audit out.zip`: everything that an auditor asks of a detector, in one file that a command verifies.
+"""`anomaly report RUN --audit out.zip`: everything that an auditor asks of a detector, in one file
+that a command verifies.
 
 manifest.json    who made it and when, the detector, what it was trained on and guarantees, and of every other file its
                  size and sha256; of what is left out for its size the sha256 too
@@ -7,7 +8,8 @@ summary.txt      the same for people
 card.json        the detector's card: options, versions, calibration scores, golden samples
 run/...          detector.onnx and those it was recalibrated into, images.csv (which image was used for what, with its
                  sha256), report.html, train.jsonl, checks.jsonl, signatures
-review/log.jsonl with a review database: verdicts, changes of the threshold and all else that was done with this detector; the
+review/log.jsonl with a review database: verdicts, changes of the threshold and all else that was
+done with this detector; the
                  manifest has the digest of the whole log (see anomaly/review/chain.py)
 """
 
@@ -37,7 +39,8 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 IMAGES, CHECKS = "images.csv", "checks.jsonl"
 KEPT_FILES = (IMAGES, CHECKS, "report.html", "train.jsonl")
 NAMED_ONLY = ("checkpoint.safetensors", "explain.onnx")
-MAX_MEMBERS, MAX_DIRECTORY = 10_000, 16 << 20  # files of an archive, and bytes of the zip's list of them
+# files of an archive, and bytes of the zip's list of them
+MAX_MEMBERS, MAX_DIRECTORY = 10_000, 16 << 20
 MAX_PROBLEMS_SHOWN = 20  # of what is wrong
 
 
@@ -49,30 +52,44 @@ def now() -> str:
 
 
 def note_check(detector: Path, command: str, card: Card, found: Mapping[str, Any]) -> None:
-    """Adds what a command found of a detector to RUN/checks.jsonl; nothing where it lies in no run folder."""
+    """Adds what a command found of a detector to RUN/checks.jsonl; nothing where it lies in no run
+    folder.
+    """
     folder = find_detector(detector).parent
     if not (folder / IMAGES).is_file() or not os.access(folder, os.W_OK):
         return
-    entry = {"at": now(), "by": user(), "command": command, "detector": card.identity, "found": found}
+    entry = {
+        "at": now(),
+        "by": user(),
+        "command": command,
+        "detector": card.identity,
+        "found": found,
+    }
     checks = folder / CHECKS
     with named(checks), open(checks, "a", encoding="utf-8", opener=open_own) as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def read_checks(path: Path) -> list[dict[str, Any]]:
-    """Returns what ``note_check`` noted, [] without a file; AnomalyError for a line that it did not write."""
+    """Returns what ``note_check`` noted, [] without a file; AnomalyError for a line that it did not
+    write.
+    """
     if not os.path.lexists(path):
         return []
     found = []
-    for number, line in enumerate(read_own(path, LARGEST_CHECKS).decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(
+        read_own(path, LARGEST_CHECKS).decode("utf-8", "replace").splitlines(), 1
+    ):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             entry = None
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("at", "by", "command")):
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(name), str) for name in ("at", "by", "command")
+        ):
             raise AnomalyError(
-                f"{path}, line {number}: {line[:40]!r} found, a check's JSON with at, by and command expected: it was "
-                "changed or cut off; mend or remove that line"
+                f"{path}, line {number}: {line[:40]!r} found, a check's JSON with at, by and "
+                "command expected: it was changed or cut off; mend or remove that line"
             )
         found.append(entry)
     return found
@@ -83,7 +100,9 @@ def read_checks(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was written. ``digest``: sha256 of the manifest, by which two people can compare theirs; ``review``: of the log."""
+    """What was written. ``digest``: sha256 of the manifest, by which two people can compare theirs;
+    ``review``: of the log.
+    """
 
     out: Path
     files: int
@@ -96,22 +115,33 @@ class Audit:
         signed = "signed" if self.signed else "not signed: --key signs it"
         log = "" if self.review is None else f"{'review log':<24}{review_text(self.review)}\n"
         return (
-            f"{'written':<24}{self.out}   {self.files} files\n{log}{'manifest':<24}sha256:{self.digest}   ({signed})\n"
-            f"{'to verify':<24}anomaly verify --audit {self.out}{' --key PUB' if self.signed else ''}"
+            f"{'written':<24}{self.out}   {self.files} files\n"
+            f"{log}{'manifest':<24}sha256:{self.digest}   ({signed})\n"
+            f"{'to verify':<24}anomaly verify --audit "
+            f"{self.out}{' --key PUB' if self.signed else ''}"
         )
 
 
-def write_audit(run: Path, out: Path, *, review: str | None = None, key: Path | None = None) -> Audit:
-    """Writes the archive; ``review``: a review database, ``key``: a private key. Raises AnomalyError, DetectorError."""
+def write_audit(
+    run: Path, out: Path, *, review: str | None = None, key: Path | None = None
+) -> Audit:
+    """Writes the archive; ``review``: a review database, ``key``: a private key. Raises
+    AnomalyError, DetectorError.
+    """
     if out.suffix.lower() != ".zip":
-        raise AnomalyError(f"{out}: {out.suffix or 'no suffix'} found, the name of a .zip to write expected")
+        raise AnomalyError(
+            f"{out}: {out.suffix or 'no suffix'} found, the name of a .zip to write expected"
+        )
     if out.exists():
         raise AnomalyError(f"{out} is there already and stays as it is: choose another name")
     if not out.parent.is_dir():
         raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another name")
     detector, card = find_detector(run), read_card(run)
     log, chain = review_log(review, detectors_beside(detector, card)) if review else (None, None)
-    made = {"summary.txt": summary(card, detector, log).encode(), "card.json": _json(card.to_json())}
+    made = {
+        "summary.txt": summary(card, detector, log).encode(),
+        "card.json": _json(card.to_json()),
+    }
     if log is not None:
         lines = (json.dumps(event, ensure_ascii=False) + "\n" for event in log)
         made["review/log.jsonl"] = "".join(lines).encode()
@@ -119,7 +149,9 @@ def write_audit(run: Path, out: Path, *, review: str | None = None, key: Path | 
     with whole_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in kept_files(detector):
             data = path.read_bytes() if path == detector else read_own(path)
-            files[f"run/{printable(path.name)}"] = _add(archive, f"run/{printable(path.name)}", data)
+            files[f"run/{printable(path.name)}"] = _add(
+                archive, f"run/{printable(path.name)}", data
+            )
         for name, data in made.items():
             files[name] = _add(archive, name, data)
         manifest = _json({**described(card, detector, files), "review": chain})
@@ -132,7 +164,9 @@ def write_audit(run: Path, out: Path, *, review: str | None = None, key: Path | 
 
 
 def kept_files(detector: Path) -> Iterator[Path]:
-    """Yields the files of a run that go into the archive: detectors, signatures, and what tells of the training."""
+    """Yields the files of a run that go into the archive: detectors, signatures, and what tells of
+    the training.
+    """
     for path in sorted(detector.parent.iterdir()):
         if path == detector or path == detector.with_name(f"{detector.name}.sig"):
             yield path
@@ -159,14 +193,22 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
         "made_by": user(),
         "made_with": f"anomaly {anomaly.__version__}",
         "detector": card.identity,
-        "trained": {name: training.get(name) for name in ("created", "by", "command", "images", "groups", "sets", "digest")},
-        "recalibrated": {name: training.get(name) for name in ("recalibrated", "recalibrated_by", "recalibrated_on")},
+        "trained": {
+            name: training.get(name)
+            for name in ("created", "by", "command", "images", "groups", "sets", "digest")
+        },
+        "recalibrated": {
+            name: training.get(name)
+            for name in ("recalibrated", "recalibrated_by", "recalibrated_on")
+        },
         "guarantee": None
         if calibration is None
         else {"rate": calibration.guaranteed_rate, "k": calibration.k, "n": calibration.n},
         "files": files,
         "not_included": {
-            path.name: {"sha256": _digest(path), "bytes": path.stat().st_size} for path in beside if os.path.lexists(path)
+            path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}
+            for path in beside
+            if os.path.lexists(path)
         },
     }
 
@@ -176,19 +218,35 @@ def summary(card: Card, detector: Path, log: list[dict[str, Any]] | None) -> str
     training = card.training
     lines = [
         ("detector", card.identity),
-        ("trained", f"{training.get('created')} by {training.get('by') or 'unknown'}, on {training.get('images')} good images"),
+        (
+            "trained",
+            (
+                f"{training.get('created')} by {training.get('by') or 'unknown'}, on "
+                f"{training.get('images')} good images"
+            ),
+        ),
         ("images", f"digest {training.get('digest')}; one by one in run/{IMAGES}"),
         ("command", str(training.get("command"))),
     ]
     if training.get("recalibrated"):
         by = training.get("recalibrated_by") or "unknown"
         on = f"on {training.get('recalibrated_on')} good images"
-        lines.append(("recalibrated", f"{training['recalibrated']} by {by}, {on}; from sha256:{card.parent}"))
+        lines.append(
+            ("recalibrated", f"{training['recalibrated']} by {by}, {on}; from sha256:{card.parent}")
+        )
     lines += [("warning", line) for line in training.get("warnings", [])]
     done = read_checks(detector.with_name(CHECKS))
-    lines.append(("checks since", f"{len(done)}" + (f", in run/{CHECKS}" if done else ": none was noted in the run folder")))
+    lines.append(
+        (
+            "checks since",
+            f"{len(done)}"
+            + (f", in run/{CHECKS}" if done else ": none was noted in the run folder"),
+        )
+    )
     lines += [("", f"{entry['at']} {entry['by']}: {entry['command']}") for entry in done]
-    lines.append(("review", "no database was given (--review DB)" if log is None else _counted(log)))
+    lines.append(
+        ("review", "no database was given (--review DB)" if log is None else _counted(log))
+    )
     text = "\n".join(f"{label:<24}{text}" for label, text in lines)
     return printable(f"{text}\n{card_text(card, str(detector.parent))}\n")
 
@@ -206,8 +264,9 @@ def review_text(review: Mapping[str, Any]) -> str:
 
 
 def review_log(database: str, detectors: set[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Returns the log of a review database, the oldest event first, as far as it tells of these detectors, and of the
-    whole log the number of events, its digest, and which events are not as they were written.
+    """Returns the log of a review database, the oldest event first, as far as it tells of these
+    detectors, and of the whole log the number of events, its digest, and which events are not as
+    they were written.
     """
     from anomaly.review import Store
 
@@ -232,7 +291,9 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def _digest(path: Path) -> str:

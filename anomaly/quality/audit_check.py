@@ -13,27 +13,55 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 from anomaly.files.table import printable
-from anomaly.quality.audit import FORMAT, MANIFEST, MAX_DIRECTORY, MAX_MEMBERS, MAX_PROBLEMS_SHOWN, SIGNATURE, review_text
+from anomaly.quality.audit import (
+    FORMAT,
+    MANIFEST,
+    MAX_DIRECTORY,
+    MAX_MEMBERS,
+    MAX_PROBLEMS_SHOWN,
+    SIGNATURE,
+    review_text,
+)
 
 MAX_MANIFEST, MAX_SIGNATURE, PIECE = 64 << 20, 1 << 10, 1 << 20
 
 
 def verify_audit(path: Path, key: Path | None = None, review: str | None = None) -> str:
-    """Returns in words what a whole archive holds; AnomalyError naming every file that was changed, added or is missing.
+    """Returns in words what a whole archive holds; AnomalyError naming every file that was changed,
+    added or is missing.
 
-    ``key``: a public key by which the manifest must be signed. Without one the digests show accidents, but nobody who makes
-    a new manifest. ``review``: the review database, whose log must still hold what the archive says of it.
+    ``key``: a public key by which the manifest must be signed. Without one the digests show
+    accidents, but nobody who makes a new manifest. ``review``: the review database, whose log must
+    still hold what the archive says of it.
     """
     try:
         _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             manifest, data = _manifest(archive, path)
-            wrong = [*_wrong_members(archive, manifest), *_wrong_detector(manifest), *_wrong_log(manifest)]
+            wrong = [
+                *_wrong_members(archive, manifest),
+                *_wrong_detector(manifest),
+                *_wrong_log(manifest),
+            ]
             signature = _signature(archive)
-    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError) as error:
-        raise AnomalyError(f"{path}: not an audit archive, or a damaged one ({str(error)[:200]}): get it again") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+        KeyError,
+    ) as error:
+        raise AnomalyError(
+            f"{path}: not an audit archive, or a damaged one ({str(error)[:200]}): get it again"
+        ) from error
     if wrong:
-        more = f"; and {len(wrong) - MAX_PROBLEMS_SHOWN:,} more" if len(wrong) > MAX_PROBLEMS_SHOWN else ""
+        more = (
+            f"; and {len(wrong) - MAX_PROBLEMS_SHOWN:,} more"
+            if len(wrong) > MAX_PROBLEMS_SHOWN
+            else ""
+        )
         raise AnomalyError(f"{path}: not whole: {'; '.join(wrong[:MAX_PROBLEMS_SHOWN])}{more}")
     signed = "not signed: shows accidents, not a forger"
     if signature is not None:
@@ -42,13 +70,21 @@ def verify_audit(path: Path, key: Path | None = None, review: str | None = None)
         from anomaly.detector.signature import is_signed
 
         if signature is None or not is_signed(data, signature, key):
-            found = "no signature" if signature is None else "a signature of another key or of another manifest"
-            raise AnomalyError(f"{path}: {found} found, one by the key of {key} expected: get it again from whom you trust")
+            found = (
+                "no signature"
+                if signature is None
+                else "a signature of another key or of another manifest"
+            )
+            raise AnomalyError(
+                f"{path}: {found} found, one by the key of {key} expected: get it again from whom "
+                "you trust"
+            )
         signed = f"signed with the key of {key}"
     log = _compared_log(path, manifest, review)
     return (
         f"{'whole':<24}{len(manifest['files'])} files as the manifest says; {signed}\n"
-        f"{'manifest':<24}sha256:{hashlib.sha256(data).hexdigest()}, made {manifest['made_at']} by {manifest['made_by']}\n"
+        f"{'manifest':<24}sha256:{hashlib.sha256(data).hexdigest()}, made {manifest['made_at']} by "
+        f"{manifest['made_by']}\n"
         f"{'detector':<24}{manifest['detector']}{log}"
     )
 
@@ -62,7 +98,8 @@ def _check_directory(path: Path) -> None:
         file.seek(max(0, size - (1 << 16) - 22))
         end = file.read().rpartition(b"PK\x05\x06")[2]
     members, directory = int.from_bytes(end[6:8], "little"), int.from_bytes(end[8:12], "little")
-    if members > MAX_MEMBERS or directory > MAX_DIRECTORY:  # zip64, for more than 65,534, says 65,535 here
+    # zip64, for more than 65,534, says 65,535 here
+    if members > MAX_MEMBERS or directory > MAX_DIRECTORY:
         raise ValueError(f"more than {MAX_MEMBERS:,} files")
 
 
@@ -81,12 +118,19 @@ def _wrong_log(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _compared_log(path: Path, manifest: dict[str, Any], review: str | None) -> str:
-    """Returns what is said of the review log; AnomalyError where ``review`` does not hold the archive's any more."""
+    """Returns what is said of the review log; AnomalyError where ``review`` does not hold the
+    archive's any more.
+    """
     said = manifest.get("review")
     if review is None:
-        return "" if said is None else f"\n{'review log':<24}{review_text(said)}; --review DB compares"
+        return (
+            "" if said is None else f"\n{'review log':<24}{review_text(said)}; --review DB compares"
+        )
     if said is None:
-        raise AnomalyError(f"{path}: no review log in it, one to compare with {review} expected: report it with --review")
+        raise AnomalyError(
+            f"{path}: no review log in it, one to compare with {review} expected: report it with "
+            "--review"
+        )
     from anomaly.review import Store
     from anomaly.review.chain import in_words
 
@@ -95,8 +139,13 @@ def _compared_log(path: Path, manifest: dict[str, Any], review: str | None) -> s
     missing = chain.missing(said["events"], said["head"])
     wrong = [*chain.wrong, *([missing] if missing else [])]
     if wrong:
-        raise AnomalyError(f"{review}: the log is not that of {path}: {in_words(wrong)}: restore a backup")
-    return f"\n{'review log':<24}{said['events']} events of the archive are in {review} as they were, of {len(chain.digests)}"
+        raise AnomalyError(
+            f"{review}: the log is not that of {path}: {in_words(wrong)}: restore a backup"
+        )
+    return (
+        f"\n{'review log':<24}{said['events']} events of the archive are in {review} as they were, "
+        f"of {len(chain.digests)}"
+    )
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any], bytes]:
@@ -109,9 +158,15 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any], byt
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{MANIFEST} lists no files")
     if manifest.get("format") != FORMAT:
-        raise AnomalyError(f"{path}: format {str(manifest.get('format'))[:20]!r} found, {FORMAT} expected: update this program")
+        raise AnomalyError(
+            f"{path}: format {str(manifest.get('format'))[:20]!r} found, {FORMAT} expected: update "
+            "this program"
+        )
     facts = [manifest.get(name) for name in ("detector", "made_at", "made_by")]
-    entries = [(name, *(entry.get(kind) for kind in ("sha256", "bytes"))) for name, entry in _tables(manifest["files"])]
+    entries = [
+        (name, *(entry.get(kind) for kind in ("sha256", "bytes")))
+        for name, entry in _tables(manifest["files"])
+    ]
     if not all(isinstance(fact, str) and fact.isprintable() for fact in facts) or not all(
         isinstance(digest, str) and type(size) is int for _, digest, size in entries
     ):
@@ -126,7 +181,11 @@ def _fits(review: object) -> bool:
         return True
     if not isinstance(review, dict) or not isinstance(review.get("wrong"), list):
         return False
-    return type(review.get("events")) is int and review["events"] >= 0 and isinstance(review.get("head"), str)
+    return (
+        type(review.get("events")) is int
+        and review["events"] >= 0
+        and isinstance(review.get("head"), str)
+    )
 
 
 def _tables(files: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -134,7 +193,9 @@ def _tables(files: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _wrong_members(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> Iterator[str]:
-    """Yields a line for each file that is not as the manifest says, and for bytes that belong to no file."""
+    """Yields a line for each file that is not as the manifest says, and for bytes that belong to no
+    file.
+    """
     names, files = Counter(archive.namelist()), manifest["files"]
     for name, count in sorted(names.items()):
         if count > 1:

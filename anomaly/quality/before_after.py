@@ -1,6 +1,8 @@
-"""What a new threshold changes: threshold, guaranteed rate and upper bound before and after, and what of it is worse.
+"""What a new threshold changes: threshold, guaranteed rate and upper bound before and after, and
+what of it is worse.
 
-A detector may guarantee nothing: it only ranks, or its threshold was moved by hand after results were seen (a preview).
+A detector may guarantee nothing: it only ranks, or its threshold was moved by hand after results
+were seen (a preview).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import CalibrationError
 from anomaly.statistics.calibration import DEFAULT_RATE, Calibration
 
-WORSE_UPPER_BOUND_RATIO = 1.15  # times the upper bound of before: what about half as many images make of it
+# times the upper bound of before: what about half as many images make of it
+WORSE_UPPER_BOUND_RATIO = 1.15
 _COLUMNS = (24, 28)
 
 Row = tuple[str, str, str]
@@ -21,8 +24,9 @@ Row = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What a detector guarantees. ``calibration``: None where it only ranks. ``preview``: its threshold was moved by hand,
-    so that its rate holds no more. ``what``: what the rate counts, ``image`` or ``unit``."""
+    """What a detector guarantees. ``calibration``: None where it only ranks. ``preview``: its
+    threshold was moved by hand, so that its rate holds no more. ``what``: what the rate counts,
+    ``image`` or ``unit``."""
 
     calibration: Calibration | None
     preview: bool = False
@@ -57,10 +61,18 @@ class Guarantee:
         c = self.calibration
         if c is None:
             return "none", "none: it only ranks", "none", "nothing"
-        threshold, images = f"{c.threshold:.4g}", f"{c.n:,} good {self.what}{'' if c.n == 1 else 's'}"
+        threshold, images = (
+            f"{c.threshold:.4g}",
+            f"{c.n:,} good {self.what}{'' if c.n == 1 else 's'}",
+        )
         if self.preview:
             return threshold, "none: a preview", "none", f"by hand, on {images}"
-        return threshold, f"{_percent(c.guaranteed_rate)} ({c.k:,} of {c.n + 1:,})", _percent(c.upper_bound), images
+        return (
+            threshold,
+            f"{_percent(c.guaranteed_rate)} ({c.k:,} of {c.n + 1:,})",
+            _percent(c.upper_bound),
+            images,
+        )
 
 
 def is_preview(card: Card) -> bool:
@@ -69,11 +81,13 @@ def is_preview(card: Card) -> bool:
 
 
 def worse(before: Guarantee, after: Guarantee) -> list[str]:
-    """Returns what gets worse from ``before`` to ``after``, each in a few words; empty where nothing does.
+    """Returns what gets worse from ``before`` to ``after``, each in a few words; empty where
+    nothing does.
 
-    The first threshold of a detector that only ranked is no change for the worse. A preview is compared by the rate that
-    its rank would have, so that a moved threshold is no way round. A rate that rises within the target rate, because as
-    many or more images allow a higher rank, is what was asked for.
+    The first threshold of a detector that only ranked is no change for the worse. A preview is
+    compared by the rate that its rank would have, so that a moved threshold is no way round. A rate
+    that rises within the target rate, because as many or more images allow a higher rank, is what
+    was asked for.
     """
     old, new = before.calibration, after.calibration
     if old is None:
@@ -86,10 +100,19 @@ def worse(before: Guarantee, after: Guarantee) -> list[str]:
     target = old.target_rate or DEFAULT_RATE
     as_asked = new.n >= old.n and new.guaranteed_rate <= target
     if new.k * (old.n + 1) > old.k * (new.n + 1) and not as_asked:
-        found.append(f"guaranteed rate {_percent(new.guaranteed_rate)} instead of {_percent(old.guaranteed_rate)}")
+        found.append(
+            f"guaranteed rate {_percent(new.guaranteed_rate)} instead of "
+            f"{_percent(old.guaranteed_rate)}"
+        )
     if new.upper_bound > WORSE_UPPER_BOUND_RATIO * old.upper_bound and not as_asked:
-        found.append(f"upper bound {_percent(new.upper_bound)} instead of {_percent(old.upper_bound)}")
-    return [*found, f"{new.n:,} calibration images instead of {old.n:,}"] if found and new.n < old.n else found
+        found.append(
+            f"upper bound {_percent(new.upper_bound)} instead of {_percent(old.upper_bound)}"
+        )
+    return (
+        [*found, f"{new.n:,} calibration images instead of {old.n:,}"]
+        if found and new.n < old.n
+        else found
+    )
 
 
 def refuse_worse(before: Guarantee, after: Guarantee) -> None:
@@ -97,8 +120,8 @@ def refuse_worse(before: Guarantee, after: Guarantee) -> None:
     found = worse(before, after)
     if found:
         raise CalibrationError(
-            f"the guarantee would get worse: {'; '.join(found)}. Nothing was written: give more good images, or "
-            "--accept-worse to write it all the same"
+            f"the guarantee would get worse: {'; '.join(found)}. Nothing was written: give more "
+            "good images, or --accept-worse to write it all the same"
         )
 
 

@@ -1,4 +1,6 @@
-"""How fast a detector scores given images on this machine: what decoding and the model allow, and what is reached."""
+"""How fast a detector scores given images on this machine: what decoding and the model allow, and
+what is reached.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured. ``decode``, ``model``, ``end_to_end``: images a second, all threads together.
+    """What was measured. ``decode``, ``model``, ``end_to_end``: images a second, all threads
+    together.
 
-    ``decode`` reads files and decodes them, ``model`` runs the graph on decoded pixels, ``end_to_end`` is what
-    `anomaly score` does. ``one_image``: milliseconds from a path to a verdict for one image at a time (the graph on all
-    cores), percentiles over ``calls`` calls. ``start_up``: seconds from starting the program to a table of one row.
-    ``loaded``, ``peak``: megabytes that a process holds with the detector loaded, and while it scores.
+    ``decode`` reads files and decodes them, ``model`` runs the graph on decoded pixels,
+    ``end_to_end`` is what `anomaly score` does. ``one_image``: milliseconds from a path to a
+    verdict for one image at a time (the graph on all cores), percentiles over ``calls`` calls.
+    ``start_up``: seconds from starting the program to a table of one row. ``loaded``, ``peak``:
+    megabytes that a process holds with the detector loaded, and while it scores.
     """
 
     detector: str
@@ -58,12 +62,20 @@ class Bench:
 
     @property
     def bound(self) -> float:
-        """Images a second that decoding and the model allow: on a CPU they share the cores, on a GPU the slower one."""
-        return 1 / (1 / self.decode + 1 / self.model) if self.device == "cpu" else min(self.decode, self.model)
+        """Images a second that decoding and the model allow: on a CPU they share the cores, on a
+        GPU the slower one.
+        """
+        return (
+            1 / (1 / self.decode + 1 / self.model)
+            if self.device == "cpu"
+            else min(self.decode, self.model)
+        )
 
     @property
     def reached(self) -> float:
-        """End to end as a share of the bound. (Above 1 where reading or computing overlaps with something else.)"""
+        """End to end as a share of the bound. (Above 1 where reading or computing overlaps with
+        something else.)
+        """
         return self.end_to_end / self.bound
 
     @property
@@ -72,20 +84,31 @@ class Bench:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the figures as plain data."""
-        return {**asdict(self), "bound": self.bound, "reached": self.reached, "bounded_by": self.bounded_by}
+        return {
+            **asdict(self),
+            "bound": self.bound,
+            "reached": self.reached,
+            "bounded_by": self.bounded_by,
+        }
 
     def text(self) -> str:
         """Returns the figures in words, one a line."""
-        per_image = ", ".join(f"{name.replace('_', '.')} {value:.1f} ms" for name, value in self.one_image.items())
+        per_image = ", ".join(
+            f"{name.replace('_', '.')} {value:.1f} ms" for name, value in self.one_image.items()
+        )
         lines = {
             "images": f"{self.images} of {self.sizes}; {self.threads} threads, {self.device}",
             "decode alone": _rate(self.decode),
             "model alone": _rate(self.model),
-            "end to end": f"{_rate(self.end_to_end)}: {self.reached:.2f} of the {self.bound:,.1f} that both allow; "
-            f"{self.bounded_by} bounds it",
+            "end to end": (
+                f"{_rate(self.end_to_end)}: {self.reached:.2f} of the {self.bound:,.1f} that both "
+                f"allow; {self.bounded_by} bounds it"
+            ),
             "one image": f"{per_image} (alone, of {self.calls:,} calls)",
             "start-up": f"{self.start_up:.2f} s from a cold start to a table of one image",
-            "memory": f"{self.peak:.0f} MB at most, {self.loaded:.0f} MB of it before the first image",
+            "memory": (
+                f"{self.peak:.0f} MB at most, {self.loaded:.0f} MB of it before the first image"
+            ),
         }
         return "\n".join(f"{label:<24}{text}" for label, text in lines.items())
 
@@ -94,19 +117,27 @@ def _rate(images_per_second: float) -> str:
     return f"{images_per_second:,.1f} a second ({1000 / images_per_second:.2f} ms each)"
 
 
-def bench(detector: Path, sources: Iterable[Source], *, device: str = "auto", seconds: float = 30.0) -> Bench:
+def bench(
+    detector: Path, sources: Iterable[Source], *, device: str = "auto", seconds: float = 30.0
+) -> Bench:
     """Measures a detector on images; AnomalyError where none can be decoded.
 
-    ``seconds``: for the three throughputs together. At most 64 of the first 1,000 images are used, evenly spread.
+    ``seconds``: for the three throughputs together. At most 64 of the first 1,000 images are used,
+    evenly spread.
     """
     scorer, threads = Scorer(detector, device=device, threads=1), available_cores()
     chosen, decoded = choose(scorer, sources)
     decode, model, end_to_end = throughputs(scorer, chosen, decoded, threads, seconds)
     alone = latencies(Scorer(detector, device=device), chosen, seconds / 3)
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
-        for number, source in enumerate(chosen):  # names without a suffix would not be found in a folder
-            (Path(folder) / f"{number:03}.png").write_bytes(source.read(limit=8 * scorer.max_pixels))
-        start_up = statistics.median(cold_start(detector, f"{folder}/000.png", device) for _ in range(COLD_STARTS))
+        # names without a suffix would not be found in a folder
+        for number, source in enumerate(chosen):
+            (Path(folder) / f"{number:03}.png").write_bytes(
+                source.read(limit=8 * scorer.max_pixels)
+            )
+        start_up = statistics.median(
+            cold_start(detector, f"{folder}/000.png", device) for _ in range(COLD_STARTS)
+        )
         loaded, peak = memory(detector, folder, device)
     return Bench(
         detector=scorer.card.identity,
@@ -117,7 +148,9 @@ def bench(detector: Path, sources: Iterable[Source], *, device: str = "auto", se
         decode=decode,
         model=model,
         end_to_end=end_to_end,
-        one_image={name: float(np.percentile(alone, percent)) for name, percent in PERCENTILES.items()},
+        one_image={
+            name: float(np.percentile(alone, percent)) for name, percent in PERCENTILES.items()
+        },
         calls=len(alone),
         start_up=start_up,
         loaded=loaded,
@@ -126,7 +159,9 @@ def bench(detector: Path, sources: Iterable[Source], *, device: str = "auto", se
 
 
 def choose(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Source], list[Decoded]]:
-    """Returns images that can be decoded, evenly spread over the first ones, and their pixels (512 MB at most)."""
+    """Returns images that can be decoded, evenly spread over the first ones, and their pixels (512
+    MB at most).
+    """
     first = list(itertools.islice(sources, LOOKED_AT))
     chosen: list[Source] = []
     decoded: list[Decoded] = []
@@ -143,7 +178,9 @@ def choose(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Source], lis
         chosen.append(source)
         decoded.append(image)
     if not chosen:
-        raise AnomalyError(f"{wrong} found, images that can be decoded expected: give a folder of such images")
+        raise AnomalyError(
+            f"{wrong} found, images that can be decoded expected: give a folder of such images"
+        )
     return chosen, decoded
 
 
@@ -155,9 +192,15 @@ def _sizes(decoded: Sequence[Decoded]) -> str:
 
 
 def throughputs(
-    scorer: Scorer, sources: Sequence[Source], decoded: Sequence[Decoded], threads: int, seconds: float
+    scorer: Scorer,
+    sources: Sequence[Source],
+    decoded: Sequence[Decoded],
+    threads: int,
+    seconds: float,
 ) -> tuple[float, float, float]:
-    """Returns images a second of decoding alone, the model alone, and both with the table: medians of rounds in turn."""
+    """Returns images a second of decoding alone, the model alone, and both with the table: medians
+    of rounds in turn.
+    """
 
     def decode(source: Source) -> object:
         return scorer.decode(source.read(limit=8 * scorer.max_pixels))
@@ -169,14 +212,25 @@ def throughputs(
     turn = seconds / (3 * ROUNDS)
     rounds: list[tuple[float, float, float]] = []
     for _ in range(ROUNDS):
-        decoding, judging = rate(decode, sources, threads, turn), rate(model, decoded, threads, turn)
+        decoding, judging = (
+            rate(decode, sources, threads, turn),
+            rate(model, decoded, threads, turn),
+        )
         images = max(4 * threads, round(turn / (1 / decoding + 1 / judging)))
-        rounds.append((decoding, judging, score_rate(scorer, itertools.islice(itertools.cycle(sources), images), threads)))
+        rounds.append(
+            (
+                decoding,
+                judging,
+                score_rate(scorer, itertools.islice(itertools.cycle(sources), images), threads),
+            )
+        )
     decoding, judging, both = (statistics.median(values) for values in zip(*rounds, strict=True))
     return decoding, judging, both
 
 
-def rate(function: Callable[[Item], object], items: Sequence[Item], threads: int, seconds: float) -> float:
+def rate(
+    function: Callable[[Item], object], items: Sequence[Item], threads: int, seconds: float
+) -> float:
     """Returns the calls a second that ``threads`` threads make together."""
     shared, began = itertools.cycle(items), time.perf_counter()
 
@@ -196,12 +250,17 @@ def score_rate(scorer: Scorer, sources: Iterable[Source], threads: int) -> float
     """Returns images a second of a whole table, written and joined."""
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
         return score_table(
-            scorer, sources, Path(folder) / "table.csv", engine=partial(score_in_threads, workers=threads)
+            scorer,
+            sources,
+            Path(folder) / "table.csv",
+            engine=partial(score_in_threads, workers=threads),
         ).images_per_second
 
 
 def latencies(scorer: Scorer, sources: Sequence[Source], seconds: float) -> list[float]:
-    """Returns the milliseconds that single images take, one after another, from the file's bytes to the verdict."""
+    """Returns the milliseconds that single images take, one after another, from the file's bytes to
+    the verdict.
+    """
     found: list[float] = []
     scorer.score(sources[0].read(limit=8 * scorer.max_pixels))
     ends = time.perf_counter() + seconds
@@ -216,23 +275,42 @@ def latencies(scorer: Scorer, sources: Sequence[Source], seconds: float) -> list
 
 
 def cold_start(detector: Path, image: str, device: str) -> float:
-    """Returns the seconds that `anomaly score` takes for one image, from the start of the program to its end."""
+    """Returns the seconds that `anomaly score` takes for one image, from the start of the program
+    to its end.
+    """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
-        _new_process("-m", "anomaly", "score", str(detector), image, "--out", f"{folder}/table.csv", "--device", device)
+        _new_process(
+            "-m",
+            "anomaly",
+            "score",
+            str(detector),
+            image,
+            "--out",
+            f"{folder}/table.csv",
+            "--device",
+            device,
+        )
     return time.perf_counter() - began
 
 
 def memory(detector: Path, images: str, device: str) -> tuple[float, float]:
-    """Returns the megabytes of a new process with the detector loaded, and the most that it holds while it scores."""
+    """Returns the megabytes of a new process with the detector loaded, and the most that it holds
+    while it scores.
+    """
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
-        call = f"from anomaly.quality.bench import say_memory; say_memory(*{(str(detector), images, device, folder)!r})"
+        call = (
+            "from anomaly.quality.bench import say_memory; "
+            f"say_memory(*{(str(detector), images, device, folder)!r})"
+        )
         loaded, peak = map(float, _new_process("-c", call).split())
     return loaded, peak
 
 
 def say_memory(detector: str, images: str, device: str, folder: str) -> None:
-    """Prints what this process has held at most with the detector loaded, and after scoring; in megabytes."""
+    """Prints what this process has held at most with the detector loaded, and after scoring; in
+    megabytes.
+    """
     scorer = Scorer(detector, device=device, threads=1)
     loaded = peak_memory()
     score_table(scorer, list_sources([images]), Path(folder) / "table.csv")
@@ -247,7 +325,8 @@ def peak_memory() -> float:
     if sys.platform == "win32":
         import ctypes
 
-        counters = (ctypes.c_size_t * 9)(72)  # PROCESS_MEMORY_COUNTERS of 64 bits: its size and faults, then the peak
+        # PROCESS_MEMORY_COUNTERS of 64 bits: its size and faults, then the peak
+        counters = (ctypes.c_size_t * 9)(72)
         kernel = ctypes.windll.kernel32
         kernel.GetCurrentProcess.restype = ctypes.c_void_p
         kernel.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
@@ -262,5 +341,7 @@ def peak_memory() -> float:
 def _new_process(*words: str) -> str:
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode not in (0, NOT_ALL_JUDGED):
-        raise AnomalyError(f"a new process cannot score (status {done.returncode}): {done.stderr.strip()[-300:]}")
+        raise AnomalyError(
+            f"a new process cannot score (status {done.returncode}): {done.stderr.strip()[-300:]}"
+        )
     return done.stdout

@@ -27,7 +27,8 @@ PACKAGES = {
     "sign": ("cryptography",),
 }
 
-# y = |x - 20| on (1, 3, 4, 4), opset 18: an ONNX file small enough to be written here, so that no other is needed.
+# y = |x - 20| on (1, 3, 4, 4), opset 18: an ONNX file small enough to be written here, so that no
+# other is needed.
 TINY_MODEL = base64.b64decode(
     "CAoSB2Fub21hbHk6agoOCgF4CgFjEgFkIgNTdWIKCwoBZBIBeSIDQWJzEgR0aW55KgsQAUIBY0oEAACgQVobCgF4EhYKFAgBEhAK"
     "AggBCgIIAwoCCAQKAggEYhsKAXkSFgoUCAESEAoCCAEKAggDCgIIBAoCCARCBAoAEBI="
@@ -36,7 +37,9 @@ TINY_MODEL = base64.b64decode(
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at. ``needed``: without it nothing works; the others are optional."""
+    """One thing that was looked at. ``needed``: without it nothing works; the others
+    are optional.
+    """
 
     what: str
     found: str
@@ -46,12 +49,20 @@ class Diagnosis:
 
 def examine() -> list[Diagnosis]:
     """Returns what was found, the needed things first."""
-    where = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {available_cores()} cores"
+    where = (
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}, "
+        f"{available_cores()} cores"
+    )
     findings = [Diagnosis("python", where, sys.version_info >= (3, 11), needed=True)]
     findings.append(Diagnosis("anomaly", __version__, True, needed=True))
-    findings += [Diagnosis(name, importlib.metadata.version(name), True, needed=True) for name in ("numpy", "pillow")]
+    findings += [
+        Diagnosis(name, importlib.metadata.version(name), True, needed=True)
+        for name in ("numpy", "pillow")
+    ]
     findings.append(tried("onnxruntime", runtime_versions, needed=True))
-    findings.append(tried("end to end on cpu", lambda: end_to_end("CPUExecutionProvider"), needed=True))
+    findings.append(
+        tried("end to end on cpu", lambda: end_to_end("CPUExecutionProvider"), needed=True)
+    )
     findings.append(tried("end to end on cuda", lambda: end_to_end("CUDAExecutionProvider")))
     for extra, packages in PACKAGES.items():
         for package in packages:
@@ -65,14 +76,25 @@ def tried(what: str, attempt: Callable[[], str], needed: bool = False) -> Diagno
         return Diagnosis(what, attempt(), True, needed)
     except AnomalyError as error:
         return Diagnosis(what, str(error), False, needed)
-    except Exception as error:  # the doctor reports whatever a broken installation throws, and goes on
-        return Diagnosis(what, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False, needed)
+    # the doctor reports whatever a broken installation throws, and goes on
+    except Exception as error:
+        return Diagnosis(
+            what,
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            False,
+            needed,
+        )
 
 
 def runtime_versions() -> str:
-    """Returns version and package of ONNX Runtime and the providers it lists (which need not work)."""
+    """Returns version and package of ONNX Runtime and the providers it lists (which need
+    not work).
+    """
     runtime = import_runtime()
-    return f"{runtime.__version__} ({', '.join(installed_runtimes())}), lists {', '.join(runtime.get_available_providers())}"
+    return (
+        f"{runtime.__version__} ({', '.join(installed_runtimes())}), lists "
+        f"{', '.join(runtime.get_available_providers())}"
+    )
 
 
 def installed(package: str, extra: str) -> Diagnosis:
@@ -84,7 +106,9 @@ def installed(package: str, extra: str) -> Diagnosis:
 
 
 def end_to_end(provider: str) -> str:
-    """Scores one pixel block with a one-node model on a provider and checks the answer; raises where it does not work."""
+    """Scores one pixel block with a one-node model on a provider and checks the answer; raises
+    where it does not work.
+    """
     runtime = import_runtime()
     if provider not in runtime.get_available_providers():
         raise AnomalyError("not listed by this package of ONNX Runtime")

@@ -37,8 +37,8 @@ def evaluate_labelled(
 ) -> Judged:
     """Returns how a detector does on labelled images, and writes the report where asked.
 
-    Where the detector guarantees per unit, units are judged, each by its worst view. Raises DatasetError where no image has a
-    label.
+    Where the detector guarantees per unit, units are judged, each by its worst view. Raises
+    DatasetError where no image has a label.
     """
     rule = UnitRule.of(scorer.card.training)
     passed = Counter[str]()
@@ -46,7 +46,10 @@ def evaluate_labelled(
     if rule is not None and group_by is None:
         records, _ = by_unit(records, rule.pattern)
     if not records:
-        raise DatasetError(f"{labelled}: no image with a label found; test/good and test/<defect>, or a label column, expected")
+        raise DatasetError(
+            f"{labelled}: no image with a label found; test/good and test/<defect>, or a label "
+            "column, expected"
+        )
     listing = listing_of(scorer.path)
     given = records
     records, used = _without_used(given, listing, whole_groups=rule is not None)
@@ -54,12 +57,19 @@ def evaluate_labelled(
     used_good = sum(record.label == NORMAL and str(record.path) in left for record in given)
     if not records:
         raise DatasetError(
-            f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new ones expected: they say "
-            "nothing of how it does on others"
+            f"{labelled}: all {len(used)} labelled images trained or calibrated this detector, new "
+            "ones expected: they say nothing of how it does on others"
         )
     judged = judge_labelled(scorer, records)
-    judged = replace(judged, used=tuple(used), used_good=used_good, checked=listing is not None, passed_over=dict(passed))
-    if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):  # none has the name of its image
+    judged = replace(
+        judged,
+        used=tuple(used),
+        used_good=used_good,
+        checked=listing is not None,
+        passed_over=dict(passed),
+    )
+    # none has the name of its image
+    if (labelled / "ground_truth").is_dir() and not any(record.mask for record in records):
         judged = replace(judged, masks=_without_masks(judged))
     if report is not None:
         write_report(report, build_report(judged, labelled))
@@ -74,8 +84,12 @@ def _without_masks(judged: Judged) -> MaskNotes:
     return notes
 
 
-def _without_used(records: list[Record], listing: Path | None, whole_groups: bool) -> tuple[list[Record], list[str]]:
-    """Returns the records that did not make the detector, and the paths of the others (of a unit: all its views)."""
+def _without_used(
+    records: list[Record], listing: Path | None, whole_groups: bool
+) -> tuple[list[Record], list[str]]:
+    """Returns the records that did not make the detector, and the paths of the others (of a unit:
+    all its views).
+    """
     if listing is None:
         return records, []
     fresh, used = divided(records, listing, USED)
@@ -91,7 +105,8 @@ def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
     import time
 
     start = time.perf_counter()
-    results, looks = [], {True: Looks(scorer.card.size), False: Looks(scorer.card.size)}  # of good images, and of others
+    # of good images, and of others
+    results, looks = [], {True: Looks(scorer.card.size), False: Looks(scorer.card.size)}
     with Progress(len(records), "judging images") as progress:
         for record in records:
             results.append(score_one(scorer, record.path, looks[record.label == NORMAL]))
@@ -105,7 +120,9 @@ def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
     copies = (told, len({record.group for record in records}))
     calibration, notes = scorer.card.calibration, MaskNotes()
     inspected = [result.score is not None for result in results]
-    scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
+    scores = np.array(
+        [np.nan if result.score is None else result.score for result in results], np.float32
+    )
     evaluation = evaluate(
         scores,
         [record.label or NORMAL for record in records],
@@ -114,17 +131,21 @@ def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
         calibration,
         names=[str(record.path) for record in records],
         inspected=inspected,
-        maps=pixel_maps(records, results, notes) if any(record.mask for record in records) else None,
+        maps=pixel_maps(records, results, notes)
+        if any(record.mask for record in records)
+        else None,
         detector=scorer.card.identity,
     )
     return Judged(scorer, records, results, evaluation, milliseconds, notes, copies=copies)
 
 
-def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[list[Record], list[Result]]:
+def worst_views(
+    records: Sequence[Record], results: Sequence[Result]
+) -> tuple[list[Record], list[Result]]:
     """Returns one record and result for each unit (group): those of its worst view.
 
-    Where a view could not be judged and none is above the threshold, that is the unit's result. A unit is good if all its
-    views are.
+    Where a view could not be judged and none is above the threshold, that is the unit's result. A
+    unit is good if all its views are.
     """
     units: dict[str, list[tuple[Record, Result]]] = {}
     for record, result in zip(records, results, strict=True):
@@ -139,21 +160,32 @@ def worst_views(records: Sequence[Record], results: Sequence[Result]) -> tuple[l
     return [record for record, _ in found], [result for _, result in found]
 
 
-def _joined(records: Sequence[Record], results: Sequence[Result], looks: dict[bool, Looks]) -> list[Record]:
-    """Returns the records with copies in one group: good images also with near-copies, others of the same pixels alone.
+def _joined(
+    records: Sequence[Record], results: Sequence[Result], looks: dict[bool, Looks]
+) -> list[Record]:
+    """Returns the records with copies in one group: good images also with near-copies, others of
+    the same pixels alone.
 
     A defect may be all that two images of one part differ by.
     """
     groups = {id(record): record.group for record in records}
     for good, looked in looks.items():
-        seen = [r for r, x in zip(records, results, strict=True) if (r.label == NORMAL) is good and x.status != "error"]
+        seen = [
+            r
+            for r, x in zip(records, results, strict=True)
+            if (r.label == NORMAL) is good and x.status != "error"
+        ]
         copies = looked.copies([r.group for r in seen], same_only=not good)
-        groups |= {id(r): joined.group for r, joined in zip(seen, regrouped(seen, copies), strict=True)}
+        groups |= {
+            id(r): joined.group for r, joined in zip(seen, regrouped(seen, copies), strict=True)
+        }
     return [replace(record, group=groups[id(record)]) for record in records]
 
 
 def score_one(scorer: Scorer, path: Path, looks: Looks | None = None) -> Result:
-    """Returns the result of one image, an unreadable one as status ``error``; ``looks`` keeps what tells copies of it."""
+    """Returns the result of one image, an unreadable one as status ``error``; ``looks`` keeps what
+    tells copies of it.
+    """
     try:
         image = scorer.decode(path)
         result = scorer.judge(image)
@@ -164,8 +196,12 @@ def score_one(scorer: Scorer, path: Path, looks: Looks | None = None) -> Result:
         return Result("error", error=str(error), kind=error.kind)
 
 
-def pixel_maps(records: Sequence[Record], results: Sequence[Result], notes: MaskNotes) -> Iterator[PixelMap]:
-    """Yields heatmap and mask of each image, the masks read one at a time; ``notes`` gets what defects' masks lack."""
+def pixel_maps(
+    records: Sequence[Record], results: Sequence[Result], notes: MaskNotes
+) -> Iterator[PixelMap]:
+    """Yields heatmap and mask of each image, the masks read one at a time; ``notes`` gets what
+    defects' masks lack.
+    """
     for record, result in zip(records, results, strict=True):
         mask = None if record.mask is None else read_defect_mask(record.mask)
         if record.label != NORMAL and result.heatmap is not None:

@@ -1,8 +1,9 @@
 """The images that set a run's threshold, and what people said of them: good, or a defect.
 
-They lie in the run folder, not in the review database: they are training images, which no review has as findings, and
-whoever trains again needs them beside the run, without a database. ``highest.json`` is written by training;
-``marks.jsonl`` grows by a line a mark, and the last one of an image's bytes counts.
+They lie in the run folder, not in the review database: they are training images, which no review
+has as findings, and whoever trains again needs them beside the run, without a database.
+``highest.json`` is written by training; ``marks.jsonl`` grows by a line a mark, and the last one of
+an image's bytes counts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Highest:
-    """One of the calibration images with the highest scores. ``name``: as the user knows it; ``group``: what leaves with it."""
+    """One of the calibration images with the highest scores. ``name``: as the user knows it;
+    ``group``: what leaves with it.
+    """
 
     path: str
     name: str
@@ -43,7 +46,9 @@ class Highest:
 
 @dataclass(frozen=True)
 class Mark:
-    """What somebody said of an image, known by its bytes. ``mark``: good, defect or unknown (taken back)."""
+    """What somebody said of an image, known by its bytes. ``mark``: good, defect or unknown (taken
+    back).
+    """
 
     sha256: str
     mark: str
@@ -54,13 +59,18 @@ class Mark:
 
 def write_highest(run: Path, images: Sequence[Highest]) -> None:
     """Writes RUN/highest.json, the highest score first."""
-    write_atomically(run / HIGHEST, json.dumps([asdict(image) for image in images[:MAX_LISTED_IMAGES]], indent=1).encode())
+    write_atomically(
+        run / HIGHEST,
+        json.dumps([asdict(image) for image in images[:MAX_LISTED_IMAGES]], indent=1).encode(),
+    )
 
 
 def read_highest(run: Path) -> tuple[Card, list[Highest]]:
-    """Returns a detector's card and the images that set its threshold with those below, the highest score first.
+    """Returns a detector's card and the images that set its threshold with those below, the highest
+    score first.
 
-    Raises AnomalyError where they are not known: no listing beside it, or a threshold that other images set.
+    Raises AnomalyError where they are not known: no listing beside it, or a threshold that other
+    images set.
     """
     file = find_detector(run)
     card, listing = read_card(file), file.with_name(HIGHEST)
@@ -68,30 +78,37 @@ def read_highest(run: Path) -> tuple[Card, list[Highest]]:
         raise DetectorError(f"{file}: it only ranks, so no image sets a threshold")
     if not listing.exists():
         raise DetectorError(
-            f"{listing}: not there, the list of the images that set the threshold expected: {file.parent} was trained by an "
-            "older version, or copied without it; train again (anomaly train), or copy the whole run folder"
+            f"{listing}: not there, the list of the images that set the threshold expected: "
+            f"{file.parent} was trained by an older version, or copied without it; train again "
+            "(anomaly train), or copy the whole run folder"
         )
     found = [_as(Highest, row, listing) for row in _json(listing)]
     scores = np.array([image.score for image in found], np.float32)
     if not len(scores) or not np.array_equal(card.calibration.scores[::-1][: len(scores)], scores):
         raise DetectorError(
-            f"{file}: other images set its threshold than {listing} lists (anomaly calibrate?): look at the detector that "
-            "training wrote"
+            f"{file}: other images set its threshold than {listing} lists (anomaly calibrate?): "
+            "look at the detector that training wrote"
         )
     return card, found
 
 
 def names_of(run: Path) -> dict[str, str]:
-    """Returns the digests of the images that set the threshold by their names and paths; nothing where they are not known."""
+    """Returns the digests of the images that set the threshold by their names and paths; nothing
+    where they are not known.
+    """
     try:
         _, highest = read_highest(run)
     except AnomalyError:  # images.csv tells them by their paths
         return {}
-    return {image.name: image.sha256 for image in highest} | {image.path: image.sha256 for image in highest}
+    return {image.name: image.sha256 for image in highest} | {
+        image.path: image.sha256 for image in highest
+    }
 
 
 def read_marks(run: Path) -> dict[str, Mark]:
-    """Returns the mark of each image that counts, by the sha256 of its bytes; those taken back are left out."""
+    """Returns the mark of each image that counts, by the sha256 of its bytes; those taken back are
+    left out.
+    """
     file = find_detector(run).with_name(MARKS)
     if not file.exists():
         return {}
@@ -110,7 +127,8 @@ def add_mark(run: Path, path: str, sha256: str, mark: str, by: str) -> Mark:
     file = find_detector(run).with_name(MARKS)
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(handle, (json.dumps(asdict(made)) + "\n").encode())  # one write: two people at once lose nothing
+        # one write: two people at once lose nothing
+        os.write(handle, (json.dumps(asdict(made)) + "\n").encode())
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -123,19 +141,27 @@ def sha256_of_image(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise AnomalyError(f"{path}: cannot be read ({error.strerror}); an image of the training expected") from error
+        raise AnomalyError(
+            f"{path}: cannot be read ({error.strerror}); an image of the training expected"
+        ) from error
 
 
 def training_images(run: Path) -> list[dict[str, str]]:
-    """Returns the rows (path, sha256, set, group) of RUN/images.csv; AnomalyError where it is missing."""
+    """Returns the rows (path, sha256, set, group) of RUN/images.csv; AnomalyError where it is
+    missing.
+    """
     file = find_detector(run).with_name("images.csv")
     try:
         with open(file, newline="", encoding="utf-8", errors="surrogateescape") as opened:
             rows = list(csv.DictReader(opened))
     except (OSError, csv.Error) as error:
-        raise AnomalyError(f"{file}: cannot be read; the list of images that training writes was expected") from error
+        raise AnomalyError(
+            f"{file}: cannot be read; the list of images that training writes was expected"
+        ) from error
     if not rows or not {"path", "sha256", "set", "group"} <= set(rows[0]):
-        raise AnomalyError(f"{file}: columns path, sha256, set and group expected: copy the whole run folder")
+        raise AnomalyError(
+            f"{file}: columns path, sha256, set and group expected: copy the whole run folder"
+        )
     return rows
 
 
@@ -148,11 +174,15 @@ def _json(file: Path) -> list[Any]:
 
 def _text(file: Path) -> str:
     if not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise AnomalyError(f"{file}: not there, or no listing of images; a run folder of anomaly train expected")
+        raise AnomalyError(
+            f"{file}: not there, or no listing of images; a run folder of anomaly train expected"
+        )
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AnomalyError(f"{file}: cannot be read ({type(error).__name__}): copy it again") from error
+        raise AnomalyError(
+            f"{file}: cannot be read ({type(error).__name__}): copy it again"
+        ) from error
 
 
 def _parsed(text: str, file: Path) -> Any:
@@ -166,7 +196,13 @@ def _as(kind: type[Any], row: object, file: Path) -> Any:
     """Returns a row as ``kind``; AnomalyError where it has other fields, or of other types."""
     types = {"score": float}
     names = kind.__dataclass_fields__
-    fits = isinstance(row, dict) and set(row) == set(names) and all(isinstance(row[n], types.get(n, str)) for n in names)
+    fits = (
+        isinstance(row, dict)
+        and set(row) == set(names)
+        and all(isinstance(row[n], types.get(n, str)) for n in names)
+    )
     if not fits or (kind is Mark and row["mark"] not in KINDS):  # type: ignore[index]
-        raise AnomalyError(f"{file}: {str(row)[:60]!r} found, {', '.join(names)} expected: damaged, restore it")
+        raise AnomalyError(
+            f"{file}: {str(row)[:60]!r} found, {', '.join(names)} expected: damaged, restore it"
+        )
     return kind(**row)  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
-"""A threshold moved by hand: the nearest one that the calibration scores can guarantee something for, and the new file.
+"""A threshold moved by hand: the nearest one that the calibration scores can guarantee something
+for, and the new file.
 
-A threshold is always one of the calibration scores: between two of them the guarantee is the same, and above the highest
-there is none. A threshold chosen after seeing results is a preview until fresh good images confirm it, and the new file
-says so, with who moved it.
+A threshold is always one of the calibration scores: between two of them the guarantee is the same,
+and above the highest there is none. A threshold chosen after seeing results is a preview until
+fresh good images confirm it, and the new file says so, with who moved it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
 
 
 def nearest(calibration: Calibration, threshold: float) -> Calibration:
-    """Returns the calibration whose threshold is the calibration score nearest to ``threshold`` that can be guaranteed for.
+    """Returns the calibration whose threshold is the calibration score nearest to ``threshold``
+    that can be guaranteed for.
 
     The target rate becomes the guarantee of that threshold: k / (n + 1), at most 0.5.
     """
@@ -46,7 +48,8 @@ def nearest(calibration: Calibration, threshold: float) -> Calibration:
     above = int(np.searchsorted(scores, np.float32(threshold), side="left"))
     near = [index for index in (above - 1, above) if 0 <= index < n]
     index = min(near, key=lambda i: abs(float(scores[i]) - threshold))
-    # with ties k counts the whole tie: the threshold is the same, and the guarantee is the one that is kept
+    # with ties k counts the whole tie: the threshold is the same, and the guarantee is the one that
+    # is kept
     k = n - int(np.searchsorted(scores, scores[index], side="right")) + 1
     return with_rank(calibration, min(k, largest_rank(n)))
 
@@ -54,7 +57,10 @@ def nearest(calibration: Calibration, threshold: float) -> Calibration:
 def with_rank(calibration: Calibration, k: int) -> Calibration:
     """Returns the same scores with the k-th largest as the threshold."""
     if not 1 <= k <= largest_rank(calibration.n):
-        raise CalibrationError(f"rank {k} found, 1 to {largest_rank(calibration.n)} of {calibration.n} good images expected")
+        raise CalibrationError(
+            f"rank {k} found, 1 to {largest_rank(calibration.n)} of {calibration.n} good images "
+            "expected"
+        )
     target_rate = k / (calibration.n + 1)
     if rank(target_rate, calibration.n) < k:  # the decimal that is written may round below it
         target_rate = math.nextafter(target_rate, 1.0)
@@ -75,23 +81,31 @@ def write_moved(
     low: float | None = None,
     known: Iterable[Identity] = (),
 ) -> Card:
-    """Writes a copy of a detector with the threshold of ``calibration`` to ``out`` and returns its card.
+    """Writes a copy of a detector with the threshold of ``calibration`` to ``out`` and returns its
+    card.
 
-    ``low``: lower end of the band that a person looks at, up to the threshold. The card names the parent's digest, and in
-    ``training`` who moved the threshold and when; where it is the parent's own, nothing was moved and the guarantee stays.
-    ``known``: detectors elsewhere, whose versions are not given again. Raises DetectorError where ``out`` is there already.
+    ``low``: lower end of the band that a person looks at, up to the threshold. The card names the
+    parent's digest, and in ``training`` who moved the threshold and when; where it is the parent's
+    own, nothing was moved and the guarantee stays. ``known``: detectors elsewhere, whose versions
+    are not given again. Raises DetectorError where ``out`` is there already.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
     if card.calibration is None or not np.array_equal(card.calibration.scores, calibration.scores):
         raise DetectorError(
-            f"{find_detector(run)}: its calibration scores are others than the threshold was chosen on; choose again"
+            f"{find_detector(run)}: its calibration scores are others than the threshold was "
+            "chosen on; choose again"
         )
     if out.exists():
-        raise DetectorError(f"{out} is there already; a detector in use must not change under its name: choose another")
+        raise DetectorError(
+            f"{out} is there already; a detector in use must not change under its name: choose "
+            "another"
+        )
     threshold = float(calibration.threshold)
     if low is not None and low > threshold:
-        raise DetectorError(f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected")
+        raise DetectorError(
+            f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected"
+        )
     model = onnx.load_model_from_string(data)
     moved: dict[str, Any] = {}
     if threshold == float(card.calibration.threshold):
@@ -104,7 +118,10 @@ def write_moved(
             "threshold_moved_by": one_name(by),
             "threshold_moved_from": float(card.calibration.threshold),
         }
-        moved |= {"size_sensitivity": at_threshold(card.training.get("size_sensitivity"), threshold), "cost": None}
+        moved |= {
+            "size_sensitivity": at_threshold(card.training.get("size_sensitivity"), threshold),
+            "cost": None,
+        }
     source = find_detector(run).parent
     version = next_version(card.version, versions_of(card.name, source, out.parent, known))
     new = replace(
@@ -132,19 +149,26 @@ def free_name(detector: Path, version: str) -> Path:
         path = detector.with_name(f"detector-{version}{ending}.onnx")
         if not path.exists():
             return path
-    raise DetectorError(f"{detector.parent}: too many versions {version} are there already: move some of them away")
+    raise DetectorError(
+        f"{detector.parent}: too many versions {version} are there already: move some of them away"
+    )
 
 
 def said(calibration: Calibration, what: str = "image") -> str:
-    """Returns where a threshold stands among the good images (or units: ``what``), and what that guarantees."""
+    """Returns where a threshold stands among the good images (or units: ``what``), and what that
+    guarantees.
+    """
     place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
-        f"Set by the {place} of {calibration.n:,} good {what}s: {percent(calibration.guaranteed_rate)}; 95 % confident: "
-        f"at most {percent(calibration.upper_bound)} in the long run."
+        f"Set by the {place} of {calibration.n:,} good {what}s: "
+        f"{percent(calibration.guaranteed_rate)}; 95 % confident: at most "
+        f"{percent(calibration.upper_bound)} in the long run."
     )
 
 
 def ordinal(number: int) -> str:
     """Returns 1st, 2nd, 3rd, 4th ... 11th."""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    ending = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
     return f"{number:,}{ending}"

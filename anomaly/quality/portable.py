@@ -1,8 +1,10 @@
-"""A finished detector in the portable form: its resize as two matrix products, exact where ``antialias`` is not known.
+"""A finished detector in the portable form: its resize as two matrix products, exact where
+``antialias`` is not known.
 
-OpenVINO ignores the attribute ``antialias`` of ONNX's Resize without a word, and TensorRT rejects it. The same triangle
-filter as two products with weights that are made in the graph from the image's size is right everywhere, and slower.
-`anomaly train --target portable` exports it so; this rewrites a file that is there, without torch.
+OpenVINO ignores the attribute ``antialias`` of ONNX's Resize without a word, and TensorRT rejects
+it. The same triangle filter as two products with weights that are made in the graph from the
+image's size is right everywhere, and slower. `anomaly train --target portable` exports it so; this
+rewrites a file that is there, without torch.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from anomaly.errors import DetectorError
 
 
 def write_portable(detector: Path, out: Path) -> None:
-    """Writes a detector's portable form, with golden samples scored anew; its own weights, and so explain.onnx, stay.
+    """Writes a detector's portable form, with golden samples scored anew; its own weights, and so
+    explain.onnx, stay.
 
-    The threshold has to be set anew, since scores change in their last digits: `anomaly calibrate --target portable` does both.
+    The threshold has to be set anew, since scores change in their last digits:
+    `anomaly calibrate --target portable` does both.
     """
     onnx = import_onnx()
     data, card = read_checked(detector)
@@ -40,12 +44,16 @@ def write_portable(detector: Path, out: Path) -> None:
             "width": w,
             "a": a,
             "b": b,
-            "score": float(session.run(["score"], {"images": golden_picture(h, w, a, b)[None]})[0][0]),
+            "score": float(
+                session.run(["score"], {"images": golden_picture(h, w, a, b)[None]})[0][0]
+            ),
         }
         for h, w, a, b, _ in golden.samples
     ]
     rescored = {**card.golden, "tolerance": golden.tolerance, "samples": scored}
-    set_card(model, replace(card, golden=rescored, training={**card.training, "target": "portable"}))
+    set_card(
+        model, replace(card, golden=rescored, training={**card.training, "target": "portable"})
+    )
     write_atomically(out, model.SerializeToString(deterministic=True))
 
 
@@ -54,7 +62,9 @@ def _is_antialiased(node: Any) -> bool:
 
 
 def _sides(graph: Any, resize: Any) -> tuple[int, int]:
-    """Returns the height and width that a Resize makes: the last two of its sizes, behind the batch's own two."""
+    """Returns the height and width that a Resize makes: the last two of its sizes, behind the
+    batch's own two.
+    """
     joined = next((node for node in graph.node if resize.input[3] in node.output), None)
     name = joined.input[-1] if joined is not None else resize.input[3]
     sizes = next(tensor for tensor in graph.initializer if tensor.name == name)
@@ -63,7 +73,9 @@ def _sides(graph: Any, resize: Any) -> tuple[int, int]:
 
 
 def _replace(graph: Any, resize: Any, height: int, width: int) -> None:
-    """Puts rows @ x @ columns' in the place of a Resize of x (N, 3, H, W) to (N, 3, height, width)."""
+    """Puts rows @ x @ columns' in the place of a Resize of x (N, 3, H, W) to (N, 3,
+    height, width).
+    """
     helper = import_onnx().helper
     x, prefix = resize.input[0], resize.name + "_"
     nodes = [
@@ -82,7 +94,9 @@ def _replace(graph: Any, resize: Any, height: int, width: int) -> None:
 
 
 def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> list[Any]:
-    """The nodes that compute the (size, L) matrix that resamples a line of L pixels to ``size`` (rows sum to 1)."""
+    """The nodes that compute the (size, L) matrix that resamples a line of L pixels to ``size``
+    (rows sum to 1).
+    """
     onnx = import_onnx()
 
     def constant(what: str, value: Any) -> str:
@@ -90,12 +104,18 @@ def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> li
         return f"{name}_{what}"
 
     def node(operator: str, inputs: list[str], output: str, **attributes: int) -> Any:
-        return onnx.helper.make_node(operator, inputs, [f"{name}_{output}" if output else name], **attributes)
+        return onnx.helper.make_node(
+            operator, inputs, [f"{name}_{output}" if output else name], **attributes
+        )
 
     def of(what: str) -> str:
         return f"{name}_{what}"
 
-    zero, one, none = constant("zero", np.int64(0)), constant("one", np.int64(1)), constant("none", np.float32(0))
+    zero, one, none = (
+        constant("zero", np.int64(0)),
+        constant("one", np.int64(1)),
+        constant("none", np.float32(0)),
+    )
     unit, half = constant("unit", np.float32(1)), constant("half", np.float32(0.5))
     middles = constant("middles", (np.arange(size, dtype=np.float32) + 0.5)[:, None])
     return [
@@ -113,6 +133,11 @@ def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> li
         node("Abs", [of("distance")], "size_of_distance"),
         node("Sub", [unit, of("size_of_distance")], "slope"),
         node("Max", [of("slope"), none], "weights"),
-        node("ReduceSum", [of("weights"), constant("axis", np.array([1], np.int64))], "total", keepdims=1),
+        node(
+            "ReduceSum",
+            [of("weights"), constant("axis", np.array([1], np.int64))],
+            "total",
+            keepdims=1,
+        ),
         node("Div", [of("weights"), of("total")], ""),
     ]

@@ -1,4 +1,6 @@
-"""`anomaly calibrate`: a new threshold from good images, without torch. The weights stay as they are."""
+"""`anomaly calibrate`: a new threshold from good images, without torch. The weights stay as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ from anomaly.errors import CalibrationError, DetectorError, ImageError
 from anomaly.imaging.listing import passed_text
 from anomaly.inputs.copies import Looks, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
-from anomaly.inputs.used_images import IMAGES, LEARNT, divided, is_listing, listing_of, note_calibration, read_listing
+from anomaly.inputs.used_images import (
+    IMAGES,
+    LEARNT,
+    divided,
+    is_listing,
+    listing_of,
+    note_calibration,
+    read_listing,
+)
 from anomaly.quality.before_after import Guarantee, refuse_worse, worse
 from anomaly.quality.portable import write_portable
 from anomaly.scorer import Scorer
@@ -45,17 +55,21 @@ def recalibrate_on(
     say: Say | None = None,
     independent: bool = False,
 ) -> tuple[Card, Path, list[str]]:
-    """Writes a detector whose threshold is set by the good images ``normal``; returns its card, its path and what was left out.
+    """Writes a detector whose threshold is set by the good images ``normal``; returns its card, its
+    path and what was left out.
 
-    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained this detector are
-    left out, as far as the run folder tells: a guarantee made on them is false. Without ``target_rate`` that of the detector
-    is kept. ``portable``: the file is written in the form that is exact in OpenVINO too. ``by_unit``: the threshold is set by
-    the worst view of each unit, named by this expression (default: that of the detector), of ``views`` views each.
-    Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing
-    is written. ``known``: detectors elsewhere, whose versions are not given again.
-    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
-    Copies and near-copies are one group, and those of training images are left out (``independent``: only equal pixels).
-    Raises CalibrationError, DatasetError, DetectorError.
+    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained
+    this detector are left out, as far as the run folder tells: a guarantee made on them is false.
+    Without ``target_rate`` that of the detector is kept. ``portable``: the file is written in the
+    form that is exact in OpenVINO too. ``by_unit``: the threshold is set by the worst view of each
+    unit, named by this expression (default: that of the detector), of ``views`` views each. Without
+    ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises
+    CalibrationError, and nothing is written. ``known``: detectors elsewhere, whose versions are not
+    given again.
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as
+    good and what is not. Copies and near-copies are one group, and those of training images are
+    left out (``independent``: only equal pixels). Raises CalibrationError, DatasetError,
+    DetectorError.
     """
     import_onnx()
     path = find_detector(run)
@@ -65,7 +79,9 @@ def recalibrate_on(
             source = Path(folder) / path.name
             write_portable(path, source)
         grouping = Grouping(group_by, seed, by_unit, views, independent)
-        return _recalibrate_on(path, source, normal, out, target_rate, grouping, accept_worse, known, good, say)
+        return _recalibrate_on(
+            path, source, normal, out, target_rate, grouping, accept_worse, known, good, say
+        )
 
 
 def _recalibrate_on(
@@ -83,7 +99,9 @@ def _recalibrate_on(
     """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
     scorer = Scorer(source, device="cpu")
     folder = path.parent if out is None else out.parent
-    version = next_version(scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known))
+    version = next_version(
+        scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known)
+    )
     target = out or path.with_name(f"{path.stem}-{version}.onnx")
     check_free(target)
     good = score_good(scorer, path, normal, grouping, good_names, say)
@@ -91,16 +109,27 @@ def _recalibrate_on(
     if target_rate is None and scorer.card.calibration is not None:
         target_rate = scorer.card.calibration.target_rate
     calibration = calibrate(values, target_rate)
-    before, after = Guarantee.of(scorer.card), Guarantee(calibration, what="image" if good.rule is None else "unit")
+    before, after = (
+        Guarantee.of(scorer.card),
+        Guarantee(calibration, what="image" if good.rule is None else "unit"),
+    )
     if not accept_worse:
         refuse_worse(before, after)
-    note_version(scorer.card.name, version, path.parent, folder)  # before it is there: rather one too many
+    # before it is there: rather one too many
+    note_version(scorer.card.name, version, path.parent, folder)
     highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
     recalibrate(
-        source, calibration, target, version=version, highest=highest, images=good.images, groups=len(values),
-        parent=read_card(path).digest, by_unit=None if good.rule is None else good.rule.to_json(),
+        source,
+        calibration,
+        target,
+        version=version,
+        highest=highest,
+        images=good.images,
+        groups=len(values),
+        parent=read_card(path).digest,
+        by_unit=None if good.rule is None else good.rule.to_json(),
         accepted=worse(before, after),
-    )  # fmt: skip
+    )
     note_calibration(path, target, good.judged)
     return read_card(target), target, good.left_out
 
@@ -109,8 +138,9 @@ def _recalibrate_on(
 class Grouping:
     """Which images are not independent, and which score stands for them.
 
-    ``group_by``: of each group one image is drawn by ``seed``. ``by_unit``: of each unit, named by the expression, the
-    worst of its ``views`` views (None: however many it has). ``independent``: images that look alike show different parts.
+    ``group_by``: of each group one image is drawn by ``seed``. ``by_unit``: of each unit, named by
+    the expression, the worst of its ``views`` views (None: however many it has). ``independent``:
+    images that look alike show different parts.
     """
 
     group_by: str | None = None
@@ -122,7 +152,9 @@ class Grouping:
     def of(self, card: Card) -> Grouping:
         """Returns what holds for a detector: where nothing was asked for, its own rule of units."""
         if self.by_unit is not None and self.group_by is not None:
-            raise CalibrationError("--by-unit and --group-by found, one of them expected: units are the groups")
+            raise CalibrationError(
+                "--by-unit and --group-by found, one of them expected: units are the groups"
+            )
         rule = UnitRule.of(card.training)
         if self.by_unit is not None or rule is None or self.group_by is not None:
             return self
@@ -132,11 +164,13 @@ class Grouping:
 
 @dataclass(frozen=True, eq=False)
 class GoodScores:
-    """Scores of good images that a detector was not trained on, one for each group: float32 (n,), as for its threshold.
+    """Scores of good images that a detector was not trained on, one for each group: float32 (n,),
+    as for its threshold.
 
     ``rule``: of units, where the score is that of the worst view of each.
-    ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool (n,); ``images``: how many
-    were scored in all (``judged``: their paths); ``left_out``: a line for each that was not.
+    ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool
+    (n,); ``images``: how many were scored in all (``judged``: their paths); ``left_out``: a line
+    for each that was not.
     """
 
     scores: NDArray[np.float32]
@@ -149,11 +183,18 @@ class GoodScores:
 
 
 def score_good(
-    scorer: Scorer, detector: Path, normal: Path, grouping: Grouping, good: Sequence[str] = (), say: Say | None = None
+    scorer: Scorer,
+    detector: Path,
+    normal: Path,
+    grouping: Grouping,
+    good: Sequence[str] = (),
+    say: Say | None = None,
 ) -> GoodScores:
-    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be used.
+    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be
+    used.
 
-    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as good and what is not.
+    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as
+    good and what is not.
     """
     grouping = grouping.of(scorer.card)
     no_views: list[str] = []
@@ -178,11 +219,16 @@ def score_good(
     if passed:
         no_views = [f"no images: {passed_text(passed)}", *no_views]
     if not usable:
-        raise CalibrationError(f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new ones")
+        raise CalibrationError(
+            f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new "
+            "ones"
+        )
     results = [results[i] for i in usable]
     kept, grouped = ([one[i] for i in usable] for one in (kept, grouped))
     left_out += _counted_once(kept, grouped)
-    scores = np.array([np.nan if result.score is None else result.score for result in results], np.float32)
+    scores = np.array(
+        [np.nan if result.score is None else result.score for result in results], np.float32
+    )
     rule, worst = None, np.arange(len(kept))
     if grouping.by_unit is not None:
         rule = UnitRule.seen(grouping.by_unit, [r.group for r in kept])
@@ -192,16 +238,24 @@ def score_good(
     index = worst[drawn]
     outside = np.array([results[i].status == "outside" for i in index])
     return GoodScores(
-        values, outside, [kept[i].path for i in index], len(kept), [*no_views, *left_out], rule, [r.path for r in kept]
+        values,
+        outside,
+        [kept[i].path for i in index],
+        len(kept),
+        [*no_views, *left_out],
+        rule,
+        [r.path for r in kept],
     )
 
 
 def _joined(
     scorer: Scorer, listing: Path, kept: Sequence[Record], looks: Looks, grouping: Grouping
 ) -> tuple[list[Record], dict[Path, Path]]:
-    """Returns the records with copies in one group, and of each that is a copy of a training image the latter's path.
+    """Returns the records with copies in one group, and of each that is a copy of a training image
+    the latter's path.
 
-    New images are compared with each other alone: beside training images that are all unlike them they would look alike.
+    New images are compared with each other alone: beside training images that are all unlike them
+    they would look alike.
     """
     groups = [r.group for r in kept]
     among = looks.copies(groups, same_only=grouping.independent)
@@ -212,23 +266,34 @@ def _joined(
             paths.append(path)
     everything = looks.copies([str(i) for i in range(len(paths))], same_only=grouping.independent)
     taught = {int(among.scene[i]): paths[j] for i, j, _ in everything.pairs if i < len(kept) <= j}
-    copied = {r.path: taught[scene] for r, scene in zip(kept, among.scene.tolist(), strict=True) if scene in taught}
+    copied = {
+        r.path: taught[scene]
+        for r, scene in zip(kept, among.scene.tolist(), strict=True)
+        if scene in taught
+    }
     return regrouped(kept, among, whole=grouping.by_unit is not None), copied
 
 
 def _usable(
     kept: Sequence[Record], found: Sequence[Record], copied: dict[Path, Path], whole: bool
 ) -> tuple[list[int], list[str]]:
-    """Returns which of the records can set a threshold, by index, and a line for each of the others.
+    """Returns which of the records can set a threshold, by index, and a line for each of the
+    others.
 
-    With ``whole`` units a unit counts with all its views or not at all, and is left out where each of them is a copy.
+    With ``whole`` units a unit counts with all its views or not at all, and is left out where each
+    of them is a copy.
     """
-    copies = {r.group for r in kept if r.path in copied} - ({r.group for r in kept if r.path not in copied} if whole else set())
+    copies = {r.group for r in kept if r.path in copied} - (
+        {r.group for r in kept if r.path not in copied} if whole else set()
+    )
     lines, usable = [], []
     complete = {r.path for r in (whole_units(kept, found) if whole else kept)}
     for i, record in enumerate(kept):
         if record.path in copied and (record.group in copies or not whole):
-            lines.append(f"{record.path}: a copy or near-copy of {copied[record.path]}, on which this detector was trained")
+            lines.append(
+                f"{record.path}: a copy or near-copy of {copied[record.path]}, on which this "
+                "detector was trained"
+            )
         elif record.path not in complete:
             lines.append(f"{record.path}: another view of its unit is left out")
         else:
@@ -237,22 +302,31 @@ def _usable(
 
 
 def _counted_once(kept: Sequence[Record], grouped: Sequence[Record]) -> list[str]:
-    """Returns a line that says how many images or groups are copies of others, and how many are left; or none."""
+    """Returns a line that says how many images or groups are copies of others, and how many are
+    left; or none.
+    """
     before, after = (len({r.group for r in one}) for one in (kept, grouped))
     if before == after:
         return []
     what = "images" if before == len(kept) else "groups"
     return [
-        f"{before - after} of {before} good {what} are copies or near-copies of others: {after} groups count, one image "
-        "of each (if they show different parts that only look alike: --independent)"
+        f"{before - after} of {before} good {what} are copies or near-copies of others: {after} "
+        "groups count, one image of each (if they show different parts that only look alike: "
+        "--independent)"
     ]
 
 
 def training_images(listing: Path) -> list[Path]:
-    """Returns the images that a detector was fitted or validated on, as its run folder tells, that are still there."""
+    """Returns the images that a detector was fitted or validated on, as its run folder tells, that
+    are still there.
+    """
     if not is_listing(listing):
         return []
-    paths = (Path(row["path"]) for row in read_listing(listing) if row.get("set") in LEARNT and row.get("path"))
+    paths = (
+        Path(row["path"])
+        for row in read_listing(listing)
+        if row.get("set") in LEARNT and row.get("path")
+    )
     return [path for path in paths if path.is_file()]
 
 
@@ -260,15 +334,25 @@ def check_free(target: Path) -> None:
     """Raises DetectorError where a new detector cannot be written under that name."""
     if target.exists():
         raise DetectorError(
-            f"{target} is there already; a detector in use must not change under its name: choose another --out"
+            f"{target} is there already; a detector in use must not change under its name: choose "
+            "another --out"
         )
     if not target.parent.is_dir():
-        raise DetectorError(f"{target.parent}: no such folder; make it first, or choose another --out")
+        raise DetectorError(
+            f"{target.parent}: no such folder; make it first, or choose another --out"
+        )
 
 
-def without_training_images(records: Sequence[Record], listing: Path) -> tuple[list[Record], list[str]]:
-    """Returns the records that were neither fitted nor validated on, by their bytes, and a line for each of the others."""
+def without_training_images(
+    records: Sequence[Record], listing: Path
+) -> tuple[list[Record], list[str]]:
+    """Returns the records that were neither fitted nor validated on, by their bytes, and a line for
+    each of the others.
+    """
     if not is_listing(listing):
         return list(records), []
     kept, used = divided(records, listing, LEARNT)
-    return kept, [f"{record.path}: this detector was trained on it, so it cannot set its threshold" for record in used]
+    return kept, [
+        f"{record.path}: this detector was trained on it, so it cannot set its threshold"
+        for record in used
+    ]

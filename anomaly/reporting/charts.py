@@ -1,4 +1,6 @@
-"""Scores as places on a chart: what pages and reports draw is worked out here, as fractions of its width and height."""
+"""Scores as places on a chart: what pages and reports draw is worked out here, as fractions of its
+width and height.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ class Scale:
 
     @classmethod
     def over(cls, *series: Scores, marks: Sequence[float] = ()) -> Scale:
-        """Returns the scale that shows every finite score and every mark, with a little room on both sides.
+        """Returns the scale that shows every finite score and every mark, with a little room on
+        both sides.
 
-        The highest of very many scores may be outliers: what is beyond ten times the width of the middle 98 % is left
-        to the edge, so that one odd image does not flatten the chart.
+        The highest of very many scores may be outliers: what is beyond ten times the width of the
+        middle 98 % is left to the edge, so that one odd image does not flatten the chart.
         """
-        values = np.concatenate([np.asarray(marks, np.float64), *(s[np.isfinite(s)].astype(np.float64) for s in series)])
+        values = np.concatenate(
+            [np.asarray(marks, np.float64), *(s[np.isfinite(s)].astype(np.float64) for s in series)]
+        )
         if len(values) == 0:
             return cls(0.0, 1.0)
         low, high = float(values.min()), float(values.max())
@@ -41,7 +46,9 @@ class Scale:
         return cls(low - room, high + room)
 
     def at(self, score: float) -> float:
-        """Returns where a score lies, 0 at the left and 1 at the right edge; what is beyond lies on the edge."""
+        """Returns where a score lies, 0 at the left and 1 at the right edge; what is beyond lies on
+        the edge.
+        """
         if math.isnan(score):
             return 1.0
         return min(1.0, max(0.0, (score - self.low) / (self.high - self.low)))
@@ -51,7 +58,8 @@ class Scale:
         return self.low <= score <= self.high
 
     def bars(self, scores: Scores, bins: int) -> list[float]:
-        """Returns the heights of a histogram, ``bins`` numbers from 0 to 1: square roots of the counts.
+        """Returns the heights of a histogram, ``bins`` numbers from 0 to 1: square roots of the
+        counts.
 
         Roots, since the few images above the threshold matter as much as the thousands below it.
         """
@@ -72,7 +80,9 @@ class Scale:
 
 @dataclass(frozen=True)
 class Place:
-    """One score among the calibration scores: a histogram with the threshold and the score on it, and how it is said."""
+    """One score among the calibration scores: a histogram with the threshold and the score on it,
+    and how it is said.
+    """
 
     bars: list[float]
     threshold: float
@@ -82,7 +92,9 @@ class Place:
 
 
 def place(calibration: Calibration, score: float, bins: int = 40, what: str = "image") -> Place:
-    """Returns where ``score`` stands among the good images (or units: ``what``) that set the threshold."""
+    """Returns where ``score`` stands among the good images (or units: ``what``) that set the
+    threshold.
+    """
     threshold = float(calibration.threshold)
     scale = calibration_scale(calibration)
     return Place(
@@ -95,7 +107,8 @@ def place(calibration: Calibration, score: float, bins: int = 40, what: str = "i
 
 
 def calibration_scale(calibration: Calibration) -> Scale:
-    """Returns the scale for single scores: from the lowest calibration score to one and a half times as far as the highest.
+    """Returns the scale for single scores: from the lowest calibration score to one and a half
+    times as far as the highest.
 
     It does not depend on the score shown: the same score stands at the same place on every image.
     """
@@ -106,9 +119,15 @@ def calibration_scale(calibration: Calibration) -> Scale:
 
 
 def rank_text(calibration: Calibration, score: float, what: str = "image") -> str:
-    """Returns how many of the good images (or units: ``what``) that set the threshold score lower."""
+    """Returns how many of the good images (or units: ``what``) that set the threshold
+    score lower.
+    """
     n = calibration.n
-    below = int(np.searchsorted(calibration.scores, np.float32(score), side="left")) if not math.isnan(score) else n
+    below = (
+        int(np.searchsorted(calibration.scores, np.float32(score), side="left"))
+        if not math.isnan(score)
+        else n
+    )
     if n == 1:
         return f"{'higher' if below else 'not higher'} than the good {what} that set the threshold"
     if below == n:

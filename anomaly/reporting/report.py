@@ -1,8 +1,9 @@
-"""Reports and pictures: one HTML file that stands alone, bounded in size, and grids of images as PNG.
+"""Reports and pictures: one HTML file that stands alone, bounded in size, and grids of images as
+PNG.
 
-The page needs no network and no script: styles and drawings are inline, pictures are small JPEGs in the page. Whatever
-comes from outside (paths, labels, cards) is escaped, and a content policy forbids the page to load or run anything.
-Nothing is scored here: ``Report`` holds plain data.
+The page needs no network and no script: styles and drawings are inline, pictures are small JPEGs in
+the page. Whatever comes from outside (paths, labels, cards) is escaped, and a content policy
+forbids the page to load or run anything. Nothing is scored here: ``Report`` holds plain data.
 """
 
 from __future__ import annotations
@@ -44,14 +45,20 @@ LEGEND_END = 4.0  # the legend's right end, in distances from a typical good ima
 
 # What a gallery shows, in the order of the page; others follow under their own name.
 GALLERIES = {
-    "the threshold": "The calibration images with the highest scores set the threshold; one that shows a defect makes it too "
-    "high. Look at them before the detector is used. Mark each as good or as a defect (page Calibration of anomaly "
-    "review, or anomaly mark); anomaly retrain leaves out those marked as defects, with their groups. Good ones have to stay.",
-    "suspects": "The most unusual of all good images, each judged by models that have not seen it; yellow and outlined: twice "
-    "as unusual as a typical good image. Some good images are always first: look for defects. A model learns to find them "
-    "good, and where one helps to set the threshold, the threshold is too high. suspects.txt beside this page names these and "
-    "the others of the most unusual 5 %: delete the lines of the good ones, because a threshold set without them would be too "
-    "low, and train again with --exclude.",
+    "the threshold": (
+        "The calibration images with the highest scores set the threshold; one that shows a defect "
+        "makes it too high. Look at them before the detector is used. Mark each as good or as a "
+        "defect (page Calibration of anomaly review, or anomaly mark); anomaly retrain leaves out "
+        "those marked as defects, with their groups. Good ones have to stay."
+    ),
+    "suspects": (
+        "The most unusual of all good images, each judged by models that have not seen it; yellow "
+        "and outlined: twice as unusual as a typical good image. Some good images are always "
+        "first: look for defects. A model learns to find them good, and where one helps to set the "
+        "threshold, the threshold is too high. suspects.txt beside this page names these and the "
+        "others of the most unusual 5 %: delete the lines of the good ones, because a threshold "
+        "set without them would be too low, and train again with --exclude."
+    ),
     "misses": "Defective images that were not flagged, the least unusual first.",
     "false alarms": "Good images that were flagged, the most unusual first.",
     "most anomalous": "The highest scores of all.",
@@ -63,9 +70,9 @@ GALLERIES = {
 class GalleryItem:
     """One picture of a gallery.
 
-    ``original``: uint8 (H, W, 3). ``expected``: uint8 (h, w, 3), what the model expected to see, None where there is no
-    such picture. ``heatmap``: float32 (h, w), None where the image was not judged; its colours go by ``median`` (a
-    typical good image) and ``threshold`` alone.
+    ``original``: uint8 (H, W, 3). ``expected``: uint8 (h, w, 3), what the model expected to see,
+    None where there is no such picture. ``heatmap``: float32 (h, w), None where the image was not
+    judged; its colours go by ``median`` (a typical good image) and ``threshold`` alone.
     """
 
     path: str
@@ -81,11 +88,12 @@ class GalleryItem:
 class Report:
     """What the page shows; sections without data are left out.
 
-    ``card``: the detector's card with ``digest``. ``guarantee``: the lines of ``wording.guarantee_text``. ``figures``: what
-    ``Evaluation.to_json`` returns, ``figures_text`` these or others in words. ``roc``: false-alarm rates and recalls,
-    ascending. ``scores``: by label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``:
-    of good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``: what a reader must
-    know first (attribution, warnings).
+    ``card``: the detector's card with ``digest``. ``guarantee``: the lines of
+    ``wording.guarantee_text``. ``figures``: what ``Evaluation.to_json`` returns, ``figures_text``
+    these or others in words. ``roc``: false-alarm rates and recalls, ascending. ``scores``: by
+    label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``: of
+    good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``:
+    what a reader must know first (attribution, warnings).
     """
 
     title: str
@@ -104,7 +112,9 @@ class Report:
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> None:
-    """Writes the page; it appears whole or not at all, and stays below 8 MB whatever is in the report."""
+    """Writes the page; it appears whole or not at all, and stays below 8 MB whatever is in the
+    report.
+    """
     with whole_file(Path(path)) as file:
         file.write(page(report).encode())
 
@@ -130,7 +140,10 @@ def page(report: Report) -> str:
         links="".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in shown),
         notes=_notes(report.notes),
         body="\n".join(
-            f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{heading}</h2>\n{body}\n</section>'
+            (
+                f'<section id="{name}" aria-labelledby="{name}-h"><h2 '
+                f'id="{name}-h">{heading}</h2>\n{body}\n</section>'
+            )
             for name, heading, body in shown
         ),
         version=_text(__version__),
@@ -149,20 +162,31 @@ def _text(value: object, length: int = 300) -> str:
 
 
 def _visible(line: str) -> str:
-    """Returns a line with what has no picture (control characters, turns of direction, lone surrogates) escaped."""
-    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    """Returns a line with what has no picture (control characters, turns of direction, lone
+    surrogates) escaped.
+    """
+    return (
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    )
 
 
 def _identity(card: Mapping[str, Any]) -> str:
     digest = str(card.get("digest", ""))
-    return f"{card.get('name', '')}@{card.get('version', '')}" + (f" sha256:{digest}" if digest else "")
+    return f"{card.get('name', '')}@{card.get('version', '')}" + (
+        f" sha256:{digest}" if digest else ""
+    )
 
 
 def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
     items = "".join(f"<li>{_text(note, 1000)}</li>" for note in notes[:ROWS])
-    return f'<aside class="notes" aria-label="Read first"><ul>{items}{_left_out(notes, "li")}</ul></aside>'
+    return (
+        '<aside class="notes" aria-label="Read '
+        f'first"><ul>{items}{_left_out(notes, "li")}</ul></aside>'
+    )
 
 
 def _left_out(items: Sequence[object], tag: str) -> str:
@@ -171,7 +195,9 @@ def _left_out(items: Sequence[object], tag: str) -> str:
 
 def _guarantee(text: str) -> str:
     """Returns the lines of a guarantee as a list of terms; text of another form as it is."""
-    lines = [re.split(r"\s{2,}", line.rstrip(), maxsplit=1) for line in text.splitlines() if line.strip()]
+    lines = [
+        re.split(r"\s{2,}", line.rstrip(), maxsplit=1) for line in text.splitlines() if line.strip()
+    ]
     if not lines or any(len(line) < 2 for line in lines):
         return f"<p>{_text(text, 3000)}</p>" if lines else ""
     return _terms([(label, said) for label, said in lines[:ROWS]], "guarantee")
@@ -179,7 +205,10 @@ def _guarantee(text: str) -> str:
 
 def _terms(rows: Iterable[tuple[str, object]], kind: str) -> str:
     """Returns a list of terms; a row without a label goes on with the one before."""
-    items = "".join((f"<dt>{_text(label)}</dt>" if label else "") + f"<dd>{_text(said, 1000)}</dd>" for label, said in rows)
+    items = "".join(
+        (f"<dt>{_text(label)}</dt>" if label else "") + f"<dd>{_text(said, 1000)}</dd>"
+        for label, said in rows
+    )
     return f'<dl class="{kind}">{items}</dl>'
 
 
@@ -204,7 +233,9 @@ def _share(rate: Mapping[str, Any]) -> str:
 
 
 def _unjudged(needs: Mapping[str, Any] | None) -> str:
-    """Returns the counts of images that were not judged: none of them is good before a person has looked."""
+    """Returns the counts of images that were not judged: none of them is good before a person has
+    looked.
+    """
     if not needs:
         return ""
     good, defects = needs["good"], needs["defects"]
@@ -228,7 +259,10 @@ def _figures(report: Report) -> str:
     if figures.get("aupro") is not None or figures.get("pixel_auroc") is not None:
         pixels = f"pixel AUROC {_number(figures.get('pixel_auroc'))}"
         tiles.append(_tile("Where it is (AUPRO)", _number(figures.get("aupro")), pixels))
-    counts = f"{figures.get('n_normal', 0):,} good and {figures.get('n_anomalous', 0):,} defective images were judged."
+    counts = (
+        f"{figures.get('n_normal', 0):,} good and {figures.get('n_anomalous', 0):,} defective "
+        "images were judged."
+    )
     counts += _unjudged(figures.get("needs_a_person"))
     words = _details("The same in words", report.figures_text) if report.figures_text else ""
     return f'<div class="tiles">{"".join(tiles)}</div><p>{counts}</p>{words}'
@@ -249,13 +283,18 @@ def _tile(label: str, value: str, said: str, more: str = "", state: str = "") ->
 
 def _good_tile(alarms: Mapping[str, Any] | None, used: int = 0) -> str:
     if not alarms and used:
-        return _tile("Good images flagged", "&ndash;", f"all {used} good images were used in training")
+        return _tile(
+            "Good images flagged", "&ndash;", f"all {used} good images were used in training"
+        )
     if not alarms:
         return _tile("Good images flagged", "&ndash;", "no threshold, or no good images")
     flagged, n, up_to = alarms["flagged"], alarms["n"], alarms["ordinary_up_to"]
     expected = n * alarms["guaranteed_rate"]
     value = f"{flagged:,} <small>of {n:,}</small>"
-    said = f"expected {f'{expected:.0f}' if expected >= 3 else f'{expected:.2g}'}, up to {up_to:,} is ordinary"
+    said = (
+        f"expected {f'{expected:.0f}' if expected >= 3 else f'{expected:.2g}'}, up to {up_to:,} is "
+        "ordinary"
+    )
     if flagged <= up_to:
         return _tile("Good images flagged", value, said, "✓ as guaranteed", "kept")
     more = "✗ more than chance explains: these are unlike the images that set the threshold"
@@ -271,7 +310,9 @@ def _defects_tile(recall: Mapping[str, Any] | None) -> str:
 
 
 def _ranking_tile(label: str, figure: Mapping[str, Any] | None, meaning: str) -> str:
-    return _tile(label, _number(figure["value"]) if figure else "&ndash;", _interval(figure), meaning)
+    return _tile(
+        label, _number(figure["value"]) if figure else "&ndash;", _interval(figure), meaning
+    )
 
 
 def _classes(report: Report) -> str:
@@ -279,13 +320,21 @@ def _classes(report: Report) -> str:
     classes = (report.figures or {}).get("per_class") or {}
     if not classes:
         return ""
-    order = sorted(classes.items(), key=lambda item: (item[1].get("image_auroc") or {"value": math.inf})["value"])
+    order = sorted(
+        classes.items(),
+        key=lambda item: (item[1].get("image_auroc") or {"value": math.inf})["value"],
+    )
     rows = "".join(_class_row(name, found) for name, found in order[:ROWS])
-    rest = f'<tr><td colspan="4">and {len(order) - ROWS:,} more</td></tr>' if len(order) > ROWS else ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Kind", "Images", "Ranking (AUROC)", "Flagged"))
+    rest = (
+        f'<tr><td colspan="4">and {len(order) - ROWS:,} more</td></tr>' if len(order) > ROWS else ""
+    )
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Kind", "Images", "Ranking (AUROC)", "Flagged")
+    )
     return (
         "<p>The worst ranked first. Bars span the 95 % interval; the mark is the figure.</p>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}{rest}</tbody></table></div>'
+        "<div "
+        f'class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}{rest}</tbody></table></div>'
     )
 
 
@@ -295,7 +344,10 @@ def _class_row(name: str, found: Mapping[str, Any]) -> str:
     if auroc:
         ranking = f"{_number(auroc['value'])} {_bar(auroc)}<small>{_interval(auroc)}</small>"
     if recall:
-        flagged = f"{recall['flagged']:,} of {recall['n']:,} {_bar(recall)}<small>{_share(recall)}</small>"
+        flagged = (
+            f"{recall['flagged']:,} of {recall['n']:,} "
+            f"{_bar(recall)}<small>{_share(recall)}</small>"
+        )
     cells = "".join(f"<td>{cell}</td>" for cell in (f"{found.get('n', 0):,}", ranking, flagged))
     return f'<tr><th scope="row">{_text(name, 100)}</th>{cells}</tr>'
 
@@ -325,18 +377,27 @@ def _score_rows(report: Report) -> str:
     rows = "".join(_score_row(name, scores[name], edges, report.threshold) for name in order[:ROWS])
     rest = f"<p>and {len(order) - ROWS:,} more kinds</p>" if len(order) > ROWS else ""
     places = [(value, f"{value:.{_decimals(high - low)}f}") for value in _ticks(low, high)]
-    ticks = "".join(f'<span style="left:{_place(v, low, high):.2f}%">{said}</span>' for v, said in places)
+    ticks = "".join(
+        f'<span style="left:{_place(v, low, high):.2f}%">{said}</span>' for v, said in places
+    )
     threshold = ""
     if report.threshold is not None:
-        threshold = f"The dashed line is the threshold, {report.threshold:.4g}: what lies right of it is flagged. "
+        threshold = (
+            f"The dashed line is the threshold, {report.threshold:.4g}: what lies right of it is "
+            "flagged. "
+        )
     return (
-        f"<p>{threshold}Higher is more anomalous. Each row is scaled to its own highest bar; what lies beyond the axis is "
-        f'in the first or last bar.</p><div class="rows">{rows}<div class="axis" aria-hidden="true">'
+        f"<p>{threshold}Higher is more anomalous. Each row is scaled to its own highest bar; what "
+        "lies beyond the axis is "
+        f'in the first or last bar.</p><div class="rows">{rows}<div class="axis" '
+        'aria-hidden="true">'
         f'<div class="ticks">{ticks}</div></div></div>{rest}'
     )
 
 
-def _score_range(scores: Mapping[str, npt.NDArray[np.float64]], threshold: float | None) -> tuple[float, float]:
+def _score_range(
+    scores: Mapping[str, npt.NDArray[np.float64]], threshold: float | None
+) -> tuple[float, float]:
     """The axis holds nearly all of every label, and the threshold with some room."""
     marks = [] if threshold is None else [threshold]
     low = min([float(np.quantile(values, 0.005)) for values in scores.values()] + marks)
@@ -345,24 +406,35 @@ def _score_range(scores: Mapping[str, npt.NDArray[np.float64]], threshold: float
     return low - room, high + room
 
 
-def _score_row(name: str, scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], threshold: float | None) -> str:
+def _score_row(
+    name: str,
+    scores: npt.NDArray[np.float64],
+    edges: npt.NDArray[np.float64],
+    threshold: float | None,
+) -> str:
     low, high = float(edges[0]), float(edges[-1])
     counts, _ = np.histogram(scores.clip(low, high), edges)
     heights = 38 * counts / counts.max()
     width = 100 / BINS
     bars = "".join(
-        f"M{i * width:.2f} 40v{-max(height, 0.8):.1f}h{width:.2f}V40" for i, height in enumerate(heights) if counts[i]
+        f"M{i * width:.2f} 40v{-max(height, 0.8):.1f}h{width:.2f}V40"
+        for i, height in enumerate(heights)
+        if counts[i]
     )
     line, said = "", f"median {np.median(scores):.4g}"
     if threshold is not None:
         x = _place(threshold, low, high)
         line = f'<line class="threshold" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="40"/>'
-        said = f"{int((scores.astype(np.float32) > np.float32(threshold)).sum()):,} above the threshold"
+        said = (
+            f"{int((scores.astype(np.float32) > np.float32(threshold)).sum()):,} above the "
+            "threshold"
+        )
     kind, label = "good" if name == NORMAL else "defect", _text(name, 100)
     return (
         f'<div class="row"><div><b>{label}</b> <small>{len(scores):,} images</small></div>'
         f'<svg class="strip {kind}" viewBox="0 0 100 40" preserveAspectRatio="none" role="img" '
-        f'aria-label="Scores of {len(scores):,} images, {label}: {said}"><path d="{bars}"/>{line}</svg>'
+        f'aria-label="Scores of {len(scores):,} images, {label}: {said}"><path '
+        f'd="{bars}"/>{line}</svg>'
         f"<div><small>{said}</small></div></div>"
     )
 
@@ -373,19 +445,27 @@ def _roc(report: Report) -> str:
     fpr, tpr = (np.asarray(values, np.float64) for values in report.roc)
     kept = np.unique(np.linspace(0, len(fpr) - 1, min(len(fpr), POINTS)).astype(int))
     figures = report.figures or {}
-    auroc, alarms, recall = (figures.get(name) for name in ("image_auroc", "false_alarms", "recall"))
+    auroc, alarms, recall = (
+        figures.get(name) for name in ("image_auroc", "false_alarms", "recall")
+    )
     chart = _Chart(_linear(0, 1), _linear(0, 1))
     marks = [chart.line([0, 1], [0, 1], "chance"), chart.line(fpr[kept], tpr[kept], "curve")]
     said = "Chance is the dashed diagonal."
     if alarms and recall and alarms["n"] and recall["n"]:
         x, y = alarms["flagged"] / alarms["n"], recall["flagged"] / recall["n"]
         marks.append(chart.dot(x, y))
-        said += f" The dot is the threshold: {percent(x)} of good and {percent(y)} of defective images flagged."
+        said += (
+            f" The dot is the threshold: {percent(x)} of good and {percent(y)} of defective images "
+            "flagged."
+        )
     ticks = [(value, f"{100 * value:.0f} %") for value in (0, 0.25, 0.5, 0.75, 1)]
     title = f"ROC curve, area {_number(auroc['value'])}" if auroc else "ROC curve"
-    drawing = chart.draw(title, ticks, ticks, "good images flagged", "defective images flagged", marks)
+    drawing = chart.draw(
+        title, ticks, ticks, "good images flagged", "defective images flagged", marks
+    )
     return (
-        f'<div class="figure">{drawing}<p>Each point of the curve is a threshold that could have been set: how many good '
+        f'<div class="figure">{drawing}<p>Each point of the curve is a threshold that could have '
+        "been set: how many good "
         f"and how many defective images it would have flagged. {said}</p></div>"
     )
 
@@ -393,7 +473,8 @@ def _roc(report: Report) -> str:
 def _calibration(report: Report) -> str:
     """Returns the share of good test images with p-values up to a level, against that level.
 
-    If they are exchangeable with the calibration images, their number follows a beta-binomial at each level.
+    If they are exchangeable with the calibration images, their number follows a beta-binomial at
+    each level.
     """
     n = (report.card.get("calibration") or {}).get("n")
     p = np.asarray([] if report.p_values is None else report.p_values, np.float64)
@@ -403,7 +484,10 @@ def _calibration(report: Report) -> str:
     levels = ranks / (n + 1)
     # p-values are whole multiples of 1 / (n + 1): half a step away no rounding can move one across
     counts = np.searchsorted(np.sort(p), levels + 0.5 / (n + 1), side="right")
-    low, high = ([beta_binomial_limit(len(p), int(k), int(n + 1 - k), q) for k in ranks] for q in (0.025, 0.975))
+    low, high = (
+        [beta_binomial_limit(len(p), int(k), int(n + 1 - k), q) for k in ranks]
+        for q in (0.025, 0.975)
+    )
     chart = _Chart(_root, _root)
     marks = [
         chart.band(levels, np.array(low) / len(p), np.array(high) / len(p)),
@@ -412,18 +496,26 @@ def _calibration(report: Report) -> str:
     ]
     guaranteed_rate = (report.card.get("calibration") or {}).get("guaranteed_rate")
     if guaranteed_rate:
-        marks.append(chart.dot(guaranteed_rate, float(np.interp(guaranteed_rate, levels, counts / len(p)))))
+        marks.append(
+            chart.dot(guaranteed_rate, float(np.interp(guaranteed_rate, levels, counts / len(p))))
+        )
     outside = int(((counts < low) | (counts > high)).sum())
     ticks = [(value, f"{100 * value:g} %") for value in (0, 0.01, 0.05, 0.25, 0.5, 1)]
     drawing = chart.draw(
-        "Good images flagged, guaranteed and counted", ticks, ticks, "guaranteed at a threshold", "counted", marks
+        "Good images flagged, guaranteed and counted",
+        ticks,
+        ticks,
+        "guaranteed at a threshold",
+        "counted",
+        marks,
     )
     said = (
-        f"For every threshold that {n:,} calibration images can set: the share of good images that it guarantees to flag at "
-        f"most, and the share of {len(p):,} good test images that it flags. The band holds what chance does in 95 of "
-        f"100 cases at each of {len(levels)} levels; the curve is outside at {outside} (by chance alone about "
-        f"{0.05 * len(levels):.0f}, often side by side). The dot is the threshold in use. Axes are square roots, so that "
-        "small rates can be seen."
+        f"For every threshold that {n:,} calibration images can set: the share of good images that "
+        f"it guarantees to flag at most, and the share of {len(p):,} good test images that it "
+        f"flags. The band holds what chance does in 95 of 100 cases at each of {len(levels)} "
+        f"levels; the curve is outside at {outside} (by chance alone about "
+        f"{0.05 * len(levels):.0f}, often side by side). The dot is the threshold in use. Axes are "
+        "square roots, so that small rates can be seen."
     )
     return f'<div class="figure">{drawing}<p>{said}</p></div>'
 
@@ -446,7 +538,9 @@ def _curves(curves: Mapping[str, Sequence[float]]) -> str:
     x = [(value, f"{value:.0f}") for value in _ticks(1, epochs) if float(value).is_integer()]
     y_values = np.geomspace(low, high, 4).tolist() if logarithmic else _ticks(low, high)
     y = [(value, f"{value:.2g}") for value in y_values]
-    drawing = chart.draw("Loss by epoch", x, y, "epoch", "loss (logarithmic)" if logarithmic else "loss", marks)
+    drawing = chart.draw(
+        "Loss by epoch", x, y, "epoch", "loss (logarithmic)" if logarithmic else "loss", marks
+    )
     return f'<div class="figure">{drawing}<ul class="keys">{"".join(keys)}</ul></div>'
 
 
@@ -495,9 +589,15 @@ class _Chart:
         marks: Sequence[str],
     ) -> str:
         """Returns the drawing with its axes, 420 x 330 and wide as the page lets it be."""
-        lines = [f'<line class="grid" x1="64" x2="392" y1="{y}" y2="{y}"/>' for y in self._heights(y_ticks)]
+        lines = [
+            f'<line class="grid" x1="64" x2="392" y1="{y}" y2="{y}"/>'
+            for y in self._heights(y_ticks)
+        ]
         texts = [
-            f'<text x="{self.at(value, y_ticks[0][0]).split()[0]}" y="302" text-anchor="middle">{said}</text>'
+            (
+                f'<text x="{self.at(value, y_ticks[0][0]).split()[0]}" y="302" '
+                f'text-anchor="middle">{said}</text>'
+            )
             for value, said in x_ticks
         ]
         texts += [
@@ -506,10 +606,12 @@ class _Chart:
         ]
         names = (
             f'<text class="name" x="228" y="324" text-anchor="middle">{x_name}</text>'
-            f'<text class="name" transform="translate(12 150) rotate(-90)" text-anchor="middle">{y_name}</text>'
+            '<text class="name" transform="translate(12 150) rotate(-90)" '
+            f'text-anchor="middle">{y_name}</text>'
         )
         return (
-            f'<svg class="chart" viewBox="0 0 420 330" role="img" aria-label="{title}"><title>{title}</title>'
+            '<svg class="chart" viewBox="0 0 420 330" role="img" '
+            f'aria-label="{title}"><title>{title}</title>'
             f"{''.join(lines)}{''.join(marks)}{''.join(texts)}{names}</svg>"
         )
 
@@ -564,7 +666,11 @@ def _gallery(name: str, items: Sequence[GalleryItem], budget: int) -> str:
     rest = items[len(figures) :]
     others = "".join(f"<li>{_text(item.path)}</li>" for item in rest[:ROWS])
     listed = f"<ul>{others}{_left_out(rest, 'li')}</ul>"
-    more = f"<details><summary>{len(rest):,} more without pictures</summary>{listed}</details>" if rest else ""
+    more = (
+        f"<details><summary>{len(rest):,} more without pictures</summary>{listed}</details>"
+        if rest
+        else ""
+    )
     meaning = GALLERIES.get(name, "")
     unknown = "" if expected else " What the model expected to see is not available for these."
     return (
@@ -575,10 +681,18 @@ def _gallery(name: str, items: Sequence[GalleryItem], budget: int) -> str:
 
 def _figure(item: GalleryItem, with_expected: bool) -> str:
     original = shrink(item.original)
-    heatmap = None if item.heatmap is None else overlay(original, item.heatmap, item.median, item.threshold)
+    heatmap = (
+        None
+        if item.heatmap is None
+        else overlay(original, item.heatmap, item.median, item.threshold)
+    )
     expected = None if item.expected is None else stretched(item.expected, original)
     shown = [("original", original), ("expected", expected), ("heatmap", heatmap)]
-    views = "".join(_view(what, pixels, item.path) for what, pixels in shown if with_expected or what != "expected")
+    views = "".join(
+        _view(what, pixels, item.path)
+        for what, pixels in shown
+        if with_expected or what != "expected"
+    )
     caption = f"<b>{_text(item.path)}</b> {_text(item.caption, 500)}"
     return f'<figure><div class="views">{views}</div><figcaption>{caption}</figcaption></figure>'
 
@@ -588,7 +702,10 @@ def _view(what: str, pixels: Pixels | None, path: str) -> str:
     if pixels is not None:
         height, width = pixels.shape[:2]
         alt = f"{what} of {_text(path, 100)}"
-        picture = f'<img src="{_data_uri(pixels)}" alt="{alt}" width="{width}" height="{height}" loading="lazy">'
+        picture = (
+            f'<img src="{_data_uri(pixels)}" alt="{alt}" width="{width}" height="{height}" '
+            'loading="lazy">'
+        )
     return f'<div class="view">{picture}<span>{what}</span></div>'
 
 
@@ -607,13 +724,16 @@ def _legend() -> str:
         for t, red, green, blue, opacity in STOPS
     ]
     names = [(0, "typical"), (1, "threshold"), (2, "2 x"), (4, "4 x as far")]
-    ticks = "".join(f'<span style="left:{100 * t / LEGEND_END:.0f}%">{name}</span>' for t, name in names)
+    ticks = "".join(
+        f'<span style="left:{100 * t / LEGEND_END:.0f}%">{name}</span>' for t, name in names
+    )
     return (
-        '<div class="legend"><p>A colour means the same on every picture: how far a place is from a typical good '
-        "image, measured by the threshold. Nothing is stretched for a single picture, so what is normal stays clear. What "
-        "reaches the threshold is outlined.</p>"
-        '<div class="scale" role="img" aria-label="Clear for a typical good image, yellow at the threshold, red at twice '
-        'and violet at four times as far" '
+        '<div class="legend"><p>A colour means the same on every picture: how far a place is from '
+        "a typical good "
+        "image, measured by the threshold. Nothing is stretched for a single picture, so what is "
+        "normal stays clear. What reaches the threshold is outlined.</p>"
+        '<div class="scale" role="img" aria-label="Clear for a typical good image, yellow at the '
+        'threshold, red at twice and violet at four times as far" '
         f'style="background-image:linear-gradient(to right,{",".join(colours)})"></div>'
         f'<div class="ticks" aria-hidden="true">{ticks}</div></div>'
     )
@@ -629,12 +749,25 @@ def _detector(card: Mapping[str, Any]) -> str:
     sets = ", ".join(f"{count} {name}" for name, count in (training.get("sets") or {}).items())
     groups = f" in {training['groups']} groups" if training.get("groups") else ""
     versions, licences = training.get("versions") or {}, card.get("licences") or {}
-    threshold = f"{calibration['threshold']:.6g}, set by {calibration['n']} images" if calibration else "none: rank only"
+    threshold = (
+        f"{calibration['threshold']:.6g}, set by {calibration['n']} images"
+        if calibration
+        else "none: rank only"
+    )
     rows = [
         ("detector", _identity(card)),
-        ("model", f"{card.get('model')} on {card.get('space')}, {card.get('size')} x {card.get('size')} pixels"),
+        (
+            "model",
+            (
+                f"{card.get('model')} on {card.get('space')}, {card.get('size')} x "
+                f"{card.get('size')} pixels"
+            ),
+        ),
         ("score", card.get("score")),
-        ("trained on", f"{training.get('images')} good images{groups}" + (f": {sets}" if sets else "")),
+        (
+            "trained on",
+            f"{training.get('images')} good images{groups}" + (f": {sets}" if sets else ""),
+        ),
         ("digest of the images", training.get("digest")),
         ("threshold", threshold),
         ("made", training.get("created")),
@@ -645,18 +778,29 @@ def _detector(card: Mapping[str, Any]) -> str:
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in licences.items())),
         ("recalibrated from", card.get("parent")),
     ]
-    rules = {name: training[name] for name in ("ranges", "target", "target_rate") if name in training}
+    rules = {
+        name: training[name] for name in ("ranges", "target", "target_rate") if name in training
+    }
     facts = _terms([(label, said) for label, said in rows if said not in (None, "")], "facts")
-    return facts + _mask(training) + _details("Ranges and rules", json.dumps(rules | {"decode": card.get("decode")}, indent=2))
+    return (
+        facts
+        + _mask(training)
+        + _details("Ranges and rules", json.dumps(rules | {"decode": card.get("decode")}, indent=2))
+    )
 
 
 def _mask(training: Mapping[str, Any]) -> str:
-    """Returns the picture of what is inspected (white) and what is not (black), or nothing without a mask."""
+    """Returns the picture of what is inspected (white) and what is not (black), or nothing without
+    a mask.
+    """
     mask = mask_of(training)
     if mask is None:
         return ""
     picture = _data_uri(shrink(np.repeat(mask[..., None] * np.uint8(255), 3, 2)))
-    return f'<figure class="mask"><img src="{picture}" alt="mask: white is inspected, black is not" width="160"></figure>'
+    return (
+        f'<figure class="mask"><img src="{picture}" alt="mask: white is inspected, black is not" '
+        'width="160"></figure>'
+    )
 
 
 _STYLE = """

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from anomaly.detector.size_sensitivity import cost_text
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.files.numbers import count_text, one_in, percent, rounded_percent
-from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, Prospect, Rate, lowest_target_rate, more_groups, needed
+from anomaly.statistics.calibration import (
+    DEFAULT_RATE,
+    Calibration,
+    Prospect,
+    Rate,
+    lowest_target_rate,
+    more_groups,
+    needed,
+)
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card
@@ -37,11 +45,13 @@ def guarantee_text(
     run: str = "RUN",
     views: str = "",
 ) -> str:
-    """What a calibration guarantees, five lines; where there were too few images for the default rate, one.
+    """What a calibration guarantees, five lines; where there were too few images for the default
+    rate, one.
 
-    ``good_images``: all that were given, those for training included. ``highest``: names of the calibration images,
-    the highest score first. ``recall``: of labelled defect images, if there were any. ``grouped``: one image of each
-    group was drawn. ``run``: what the user calls the detector. ``views``: the guarantee is per unit of so many ("6 views").
+    ``good_images``: all that were given, those for training included. ``highest``: names of the
+    calibration images, the highest score first. ``recall``: of labelled defect images, if there
+    were any. ``grouped``: one image of each group was drawn. ``run``: what the user calls the
+    detector. ``views``: the guarantee is per unit of so many ("6 views").
     """
     what = "unit" if views else "image"
     if calibration.too_few:
@@ -49,19 +59,21 @@ def guarantee_text(
     n, images = calibration.n, _round_number(2 * calibration.n)
     up_to = calibration.ordinary_up_to(images)
     each = ", each by its worst view" if views else ", one of each group" if grouped else ""
-    unlike = "not for a new lot, light or camera" + ("" if views else ", not per unit of several views")
+    unlike = "not for a new lot, light or camera" + (
+        "" if views else ", not per unit of several views"
+    )
     unseen = "" if good_images == n else " that training did not see"
     lines = [
         (f"threshold {calibration.threshold:.4g}", f"set by {_good(n, what)}{unseen}{each}"),
         (
             f"good {what}s flagged",
-            f"about {one_in(calibration.guaranteed_rate)} ({100 * calibration.guaranteed_rate:.3g} %); "
-            f"95 % confident: at most {_out_of(calibration.upper_bound)} in the long run",
+            f"about {one_in(calibration.guaranteed_rate)} ({100 * calibration.guaranteed_rate:.3g} "
+            f"%); 95 % confident: at most {_out_of(calibration.upper_bound)} in the long run",
         ),
         (
             "",
-            f"in {_good(images, what)} expect {count_text(calibration.expected(images))}; up to {up_to:,} is ordinary, "
-            f"{up_to + 1:,} or more: anomaly check",
+            f"in {_good(images, what)} expect {count_text(calibration.expected(images))}; up to "
+            f"{up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check",
         ),
         ("defects missed", _missed(recall, run)),
         (
@@ -71,42 +83,73 @@ def guarantee_text(
     ]
     named = list(highest)[: min(calibration.k, 5)]
     if named:
-        these = f"the highest {len(named)}; if one is" if len(named) > 1 else "the highest; if it is"
-        lines.append(("look at these first", f"{' '.join(named)}   ({these} a defect, the threshold is too high)"))
+        these = (
+            f"the highest {len(named)}; if one is" if len(named) > 1 else "the highest; if it is"
+        )
+        lines.append(
+            (
+                "look at these first",
+                f"{' '.join(named)}   ({these} a defect, the threshold is too high)",
+            )
+        )
     return "\n".join(f"{label:<{_COLUMN}}{text}" for label, text in lines)
 
 
 def card_text(card: Card, run: str) -> str:
     """What a detector's card guarantees; ``run``: what the user calls the detector."""
     if card.calibration is None:
-        return f"{'rank only':<{_COLUMN}}orders images by score; there is no threshold, so nothing is guaranteed"
+        return (
+            f"{'rank only':<{_COLUMN}}orders images by score; there is no threshold, so nothing is "
+            "guaranteed"
+        )
     facts = card.training
     images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
     rule = UnitRule.of(facts)
     text = preview_text(card.calibration, facts, run) or guarantee_text(
-        card.calibration, images, highest=facts.get("highest", []), grouped=bool(facts.get("grouped")), run=run,
+        card.calibration,
+        images,
+        highest=facts.get("highest", []),
+        grouped=bool(facts.get("grouped")),
+        run=run,
         views="" if rule is None else rule.views,
-    )  # fmt: skip
+    )
     tiles = tiles_said(facts.get("tiles"), card.size)
     return "\n".join(
-        [text, *_cost(card, run), *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []), *size_sensitivity_text(facts)]
+        [
+            text,
+            *_cost(card, run),
+            *([f"{'tiles':<{_COLUMN}}{tiles}"] if tiles else []),
+            *size_sensitivity_text(facts),
+        ]
     )
 
 
 def _cost(card: Card, run: str) -> list[str]:
-    """What the images that set the threshold cost if they are defects, and where they are looked at; lines."""
+    """What the images that set the threshold cost if they are defects, and where they are looked
+    at; lines.
+    """
     cost, calibration = card.training.get("cost"), card.calibration
     said = "" if calibration is None else cost_text(cost, float(calibration.threshold))
     if not said or not isinstance(cost, Mapping) or card.training.get("threshold_moved"):
         return []
     names = " ".join(str(name) for name in cost["without"])
     count = len(cost["without"])
-    label, these = ("without it", "it shows a defect") if count == 1 else (f"without these {count}", "they show defects")
-    first = [("look at these first", names)] if calibration is not None and calibration.too_few else []
+    label, these = (
+        ("without it", "it shows a defect")
+        if count == 1
+        else (f"without these {count}", "they show defects")
+    )
+    first = (
+        [("look at these first", names)] if calibration is not None and calibration.too_few else []
+    )
     folder = PurePath(run).parent if run.endswith(".onnx") else PurePath(run)
     review = shlex.join(["anomaly", "review", "--detector", run])
     look = f"look before it is used: {folder / 'report.html'}, or {review}, page Calibration"
-    rows = [*first, (label, f"if {these}: {said}"), *([] if card.training.get("recalibrated") else [("", look)])]
+    rows = [
+        *first,
+        (label, f"if {these}: {said}"),
+        *([] if card.training.get("recalibrated") else [("", look)]),
+    ]
     return [f"{left:<{_COLUMN}}{right}" for left, right in rows]
 
 
@@ -114,18 +157,25 @@ def preview_text(calibration: Calibration, training: Mapping[str, Any], run: str
     """What is said where a threshold was moved by hand, three lines; empty where it was not."""
     if not training.get("threshold_moved"):
         return ""
-    by, when = training.get("threshold_moved_by") or "somebody", str(training["threshold_moved"])[:10]
+    by, when = (
+        training.get("threshold_moved_by") or "somebody",
+        str(training["threshold_moved"])[:10],
+    )
     place = f"the {calibration.k:,} highest of {_good(calibration.n)} reach it"
     lines = [
         (f"threshold {calibration.threshold:.4g}", f"moved by hand by {by} on {when}; {place}"),
-        ("guaranteed rate", "none: a preview, since the threshold was chosen after results were seen"),
+        (
+            "guaranteed rate",
+            "none: a preview, since the threshold was chosen after results were seen",
+        ),
         ("", f"new good images give one again: anomaly calibrate {run} --normal NEW_GOOD"),
     ]
     return rows_text(lines)
 
 
 def tiles_said(tiles: object, size: int) -> str:
-    """How a detector cuts large images, by what its card says of its tiles; empty where it does not.
+    """How a detector cuts large images, by what its card says of its tiles; empty where it does
+    not.
 
     ``size``: pixels a side that the model sees of a tile, and of the whole image.
     """
@@ -134,15 +184,22 @@ def tiles_said(tiles: object, size: int) -> str:
     except (KeyError, TypeError, ValueError):  # a card from elsewhere may hold anything
         return ""
     seen = f"each seen at {size} x {size}; beside them the whole image at {size} x {size}"
-    return f"{down * across:,} ({across:,} across, {down:,} down) of {tile:,} pixels of yours a side, {seen}"
+    return (
+        f"{down * across:,} ({across:,} across, {down:,} down) of {tile:,} pixels of yours a side, "
+        f"{seen}"
+    )
 
 
 def size_sensitivity_text(training: Mapping[str, Any]) -> list[str]:
-    """Which synthetic defects a detector flagged by their size, and the least area that counts, by its card; lines."""
+    """Which synthetic defects a detector flagged by their size, and the least area that counts, by
+    its card; lines.
+    """
     try:
         lines = _sizes(training["size_sensitivity"]) if training.get("size_sensitivity") else []
         if training.get("min_area"):
-            lines.append(("least area", _least_area(training["min_area"], int(training["min_cells"]))))
+            lines.append(
+                ("least area", _least_area(training["min_area"], int(training["min_cells"])))
+            )
     except (KeyError, TypeError, ValueError, IndexError):  # a card from elsewhere may hold anything
         return []
     return [f"{label:<{_COLUMN}}{said}" for label, said in lines]
@@ -159,7 +216,10 @@ def _sizes(size_sensitivity: Mapping[str, Any]) -> list[tuple[str, str]]:
         least = "most of the smallest that were tried are seen"
     flagged = ", ".join(f"{row['pixels']:,}: {row['flagged']} of {row['of']}" for row in rows)
     return [
-        ("smallest defects", f"one pixel of the model is {size_sensitivity['pixel']:.3g} of yours a side; {least}"),
+        (
+            "smallest defects",
+            f"one pixel of the model is {size_sensitivity['pixel']:.3g} of yours a side; {least}",
+        ),
         ("", f"synthetic ones flagged, by their diameter in pixels: {flagged}"),
     ]
 
@@ -167,39 +227,54 @@ def _sizes(size_sensitivity: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _least_area(pixels: int, cells: int) -> str:
     if cells == 1:
         return f"{pixels:,} pixels changes nothing: one cell of the heatmap is larger"
-    return f"what is high in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
+    return (
+        f"what is high in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
+    )
 
 
 def guard_text(guard: dict[str, Any] | None) -> str:
-    """How well a detector's guard tells images that are unlike the training images; empty where the card does not say."""
+    """How well a detector's guard tells images that are unlike the training images; empty where the
+    card does not say.
+    """
     if not guard:
         return ""
     noticed = ", ".join(f"{change} {percent(share)}" for change, share in guard["noticed"].items())
-    return f"on the training images, left out in turn: {percent(guard['refused'])} of them not judged; noticed: {noticed}"
+    return (
+        f"on the training images, left out in turn: {percent(guard['refused'])} of them not "
+        f"judged; noticed: {noticed}"
+    )
 
 
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
     """What fewer good images than the default rate needs can guarantee, and what to do."""
     n = calibration.n
-    rank_only = "" if good_images == n else ", or --rank-only (order, no guarantee)"  # anomaly calibrate has it not
+    # anomaly calibrate has it not
+    rank_only = "" if good_images == n else ", or --rank-only (order, no guarantee)"
     number = f"{n:,}" if what == "image" else f"{n:,} {what}{'' if n == 1 else 's'}"
     return (
         f"{_good(good_images)}: {number} "
         f"set{'s' if n == 1 else ''} the threshold. "
-        f"Lowest guaranteed rate {percent(calibration.guaranteed_rate)} (could be {percent(calibration.upper_bound)}). "
-        f"{needs_text(DEFAULT_RATE)} "
+        f"Lowest guaranteed rate {percent(calibration.guaranteed_rate)} (could be "
+        f"{percent(calibration.upper_bound)}). {needs_text(DEFAULT_RATE)} "
         f"Add images, or --false-alarm-rate {lowest_target_rate(n)}{rank_only}."
     )
 
 
 def needs_text(target_rate: float) -> str:
-    """How many good images (of different groups) must set the threshold for a false-alarm rate of ``target_rate``."""
+    """How many good images (of different groups) must set the threshold for a false-alarm rate of
+    ``target_rate``.
+    """
     return f"{100 * target_rate:.6g} % needs {needed(target_rate):,} to set the threshold."
 
 
 def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str, str]]:
-    """What good images will guarantee before one is scored, and the lowest guaranteed rate; ``target_rate``: as asked for."""
-    lowest, asked = Prospect.lowest(prospect.groups), DEFAULT_RATE if target_rate is None else target_rate
+    """What good images will guarantee before one is scored, and the lowest guaranteed rate;
+    ``target_rate``: as asked for.
+    """
+    lowest, asked = (
+        Prospect.lowest(prospect.groups),
+        DEFAULT_RATE if target_rate is None else target_rate,
+    )
     rows = [
         (
             "good images flagged",
@@ -211,25 +286,41 @@ def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str
     if prospect.guaranteed_rate > asked:
         rows.append(("", f"{needs_text(asked)} That takes {2 * needed(asked):,} in all"))
     how = f"set by {lowest.n:,}, with --false-alarm-rate {lowest_target_rate(lowest.n)}"
-    return [*rows, ("lowest guaranteed rate", f"{one_in(lowest.guaranteed_rate)} ({_could_be(lowest)}), {how}")]
+    return [
+        *rows,
+        (
+            "lowest guaranteed rate",
+            f"{one_in(lowest.guaranteed_rate)} ({_could_be(lowest)}), {how}",
+        ),
+    ]
 
 
-def more_rows(groups: int, target_rate: float | None, *, training: bool = True) -> list[tuple[str, str]]:
-    """What more good images (of different groups) than ``groups`` would bring: a row for each number worth asking about.
+def more_rows(
+    groups: int, target_rate: float | None, *, training: bool = True
+) -> list[tuple[str, str]]:
+    """What more good images (of different groups) than ``groups`` would bring: a row for each
+    number worth asking about.
 
     In training some of them set the threshold; in recalibration (not ``training``) all do.
     """
     rows = []
     for number in more_groups(groups, target_rate, 2 if training else 1):
         prospect = Prospect.of(number, target_rate, None if training else number)
-        rows.append(f"{number - groups:,} more: {_could_be(prospect)}; {prospect.n:,} of {number:,} set the threshold")
+        rows.append(
+            f"{number - groups:,} more: {_could_be(prospect)}; {prospect.n:,} of {number:,} set "
+            "the threshold"
+        )
     return [("" if index else "more good images", row) for index, row in enumerate(rows)]
 
 
 def more_text(card: Card) -> list[str]:
-    """What more good images would bring to a detector, a line each; none where its card does not say on how many it stands."""
+    """What more good images would bring to a detector, a line each; none where its card does not
+    say on how many it stands.
+    """
     facts, calibration = card.training, card.calibration
-    groups = facts.get("groups") if "recalibrated_on" not in facts else calibration and calibration.n
+    groups = (
+        facts.get("groups") if "recalibrated_on" not in facts else calibration and calibration.n
+    )
     if calibration is None or not isinstance(groups, int) or not 0 < groups < 2**32:
         return []
     rows = more_rows(groups, calibration.target_rate, training="recalibrated_on" not in facts)
@@ -242,13 +333,21 @@ def rows_text(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _could_be(prospect: Prospect) -> str:
-    return f"guarantee {100 * prospect.guaranteed_rate:.2g} %, could be {percent(prospect.upper_bound)}"
+    return (
+        f"guarantee {100 * prospect.guaranteed_rate:.2g} %, could be "
+        f"{percent(prospect.upper_bound)}"
+    )
 
 
 def verdict_text(
-    status: str, score: float | None, calibration: Calibration | None, error: str | None = None, what: str = "image"
+    status: str,
+    score: float | None,
+    calibration: Calibration | None,
+    error: str | None = None,
+    what: str = "image",
 ) -> str:
-    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it was not judged.
+    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it
+    was not judged.
 
     ``what``: ``unit`` where the threshold was set by units, each by its worst view.
     """
@@ -259,9 +358,15 @@ def verdict_text(
     if calibration is None:
         return f"Score {score:.4g}. No threshold: this detector ranks only, without a guarantee."
     if not calibration.is_anomaly(score):
-        return f"Not flagged{' by this view' if what == 'unit' else ''}. This does not mean free of defects."
+        return (
+            f"Not flagged{' by this view' if what == 'unit' else ''}. This does not mean free of "
+            "defects."
+        )
     shown, threshold = _apart(score, float(calibration.threshold))
-    return f"FLAGGED. Score {shown}, threshold {threshold}. {_rarity(calibration, score, what)} {NOT_A_CHANCE}"
+    return (
+        f"FLAGGED. Score {shown}, threshold {threshold}. {_rarity(calibration, score, what)} "
+        f"{NOT_A_CHANCE}"
+    )
 
 
 def unit_text(unit: UnitRow) -> str:
@@ -275,20 +380,31 @@ def unit_text(unit: UnitRow) -> str:
 
 
 def realised_text(
-    flagged: Rate, calibration: Calibration, every_image: tuple[int, int] | None = None, what: str = "image"
+    flagged: Rate,
+    calibration: Calibration,
+    every_image: tuple[int, int] | None = None,
+    what: str = "image",
 ) -> str:
     """Good test images (or units: ``what``) that were flagged, beside what was guaranteed.
 
-    ``flagged`` counts one image of each group; ``every_image``, where groups have several, is (flagged, of) all.
+    ``flagged`` counts one image of each group; ``every_image``, where groups have several, is
+    (flagged, of) all.
     """
     if every_image is not None and every_image[1] != flagged.n:
-        every = f", one of each group; {every_image[0]:,} of {every_image[1]:,} counting every image"
+        every = (
+            f", one of each group; {every_image[0]:,} of {every_image[1]:,} counting every image"
+        )
     else:
         every = ""
     up_to = calibration.ordinary_up_to(flagged.n)
-    expected = f"expected {count_text(calibration.expected(flagged.n))}, up to {up_to:,} is ordinary"
+    expected = (
+        f"expected {count_text(calibration.expected(flagged.n))}, up to {up_to:,} is ordinary"
+    )
     if flagged.flagged > up_to:
-        expected += f": more than chance explains, these good {what}s are unlike the ones that set the threshold"
+        expected += (
+            f": more than chance explains, these good {what}s are unlike the ones that set the "
+            "threshold"
+        )
     return (
         f"{flagged.flagged:,} of {_good(flagged.n, what)} flagged ({percent(flagged.value)}; "
         f"95 %: {_between(flagged.low, flagged.high)}{every}); {expected}"
@@ -298,7 +414,10 @@ def realised_text(
 def _rarity(calibration: Calibration, score: float, what: str) -> str:
     p = float(calibration.p_value(score))
     if round(p * (calibration.n + 1)) == 1:  # the floor: no calibration score is as high
-        return f"More unusual than {'all' if calibration.n > 1 else 'the'} {_good(calibration.n, what)} checked."
+        return (
+            f"More unusual than {'all' if calibration.n > 1 else 'the'} "
+            f"{_good(calibration.n, what)} checked."
+        )
     return f"About {one_in(p)} good {what}s {'looks' if p <= 0.1 else 'look'} this unusual."
 
 
@@ -307,14 +426,14 @@ def _missed(recall: Rate | None, run: str) -> str:
         return f"unknown: no defect images were given -> anomaly evaluate {run} LABELLED"
     missed = recall.n - recall.flagged
     return (
-        f"{missed:,} of {recall.n:,} defect image{'s' if recall.n != 1 else ''} ({percent(1 - recall.value)}; "
-        f"95 %: {_between(1 - recall.high, 1 - recall.low)})"
+        f"{missed:,} of {recall.n:,} defect image{'s' if recall.n != 1 else ''} "
+        f"({percent(1 - recall.value)}; 95 %: {_between(1 - recall.high, 1 - recall.low)})"
     )
 
 
 def _apart(score: float, threshold: float) -> tuple[str, str]:
-    """A score above the threshold and the threshold, with two digits of it (at most five of the larger one) and one of
-    their difference."""
+    """A score above the threshold and the threshold, with two digits of it (at most five of the
+    larger one) and one of their difference."""
     digits = math.floor(math.log10(max(abs(score), abs(threshold))))
     of_threshold = 1 - math.floor(math.log10(abs(threshold))) if threshold else 1 - digits
     decimals = max(0, min(of_threshold, 4 - digits), -math.floor(math.log10(score - threshold)))

@@ -1,4 +1,6 @@
-"""Findings beside each other: two detectors on the same images, views of a unit, images that look alike."""
+"""Findings beside each other: two detectors on the same images, views of a unit, images that look
+alike.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,18 @@ from anomaly.scoring.units import UnitRow, View, judge_unit
 def compare(c: sa.Connection, a: Run, b: Run) -> Comparison:
     """Two runs on the images, by digest, that both judged, in the order of the first."""
     one, other = schema.findings.alias("one"), schema.findings.alias("other")
-    columns = (one.c.id, other.c.id, one.c.path, one.c.score, other.c.score, one.c.is_anomaly, other.c.is_anomaly)
-    query = sa.select(*columns).join(other, sa.and_(other.c.image == one.c.image, other.c.run == b.id))
+    columns = (
+        one.c.id,
+        other.c.id,
+        one.c.path,
+        one.c.score,
+        other.c.score,
+        one.c.is_anomaly,
+        other.c.is_anomaly,
+    )
+    query = sa.select(*columns).join(
+        other, sa.and_(other.c.image == one.c.image, other.c.run == b.id)
+    )
     query = query.where(one.c.run == a.id, one.c.status == "ok", other.c.status == "ok")
     first: dict[int, Row] = {}  # where an image is there twice
     for row in c.execute(query.order_by(one.c.position, other.c.position)):
@@ -39,24 +51,34 @@ def with_common_images(c: sa.Connection, run: int) -> list[int]:
     """The other runs that judged an image of this run too, the newest first."""
     one, other = schema.findings.alias("one"), schema.findings.alias("other")
     ours = sa.select(one.c.image).where(one.c.run == run, one.c.status == "ok")
-    query = sa.select(other.c.run).where(other.c.run != run, other.c.status == "ok", other.c.image.in_(ours)).distinct()
+    query = (
+        sa.select(other.c.run)
+        .where(other.c.run != run, other.c.status == "ok", other.c.image.in_(ours))
+        .distinct()
+    )
     return sorted(c.execute(query).scalars(), reverse=True)
 
 
 def other_detectors(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
-    """What other detectors found in the very same image: of each the newest finding, the newest detectors first."""
+    """What other detectors found in the very same image: of each the newest finding, the newest
+    detectors first.
+    """
     runs = schema.runs.c
     own = sa.select(runs.detector).where(runs.id == row.run).scalar_subquery()
     newest = sa.select(sa.func.max(FINDING.id)).join(schema.runs, runs.id == FINDING.run)
     newest = newest.where(FINDING.image == row.image, runs.detector != own).group_by(runs.detector)
     return [
         as_finding(found)
-        for found in c.execute(FINDINGS.where(FINDING.id.in_(newest)).order_by(FINDING.id.desc()).limit(limit))
+        for found in c.execute(
+            FINDINGS.where(FINDING.id.in_(newest)).order_by(FINDING.id.desc()).limit(limit)
+        )
     ]
 
 
 def unit(c: sa.Connection, run: Run, name: str, rule: UnitRule) -> tuple[UnitRow, list[Finding]]:
-    """A unit's verdict, and its views by path, as far as a unit may have any; a path counts once, by its last row."""
+    """A unit's verdict, and its views by path, as far as a unit may have any; a path counts once,
+    by its last row.
+    """
     of_unit = FINDING.run == run.id, FINDING.unit == name
     last = sa.select(sa.func.max(FINDING.id)).where(*of_unit).group_by(FINDING.path)
     query = FINDINGS.where(FINDING.id.in_(last)).order_by(FINDING.path).limit(rule.most + 1)
@@ -67,15 +89,27 @@ def unit(c: sa.Connection, run: Run, name: str, rule: UnitRule) -> tuple[UnitRow
 
 
 def similar(c: sa.Connection, row: Row, limit: int) -> list[Finding]:
-    """Findings of the same run with about the same score, those first whose region overlaps this one's most."""
+    """Findings of the same run with about the same score, those first whose region overlaps this
+    one's most.
+    """
     if row.score is None:
         return []
     inside = FINDINGS.where(FINDING.run == row.run, FINDING.image != row.image)  # not copies of it
-    below = inside.where(FINDING.score <= row.score).order_by(FINDING.score.desc().nulls_last()).limit(5 * limit)
-    above = inside.where(FINDING.score > row.score).order_by(FINDING.score.asc().nulls_first()).limit(5 * limit)
+    below = (
+        inside.where(FINDING.score <= row.score)
+        .order_by(FINDING.score.desc().nulls_last())
+        .limit(5 * limit)
+    )
+    above = (
+        inside.where(FINDING.score > row.score)
+        .order_by(FINDING.score.asc().nulls_first())
+        .limit(5 * limit)
+    )
     found = [as_finding(near) for query in (below, above) for near in c.execute(query)]
     this = as_finding(row)
-    return sorted(found, key=lambda near: (-overlap(near, this), abs((near.score or 0) - row.score)))[:limit]
+    return sorted(
+        found, key=lambda near: (-overlap(near, this), abs((near.score or 0) - row.score))
+    )[:limit]
 
 
 def overlap(a: Finding, b: Finding) -> float:

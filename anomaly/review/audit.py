@@ -19,13 +19,20 @@ def draw_sample(c: sa.Connection, run: int, images: int, seed: int) -> int:
     """Draws or enlarges the audit sample of a run and returns how many images are in it."""
     _check(c, run, images, seed)
     columns = (FINDING.id, FINDING.score, FINDING.is_anomaly)
-    rows = c.execute(sa.select(*columns).where(FINDING.run == run, FINDING.status == "ok").order_by(FINDING.position)).all()
+    rows = c.execute(
+        sa.select(*columns)
+        .where(FINDING.run == run, FINDING.status == "ok")
+        .order_by(FINDING.position)
+    ).all()
     found = draw([row.score for row in rows], [bool(row.is_anomaly) for row in rows], images, seed)
     _write(c, run, [row.id for row in rows], found)
     c.execute(schema.strata.delete().where(schema.strata.c.run == run))
     kept = ("number", "low", "high", "images", "drawn")
     strata = [{name: getattr(stratum, name) for name in kept} for stratum in found.strata]
-    c.execute(schema.strata.insert(), [{**stratum, "run": run, "seed": seed, "size": images} for stratum in strata])
+    c.execute(
+        schema.strata.insert(),
+        [{**stratum, "run": run, "seed": seed, "size": images} for stratum in strata],
+    )
     return int(found.drawn.sum())
 
 
@@ -33,9 +40,14 @@ def _check(c: sa.Connection, run: int, images: int, seed: int) -> None:
     table = schema.strata.c
     row = c.execute(sa.select(table.seed, table.size).where(table.run == run).limit(1)).first()
     if row is not None and row.seed != seed:
-        raise AnomalyError(f"an audit sample with seed {row.seed} is drawn already: keep that seed, or its odds are lost")
+        raise AnomalyError(
+            f"an audit sample with seed {row.seed} is drawn already: keep that seed, or its odds "
+            "are lost"
+        )
     if row is not None and row.size > images:
-        raise AnomalyError(f"an audit sample of {row.size} is drawn already, {images} asked for: it can only grow")
+        raise AnomalyError(
+            f"an audit sample of {row.size} is drawn already, {images} asked for: it can only grow"
+        )
 
 
 def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> None:
@@ -49,7 +61,9 @@ def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> 
         for i in np.flatnonzero(found.drawn).tolist()
     ]
     update = schema.findings.update().where(FINDING.id == sa.bindparam("finding"))
-    update = update.values(stratum=sa.bindparam("among"), lot=sa.bindparam("number"), core=sa.bindparam("inner"))
+    update = update.values(
+        stratum=sa.bindparam("among"), lot=sa.bindparam("number"), core=sa.bindparam("inner")
+    )
     if rows:
         c.execute(update, rows)
 
@@ -57,7 +71,9 @@ def _write(c: sa.Connection, run: int, findings: Sequence[int], found: Draw) -> 
 def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
     """The strata of a run's audit sample, [] where none was drawn."""
     answered = sa.select(FINDING.stratum, sa.func.count().label("judged")).group_by(FINDING.stratum)
-    answered = answered.where(FINDING.run == run, FINDING.lot.is_not(None), FINDING.state.in_(("anomalous", "normal")))
+    answered = answered.where(
+        FINDING.run == run, FINDING.lot.is_not(None), FINDING.state.in_(("anomalous", "normal"))
+    )
     judged = {row.stratum: row.judged for row in c.execute(answered)}
     table = schema.strata.c
     columns = (table.number, table.low, table.high, table.images, table.drawn)
@@ -68,9 +84,13 @@ def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
 def read_sample(c: sa.Connection, run: Run) -> Sample:
     """The flagged images and the audit sample of a run, with the state of each."""
     aside = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.verdict == "skip")
-    state = sa.case((sa.and_(FINDING.state == "open", aside), "skip"), else_=FINDING.state).label("now")
+    state = sa.case((sa.and_(FINDING.state == "open", aside), "skip"), else_=FINDING.state).label(
+        "now"
+    )
     query = sa.select(FINDING.id, FINDING.score, FINDING.stratum, FINDING.lot, FINDING.core, state)
-    rows = c.execute(query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)).all()
+    rows = c.execute(
+        query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)
+    ).all()
     flagged = [Stratum(0, run.threshold, math.inf, run.flagged, 0)] if run.flagged else []
     return Sample(
         threshold=run.threshold,

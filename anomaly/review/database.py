@@ -20,13 +20,20 @@ LOCK = 0x616E6F6D  # Postgres's advisory lock of writers
 
 
 class Database:
-    """A review database, brought up to date. ``clock``: seconds since 1970, by default those of the database's host.
+    """A review database, brought up to date. ``clock``: seconds since 1970, by default those of the
+    database's host.
 
-    Plain BEGIN would let two SQLite transactions read and then both try to write, and one of them fail; and serialised
-    writers need no other locks on Postgres either. Threads may share it, processes open their own.
+    Plain BEGIN would let two SQLite transactions read and then both try to write, and one of them
+    fail; and serialised writers need no other locks on Postgres either. Threads may share it,
+    processes open their own.
     """
 
-    def __init__(self, database: str | os.PathLike[str], clock: Callable[[], float] | None = None, create: bool = True) -> None:
+    def __init__(
+        self,
+        database: str | os.PathLike[str],
+        clock: Callable[[], float] | None = None,
+        create: bool = True,
+    ) -> None:
         self._engine = open_engine(database, create)
         self._sqlite = self._engine.dialect.name == "sqlite"
         self._clock = clock
@@ -40,7 +47,9 @@ class Database:
         with self.read() as c:
             current = schema.is_current(c)
             if not current and not create and schema.is_empty(c):
-                raise AnomalyError(f"{self.url}: a database without a review in it found; {EXPECTED}")
+                raise AnomalyError(
+                    f"{self.url}: a database without a review in it found; {EXPECTED}"
+                )
         if not current:
             with self.write() as c:
                 schema.migrate(c, self.now_text(c))
@@ -61,29 +70,44 @@ class Database:
     def write(self, lasting: bool = True) -> Iterator[sa.Connection]:
         """A transaction that is the only one to write; at its end what it wrote is on the disk.
 
-        Not ``lasting``: it does not wait for the disk, and outlives the process but not a loss of power.
+        Not ``lasting``: it does not wait for the disk, and outlives the process but not a loss of
+        power.
         """
         with self._transaction("BEGIN IMMEDIATE", "FULL" if lasting else "NORMAL") as c:
             if not self._sqlite:
                 wait = "on" if lasting else "off"
-                c.exec_driver_sql(f"SELECT set_config('synchronous_commit', '{wait}', true), pg_advisory_xact_lock({LOCK})")
+                c.exec_driver_sql(
+                    f"SELECT set_config('synchronous_commit', '{wait}', true), "
+                    f"pg_advisory_xact_lock({LOCK})"
+                )
             yield c
 
     @contextmanager
     def _transaction(self, begin: str, synchronous: str = "FULL") -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect().execution_options(begin=begin, synchronous=synchronous) as c, c.begin():
+            with (
+                self._engine.connect().execution_options(begin=begin, synchronous=synchronous) as c,
+                c.begin(),
+            ):
                 yield c
         except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
-            if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
+            if isinstance(
+                error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError
+            ):
                 raise
             raise AnomalyError(f"review database {self.url}: {_reason(error)}") from error
 
     def now(self, c: sa.Connection) -> float:
-        """Seconds since 1970. Where several hosts share a database it is the database's clock that counts."""
+        """Seconds since 1970. Where several hosts share a database it is the database's clock that
+        counts.
+        """
         if self._clock is not None:
             return self._clock()
-        return time.time() if self._sqlite else float(c.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")))
+        return (
+            time.time()
+            if self._sqlite
+            else float(c.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")))
+        )
 
     def now_text(self, c: sa.Connection) -> str:
         return utc_text(datetime.fromtimestamp(self.now(c), UTC))
@@ -94,9 +118,14 @@ def _reason(error: Exception) -> str:
     if "locked" in text or isinstance(error, sa.exc.TimeoutError):
         return f"others have been writing to it for {BUSY_SECONDS} s ({text}): try again"
     if "not a database" in text:
-        return "not an SQLite database; a review database or a new file expected: choose another one"
+        return (
+            "not an SQLite database; a review database or a new file expected: choose another one"
+        )
     if "readonly" in text or "read-only" in text:
-        return f"it can only be read here ({text}): a review writes into it, so allow that or copy it to where it can"
+        return (
+            f"it can only be read here ({text}): a review writes into it, so allow that or copy it "
+            "to where it can"
+        )
     if re.search('database ".*" does not exist', text):
         return f"there is no such database ({text}): check the name at the end of the address"
     return f"{text}: check that it is there, may be written to and has room"

@@ -9,15 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.files.numbers import percent
-from anomaly.review.verdicts import MIN_ANSWERS, NO_AUDIT, NO_THRESHOLD, Sample, flagged_at, import_extra
+from anomaly.review.verdicts import (
+    MIN_ANSWERS,
+    NO_AUDIT,
+    NO_THRESHOLD,
+    Sample,
+    flagged_at,
+    import_extra,
+)
 from anomaly.statistics.intervals import clopper_pearson
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A share with its 95 % interval, or None with the reason in ``note`` where too little is known.
+    """A share with its 95 % interval, or None with the reason in ``note`` where too little is
+    known.
 
-    ``n``: answers that it rests on; ``needed``: how many more until a figure can be shown, as things stand.
+    ``n``: answers that it rests on; ``needed``: how many more until a figure can be shown, as
+    things stand.
     """
 
     value: float | None
@@ -32,7 +41,11 @@ class Figure:
         """The figure in words, counts with it."""
         verdicts = f"{self.n:,} verdict{'' if self.n == 1 else 's'}"
         if self.value is None or self.low is None or self.high is None:
-            more = f" {self.needed:,} more verdict{'' if self.needed == 1 else 's'} needed." if self.needed else ""
+            more = (
+                f" {self.needed:,} more verdict{'' if self.needed == 1 else 's'} needed."
+                if self.needed
+                else ""
+            )
             return f"unknown ({verdicts}):{more} {self.note}".rstrip(" :")
         note = f". {self.note}" if self.note else ""
         between = f"{percent(self.low).removesuffix(' %')} to {percent(self.high)}"
@@ -42,13 +55,21 @@ class Figure:
 def precision(sample: Sample) -> Figure:
     """Returns which share of the flagged images are anomalous, by the verdicts on them."""
     return (
-        Figure(None, None, None, 0, note=NO_THRESHOLD) if sample.threshold is None else precision_at(sample, sample.threshold)
+        Figure(None, None, None, 0, note=NO_THRESHOLD)
+        if sample.threshold is None
+        else precision_at(sample, sample.threshold)
     )
 
 
 def recall(sample: Sample) -> Figure:
-    """Returns which share of the run's anomalous images was flagged, by flagged images and audit sample together."""
-    return Figure(None, None, None, 0, note=NO_THRESHOLD) if sample.threshold is None else recall_at(sample, sample.threshold)
+    """Returns which share of the run's anomalous images was flagged, by flagged images and audit
+    sample together.
+    """
+    return (
+        Figure(None, None, None, 0, note=NO_THRESHOLD)
+        if sample.threshold is None
+        else recall_at(sample, sample.threshold)
+    )
 
 
 NOTHING_FOUND = "No defect has been found above this threshold yet."
@@ -66,8 +87,8 @@ WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Fe
 def precision_at(sample: Sample, threshold: float) -> Figure:
     """Returns which share of the images above ``threshold`` are anomalous.
 
-    At or above the run's own threshold from the verdicts on flagged images, with the exact interval; below it with the
-    audit sample, weighted.
+    At or above the run's own threshold from the verdicts on flagged images, with the exact
+    interval; below it with the audit sample, weighted.
     """
     if sample.threshold is not None and threshold >= sample.threshold:
         return _precision_of_flagged(sample, threshold)
@@ -76,14 +97,17 @@ def precision_at(sample: Sample, threshold: float) -> Figure:
     n = int(np.count_nonzero(sample.usable & flagged_at(sample.scores, threshold)))
     if n < MIN_ANSWERS:
         return Figure(None, None, None, n, MIN_ANSWERS - n, WEIGHTED, GO_ON)
-    hits, others = (_count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal"))
+    hits, others = (
+        _count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal")
+    )
     return Figure(*_ratio(hits, others), n, 0, WEIGHTED)
 
 
 def recall_at(sample: Sample, threshold: float) -> Figure:
     """Returns which share of the anomalous images of the run lies above ``threshold``.
 
-    It takes a verdict on every flagged image and an audit sample; else ``value`` is None and ``note`` says what to do.
+    It takes a verdict on every flagged image and an audit sample; else ``value`` is None and
+    ``note`` says what to do.
     """
     if problem := _not_yet(sample):
         return problem
@@ -97,7 +121,11 @@ def recall_at(sample: Sample, threshold: float) -> Figure:
     needed = int((none_missed.after(effort / 16).answered - missed.answered).sum())
     if needed:
         in_hand = int((missed.drawn - missed.answered).sum())
-        go_on = f"Draw {needed - in_hand:,} more images for the audit sample." if needed > in_hand else GO_ON
+        go_on = (
+            f"Draw {needed - in_hand:,} more images for the audit sample."
+            if needed > in_hand
+            else GO_ON
+        )
         return Figure(None, None, None, n, needed, WEIGHTED, go_on)
     return Figure(*_ratio(found, missed), n, 0, WEIGHTED)
 
@@ -119,16 +147,22 @@ def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
     n = int(np.count_nonzero(flagged & sample.usable))
     hits = int(np.count_nonzero(flagged & (sample.states == "anomalous")))
     if n < MIN_ANSWERS:
-        return Figure(None, None, None, n, MIN_ANSWERS - n, EXACT, "Too few flagged images have been judged.")
+        return Figure(
+            None, None, None, n, MIN_ANSWERS - n, EXACT, "Too few flagged images have been judged."
+        )
     waiting = int(np.count_nonzero(flagged & (sample.states == "open")))
-    more = f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it is likely less."
+    more = (
+        f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it "
+        "is likely less."
+    )
     return Figure(hits / n, *clopper_pearson(hits, n), n, 0, EXACT, more if waiting else "")
 
 
 @dataclass(frozen=True, eq=False)
 class _Count:
-    """How many images of the run have a property: by stratum, float64 (strata,), ``images`` in all, how many of them
-    ``drawn``, ``answered``, and ``hits`` that have it; ``reaches``: whether an image of the stratum can have it at all.
+    """How many images of the run have a property: by stratum, float64 (strata,), ``images`` in all,
+    how many of them ``drawn``, ``answered``, and ``hits`` that have it; ``reaches``: whether an
+    image of the stratum can have it at all.
     """
 
     images: NDArray[np.float64]
@@ -142,16 +176,20 @@ class _Count:
         return bool((self.reaches & (self.answered < self.images)).any())
 
     def total(self, level: float) -> tuple[float, float, float]:
-        """The estimate with its interval: weighted hits, as a weighted sum of Poisson counts (Fay and Feuer 1997).
+        """The estimate with its interval: weighted hits, as a weighted sum of Poisson counts (Fay
+        and Feuer 1997).
 
-        Conservative, and valid at 0 hits. Strata that are answered whole are known exactly; of one without any answer
-        every image may have the property.
+        Conservative, and valid at 0 hits. Strata that are answered whole are known exactly; of one
+        without any answer every image may have the property.
         """
         seen = self.answered > 0
         weights = np.divide(self.images, self.answered, out=np.zeros_like(self.images), where=seen)
         parts = self.reaches & seen & (self.answered < self.images)
         known = float(self.hits[seen & ~parts].sum())
-        y, v = float((weights * self.hits)[parts].sum()), float((weights**2 * self.hits)[parts].sum())
+        y, v = (
+            float((weights * self.hits)[parts].sum()),
+            float((weights**2 * self.hits)[parts].sum()),
+        )
         low, high = _gamma_interval(y, v, float(weights[parts].max(initial=0.0)), level)
         fewest = float(self.hits[parts].sum())
         most = float((self.images - self.answered + self.hits)[parts].sum())
@@ -159,8 +197,12 @@ class _Count:
         return known + y, known + max(low, fewest), known + min(high, most) + blind
 
     def after(self, effort: float) -> _Count:
-        """What it would be with ``effort`` times the drawn images answered (1: all of them), hits in proportion."""
-        answered = np.minimum(self.images, np.maximum(self.answered, np.ceil(effort * np.maximum(self.drawn, 1))))
+        """What it would be with ``effort`` times the drawn images answered (1: all of them), hits
+        in proportion.
+        """
+        answered = np.minimum(
+            self.images, np.maximum(self.answered, np.ceil(effort * np.maximum(self.drawn, 1)))
+        )
         hits = self.hits * answered / np.maximum(self.answered, 1)
         return replace(self, answered=answered, hits=hits)
 
@@ -186,7 +228,9 @@ def _count(sample: Sample, verdict: str, threshold: float, *, above: bool) -> _C
 
     return _Count(
         images=np.array([s.images for s in sample.strata], dtype=np.float64),
-        drawn=np.array([s.drawn if s.number else s.images for s in sample.strata], dtype=np.float64),
+        drawn=np.array(
+            [s.drawn if s.number else s.images for s in sample.strata], dtype=np.float64
+        ),
         answered=by_stratum(usable),
         hits=by_stratum(usable & side & (sample.states == verdict)),
         reaches=flagged_at(edges, threshold) == above,
@@ -194,15 +238,21 @@ def _count(sample: Sample, verdict: str, threshold: float, *, above: bool) -> _C
 
 
 def _ratio(hits: _Count, others: _Count) -> tuple[float, float, float]:
-    """hits / (hits + others) with the interval from those of both (Bonferroni, where both are uncertain)."""
+    """hits / (hits + others) with the interval from those of both (Bonferroni, where both are
+    uncertain).
+    """
     level = 0.975 if hits.sampled and others.sampled else 0.95
     (a, a_low, a_high), (b, b_low, b_high) = hits.total(level), others.total(level)
-    low, high = (x / (x + y) if x + y else end for x, y, end in ((a_low, b_high, 0.0), (a_high, b_low, 1.0)))
+    low, high = (
+        x / (x + y) if x + y else end for x, y, end in ((a_low, b_high, 0.0), (a_high, b_low, 1.0))
+    )
     return a / (a + b), low, high
 
 
 def _smallest(enough: Callable[[int], bool]) -> int:
-    """Returns the smallest whole number from 0 up that is ``enough``, which must hold from there on."""
+    """Returns the smallest whole number from 0 up that is ``enough``, which must hold from there
+    on.
+    """
     low, high = -1, 1
     while not enough(high):
         low, high = high, 2 * high

@@ -1,4 +1,5 @@
-"""Findings and verdicts for other programs: CSV, JSON lines, COCO, the whole log, and a folder to train and test on.
+"""Findings and verdicts for other programs: CSV, JSON lines, COCO, the whole log, and a folder to
+train and test on.
 
 Files appear whole or not at all, and nothing that is there is overwritten.
 """
@@ -31,7 +32,9 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Exported:
-    """``written`` rows or images; ``left_out``: a line for each that could not be, with the reason."""
+    """``written`` rows or images; ``left_out``: a line for each that could not be, with
+    the reason.
+    """
 
     written: int
     left_out: list[str]
@@ -40,12 +43,14 @@ class Exported:
 def export_findings(store: Store, out: Path, filters: Filters) -> Exported:
     """Writes the findings that match, with what was said of them: .csv, .jsonl, or .json for COCO.
 
-    COCO: ``images`` are those judged anomalous or normal; each anomalous one has an annotation, the box of its hottest
-    region in the category of its defect type.
+    COCO: ``images`` are those judged anomalous or normal; each anomalous one has an annotation, the
+    box of its hottest region in the category of its defect type.
     """
     _check_out(out, FORMATS)
     findings = list(_all(store, filters))
-    text = {".csv": _to_csv, ".jsonl": _to_json_lines, ".json": _to_coco}[out.suffix.lower()](store, findings)
+    text = {".csv": _to_csv, ".jsonl": _to_json_lines, ".json": _to_coco}[out.suffix.lower()](
+        store, findings
+    )
     with whole_file(out) as file:
         file.write(text.encode())
     judged = sum(finding.state in ("anomalous", "normal") for finding in findings)
@@ -53,23 +58,32 @@ def export_findings(store: Store, out: Path, filters: Filters) -> Exported:
 
 
 def export_events(store: Store, out: Path, run: int | None = None) -> Exported:
-    """Writes the log as JSON lines, the oldest event first: whatever was done, also what was undone."""
+    """Writes the log as JSON lines, the oldest event first: whatever was done, also what was
+    undone.
+    """
     _check_out(out, (".jsonl",))
     events = store.events(run=run, limit=None)[::-1]
     with whole_file(out) as file:
-        file.write("".join(json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in events).encode())
+        file.write(
+            "".join(
+                json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in events
+            ).encode()
+        )
     return Exported(len(events), [])
 
 
 def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = False) -> Exported:
-    """Copies (or links; members of archives are always copied) the judged images that match into ``train/good``,
-    ``test/good`` and ``test/<defect type>``.
+    """Copies (or links; members of archives are always copied) the judged images that match into
+    ``train/good``, ``test/good`` and ``test/<defect type>``.
 
-    A fifth of the normal ones is for testing, always the same ones: an image's digest decides. An image that moved or
-    changed since it was scored is left out. A file that is there stays as it is.
+    A fifth of the normal ones is for testing, always the same ones: an image's digest decides. An
+    image that moved or changed since it was scored is left out. A file that is there stays as it
+    is.
     """
     if out.exists() and not out.is_dir():
-        raise AnomalyError(f"{out}: a file found, a folder to write images to expected: choose another name")
+        raise AnomalyError(
+            f"{out}: a file found, a folder to write images to expected: choose another name"
+        )
     written, left_out = 0, []
     done: set[str] = set()
     for state in ("anomalous", "normal"):
@@ -82,14 +96,22 @@ def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = Fal
                 continue
             done.add(finding.sha256)
             name = image.path or Path(finding.path.rpartition("::")[0])
-            written += _place(out / _folder(finding), name, finding.sha256, image.data, link and image.path is not None)
+            written += _place(
+                out / _folder(finding),
+                name,
+                finding.sha256,
+                image.data,
+                link and image.path is not None,
+            )
     return Exported(written, left_out)
 
 
 def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
-    """Writes a manifest (CSV) of the images that may set a new threshold, as ``anomaly calibrate`` takes it.
+    """Writes a manifest (CSV) of the images that may set a new threshold, as ``anomaly calibrate``
+    takes it.
 
-    They are those of the audit sample's core that were judged normal (see ``verdicts.calibration_rows``).
+    They are those of the audit sample's core that were judged normal (see
+    ``verdicts.calibration_rows``).
     """
     _check_out(out, (".csv",))
     rows, left_out = [], []
@@ -98,7 +120,10 @@ def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
         if image.state != "same":
             left_out.append(image.message)
         elif image.path is None:
-            left_out.append(f"{finding.path} lies in an archive, a file expected: unpack the archive and score it again")
+            left_out.append(
+                f"{finding.path} lies in an archive, a file expected: unpack the archive and score "
+                "it again"
+            )
         else:
             rows.append((os.fspath(image.path), "train", NORMAL))
     with whole_file(out) as file:
@@ -108,7 +133,10 @@ def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
 
 def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
     if out.suffix.lower() not in suffixes:
-        raise AnomalyError(f"{out}: {out.suffix or 'no suffix'} found, {' or '.join(suffixes)} expected for this export")
+        raise AnomalyError(
+            f"{out}: {out.suffix or 'no suffix'} found, {' or '.join(suffixes)} expected for this "
+            "export"
+        )
     if out.exists():
         raise AnomalyError(f"{out} is there already and stays as it is: choose another --out")
     if not out.parent.is_dir():
@@ -126,7 +154,9 @@ def _all(store: Store, filters: Filters) -> Iterator[Finding]:
 
 
 def _rows(store: Store, findings: list[Finding]) -> Iterator[dict[str, Any]]:
-    """A finding with the verdicts that count, by inspector, and the comments that are not undone."""
+    """A finding with the verdicts that count, by inspector, and the comments that are
+    not undone.
+    """
     names = {run.id: run.name for run in store.runs()}
     said: dict[int, list[Event]] = {}
     for event in store.standing():
@@ -136,9 +166,17 @@ def _rows(store: Store, findings: list[Finding]) -> Iterator[dict[str, Any]]:
         yield {
             **asdict(finding),
             "run": names[finding.run],
-            "verdicts": {event.inspector: event.action for event in events if event.action in VERDICTS},
-            "comments": [f"{event.inspector}: {event.payload['text']}" for event in events if "text" in event.payload],
-            "judged_at": max((event.at for event in events if event.action in VERDICTS), default=None),
+            "verdicts": {
+                event.inspector: event.action for event in events if event.action in VERDICTS
+            },
+            "comments": [
+                f"{event.inspector}: {event.payload['text']}"
+                for event in events
+                if "text" in event.payload
+            ],
+            "judged_at": max(
+                (event.at for event in events if event.action in VERDICTS), default=None
+            ),
         }
 
 
@@ -148,7 +186,9 @@ def _to_json_lines(store: Store, findings: list[Finding]) -> str:
 
 def _to_csv(store: Store, findings: list[Finding]) -> str:
     names = [field.name for field in fields(Finding) if field.name != "box"]
-    lines: list[list[Any]] = [[*names, "box_x", "box_y", "box_w", "box_h", "verdicts", "comments", "judged_at"]]
+    lines: list[list[Any]] = [
+        [*names, "box_x", "box_y", "box_w", "box_h", "verdicts", "comments", "judged_at"]
+    ]
     for row in _rows(store, findings):
         verdicts = "; ".join(f"{who}: {what}" for who, what in row["verdicts"].items())
         said = [verdicts or None, "\n".join(row["comments"]) or None, row["judged_at"]]
@@ -158,15 +198,29 @@ def _to_csv(store: Store, findings: list[Finding]) -> str:
 
 def _to_coco(store: Store, findings: list[Finding]) -> str:
     judged = [finding for finding in findings if finding.state in ("anomalous", "normal")]
-    marked = [finding for finding in judged if finding.state == "anomalous" and finding.box is not None]
+    marked = [
+        finding for finding in judged if finding.state == "anomalous" and finding.box is not None
+    ]
     listed = [kind.name for kind in store.defect_types()]
     used = {finding.defect_type or UNNAMED for finding in judged if finding.state == "anomalous"}
     names = [*listed, *sorted(used - set(listed))]
     numbers = {name: number for number, name in enumerate(names, 1)}
     content = {
-        "info": {"description": "Verdicts on anomalies. Boxes are the detector's hottest regions, not drawn by hand."},
+        "info": {
+            "description": (
+                "Verdicts on anomalies. Boxes are the detector's hottest regions, not drawn by "
+                "hand."
+            )
+        },
         "images": [
-            {"id": f.id, "file_name": f.path, "width": f.width, "height": f.height, "sha256": f.sha256, "state": f.state}
+            {
+                "id": f.id,
+                "file_name": f.path,
+                "width": f.width,
+                "height": f.height,
+                "sha256": f.sha256,
+                "state": f.state,
+            }
             for f in judged
         ],
         "categories": [{"id": number, "name": name} for name, number in numbers.items()],
@@ -197,14 +251,17 @@ def _folder(finding: Finding) -> Path:
 
 
 def _place(folder: Path, source: Path, sha256: str, data: bytes, link: bool) -> int:
-    """Puts an image into the folder under its own name and part of its digest; 1, or 0 where it was there."""
+    """Puts an image into the folder under its own name and part of its digest; 1, or 0 where it was
+    there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem = portable(re.sub(r"[^\w.-]", "_", source.stem)[:100])
     target = folder / f"{stem}-{sha256[:12]}{source.suffix.lower()}"
     if os.path.lexists(target):
         return 0
     if link:
-        with suppress(OSError):  # Windows allows links to some users only, and some shares have none: then it is copied
+        # Windows allows links to some users only, and some shares have none: then it is copied
+        with suppress(OSError):
             target.symlink_to(source)
             return 1
     with whole_file(target) as file:

@@ -1,4 +1,6 @@
-"""What the review database holds, as Python has it: runs, detectors, findings, events, and filters to choose by."""
+"""What the review database holds, as Python has it: runs, detectors, findings, events, and filters
+to choose by.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ from anomaly.statistics.calibration import Calibration
 
 @dataclass(frozen=True)
 class Run:
-    """An imported score table. ``detector``: digest; ``folder``: what relative paths are relative to.
+    """An imported score table. ``detector``: digest; ``folder``: what relative paths are relative
+    to.
 
-    ``flagged`` of the ``images`` were flagged; ``not_judged`` were unlike the training images or not readable.
+    ``flagged`` of the ``images`` were flagged; ``not_judged`` were unlike the training images or
+    not readable.
     """
 
     id: int
@@ -62,8 +66,9 @@ class Detector:
 class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
-    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample. ``box``: x, y, width
-    and height in pixels of the original image. ``unit``: that it shows, where the detector guarantees per unit.
+    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample.
+    ``box``: x, y, width and height in pixels of the original image. ``unit``: that it shows, where
+    the detector guarantees per unit.
     """
 
     id: int
@@ -92,9 +97,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Event:
-    """What somebody did. ``action``: a verdict, ``undo``, ``comment``, ``threshold``, ``audit``, ``known``, ``types``,
-    ``root`` or ``import``. ``undone``: taken back since by the event that names it in ``undoes``. ``digest``: of
-    the log up to here (see chain.py).
+    """What somebody did. ``action``: a verdict, ``undo``, ``comment``, ``threshold``, ``audit``,
+    ``known``, ``types``, ``root`` or ``import``. ``undone``: taken back since by the event that
+    names it in ``undoes``. ``digest``: of the log up to here (see chain.py).
     """
 
     id: int
@@ -127,8 +132,8 @@ class DefectType:
 class Filters:
     """Which findings: all that match every field that is not None.
 
-    ``folder`` takes in what lies below it; ``low`` and ``high``: of the score, inclusive; ``state``: one of STATES, or
-    ``judged``; ``inspector``: who has a current verdict on it.
+    ``folder`` takes in what lies below it; ``low`` and ``high``: of the score, inclusive;
+    ``state``: one of STATES, or ``judged``; ``inspector``: who has a current verdict on it.
     """
 
     run: int | None = None
@@ -145,7 +150,9 @@ class Filters:
         """The filters as an address has them: ``?run=3&flagged=true``."""
         given = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {
-            name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given if value is not None
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in given
+            if value is not None
         }
 
     @classmethod
@@ -157,7 +164,9 @@ class Filters:
 
 
 def is_text(value: str) -> bool:
-    """Whether a database can hold it: no NUL, and no half of a character outside the first plane."""
+    """Whether a database can hold it: no NUL, and no half of a character outside the
+    first plane.
+    """
     return not re.search("[\0\ud800-\udfff]", value)
 
 
@@ -203,7 +212,9 @@ class Folder:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two detectors on the images that both judged, each array or list (n,); higher score = more anomalous."""
+    """Two detectors on the images that both judged, each array or list (n,); higher score = more
+    anomalous.
+    """
 
     a: Run
     b: Run

@@ -1,4 +1,6 @@
-"""Who gets which image next. A lease says whose hands an image is in until when: nobody else is given it before."""
+"""Who gets which image next. A lease says whose hands an image is in until when: nobody else is
+given it before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Filters
-from anomaly.review.queries import FINDING, FINDINGS, LEASE, VERDICT, Condition, Row, following, matching, ordered
+from anomaly.review.queries import (
+    FINDING,
+    FINDINGS,
+    LEASE,
+    VERDICT,
+    Condition,
+    Row,
+    following,
+    matching,
+    ordered,
+)
 
 QUEUES = ("anomalous", "uncertain", "audit", "second")
 ORDER = {"anomalous": "score", "uncertain": "uncertain", "audit": "lot", "second": "score"}
@@ -30,15 +42,24 @@ def hand_out(
     after: int | None = None,
     besides: Collection[int] = (),
 ) -> list[Row]:
-    """Up to ``count`` findings that are now leased to the inspector: what is in hand already first, then new ones."""
+    """Up to ``count`` findings that are now leased to the inspector: what is in hand already first,
+    then new ones.
+    """
     unseen = ~sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == inspector)
     others = [unseen, *([FINDING.id.not_in(list(besides))] if besides else [])]
     behind = [] if after is None else [following(after, ORDER[queue])]
-    wanted, known = sa.and_(*others, *behind, *_queued(queue, filters)), sa.and_(*others, FINDING.truth.is_not(None))
+    wanted, known = (
+        sa.and_(*others, *behind, *_queued(queue, filters)),
+        sa.and_(*others, FINDING.truth.is_not(None)),
+    )
     c.execute(schema.leases.delete().where(LEASE.until <= now))
     held = _held(c, inspector, wanted, known, queue, count)
     missing = count - len(held)
-    tests = _known(c, sa.and_(known, _same_detector(filters)), sum(random.random() < known_share for _ in range(missing)))
+    tests = _known(
+        c,
+        sa.and_(known, _same_detector(filters)),
+        sum(random.random() < known_share for _ in range(missing)),
+    )
     fresh = _free(c, wanted, queue, missing - len(tests), {row.image for row in tests})
     new = [(row, queue) for row in fresh]
     for row in tests:
@@ -49,12 +70,18 @@ def hand_out(
 
 
 def _queued(queue: str, filters: Filters) -> list[Condition]:
-    """The conditions of a queue within the filters; one by state or inspector replaces its own choice of states."""
+    """The conditions of a queue within the filters; one by state or inspector replaces its own
+    choice of states.
+    """
     if queue not in QUEUES:
         raise AnomalyError(f"queue {queue!r} found, one of {', '.join(QUEUES)} expected")
     found = matching(filters)
     if filters.state is None and filters.inspector is None:
-        found.append(FINDING.state.in_(("unsure", "disagreement")) if queue == "second" else FINDING.state == "open")
+        found.append(
+            FINDING.state.in_(("unsure", "disagreement"))
+            if queue == "second"
+            else FINDING.state == "open"
+        )
     return found
 
 
@@ -71,20 +98,35 @@ def remaining(c: sa.Connection, queue: str, filters: Filters) -> tuple[int, int]
     return waiting, c.scalar(count.where(*inside, *matching(replace(filters, state=None)))) or 0
 
 
-def _held(c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int) -> list[Row]:
+def _held(
+    c: sa.Connection, inspector: str, wanted: Condition, known: Condition, queue: str, count: int
+) -> list[Row]:
     """What the inspector was handed before and has not judged, in the order it was handed."""
-    query = FINDINGS.join(schema.leases, LEASE.image == FINDING.image).where(LEASE.inspector == inspector)
-    query = query.where(sa.or_(wanted, sa.and_(LEASE.queue == "known", known))).order_by(LEASE.since)
+    query = FINDINGS.join(schema.leases, LEASE.image == FINDING.image).where(
+        LEASE.inspector == inspector
+    )
+    query = query.where(sa.or_(wanted, sa.and_(LEASE.queue == "known", known))).order_by(
+        LEASE.since
+    )
     return _one_each(c.execute(ordered(query, ORDER[queue]).limit(2 * count)))[:count]
 
 
-def _free(c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Collection[str]) -> list[Row]:
-    """The next findings of the queue whose images are in nobody's hands; expired leases are gone already."""
+def _free(
+    c: sa.Connection, wanted: Condition, queue: str, count: int, taken: Collection[str]
+) -> list[Row]:
+    """The next findings of the queue whose images are in nobody's hands; expired leases are gone
+    already.
+    """
     if count < 1:
         return []
-    query = ordered(FINDINGS.where(wanted, ~sa.exists().where(LEASE.image == FINDING.image)), ORDER[queue])
-    # the same image may be there more than once, in the run or among the known: one of them is enough
-    rows = _one_each(row for row in c.execute(query.limit(2 * count + len(taken))) if row.image not in taken)
+    query = ordered(
+        FINDINGS.where(wanted, ~sa.exists().where(LEASE.image == FINDING.image)), ORDER[queue]
+    )
+    # the same image may be there more than once, in the run or among the known: one of them is
+    # enough
+    rows = _one_each(
+        row for row in c.execute(query.limit(2 * count + len(taken))) if row.image not in taken
+    )
     return rows[:count]
 
 
@@ -110,11 +152,21 @@ def _one_each(rows: Iterable[Row]) -> list[Row]:
     return list(found.values())
 
 
-def lease(c: sa.Connection, inspector: str, images: Sequence[tuple[str, str]], now: float, seconds: float) -> None:
-    """Puts images, each with the queue it comes from, into an inspector's hands. Nobody may hold them."""
+def lease(
+    c: sa.Connection, inspector: str, images: Sequence[tuple[str, str]], now: float, seconds: float
+) -> None:
+    """Puts images, each with the queue it comes from, into an inspector's hands. Nobody may hold
+    them.
+    """
     rows = [
         # a millionth of a second apart, so that they are found in this order again
-        {"image": image, "inspector": inspector, "queue": queue, "since": now + 1e-6 * i, "until": now + seconds}
+        {
+            "image": image,
+            "inspector": inspector,
+            "queue": queue,
+            "since": now + 1e-6 * i,
+            "until": now + seconds,
+        }
         for i, (image, queue) in enumerate(images)
     ]
     if rows:
@@ -128,10 +180,16 @@ def lease_again(c: sa.Connection, inspector: str, image: str, now: float, second
         lease(c, inspector, [(image, "undo")], now, seconds)
 
 
-def renew(c: sa.Connection, now: float, inspector: str, findings: Collection[int], seconds: float) -> list[int]:
-    """Which of the findings are still in the inspector's hands; they stay there for ``seconds`` more."""
+def renew(
+    c: sa.Connection, now: float, inspector: str, findings: Collection[int], seconds: float
+) -> list[int]:
+    """Which of the findings are still in the inspector's hands; they stay there for ``seconds``
+    more.
+    """
     query = sa.select(FINDING.id, FINDING.image).join(schema.leases, LEASE.image == FINDING.image)
-    query = query.where(FINDING.id.in_(list(findings)), LEASE.inspector == inspector, LEASE.until > now)
+    query = query.where(
+        FINDING.id.in_(list(findings)), LEASE.inspector == inspector, LEASE.until > now
+    )
     rows = c.execute(query.order_by(FINDING.id)).all()
     _prolong(c, inspector, [row.image for row in rows], now + seconds)
     return [row.id for row in rows]
@@ -139,12 +197,18 @@ def renew(c: sa.Connection, now: float, inspector: str, findings: Collection[int
 
 def _prolong(c: sa.Connection, inspector: str, images: Sequence[str], until: float) -> None:
     if images:
-        c.execute(schema.leases.update().where(LEASE.inspector == inspector, LEASE.image.in_(images)).values(until=until))
+        c.execute(
+            schema.leases.update()
+            .where(LEASE.inspector == inspector, LEASE.image.in_(images))
+            .values(until=until)
+        )
 
 
 def release(c: sa.Connection, inspector: str, findings: Collection[int] | None) -> None:
     """Takes images out of an inspector's hands: those of ``findings``, or all."""
     gone = schema.leases.delete().where(LEASE.inspector == inspector)
     if findings is not None:
-        gone = gone.where(LEASE.image.in_(sa.select(FINDING.image).where(FINDING.id.in_(list(findings)))))
+        gone = gone.where(
+            LEASE.image.in_(sa.select(FINDING.image).where(FINDING.id.in_(list(findings))))
+        )
     c.execute(gone)

@@ -1,7 +1,9 @@
-"""From a service to the review database: flagged images and a random audit share, in a thread of its own.
+"""From a service to the review database: flagged images and a random audit share, in a thread of
+its own.
 
-A request only puts its finding into a bounded queue; where that is full the finding is dropped and counted. Whatever is
-wrong with the database or the disk is said and tried again, and no request waits for it or fails.
+A request only puts its finding into a bounded queue; where that is full the finding is dropped and
+counted. Whatever is wrong with the database or the disk is said and tried again, and no request
+waits for it or fails.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ from anomaly.scorer import Result
 ROOM, ROOM_BYTES = 1_000, 256 << 20  # findings that may wait, and the bytes of their images
 FINDINGS_PER_TRANSACTION = 500  # findings that one transaction stores
 RETRY_SECONDS = (1, 5, 25)
-SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png", b"RIF": ".webp", b"II*": ".tif", b"MM\0": ".tif"}
+SUFFIXES = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PN": ".png",
+    b"RIF": ".webp",
+    b"II*": ".tif",
+    b"MM\0": ".tif",
+}
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -54,9 +62,10 @@ class Outbox:
         outbox.offer(data, scorer.score(data), scorer.card)         # returns at once, and never raises
         outbox.close()                                              # stores what is waiting
 
-    ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a new threshold.
-    ``say``: gets a line when something is wrong. ``every``: seconds between two transactions. ``create``: whether a
-    database that is not there is made. Raises AnomalyError where it cannot be opened at the start.
+    ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a
+    new threshold. ``say``: gets a line when something is wrong. ``every``: seconds between two
+    transactions. ``create``: whether a database that is not there is made. Raises AnomalyError
+    where it cannot be opened at the start.
     """
 
     def __init__(
@@ -70,7 +79,8 @@ class Outbox:
         every: float = 2.0,
         create: bool = True,
     ) -> None:
-        self._store, self._name = Store(database, create=create), name  # what is refused leaves no folder behind
+        # what is refused leaves no folder behind
+        self._store, self._name = Store(database, create=create), name
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder.resolve()
         self.audit_share, self._say, self._every = audit_share, say, every
@@ -84,7 +94,9 @@ class Outbox:
         self._thread.start()
 
     def offer(self, image: bytes | Pixels, result: Result, card: Card) -> bool:
-        """Takes a finding, if it is one to be stored and there is room; returns whether it was taken."""
+        """Takes a finding, if it is one to be stored and there is room; returns whether it was
+        taken.
+        """
         lot = self._random.random()
         drawn = lot < self.audit_share
         if result.status == "error" or not (result.is_anomaly or drawn):
@@ -92,7 +104,8 @@ class Outbox:
                 with self._lock:
                     self._passed[card.digest] += 1
             return False
-        kept = image if isinstance(image, bytes) else image.copy()  # a view would hold the whole request
+        # a view would hold the whole request
+        kept = image if isinstance(image, bytes) else image.copy()
         finding = SentFinding(kept, result, card, lot if drawn else None, datetime.now(UTC))
         with self._lock:
             if self._waiting.full() or self._bytes + _size(image) > ROOM_BYTES:
@@ -116,7 +129,9 @@ class Outbox:
         self._tell_passed()
 
     def _tell_passed(self) -> None:
-        """Counts the images that passed since the last finding of their detector; without one there is no run to count in."""
+        """Counts the images that passed since the last finding of their detector; without one there
+        is no run to count in.
+        """
         for digest, stream in self._streams.items():
             if passed := self._passed.pop(digest, 0):
                 try:
@@ -141,7 +156,8 @@ class Outbox:
                 return
             except (AnomalyError, OSError) as error:
                 self._say(f"{len(found)} findings are not stored yet: {error}")
-            except Exception as error:  # a bug must not end the thread, or the queue would stay full for good
+            # a bug must not end the thread, or the queue would stay full for good
+            except Exception as error:
                 self._say(f"{len(found)} findings cannot be stored: {error!r}")
                 break
             if seconds is None or self._closing.wait(seconds):
@@ -153,7 +169,9 @@ class Outbox:
             these = [one for one in found if one.card.digest == digest]
             for day in dict.fromkeys(f"{one.at:%Y-%m-%d}" for one in these):
                 of_day = [one for one in these if f"{one.at:%Y-%m-%d}" == day]
-                stream = Stream(f"{self._name} {of_day[0].card.name} {day}", self._folder, of_day[0].card)
+                stream = Stream(
+                    f"{self._name} {of_day[0].card.name} {day}", self._folder, of_day[0].card
+                )
                 sent = [Sent(self._row(one, day), one.lot) for one in of_day]
                 passed = self._passed[digest]
                 self._store.add_findings(stream, sent, passed, by=self._name)
@@ -172,9 +190,24 @@ class Outbox:
         x, y, w, h = result.box or (None, None, None, None)
         threshold = float(card.calibration.threshold) if card.calibration else None
         return Row(
-            str(path), digest, result.width, result.height, result.score, result.p_value, threshold, result.is_anomaly,
-            x, y, w, h, result.area, result.status, result.error, card.identity, utc_text(finding.at),
-        )  # fmt: skip
+            str(path),
+            digest,
+            result.width,
+            result.height,
+            result.score,
+            result.p_value,
+            threshold,
+            result.is_anomaly,
+            x,
+            y,
+            w,
+            h,
+            result.area,
+            result.status,
+            result.error,
+            card.identity,
+            utc_text(finding.at),
+        )
 
 
 def _size(image: bytes | Pixels) -> int:

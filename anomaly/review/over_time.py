@@ -1,4 +1,6 @@
-"""The scores of a detector's runs in the order of time, one of each group, as the tests of drift take them."""
+"""The scores of a detector's runs in the order of time, one of each group, as the tests of drift
+take them.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +53,19 @@ class Grouped:
         rule, guard = UnitRule.of(training), training.get("guard") or {}
         share = max(NOT_JUDGED, _share(guard.get("refused")))
         group_by = training.get("group_by")
-        return cls(rule, _pattern(group_by), share if rule is None else 1 - (1 - share) ** rule.most)
+        return cls(
+            rule, _pattern(group_by), share if rule is None else 1 - (1 - share) ** rule.most
+        )
 
     def key(self, row: Row, common: str) -> tuple[object, ...]:
         """Rows of the same key are one entry of a series."""
         if self.rule is not None:
             return ("unit", row.run, row.unit) if row.unit else ("image", row.run, row.path)
-        group = None if self.pattern is None else self._group(self.pattern, os.path.relpath(row.path, common or "."))
+        group = (
+            None
+            if self.pattern is None
+            else self._group(self.pattern, os.path.relpath(row.path, common or "."))
+        )
         return ("group", group) if group else ("image", row.run, row.path)
 
     def _group(self, pattern: regex.Pattern[str], path: str) -> str | None:
@@ -78,13 +86,17 @@ def _pattern(group_by: object) -> regex.Pattern[str] | None:
 
 
 def series(
-    c: sa.Connection, runs: Sequence[Run], common: Mapping[int, str], depth: int, card: Mapping[str, Any] | None
+    c: sa.Connection,
+    runs: Sequence[Run],
+    common: Mapping[int, str],
+    depth: int,
+    card: Mapping[str, Any] | None,
 ) -> list[Series]:
     """The scores of runs of one detector, for each folder; NaN for what was not judged.
 
-    Of a unit the worst view counts, of a group the one that a hash of the paths draws. A file that was scored again counts
-    once. Of a service's run only the random sample counts: what else it stores was chosen by its score. ``common``: the
-    folder of all a run's images.
+    Of a unit the worst view counts, of a group the one that a hash of the paths draws. A file that
+    was scored again counts once. Of a service's run only the random sample counts: what else it
+    stores was chosen by its score. ``common``: the folder of all a run's images.
     """
     grouped, bases = Grouped.of(card), {run.id: run.folder for run in runs}
     services = {run.id for run in runs if run.source == "service"}
@@ -97,7 +109,9 @@ def series(
             continue
         seen.add(file)
         groups.setdefault(grouped.key(row, common[row.run]), []).append(row)
-    return _by_name(groups.values(), grouped, lambda row: _camera(row.folder, common[row.run], depth))
+    return _by_name(
+        groups.values(), grouped, lambda row: _camera(row.folder, common[row.run], depth)
+    )
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -106,20 +120,34 @@ def _camera(folder: str, common: str, depth: int) -> str:
     return "/".join(names[:depth])
 
 
-def _by_name(groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Row], str]) -> list[Series]:
-    """A unit belongs where its first view was taken and comes when its last was; a group where and when the drawn image was."""
+def _by_name(
+    groups: Iterable[list[Row]], grouped: Grouped, camera: Callable[[Row], str]
+) -> list[Series]:
+    """A unit belongs where its first view was taken and comes when its last was; a group where and
+    when the drawn image was.
+    """
     found: dict[str, list[tuple[str, float | None]]] = {}
     for rows in groups:
         first, last = (rows[0], rows[-1]) if grouped.rule else (_drawn(rows),) * 2
-        score = _worst(rows, grouped.rule) if grouped.rule else first.score if first.status == "ok" else None
+        score = (
+            _worst(rows, grouped.rule)
+            if grouped.rule
+            else first.score
+            if first.status == "ok"
+            else None
+        )
         found.setdefault(camera(first), []).append((last.scored_at, score))
     what = "image" if grouped.rule is None else "unit"
     # what lies in no subfolder: all there is, or what is left beside them
     top = f"all {what}s" if len(found) == 1 else "(no subfolder)"
-    return [_series(name or top, found[name], what, grouped.not_judged_share) for name in sorted(found)]
+    return [
+        _series(name or top, found[name], what, grouped.not_judged_share) for name in sorted(found)
+    ]
 
 
-def _series(name: str, entries: Iterable[tuple[str, float | None]], what: str, share: float) -> Series:
+def _series(
+    name: str, entries: Iterable[tuple[str, float | None]], what: str, share: float
+) -> Series:
     times, scores = zip(*sorted(entries, key=lambda entry: entry[0]), strict=True)
     return Series(name, np.array(scores, dtype=np.float32), list(times), what, share)
 
@@ -128,10 +156,15 @@ def _drawn(rows: Sequence[Row]) -> Row:
     """One image of a group: which one depends on the names alone, as in calibration."""
     if len(rows) == 1:
         return rows[0]
-    return min(rows, key=lambda row: hashlib.sha256(row.path.encode("utf-8", "surrogatepass")).digest())
+    return min(
+        rows, key=lambda row: hashlib.sha256(row.path.encode("utf-8", "surrogatepass")).digest()
+    )
 
 
 def _worst(rows: Sequence[Row], rule: UnitRule) -> float | None:
-    views = [View(row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status) for row in rows]
+    views = [
+        View(row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status)
+        for row in rows
+    ]
     found = judge_unit(rows[0].unit or "", views, rule, "") if rows[0].unit else None
     return None if found is None or found.status != "ok" else found.score

@@ -20,7 +20,12 @@ Condition: TypeAlias = sa.ColumnElement[bool]
 Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes
 T = TypeVar("T")
 
-FINDING, EVENT, VERDICT, LEASE = schema.findings.c, schema.events.c, schema.current.c, schema.leases.c
+FINDING, EVENT, VERDICT, LEASE = (
+    schema.findings.c,
+    schema.events.c,
+    schema.current.c,
+    schema.leases.c,
+)
 undo = schema.events.alias("undo")
 
 RUNS = sa.select(
@@ -28,20 +33,35 @@ RUNS = sa.select(
     schema.detectors.c.digest.label("detector"),
 ).join(schema.detectors, schema.detectors.c.id == schema.runs.c.detector)
 ROOTS = sa.select(schema.roots.c.folder).order_by(schema.roots.c.folder)
-FINDINGS = sa.select(*(column for column in schema.findings.c if column.name not in ("distance", "last_event", "truth")))
-EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerjoin(undo, undo.c.undoes == EVENT.id)
+FINDINGS = sa.select(
+    *(
+        column
+        for column in schema.findings.c
+        if column.name not in ("distance", "last_event", "truth")
+    )
+)
+EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerjoin(
+    undo, undo.c.undoes == EVENT.id
+)
 
 
 def matching(filters: Filters) -> list[Condition]:
     """The conditions of all filters that are set."""
     found: list[Condition] = []
     exact = ((FINDING.run, "run"), (FINDING.status, "status"), (FINDING.defect_type, "defect_type"))
-    found += [column == getattr(filters, name) for column, name in exact if getattr(filters, name) is not None]
+    found += [
+        column == getattr(filters, name)
+        for column, name in exact
+        if getattr(filters, name) is not None
+    ]
     if filters.folder is not None:
         below = filters.folder.rstrip("/")
         # "0" is the character after "/": everything that begins with "folder/"
         found.append(
-            sa.or_(FINDING.folder == filters.folder, sa.and_(FINDING.folder >= f"{below}/", FINDING.folder < f"{below}0"))
+            sa.or_(
+                FINDING.folder == filters.folder,
+                sa.and_(FINDING.folder >= f"{below}/", FINDING.folder < f"{below}0"),
+            )
         )
     if filters.flagged is not None:
         found.append(FINDING.stratum == 0 if filters.flagged else FINDING.is_anomaly.is_(False))
@@ -50,9 +70,15 @@ def matching(filters: Filters) -> list[Condition]:
     if filters.high is not None:
         found.append(FINDING.score <= filters.high)
     if filters.state is not None:
-        found.append(FINDING.state.in_(STATES[1:]) if filters.state == "judged" else FINDING.state == filters.state)
+        found.append(
+            FINDING.state.in_(STATES[1:])
+            if filters.state == "judged"
+            else FINDING.state == filters.state
+        )
     if filters.inspector is not None:
-        found.append(sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == filters.inspector))
+        found.append(
+            sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == filters.inspector)
+        )
     return found
 
 
@@ -72,7 +98,9 @@ def ordered(query: sa.Select[Any], order: str) -> sa.Select[Any]:
 
 
 def following(finding: int, order: str) -> Condition:
-    """What comes behind a finding in the order ``score``, ``uncertain`` or ``lot``; nothing where it has no place there."""
+    """What comes behind a finding in the order ``score``, ``uncertain`` or ``lot``; nothing where
+    it has no place there.
+    """
     column = {"score": "score", "uncertain": "distance", "lot": "lot"}[order]
     that = schema.findings.alias("that")
     there = sa.select(that.c[column]).where(that.c.id == finding).scalar_subquery()
@@ -80,7 +108,12 @@ def following(finding: int, order: str) -> Condition:
     if order != "score":
         return sa.or_(value > there, sa.and_(value == there, later))
     both_without = sa.and_(value.is_(None), there.is_(None), later)
-    return sa.or_(value < there, sa.and_(value == there, later), sa.and_(value.is_(None), there.is_not(None)), both_without)
+    return sa.or_(
+        value < there,
+        sa.and_(value == there, later),
+        sa.and_(value.is_(None), there.is_not(None)),
+        both_without,
+    )
 
 
 def find_run(c: sa.Connection, run: int) -> Run:
@@ -95,7 +128,9 @@ def find_row(c: sa.Connection, finding: int) -> Row:
     """One finding's row; AnomalyError where there is none."""
     row = c.execute(FINDINGS.where(FINDING.id == finding)).first()
     if row is None:
-        raise AnomalyError(f"finding {finding} is not in this review database: open the queue again")
+        raise AnomalyError(
+            f"finding {finding} is not in this review database: open the queue again"
+        )
     return row
 
 

@@ -1,4 +1,5 @@
-"""The tables of the review database, for SQLite and Postgres alike, and the migrations that make them.
+"""The tables of the review database, for SQLite and Postgres alike, and the migrations that make
+them.
 
     detectors   a detector file by its digest, with its card where it was given
     runs        a score table that was imported
@@ -28,7 +29,9 @@ from anomaly.review.columns import Flag, Real, Whole, Words
 _metadata = sa.MetaData()
 
 
-def _table(name: str, *, text: str = "", whole: str = "", real: str = "", flag: str = "", json: str = "") -> sa.Table:
+def _table(
+    name: str, *, text: str = "", whole: str = "", real: str = "", flag: str = "", json: str = ""
+) -> sa.Table:
     kinds: tuple[tuple[sa.types.TypeEngine[Any], str], ...] = (
         (Words(), text),
         (Whole(), whole),
@@ -36,7 +39,11 @@ def _table(name: str, *, text: str = "", whole: str = "", real: str = "", flag: 
         (Flag(), flag),
         (sa.JSON(none_as_null=True), json),
     )
-    return sa.Table(name, _metadata, *(sa.Column(column, kind) for kind, names in kinds for column in names.split()))
+    return sa.Table(
+        name,
+        _metadata,
+        *(sa.Column(column, kind) for kind, names in kinds for column in names.split()),
+    )
 
 
 migrations = _table("migrations", text="name at", whole="number")
@@ -71,9 +78,16 @@ strata = _table("strata", whole="run number images drawn seed size", real="low h
 # ---- migrations ----
 
 FIRST_TYPES = (  # names that folders may have
-    ("scratch", "#e4572e"), ("dent", "#9b5de5"), ("crack", "#c1121f"), ("stain", "#6a994e"), ("contamination", "#8d6e00"),
-    ("missing part", "#00a6a6"), ("deformation", "#3a86ff"), ("discoloration", "#ff66b3"), ("other", "#7a7f87"),
-)  # fmt: skip
+    ("scratch", "#e4572e"),
+    ("dent", "#9b5de5"),
+    ("crack", "#c1121f"),
+    ("stain", "#6a994e"),
+    ("contamination", "#8d6e00"),
+    ("missing part", "#00a6a6"),
+    ("deformation", "#3a86ff"),
+    ("discoloration", "#ff66b3"),
+    ("other", "#7a7f87"),
+)
 
 # What the two databases spell differently.
 SPELLING = {
@@ -157,7 +171,10 @@ def m002_audit_sample() -> list[str]:
         "ALTER TABLE findings ADD COLUMN core BOOLEAN",
         "UPDATE findings SET stratum = 0 WHERE is_anomaly",
         "CREATE INDEX findings_by_lot ON findings (run, lot, state) WHERE lot IS NOT NULL",
-        "CREATE INDEX findings_by_stratum ON findings (run, stratum, state, folder) WHERE stratum IS NOT NULL",
+        (
+            "CREATE INDEX findings_by_stratum ON findings (run, stratum, state, folder) WHERE "
+            "stratum IS NOT NULL"
+        ),
         """CREATE TABLE strata (run BIGINT NOT NULL REFERENCES runs (id), number BIGINT NOT NULL, low DOUBLE PRECISION,
              high DOUBLE PRECISION, images BIGINT NOT NULL, drawn BIGINT NOT NULL, seed BIGINT NOT NULL,
              size BIGINT NOT NULL, PRIMARY KEY (run, number))""",
@@ -179,12 +196,15 @@ def m004_units() -> list[str]:
 
 
 def m005_chain_of_events() -> list[str]:
-    return ["ALTER TABLE events ADD COLUMN digest TEXT"]  # see chain.py; of older events none is kept
+    # see chain.py; of older events none is kept
+    return ["ALTER TABLE events ADD COLUMN digest TEXT"]
 
 
 def m006_first_defect_types() -> list[str]:
     """A list to begin with, which is edited from then on; a database that has one keeps its own."""
-    types = ", ".join(f"({at}, '{name}', {at + 1}, '{colour}')" for at, (name, colour) in enumerate(FIRST_TYPES))
+    types = ", ".join(
+        f"({at}, '{name}', {at + 1}, '{colour}')" for at, (name, colour) in enumerate(FIRST_TYPES)
+    )
     return [
         f"""INSERT INTO defect_types (place, name, key, colour) SELECT * FROM (VALUES {types}) AS first
             WHERE NOT EXISTS (SELECT 1 FROM defect_types)"""
@@ -202,21 +222,32 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
 
 
 def migrate(connection: sa.Connection, now: str) -> None:
-    """Brings a database up to date within the transaction it is given; AnomalyError where it is newer or foreign."""
+    """Brings a database up to date within the transaction it is given; AnomalyError where it is
+    newer or foreign.
+    """
     found = sa.inspect(connection).get_table_names()
     if found and "migrations" not in found:
-        raise AnomalyError(f"table {found[0]!r} found, a review database or an empty one expected: choose another one")
+        raise AnomalyError(
+            f"table {found[0]!r} found, a review database or an empty one expected: choose another "
+            "one"
+        )
     if not found:
-        connection.exec_driver_sql("CREATE TABLE migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, at TEXT NOT NULL)")
+        connection.exec_driver_sql(
+            "CREATE TABLE migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, at TEXT NOT "
+            "NULL)"
+        )
     done = connection.scalar(sa.select(sa.func.max(migrations.c.number))) or 0
     if done > len(MIGRATIONS):
         raise AnomalyError(
-            f"review database of version {done} found, at most {len(MIGRATIONS)} expected: it was made by a newer "
-            "version of anomaly; update with pip install -U anomaly"
+            f"review database of version {done} found, at most {len(MIGRATIONS)} expected: it was "
+            "made by a newer version of anomaly; update with pip install -U anomaly"
         )
     dialect = connection.dialect.name
     for number, step in enumerate(MIGRATIONS[done:], done + 1):
-        for statement in [*step(), *(APPEND_ONLY[dialect] if step is m001_findings_and_events else [])]:
+        for statement in [
+            *step(),
+            *(APPEND_ONLY[dialect] if step is m001_findings_and_events else []),
+        ]:
             connection.exec_driver_sql(statement.format_map(SPELLING[dialect]))
         connection.execute(migrations.insert().values(number=number, name=step.__name__, at=now))
 
@@ -227,7 +258,9 @@ def is_empty(connection: sa.Connection) -> bool:
 
 
 def is_current(connection: sa.Connection) -> bool:
-    """Whether a database needs no migration; what is newer or foreign is for ``migrate`` to refuse."""
+    """Whether a database needs no migration; what is newer or foreign is for ``migrate``
+    to refuse.
+    """
     if not sa.inspect(connection).has_table("migrations"):
         return False
     return bool(connection.scalar(sa.select(sa.func.max(migrations.c.number))) == len(MIGRATIONS))

@@ -1,8 +1,9 @@
-"""Findings that come one after the other, from a service: a run that grows, with an audit sample drawn on the way.
+"""Findings that come one after the other, from a service: a run that grows, with an audit sample
+drawn on the way.
 
-Each image draws a lot, uniform in [0, 1). What was flagged is stored, and so is every image whose lot is below the audit
-share: the core of the audit sample. Of the others only their number is kept; it says how many good images a passed one
-stands for.
+Each image draws a lot, uniform in [0, 1). What was flagged is stored, and so is every image whose
+lot is below the audit share: the core of the audit sample. Of the others only their number is kept;
+it says how many good images a passed one stands for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ FLAGGED, PASSED = 0, 1  # the two strata
 
 @dataclass(frozen=True)
 class Sent:
-    """A finding that a service stores. ``lot``: below the audit share where the image is in the audit sample, else None."""
+    """A finding that a service stores. ``lot``: below the audit share where the image is in the
+    audit sample, else None.
+    """
 
     row: Row
     lot: float | None
@@ -30,7 +33,9 @@ class Sent:
 
 @dataclass(frozen=True)
 class Stream:
-    """The run that findings of one detector go to. ``name``: of the run; ``folder``: what their paths are relative to."""
+    """The run that findings of one detector go to. ``name``: of the run; ``folder``: what their
+    paths are relative to.
+    """
 
     name: str
     folder: Path
@@ -41,8 +46,12 @@ class Stream:
         return f"service {self.name} {self.card.digest}"
 
 
-def append(c: sa.Connection, stream: Stream, sent: Sequence[Sent], passed: int, by: str, at: str) -> tuple[int, bool]:
-    """Adds findings to a stream's run and returns its number and whether it is new. ``passed``: judged, and not stored."""
+def append(
+    c: sa.Connection, stream: Stream, sent: Sequence[Sent], passed: int, by: str, at: str
+) -> tuple[int, bool]:
+    """Adds findings to a stream's run and returns its number and whether it is new. ``passed``:
+    judged, and not stored.
+    """
     known = intake.known_run(c, stream.fingerprint)
     run = _new_run(c, stream, by, at) if known is None else known
     first = sa.select(sa.func.max(schema.findings.c.position)).where(schema.findings.c.run == run)
@@ -68,9 +77,14 @@ def _new_run(c: sa.Connection, stream: Stream, by: str, at: str) -> int:
         "imported_by": by,
         **dict.fromkeys(("images", "flagged", "not_judged"), 0),
     }
-    run = int(c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one())
+    run = int(
+        c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one()
+    )
     c.execute(schema.roots.insert(), [{"run": run, "folder": str(stream.folder)}])
-    strata = [{"run": run, "number": number, "images": 0, "drawn": 0, "seed": 0, "size": 0} for number in (FLAGGED, PASSED)]
+    strata = [
+        {"run": run, "number": number, "images": 0, "drawn": 0, "seed": 0, "size": 0}
+        for number in (FLAGGED, PASSED)
+    ]
     c.execute(schema.strata.insert(), strata)
     return run
 
@@ -79,7 +93,9 @@ def _values(stream: Stream, run: int, position: int, sent: Sent) -> dict[str, ob
     values = intake.row_values(run, Path(stream.name), position, sent.row, sent.row)
     if sent.row.status == "ok" and sent.lot is not None:
         values |= {"stratum": FLAGGED if sent.row.is_anomaly else PASSED}
-    return {**values, "lot": None, "core": None} | ({"lot": sent.lot, "core": True} if sent.lot is not None else {})
+    return {**values, "lot": None, "core": None} | (
+        {"lot": sent.lot, "core": True} if sent.lot is not None else {}
+    )
 
 
 def _count(c: sa.Connection, run: int, sent: Sequence[Sent], passed: int) -> None:

@@ -22,8 +22,9 @@ from anomaly.statistics.intervals import beta_quantile
 class Preview:
     """What a threshold would do: images of the run that it flags, and what can be said of it.
 
-    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in Calibration, or None. Where it is
-    not the detector's own threshold the guarantee is a preview, since it was chosen after seeing results.
+    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in
+    Calibration, or None. Where it is not the detector's own threshold the guarantee is a preview,
+    since it was chosen after seeing results.
     """
 
     threshold: float
@@ -43,21 +44,37 @@ class Preview:
         if self.guaranteed_rate is not None and self.upper_bound is not None:
             most = f"95 % confident: at most {percent(self.upper_bound)} in the long run"
             lines.append(
-                ("good images flagged", f"about {one_in(self.guaranteed_rate)} ({percent(self.guaranteed_rate)}); {most}")
+                (
+                    "good images flagged",
+                    (
+                        f"about {one_in(self.guaranteed_rate)} ({percent(self.guaranteed_rate)}); "
+                        f"{most}"
+                    ),
+                )
             )
-        lines += [("of these, defects", self.precision.text()), ("of all defects", self.recall.text())]
+        lines += [
+            ("of these, defects", self.precision.text()),
+            ("of all defects", self.recall.text()),
+        ]
         text = "\n".join(f"{label:<24}{line}" for label, line in lines)
         return text if self.own else f"{text}\n{PREVIEW}"
 
 
-def preview(sample: Sample, scores: ArrayLike, calibration: Calibration | None, threshold: float) -> Preview:
-    """Returns what ``threshold`` would do in a run with ``scores`` (n,), of images that were judged."""
+def preview(
+    sample: Sample, scores: ArrayLike, calibration: Calibration | None, threshold: float
+) -> Preview:
+    """Returns what ``threshold`` would do in a run with ``scores`` (n,), of images that were
+    judged.
+    """
     values = np.asarray(scores, dtype=np.float32)
     k = n = guaranteed_rate = upper_bound = None
     if calibration is not None:
         n = calibration.n
         k = 1 + int(np.count_nonzero(flagged_at(calibration.scores, threshold)))
-        guaranteed_rate, upper_bound = k / (n + 1), beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0
+        guaranteed_rate, upper_bound = (
+            k / (n + 1),
+            beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0,
+        )
     return Preview(
         threshold=threshold,
         flagged=int(np.count_nonzero(flagged_at(values, threshold))),
@@ -73,7 +90,9 @@ def preview(sample: Sample, scores: ArrayLike, calibration: Calibration | None, 
 
 
 class Band(NamedTuple):
-    """Two thresholds: images at or below the lower pass, those above the upper are flagged, a person looks at the rest."""
+    """Two thresholds: images at or below the lower pass, those above the upper are flagged, a
+    person looks at the rest.
+    """
 
     passed: int
     looked_at: int
@@ -81,7 +100,9 @@ class Band(NamedTuple):
 
 
 def band(scores: ArrayLike, low: float, high: float) -> Band:
-    """Returns how many of ``scores`` (n,) fall on each side of the thresholds ``low`` and ``high``."""
+    """Returns how many of ``scores`` (n,) fall on each side of the thresholds ``low``
+    and ``high``.
+    """
     if not low <= high:
         raise AnomalyError(f"thresholds {low} and {high} found, the lower one first expected")
     values = np.asarray(scores, dtype=np.float32)
@@ -91,17 +112,26 @@ def band(scores: ArrayLike, low: float, high: float) -> Band:
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """``edges``: float64 (bins + 1,). ``counts``: int64 (bins,) of each set; the outer bins hold what lies beyond."""
+    """``edges``: float64 (bins + 1,). ``counts``: int64 (bins,) of each set; the outer bins hold
+    what lies beyond.
+    """
 
     edges: NDArray[np.float64]
     counts: dict[str, NDArray[np.int64]]
 
 
 def histograms(sets: Mapping[str, ArrayLike], bins: int = 60) -> Histograms:
-    """Returns histograms of several sets of scores over the same bins, which span all but the last 0.1 % of each."""
+    """Returns histograms of several sets of scores over the same bins, which span all but the last
+    0.1 % of each.
+    """
     values = {name: np.asarray(scores, dtype=np.float64) for name, scores in sets.items()}
-    ends = [np.quantile(scores, (0.001, 0.999)) for scores in values.values() if len(scores)] or [np.array([0.0, 1.0])]
+    ends = [np.quantile(scores, (0.001, 0.999)) for scores in values.values() if len(scores)] or [
+        np.array([0.0, 1.0])
+    ]
     low, high = float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    counts = {name: np.histogram(np.clip(scores, low, edges[-1]), edges)[0] for name, scores in values.items()}
+    counts = {
+        name: np.histogram(np.clip(scores, low, edges[-1]), edges)[0]
+        for name, scores in values.items()
+    }
     return Histograms(edges, {name: found.astype(np.int64) for name, found in counts.items()})

@@ -1,4 +1,5 @@
-"""Images -> score table: every core reads, decodes and judges, and a run that was killed goes on where it stopped.
+"""Images -> score table: every core reads, decodes and judges, and a run that was killed goes on
+where it stopped.
 
 While a run is under way the folder OUT.chunks holds
 
@@ -7,8 +8,8 @@ While a run is under way the folder OUT.chunks holds
     00001000.csv     the rows of the images from number 1000 on (the first has number 0)
     00001000.json    how many they are, the digest of their names, and what the summary counts
 
-Each file appears whole or not at all, rows after their description, so that a chunk is there when its rows are. At the
-end the chunks are joined into OUT, and the folder goes.
+Each file appears whole or not at all, rows after their description, so that a chunk is there when
+its rows are. At the end the chunks are joined into OUT, and the folder goes.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def score_in_threads(
 ) -> Generator[Scored, None, None]:
     """Yields the rows of numbered sources in order, from one thread for each core."""
     threads, chunks = workers or available_cores(), _Chunks(sources)
-    with closing(in_order(partial(score_sources, work), chunks, threads, CHUNKS_AHEAD_PER_THREAD * threads)) as done:
+    with closing(
+        in_order(partial(score_sources, work), chunks, threads, CHUNKS_AHEAD_PER_THREAD * threads)
+    ) as done:
         yield from chunks.watch(done)
 
 
@@ -93,29 +96,39 @@ def score_table(
     project: Project | None = None,
     passed: Passed | None = None,
 ) -> Summary:
-    """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what it holds.
+    """Writes a row for every image of ``sources``, in order, to the table ``out``, and returns what
+    it holds.
 
-    ``sources`` may be an iterator of any length: it is read as the work goes on. An image that cannot be judged has its
-    row. ``engine``: who reads, decodes and judges (default: a thread for each core; the scorer should compute with one
-    thread then). A chunk of the table is safe after ``chunk_rows`` images or a minute.
+    ``sources`` may be an iterator of any length: it is read as the work goes on. An image that
+    cannot be judged has its row. ``engine``: who reads, decodes and judges (default: a thread for
+    each core; the scorer should compute with one thread then). A chunk of the table is safe after
+    ``chunk_rows`` images or a minute.
 
-    Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is back;
-    ``keep_going`` gives such an image an error row.
+    Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is
+    back; ``keep_going`` gives such an image an error row.
 
-    ``pictures`` of an image are there before its row is safe. ``then`` is called when the table is whole and before the
-    traces of the run are removed: after a death in between it is called again.
+    ``pictures`` of an image are there before its row is safe. ``then`` is called when the table is
+    whole and before the traces of the run are removed: after a death in between it is called again.
 
-    A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an AnomalyError, as
-    is an unfinished one of another detector, options or images; ``force`` replaces both. KeyboardInterrupt says in
-    its message how to go on, a full disk is an AnomalyError that does.
+    A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an
+    AnomalyError, as is an unfinished one of another detector, options or images; ``force`` replaces
+    both. KeyboardInterrupt says in its message how to go on, a full disk is an AnomalyError that
+    does.
 
     ``passed``: what ``sources`` counts of what it passes over, for the summary.
-    ``project``: its products' detectors judge instead, each its images (not with an engine of other processes).
+    ``project``: its products' detectors judge instead, each its images (not with an engine of other
+    processes).
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.chunks")
     judges = scorers(scorer, project)
-    found = {one.card.identity: (UnitRule.of(one.card.training), one.card.calibration) for one in judges}
-    rules = {identity: (rule, calibration) for identity, (rule, calibration) in found.items() if rule is not None}
+    found = {
+        one.card.identity: (UnitRule.of(one.card.training), one.card.calibration) for one in judges
+    }
+    rules = {
+        identity: (rule, calibration)
+        for identity, (rule, calibration) in found.items()
+        if rule is not None
+    }
     _refuse_to_overwrite(out, folder, force, bool(rules))
     for one in judges:
         pictures.check(one)
@@ -126,7 +139,8 @@ def score_table(
         run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
         given: Iterator[Source] = map(as_source, sources)
         start_over = force or not resume
-        finished = None if start_over or not out.exists() else read_json(folder / DONE)  # the table may be gone since
+        # the table may be gone since
+        finished = None if start_over or not out.exists() else read_json(folder / DONE)
         if finished is None:
             begin_run(out, folder, run, pictures, start_over)
             kept, given, again = finished_chunks(folder, suffix, given)
@@ -137,7 +151,9 @@ def score_table(
         if progress:
             progress.skip(resumed)
         if finished is None:
-            with closing(engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, files))) as done:
+            with closing(
+                engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, files))
+            ) as done:
                 for scored in _cut(done, chunk_rows, progress):
                     reading += sum(one.reading for one in scored)
                     judging += sum(one.judging for one in scored)
@@ -169,9 +185,11 @@ def score_lines(
     progress: Progress | None = None,
     passed: Passed | None = None,
 ) -> Summary:
-    """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and returns what they hold.
+    """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and
+    returns what they hold.
 
-    There is nothing to go on from: who reads the stream keeps it. Parts are not joined. For the rest see `score_table`.
+    There is nothing to go on from: who reads the stream keeps it. Parts are not joined. For the
+    rest see `score_table`.
     """
     began = time.monotonic()
     pictures.check(scorer)
@@ -183,7 +201,11 @@ def score_lines(
             out.write(encode_rows(one.rows, ".jsonl"))
             out.flush()
             counts.update(one.counted)
-            rows, reading, judging = rows + len(one.rows), reading + one.reading, judging + one.judging
+            rows, reading, judging = (
+                rows + len(one.rows),
+                reading + one.reading,
+                judging + one.judging,
+            )
             if progress:
                 progress.advance(len(one.rows))
     chunk = TableChunk(0, rows, 0, "", dict(counts), 0, "", "")
@@ -196,7 +218,8 @@ def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_unit: bool) -
         raise AnomalyError(f"{out}: a folder found, the name of a table to write expected")
     if not out.parent.is_dir():
         raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
-    # With either of them there this table is being replaced, or the run was killed between its last steps.
+    # With either of them there this table is being replaced, or the run was killed between its last
+    # steps.
     begun = force or (folder / RUN).exists() or (folder / DONE).exists()
     for table in (out, units_table(out)) if per_unit else (out,):
         if table.exists() and not begun:
@@ -208,8 +231,12 @@ def _refuse_to_overwrite(out: Path, folder: Path, force: bool, per_unit: bool) -
 # ---- images -> rows ----
 
 
-def _cut(scored: Iterable[Scored], chunk_rows: int, progress: Progress | None) -> Iterator[list[Scored]]:
-    """Gathers rows into chunks of ``chunk_rows``, or of what came in a minute, or until the work was stopped."""
+def _cut(
+    scored: Iterable[Scored], chunk_rows: int, progress: Progress | None
+) -> Iterator[list[Scored]]:
+    """Gathers rows into chunks of ``chunk_rows``, or of what came in a minute, or until the work
+    was stopped.
+    """
     held: list[Scored] = []
     due = time.monotonic() + SECONDS_A_CHUNK
     try:
@@ -218,7 +245,8 @@ def _cut(scored: Iterable[Scored], chunk_rows: int, progress: Progress | None) -
             if progress:
                 progress.advance(len(one.rows))
             if sum(len(one.rows) for one in held) >= chunk_rows or time.monotonic() >= due:
-                # Given up before it is handed on: stopped in between, rows may be lost and scored again, never doubled.
+                # Given up before it is handed on: stopped in between, rows may be lost and scored
+                # again, never doubled.
                 chunk, held = held, []
                 yield chunk
                 due = time.monotonic() + SECONDS_A_CHUNK
@@ -256,7 +284,8 @@ class _Chunks:
             yield chunk
 
     def watch(self, done: Iterable[list[Scored]]) -> Iterator[Scored]:
-        """Yields what was done one by one, and makes the next chunks as long as CHUNK_SECONDS of such work.
+        """Yields what was done one by one, and makes the next chunks as long as CHUNK_SECONDS of
+        such work.
 
         So large images go one by one, and all cores have some.
         """
@@ -292,11 +321,19 @@ def _says_how_to_go_on(folder: Path, chunks: Sequence[TableChunk]) -> Iterator[N
         if not chunks:
             raise KeyboardInterrupt("stopped before the first image was scored") from None
         kept = f"stopped; {images_text(row_count(chunks))} kept in {folder}"
-        raise KeyboardInterrupt(f"{kept}: run the same command again (without --force) to go on") from None
+        raise KeyboardInterrupt(
+            f"{kept}: run the same command again (without --force) to go on"
+        ) from None
 
 
 def _summary(
-    scorer: Scorer, out: Path, chunks: Sequence[TableChunk], resumed: int, seconds: float, reading: float, judging: float
+    scorer: Scorer,
+    out: Path,
+    chunks: Sequence[TableChunk],
+    resumed: int,
+    seconds: float,
+    reading: float,
+    judging: float,
 ) -> Summary:
     counts = Counter({name: n for name, n in _counts(chunks).items() if OF not in name})
     return summary_of(scorer, out, counts, row_count(chunks), resumed, seconds, reading, judging)
@@ -306,13 +343,19 @@ def _counts(chunks: Sequence[TableChunk]) -> Counter[str]:
     return sum((Counter(chunk.counts) for chunk in chunks), Counter[str]())
 
 
-def _products(project: Project, whole: Summary, chunks: Sequence[TableChunk]) -> tuple[tuple[str, Summary], ...]:
+def _products(
+    project: Project, whole: Summary, chunks: Sequence[TableChunk]
+) -> tuple[tuple[str, Summary], ...]:
     """Returns each product's share of a summary, by its name."""
     counts = _counts(chunks)
     found = []
     for product in project.products:
         end = f"{OF}{product.name}"
-        own = Counter({name.removesuffix(end): n for name, n in counts.items() if name.endswith(end)})
+        own = Counter(
+            {name.removesuffix(end): n for name, n in counts.items() if name.endswith(end)}
+        )
         images = sum(n for name, n in own.items() if name != "flagged")
-        found.append((product.name, summary_of(product.scorer, whole.out, own, images, 0, 0.0, 0.0, 0.0)))
+        found.append(
+            (product.name, summary_of(product.scorer, whole.out, own, images, 0, 0.0, 0.0, 0.0))
+        )
     return tuple(found)

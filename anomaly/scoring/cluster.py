@@ -1,8 +1,9 @@
-"""Scoring on a Ray cluster, or in one process for each core of this machine: `anomaly score --engine ray`.
+"""Scoring on a Ray cluster, or in one process for each core of this machine:
+`anomaly score --engine ray`.
 
-Where RAY_ADDRESS names a cluster its CPUs are used, else this machine's. Sources and rows travel, images do not: each
-actor reads its own and writes its pictures, so that paths must mean the same on every node (URLs do). The detector's bytes
-are sent along.
+Where RAY_ADDRESS names a cluster its CPUs are used, else this machine's. Sources and rows travel,
+images do not: each actor reads its own and writes its pictures, so that paths must mean the same on
+every node (URLs do). The detector's bytes are sent along.
 """
 
 from __future__ import annotations
@@ -26,20 +27,26 @@ from anomaly.scorer import Scorer
 from anomaly.scoring.pictures import Pictures
 from anomaly.scoring.rows import Scored, Work, score_sources
 
-WINDOW, WINDOW_BYTES = 100_000, 256_000_000  # sources of one Ray Data set, and bytes that came with them
+# sources of one Ray Data set, and bytes that came with them
+WINDOW, WINDOW_BYTES = 100_000, 256_000_000
 LONGEST_BLOCK = 64  # sources that an actor gets at a time; a killed one costs no more
 MAX_ACTOR_DEATHS = 3  # of actors over one block, before the run stops: an image may be to blame
 
 
-def score_on_ray(work: Work, sources: Iterator[tuple[int, Source]]) -> Generator[Scored, None, None]:
+def score_on_ray(
+    work: Work, sources: Iterator[tuple[int, Source]]
+) -> Generator[Scored, None, None]:
     """Yields the rows of numbered sources in order, from actors of one thread each.
 
-    An actor that dies is replaced and its work done again. RuntimeMissing without Ray; AnomalyError where the scorer is
-    not on the CPU, or where actors die over the same images again and again.
+    An actor that dies is replaced and its work done again. RuntimeMissing without Ray; AnomalyError
+    where the scorer is not on the CPU, or where actors die over the same images again and again.
     """
     ray = import_ray()
     if work.scorer.device != "cpu":
-        raise AnomalyError("--engine ray with CUDA found, which is not supported: add --device cpu, or leave --engine out")
+        raise AnomalyError(
+            "--engine ray with CUDA found, which is not supported: add --device cpu, or leave "
+            "--engine out"
+        )
     with started(ray):
         detector = ray.put(work.scorer.path.read_bytes())
         options = (work.scorer.max_pixels, work.keep_going, work.pictures, work.out)
@@ -47,11 +54,15 @@ def score_on_ray(work: Work, sources: Iterator[tuple[int, Source]]) -> Generator
         for window in windows(sources):
             size = max(1, min(LONGEST_BLOCK, len(window) // (8 * actors)))
             blocks = ray.data.from_items(
-                [{"sources": pack(window[start : start + size])} for start in range(0, len(window), size)],
+                [
+                    {"sources": pack(window[start : start + size])}
+                    for start in range(0, len(window), size)
+                ],
                 override_num_blocks=-(-len(window) // size),
             )
             with warnings.catch_warnings():
-                # The only way to bound how often a block is tried again will have another name in Ray 2.64.
+                # The only way to bound how often a block is tried again will have another name in
+                # Ray 2.64.
                 warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
                 done = blocks.map_batches(
                     Actor,
@@ -65,7 +76,9 @@ def score_on_ray(work: Work, sources: Iterator[tuple[int, Source]]) -> Generator
 
 
 def retry_options() -> dict[str, int]:
-    """Returns how often a block is tried again after its actor died; Ray Data would try for ever."""
+    """Returns how often a block is tried again after its actor died; Ray Data would try
+    for ever.
+    """
     return {"max_task_retries": MAX_ACTOR_DEATHS}
 
 
@@ -80,7 +93,9 @@ def pack(objects: Sequence[object]) -> Any:
 class Actor:
     """One process with a scorer of its own."""
 
-    def __init__(self, detector: Any, max_pixels: int, keep_going: bool, pictures: Pictures, out: Path) -> None:
+    def __init__(
+        self, detector: Any, max_pixels: int, keep_going: bool, pictures: Pictures, out: Path
+    ) -> None:
         with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
             file = Path(folder) / "detector.onnx"
             file.write_bytes(import_ray().get(detector))
@@ -88,7 +103,9 @@ class Actor:
         self.work = Work(scorer, keep_going, pictures, out)
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
-        """Returns the rows of a block of sources; where their disk or server has gone, the error in their place."""
+        """Returns the rows of a block of sources; where their disk or server has gone, the error in
+        their place.
+        """
         try:
             done: list[Scored | AnomalyError] = []
             for sources in block["sources"]:
@@ -108,8 +125,8 @@ def unpack(ray: Any, done: Any) -> Iterator[Scored]:
     except ray.exceptions.RayError as error:
         why = str(error).strip().splitlines()[-1][:300]
         raise AnomalyError(
-            f"Ray gave up ({type(error).__name__}: {why}): run the same command again to go on; if workers die over the same "
-            "images again, score those without --engine ray to see which"
+            f"Ray gave up ({type(error).__name__}: {why}): run the same command again to go on; if "
+            "workers die over the same images again, score those without --engine ray to see which"
         ) from error
 
 
@@ -128,7 +145,8 @@ def windows(sources: Iterable[tuple[int, Source]]) -> Iterator[list[tuple[int, S
 
 def import_ray() -> Any:
     """Returns the module ray with ray.data, or raises RuntimeMissing naming the extra."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # how Ray is used would be told to its makers
+    # how Ray is used would be told to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
@@ -140,10 +158,16 @@ def import_ray() -> Any:
 
 @contextmanager
 def started(ray: Any) -> Iterator[None]:
-    """Connects to the cluster of RAY_ADDRESS, or starts Ray on this machine and ends it again; results keep their order."""
+    """Connects to the cluster of RAY_ADDRESS, or starts Ray on this machine and ends it again;
+    results keep their order.
+    """
     ours = not ray.is_initialized()
     if ours:
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": available_cores(), "include_dashboard": False}
+        here = (
+            {}
+            if os.environ.get("RAY_ADDRESS")
+            else {"num_cpus": available_cores(), "include_dashboard": False}
+        )
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

@@ -19,7 +19,9 @@ LOCK_AT = 1 << 30  # where the byte lies that is locked on Windows
 
 @contextmanager
 def sole_writer(out: Path, folder: Path) -> Iterator[None]:
-    """Holds the folder for this process alone; afterwards it is there only if it has chunks to go on from."""
+    """Holds the folder for this process alone; afterwards it is there only if it has chunks to go
+    on from.
+    """
     with says_when_unwritable(out):
         folder.mkdir(exist_ok=True)
         if all(OURS.fullmatch(file.name) for file in folder.iterdir()):
@@ -41,12 +43,15 @@ def sole_writer(out: Path, folder: Path) -> Iterator[None]:
 
 
 def lock(file: int, out: Path) -> None:
-    """Takes a lock that ends with this process, however it ends; none where the file system has no locks."""
+    """Takes a lock that ends with this process, however it ends; none where the file system has no
+    locks.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            os.lseek(file, LOCK_AT, os.SEEK_SET)  # far behind the end: what is locked there nobody else may read
+            # far behind the end: what is locked there nobody else may read
+            os.lseek(file, LOCK_AT, os.SEEK_SET)
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl

@@ -1,9 +1,9 @@
 """Pictures beside a score table: copies of flagged images, heatmaps, overlays.
 
-A name begins with the number of the image's file among the inputs, counted from 0 (its row, where no file has several
-pages), so that no two images share one and nothing in an image's own name leads out of the folder:
-``00000042-plate_7.png``, of a page ``00000042-plates-page2.jpg``. A mark in each folder says that its pictures are no
-images to judge.
+A name begins with the number of the image's file among the inputs, counted from 0 (its row, where
+no file has several pages), so that no two images share one and nothing in an image's own name leads
+out of the folder: ``00000042-plate_7.png``, of a page ``00000042-plates-page2.jpg``. A mark in each
+folder says that its pictures are no images to judge.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from anomaly.inputs.source import File, Source
 from anomaly.scorer import Result, Scorer
 
 OURS = re.compile(r"\d{8,}-.*|\.\d{8,}-.*\.tmp")
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif"}
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+}
 SUFFIXES |= {"PPM": ".ppm", "DIB": ".dib", "MPO": ".jpg"}
 LONGEST_STEM = 50  # characters, of up to 4 bytes
 SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
@@ -35,8 +42,9 @@ SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
 class Pictures:
     """The folders to write into, each None where it is not wanted.
 
-    ``flagged``: flagged images as they are (``link``: links to those that are files); ``heatmaps``: float32 TIFF in the
-    unit of the score and at the model's resolution, of every image that has one; ``overlays``: JPEG for the eye.
+    ``flagged``: flagged images as they are (``link``: links to those that are files); ``heatmaps``:
+    float32 TIFF in the unit of the score and at the model's resolution, of every image that has
+    one; ``overlays``: JPEG for the eye.
     """
 
     flagged: Path | None = None
@@ -46,54 +54,84 @@ class Pictures:
 
     @property
     def folders(self) -> list[Path]:
-        return [folder for folder in (self.flagged, self.heatmaps, self.overlays) if folder is not None]
+        return [
+            folder for folder in (self.flagged, self.heatmaps, self.overlays) if folder is not None
+        ]
 
     def to_json(self) -> dict[str, str | bool | None]:
         """Returns what a run depends on."""
         names = ("flagged", "heatmaps", "overlays")
-        found: dict[str, str | bool | None] = {name: _absolute(getattr(self, name)) for name in names}
+        found: dict[str, str | bool | None] = {
+            name: _absolute(getattr(self, name)) for name in names
+        }
         return found | {"link": self.link}
 
     def check(self, scorer: Scorer) -> None:
         """Raises AnomalyError where they cannot be written: before the work, not after it."""
         if self.flagged and scorer.card.calibration is None:
-            raise AnomalyError("--flagged: this detector ranks only and flags nothing; leave it out, or set a threshold first")
+            raise AnomalyError(
+                "--flagged: this detector ranks only and flags nothing; leave it out, or set a "
+                "threshold first"
+            )
         if len({os.path.realpath(folder) for folder in self.folders}) < len(self.folders):
-            raise AnomalyError("--flagged, --heatmaps, --overlays: one folder found twice, a folder for each expected")
+            raise AnomalyError(
+                "--flagged, --heatmaps, --overlays: one folder found twice, a folder for each "
+                "expected"
+            )
         for folder in self.folders:
             if folder.exists() and not folder.is_dir():
-                raise AnomalyError(f"{folder}: a file found, a folder to write pictures into expected")
+                raise AnomalyError(
+                    f"{folder}: a file found, a folder to write pictures into expected"
+                )
             if not folder.parent.is_dir():
-                raise AnomalyError(f"{folder.parent}: no such folder; make it first, or choose another name for {folder.name}")
+                raise AnomalyError(
+                    f"{folder.parent}: no such folder; make it first, or choose another name for "
+                    f"{folder.name}"
+                )
 
     def check_apart(self, inputs: Iterable[str]) -> None:
-        """Raises AnomalyError where an input is one of the folders itself. In one below an input they are left out."""
+        """Raises AnomalyError where an input is one of the folders itself. In one below an input
+        they are left out.
+        """
         places = {os.path.realpath(given): given for given in inputs if os.path.isdir(given)}
         for name in ("flagged", "heatmaps", "overlays"):
             folder = getattr(self, name)
             if folder is not None and (given := places.get(os.path.realpath(folder))):
-                raise AnomalyError(f"--{name} {folder}: is the input {given} itself; another folder expected, inside it or not")
+                raise AnomalyError(
+                    f"--{name} {folder}: is the input {given} itself; another folder expected, "
+                    "inside it or not"
+                )
 
     def begin(self, force: bool) -> None:
-        """Makes the folders, for a new run; one that holds anything is an AnomalyError. ``force`` removes our pictures."""
+        """Makes the folders, for a new run; one that holds anything is an AnomalyError. ``force``
+        removes our pictures.
+        """
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
             for name in sorted(set(os.listdir(folder)) - {MARK}):
                 if not (force and OURS.fullmatch(name)):
                     found = f"{folder}: {name} found, an empty folder expected"
-                    raise AnomalyError(f"{found}: choose another, or --force, which removes the pictures of an earlier run")
+                    raise AnomalyError(
+                        f"{found}: choose another, or --force, which removes the pictures of an "
+                        "earlier run"
+                    )
             mark_ours(folder)
             for name in set(os.listdir(folder)) - {MARK}:
                 (folder / name).unlink()
 
     def go_on(self, rows: int | None = None) -> None:
-        """Removes what a killed run left half written, and pictures of images that have no row, where ``rows`` are counted."""
+        """Removes what a killed run left half written, and pictures of images that have no row,
+        where ``rows`` are counted.
+        """
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
-            if all(OURS.fullmatch(name) for name in os.listdir(folder)):  # else it may hold images to judge
+            # else it may hold images to judge
+            if all(OURS.fullmatch(name) for name in os.listdir(folder)):
                 mark_ours(folder)
             for name in os.listdir(folder):
-                if OURS.fullmatch(name) and (name[0] == "." or (rows is not None and int(name.partition("-")[0]) >= rows)):
+                if OURS.fullmatch(name) and (
+                    name[0] == "." or (rows is not None and int(name.partition("-")[0]) >= rows)
+                ):
                     (folder / name).unlink()
 
     def save(
@@ -111,7 +149,9 @@ class Pictures:
         Of a page the whole file is kept, once, however many of its pages were flagged.
         """
         if self.flagged and result.is_anomaly:
-            self._keep(self.flagged / _name(number, source, SUFFIXES.get(image.format, "")), source, data)
+            self._keep(
+                self.flagged / _name(number, source, SUFFIXES.get(image.format, "")), source, data
+            )
         if result.heatmap is None:
             return
         if self.heatmaps:
@@ -127,7 +167,8 @@ class Pictures:
         if self.link and isinstance(source, File):
             with suppress(FileNotFoundError):
                 path.unlink()
-            with suppress(OSError):  # Windows allows links to some users only, and some shares have none: then it is copied
+            # Windows allows links to some users only, and some shares have none: then it is copied
+            with suppress(OSError):
                 path.symlink_to(os.path.abspath(source.name))
                 return
         with whole_file(path) as file:

@@ -1,10 +1,12 @@
-"""A project file: several products on one line, each with its detector. Which one judges an image is told by its path.
+"""A project file: several products on one line, each with its detector. Which one judges an image
+is told by its path.
 
     [[product]]
     pattern = 'poly/'              # a regular expression, searched in the path (with / between folders)
     detector = "runs/poly"         # a run folder or a detector file, from the project file's folder
 
-An image that no pattern matches is an error, never good; one that several match stops the run, because the file is wrong.
+An image that no pattern matches is an error, never good; one that several match stops the run,
+because the file is wrong.
 """
 
 from __future__ import annotations
@@ -46,15 +48,24 @@ class Project:
     products: tuple[Product, ...]
 
     def product_of(self, path: str) -> Product | None:
-        """Returns the one product that an image shows, None where no pattern matches; AnomalyError where several do."""
-        found = [product for product in self.products if product.pattern.search(path.replace("\\", "/"))]
+        """Returns the one product that an image shows, None where no pattern matches; AnomalyError
+        where several do.
+        """
+        found = [
+            product for product in self.products if product.pattern.search(path.replace("\\", "/"))
+        ]
         if len(found) > 1:
             names = " and ".join(product.name for product in found)
-            raise AnomalyError(f"{self.file}: {path} matches the products {names}, one expected: make their patterns narrower")
+            raise AnomalyError(
+                f"{self.file}: {path} matches the products {names}, one expected: make their "
+                "patterns narrower"
+            )
         return found[0] if found else None
 
     def unit_of(self, path: str) -> str:
-        """Returns what belongs together: the unit of an image whose product has units, else the image itself."""
+        """Returns what belongs together: the unit of an image whose product has units, else the
+        image itself.
+        """
         product = self.product_of(path)
         if product is None or product.rule is None:
             return path
@@ -62,44 +73,74 @@ class Project:
 
     def to_json(self) -> list[list[str]]:
         """What the rows of a table depend on."""
-        return [[product.name, product.pattern.pattern, product.scorer.card.identity] for product in self.products]
+        return [
+            [product.name, product.pattern.pattern, product.scorer.card.identity]
+            for product in self.products
+        ]
 
 
 def read_project(file: Path, *, device: str, max_pixels: int, key: Path | None = None) -> Project:
-    """Returns a project with its detectors opened (one thread each); AnomalyError where the file or one of them is wrong.
+    """Returns a project with its detectors opened (one thread each); AnomalyError where the file or
+    one of them is wrong.
 
     ``key``: a public key by which every detector must be signed.
     """
     try:
         content = tomllib.loads(read_small_text(file, MAX_BYTES))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise AnomalyError(f"{file}: not a TOML file ({' '.join(str(error).split())}): mend it") from error
+        raise AnomalyError(
+            f"{file}: not a TOML file ({' '.join(str(error).split())}): mend it"
+        ) from error
     given = content.get("product")
     if set(content) != {"product"} or not isinstance(given, list) or not given:
         found = ", ".join(map(repr, content)) or "nothing"
-        raise AnomalyError(f"{file}: {found} found, one or more tables [[product]] expected and nothing else")
+        raise AnomalyError(
+            f"{file}: {found} found, one or more tables [[product]] expected and nothing else"
+        )
     opened: dict[Path, Scorer] = {}
     given_to = {"device": device, "max_pixels": max_pixels, "key": key}
-    products = tuple(_product(file, number, facts, opened, given_to) for number, facts in enumerate(given, 1))
+    products = tuple(
+        _product(file, number, facts, opened, given_to) for number, facts in enumerate(given, 1)
+    )
     names = [product.name for product in products]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise AnomalyError(f"{file}: two products named {twice} found: give each a name of its own (name = ...)")
+        raise AnomalyError(
+            f"{file}: two products named {twice} found: give each a name of its own (name = ...)"
+        )
     return Project(file, products)
 
 
-def _product(file: Path, number: int, facts: Any, opened: dict[Path, Scorer], given: dict[str, Any]) -> Product:
+def _product(
+    file: Path, number: int, facts: Any, opened: dict[Path, Scorer], given: dict[str, Any]
+) -> Product:
     where = f"{file}: product {number}"
-    if not isinstance(facts, dict) or not set(facts) <= KEYS or not {"pattern", "detector"} <= set(facts):
+    if (
+        not isinstance(facts, dict)
+        or not set(facts) <= KEYS
+        or not {"pattern", "detector"} <= set(facts)
+    ):
         found = ", ".join(map(str, facts)) if isinstance(facts, dict) else type(facts).__name__
-        raise AnomalyError(f"{where}: {found or 'nothing'} found, pattern and detector expected, and name if wanted")
-    wrong = next((key for key, value in facts.items() if not isinstance(value, str) or not value.isprintable()), None)
+        raise AnomalyError(
+            f"{where}: {found or 'nothing'} found, pattern and detector expected, and name if "
+            "wanted"
+        )
+    wrong = next(
+        (
+            key
+            for key, value in facts.items()
+            if not isinstance(value, str) or not value.isprintable()
+        ),
+        None,
+    )
     if wrong is not None:
         raise AnomalyError(f"{where}: {wrong} is {facts[wrong]!r}, one line of text expected")
     try:
         pattern = re.compile(facts["pattern"])
     except (re.error, RecursionError) as error:
-        raise AnomalyError(f"{where}: pattern {facts['pattern']!r} found, a regular expression expected: {error}") from error
+        raise AnomalyError(
+            f"{where}: pattern {facts['pattern']!r} found, a regular expression expected: {error}"
+        ) from error
     place = file.parent / facts["detector"]
     try:
         if place not in opened:

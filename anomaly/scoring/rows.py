@@ -35,8 +35,8 @@ HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges t
 
 
 WHEN_IT_IS_BACK = (
-    "what was finished is kept: run the same command again to go on when it is back, or with --keep-going to give such "
-    "images error rows"
+    "what was finished is kept: run the same command again to go on when it is back, or with "
+    "--keep-going to give such images error rows"
 )
 
 
@@ -51,14 +51,20 @@ class Work:
     project: Project | None = None  # then its products' scorers judge
 
     def product_of(self, name: str) -> tuple[str, Scorer | None]:
-        """Returns the product that an image of that name shows and who judges it, nobody where it is of no product."""
+        """Returns the product that an image of that name shows and who judges it, nobody where it
+        is of no product.
+        """
         if self.project is None:
             return "", self.scorer
         product = self.project.product_of(name)
         return ("", None) if product is None else (product.name, product.scorer)
 
-    def pages(self, scorer: Scorer | None, name: str, data: bytes) -> Iterator[tuple[int | None, Decoded | ImageError]]:
-        """Returns the pages that the scorer judges; ImageError where the name tells no product, or no chunk."""
+    def pages(
+        self, scorer: Scorer | None, name: str, data: bytes
+    ) -> Iterator[tuple[int | None, Decoded | ImageError]]:
+        """Returns the pages that the scorer judges; ImageError where the name tells no product, or
+        no chunk.
+        """
         if scorer is None:
             file = "the project" if self.project is None else self.project.file.name
             raise ImageError("of no product", f"its path matches no product of {file}")
@@ -69,7 +75,10 @@ class Work:
 
     @cached_property
     def rules(self) -> dict[str, UnitRule | None]:
-        return {scorer.card.identity: UnitRule.of(scorer.card.training) for scorer in scorers(self.scorer, self.project)}
+        return {
+            scorer.card.identity: UnitRule.of(scorer.card.training)
+            for scorer in scorers(self.scorer, self.project)
+        }
 
 
 def scorers(scorer: Scorer, project: Project | None) -> list[Scorer]:
@@ -79,7 +88,9 @@ def scorers(scorer: Scorer, project: Project | None) -> list[Scorer]:
 
 @dataclass(frozen=True)
 class Scored:
-    """One file's rows (one for each page), what is counted of them, and the seconds that each half of the work took."""
+    """One file's rows (one for each page), what is counted of them, and the seconds that each half
+    of the work took.
+    """
 
     name: str
     rows: tuple[Row, ...]
@@ -91,7 +102,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Read:
-    """One image; ``data``: its file, where it may be wanted again; ``page``: of its file, None for the only one."""
+    """One image; ``data``: its file, where it may be wanted again; ``page``: of its file, None for
+    the only one.
+    """
 
     number: int
     source: Source
@@ -113,22 +126,27 @@ class Read:
 def score_sources(work: Work, sources: Sequence[tuple[int, Source]]) -> list[Scored]:
     """Reads some images, then judges them, all in one thread.
 
-    Where image after image is read and judged, decoder and model throw each other's data out of the processor's cache:
-    with a small model and small images that took a third more time.
+    Where image after image is read and judged, decoder and model throw each other's data out of the
+    processor's cache: with a small model and small images that took a third more time.
     """
     scored: list[tuple[int, Scored]] = []
     held: list[Read] = []
     for number, source in sources:
         for read in read_pages(work, number, source):
             held.append(read if work.pictures.flagged else replace(read, data=b""))
-            if sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded)) > HELD_BYTES:
+            if (
+                sum(one.image.pixels.nbytes for one in held if isinstance(one.image, Decoded))
+                > HELD_BYTES
+            ):
                 scored += _judge(work, held)
                 held = []
     return list(_files(scored + _judge(work, held)))
 
 
 def _files(pages: Iterable[tuple[int, Scored]]) -> Iterator[Scored]:
-    """Puts the pages of each file, which follow one another, together: its rows are safe together or not at all."""
+    """Puts the pages of each file, which follow one another, together: its rows are safe together
+    or not at all.
+    """
     for _, numbered in groupby(pages, key=itemgetter(0)):
         first, *rest = (one for _, one in numbered)
         yield Scored(
@@ -142,12 +160,15 @@ def _files(pages: Iterable[tuple[int, Scored]]) -> Iterator[Scored]:
 
 
 def read_pages(work: Work, number: int, source: Source) -> Iterator[Read]:
-    """Reads a file once, for its digest and the pixels of each page, which are decoded as they are asked for."""
+    """Reads a file once, for its digest and the pixels of each page, which are decoded as they are
+    asked for.
+    """
     began = time.perf_counter()
     sha256, data, name = None, b"", printable(source.name)
     product, scorer = work.product_of(name)
     pages: Iterable[tuple[int | None, Decoded | ImageError]]
-    stamp = stamp_of(source)  # before it is read: a change in between is then noticed when the run goes on
+    # before it is read: a change in between is then noticed when the run goes on
+    stamp = stamp_of(source)
     try:
         data = source.read(largest_file(work.scorer))
         sha256 = hashlib.sha256(data).hexdigest()
@@ -157,12 +178,25 @@ def read_pages(work: Work, number: int, source: Source) -> Iterator[Read]:
             raise AnomalyError(f"{name}: {error}; {WHEN_IT_IS_BACK}") from error
         pages = [(None, error)]
     for page, image in pages:
-        yield Read(number, source, sha256, data, image, time.perf_counter() - began, product, scorer, page, stamp)
+        yield Read(
+            number,
+            source,
+            sha256,
+            data,
+            image,
+            time.perf_counter() - began,
+            product,
+            scorer,
+            page,
+            stamp,
+        )
         began = time.perf_counter()
 
 
 def largest_file(scorer: Scorer) -> int:
-    """Returns how many bytes an image file may have: an uncompressed one of the most pixels, and some metadata."""
+    """Returns how many bytes an image file may have: an uncompressed one of the most pixels, and
+    some metadata.
+    """
     return 8 * scorer.max_pixels + (1 << 24)
 
 
@@ -180,13 +214,21 @@ def _judge(work: Work, held: Sequence[Read]) -> list[tuple[int, Scored]]:
                 names = counted(result)
                 if read.product:
                     names += [f"{name}{OF}{read.product}" for name in names]
-                scored.append((read.number, Scored(read.source.name, (row,), names, read.seconds, seconds, read.stamp)))
+                scored.append(
+                    (
+                        read.number,
+                        Scored(read.source.name, (row,), names, read.seconds, seconds, read.stamp),
+                    )
+                )
     return scored
 
 
 def judged(scorer: Scorer, images: Sequence[Decoded | ImageError]) -> list[Result]:
-    """Returns what the scorer says of images that were read, or the errors that they have instead."""
-    # Decoded from bytes, an image is called "image" in the message; its path stands in the row already.
+    """Returns what the scorer says of images that were read, or the errors that they
+    have instead.
+    """
+    # Decoded from bytes, an image is called "image" in the message; its path stands in the row
+    # already.
     return [
         replace(result, error=result.error.removeprefix("image: ")) if result.error else result
         for result in map(_checked, scorer.judge_all(images))
@@ -197,17 +239,23 @@ def recorded(work: Work, read: Read, result: Result) -> Row:
     """Writes an image's pictures and returns its row."""
     if isinstance(read.image, Decoded):
         with says_when_unwritable(work.out):
-            save = partial(work.pictures.save, read.number, read.source, read.data, read.image, result)
+            save = partial(
+                work.pictures.save, read.number, read.source, read.data, read.image, result
+            )
             save(read.scorer or work.scorer, read.page)
     return _row(read.scorer, read.name, read.sha256, result)
 
 
 def _checked(result: Result) -> Result:
-    """Returns the result, or an error where its score is not a finite number: nobody may take that for a verdict."""
+    """Returns the result, or an error where its score is not a finite number: nobody may take that
+    for a verdict.
+    """
     if result.status == "error" or (result.score is not None and math.isfinite(result.score)):
         return result
     message = f"the score is not a finite number ({result.score})"
-    return Result("error", width=result.width, height=result.height, error=message, kind="not finite")
+    return Result(
+        "error", width=result.width, height=result.height, error=message, kind="not finite"
+    )
 
 
 def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -> Row:
@@ -238,4 +286,8 @@ def counted(result: Result) -> list[str]:
     """Returns what a summary counts of an image."""
     if result.status == "error":
         return [f"{ERROR}{result.kind}"]
-    return [result.status, "flagged"] if result.status == "ok" and result.is_anomaly else [result.status]
+    return (
+        [result.status, "flagged"]
+        if result.status == "ok" and result.is_anomaly
+        else [result.status]
+    )

@@ -1,4 +1,6 @@
-"""The files of an unfinished run beside its table: their names, and what is said where they cannot be written."""
+"""The files of an unfinished run beside its table: their names, and what is said where they cannot
+be written.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,15 @@ TRACES = (MARK, RUN, LOCK, DONE)  # removed last, in this order
 PART = re.compile(r"\d{8,}\.(csv|jsonl|parquet)")
 
 
-OURS = re.compile(rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}|{re.escape(MARK)}")
+OURS = re.compile(
+    rf"{PART.pattern}|\d{{8,}}\.json|\..*\.tmp|{re.escape(RUN)}|{re.escape(DONE)}|{LOCK}|{re.escape(MARK)}"
+)
 
 
 def already_finished(out: Path) -> AnomalyError:
-    return AnomalyError(f"{out}: a finished table found; --force replaces it, or choose another --out")
+    return AnomalyError(
+        f"{out}: a finished table found; --force replaces it, or choose another --out"
+    )
 
 
 @contextmanager
@@ -42,7 +48,10 @@ def says_when_unwritable(out: Path) -> Iterator[None]:
         where = out if named.startswith(str(out)) else named  # a picture, say
         if no_room(error):
             raise AnomalyError(
-                f"{where}: no room left to write it ({error.strerror}); what was finished is kept in "
-                f"{out.name}.chunks: make room and run the same command again (without --force) to go on"
+                f"{where}: no room left to write it ({error.strerror}); what was finished is kept "
+                f"in {out.name}.chunks: make room and run the same command again (without --force) "
+                "to go on"
             ) from error
-        raise AnomalyError(f"{where}: cannot be written ({error.strerror or error}): choose another --out") from error
+        raise AnomalyError(
+            f"{where}: cannot be written ({error.strerror or error}): choose another --out"
+        ) from error

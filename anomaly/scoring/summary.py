@@ -21,16 +21,19 @@ from anomaly.scoring.units import UnitsSummary
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None without a threshold.
+    """What a finished table holds. ``errors``: number of images by kind. ``flagged`` is None
+    without a threshold.
 
-    ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were good, on average and
-    at most (95 %); None also where the guarantee is per unit, which ``units`` counts. ``resumed``: rows of an earlier run,
-    which ``seconds`` and ``images_per_second`` leave out.
+    ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were
+    good, on average and at most (95 %); None also where the guarantee is per unit, which ``units``
+    counts. ``resumed``: rows of an earlier run, which ``seconds`` and ``images_per_second`` leave
+    out.
     ``products``: of a project, the same of each. ``per_unit``: the guarantee is one for units.
-    ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them that are no longer in
-    ``out``, because another program moved or emptied it.
+    ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them
+    that are no longer in ``out``, because another program moved or emptied it.
     ``again``: scored again, because what was kept of them, or an image, had been changed since.
-    ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into either.
+    ``reading`` (with decoding) and ``judging``: seconds of all threads together that went into
+    either.
     """
 
     out: Path
@@ -60,7 +63,9 @@ class Summary:
 
     @property
     def without_verdict(self) -> int:
-        """Number of units without a verdict, and of images where the guarantee is per image, or that are of no product."""
+        """Number of units without a verdict, and of images where the guarantee is per image, or
+        that are of no product.
+        """
         images = [one.not_judged for _, one in self._each() if not one.per_unit]
         of_none = self.images - sum(one.images for _, one in self._each())
         return sum(images) + of_none + (self.units.not_judged if self.units else 0)
@@ -79,16 +84,29 @@ class Summary:
 
     def text(self) -> str:
         """The summary in words, one fact a line, counts before percent."""
-        lines = [("scored", self._scored()), *((name, one._flagged_said()) for name, one in self._each())]
+        lines = [
+            ("scored", self._scored()),
+            *((name, one._flagged_said()) for name, one in self._each()),
+        ]
         if self.not_judged:
             lines.append(("not judged", self._not_judged()))
         if self.passed_over:
             lines.append(("passed over", passed_text(self.passed_over)))
         if self.again:
             lines.append(
-                ("scored again", f"{images_text(self.again)}: kept rows, or image files, were changed since the last run")
+                (
+                    "scored again",
+                    (
+                        f"{images_text(self.again)}: kept rows, or image files, were changed since "
+                        "the last run"
+                    ),
+                )
             )
-        elsewhere = f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)" if self.moved else ""
+        elsewhere = (
+            f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)"
+            if self.moved
+            else ""
+        )
         lines.append(("table", f"{self.out}{elsewhere}"))
         lines += self.units.rows() if self.units else []
         return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
@@ -104,14 +122,20 @@ class Summary:
         if self.flagged is None:
             return "no threshold: this detector ranks only, without a guarantee"
         if self.expected is None or self.ordinary_up_to is None:
-            return f"{self.flagged:,} of {images_text(self.ok)} judged; the guarantee is per unit, not per image"
+            return (
+                f"{self.flagged:,} of {images_text(self.ok)} judged; the guarantee is per unit, "
+                "not per image"
+            )
         return ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to)
 
     def _not_judged(self) -> str:
         kinds = ([("unlike the training images", self.outside)] if self.outside else []) + sorted(
             self.errors.items(), key=lambda item: (-item[1], item[0])
         )
-        return f"{images_text(self.not_judged)}: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; treat as not OK"
+        return (
+            f"{images_text(self.not_judged)}: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; "
+            "treat as not OK"
+        )
 
 
 def images_text(n: int) -> str:
@@ -119,9 +143,18 @@ def images_text(n: int) -> str:
 
 
 def summary_of(
-    scorer: Scorer, out: Path, counts: Counter[str], rows: int, resumed: int, seconds: float, reading: float, judging: float
+    scorer: Scorer,
+    out: Path,
+    counts: Counter[str],
+    rows: int,
+    resumed: int,
+    seconds: float,
+    reading: float,
+    judging: float,
 ) -> Summary:
-    """Returns the summary of a table of so many rows, whose ``counts`` are the sum of what ``counted`` returned."""
+    """Returns the summary of a table of so many rows, whose ``counts`` are the sum of what
+    ``counted`` returned.
+    """
     calibration, ok = scorer.card.calibration, counts["ok"]
     per_image = calibration if UnitRule.of(scorer.card.training) is None else None
     return Summary(
@@ -129,7 +162,9 @@ def summary_of(
         images=rows,
         ok=ok,
         outside=counts["outside"],
-        errors={name.removeprefix(ERROR): n for name, n in counts.items() if name.startswith(ERROR)},
+        errors={
+            name.removeprefix(ERROR): n for name, n in counts.items() if name.startswith(ERROR)
+        },
         flagged=None if calibration is None else counts["flagged"],
         expected=None if per_image is None else per_image.expected(ok),
         ordinary_up_to=None if per_image is None else per_image.ordinary_up_to(ok),

@@ -1,9 +1,11 @@
-"""Units of several views: which unit an image shows, a unit's score by its worst view, and the table of units.
+"""Units of several views: which unit an image shows, a unit's score by its worst view, and the
+table of units.
 
-A unit is flagged when one of its views lies above the threshold, so its score is the highest of its views' scores. Where
-calibration takes that score of each good unit, the guarantee is one for units: at most so many good units are flagged. The
-more views a unit has the more chance has one of them to be high, so the card holds how many views the units had that set
-the threshold: a unit with more is not judged, and one with fewer, or with a view that could not be judged, is never good.
+A unit is flagged when one of its views lies above the threshold, so its score is the highest of its
+views' scores. Where calibration takes that score of each good unit, the guarantee is one for units:
+at most so many good units are flagged. The more views a unit has the more chance has one of them to
+be high, so the card holds how many views the units had that set the threshold: a unit with more is
+not judged, and one with fewer, or with a view that could not be judged, is never good.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ from anomaly.statistics.calibration import Calibration
 BATCH = 1000  # rows held at a time
 
 
-def by_unit(records: Iterable[Record], pattern: str, views: int | None = None) -> tuple[list[Record], list[str]]:
-    """Returns records with their unit as the group, and a line for each unit left out: those without exactly ``views`` images.
+def by_unit(
+    records: Iterable[Record], pattern: str, views: int | None = None
+) -> tuple[list[Record], list[str]]:
+    """Returns records with their unit as the group, and a line for each unit left out: those
+    without exactly ``views`` images.
 
     DatasetError where a path names no unit.
     """
@@ -38,29 +43,42 @@ def by_unit(records: Iterable[Record], pattern: str, views: int | None = None) -
     for record in records:
         name = unit_name(regex, str(record.path))
         if name is None:
-            raise DatasetError(f"--by-unit {pattern!r} does not match {str(record.path)!r}: every path must name its unit")
+            raise DatasetError(
+                f"--by-unit {pattern!r} does not match {str(record.path)!r}: every path must name "
+                "its unit"
+            )
         named.append(replace(record, group=name))
     counts = Counter(record.group for record in named)
     wrong = [] if views is None else [name for name, count in counts.items() if count != views]
     if len(wrong) == len(counts):
-        raise DatasetError(f"no unit with {views} views found ({wrong[0]} has {counts[wrong[0]]}): check --by-unit and --views")
+        raise DatasetError(
+            f"no unit with {views} views found ({wrong[0]} has {counts[wrong[0]]}): check "
+            "--by-unit and --views"
+        )
     left_out = [f"unit {name}: {counts[name]} of {views} views found" for name in wrong]
     return [record for record in named if record.group not in set(wrong)], left_out
 
 
 def whole_units(kept: Sequence[Record], before: Iterable[Record]) -> list[Record]:
-    """Returns those of ``kept`` whose unit has lost none of its views of ``before``: of the others the worst is not known."""
-    counts, whole = Counter(record.group for record in kept), Counter(record.group for record in before)
+    """Returns those of ``kept`` whose unit has lost none of its views of ``before``: of the others
+    the worst is not known.
+    """
+    counts, whole = (
+        Counter(record.group for record in kept),
+        Counter(record.group for record in before),
+    )
     return [record for record in kept if counts[record.group] == whole[record.group]]
 
 
-# --- the table of units -----------------------------------------------------------------------------------------------
+# --- the table of units ---------------------------------------------------------------------------
 class UnitRow(NamedTuple):
-    """One unit in the table. ``is_anomaly`` is None where it was not judged: such a unit is never good.
+    """One unit in the table. ``is_anomaly`` is None where it was not judged: such a unit is never
+    good.
 
-    ``views``: images found of it; ``judged``: those with a verdict; ``worst``: the path of the one with the highest score,
-    whose ``score`` and ``p_value`` are the unit's. ``status``: ``ok``, ``incomplete`` (too few views), ``outside`` (too many,
-    or one unlike the training images) or ``error``; ``error`` says why.
+    ``views``: images found of it; ``judged``: those with a verdict; ``worst``: the path of the one
+    with the highest score, whose ``score`` and ``p_value`` are the unit's. ``status``: ``ok``,
+    ``incomplete`` (too few views), ``outside`` (too many, or one unlike the training images) or
+    ``error``; ``error`` says why.
     """
 
     unit: str
@@ -87,11 +105,14 @@ class View(NamedTuple):
     status: str
 
 
-def judge_unit(unit: str, views: Sequence[View], rule: UnitRule, detector: str, more: int = 0) -> UnitRow:
-    """Returns the verdict on a unit with these views, and ``more`` that are too many to be looked at.
+def judge_unit(
+    unit: str, views: Sequence[View], rule: UnitRule, detector: str, more: int = 0
+) -> UnitRow:
+    """Returns the verdict on a unit with these views, and ``more`` that are too many to be looked
+    at.
 
-    A view above the threshold flags it, whatever became of the others: that keeps the guarantee. It is not flagged only where
-    all its views were judged.
+    A view above the threshold flags it, whatever became of the others: that keeps the guarantee. It
+    is not flagged only where all its views were judged.
     """
     count = len(views) + more
     judged = [view for view in views if view.status == "ok" and view.score is not None]
@@ -99,12 +120,18 @@ def judge_unit(unit: str, views: Sequence[View], rule: UnitRule, detector: str, 
     others = [view for view in views if view.status != "ok"]
     status, error, flagged = "ok", None, any(view.is_anomaly for view in judged)
     if count > rule.most:
-        status, error, worst = "outside", f"{count:,} views found, {rule.views} in the units that set the threshold", None
+        status, error, worst = (
+            "outside",
+            f"{count:,} views found, {rule.views} in the units that set the threshold",
+            None,
+        )
     elif not flagged and len(views) < rule.least:
         status, error = "incomplete", f"{len(views)} of {rule.views} found"
     elif not flagged and others:
         status = "error" if any(view.status == "error" for view in others) else "outside"
-        error = f"{len(others)} of {len(views)} views could not be judged, the first: {others[0].path}"
+        error = (
+            f"{len(others)} of {len(views)} views could not be judged, the first: {others[0].path}"
+        )
     found = View("", None, None, None, None, "") if worst is None else worst
     return UnitRow(
         unit=unit,
@@ -123,10 +150,11 @@ def judge_unit(unit: str, views: Sequence[View], rule: UnitRule, detector: str, 
 
 @dataclass(frozen=True)
 class UnitsSummary:
-    """What a table of units holds. ``of_no_unit``: images whose path names none, which therefore are not judged.
+    """What a table of units holds. ``of_no_unit``: images whose path names none, which therefore
+    are not judged.
 
-    ``expected`` and ``ordinary_up_to``: how many of the ``ok`` units would be flagged if all were good, on average and at
-    most (95 %).
+    ``expected`` and ``ordinary_up_to``: how many of the ``ok`` units would be flagged if all were
+    good, on average and at most (95 %).
     """
 
     out: Path
@@ -145,7 +173,12 @@ class UnitsSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """The summary in words."""
-        rows = [("units flagged", ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to, "unit"))]
+        rows = [
+            (
+                "units flagged",
+                ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to, "unit"),
+            )
+        ]
         kinds = [f"{count:,} {kind}" for kind, count in sorted(self.others.items())]
         if self.of_no_unit:
             kinds.append(f"{self.of_no_unit:,} image{'s' * (self.of_no_unit != 1)} of no unit")
@@ -159,35 +192,50 @@ def units_table(table: Path) -> Path:
     return table.with_name(f"{table.stem}-units{table.suffix}")
 
 
-def write_units(table: Path, rules: Mapping[str, tuple[UnitRule, Calibration | None]], inside: Path) -> UnitsSummary:
-    """Writes the units of a finished table of images beside it, sorted by detector and name, and returns what they are.
+def write_units(
+    table: Path, rules: Mapping[str, tuple[UnitRule, Calibration | None]], inside: Path
+) -> UnitsSummary:
+    """Writes the units of a finished table of images beside it, sorted by detector and name, and
+    returns what they are.
 
-    ``rules``: of each detector's identity in the table that guarantees per unit. Rows are sorted on the disk: any number
-    of images takes some megabytes of memory. ``inside``: a folder of the same file system for what is unfinished.
+    ``rules``: of each detector's identity in the table that guarantees per unit. Rows are sorted on
+    the disk: any number of images takes some megabytes of memory. ``inside``: a folder of the same
+    file system for what is unfinished.
     """
     out, counts, no_unit = units_table(table), Counter[tuple[str, str]](), 0
     with _sorted_on_disk(inside / f".views.{os.getpid()}.tmp") as views:
         for rows in _batches(read_table(table)):
             known = [_view(row, rules[row.detector][0]) for row in rows if row.detector in rules]
             no_unit += known.count(None)
-            views.executemany("INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", filter(None, known))
-        units = _counted(_judged(views, {identity: rule for identity, (rule, _) in rules.items()}), counts)
+            views.executemany(
+                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", filter(None, known)
+            )
+        units = _counted(
+            _judged(views, {identity: rule for identity, (rule, _) in rules.items()}), counts
+        )
         with whole_file(out, inside=inside) as file:
             write_rows(units, UnitRow, table_suffix(out), file)
-    return _summary(out, counts, no_unit, {identity: calibration for identity, (_, calibration) in rules.items()})
+    return _summary(
+        out,
+        counts,
+        no_unit,
+        {identity: calibration for identity, (_, calibration) in rules.items()},
+    )
 
 
 @contextmanager
 def _sorted_on_disk(file: Path) -> Iterator[sqlite3.Connection]:
-    """Opens a table of views that keeps them in order, in a file that goes. A path counts once, however often it was given."""
+    """Opens a table of views that keeps them in order, in a file that goes. A path counts once,
+    however often it was given.
+    """
     file.unlink(missing_ok=True)
     views = sqlite3.connect(file, isolation_level=None)
     try:
         for setting in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -32768"):  # KiB
             views.execute(f"PRAGMA {setting}")
         views.execute(
-            "CREATE TABLE view (detector, unit, path, score REAL, p_value REAL, threshold REAL, is_anomaly, status, "
-            "PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
+            "CREATE TABLE view (detector, unit, path, score REAL, p_value REAL, threshold REAL, "
+            "is_anomaly, status, PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
         )
         views.execute("BEGIN")
         yield views
@@ -203,15 +251,28 @@ def _view(row: Row, rule: UnitRule) -> tuple[Any, ...] | None:
         unit = rule.unit_of(row.path)
     except ImageError:
         return None
-    return (row.detector, unit, row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status)
+    return (
+        row.detector,
+        unit,
+        row.path,
+        row.score,
+        row.p_value,
+        row.threshold,
+        row.is_anomaly,
+        row.status,
+    )
 
 
 def _judged(views: sqlite3.Connection, rules: Mapping[str, UnitRule]) -> Iterator[UnitRow]:
     rows = views.execute("SELECT * FROM view ORDER BY detector, unit, path")
     for (detector, unit), found in groupby(rows, key=lambda row: (row[0], row[1])):
         of_unit = iter(found)
-        held = list(islice(of_unit, rules[detector].most + 1))  # a wrong pattern can make one unit of a million images
-        seen = [View(row[2], row[3], row[4], row[5], None if row[6] is None else bool(row[6]), row[7]) for row in held]
+        # a wrong pattern can make one unit of a million images
+        held = list(islice(of_unit, rules[detector].most + 1))
+        seen = [
+            View(row[2], row[3], row[4], row[5], None if row[6] is None else bool(row[6]), row[7])
+            for row in held
+        ]
         yield judge_unit(unit, seen, rules[detector], detector, sum(1 for _ in of_unit))
 
 
@@ -223,21 +284,32 @@ def _counted(units: Iterable[UnitRow], counts: Counter[tuple[str, str]]) -> Iter
 
 
 def _summary(
-    out: Path, counts: Counter[tuple[str, str]], no_unit: int, calibrations: Mapping[str, Calibration | None]
+    out: Path,
+    counts: Counter[tuple[str, str]],
+    no_unit: int,
+    calibrations: Mapping[str, Calibration | None],
 ) -> UnitsSummary:
     total = Counter[str]()
     for (_, kind), count in counts.items():
         total[kind] += count
-    known = [(calibration, counts[identity, "ok"]) for identity, calibration in calibrations.items() if calibration]
+    known = [
+        (calibration, counts[identity, "ok"])
+        for identity, calibration in calibrations.items()
+        if calibration
+    ]
     return UnitsSummary(
         out=out,
         units=sum(count for kind, count in total.items() if kind != "flagged"),
         ok=total["ok"],
-        others={kind: count for kind, count in total.items() if kind not in ("ok", "flagged") and count},
+        others={
+            kind: count for kind, count in total.items() if kind not in ("ok", "flagged") and count
+        },
         flagged=total["flagged"],
         of_no_unit=no_unit,
         expected=sum(calibration.expected(ok) for calibration, ok in known),
-        ordinary_up_to=sum(calibration.ordinary_up_to(ok, 1 - 0.05 / len(known)) for calibration, ok in known),
+        ordinary_up_to=sum(
+            calibration.ordinary_up_to(ok, 1 - 0.05 / len(known)) for calibration, ok in known
+        ),
     )
 
 

@@ -1,9 +1,12 @@
-"""`anomaly score --watch`: a row for every image that arrives in a folder, within a second, for as long as the line runs.
+"""`anomaly score --watch`: a row for every image that arrives in a folder, within a second, for as
+long as the line runs.
 
-The table only grows: rows are written together and synced to the disk before the next images are judged. It is also the
-memory of the watch: a start reads it, cuts off what a loss of power left of a row, and judges what has no row in it.
-Another program may move it away or empty it meanwhile (see `growing`).
-Where the detector guarantees per unit, the table of units is written when the watch ends: who knows what still arrives?
+The table only grows: rows are written together and synced to the disk before the next images are
+judged. It is also the memory of the watch: a start reads it, cuts off what a loss of power left of
+a row, and judges what has no row in it. Another program may move it away or empty it meanwhile (see
+`growing`).
+Where the detector guarantees per unit, the table of units is written when the watch ends: who knows
+what still arrives?
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ from anomaly.scoring.units import UnitsSummary, units_table, write_units
 from anomaly.scoring.watch_table import GrowingTable, not_written
 
 SAY_WAITING_SECONDS = 1.0  # seconds that an image may wait before it is said
-CLOCK_DIFFERENCE_SECONDS = 3600.0  # seconds by which the clock of a network share may differ from this machine's
+# seconds by which the clock of a network share may differ from this machine's
+CLOCK_DIFFERENCE_SECONDS = 3600.0
 LOOK_AGAIN = 1.0  # seconds until it is seen that another program has moved the table
 STOP = "stop"
 
@@ -60,13 +64,14 @@ class _Looked:
 
 
 class FolderWatch:
-    """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl; ``-``: to ``stdout``).
+    """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl;
+    ``-``: to ``stdout``).
 
         Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()      # until SIGTERM or Ctrl-C
 
-    ``patience``: seconds after which a file that never becomes whole gets an error row. ``say``: gets a line where images
-    wait for more than a second. ``advance``: called for each row. ``force``: an earlier table and its pictures are removed.
-    Raises AnomalyError.
+    ``patience``: seconds after which a file that never becomes whole gets an error row. ``say``:
+    gets a line where images wait for more than a second. ``advance``: called for each row.
+    ``force``: an earlier table and its pictures are removed. Raises AnomalyError.
     """
 
     def __init__(
@@ -87,7 +92,8 @@ class FolderWatch:
         self._folders, self._say, self._advance, self._stdout = folders, say, advance, stdout
         self._workers = workers or available_cores()
         self._arrivals, self._inbox = Arrivals(patience), SimpleQueue[Any]()
-        self._known: dict[str, bytes | None] = {}  # path as rows have it -> digest of its newest row
+        # path as rows have it -> digest of its newest row
+        self._known: dict[str, bytes | None] = {}
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
         self._first = 0  # rows before those that are counted, in tables that were moved away
         self._rule, self._force = UnitRule.of(scorer.card.training), force
@@ -107,8 +113,15 @@ class FolderWatch:
             pool = stack.enter_context(interruptible(ThreadPoolExecutor(self._workers)))
             watcher = Watcher(self._folders, self._inbox, self._arrivals.known, self._say)
             stack.callback(watcher.close)
-            how = "file events and looks" if watcher.events else "looks; with file events: pip install 'anomaly[watch]'"
-            self._say(f"watching {', '.join(map(str, self._folders))} ({how}); {resumed:,} rows are there; Ctrl-C ends it")
+            how = (
+                "file events and looks"
+                if watcher.events
+                else "looks; with file events: pip install 'anomaly[watch]'"
+            )
+            self._say(
+                f"watching {', '.join(map(str, self._folders))} ({how}); {resumed:,} rows are "
+                "there; Ctrl-C ends it"
+            )
             if self._rule and not self._stdout:
                 self._say(self._units_said(self._rule))
             self._until_stopped(pool, table)
@@ -119,20 +132,32 @@ class FolderWatch:
             self._say(f"stopped while {waiting:,} images wait: the next start judges them")
         seconds = time.monotonic() - began
         summary = summary_of(
-            self._work.scorer, self._work.out, self._counts, self._rows, resumed, seconds, self._reading, self._judging
+            self._work.scorer,
+            self._work.out,
+            self._counts,
+            self._rows,
+            resumed,
+            seconds,
+            self._reading,
+            self._judging,
         )
-        return replace(summary, units=units, passed_over=dict(passed), moved=table.moved if table else 0)
+        return replace(
+            summary, units=units, passed_over=dict(passed), moved=table.moved if table else 0
+        )
 
     def _units_said(self, rule: UnitRule) -> str:
         return (
-            f"the guarantee is per unit of {rule.views}, not per image: an image above the threshold flags its unit at once, "
-            f"and no unit is good before {units_table(self._work.out)} says so, which is written when this ends"
+            f"the guarantee is per unit of {rule.views}, not per image: an image above the "
+            "threshold flags its unit at once, and no unit is good before "
+            f"{units_table(self._work.out)} says so, which is written when this ends"
         )
 
     def _join(self, rule: UnitRule) -> UnitsSummary:
         """Writes the table of units, and returns what it holds."""
         card = self._work.scorer.card
-        return write_units(self._work.out, {card.identity: (rule, card.calibration)}, self._work.out.parent)
+        return write_units(
+            self._work.out, {card.identity: (rule, card.calibration)}, self._work.out.parent
+        )
 
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
@@ -168,7 +193,11 @@ class FolderWatch:
             if table and now >= look_again:
                 table.look()
                 look_again = now + LOOK_AGAIN
-            while not stopped and running < 2 * self._workers and (arrival := self._arrivals.take(time.monotonic())):
+            while (
+                not stopped
+                and running < 2 * self._workers
+                and (arrival := self._arrivals.take(time.monotonic()))
+            ):
                 future = pool.submit(self._look, arrival)
                 future.add_done_callback(partial(self._hand_in, arrival))
                 running += 1
@@ -180,7 +209,9 @@ class FolderWatch:
     def _pause(self, now: float, running: int) -> float:
         """Seconds to wait for news: until the next file is due, or somebody is free to take it."""
         due = self._arrivals.next_due
-        return 1.0 if due is None or running >= 2 * self._workers else min(1.0, max(0.001, due - now))
+        return (
+            1.0 if due is None or running >= 2 * self._workers else min(1.0, max(0.001, due - now))
+        )
 
     def _look(self, arrival: Arrival) -> _Looked:
         """Reads and judges a file, in a thread."""
@@ -188,25 +219,39 @@ class FolderWatch:
         for read in read_pages(self._work, 0, File(arrival.path)):
             now_judging(read.name)
             # Where it has its row already, this result goes nowhere.
-            result = Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
+            result = (
+                Result("ok") if self._has_row(read) else judged(self._work.scorer, [read.image])[0]
+            )
             pages.append((read if read.page is None else self._light(read), result))
         read, _ = pages[0]
         mark = isinstance(read.image, Decoded) and read.image.format in ("JPEG", "PNG")
-        proven = mark and isinstance(read.image, Decoded) and not ends_early(read.data, read.image.format)
+        proven = (
+            mark
+            and isinstance(read.image, Decoded)
+            and not ends_early(read.data, read.image.format)
+        )
         same = state_of(arrival.path) in (arrival.state, None)
         reading = sum(read.seconds for read, _ in pages)
         return _Looked(pages, proven, same, time.perf_counter() - began - reading)
 
     def _light(self, read: Read) -> Read:
-        """Returns a page with the pixels that its overlay needs, and no more: there may be hundreds."""
+        """Returns a page with the pixels that its overlay needs, and no more: there may be
+        hundreds.
+        """
         if not isinstance(read.image, Decoded):
             return read
-        small = shrink(read.image.pixels, SIDE) if self._work.pictures.overlays else read.image.pixels[:1, :1].copy()
+        small = (
+            shrink(read.image.pixels, SIDE)
+            if self._work.pictures.overlays
+            else read.image.pixels[:1, :1].copy()
+        )
         return replace(read, image=replace(read.image, pixels=small))
 
     # ---- rows ----
 
-    def _append(self, table: GrowingTable | None, finished: Sequence[tuple[Arrival, Future[_Looked]]]) -> None:
+    def _append(
+        self, table: GrowingTable | None, finished: Sequence[tuple[Arrival, Future[_Looked]]]
+    ) -> None:
         """Writes the rows of what is whole, and notes the rest as not yet whole."""
         rows: list[Row] = []
         for arrival, future in finished:
@@ -215,7 +260,11 @@ class FolderWatch:
                 continue
             for read, result in looked.pages:
                 if not self._has_row(read):
-                    row = recorded(self._work, replace(read, number=self._first + self._rows + len(rows)), result)
+                    row = recorded(
+                        self._work,
+                        replace(read, number=self._first + self._rows + len(rows)),
+                        result,
+                    )
                     self._known[row.path] = _bytes(row.sha256)
                     rows.append(row)
                     self._counts.update(counted(result))
@@ -246,13 +295,17 @@ class FolderWatch:
 
     def _is_whole(self, arrival: Arrival, looked: _Looked, now: float) -> bool:
         """Whether a file gets its row now; else it is noted when to read it again."""
-        error = next((read.image for read, _ in looked.pages if isinstance(read.image, ImageError)), None)
+        error = next(
+            (read.image for read, _ in looked.pages if isinstance(read.image, ImageError)), None
+        )
         if error is not None and error.kind == "unreachable":
             self._arrivals.unreachable(arrival, now)
             return False
         if error is not None and error.kind == "missing" and self._arrivals.renamed(arrival):
             return False
-        if not looked.same or not (arrival.last or (error is None and (arrival.closed or looked.proven))):
+        if not looked.same or not (
+            arrival.last or (error is None and (arrival.closed or looked.proven))
+        ):
             self._arrivals.not_yet(arrival, now, decodes=error is None)
             return False
         return True
@@ -261,15 +314,24 @@ class FolderWatch:
 
     @contextmanager
     def _opened(self) -> Iterator[GrowingTable]:
-        """Opens the table for this process alone, makes it whole, and takes note of what it holds."""
+        """Opens the table for this process alone, makes it whole, and takes note of what
+        it holds.
+        """
         out, suffix = self._work.out, self._work.out.suffix.lower()
         if suffix not in (".csv", ".jsonl"):
-            raise AnomalyError(f"{out}: {suffix or 'no suffix'} found; with --watch .csv or .jsonl expected, which can grow")
+            raise AnomalyError(
+                f"{out}: {suffix or 'no suffix'} found; with --watch .csv or .jsonl expected, "
+                "which can grow"
+            )
         if not out.parent.is_dir():
-            raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another --out")
+            raise AnomalyError(
+                f"{out.parent}: no such folder; make it first, or choose another --out"
+            )
         units = units_table(out)
         if self._rule and units.exists() and not (self._force or out.exists()):
-            raise AnomalyError(f"{units}: a table of units found, but not {out}: choose another --out, or --force")
+            raise AnomalyError(
+                f"{units}: a table of units found, but not {out}: choose another --out, or --force"
+            )
         with closing(GrowingTable(out, self._work.scorer.card.identity, self._say)) as table:
             new = table.open(self._force)
             self._remember(table)
@@ -290,7 +352,9 @@ class FolderWatch:
             times[row.path] = datetime.fromisoformat(row.scored_at).astimezone(UTC).timestamp()
             self._rows += 1
             flagged = ["flagged"] if row.is_anomaly else []
-            self._counts.update([f"{ERROR}not readable (before)" if row.status == "error" else row.status, *flagged])
+            self._counts.update(
+                [f"{ERROR}not readable (before)" if row.status == "error" else row.status, *flagged]
+            )
         for path, at in times.items():
             self._arrivals.remember(path, at - CLOCK_DIFFERENCE_SECONDS)
 
@@ -301,11 +365,15 @@ class FolderWatch:
         waiting, seconds = self._arrivals.behind(now)
         if seconds > self._say_after:
             self._say(
-                f"behind: {waiting:,} images wait, the first of them for {seconds:.1f} s; {self._rows:,} rows are written"
+                f"behind: {waiting:,} images wait, the first of them for {seconds:.1f} s; "
+                f"{self._rows:,} rows are written"
             )
             self._behind_since, self._say_after = self._behind_since or now, 2 * seconds
         elif self._behind_since and seconds < SAY_WAITING_SECONDS / 2:
-            self._say(f"no longer behind, after {now - self._behind_since:.1f} s; {self._rows:,} rows written")
+            self._say(
+                f"no longer behind, after {now - self._behind_since:.1f} s; {self._rows:,} rows "
+                "written"
+            )
             self._behind_since, self._say_after = 0.0, SAY_WAITING_SECONDS
 
 

@@ -1,8 +1,10 @@
-"""The table of a watch: it only grows, is the watch's memory, and may be moved away or emptied by others at any moment.
+"""The table of a watch: it only grows, is the watch's memory, and may be moved away or emptied by
+others at any moment.
 
-A log rotation renames a table, or copies and empties it. Rows then go into a new table under the same name, with its
-header, and what the former one held is kept in a hidden file beside it (``.today.csv.before``), so that a later start
-judges nothing twice: it need not find the former table, which may be packed or on another disk by then.
+A log rotation renames a table, or copies and empties it. Rows then go into a new table under the
+same name, with its header, and what the former one held is kept in a hidden file beside it
+(``.today.csv.before``), so that a later start judges nothing twice: it need not find the former
+table, which may be packed or on another disk by then.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from anomaly.scoring.locks import lock
 class GrowingTable:
     """A table (.csv, .jsonl) that this process alone appends to.
 
-    ``rows``: how many it holds; ``moved``: how many were written since the start and are no longer in it; ``before``: how
-    many were moved away before the start. ``say``: gets a line where the table was moved or mended. AnomalyError.
+    ``rows``: how many it holds; ``moved``: how many were written since the start and are no longer
+    in it; ``before``: how many were moved away before the start. ``say``: gets a line where the
+    table was moved or mended. AnomalyError.
     """
 
     def __init__(self, out: Path, identity: str, say: Callable[[str], object]) -> None:
@@ -40,7 +43,9 @@ class GrowingTable:
         return len(self._here)
 
     def open(self, force: bool) -> bool:
-        """Opens or makes the table; returns whether it is new. ``force`` takes an earlier one away."""
+        """Opens or makes the table; returns whether it is new. ``force`` takes an earlier
+        one away.
+        """
         if force:
             self._out.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
@@ -53,20 +58,30 @@ class GrowingTable:
             self._file.close()
 
     def remembered(self) -> Iterator[tuple[str, str | None]]:
-        """Yields path and digest of the rows of former tables whose images are still there, and counts all of them."""
+        """Yields path and digest of the rows of former tables whose images are still there, and
+        counts all of them.
+        """
         kept: list[tuple[str, str | None]] = []
         found: dict[str, str | None] = {}
         with suppress(FileNotFoundError):
             for line in self._journal.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError, KeyError, TypeError):  # half a line, where a start was cut off
+                # half a line, where a start was cut off
+                with suppress(ValueError, KeyError, TypeError):
                     one = json.loads(line)
                     self.before += int(one.get("rows", 1))
                     if "path" in one:
                         found[str(one["path"])] = one["sha256"]
         # What %XX stands for in a path cannot be looked up.
-        kept = [(path, sha) for path, sha in found.items() if "%" in path or os.path.lexists(file_and_page(path)[0])]
+        kept = [
+            (path, sha)
+            for path, sha in found.items()
+            if "%" in path or os.path.lexists(file_and_page(path)[0])
+        ]
         if self.before > len(kept) + 1:
-            lines = [{"rows": self.before - len(kept)}, *({"path": path, "sha256": sha} for path, sha in kept)]
+            lines = [
+                {"rows": self.before - len(kept)},
+                *({"path": path, "sha256": sha} for path, sha in kept),
+            ]
             with whole_file(self._journal) as file:
                 file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         yield from kept
@@ -76,7 +91,8 @@ class GrowingTable:
         for row in read_table(self._out):
             if row.detector != self._identity:
                 raise AnomalyError(
-                    f"{self._out}: rows of {row.detector} found, of {self._identity} expected: choose another --out"
+                    f"{self._out}: rows of {row.detector} found, of {self._identity} expected: "
+                    "choose another --out"
                 )
             self._here.append((row.path, row.sha256))
             yield row
@@ -96,7 +112,9 @@ class GrowingTable:
         self._here += [(row.path, row.sha256) for row in rows]
 
     def look(self) -> None:
-        """Takes note of a table that was moved, removed, replaced or emptied, and goes on with the one of its name."""
+        """Takes note of a table that was moved, removed, replaced or emptied, and goes on with the
+        one of its name.
+        """
         assert self._file is not None
         if self._is_ours(self._file):
             return
@@ -109,7 +127,9 @@ class GrowingTable:
             there = set(self._here)
             gone = [one for one in before if one not in there]
             with open(self._journal, "a", encoding="utf-8") as journal:
-                journal.writelines(json.dumps({"path": path, "sha256": sha}) + "\n" for path, sha in gone)
+                journal.writelines(
+                    json.dumps({"path": path, "sha256": sha}) + "\n" for path, sha in gone
+                )
                 journal.flush()
                 os.fsync(journal.fileno())
         except OSError as error:
@@ -119,7 +139,9 @@ class GrowingTable:
         self._say(f"{self._out}: {what}; a new one is begun")
 
     def _is_ours(self, file: BinaryIO) -> bool:
-        """Whether the file of the table's name still is the one that is open, with all that was written."""
+        """Whether the file of the table's name still is the one that is open, with all that was
+        written.
+        """
         try:
             there, here = os.stat(self._out), os.fstat(file.fileno())
         except FileNotFoundError:
@@ -130,7 +152,9 @@ class GrowingTable:
         return same and here.st_size >= self._end
 
     def _opened(self) -> BinaryIO:
-        """Opens the table of that name, locked, with its header and without half a row at its end."""
+        """Opens the table of that name, locked, with its header and without half a row at
+        its end.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         file = os.fdopen(os.open(self._out, flags, 0o666), "r+b")
         try:
@@ -141,7 +165,10 @@ class GrowingTable:
                 file.flush()
                 os.fsync(file.fileno())
             elif cut := mend(file, self._suffix):
-                self._say(f"{self._out}: half a row of {cut} bytes, of a start that was cut off, is taken away")
+                self._say(
+                    f"{self._out}: half a row of {cut} bytes, of a start that was cut off, is "
+                    "taken away"
+                )
             self._end = os.fstat(file.fileno()).st_size
         except BaseException:
             file.close()
@@ -152,17 +179,23 @@ class GrowingTable:
 def not_written(out: Path, error: OSError) -> AnomalyError:
     """Returns what is said where a row could not be written."""
     what = "no room left" if no_room(error) else "cannot be written"
-    return AnomalyError(f"{out}: {what} ({error.strerror}); no image is lost: mend it and start the same command again")
+    return AnomalyError(
+        f"{out}: {what} ({error.strerror}); no image is lost: mend it and start the same command "
+        "again"
+    )
 
 
 def mend(table: BinaryIO, suffix: str) -> int:
-    """Cuts off what is left of a last row that was not written to its end; returns how many bytes that is."""
+    """Cuts off what is left of a last row that was not written to its end; returns how many bytes
+    that is.
+    """
     end = whole = 0
     quotes = 0
     table.seek(0)
     for line in table:
         end += len(line)
-        quotes += line.count(b'"') if suffix == ".csv" else 0  # a cell in quotes may hold a line break
+        # a cell in quotes may hold a line break
+        quotes += line.count(b'"') if suffix == ".csv" else 0
         if line.endswith(b"\n") and quotes % 2 == 0:
             whole = end
     table.truncate(whole)

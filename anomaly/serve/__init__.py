@@ -1,4 +1,5 @@
-"""`anomaly serve`: detectors behind HTTP, by the Open Inference Protocol v2 and a plain ``POST /score``.
+"""`anomaly serve`: detectors behind HTTP, by the Open Inference Protocol v2 and a plain
+``POST /score``.
 
 connections.py what a connection may cost before it is known whose it is
 unread.py      closes behind an answer that came before the end of its request

@@ -17,24 +17,34 @@ MIN_KEY_CHARACTERS = 16  # characters of a key: `openssl rand -hex 32` makes a g
 
 
 class Keys:
-    """The keys of a service: none lets everybody in. Held as digests, and compared in constant time."""
+    """The keys of a service: none lets everybody in. Held as digests, and compared in constant
+    time.
+    """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
-        self._digests = {name: hashlib.sha256(key.encode()).digest() for name, key in (keys or {}).items()}
+        self._digests = {
+            name: hashlib.sha256(key.encode()).digest() for name, key in (keys or {}).items()
+        }
 
     def __bool__(self) -> bool:
         return bool(self._digests)
 
     def holder(self, headers: Mapping[str, str]) -> str | None:
-        """Returns whose key a request carries (``Authorization: Bearer KEY`` or ``X-API-Key: KEY``), None for nobody's."""
+        """Returns whose key a request carries (``Authorization: Bearer KEY`` or
+        ``X-API-Key: KEY``), None for nobody's.
+        """
         given = headers.get("x-api-key") or headers.get("authorization", "").partition("Bearer ")[2]
         digest = hashlib.sha256(given.encode()).digest()
-        matching = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        matching = [
+            name for name, known in self._digests.items() if hmac.compare_digest(known, digest)
+        ]
         return matching[0] if matching and given else None
 
 
 def read_keys(file: Path) -> Keys:
-    """Returns the keys of a file with a line ``NAME KEY`` for each client; # starts a comment. Raises AnomalyError."""
+    """Returns the keys of a file with a line ``NAME KEY`` for each client; # starts a comment.
+    Raises AnomalyError.
+    """
     try:
         lines = read_small_text(file, MAX_BYTES).splitlines()
     except AnomalyError as error:
@@ -43,11 +53,14 @@ def read_keys(file: Path) -> Keys:
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
         if words and (
-            len(words) != 2 or words[0] in keys or len(words[1]) < MIN_KEY_CHARACTERS or not re.fullmatch(r"[!-~]+", words[1])
+            len(words) != 2
+            or words[0] in keys
+            or len(words[1]) < MIN_KEY_CHARACTERS
+            or not re.fullmatch(r"[!-~]+", words[1])
         ):
             raise AnomalyError(
-                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least {MIN_KEY_CHARACTERS} plain "
-                "(openssl rand -hex 32 makes one)"
+                f"{file}, line {number}: NAME KEY expected, each name once, a key of at least "
+                f"{MIN_KEY_CHARACTERS} plain (openssl rand -hex 32 makes one)"
             )
         if words:
             keys[words[0]] = words[1]

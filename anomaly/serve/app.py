@@ -46,7 +46,9 @@ RELOAD_SECONDS = 1.0
 
 @dataclass
 class Service:
-    """What the routes work with. ``max_bytes``: of a request's body; ``outbox``: to the review database."""
+    """What the routes work with. ``max_bytes``: of a request's body; ``outbox``: to the review
+    database.
+    """
 
     detectors: Detectors
     workers: Workers
@@ -66,20 +68,34 @@ class Service:
         """Waits for the jobs that were taken, not for ever, and for the findings that they left."""
         if running := self.workers.close():
             seconds = f"{self.workers.seconds + SPARE_SECONDS:g} s"
-            say(f"not done within {seconds}: they end with the process", logging.WARNING, running=running)
+            say(
+                f"not done within {seconds}: they end with the process",
+                logging.WARNING,
+                running=running,
+            )
         if self.outbox is not None:
             self.outbox.close()
 
     def detector(self, name: str | None, version: str | None = None) -> Served:
-        """Returns a detector by its name, the only one where none is named; RequestError 404 or 422."""
+        """Returns a detector by its name, the only one where none is named; RequestError 404
+        or 422.
+        """
         names = self.detectors.names
         if name is None and len(names) != 1:
-            raise RequestError(422, f"no detector named, one of {', '.join(names)} expected: /score?detector=NAME")
+            raise RequestError(
+                422, f"no detector named, one of {', '.join(names)} expected: /score?detector=NAME"
+            )
         served = self.detectors.get(names[0] if name is None else name)
         if served is None:
-            raise RequestError(404, f"detector {name!r} is not served here; there are {', '.join(names)}")
+            raise RequestError(
+                404, f"detector {name!r} is not served here; there are {', '.join(names)}"
+            )
         if version not in (None, served.scorer.card.version):
-            raise RequestError(404, f"version {version!r} is not served here, version {served.scorer.card.version!r} is")
+            raise RequestError(
+                404,
+                f"version {version!r} is not served here, version {served.scorer.card.version!r} "
+                "is",
+            )
         return served
 
     def refresh(self) -> None:
@@ -88,7 +104,11 @@ class Service:
             self.metrics.reloads.labels(served.name, "failed" if error else "loaded").inc()
             if error is None:
                 self.metrics.watch(served)
-                say("detector loaded anew", detector=served.name, identity=served.scorer.card.identity)
+                say(
+                    "detector loaded anew",
+                    detector=served.name,
+                    identity=served.scorer.card.identity,
+                )
             else:
                 say("the old detector stays", logging.ERROR, detector=served.name, error=str(error))
 
@@ -101,9 +121,11 @@ class Box(BaseModel):
 
 
 class Verdict(BaseModel):
-    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never good.
+    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never
+    good.
 
-    ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where nothing is guaranteed.
+    ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where
+    nothing is guaranteed.
     """
 
     detector: str
@@ -147,7 +169,10 @@ Responses = dict[int | str, dict[str, Any]]
 
 def problems(*statuses: int) -> Responses:
     """What OpenAPI says of answers that are no success."""
-    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (401, *statuses)}
+    return {
+        status: {"model": Problem, "description": HTTPStatus(status).phrase}
+        for status in (401, *statuses)
+    }
 
 
 BINARY = {"type": "string", "format": "binary"}
@@ -156,13 +181,22 @@ IMAGE_BODY = {
         "required": True,
         "content": {
             "application/octet-stream": {"schema": BINARY},
-            "multipart/form-data": {"schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}
+            },
         },
     }
 }
-INFER_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": protocol.request_schema()}}}}
+INFER_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": protocol.request_schema()}},
+    }
+}
 JUDGED = problems(400, 404, 408, 413, 415, 422, 429, 500, 504)
-Name = Annotated[str, Path(description="A detector's name: that of its run folder, or its file's stem")]
+Name = Annotated[
+    str, Path(description="A detector's name: that of its run folder, or its file's stem")
+]
 router = APIRouter()
 
 
@@ -177,14 +211,18 @@ def detector_of(request: Request, name: str | None, version: str | None = None) 
     return served
 
 
-# --- health and metadata ----------------------------------------------------------------------------------------------
+# --- health and metadata --------------------------------------------------------------------------
 @router.get("/v2/health/live", tags=["health"])
 async def live() -> Live:
     """Whether the server runs."""
     return Live(live=True)
 
 
-@router.get("/v2/health/ready", tags=["health"], responses={503: {"model": Ready, "description": "Stopping"}})
+@router.get(
+    "/v2/health/ready",
+    tags=["health"],
+    responses={503: {"model": Ready, "description": "Stopping"}},
+)
 async def ready(request: Request) -> Response:
     """Whether the server takes requests."""
     stopping: bool = request.app.state.stopping
@@ -197,7 +235,9 @@ async def server_metadata() -> ServerMetadata:
     return ServerMetadata(name="anomaly", version=__version__, extensions=["binary_tensor_data"])
 
 
-@router.get("/v2/models/{name}/versions/{version}/ready", tags=["detectors"], responses=problems(404))
+@router.get(
+    "/v2/models/{name}/versions/{version}/ready", tags=["detectors"], responses=problems(404)
+)
 @router.get("/v2/models/{name}/ready", tags=["detectors"], responses=problems(404))
 async def model_ready(request: Request, name: Name, version: str | None = None) -> Ready:
     """Whether a detector is served."""
@@ -207,12 +247,18 @@ async def model_ready(request: Request, name: Name, version: str | None = None) 
 
 @router.get("/v2/models/{name}/versions/{version}", tags=["detectors"], responses=problems(404))
 @router.get("/v2/models/{name}", tags=["detectors"], responses=problems(404))
-async def model_metadata(request: Request, name: Name, version: str | None = None) -> protocol.ModelMetadata:
+async def model_metadata(
+    request: Request, name: Name, version: str | None = None
+) -> protocol.ModelMetadata:
     """What a detector takes and gives."""
     served = detector_of(request, name, version)
     card, calibration = served.scorer.card, served.scorer.card.calibration
     numbers = (
-        {"threshold": float(calibration.threshold), "guaranteed_rate": calibration.guaranteed_rate, "n": calibration.n}
+        {
+            "threshold": float(calibration.threshold),
+            "guaranteed_rate": calibration.guaranteed_rate,
+            "n": calibration.n,
+        }
         if calibration
         else {}
     )
@@ -222,25 +268,44 @@ async def model_metadata(request: Request, name: Name, version: str | None = Non
         versions=[card.version],
         platform="onnxruntime_onnx",
         inputs=[protocol.TensorMetadata(name="images", datatype="UINT8", shape=[-1, -1, -1, 3])],
-        outputs=[protocol.TensorMetadata(name=n, datatype=protocol.DATATYPES[d], shape=s) for n, (d, s) in outputs],
-        parameters={"detector": card.identity, "encoded_images": "datatype BYTES, shape [N]", **numbers},
+        outputs=[
+            protocol.TensorMetadata(name=n, datatype=protocol.DATATYPES[d], shape=s)
+            for n, (d, s) in outputs
+        ],
+        parameters={
+            "detector": card.identity,
+            "encoded_images": "datatype BYTES, shape [N]",
+            **numbers,
+        },
     )
 
 
 @router.get(
-    "/metrics", tags=["health"], responses={**problems(), 200: {"content": {"text/plain": {}}}}, response_class=Response
+    "/metrics",
+    tags=["health"],
+    responses={**problems(), 200: {"content": {"text/plain": {}}}},
+    response_class=Response,
 )
 async def metrics(request: Request) -> Response:
     """The figures that Prometheus collects."""
-    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(
+        service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
 
 
-# --- judging ----------------------------------------------------------------------------------------------------------
-@router.post("/score", tags=["judging"], responses={**JUDGED, 200: {"model": Verdict}}, openapi_extra=IMAGE_BODY)
+# --- judging --------------------------------------------------------------------------------------
+@router.post(
+    "/score",
+    tags=["judging"],
+    responses={**JUDGED, 200: {"model": Verdict}},
+    openapi_extra=IMAGE_BODY,
+)
 async def score(
     request: Request,
     detector: Annotated[str | None, Query(description="Needed where several are served")] = None,
-    heatmap: Annotated[bool, Query(description="With the heatmap, rows of numbers in the unit of the score")] = False,
+    heatmap: Annotated[
+        bool, Query(description="With the heatmap, rows of numbers in the unit of the score")
+    ] = False,
 ) -> Response:
     """The verdict on one image file, sent as the body or as a form's `file`."""
     served = detector_of(request, detector)
@@ -268,9 +333,13 @@ async def infer(request: Request, name: Name, version: str | None = None) -> Res
 
     def work(body: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
         json_length = request.headers.get("inference-header-content-length")
-        asked = protocol.read_request(body, json_length, list(served.scorer.outputs), deadline.check)
+        asked = protocol.read_request(
+            body, json_length, list(served.scorer.outputs), deadline.check
+        )
         results = judged(request, served, asked.images, deadline)
-        return protocol.write_response(served.name, served.scorer.card.version, asked, results, deadline.check)
+        return protocol.write_response(
+            served.name, served.scorer.card.version, asked, results, deadline.check
+        )
 
     answer, json_length = await taken(request, work)
     if json_length is None:
@@ -283,7 +352,9 @@ async def taken(request: Request, work: Callable[[bytes, Deadline], Any]) -> Any
     """Returns work(body) from a worker's thread, and notes how long the body waited for it."""
     log, service, place = request.state.log, service_of(request), Place()
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise RequestError(415, "a compressed body found, a plain one expected: images are compressed already")
+        raise RequestError(
+            415, "a compressed body found, a plain one expected: images are compressed already"
+        )
 
     def timed(body: bytes, deadline: Deadline) -> Any:
         waited = time.monotonic() - log.pop("read")
@@ -299,19 +370,29 @@ async def taken(request: Request, work: Callable[[bytes, Deadline], Any]) -> Any
     return await service.workers.run(read_and_note, timed, place)
 
 
-def judged(request: Request, served: Served, images: Sequence[Any], deadline: Deadline) -> list[Result]:
-    """Returns the verdicts of all images, counted and offered to the review database; RequestError where one has none."""
+def judged(
+    request: Request, served: Served, images: Sequence[Any], deadline: Deadline
+) -> list[Result]:
+    """Returns the verdicts of all images, counted and offered to the review database; RequestError
+    where one has none.
+    """
     service, results = service_of(request), []
     for number, image in enumerate(images):
         result = judge_in_time(served.scorer, image, deadline)
         service.metrics.count(served, result)
         if result.status == "error":
             which = f"image {number + 1} of {len(images)}: " if len(images) > 1 else ""
-            raise RequestError(STATUSES.get(result.kind or "", 422), f"NOT INSPECTED: {which}{result.error}", result.kind)
+            raise RequestError(
+                STATUSES.get(result.kind or "", 422),
+                f"NOT INSPECTED: {which}{result.error}",
+                result.kind,
+            )
         results.append(result)
         if service.outbox is not None:
             service.outbox.offer(image, result, served.scorer.card)
-    request.state.log.update(images=len(results), flagged=sum(r.is_anomaly is True for r in results))
+    request.state.log.update(
+        images=len(results), flagged=sum(r.is_anomaly is True for r in results)
+    )
     return results
 
 
@@ -319,7 +400,8 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
     """Returns a verdict as JSON; RequestError 422 where its heatmap is too large for that."""
     card = served.scorer.card
     answer = {
-        name: getattr(result, name) for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
+        name: getattr(result, name)
+        for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
     }
     answer["detector"] = card.identity
     answer["threshold"] = float(card.calibration.threshold) if card.calibration else None
@@ -332,13 +414,16 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
     return msgspec.json.encode(answer)
 
 
-# --- around every request ---------------------------------------------------------------------------------------------
+# --- around every request -------------------------------------------------------------------------
 class RequestLog:
-    """Around every request: its number, its key, its line in the log, and its place in the metrics."""
+    """Around every request: its number, its key, its line in the log, and its place in
+    the metrics.
+    """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
-        self._numbers = map(f"{uuid.uuid4().hex[:16]}{{:016x}}".format, itertools.count())  # uuid4 asks the system each time
+        # uuid4 asks the system each time
+        self._numbers = map(f"{uuid.uuid4().hex[:16]}{{:016x}}".format, itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -354,20 +439,27 @@ class RequestLog:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", number.encode()),
+                ]
             await send(message)
 
         holder = self.service.keys.holder(request.headers)
         try:
             if self.service.keys and holder is None and scope["path"] not in OPEN_ROUTES:
                 headers = {"WWW-Authenticate": "Bearer"}
-                await problem(401, "no known API key found, Authorization: Bearer KEY expected", headers)(
-                    scope, receive, sending
-                )
+                await problem(
+                    401, "no known API key found, Authorization: Bearer KEY expected", headers
+                )(scope, receive, sending)
             else:
                 await self.app(scope, receive, sending)
         finally:
-            self._note(scope, {"request": number, "client": holder, "code": code, **log}, time.monotonic() - start)
+            self._note(
+                scope,
+                {"request": number, "client": holder, "code": code, **log},
+                time.monotonic() - start,
+            )
 
     def _note(self, scope: Scope, fields: dict[str, Any], seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
@@ -376,12 +468,20 @@ class RequestLog:
         metrics.seconds.labels(route, detector).observe(seconds)
         fields.pop("read", None)
         if route not in OPEN_ROUTES:
-            say("request", **fields, method=scope["method"], route=route, ms=round(1000 * seconds, 1))
+            say(
+                "request",
+                **fields,
+                method=scope["method"],
+                route=route,
+                ms=round(1000 * seconds, 1),
+            )
 
 
 def problem(status: int, error: str, headers: Any = None, kind: str | None = None) -> JSONResponse:
     """Returns an answer that says in one line what is wrong."""
-    return JSONResponse({"error": error} if kind is None else {"error": error, "kind": kind}, status, headers)
+    return JSONResponse(
+        {"error": error} if kind is None else {"error": error, "kind": kind}, status, headers
+    )
 
 
 async def refused(request: Request, error: Exception) -> Response:
@@ -399,7 +499,11 @@ async def not_valid(request: Request, error: Exception) -> Response:
 
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}", error.headers)
+    return problem(
+        error.status_code,
+        f"{request.method} {request.url.path[:200]}: {error.detail}",
+        error.headers,
+    )
 
 
 async def gone(request: Request, error: Exception) -> Response:
@@ -412,7 +516,9 @@ async def bug(request: Request, error: Exception) -> Response:
 
 
 def build_app(service: Service) -> FastAPI:
-    """Returns the application. It watches the detectors' files while it runs, and closes the workers when it ends."""
+    """Returns the application. It watches the detectors' files while it runs, and closes the
+    workers when it ends.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -422,13 +528,22 @@ def build_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="anomaly", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        description="Verdicts on images, by the Open Inference Protocol v2 and a plain POST /score.",
+        title="anomaly",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        description="Verdicts on images, by the Open Inference Protocol v2 and a plain POST "
+        "/score.",
         redirect_slashes=False,  # to whatever the request's Host says
-    )  # fmt: skip
+    )
     app.state.service, app.state.stopping = service, False
     app.include_router(router)
-    handlers = ((RequestError, refused), (RequestValidationError, not_valid), (HTTPException, http_error))
+    handlers = (
+        (RequestError, refused),
+        (RequestValidationError, not_valid),
+        (HTTPException, http_error),
+    )
     for kind, handler in (*handlers, (ClientDisconnect, gone), (Exception, bug)):
         app.add_exception_handler(kind, handler)
     app.add_middleware(RequestLog, service=service)

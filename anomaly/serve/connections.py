@@ -1,8 +1,9 @@
 """What a connection may cost before it is known whose it is: uvicorn's protocol, with limits.
 
-uvicorn bounds a request's head only under h11, and neither the number of connections, nor the time of a head, nor what is
-pipelined, nor how long an answer may wait to be read under any of its protocols; hypercorn and granian do not bound all of
-these either. What a subclass of uvicorn's own protocol can do in a page needs no other server.
+uvicorn bounds a request's head only under h11, and neither the number of connections, nor the time
+of a head, nor what is pipelined, nor how long an answer may wait to be read under any of its
+protocols; hypercorn and granian do not bound all of these either. What a subclass of uvicorn's own
+protocol can do in a page needs no other server.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ SPARE_FILES = 3 * BACKLOG  # for those just accepted, detectors, images and the 
 
 @dataclass(frozen=True)
 class Limits:
-    """``connections``: at once, half of them from one address. ``seconds``: for a head to arrive, and an answer to be read.
+    """``connections``: at once, half of them from one address. ``seconds``: for a head to arrive,
+    and an answer to be read.
 
-    ``pipelined``: requests that may wait behind the one that is being answered. ``rate``: bytes a second at which an
-    answer has to be read at least.
+    ``pipelined``: requests that may wait behind the one that is being answered. ``rate``: bytes a
+    second at which an answer has to be read at least.
     """
 
     connections: int = 512
@@ -39,9 +41,13 @@ class Limits:
 
 
 class Crowd:
-    """All connections, those that have been quiet longest first. ``refused`` is told why one is refused or closed."""
+    """All connections, those that have been quiet longest first. ``refused`` is told why one is
+    refused or closed.
+    """
 
-    def __init__(self, limits: Limits, refused: Callable[[str], None] = lambda reason: None) -> None:
+    def __init__(
+        self, limits: Limits, refused: Callable[[str], None] = lambda reason: None
+    ) -> None:
         self.limits, self.refused = limits, refused
         self._from: dict[str, dict[Guarded, None]] = {}
 
@@ -51,13 +57,16 @@ class Crowd:
     def enter(self, connection: Guarded) -> bool:
         """Whether there is room; where there is none, the longest quiet one makes some.
 
-        From the address with too many connections, else from the one with most: a flood takes places from itself.
+        From the address with too many connections, else from the one with most: a flood takes
+        places from itself.
         """
         own = self._from.setdefault(connection.address, {})
         full = len(self) >= self.limits.connections
         if full or len(own) >= max(1, self.limits.connections // 2):
             crowded = max(self._from.values(), key=len) if full else own
-            longest = next((c for c in crowded if c.waits), None) or next((c for c in crowded if c.answers), None)
+            longest = next((c for c in crowded if c.waits), None) or next(
+                (c for c in crowded if c.answers), None
+            )
             if longest is None:
                 self.leave(connection)
                 return False
@@ -91,7 +100,8 @@ class Guarded(HttpToolsProtocol):
         self.address = ""
         self._head = self._headers = 0
         self._begun = False  # a head has begun and not ended
-        self._bare = 0  # bytes since a head or a piece of a body was complete: heads, chunk extensions and trailers
+        # bytes since a head or a piece of a body was complete: heads, chunk extensions and trailers
+        self._bare = 0
         self._refusal: tuple[int, str] | None = None
         self._stopped = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -189,7 +199,9 @@ class Guarded(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
         if len(self.pipeline) >= self.limits.pipelined:
-            self._stop_parsing(429, f"more than {self.limits.pipelined} requests ahead of their answers found")
+            self._stop_parsing(
+                429, f"more than {self.limits.pipelined} requests ahead of their answers found"
+            )
         super().on_headers_complete()
         self.crowd.active(self)
 
@@ -203,7 +215,8 @@ class Guarded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._begun and self._head_timer is None and not self._stopped:  # the next one came while this was answered
+        # the next one came while this was answered
+        if self._begun and self._head_timer is None and not self._stopped:
             self._expect_head()
 
     # --- what is refused ---
@@ -216,7 +229,9 @@ class Guarded(HttpToolsProtocol):
         self.send_400_response(message)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is no request, or more than one needs, and closes; answers that are owed before that still go out."""
+        """Refuses what is no request, or more than one needs, and closes; answers that are owed
+        before that still go out.
+        """
         status, message = self._refusal or (400, "not HTTP/1.1, a request expected")
         self._stopped = True
         self.crowd.refused(str(status))
@@ -272,7 +287,9 @@ def answer(status: int, message: str) -> bytes:
 
 
 def room(wanted: int) -> int:
-    """Returns how many connections this process may have open, at most ``wanted``: it raises its own limit of open files."""
+    """Returns how many connections this process may have open, at most ``wanted``: it raises its
+    own limit of open files.
+    """
     if sys.platform == "win32":  # which has no such limit
         return wanted
     else:

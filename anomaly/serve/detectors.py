@@ -1,4 +1,6 @@
-"""Which detectors are served, by name; one whose file changes is loaded anew while the old one goes on answering."""
+"""Which detectors are served, by name; one whose file changes is loaded anew while the old one goes
+on answering.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Stamp: TypeAlias = tuple[int, ...]
 
 
 def stamp_of(file: Path) -> Stamp | None:
-    """Returns what changes when a detector's file or its signature is written or replaced; None where there is no file."""
+    """Returns what changes when a detector's file or its signature is written or replaced; None
+    where there is no file.
+    """
     stamp: Stamp = ()
     for path in (file, signature_of(file)):
         try:
@@ -32,7 +36,9 @@ def stamp_of(file: Path) -> Stamp | None:
 
 @dataclass(frozen=True)
 class Served:
-    """One detector as it was loaded from its file. A request that has got it keeps it to its end."""
+    """One detector as it was loaded from its file. A request that has got it keeps it to
+    its end.
+    """
 
     name: str
     file: Path
@@ -62,16 +68,25 @@ class Detectors:
         for place in places:
             name = name_of(place)
             if name in self._served:
-                raise AnomalyError(f"two detectors named {name!r} given: rename a run folder or file, names must differ")
+                raise AnomalyError(
+                    f"two detectors named {name!r} given: rename a run folder or file, names must "
+                    "differ"
+                )
             self._served[name] = self._load(name, find_detector(place))
 
     def _load(self, name: str, file: Path) -> Served:
         stamp = self._seen[name] = stamp_of(file)
         # One thread for each image: requests run beside each other, as many as there are workers.
         scorer = Scorer(
-            file, device=self._device, threads=1, verify=True, key=self._key, max_pixels=self._max_pixels,
-            seconds=self._seconds, at_once=1000,
-        )  # fmt: skip
+            file,
+            device=self._device,
+            threads=1,
+            verify=True,
+            key=self._key,
+            max_pixels=self._max_pixels,
+            seconds=self._seconds,
+            at_once=1000,
+        )
         return Served(name, file, scorer, stamp)
 
     @property
@@ -85,8 +100,9 @@ class Detectors:
     def refresh(self) -> list[tuple[Served, AnomalyError | None]]:
         """Loads what has changed and returns it, with the reason where the old one stays.
 
-        A file is loaded when it has looked the same twice in a row, so that one that is being copied is left alone, and
-        a bad one is tried once. They are loaded at once, so that one that takes long does not keep the others waiting.
+        A file is loaded when it has looked the same twice in a row, so that one that is being
+        copied is left alone, and a bad one is tried once. They are loaded at once, so that one that
+        takes long does not keep the others waiting.
         """
         changed: list[Served] = []
         if self._stopping:

@@ -18,11 +18,12 @@ SOUND_SECONDS = 60.0  # golden samples are scored again at most this often
 
 
 def judge_in_time(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
-    """Returns an image's verdict; status ``error`` where it has none, with ``kind`` ``damaged detector`` where that is why.
+    """Returns an image's verdict; status ``error`` where it has none, with ``kind``
+    ``damaged detector`` where that is why.
 
-    A file that cannot be decoded is always the client's. Where a decoded image has no finite score or heatmap, or the
-    runtime fails on it, the detector's golden samples decide: a detector that still scores them as its card says is
-    sound, and it is this image that it cannot judge.
+    A file that cannot be decoded is always the client's. Where a decoded image has no finite score
+    or heatmap, or the runtime fails on it, the detector's golden samples decide: a detector that
+    still scores them as its card says is sound, and it is this image that it cannot judge.
     """
     deadline.check()
     try:
@@ -40,12 +41,20 @@ def judge_in_time(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
         return result
     if reason := SOUNDNESS.damage(scorer):
         return Result("error", error=reason, kind="damaged detector")
-    why = result.error if result.kind == "runtime" else "the detector gives no finite score or heatmap for this image"
-    return Result("error", error=f"{why}; its golden samples are right: send another image", kind=result.kind)
+    why = (
+        result.error
+        if result.kind == "runtime"
+        else "the detector gives no finite score or heatmap for this image"
+    )
+    return Result(
+        "error", error=f"{why}; its golden samples are right: send another image", kind=result.kind
+    )
 
 
 class Soundness:
-    """Whether detectors still score their golden samples right, looked at when an image has no score."""
+    """Whether detectors still score their golden samples right, looked at when an image has no
+    score.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -34,17 +34,23 @@ if TYPE_CHECKING:
 
 
 PER_PART = (
-    "this detector guarantees per unit of {views}, and images are judged here one by one: a unit is flagged where is_anomaly "
-    "is true for any of its views, and good only where it is false for all of them; anomaly score over their files joins units"
+    "this detector guarantees per unit of {views}, and images are judged here one by one: a unit "
+    "is flagged where is_anomaly is true for any of its views, and good only where it is false for "
+    "all of them; anomaly score over their files joins units"
 )
 
 
-ENDED = b'{"level": "warning", "message": "asked to stop again: ended at once, with what was not done"}\n'
+ENDED = (
+    b'{"level": "warning", "message": "asked to stop again: ended at once, with what was not '
+    b'done"}\n'
+)
 BODIES = 8  # of the largest size may be inside together; more smaller ones
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says where it is once it answers and is not ready any more once it is asked to stop."""
+    """uvicorn's server, which says where it is once it answers and is not ready any more once it is
+    asked to stop.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -54,7 +60,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         names = ", ".join(self.app.state.service.detectors.names)
-        print(f"{'serve':<24}http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)", flush=True)
+        print(
+            f"{'serve':<24}http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)",
+            flush=True,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.state.stopping = True
@@ -65,7 +74,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops when the work that was taken is done; asked again, at once."""
         if self.should_exit:
-            os.write(sys.stderr.fileno(), ENDED)  # the log's own lock may be held by what this interrupts
+            # the log's own lock may be held by what this interrupts
+            os.write(sys.stderr.fileno(), ENDED)
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
 
@@ -90,28 +100,33 @@ def serve(
     audit_share: float = 0.01,
     create_review: bool = False,
 ) -> int:
-    """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as asked).
+    """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as
+    asked).
 
-    It finishes what it took, within ``timeout`` and a few seconds; a second Ctrl-C or SIGTERM ends the process at once.
+    It finishes what it took, within ``timeout`` and a few seconds; a second Ctrl-C or SIGTERM ends
+    the process at once.
 
-    ``places``: run folders or files. ``workers``: images judged at once (default: the cores). ``waiting``: requests that
-    may wait besides; more are told to come again. ``timeout``: seconds for a request. ``connections``: open at once, half
-    of them from one address. ``key``: a public key by which every detector must be signed. ``review``: a database for
-    what is flagged and for ``audit_share`` of all images, which are kept in ``review_images``; it is made where it is not
-    there only with ``create_review``. Without keys it listens on addresses of this machine only, unless ``insecure``.
-    Raises AnomalyError.
+    ``places``: run folders or files. ``workers``: images judged at once (default: the cores).
+    ``waiting``: requests that may wait besides; more are told to come again. ``timeout``: seconds
+    for a request. ``connections``: open at once, half of them from one address. ``key``: a public
+    key by which every detector must be signed. ``review``: a database for what is flagged and for
+    ``audit_share`` of all images, which are kept in ``review_images``; it is made where it is not
+    there only with ``create_review``. Without keys it listens on addresses of this machine only,
+    unless ``insecure``. Raises AnomalyError.
     """
     if not is_own(host) and keys_file is None and not insecure:
         raise AnomalyError(
-            f"{host} can be reached from other machines and anybody could use it: give --api-keys FILE, or --insecure "
-            "where the network itself keeps strangers out"
+            f"{host} can be reached from other machines and anybody could use it: give --api-keys "
+            "FILE, or --insecure where the network itself keeps strangers out"
         )
     keys = Keys() if keys_file is None else read_keys(keys_file)
     detectors = Detectors(places, device=device, max_pixels=max_pixels, seconds=timeout, key=key)
     inside = Workers(workers or available_cores(), waiting, timeout, most_bytes=BODIES * max_bytes)
     service = Service(detectors, inside, keys, max_bytes)
     if review is not None:
-        service = replace(service, outbox=open_outbox(review, review_images, audit_share, create_review))
+        service = replace(
+            service, outbox=open_outbox(review, review_images, audit_share, create_review)
+        )
     listening = listen(host, port)
     set_up()
     for name in detectors.names:
@@ -120,11 +135,20 @@ def serve(
     service.metrics.watch_connections(lambda: len(crowd))
     app = build_app(service)
     config = uvicorn.Config(
-        CloseUnread(app, most=max_bytes + (8 << 20)), http=functools.partial(Guarded, crowd),  # type: ignore[arg-type]
-        host=host, port=listening.getsockname()[1], backlog=BACKLOG, log_config=None, access_log=False, server_header=False,
-        ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=int(timeout + SPARE_SECONDS),
-    )  # fmt: skip
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal that stopped it again at its end
+        CloseUnread(app, most=max_bytes + (8 << 20)),
+        http=functools.partial(Guarded, crowd),  # type: ignore[arg-type]
+        host=host,
+        port=listening.getsockname()[1],
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(timeout + SPARE_SECONDS),
+    )
+    # uvicorn raises the signal that stopped it again at its end
+    signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
         Server(config, app).run(sockets=[listening])
     return 0
@@ -148,19 +172,28 @@ def open_outbox(database: str, folder: Path, audit_share: float, create: bool) -
     def complain(line: str) -> None:
         say(line, logging.ERROR)
 
-    return Outbox(database, folder, audit_share=audit_share, name="serve", say=complain, create=create)
+    return Outbox(
+        database, folder, audit_share=audit_share, name="serve", say=complain, create=create
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens there (port 0: a free one); AnomalyError where that cannot be."""
+    """Returns a socket that listens there (port 0: a free one); AnomalyError where that
+    cannot be.
+    """
     found = None
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM
+        )[0]
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(where)
     except OSError as error:
         if found is not None:
             found.close()
-        raise AnomalyError(f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port") from error
+        raise AnomalyError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another "
+            "--port"
+        ) from error
     return found

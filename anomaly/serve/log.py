@@ -28,9 +28,11 @@ class JsonLines(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """Lets ``burst`` lines of one kind through, and ``rate`` a second from then on; the next one says how many were left out.
+    """Lets ``burst`` lines of one kind through, and ``rate`` a second from then on; the next one
+    says how many were left out.
 
-    Lines of requests that were answered well all pass: others cost a client nothing, so their number must not be its choice.
+    Lines of requests that were answered well all pass: others cost a client nothing, so their
+    number must not be its choice.
     """
 
     def __init__(self, burst: int = 100, rate: float = 5.0) -> None:
@@ -69,6 +71,12 @@ def set_up() -> None:
     LOGGER.setLevel(logging.INFO)
 
 
-def say(message: str, level: int = logging.INFO, exc_info: BaseException | None = None, /, **fields: object) -> None:
+def say(
+    message: str,
+    level: int = logging.INFO,
+    exc_info: BaseException | None = None,
+    /,
+    **fields: object,
+) -> None:
     """Writes one line with its fields."""
     LOGGER.log(level, message, extra={"fields": fields}, exc_info=exc_info)

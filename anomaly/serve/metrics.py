@@ -1,6 +1,8 @@
-"""What Prometheus reads: requests, waiting, images by verdict, scores, the share flagged, and whether scores have drifted.
+"""What Prometheus reads: requests, waiting, images by verdict, scores, the share flagged, and
+whether scores have drifted.
 
-Scores are counted in (score - m) / (threshold - m): 0 is a typical good image and 1 the threshold, for every detector.
+Scores are counted in (score - m) / (threshold - m): 0 is a typical good image and 1 the threshold,
+for every detector.
 """
 
 from __future__ import annotations
@@ -32,12 +34,18 @@ class Recent:
     def flagged_share(self) -> float:
         """Returns the share of them that is above the threshold, NaN for none."""
         scores = list(self.scores)
-        return float(self.calibration.is_anomaly(scores).mean()) if self.calibration and scores else math.nan
+        return (
+            float(self.calibration.is_anomaly(scores).mean())
+            if self.calibration and scores
+            else math.nan
+        )
 
     def drift(self) -> float:
-        """Returns log10 of the highest evidence over the window that scores changed (``anomaly.statistics.change_point``), at least 0.
+        """Returns log10 of the highest evidence over the window that scores changed
+        (``anomaly.statistics.change_point``), at least 0.
 
-        While nothing changes, 5 or more has a chance of at most 1 in 100 for a window of 1,000 images.
+        While nothing changes, 5 or more has a chance of at most 1 in 100 for a window of 1,000
+        images.
         """
         scores = np.array(self.scores, np.float32)
         if self.calibration is None or not len(scores):
@@ -52,16 +60,31 @@ class Metrics:
     def __init__(self, inside: Callable[[], float]) -> None:
         self.registry = registry = CollectorRegistry()
         of_detector = ["detector"]
-        self.requests = Counter("anomaly_requests", "Requests answered", ["route", "detector", "code"], registry=registry)
-        self.seconds = Histogram(
-            "anomaly_request_seconds", "From a request's first byte to its answer", ["route", "detector"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self.waited = Histogram(
-            "anomaly_wait_seconds", "From a body's last byte to a free thread", buckets=SECONDS, registry=registry
+        self.requests = Counter(
+            "anomaly_requests",
+            "Requests answered",
+            ["route", "detector", "code"],
+            registry=registry,
         )
-        Gauge("anomaly_requests_inside", "Requests being read, waiting or judged", registry=registry).set_function(inside)
-        self.images = Counter("anomaly_images", "Images", ["detector", "verdict"], registry=registry)
+        self.seconds = Histogram(
+            "anomaly_request_seconds",
+            "From a request's first byte to its answer",
+            ["route", "detector"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.waited = Histogram(
+            "anomaly_wait_seconds",
+            "From a body's last byte to a free thread",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        Gauge(
+            "anomaly_requests_inside", "Requests being read, waiting or judged", registry=registry
+        ).set_function(inside)
+        self.images = Counter(
+            "anomaly_images", "Images", ["detector", "verdict"], registry=registry
+        )
         self.scores = Histogram(
             "anomaly_score",
             "Scores; 0 is a typical good image, 1 the threshold",
@@ -69,16 +92,30 @@ class Metrics:
             buckets=SCORES,
             registry=registry,
         )
-        self.share = Gauge("anomaly_flagged_share", f"Share flagged of the last {WINDOW}", of_detector, registry=registry)
+        self.share = Gauge(
+            "anomaly_flagged_share",
+            f"Share flagged of the last {WINDOW}",
+            of_detector,
+            registry=registry,
+        )
         self.guaranteed_rate = Gauge(
-            "anomaly_guaranteed_rate", "Guaranteed share of good images that is flagged", of_detector, registry=registry
+            "anomaly_guaranteed_rate",
+            "Guaranteed share of good images that is flagged",
+            of_detector,
+            registry=registry,
         )
         self.drift = Gauge(
-            "anomaly_drift_evidence", f"log10 of the evidence that the last {WINDOW} scores have changed; 5 is rare",
-            of_detector, registry=registry,
-        )  # fmt: skip
-        self.reloads = Counter("anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry)
-        self.refused = Counter("anomaly_connections_refused", "Refused or closed early", ["reason"], registry=registry)
+            "anomaly_drift_evidence",
+            f"log10 of the evidence that the last {WINDOW} scores have changed; 5 is rare",
+            of_detector,
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "anomaly_reloads", "Detectors loaded anew", ["detector", "outcome"], registry=registry
+        )
+        self.refused = Counter(
+            "anomaly_connections_refused", "Refused or closed early", ["reason"], registry=registry
+        )
         self._recent: dict[str, Recent] = {}
 
     def refuse(self, reason: str) -> None:
@@ -87,12 +124,18 @@ class Metrics:
 
     def watch_connections(self, open_ones: Callable[[], float]) -> None:
         """Shows how many connections are open."""
-        Gauge("anomaly_connections", "Connections that are open", registry=self.registry).set_function(open_ones)
+        Gauge(
+            "anomaly_connections", "Connections that are open", registry=self.registry
+        ).set_function(open_ones)
 
     def watch_outbox(self, stored: Callable[[], float], dropped: Callable[[], float]) -> None:
         """Shows how many findings reached the review database, and how many did not."""
-        Gauge("anomaly_findings_stored", "Findings in the review database", registry=self.registry).set_function(stored)
-        Gauge("anomaly_findings_dropped", "Findings given up", registry=self.registry).set_function(dropped)
+        Gauge(
+            "anomaly_findings_stored", "Findings in the review database", registry=self.registry
+        ).set_function(stored)
+        Gauge("anomaly_findings_dropped", "Findings given up", registry=self.registry).set_function(
+            dropped
+        )
 
     def watch(self, served: Served) -> None:
         """Starts or, after a reload, starts again the window of a detector."""
@@ -100,7 +143,9 @@ class Metrics:
         recent = self._recent[served.name] = Recent(calibration)
         self.share.labels(served.name).set_function(recent.flagged_share)
         self.drift.labels(served.name).set_function(recent.drift)
-        self.guaranteed_rate.labels(served.name).set(calibration.guaranteed_rate if calibration else math.nan)
+        self.guaranteed_rate.labels(served.name).set(
+            calibration.guaranteed_rate if calibration else math.nan
+        )
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""
@@ -112,7 +157,9 @@ class Metrics:
         calibration = served.scorer.card.calibration
         if calibration is not None and calibration.threshold > calibration.median:
             unit = float(calibration.threshold) - float(calibration.median)
-            self.scores.labels(served.name).observe((result.score - float(calibration.median)) / unit)
+            self.scores.labels(served.name).observe(
+                (result.score - float(calibration.median)) / unit
+            )
 
     def text(self) -> bytes:
         """Returns everything in Prometheus's text format."""

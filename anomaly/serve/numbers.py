@@ -1,4 +1,5 @@
-"""Numbers in JSON: text becomes arrays, and arrays text, without an object for each number and a piece at a time.
+"""Numbers in JSON: text becomes arrays, and arrays text, without an object for each number and a
+piece at a time.
 
 A piece takes a few milliseconds, between which other threads run and the deadline is looked at.
 """
@@ -30,19 +31,26 @@ def unbounded() -> None:
 
 
 def pixels_of(text: bytes, shape: Sequence[int], check: Check = unbounded) -> npt.NDArray[np.uint8]:
-    """Returns uint8 (N, H, W, 3) from the text of a JSON array, flat or nested by the shape; RequestError 400 if it is not one.
+    """Returns uint8 (N, H, W, 3) from the text of a JSON array, flat or nested by the shape;
+    RequestError 400 if it is not one.
 
-    Brackets and commas alone are compared with those that the shape demands before any number is converted. ``text`` must
-    be valid JSON; a few times its length is all the memory that it takes.
+    Brackets and commas alone are compared with those that the shape demands before any number is
+    converted. ``text`` must be valid JSON; a few times its length is all the memory that it takes.
     """
     frame = text.translate(None, b"0123456789 \t\r\n")
     if frame.strip(b"[],") or not frame.startswith(b"["):
         raise _not_pixels(text)
     found = frame.count(b",") + 1 if any(digit in text for digit in b"0123456789") else 0
     if found != prod(shape):
-        raise RequestError(400, f"{found} value{'' if found == 1 else 's'} found, shape {list(shape)} expects another number")
+        raise RequestError(
+            400,
+            f"{found} value{'' if found == 1 else 's'} found, shape {list(shape)} expects another "
+            "number",
+        )
     if frame != _frame_of(shape, len(frame) - len(frame.lstrip(b"["))):
-        raise RequestError(400, "ragged data found, a flat list of pixels or nested ones of equal length expected")
+        raise RequestError(
+            400, "ragged data found, a flat list of pixels or nested ones of equal length expected"
+        )
     del frame
     pixels = np.empty(found, np.uint8)
     at = 0
@@ -57,17 +65,23 @@ def pixels_of(text: bytes, shape: Sequence[int], check: Check = unbounded) -> np
 
 
 def _not_pixels(text: bytes) -> RequestError:
-    """Says which number is no value of a pixel, by its first digits, or that what was found are no whole numbers at all."""
+    """Says which number is no value of a pixel, by its first digits, or that what was found are no
+    whole numbers at all.
+    """
     found = NO_PIXEL.search(text)
     if found is None:
         return RequestError(400, "data of another kind found, whole numbers from 0 to 255 expected")
     value = found.group().decode()
     shown = value if len(value) <= 20 else f"{value[:20]}... ({len(value)} digits)"
-    return RequestError(400, f"a pixel value of {shown} found, whole numbers from 0 to 255 expected")
+    return RequestError(
+        400, f"a pixel value of {shown} found, whole numbers from 0 to 255 expected"
+    )
 
 
 def _frame_of(shape: Sequence[int], depth: int) -> bytes:
-    """Brackets and commas of an array of that shape whose first ``depth - 1`` dimensions are nested."""
+    """Brackets and commas of an array of that shape whose first ``depth - 1`` dimensions are
+    nested.
+    """
     outer = list(shape[: max(0, min(depth, len(shape)) - 1)])
     frame = b"[" + b"," * (prod(shape[len(outer) :]) - 1) + b"]"
     for length in reversed(outer):
@@ -85,7 +99,9 @@ def _pieces(text: bytes) -> Iterator[bytes]:
 
 
 def text_of(values: Array, check: Check = unbounded) -> msgspec.Raw:
-    """Returns an array as a flat JSON array; one of two dimensions as an array of rows. All must be finite."""
+    """Returns an array as a flat JSON array; one of two dimensions as an array of rows. All must be
+    finite.
+    """
     if values.ndim == 2:
         return msgspec.Raw(b"[" + b",".join(bytes(text_of(row, check)) for row in values) + b"]")
     flat, parts = values.ravel(), []

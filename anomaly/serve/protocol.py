@@ -1,8 +1,9 @@
-"""The Open Inference Protocol v2: requests become images, results become tensors, in JSON or as raw bytes.
+"""The Open Inference Protocol v2: requests become images, results become tensors, in JSON or as raw
+bytes.
 
-https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol and, for the bytes behind the JSON,
-Triton's binary tensor data extension. A request has one input, ``images``: raw pixels (UINT8, N x H x W x 3) or encoded
-files (BYTES, N; in JSON as base64).
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol and, for the
+bytes behind the JSON, Triton's binary tensor data extension. A request has one input, ``images``:
+raw pixels (UINT8, N x H x W x 3) or encoded files (BYTES, N; in JSON as base64).
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ FILES = msgspec.json.Decoder(list[str])
 
 
 def request_schema() -> dict[str, Any]:
-    """Returns the JSON schema of a request without references, as it stands in the OpenAPI description."""
+    """Returns the JSON schema of a request without references, as it stands in the OpenAPI
+    description.
+    """
     schema = InferRequest.model_json_schema()
     parts = schema.pop("$defs")
     for name, kind in (("inputs", "InputTensor"), ("outputs", "RequestedOutput")):
@@ -118,7 +121,9 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What a detector takes and gives. ``parameters``: its identity, threshold and guaranteed rate."""
+    """What a detector takes and gives. ``parameters``: its identity, threshold and
+    guaranteed rate.
+    """
 
     name: str
     versions: list[str]
@@ -130,18 +135,23 @@ class ModelMetadata(BaseModel):
 
 @dataclass(frozen=True)
 class Inference:
-    """A request that was understood. ``images``: uint8 (H, W, 3) or encoded files; ``binary``: output -> as raw bytes?"""
+    """A request that was understood. ``images``: uint8 (H, W, 3) or encoded files; ``binary``:
+    output -> as raw bytes?
+    """
 
     id: str | None
     images: Sequence[Array | bytes]
     binary: dict[str, bool]
 
 
-def read_request(body: bytes, json_length: str | None, known: Sequence[str], check: Check = unbounded) -> Inference:
+def read_request(
+    body: bytes, json_length: str | None, known: Sequence[str], check: Check = unbounded
+) -> Inference:
     """Returns what an inference request asks for; RequestError where it is not one.
 
-    ``json_length``: the header Inference-Header-Content-Length, given where raw bytes follow the JSON. ``known``: names
-    of the outputs that there are. ``check`` is called again and again and ends the work by raising.
+    ``json_length``: the header Inference-Header-Content-Length, given where raw bytes follow the
+    JSON. ``known``: names of the outputs that there are. ``check`` is called again and again and
+    ends the work by raising.
     """
     end = _json_end(body, json_length)
     request, data = _parse(memoryview(body)[:end])
@@ -157,8 +167,8 @@ def read_request(body: bytes, json_length: str | None, known: Sequence[str], che
 def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
     """Returns a request without its tensor's data, and the text of that data.
 
-    The text is cut into spans first, which makes no object of what stands in them (a list takes 60 bytes for the two
-    that it is written with). Only the small rest is parsed.
+    The text is cut into spans first, which makes no object of what stands in them (a list takes 60
+    bytes for the two that it is written with). Only the small rest is parsed.
     """
     try:
         found = ENVELOPE.decode(text)
@@ -166,7 +176,9 @@ def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
         tensor.data = msgspec.Raw(b"null")
         head = msgspec.json.encode(found)
         if len(head) > HEAD_BYTES:
-            raise RequestError(413, f"{len(head)} bytes of JSON besides data found, at most {HEAD_BYTES} expected")
+            raise RequestError(
+                413, f"{len(head)} bytes of JSON besides data found, at most {HEAD_BYTES} expected"
+            )
         return InferRequest.model_validate_json(head), None if data == b"null" else data
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -177,25 +189,45 @@ def _parse(text: memoryview) -> tuple[InferRequest, bytes | None]:
 
 
 def _json_end(body: bytes, json_length: str | None) -> int:
-    end = len(body) if json_length is None else int(json_length) if json_length.isdecimal() and len(json_length) < 12 else -1
+    end = (
+        len(body)
+        if json_length is None
+        else int(json_length)
+        if json_length.isdecimal() and len(json_length) < 12
+        else -1
+    )
     if not 0 <= end <= len(body):
         found = (json_length or "")[:20]
-        raise RequestError(400, f"Inference-Header-Content-Length {found!r} found, at most {len(body)} expected")
+        raise RequestError(
+            400, f"Inference-Header-Content-Length {found!r} found, at most {len(body)} expected"
+        )
     if end > JSON_BYTES:
-        raise RequestError(413, f"{end} bytes of JSON found, at most {JSON_BYTES} expected: send binary tensors or files")
+        raise RequestError(
+            413,
+            f"{end} bytes of JSON found, at most {JSON_BYTES} expected: send binary tensors or "
+            "files",
+        )
     return end
 
 
-def _raw_bytes(tensor: InputTensor, data: bytes | None, rest: memoryview, binary: bool) -> memoryview | None:
+def _raw_bytes(
+    tensor: InputTensor, data: bytes | None, rest: memoryview, binary: bool
+) -> memoryview | None:
     """The tensor's bytes behind the JSON, or None where its numbers stand in the JSON."""
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         if rest or data is None:
-            raise RequestError(400, "an input without data found: give data, or binary_data_size and the bytes behind the JSON")
+            raise RequestError(
+                400,
+                "an input without data found: give data, or binary_data_size and the bytes behind "
+                "the JSON",
+            )
         return None
     if not binary or data is not None or size != len(rest):
         raise RequestError(
-            400, f"binary_data_size {size!r} found, {len(rest)} bytes follow the JSON and data is to be left out"
+            400,
+            f"binary_data_size {size!r} found, {len(rest)} bytes follow the JSON and data is to be "
+            "left out",
         )
     return rest
 
@@ -205,15 +237,21 @@ def _requested(request: InferRequest, known: Sequence[str]) -> dict[str, bool]:
     requested = {w.name: bool(w.parameters.get("binary_data", all_binary)) for w in request.outputs}
     unknown = sorted(requested.keys() - set(known))
     if unknown:
-        raise RequestError(400, f"output {unknown[0][:60]!r} asked for, one of {', '.join(known)} expected")
+        raise RequestError(
+            400, f"output {unknown[0][:60]!r} asked for, one of {', '.join(known)} expected"
+        )
     return requested or dict.fromkeys(known, all_binary)
 
 
-def _pixels(tensor: InputTensor, data: bytes | None, raw: memoryview | None, check: Check) -> Sequence[Array]:
+def _pixels(
+    tensor: InputTensor, data: bytes | None, raw: memoryview | None, check: Check
+) -> Sequence[Array]:
     """Raw pixels, N arrays uint8 (H, W, 3)."""
     shape = tensor.shape
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or shape[0] > MOST_IMAGES:
-        raise RequestError(400, f"shape {shape} found, [N, H, W, 3] with N from 1 to {MOST_IMAGES} expected")
+        raise RequestError(
+            400, f"shape {shape} found, [N, H, W, 3] with N from 1 to {MOST_IMAGES} expected"
+        )
     if raw is None:
         return list(pixels_of(data or b"", shape, check))
     if len(raw) != prod(shape):
@@ -226,19 +264,28 @@ def _encoded(tensor: InputTensor, data: bytes | None, raw: memoryview | None) ->
     files = _split(raw) if raw is not None else list(map(_from_base64, _texts(data or b"")))
     if tensor.shape not in ([len(files)], [len(files), 1]) or not 1 <= len(files) <= MOST_IMAGES:
         raise RequestError(
-            400, f"{len(files)} files and shape {tensor.shape} found, [N] with N from 1 to {MOST_IMAGES} expected"
+            400,
+            f"{len(files)} files and shape {tensor.shape} found, [N] with N from 1 to "
+            f"{MOST_IMAGES} expected",
         )
     return files
 
 
 def _texts(data: bytes) -> list[str]:
-    """The strings of a JSON array. They are base64, which has neither quotes nor commas: both are counted first."""
+    """The strings of a JSON array. They are base64, which has neither quotes nor commas: both are
+    counted first.
+    """
     if data.count(b'"') > 2 * MOST_IMAGES or data.count(b",") >= MOST_IMAGES:
-        raise RequestError(400, f"more than {MOST_IMAGES} values found, as base64 1 to {MOST_IMAGES} files expected")
+        raise RequestError(
+            400,
+            f"more than {MOST_IMAGES} values found, as base64 1 to {MOST_IMAGES} files expected",
+        )
     try:
         return FILES.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise RequestError(400, "BYTES data that is not base64 found; send files as base64, or as binary data") from error
+        raise RequestError(
+            400, "BYTES data that is not base64 found; send files as base64, or as binary data"
+        ) from error
 
 
 def _split(raw: memoryview) -> list[bytes]:
@@ -248,7 +295,11 @@ def _split(raw: memoryview) -> list[bytes]:
     while at < len(raw) and len(files) <= MOST_IMAGES:
         length = struct.unpack_from("<I", raw, at)[0] if at + 4 <= len(raw) else len(raw)
         if at + 4 + length > len(raw):
-            raise RequestError(400, "BYTES data cut short: each file behind its length, 4 bytes little-endian, expected")
+            raise RequestError(
+                400,
+                "BYTES data cut short: each file behind its length, 4 bytes little-endian, "
+                "expected",
+            )
         files.append(bytes(raw[at + 4 : at + 4 + length]))
         at += 4 + length
     return files
@@ -258,7 +309,9 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise RequestError(400, "BYTES data that is not base64 found; send files as base64, or as binary data") from error
+        raise RequestError(
+            400, "BYTES data that is not base64 found; send files as base64, or as binary data"
+        ) from error
 
 
 def write_response(
@@ -271,11 +324,17 @@ def write_response(
     tensors, raw = [], []
     values = {output: tensor_of(output, results) for output in asked.binary}
     check_length(sum(v.size for o, v in values.items() if not asked.binary[o]))
-    bound(sum(v.nbytes for o, v in values.items() if asked.binary[o]), MOST_ANSWER_BYTES, "bytes of binary tensors")
+    bound(
+        sum(v.nbytes for o, v in values.items() if asked.binary[o]),
+        MOST_ANSWER_BYTES,
+        "bytes of binary tensors",
+    )
     for output, binary in asked.binary.items():
         tensor: dict[str, Any] = {
-            "name": output, "datatype": DATATYPES[values[output].dtype.name], "shape": list(values[output].shape),
-        }  # fmt: skip
+            "name": output,
+            "datatype": DATATYPES[values[output].dtype.name],
+            "shape": list(values[output].shape),
+        }
         if binary:
             raw.append(values[output].tobytes())
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
@@ -295,9 +354,11 @@ def check_length(numbers: int) -> None:
 def bound(found: int, most: int, what: str) -> None:
     if found > most:
         raise RequestError(
-            422, f"an answer of {found} {what} found, at most {most} expected: ask for fewer images or outputs (without the "
-            "heatmap and the reconstruction, or for these as binary tensors), or use anomaly score --heatmaps"
-        )  # fmt: skip
+            422,
+            f"an answer of {found} {what} found, at most {most} expected: ask for fewer images or "
+            "outputs (without the heatmap and the reconstruction, or for these as binary "
+            "tensors), or use anomaly score --heatmaps",
+        )
 
 
 TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
@@ -310,11 +371,16 @@ TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
 
 
 def tensor_of(output: str, results: Sequence[Result]) -> Array:
-    """Returns one output of all images. ``in_range`` is false where a verdict does not count, and ``is_anomaly`` true there."""
+    """Returns one output of all images. ``in_range`` is false where a verdict does not count, and
+    ``is_anomaly`` true there.
+    """
     if output == "is_anomaly":  # what was not judged is never good
         return np.array([result.is_anomaly is not False for result in results])
     dtype, read = TENSORS[output]
     found = [read(result) for result in results]
     if len({np.shape(one) for one in found}) > 1:
-        raise RequestError(422, f"images whose {output}s differ in size found: send those of one size, or leave it out")
+        raise RequestError(
+            422,
+            f"images whose {output}s differ in size found: send those of one size, or leave it out",
+        )
     return np.array(found, dtype)

@@ -16,9 +16,10 @@ PIECE = 256 << 10
 class CloseUnread:
     """Closes the connection behind an answer that came before the end of its request's body.
 
-    What the client is still sending is thrown away for five seconds and at most ``most`` bytes: closed at once, it would
-    see its connection broken and not the answer. Large answers go out in pieces, as fast as they are read; while
-    ``most_unread`` bytes of them wait to be read, another large one becomes a 503.
+    What the client is still sending is thrown away for five seconds and at most ``most`` bytes:
+    closed at once, it would see its connection broken and not the answer. Large answers go out in
+    pieces, as fast as they are read; while ``most_unread`` bytes of them wait to be read, another
+    large one becomes a 503.
     """
 
     def __init__(self, app: ASGIApp, most: int = 64 << 20, most_unread: int = 256 << 20) -> None:
@@ -64,7 +65,10 @@ class Exchange:
     async def _start(self, message: Message) -> None:
         length = int(Headers(raw=message["headers"]).get("content-length", "0"))
         if length > PIECE and self._around.unread + length > self._around.most_unread:
-            await self._replace(503, f"{self._around.unread} bytes of answers wait to be read: try again in a second")
+            await self._replace(
+                503,
+                f"{self._around.unread} bytes of answers wait to be read: try again in a second",
+            )
             return
         self.held = length if length > PIECE else 0
         self._around.unread += self.held
@@ -76,15 +80,26 @@ class Exchange:
     async def _replace(self, status: int, error: str) -> None:
         self._replaced = True
         body = json.dumps({"error": error}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"connection", b"close")],
+            }
+        )
         await self._send({"type": "http.response.body", "body": body})
 
     async def _body(self, message: Message) -> None:
         body, more = memoryview(message.get("body", b"")), message.get("more_body", False)
         for start in range(0, max(1, len(body)), PIECE):
             follows = more or self._closing or start + PIECE < len(body)
-            await self._send({**message, "body": bytes(body[start : start + PIECE]), "more_body": follows})
+            await self._send(
+                {**message, "body": bytes(body[start : start + PIECE]), "more_body": follows}
+            )
         if self._closing and not more:
             if not self._waits:
                 await self._throw_away()

@@ -26,7 +26,11 @@ class Deadline:
     def check(self) -> None:
         """Raises RequestError (504) when it has passed."""
         if time.monotonic() > self.at:
-            raise RequestError(504, f"not done within {self.seconds:g} s: send fewer or smaller images, or raise --timeout")
+            raise RequestError(
+                504,
+                f"not done within {self.seconds:g} s: send fewer or smaller images, or raise "
+                "--timeout",
+            )
 
 
 class Place:
@@ -37,37 +41,58 @@ class Place:
 
 
 class Workers:
-    """``threads`` judge, ``waiting`` more requests may wait or be on their way in; all others are told to come again (429).
+    """``threads`` judge, ``waiting`` more requests may wait or be on their way in; all others are
+    told to come again (429).
 
-    So are those whose bodies would take more than ``most_bytes`` together with the bodies that are inside.
+    So are those whose bodies would take more than ``most_bytes`` together with the bodies that are
+    inside.
     """
 
-    def __init__(self, threads: int, waiting: int, seconds: float, most_bytes: int = 256 << 20) -> None:
-        self.threads, self.most, self.seconds, self.most_bytes = threads, threads + waiting, seconds, most_bytes
+    def __init__(
+        self, threads: int, waiting: int, seconds: float, most_bytes: int = 256 << 20
+    ) -> None:
+        self.threads, self.most, self.seconds, self.most_bytes = (
+            threads,
+            threads + waiting,
+            seconds,
+            most_bytes,
+        )
         self.inside = self.bytes = 0
         self._jobs: set[Future[Any]] = set()
         self._stop_at: float | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="judge")
 
     def hold(self, place: Place, size: int) -> None:
-        """Notes that more of a request's body has come in; RequestError 429 where all bodies together are too long."""
+        """Notes that more of a request's body has come in; RequestError 429 where all bodies
+        together are too long.
+        """
         if self.bytes + size > self.most_bytes:
             raise RequestError(
-                429, f"{self.bytes} bytes of requests are inside already: try again in a second, or add a server"
+                429,
+                f"{self.bytes} bytes of requests are inside already: try again in a second, or add "
+                "a server",
             )
         place.bytes += size
         self.bytes += size
 
     async def run(
-        self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes, Deadline], T], place: Place | None = None
+        self,
+        read: Callable[[], Awaitable[bytes]],
+        work: Callable[[bytes, Deadline], T],
+        place: Place | None = None,
     ) -> T:
-        """Returns work(body, deadline), done in a thread; RequestError 429 (full), 408 (slow body) or 504 (too slow).
+        """Returns work(body, deadline), done in a thread; RequestError 429 (full), 408 (slow body)
+        or 504 (too slow).
 
         ``place``: what ``read`` holds bytes for; they are given back when the work has ended.
         """
         place = place or Place()
         if self.inside >= self.most:
-            raise RequestError(429, f"{self.inside} requests are inside already: try again in a second, or add a server")
+            raise RequestError(
+                429,
+                f"{self.inside} requests are inside already: try again in a second, or add a "
+                "server",
+            )
         self.inside += 1
         job = None
         loop = asyncio.get_running_loop()
@@ -79,8 +104,12 @@ class Workers:
                 return await asyncio.wrap_future(job)
         except TimeoutError as error:
             if job is None:
-                raise RequestError(408, f"the body did not arrive within {self.seconds:g} s") from error
-            raise RequestError(504, f"not done within {self.seconds:g} s: the server is too slow for this") from error
+                raise RequestError(
+                    408, f"the body did not arrive within {self.seconds:g} s"
+                ) from error
+            raise RequestError(
+                504, f"not done within {self.seconds:g} s: the server is too slow for this"
+            ) from error
         finally:
             # A job that is running cannot be stopped: its place is free when it has really ended.
             if job is None:
@@ -92,7 +121,9 @@ class Workers:
         self.inside -= 1
         self.bytes -= place.bytes
 
-    def _submit(self, work: Callable[[bytes, Deadline], T], body: bytes, deadline: Deadline) -> Future[T]:
+    def _submit(
+        self, work: Callable[[bytes, Deadline], T], body: bytes, deadline: Deadline
+    ) -> Future[T]:
         job = self._pool.submit(work, body, deadline)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
@@ -103,7 +134,8 @@ class Workers:
         self._stop_at = time.monotonic()
 
     def close(self) -> int:
-        """Waits for the jobs that were taken, at most a request's seconds and a few more; returns how many still run.
+        """Waits for the jobs that were taken, at most a request's seconds and a few more; returns
+        how many still run.
 
         An inference cannot be stopped within one operator: such a job ends with the process.
         """

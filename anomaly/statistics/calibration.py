@@ -1,12 +1,15 @@
-"""Scores of normal images -> p-values, a threshold, and how far its false-alarm rate can be trusted.
+"""Scores of normal images -> p-values, a threshold, and how far its false-alarm rate can be
+trusted.
 
-Split conformal calibration (Laxhammar & Falkman 2010; Bates, Candes, Lei, Romano and Sesia, Annals of Statistics
-2023): if a new normal image is exchangeable with the n calibration images, the k-th largest of their scores is
-exceeded with probability at most k / (n + 1), whatever the scores are distributed like. Over the draw of the
-calibration images the long-run rate follows Beta(k, n + 1 - k) (with ties it is lower), and the number flagged
-among m new normal images the beta-binomial of the same parameters.
+Split conformal calibration (Laxhammar & Falkman 2010; Bates, Candes, Lei, Romano and Sesia, Annals
+of Statistics 2023): if a new normal image is exchangeable with the n calibration images, the k-th
+largest of their scores is exceeded with probability at most k / (n + 1), whatever the scores are
+distributed like. Over the draw of the calibration images the long-run rate follows Beta(k, n +
+1 - k) (with ties it is lower), and the number flagged among m new normal images the beta-binomial
+of the same parameters.
 
-Everywhere: higher score = more anomalous; ranks are integers; a score that is not a number is never good.
+Everywhere: higher score = more anomalous; ranks are integers; a score that is not a number is never
+good.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ LARGEST_RATE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets the threshold.
+    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets
+    the threshold.
 
-    ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``target_rate``: the false-alarm rate
-    that was asked for, None where the default was taken. The guaranteed rate never exceeds it; without a target rate, and with
-    too few images for the default, k is 1. Raises CalibrationError where that does not hold.
+    ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``target_rate``:
+    the false-alarm rate that was asked for, None where the default was taken. The guaranteed rate
+    never exceeds it; without a target rate, and with too few images for the default, k is 1. Raises
+    CalibrationError where that does not hold.
     """
 
     scores: NDArray[np.float32]
@@ -46,17 +51,24 @@ class Calibration:
         scores = np.sort(_finite(self.scores))
         scores.flags.writeable = False
         object.__setattr__(self, "scores", scores)
-        highest = max(1, rank(DEFAULT_RATE, self.n)) if self.target_rate is None else rank(self.target_rate, self.n)
+        highest = (
+            max(1, rank(DEFAULT_RATE, self.n))
+            if self.target_rate is None
+            else rank(self.target_rate, self.n)
+        )
         if not 1 <= self.k <= highest:
             raise CalibrationError(
-                f"rank k = {self.k} of {self.n} calibration scores does not keep the false-alarm rate of "
-                f"{100 * (self.target_rate or DEFAULT_RATE):.6g} %: expected 1 to {highest}; calibrate again"
+                f"rank k = {self.k} of {self.n} calibration scores does not keep the false-alarm "
+                f"rate of {100 * (self.target_rate or DEFAULT_RATE):.6g} %: expected 1 to "
+                f"{highest}; calibrate again"
             )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Calibration):
             return NotImplemented
-        return (self.k, self.target_rate) == (other.k, other.target_rate) and np.array_equal(self.scores, other.scores)
+        return (self.k, self.target_rate) == (other.k, other.target_rate) and np.array_equal(
+            self.scores, other.scores
+        )
 
     @property
     def n(self) -> int:
@@ -75,7 +87,9 @@ class Calibration:
 
     @property
     def upper_bound(self) -> float:
-        """With 95 % confidence the long-run false-alarm rate of this one detector is at most this."""
+        """With 95 % confidence the long-run false-alarm rate of this one detector is at
+        most this.
+        """
         return upper_bound_of(self.k, self.n)
 
     @cached_property  # each image's box asks for it
@@ -90,12 +104,17 @@ class Calibration:
         return self.target_rate is None and rank(DEFAULT_RATE, self.n) == 0
 
     def p_value(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """(1 + number of calibration scores >= score) / (n + 1), float64 shaped like ``scores``; of NaN 1 / (n + 1)."""
-        below = np.searchsorted(self.scores, _float32(scores), side="left")  # NaN sorts above every number
+        """(1 + number of calibration scores >= score) / (n + 1), float64 shaped like ``scores``; of
+        NaN 1 / (n + 1).
+        """
+        # NaN sorts above every number
+        below = np.searchsorted(self.scores, _float32(scores), side="left")
         return np.asarray((1 + self.n - below) / (self.n + 1), dtype=np.float64)
 
     def is_anomaly(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at most the guarantee."""
+        """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at
+        most the guarantee.
+        """
         return np.asarray(~(_float32(scores) <= self.threshold))
 
     def expected(self, images: int) -> float:
@@ -103,7 +122,9 @@ class Calibration:
         return images * self.guaranteed_rate
 
     def ordinary_up_to(self, images: int, level: float = 0.95) -> int:
-        """The beta-binomial limit: at most so many of ``images`` normal ones are flagged with probability ``level``."""
+        """The beta-binomial limit: at most so many of ``images`` normal ones are flagged with
+        probability ``level``.
+        """
         return beta_binomial_limit(images, self.k, self.n + 1 - self.k, level)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,26 +142,43 @@ class Calibration:
 
     @classmethod
     def from_json(cls, card: Mapping[str, Any]) -> Calibration:
-        """The calibration that ``to_json`` wrote; what it derives must agree where the card says it too."""
+        """The calibration that ``to_json`` wrote; what it derives must agree where the card says it
+        too.
+        """
         if not isinstance(card, Mapping):
-            raise CalibrationError(f"the card's calibration is {type(card).__name__}, expected an object: the file is damaged")
+            raise CalibrationError(
+                f"the card's calibration is {type(card).__name__}, expected an object: the file is "
+                "damaged"
+            )
         scores, k, target_rate = card.get("scores"), card.get("k"), card.get("target_rate")
         if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
-            raise CalibrationError("the card's calibration scores are not a list of float32 numbers: the file is damaged")
-        if not isinstance(k, int) or isinstance(k, bool) or not (target_rate is None or _is_float32(target_rate)):
             raise CalibrationError(
-                f"the card says k = {k!r}, target rate = {target_rate!r}; expected an integer and a rate: export it again"
+                "the card's calibration scores are not a list of float32 numbers: the file is "
+                "damaged"
+            )
+        if (
+            not isinstance(k, int)
+            or isinstance(k, bool)
+            or not (target_rate is None or _is_float32(target_rate))
+        ):
+            raise CalibrationError(
+                f"the card says k = {k!r}, target rate = {target_rate!r}; expected an integer and "
+                "a rate: export it again"
             )
         found = cls(_float32(scores), k, None if target_rate is None else float(target_rate))
         right = rank(DEFAULT_RATE if found.target_rate is None else found.target_rate, found.n)
         if k != max(1, right):
             raise CalibrationError(
-                f"rank k = {k} of {found.n} calibration scores found, {right} by the target rate of "
-                f"{100 * (found.target_rate or DEFAULT_RATE):.6g} % expected: the file is damaged"
+                f"rank k = {k} of {found.n} calibration scores found, {right} by the target rate "
+                f"of {100 * (found.target_rate or DEFAULT_RATE):.6g} % expected: the file is "
+                "damaged"
             )
         for name, value in found.to_json().items():
             if name in card and not _agrees(name, card[name], value):
-                raise CalibrationError(f"the card's calibration {name} is not what its sorted scores give: the file is damaged")
+                raise CalibrationError(
+                    f"the card's calibration {name} is not what its sorted scores give: the file "
+                    "is damaged"
+                )
         return found
 
 
@@ -155,7 +193,9 @@ class Rate:
 
     @classmethod
     def of(cls, flagged: int, n: int) -> Rate:
-        """The rate with its Clopper-Pearson interval; the n must be independent of each other (one of each group)."""
+        """The rate with its Clopper-Pearson interval; the n must be independent of each other (one
+        of each group).
+        """
         return cls(flagged, n, *clopper_pearson(flagged, n))
 
     @property
@@ -163,14 +203,22 @@ class Rate:
         return self.flagged / self.n
 
     def to_json(self) -> dict[str, float | int]:
-        return {"value": self.value, "low": self.low, "high": self.high, "flagged": self.flagged, "n": self.n}
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "flagged": self.flagged,
+            "n": self.n,
+        }
 
 
 def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibration:
-    """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate of ``target_rate``.
+    """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate
+    of ``target_rate``.
 
-    Without one the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they cannot keep, one outside
-    (0, 0.5], and scores that are missing or not finite raise CalibrationError.
+    Without one the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they
+    cannot keep, one outside (0, 0.5], and scores that are missing or not finite raise
+    CalibrationError.
     """
     found = np.sort(_finite(scores))
     if target_rate is None:
@@ -178,8 +226,9 @@ def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibratio
     k = rank(target_rate, len(found))
     if k == 0:
         raise CalibrationError(
-            f"{len(found):,} good images set the threshold and can guarantee 1 false alarm in {len(found) + 1:,}, not "
-            f"{100 * target_rate:.6g} %, which needs {needed(target_rate):,}: add images, or --false-alarm-rate "
+            f"{len(found):,} good images set the threshold and can guarantee 1 false alarm in "
+            f"{len(found) + 1:,}, not {100 * target_rate:.6g} %, which needs "
+            f"{needed(target_rate):,}: add images, or --false-alarm-rate "
             f"{lowest_target_rate(len(found))}"
         )
     return Calibration(found, k, float(target_rate))
@@ -187,7 +236,9 @@ def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibratio
 
 @dataclass(frozen=True)
 class Prospect:
-    """What ``groups`` independent good images can guarantee before one is scored; ``n`` set the threshold, at rank k."""
+    """What ``groups`` independent good images can guarantee before one is scored; ``n`` set the
+    threshold, at rank k.
+    """
 
     groups: int
     n: int
@@ -195,13 +246,17 @@ class Prospect:
 
     @classmethod
     def of(cls, groups: int, target_rate: float | None = None, n: int | None = None) -> Prospect:
-        """What training makes of them (``n``: another number sets the threshold); as in ``calibrate`` k is at least 1."""
+        """What training makes of them (``n``: another number sets the threshold); as in
+        ``calibrate`` k is at least 1.
+        """
         n = set_aside(groups, target_rate) if n is None else n
         return cls(groups, n, max(1, rank(DEFAULT_RATE if target_rate is None else target_rate, n)))
 
     @classmethod
     def lowest(cls, groups: int) -> Prospect:
-        """The lowest guaranteed rate there is: half of them set the threshold, at the highest score."""
+        """The lowest guaranteed rate there is: half of them set the threshold, at the highest
+        score.
+        """
         return cls(groups, groups // 2, 1)
 
     @property
@@ -223,10 +278,12 @@ class Prospect:
 
 
 def set_aside(groups: int, target_rate: float | None = None) -> int:
-    """How many groups of good images set the threshold: a fifth, and up to half where the target rate (None: 1 %) needs it.
+    """How many groups of good images set the threshold: a fifth, and up to half where the target
+    rate (None: 1 %) needs it.
 
-    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a few more the threshold is
-    higher than was asked for, and flags fewer defects. k = 2 is worth a third of the groups: with k = 1 one odd image sets it.
+    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a
+    few more the threshold is higher than was asked for, and flags fewer defects. k = 2 is worth a
+    third of the groups: with k = 1 one odd image sets it.
     """
     rate = _exact(DEFAULT_RATE if target_rate is None else target_rate)
     n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))
@@ -239,26 +296,34 @@ def set_aside(groups: int, target_rate: float | None = None) -> int:
 
 
 def more_groups(groups: int, target_rate: float | None = None, share: int = 2) -> list[int]:
-    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest that can keep the target rate.
+    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest
+    that can keep the target rate.
 
-    One in ``share`` sets the threshold at the most: 2 in training, 1 in recalibration, which fits nothing.
+    One in ``share`` sets the threshold at the most: 2 in training, 1 in recalibration, which fits
+    nothing.
     """
     fewest = share * needed(DEFAULT_RATE if target_rate is None else target_rate)
     return sorted({number for number in (2 * groups, 5 * groups, fewest) if number > groups})[:3]
 
 
 def guaranteed_rate_of(k: int, n: int) -> float:
-    """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at most this."""
+    """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at
+    most this.
+    """
     return k / (n + 1)
 
 
 def upper_bound_of(k: int, n: int) -> float:
-    """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 % confident."""
+    """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 %
+    confident.
+    """
     return beta_quantile(0.95, k, n + 1 - k)
 
 
 def rank(target_rate: float, n: int) -> int:
-    """k = floor(target rate * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although 0.29 * 100 < 29."""
+    """k = floor(target rate * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although
+    0.29 * 100 < 29.
+    """
     return math.floor(_exact(target_rate) * (n + 1))
 
 
@@ -268,7 +333,9 @@ def needed(target_rate: float) -> int:
 
 
 def lowest_target_rate(n: int) -> float:
-    """The lowest rate to ask of n calibration scores, rounded up to one digit so that they can keep it."""
+    """The lowest rate to ask of n calibration scores, rounded up to one digit so that they can keep
+    it.
+    """
     places = math.ceil(math.log10(n + 1))
     return float(Fraction(math.ceil(Fraction(10**places, n + 1)), 10**places))
 
@@ -278,27 +345,36 @@ def one_per_group(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """One score of each group and its index in ``scores``, in the order of the groups' names.
 
-    The draw depends on the seed, the group's name and its members only: neither on the order of the inputs nor on
-    other groups. ``members`` are names within the group (paths); without them its scores take that place.
+    The draw depends on the seed, the group's name and its members only: neither on the order of the
+    inputs nor on other groups. ``members`` are names within the group (paths); without them its
+    scores take that place.
     """
     values = _float32(scores)
     if not len(values) == len(groups) == len(groups if members is None else members):
         raise CalibrationError(
-            f"{len(values)} scores for {len(groups)} groups: expected one group (and one name) for each score"
+            f"{len(values)} scores for {len(groups)} groups: expected one group (and one name) for "
+            "each score"
         )
     inside: dict[str, list[tuple[str, bool, float, int]]] = {}
     for index, (group, value) in enumerate(zip(groups, values.tolist(), strict=True)):
         name = "" if members is None else members[index]
         inside.setdefault(group, []).append((name, math.isnan(value), value, index))
-    chosen = [sorted(inside[group])[_draw(seed, group, len(inside[group]))][-1] for group in sorted(inside)]
+    chosen = [
+        sorted(inside[group])[_draw(seed, group, len(inside[group]))][-1]
+        for group in sorted(inside)
+    ]
     indices = np.array(chosen, dtype=np.int64)
     return values[indices], indices
 
 
-def worst_per_unit(scores: ArrayLike, units: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The highest score of each unit's views and its index in ``scores``, in the order of the units' names.
+def worst_per_unit(
+    scores: ArrayLike, units: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The highest score of each unit's views and its index in ``scores``, in the order of the
+    units' names.
 
-    A view without a score (NaN) is the worst there is. The maximum is exchangeable between units as their views are.
+    A view without a score (NaN) is the worst there is. The maximum is exchangeable between units as
+    their views are.
     """
     values = _float32(scores)
     worst: dict[str, int] = {}
@@ -314,14 +390,16 @@ def _exact(target_rate: float) -> Fraction:
     """The rate as the decimal fraction that was written; CalibrationError outside (0, 0.5]."""
     if not 0 < target_rate <= LARGEST_RATE:
         raise CalibrationError(
-            f"a false-alarm rate of {target_rate} was asked for: expected above 0 and at most {LARGEST_RATE} "
-            "(0.01 is 1 in 100 good images)"
+            f"a false-alarm rate of {target_rate} was asked for: expected above 0 and at most "
+            f"{LARGEST_RATE} (0.01 is 1 in 100 good images)"
         )
     return Fraction(str(float(target_rate)))
 
 
 def _float32(scores: ArrayLike) -> NDArray[np.float32]:
-    """Returns scores as float32, -0.0 as 0.0: a sort leaves the two zeros in an order that depends on the processor."""
+    """Returns scores as float32, -0.0 as 0.0: a sort leaves the two zeros in an order that depends
+    on the processor.
+    """
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and found so
         return np.asarray(scores).astype(np.float32) + np.float32(0)
 
@@ -329,22 +407,28 @@ def _float32(scores: ArrayLike) -> NDArray[np.float32]:
 def _finite(scores: ArrayLike) -> NDArray[np.float32]:
     found = _float32(scores)
     if found.ndim != 1 or len(found) == 0:
-        raise CalibrationError(f"calibration scores of shape {found.shape}: expected one score for each good image, at least 1")
+        raise CalibrationError(
+            f"calibration scores of shape {found.shape}: expected one score for each good image, "
+            "at least 1"
+        )
     wrong = np.flatnonzero(~np.isfinite(found))
     if len(wrong):
         raise CalibrationError(
-            f"{len(wrong)} of {len(found)} calibration scores are not finite float32 numbers (the first, number "
-            f"{wrong[0] + 1}, is {found[wrong[0]]}): the model cannot score these good images; look at them"
+            f"{len(wrong)} of {len(found)} calibration scores are not finite float32 numbers (the "
+            f"first, number {wrong[0] + 1}, is {found[wrong[0]]}): the model cannot score these "
+            "good images; look at them"
         )
     return found
 
 
 def _is_float32(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**128  # false for NaN
+    # false for NaN
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**128
 
 
 def _agrees(name: str, found: object, right: object) -> bool:
-    if name == "upper_bound":  # worked out, not copied: another machine's may differ in its last digits
+    # worked out, not copied: another machine's may differ in its last digits
+    if name == "upper_bound":
         return _is_float32(found) and math.isclose(found, right, rel_tol=1e-6)  # type: ignore[arg-type]
     return type(found) is not bool and found == right
 

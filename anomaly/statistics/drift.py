@@ -1,11 +1,12 @@
-"""Do new images still look like those that set the threshold? Quantiles over time, and three alarms.
+"""Do new images still look like those that set the threshold? Quantiles over time, and three
+alarms.
 
     change      the scores ceased to be like the calibration scores: see anomaly/statistics/change_point.py for what is proven of it
     flagged     of the newest images more are flagged than is ordinary for good ones (beta-binomial)
     not judged  of the newest images more were not judged than is ordinary: nobody has inspected them
 
-What it takes: one image of each group, in the order they were taken, and nothing left out. A series with many more
-defects than before raises alarms too, and should.
+What it takes: one image of each group, in the order they were taken, and nothing left out. A series
+with many more defects than before raises alarms too, and should.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ NOT_JUDGED = 0.02  # share of good images that may be unlike the training images
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Scores of one folder or camera in the order of time, one of each group: float32 (n,), not finite where not judged.
+    """Scores of one folder or camera in the order of time, one of each group: float32 (n,), not
+    finite where not judged.
 
-    ``times``: their n moments, text, UTC; ``what``: an image or a unit; ``not_judged_share``: of good ones, at the most.
+    ``times``: their n moments, text, UTC; ``what``: an image or a unit; ``not_judged_share``: of
+    good ones, at the most.
     """
 
     name: str
@@ -42,9 +45,12 @@ class Series:
     not_judged_share: float = NOT_JUDGED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))  # None becomes NaN
+        # None becomes NaN
+        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))
         if len(self.scores) != len(self.times):
-            raise AnomalyError(f"{len(self.scores)} scores and {len(self.times)} times found: one of each expected")
+            raise AnomalyError(
+                f"{len(self.scores)} scores and {len(self.times)} times found: one of each expected"
+            )
 
     @property
     def judged(self) -> NDArray[np.int64]:
@@ -54,7 +60,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Count:
-    """``found`` of the newest ``images`` are flagged or not judged (``kind``); of good ones up to ``ordinary_up_to``."""
+    """``found`` of the newest ``images`` are flagged or not judged (``kind``); of good ones up to
+    ``ordinary_up_to``.
+    """
 
     kind: str
     found: int
@@ -68,8 +76,8 @@ class Count:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """``images`` consecutive images, of which ``not_judged`` have no score: quantiles of the others' scores at LEVELS,
-    float64 (5,), NaN where there are none, and how many were flagged.
+    """``images`` consecutive images, of which ``not_judged`` have no score: quantiles of the
+    others' scores at LEVELS, float64 (5,), NaN where there are none, and how many were flagged.
 
     ``ordinary_up_to``: the most that is ordinary among good images; None without a threshold.
     """
@@ -84,24 +92,36 @@ class Window:
 
 
 def calibration_quantiles(calibration: Calibration) -> NDArray[np.float64]:
-    """The quantiles at LEVELS of the calibration scores, float64 (5,): what windows are compared with."""
+    """The quantiles at LEVELS of the calibration scores, float64 (5,): what windows are compared
+    with.
+    """
     return np.asarray(np.quantile(calibration.scores.astype(np.float64), LEVELS))
 
 
 def windows(
-    series: Series, calibration: Calibration | None, images: int = NEWEST_IMAGES[0], level: float = ORDINARY_PROBABILITY
+    series: Series,
+    calibration: Calibration | None,
+    images: int = NEWEST_IMAGES[0],
+    level: float = ORDINARY_PROBABILITY,
 ) -> list[Window]:
-    """The series cut into windows of ``images``, counted from the newest; the first one may be shorter.
+    """The series cut into windows of ``images``, counted from the newest; the first one may be
+    shorter.
 
-    ``level``: of what is ordinary in one window; that of ``count_level`` makes the newest one agree with its alarm.
+    ``level``: of what is ordinary in one window; that of ``count_level`` makes the newest one agree
+    with its alarm.
     """
     if images < 1:
         raise AnomalyError(f"windows of {images} images: expected 1 or more")
     ends = list(range(len(series.scores), 0, -images))[::-1]
-    return [_window(series, calibration, window, level) for window in zip([0, *ends], ends, strict=False)]
+    return [
+        _window(series, calibration, window, level)
+        for window in zip([0, *ends], ends, strict=False)
+    ]
 
 
-def _window(series: Series, calibration: Calibration | None, window: tuple[int, int], level: float) -> Window:
+def _window(
+    series: Series, calibration: Calibration | None, window: tuple[int, int], level: float
+) -> Window:
     start, end = window
     scores = series.scores[start:end]
     judged = scores[np.isfinite(scores)]
@@ -110,14 +130,20 @@ def _window(series: Series, calibration: Calibration | None, window: tuple[int, 
         end=series.times[end - 1],
         images=len(scores),
         not_judged=len(scores) - len(judged),
-        quantiles=np.quantile(judged.astype(np.float64), LEVELS) if len(judged) else np.full(len(LEVELS), math.nan),
+        quantiles=np.quantile(judged.astype(np.float64), LEVELS)
+        if len(judged)
+        else np.full(len(LEVELS), math.nan),
         flagged=None if calibration is None else int(calibration.is_anomaly(judged).sum()),
-        ordinary_up_to=None if calibration is None else ordinary_flagged(calibration, len(judged), level),
+        ordinary_up_to=None
+        if calibration is None
+        else ordinary_flagged(calibration, len(judged), level),
     )
 
 
 def ordinary_flagged(calibration: Calibration, images: int, level: float) -> int:
-    """How many of ``images`` good ones are flagged at the most, with probability ``level``; one alone is always ordinary."""
+    """How many of ``images`` good ones are flagged at the most, with probability ``level``; one
+    alone is always ordinary.
+    """
     return max(1, calibration.ordinary_up_to(images, level))
 
 
@@ -125,8 +151,9 @@ def ordinary_flagged(calibration: Calibration, images: int, level: float) -> int
 class ScoreWatch:
     """What was found of one series of ``images``, of which ``not_judged`` have no score.
 
-    ``log10_evidence``: float64, after each judged image, an alarm at ``limit``; ``changes``: its alarms, which count judged
-    images; ``changed_time``: when the last one seems to have begun; ``counts``: the plain alarms' counts.
+    ``log10_evidence``: float64, after each judged image, an alarm at ``limit``; ``changes``: its
+    alarms, which count judged images; ``changed_time``: when the last one seems to have begun;
+    ``counts``: the plain alarms' counts.
     """
 
     name: str
@@ -150,14 +177,25 @@ class ScoreWatch:
 
     def text(self) -> str:
         """What was found and, where there is an alarm, what to do: one line."""
-        found = [*map(self._count_text, self._worst_counts()), *([] if self.change is None else [self._change_text()])]
+        found = [
+            *map(self._count_text, self._worst_counts()),
+            *([] if self.change is None else [self._change_text()]),
+        ]
         if found:
             return f"{self.name}: {'; '.join(found)}. {TO_DO}"
-        judged = f"{self.images - self.not_judged:,} {self.what}s judged, {self.not_judged:,} not judged"
+        judged = (
+            f"{self.images - self.not_judged:,} {self.what}s judged, {self.not_judged:,} not judged"
+        )
         if not len(self.log10_evidence):
             return f"{self.name}: {judged}; no scores to compare"
-        evidence = f"evidence {10 ** float(self.log10_evidence[-1]):,.3g}, an alarm from {10**self.limit:,.0f} on"
-        return f"{self.name}: no sign that the scores changed ({judged}; {evidence}){self._past_text()}"
+        evidence = (
+            f"evidence {10 ** float(self.log10_evidence[-1]):,.3g}, an alarm from "
+            f"{10**self.limit:,.0f} on"
+        )
+        return (
+            f"{self.name}: no sign that the scores changed ({judged}; "
+            f"{evidence}){self._past_text()}"
+        )
 
     def _worst_counts(self) -> list[Count]:
         """Of each kind of alarm the count over the fewest images, the newest."""
@@ -167,15 +205,18 @@ class ScoreWatch:
     def _count_text(self, count: Count) -> str:
         blind = ", nobody has inspected them" if count.kind == "not judged" else ""
         ordinary = f"up to {count.ordinary_up_to:,} is ordinary"
-        return f"{count.found:,} of the newest {count.images:,} {self.what}s {count.kind}, {ordinary}{blind}"
+        return (
+            f"{count.found:,} of the newest {count.images:,} {self.what}s {count.kind}, "
+            f"{ordinary}{blind}"
+        )
 
     def _change_text(self) -> str:
         change = self.changes[-1]
         blind = "; with lower scores defects may pass" if change.direction == "lower" else ""
         return (
-            f"the scores are {change.direction} since about {self.what} {change.changed_at + 1:,} of "
-            f"{self.images - self.not_judged:,} judged ({self.changed_time}), so the guaranteed false-alarm rate no longer "
-            f"holds here{blind}"
+            f"the scores are {change.direction} since about {self.what} {change.changed_at + 1:,} "
+            f"of {self.images - self.not_judged:,} judged ({self.changed_time}), so the guaranteed "
+            f"false-alarm rate no longer holds here{blind}"
         )
 
     def _past_text(self) -> str:
@@ -184,29 +225,43 @@ class ScoreWatch:
         last = self.changes[-1]
         ago = self.images - self.not_judged - 1 - (last.ended_at or 0)
         more = f", the last of {len(self.changes)}" if len(self.changes) > 1 else ""
-        return f". An earlier alarm ({self.changed_time}, {last.direction}{more}) ended {ago:,} {self.what}s ago"
+        return (
+            f". An earlier alarm ({self.changed_time}, {last.direction}{more}) ended {ago:,} "
+            f"{self.what}s ago"
+        )
 
 
 TO_DO = (
-    "Look at the newest images: light, focus, camera, dirt, a new lot, real defects? Mend that if you can; else collect good "
-    "images of today and run anomaly check, which says whether to recalibrate or to train again"
+    "Look at the newest images: light, focus, camera, dirt, a new lot, real defects? Mend that if "
+    "you can; else collect good images of today and run anomaly check, which says whether to "
+    "recalibrate or to train again"
 )
 
 
 def watch(
-    series: Sequence[Series], calibration: Calibration | None, run_length: float = RUN_LENGTH, seed: int = 0
+    series: Sequence[Series],
+    calibration: Calibration | None,
+    run_length: float = RUN_LENGTH,
+    seed: int = 0,
 ) -> list[ScoreWatch]:
-    """What each series says. Without a calibration (a detector that only ranks) those not judged are counted alone.
+    """What each series says. Without a calibration (a detector that only ranks) those not judged
+    are counted alone.
 
-    While nothing changes, among n images of all series together a change is found by mistake with probability at most
-    n / ``run_length``; each look at the counts has one above its limit with probability at most 5 % (Bonferroni), so the
-    number of series must not depend on what their scores are.
+    While nothing changes, among n images of all series together a change is found by mistake with
+    probability at most n / ``run_length``; each look at the counts has one above its limit with
+    probability at most 5 % (Bonferroni), so the number of series must not depend on what their
+    scores are.
     """
     if not 1 < run_length < math.inf:
-        raise AnomalyError(f"a run length of {run_length} found, a number of images above 1 expected")
+        raise AnomalyError(
+            f"a run length of {run_length} found, a number of images above 1 expected"
+        )
     generators = np.random.default_rng(seed).spawn(len(series))
     level = count_level(series, calibration)
-    return [_watch(one, calibration, run_length, level, random) for one, random in zip(series, generators, strict=True)]
+    return [
+        _watch(one, calibration, run_length, level, random)
+        for one, random in zip(series, generators, strict=True)
+    ]
 
 
 def count_level(series: Sequence[Series], calibration: Calibration | None) -> float:
@@ -221,10 +276,16 @@ def _newest(series: Series) -> list[int]:
 
 
 def _watch(
-    series: Series, calibration: Calibration | None, run_length: float, level: float, random: np.random.Generator
+    series: Series,
+    calibration: Calibration | None,
+    run_length: float,
+    level: float,
+    random: np.random.Generator,
 ) -> ScoreWatch:
     judged = series.judged if calibration is not None else np.empty(0, dtype=np.int64)
-    path = follow([] if calibration is None else calibration.scores, series.scores[judged], random, run_length)
+    path = follow(
+        [] if calibration is None else calibration.scores, series.scores[judged], random, run_length
+    )
     with np.errstate(divide="ignore"):
         evidence = np.maximum(np.log10(path.evidence), -1.0)
     return ScoreWatch(
@@ -248,4 +309,6 @@ def _counts(series: Series, calibration: Calibration | None, level: float) -> It
         yield Count("not judged", images - len(judged), images, limit)
         if calibration is not None:
             flagged = int(calibration.is_anomaly(judged).sum())
-            yield Count("flagged", flagged, len(judged), ordinary_flagged(calibration, len(judged), level))
+            yield Count(
+                "flagged", flagged, len(judged), ordinary_flagged(calibration, len(judged), level)
+            )

@@ -12,7 +12,9 @@ from anomaly.errors import CalibrationError
 
 
 def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval (low, high) of a rate seen as ``flagged`` of ``n`` independent images (Clopper & Pearson)."""
+    """The exact interval (low, high) of a rate seen as ``flagged`` of ``n`` independent images
+    (Clopper & Pearson).
+    """
     if not 0 <= flagged <= n:
         raise CalibrationError(f"{flagged} flagged of {n}: expected a count between 0 and {n}")
     tail = (1 - level) / 2
@@ -22,15 +24,22 @@ def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, f
 
 
 def joint_limits(tests: Sequence[tuple[int, int, int]], level: float = 0.95) -> list[int]:
-    """Limits that all the counts of ``tests``, each (n, k, images), keep to together with probability ``level``.
+    """Limits that all the counts of ``tests``, each (n, k, images), keep to together with
+    probability ``level``.
 
-    Bonferroni: each alone at 1 - (1 - level) / len(tests). Where a test set has groups, ``images`` is their number.
+    Bonferroni: each alone at 1 - (1 - level) / len(tests). Where a test set has groups, ``images``
+    is their number.
     """
-    return [beta_binomial_limit(images, k, n + 1 - k, 1 - (1 - level) / len(tests)) for n, k, images in tests]
+    return [
+        beta_binomial_limit(images, k, n + 1 - k, 1 - (1 - level) / len(tests))
+        for n, k, images in tests
+    ]
 
 
 def beta_quantile(level: float, a: int, b: int) -> float:
-    """The ``level`` point of Beta(a, b), integers a, b >= 1: where P(Binomial(a + b - 1, x) >= a) is ``level``."""
+    """The ``level`` point of Beta(a, b), integers a, b >= 1: where P(Binomial(a + b - 1, x) >= a)
+    is ``level``.
+    """
     low, high, x = 0.0, 1.0, a / (a + b)
     for _ in range(200):
         tail, term = _binomial(a, a + b - 1, x)
@@ -46,7 +55,9 @@ def beta_quantile(level: float, a: int, b: int) -> float:
 
 
 def beta_binomial_limit(images: int, a: int, b: int, level: float) -> int:
-    """Smallest count that a beta-binomial(images, a, b), integers a, b >= 1, keeps to with probability ``level``."""
+    """Smallest count that a beta-binomial(images, a, b), integers a, b >= 1, keeps to with
+    probability ``level``.
+    """
     if images < 0:
         raise CalibrationError(f"{images} images: expected 0 or more")
     j = np.arange(images, dtype=np.float64)
@@ -56,7 +67,9 @@ def beta_binomial_limit(images: int, a: int, b: int, level: float) -> int:
 
 
 def binomial_limit(images: int, rate: float, level: float) -> int:
-    """Smallest count that a binomial(images, rate), 0 < rate < 1, keeps to with probability ``level``."""
+    """Smallest count that a binomial(images, rate), 0 < rate < 1, keeps to with probability
+    ``level``.
+    """
     j = np.arange(images, dtype=np.float64)
     terms = _terms((images - j) / (j + 1) * (rate / (1 - rate)))
     return int(np.searchsorted(np.cumsum(terms), level - 1e-12))

@@ -1,7 +1,9 @@
-"""Labels and scores -> figures with intervals. Needs scikit-learn and scipy (extra ``evaluate``), when called.
+"""Labels and scores -> figures with intervals. Needs scikit-learn and scipy (extra ``evaluate``),
+when called.
 
-Higher score = more anomalous; scores are used as they are, unclamped; a score that is not a number ranks highest and
-counts as flagged. Images of one group are not independent, so every interval is by group:
+Higher score = more anomalous; scores are used as they are, unclamped; a score that is not a number
+ranks highest and counts as flagged. Images of one group are not independent, so every interval is
+by group:
 
 - rates (recall, false alarms): one image drawn from each group, seeded, and the exact interval of Clopper and Pearson;
 - ranking figures (AUROC, average precision, AUPRO): all images, the standard error from a bootstrap of whole groups,
@@ -37,8 +39,9 @@ from anomaly.statistics.resampling import (
 class FalseAlarms:
     """Good test images that were flagged, beside what the calibration guaranteed.
 
-    ``flagged``: one image of each group, with its exact interval. ``ordinary_up_to``: the beta-binomial 95 % limit of that
-    count. ``images_flagged`` of ``images``: every good image counted.
+    ``flagged``: one image of each group, with its exact interval. ``ordinary_up_to``: the
+    beta-binomial 95 % limit of that count. ``images_flagged`` of ``images``: every good image
+    counted.
     """
 
     guaranteed_rate: float
@@ -60,7 +63,9 @@ class FalseAlarms:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class of defects against all good images. ``n`` counts images, ``recall`` one image of each group."""
+    """One class of defects against all good images. ``n`` counts images, ``recall`` one image of
+    each group.
+    """
 
     image_auroc: Interval | None
     recall: Rate | None
@@ -72,7 +77,9 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Roc:
-    """Points of the ROC curve, each (points,), false-positive rate ascending; a point flags score >= threshold."""
+    """Points of the ROC curve, each (points,), false-positive rate ascending; a point flags
+    score >= threshold.
+    """
 
     fpr: NDArray[np.float64]
     tpr: NDArray[np.float64]
@@ -81,10 +88,11 @@ class Roc:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a detector is on labelled images. ``to_json`` is what programs read; the rest is for the report.
+    """How good a detector is on labelled images. ``to_json`` is what programs read; the rest is for
+    the report.
 
-    ``n_normal`` and ``n_anomalous`` count images that were judged, ``not_inspected`` those that were not (of them
-    ``not_inspected_normal`` good). Figures that the images cannot give are None.
+    ``n_normal`` and ``n_anomalous`` count images that were judged, ``not_inspected`` those that
+    were not (of them ``not_inspected_normal`` good). Figures that the images cannot give are None.
     """
 
     image_auroc: Interval | None
@@ -132,11 +140,12 @@ def evaluate(
 ) -> Evaluation:
     """The figures of N labelled images, each argument in the same order.
 
-    ``scores``: float32 (N,), raw. ``labels``: "good" or a class of defects. ``groups``: images that are not
-    independent share one. ``flagged``: bool (N,), and None for a detector that only ranks. ``names``: paths, which
-    make the draw from a group the same in any order. ``inspected``: bool (N,), false where an image could not be
-    judged (its score is not looked at). ``maps``: one PixelMap for each image, read once, one at a time.
-    Raises DatasetError where they do not fit together and RuntimeMissing without scikit-learn.
+    ``scores``: float32 (N,), raw. ``labels``: "good" or a class of defects. ``groups``: images that
+    are not independent share one. ``flagged``: bool (N,), and None for a detector that only ranks.
+    ``names``: paths, which make the draw from a group the same in any order. ``inspected``: bool
+    (N,), false where an image could not be judged (its score is not looked at). ``maps``: one
+    PixelMap for each image, read once, one at a time. Raises DatasetError where they do not fit
+    together and RuntimeMissing without scikit-learn.
     """
     import_metrics()
     test = TestSet.of(scores, labels, groups, flagged, inspected, names, seed)
@@ -148,7 +157,11 @@ def evaluate(
         recall=_rate(test, test.anomalous),
         pixels=None if maps is None else pixel_figures(maps, labels, groups, seed),
         per_class={
-            name: ClassFigures(ranking.classes[name], _rate(test, test.of_class(name)), int(test.of_class(name).sum()))
+            name: ClassFigures(
+                ranking.classes[name],
+                _rate(test, test.of_class(name)),
+                int(test.of_class(name).sum()),
+            )
             for name in test.classes
         },
         n_normal=int(test.normal.sum()),
@@ -174,7 +187,11 @@ def _rate(test: TestSet, which: NDArray[np.bool_]) -> Rate | None:
 
 
 def _counts(test: TestSet, which: NDArray[np.bool_]) -> tuple[int, int] | None:
-    return None if test.flagged is None or not which.any() else (int(test.flagged[which].sum()), int(which.sum()))
+    return (
+        None
+        if test.flagged is None or not which.any()
+        else (int(test.flagged[which].sum()), int(which.sum()))
+    )
 
 
 def _false_alarms(test: TestSet, calibration: Calibration | None) -> FalseAlarms | None:
@@ -182,7 +199,9 @@ def _false_alarms(test: TestSet, calibration: Calibration | None) -> FalseAlarms
     if calibration is None or flagged is None or counts is None:
         return None
     up_to = calibration.ordinary_up_to(flagged.n)
-    return FalseAlarms(calibration.guaranteed_rate, calibration.upper_bound, up_to, flagged, *counts)
+    return FalseAlarms(
+        calibration.guaranteed_rate, calibration.upper_bound, up_to, flagged, *counts
+    )
 
 
 # Ranking: all images, resampled by group
@@ -202,7 +221,9 @@ def _ranking(test: TestSet) -> _Ranking:
     auroc, precision, by_class = resampled_values(test)
     for name, draws in by_class.items():
         classes[name] = _auroc(test, test.of_class(name), draws)
-    return _Ranking(_auroc(test, test.anomalous, auroc), _average_precision(test, precision), classes)
+    return _Ranking(
+        _auroc(test, test.anomalous, auroc), _average_precision(test, precision), classes
+    )
 
 
 def _auroc(test: TestSet, positive: NDArray[np.bool_], draws: NDArray[np.float64]) -> Interval:
@@ -215,7 +236,9 @@ def _average_precision(test: TestSet, draws: NDArray[np.float64]) -> Interval:
     value = float(import_metrics().average_precision_score(test.anomalous, test.ranks))
     groups = TestGroups.of(test.groups, test.anomalous, test.normal)
     if test.ranks[test.anomalous].min() > test.ranks[test.normal].max():
-        return Interval(1.0, perfect_precision_bound(groups, test.normal.sum() / test.anomalous.sum()), 1.0)
+        return Interval(
+            1.0, perfect_precision_bound(groups, test.normal.sum() / test.anomalous.sum()), 1.0
+        )
     if groups.fewest < 2:
         return Interval(value, 0.0, 1.0)
     return interval_of(value, draws, groups)

@@ -60,11 +60,24 @@ class TestSet:
         names: Sequence[str] | None,
         seed: int,
     ) -> TestSet:
-        given = {"scores": scores, "groups": groups, "flagged": flagged, "inspected": inspected, "names": names}
+        given = {
+            "scores": scores,
+            "groups": groups,
+            "flagged": flagged,
+            "inspected": inspected,
+            "names": names,
+        }
         for what, values in given.items():
             if values is not None and np.shape(values) != (len(labels),):
-                raise DatasetError(f"{what} of shape {np.shape(values)} for {len(labels)} labels: expected one for each image")
-        judged = np.ones(len(labels), dtype=bool) if inspected is None else np.asarray(inspected, dtype=bool)
+                raise DatasetError(
+                    f"{what} of shape {np.shape(values)} for {len(labels)} labels: expected one "
+                    "for each image"
+                )
+        judged = (
+            np.ones(len(labels), dtype=bool)
+            if inspected is None
+            else np.asarray(inspected, dtype=bool)
+        )
         kept = np.asarray(scores, dtype=np.float32)[judged]
         return cls(
             scores=kept,
@@ -72,7 +85,9 @@ class TestSet:
             labels=np.asarray(labels, dtype=np.str_)[judged],
             groups=np.asarray(groups, dtype=np.str_)[judged],
             names=None if names is None else np.asarray(names, dtype=np.str_)[judged],
-            flagged=None if flagged is None else np.asarray(flagged, dtype=bool)[judged] | np.isnan(kept),
+            flagged=None
+            if flagged is None
+            else np.asarray(flagged, dtype=bool)[judged] | np.isnan(kept),
             classes=sorted({label for label in labels if label != NORMAL}),
             seed=seed,
         )
@@ -89,10 +104,13 @@ class TestSet:
         return np.asarray(self.labels == label)
 
 
-def resampled_values(test: TestSet) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+def resampled_values(
+    test: TestSet,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """AUROC, average precision and the AUROC of each class in every bootstrap draw, each (DRAWS,).
 
-    One sort serves all draws: a draw only gives every image a weight, how often its group was drawn.
+    One sort serves all draws: a draw only gives every image a weight, how often its group was
+    drawn.
     """
     order = np.argsort(test.ranks, kind="stable")
     ranks, positive = test.ranks[order], test.anomalous[order]
@@ -106,27 +124,42 @@ def resampled_values(test: TestSet) -> tuple[NDArray[np.float64], NDArray[np.flo
         drawn = np.bincount(classes, weights)
         with np.errstate(invalid="ignore"):  # a class that was not drawn: NaN, left out later
             by_class[draw] = np.bincount(classes, weights * placed) / drawn
-    return auroc, precision, {str(name): by_class[:, i] for i, name in enumerate(names) if name != NORMAL}
+    return (
+        auroc,
+        precision,
+        {str(name): by_class[:, i] for i, name in enumerate(names) if name != NORMAL},
+    )
 
 
-def _placements(weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Share of normal weight that ranks below each image, ties by half; their mean over positives is the AUROC."""
+def _placements(
+    weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Share of normal weight that ranks below each image, ties by half; their mean over positives
+    is the AUROC.
+    """
     at = np.bincount(ranks, weights * ~positive)
     below = np.cumsum(at) - at
     return np.asarray(((below + at / 2) / at.sum())[ranks], dtype=np.float64)
 
 
-def _weighted_precision(weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]) -> float:
-    """Average precision of weighted images: the sum of precision times the step in recall, highest rank first."""
+def _weighted_precision(
+    weights: NDArray[np.float64], ranks: NDArray[np.int64], positive: NDArray[np.bool_]
+) -> float:
+    """Average precision of weighted images: the sum of precision times the step in recall, highest
+    rank first.
+    """
     hits = np.bincount(ranks, weights * positive)[::-1]
     found, seen = np.cumsum(hits), np.cumsum(np.bincount(ranks, weights)[::-1])
     return float(np.sum(hits * found / np.maximum(seen, 1)) / found[-1])
 
 
-def group_draws(groups: NDArray[Any], positive: NDArray[np.bool_], seed: int) -> Iterator[NDArray[np.float64]]:
+def group_draws(
+    groups: NDArray[Any], positive: NDArray[np.bool_], seed: int
+) -> Iterator[NDArray[np.float64]]:
     """How often each image's group was drawn, float64 (n,), DRAWS times.
 
-    Groups with defects only, without and with both are drawn apart, so that every draw holds both kinds.
+    Groups with defects only, without and with both are drawn apart, so that every draw holds both
+    kinds.
     """
     generator = np.random.default_rng(seed)
     names, index = np.unique(groups, return_inverse=True)
@@ -140,15 +173,17 @@ def group_draws(groups: NDArray[Any], positive: NDArray[np.bool_], seed: int) ->
 
 @dataclass(frozen=True)
 class TestGroups:
-    """``fewest``: the smaller of the numbers of groups with and without defects. ``pairs``: how many pairs of a group
-    with and another group without defects can be formed, none used twice."""
+    """``fewest``: the smaller of the numbers of groups with and without defects. ``pairs``: how
+    many pairs of a group with and another group without defects can be formed, none used twice."""
 
     positive: int
     normal: int
     pairs: int
 
     @classmethod
-    def of(cls, groups: NDArray[Any], positive: NDArray[np.bool_], normal: NDArray[np.bool_]) -> TestGroups:
+    def of(
+        cls, groups: NDArray[Any], positive: NDArray[np.bool_], normal: NDArray[np.bool_]
+    ) -> TestGroups:
         with_defects, without = set(groups[positive].tolist()), set(groups[normal].tolist())
         pairs = min(len(with_defects), len(without), len(with_defects | without) // 2)
         return cls(len(with_defects), len(without), pairs)
@@ -159,21 +194,28 @@ class TestGroups:
 
 
 def interval_of(value: float, draws: NDArray[np.float64], groups: TestGroups) -> Interval:
-    """From the spread of the draws by Student's t on the logit scale, or the exact bound where there is none."""
+    """From the spread of the draws by Student's t on the logit scale, or the exact bound where
+    there is none.
+    """
     spread = float(np.nanstd(draws, ddof=1))
     if groups.fewest < 2 or not 0 < value < 1 or spread < 1e-12:
         return _exact_interval(value, groups.pairs)
     special = importlib.import_module("scipy.special")
-    unbiased = spread * math.sqrt(groups.fewest / (groups.fewest - 1))  # resampling n groups shows the spread of n - 1
+    # resampling n groups shows the spread of n - 1
+    unbiased = spread * math.sqrt(groups.fewest / (groups.fewest - 1))
     margin = special.stdtrit(groups.fewest - 1, (1 + LEVEL) / 2) * unbiased / (value * (1 - value))
     centre = special.logit(value)
-    return Interval(value, float(special.expit(centre - margin)), float(special.expit(centre + margin)))
+    return Interval(
+        value, float(special.expit(centre - margin)), float(special.expit(centre + margin))
+    )
 
 
 def _exact_interval(value: float, pairs: int) -> Interval:
-    """The interval of a mean of independent pairs, each in order or not: Clopper-Pearson, counts rounded outward.
+    """The interval of a mean of independent pairs, each in order or not: Clopper-Pearson, counts
+    rounded outward.
 
-    An AUROC is the mean of such pairs over every way to form them, and spreads no wider than one way (Hoeffding 1963).
+    An AUROC is the mean of such pairs over every way to form them, and spreads no wider than one
+    way (Hoeffding 1963).
     """
     low = clopper_pearson(math.floor(value * pairs), pairs, LEVEL)[0]
     high = clopper_pearson(math.ceil(value * pairs), pairs, LEVEL)[1]
@@ -183,8 +225,9 @@ def _exact_interval(value: float, pairs: int) -> Interval:
 def perfect_precision_bound(groups: TestGroups, normal_per_positive: float) -> float:
     """The lowest average precision that a perfect ranking of so few groups leaves possible.
 
-    Up to a share x of all defects may lie below a threshold above which there is a share y of good images; at worst those
-    y rank above all defects: the integral of r / (r + c) over recall r to 1 - x, c = y * normal_per_positive.
+    Up to a share x of all defects may lie below a threshold above which there is a share y of good
+    images; at worst those y rank above all defects: the integral of r / (r + c) over recall r to
+    1 - x, c = y * normal_per_positive.
     """
     tail = (1 - LEVEL) / 4  # two ways to be wrong, on one side
     recall: float = tail ** (1 / groups.positive)

@@ -1,6 +1,8 @@
-"""Calibration: the images that set a detector's threshold, for a person to mark each as good or as a defect.
+"""Calibration: the images that set a detector's threshold, for a person to mark each as good or as
+a defect.
 
-Made before anything is scored: it needs a run folder that `anomaly review --detector` names, and no run in the database.
+Made before anything is scored: it needs a run folder that `anomaly review --detector` names, and no
+run in the database.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from anomaly.detector.file import find_detector
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_text
 from anomaly.errors import AnomalyError
 from anomaly.imaging.overlay import overlay, shrink
-from anomaly.quality.marks import DEFECT, GOOD, UNKNOWN, Highest, Mark, add_mark, read_highest, read_marks
+from anomaly.quality.marks import (
+    DEFECT,
+    GOOD,
+    UNKNOWN,
+    Highest,
+    Mark,
+    add_mark,
+    read_highest,
+    read_marks,
+)
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
@@ -31,7 +42,9 @@ def show(desk: Desk, person: Person) -> None:
     if not folders:
         st.info(plain(none_known(desk)))
         return
-    folder = st.selectbox("Run folder", folders, format_func=str) if len(folders) > 1 else folders[0]
+    folder = (
+        st.selectbox("Run folder", folders, format_func=str) if len(folders) > 1 else folders[0]
+    )
     card, highest = read_highest(folder)
     calibration = card.calibration
     if calibration is None:
@@ -46,11 +59,15 @@ def show(desk: Desk, person: Person) -> None:
 def run_folders(desk: Desk) -> list[Path]:
     """Returns the run folders of the detectors that are known here, those named at the start first.
 
-    One that does not list its highest images is among them: why it cannot be shown is said when it is chosen.
+    One that does not list its highest images is among them: why it cannot be shown is said when it
+    is chosen.
     """
     named = [Path(place) for place in desk.settings.detectors]
     found = [desk.files.find(run) for run in desk.store.runs()[:20]]
-    folders = [place if place.is_dir() else place.parent for place in [*named, *(file for file in found if file)]]
+    folders = [
+        place if place.is_dir() else place.parent
+        for place in [*named, *(file for file in found if file)]
+    ]
     return list(dict.fromkeys(f.resolve() for f in folders if (f / "detector.onnx").is_file()))
 
 
@@ -60,7 +77,10 @@ def none_known(desk: Desk) -> str:
     start = "start with one to see which images set its threshold: anomaly review --detector RUN"
     if not named:
         return f"No run folder is known here; {start}"
-    return f"{', '.join(named)}: a detector without its run folder found, the folder that anomaly train wrote expected; {start}"
+    return (
+        f"{', '.join(named)}: a detector without its run folder found, the folder that anomaly "
+        f"train wrote expected; {start}"
+    )
 
 
 def introduce(card: Card, calibration: Calibration, folder: Path) -> None:
@@ -68,8 +88,9 @@ def introduce(card: Card, calibration: Calibration, folder: Path) -> None:
     st.markdown(f"##### {plain(card.name)} {plain(card.version)}: which images set the threshold?")
     st.write(
         plain(
-            f"The threshold {calibration.threshold:.4g} is the score at rank {calibration.k:,} of {calibration.n:,} good "
-            "images. A defect among them makes it too high, and defects pass. Look at each before the detector is used."
+            f"The threshold {calibration.threshold:.4g} is the score at rank {calibration.k:,} of "
+            f"{calibration.n:,} good images. A defect among them makes it too high, and defects "
+            "pass. Look at each before the detector is used."
         )
     )
     cost = card.training.get("cost")
@@ -80,21 +101,40 @@ def introduce(card: Card, calibration: Calibration, folder: Path) -> None:
         st.info(plain(f"If {' and '.join(names)} {they}: {said}."))
 
 
-def row(folder: Path, card: Card, calibration: Calibration, image: Highest, mark: Mark | None, person: Person) -> None:
-    """Shows one image beside its heatmap, with the marks; an image that is not shown cannot be marked."""
+def row(
+    folder: Path,
+    card: Card,
+    calibration: Calibration,
+    image: Highest,
+    mark: Mark | None,
+    person: Person,
+) -> None:
+    """Shows one image beside its heatmap, with the marks; an image that is not shown cannot be
+    marked.
+    """
     threshold = float(calibration.threshold)
     place = (
-        "above the threshold" if image.score > threshold else "sets the threshold" if image.score == threshold else "below it"
+        "above the threshold"
+        if image.score > threshold
+        else "sets the threshold"
+        if image.score == threshold
+        else "below it"
     )
     with st.container(border=True):
         columns = st.columns([2, 2, 1.4])
         try:
-            original, marked = pictures(str(find_detector(folder)), card.digest, image.path, image.sha256)
+            original, marked = pictures(
+                str(find_detector(folder)), card.digest, image.path, image.sha256
+            )
         except AnomalyError as error:
-            columns[0].warning(plain(f"{image.name} cannot be shown, so it cannot be marked: {error}"))
+            columns[0].warning(
+                plain(f"{image.name} cannot be shown, so it cannot be marked: {error}")
+            )
             return
         columns[0].image(original, caption=plain(image.name), width="stretch")
-        columns[1].image(marked, caption="heatmap: outlined where it reaches the threshold", width="stretch")
+        columns[1].image(
+            marked, caption="heatmap: outlined where it reaches the threshold", width="stretch"
+        )
         with columns[2]:
             st.write(f"**Score {image.score:.4g}**, {place}")
             said = (
@@ -134,19 +174,26 @@ def note(folder: Path, image: Highest, kind: str, person: Person) -> None:
 def finish(folder: Path, defects: list[Mark]) -> None:
     """Says how the marks are acted on."""
     if not defects:
-        st.caption("None is marked as a defect: the threshold stays as it is. Good images stay, however unusual they look.")
+        st.caption(
+            "None is marked as a defect: the threshold stays as it is. Good images stay, however "
+            "unusual they look."
+        )
         return
     count = f"{len(defects):,} image{'s are' if len(defects) > 1 else ' is'} marked as a defect."
-    st.write(plain(f"{count} Train again without them and their groups, which shows before and after:"))
+    st.write(
+        plain(f"{count} Train again without them and their groups, which shows before and after:")
+    )
     new = folder.with_name(f"{folder.name}-2")
     st.code(shlex.join(["anomaly", "retrain", str(folder), "--out", str(new)]), language=None)
 
 
 @st.cache_data(max_entries=64, show_spinner="reading an image")
 def pictures(detector: str, digest: str, path: str, sha256: str) -> tuple[object, object]:
-    """Returns an image and the same with its heatmap, uint8 (h, w, 3); AnomalyError where it is not the one that was scored.
+    """Returns an image and the same with its heatmap, uint8 (h, w, 3); AnomalyError where it is not
+    the one that was scored.
 
-    ``digest`` and ``sha256`` are part of the key: another detector or another image is looked at anew.
+    ``digest`` and ``sha256`` are part of the key: another detector or another image is looked at
+    anew.
     """
     from anomaly.quality.marks import sha256_of_image
 

@@ -1,4 +1,6 @@
-"""Drift: whether new images still are like the good ones that set the threshold, and what to do where they are not."""
+"""Drift: whether new images still are like the good ones that set the threshold, and what to do
+where they are not.
+"""
 
 from __future__ import annotations
 
@@ -44,20 +46,33 @@ def show(desk: Desk) -> None:
     known = desk.detector(run.detector)
     calibration = known.calibration
     left, middle, right = st.columns([3, 1.6, 1.4], vertical_alignment="bottom")
-    against = "no calibration scores" if calibration is None else f"{calibration.n:,} calibration scores"
+    against = (
+        "no calibration scores" if calibration is None else f"{calibration.n:,} calibration scores"
+    )
     left.caption(plain(f"{known.short}: all its runs in the order of time, against {against}"))
-    depth = right.segmented_control("Series for each", list(DEPTHS), default="folder", required=True, key="depth")
+    depth = right.segmented_control(
+        "Series for each", list(DEPTHS), default="folder", required=True, key="depth"
+    )
     found = desk.series(run.detector, depth=DEPTHS[depth])
     if not found:
         st.info("No image has been scored by this detector yet.")
         return
     names, watches = [series.name for series in found], watch(found, calibration)
     first = next((at for at, one in enumerate(watches) if one.alarm), 0)
-    chosen = middle.selectbox("Folder", range(len(names)), index=first, format_func=names.__getitem__)
+    chosen = middle.selectbox(
+        "Folder", range(len(names)), index=first, format_func=names.__getitem__
+    )
     verdict(watches)
     if calibration is None:
-        why = "it only ranks images" if known.detector.card else "its card is not here: import the table with --detector"
-        st.info(f"No calibration scores of this detector ({why}): only images that were not judged are counted.")
+        why = (
+            "it only ranks images"
+            if known.detector.card
+            else "its card is not here: import the table with --detector"
+        )
+        st.info(
+            f"No calibration scores of this detector ({why}): only images that were not judged are "
+            "counted."
+        )
         return
     charts(found[chosen], watches[chosen], calibration, count_level(found, calibration))
 
@@ -73,7 +88,9 @@ def verdict(watches: list[ScoreWatch]) -> None:
     texts = [one.text() for one in watches if not one.alarm]
     if texts:
         st.success(
-            plain(texts[0]) if len(texts) == 1 else f"{len(texts)} of {len(watches)} series without an alarm.",
+            plain(texts[0])
+            if len(texts) == 1
+            else f"{len(texts)} of {len(watches)} series without an alarm.",
             icon=":material/check:",
         )
     with st.expander("How sure an alarm is"):
@@ -81,30 +98,39 @@ def verdict(watches: list[ScoreWatch]) -> None:
 
 
 SURE = (
-    f"Change of the scores: while nothing changes, a false alarm comes after {RUN_LENGTH:,.0f} images or more on average, and "
-    f"among the next n images of all series together with probability n / {RUN_LENGTH:,.0f} at most. This is proven for the "
-    "first alarm, if images are exchangeable with those that set the threshold: one image of each group, in the order they "
-    "were taken, nothing left out. What comes after an alarm was measured (docs/results.md). The delay after a change does not "
-    f"grow with the images before it. Counts: of good images none is above its limit with "
+    f"Change of the scores: while nothing changes, a false alarm comes after {RUN_LENGTH:,.0f} "
+    "images or more on average, and among the next n images of all series together with "
+    f"probability n / {RUN_LENGTH:,.0f} at most. This is proven for the first alarm, if images are "
+    "exchangeable with those that set the threshold: one image of each group, in the order they "
+    "were taken, nothing left out. What comes after an alarm was measured (docs/results.md). The "
+    "delay after a change does not grow with the images before it. Counts: of good images none is "
+    "above its limit with "
     f"probability {ORDINARY_PROBABILITY:.0%}, "
     "each time one looks."
 )
 
 
 def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: float) -> None:
-    """Shows the quantiles of the scores, window by window, and the evidence against 'nothing has changed'."""
+    """Shows the quantiles of the scores, window by window, and the evidence against 'nothing has
+    changed'.
+    """
     found = windows(series, calibration, level=level)
     left, right = st.columns(2, gap="medium")
     with left.container(border=True):
         st.markdown("###### Scores over time")
         st.altair_chart(quantile_chart(found, calibration), width="stretch")
-        st.caption("Lines: quantiles of windows of images. Band: 5 to 95 % of the calibration scores; dashed: the threshold.")
+        st.caption(
+            "Lines: quantiles of windows of images. Band: 5 to 95 % of the calibration scores; "
+            "dashed: the threshold."
+        )
     with right.container(border=True):
         st.markdown("###### Evidence of a change")
         st.altair_chart(evidence_chart(one), width="stretch")
         st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
     rows = [window_row(window) for window in reversed(found)]
-    st.dataframe(cells(rows), hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1)))
+    st.dataframe(
+        cells(rows), hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1))
+    )
 
 
 def window_row(window: Window) -> dict[str, Any]:
@@ -156,7 +182,10 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
                 "quantile:N",
                 sort=list(QUANTILES),
                 legend=alt.Legend(orient="top", title=None),
-                scale=alt.Scale(domain=list(QUANTILES), range=["#9db7d9", "#6f98cc", "#1f6feb", "#6f98cc", "#12438f"]),
+                scale=alt.Scale(
+                    domain=list(QUANTILES),
+                    range=["#9db7d9", "#6f98cc", "#1f6feb", "#6f98cc", "#12438f"],
+                ),
             ),
             tooltip=["from:N", "quantile:N", "score:Q"],
         )
@@ -165,17 +194,32 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
 
 
 def evidence_chart(one: ScoreWatch) -> alt.LayerChart:
-    """Returns the evidence over the judged images, with the line of the alarm and the beginning of each change."""
+    """Returns the evidence over the judged images, with the line of the alarm and the beginning of
+    each change.
+    """
     images, changes = len(one.log10_evidence), one.changes[-20:]
     every = max(1, images // POINTS)
-    kept = sorted({*range(0, images, every), images - 1, *(change.alarm_at for change in changes)} - {-1})
-    line = pd.DataFrame({"image": [at + 1 for at in kept], "evidence": [float(one.log10_evidence[at]) for at in kept]})
+    kept = sorted(
+        {*range(0, images, every), images - 1, *(change.alarm_at for change in changes)} - {-1}
+    )
+    line = pd.DataFrame(
+        {
+            "image": [at + 1 for at in kept],
+            "evidence": [float(one.log10_evidence[at]) for at in kept],
+        }
+    )
     drawn = (
         alt.Chart(line)
         .mark_line()
-        .encode(x=alt.X("image:Q", title=one.what), y=alt.Y("evidence:Q", title="log10 of the evidence"))
+        .encode(
+            x=alt.X("image:Q", title=one.what), y=alt.Y("evidence:Q", title="log10 of the evidence")
+        )
     )
-    rule = alt.Chart(pd.DataFrame([{"end": one.limit}])).mark_rule(color="#d1433a", strokeDash=[5, 4]).encode(y="end:Q")
+    rule = (
+        alt.Chart(pd.DataFrame([{"end": one.limit}]))
+        .mark_rule(color="#d1433a", strokeDash=[5, 4])
+        .encode(y="end:Q")
+    )
     begun = pd.DataFrame({"image": [change.changed_at + 1 for change in changes]})
     mark = alt.Chart(begun).mark_rule(color="#b7791f").encode(x="image:Q")
     return (drawn + rule + mark).properties(height=250)

@@ -25,17 +25,24 @@ def show(desk: Desk, person: Person) -> None:
             "said": f"{run_here(desk, filters).name} / {said(filters, queue)}",
             "finding": finding,
             "gone": gone,
-            "types": [{"name": kind.name, "colour": kind.colour} for kind in desk.store.defect_types()],
+            "types": [
+                {"name": kind.name, "colour": kind.colour} for kind in desk.store.defect_types()
+            ],
         }
     )
 
 
 def finding_named(desk: Desk, said: str | None) -> tuple[int | None, str]:
-    """Returns the finding that the address names, or why it is not shown; (None, "") where it names none."""
+    """Returns the finding that the address names, or why it is not shown; (None, "") where it names
+    none.
+    """
     if said is None:
         return None, ""
     if not (said.isascii() and said.isdecimal() and len(said) < 19):
-        return None, f"The address names the image {said[:40]!r}, which is no number: no image is shown."
+        return (
+            None,
+            f"The address names the image {said[:40]!r}, which is no number: no image is shown.",
+        )
     try:
         return desk.store.finding(int(said)).id, ""
     except AnomalyError:

@@ -1,4 +1,6 @@
-"""Mask: what of the images is inspected, drawn on one of them, as the PNG that `anomaly train --mask` takes."""
+"""Mask: what of the images is inspected, drawn on one of them, as the PNG that
+`anomaly train --mask` takes.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ SIDE = 1200  # pixels of the picture that is drawn on
 def show() -> None:
     """Shows a picture to draw on, and the mask to download."""
     st.caption(
-        "Choose an image and drag rectangles over it: what is dark is ignored, by the model and by the score. A later one "
-        "lies over an earlier one; begin with Ignore to inspect all the rest."
+        "Choose an image and drag rectangles over it: what is dark is ignored, by the model and by "
+        "the score. A later one lies over an earlier one; begin with Ignore to inspect all the "
+        "rest."
     )
-    given = st.file_uploader("Image", max_upload_size=UPLOAD_MB)  # its content decides, as everywhere
+    # its content decides, as everywhere
+    given = st.file_uploader("Image", max_upload_size=UPLOAD_MB)
     if given is None:
         return
     held = st.session_state.get("mask picture")
@@ -40,17 +44,23 @@ def show() -> None:
         st.info("Nothing is left to inspect, or nothing is ignored: draw a rectangle more.")
         return
     st.write(f"{100 * mask.mean():.0f} % of the image is inspected, the rest is ignored.")
-    st.download_button("Save mask.png", to_png(mask), "mask.png", "image/png", type="primary", on_click="ignore")
+    st.download_button(
+        "Save mask.png", to_png(mask), "mask.png", "image/png", type="primary", on_click="ignore"
+    )
     st.code("anomaly train photos/good --out run --mask mask.png", language=None)
 
 
 def picture_of(data: bytes) -> tuple[str, int, int]:
-    """Returns a picture for the page, and height and width of the image; AnomalyError says why there is none."""
+    """Returns a picture for the page, and height and width of the image; AnomalyError says why
+    there is none.
+    """
     try:
         image = decode(data)
     except ImageError as error:
         if error.kind == "too large":
-            raise AnomalyError(f"the image is too large; at most {MAX_PIXELS // 1_000_000} megapixels expected") from error
+            raise AnomalyError(
+                f"the image is too large; at most {MAX_PIXELS // 1_000_000} megapixels expected"
+            ) from error
         raise
     return data_uri(image), image.height, image.width
 

@@ -40,7 +40,8 @@ DETECTOR_SAYS = {  # flagged, status
 def show(desk: Desk, person: Person) -> None:
     """Shows the filters, how much is left, and a sheet of the findings that they leave."""
     asked = filters_here(desk, newest=True), queue_here()
-    fresh = st.session_state.get("address") != query_here()  # a link was followed: the address wins over the fields
+    # a link was followed: the address wins over the fields
+    fresh = st.session_state.get("address") != query_here()
     filters, queue = filter_row(desk, *asked, fresh)
     pages = max(1, -(-desk.store.count(filters) // A_PAGE))
     if fresh or PAGE not in st.session_state:
@@ -58,12 +59,16 @@ def show(desk: Desk, person: Person) -> None:
 
 
 def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[Filters, str]:
-    """Shows one field for each filter and returns what they say now; ``fresh``: what the address says."""
+    """Shows one field for each filter and returns what they say now; ``fresh``: what the address
+    says.
+    """
     store = desk.store
     runs = {one.id: one.name for one in store.runs()}
     columns = iter(st.columns([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1]))
 
-    def choose(label: str, options: list[Any], value: object, names: dict[Any, str] | None = None) -> Any:
+    def choose(
+        label: str, options: list[Any], value: object, names: dict[Any, str] | None = None
+    ) -> Any:
         if fresh or label not in st.session_state or st.session_state[label] not in options:
             st.session_state[label] = value if value in options else options[0]
         said = (lambda option: names[option]) if names else str
@@ -85,9 +90,15 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
         status=DETECTOR_SAYS[said][1],
         state=_unless_any(choose("Verdict", [ANY, "judged", *STATES], filters.state)),
         defect_type=_unless_any(
-            choose("Defect type", options((k.name for k in store.defect_types()), filters.defect_type), filters.defect_type)
+            choose(
+                "Defect type",
+                options((k.name for k in store.defect_types()), filters.defect_type),
+                filters.defect_type,
+            )
         ),
-        inspector=_unless_any(choose("Judged by", options(store.inspectors(), filters.inspector), filters.inspector)),
+        inspector=_unless_any(
+            choose("Judged by", options(store.inspectors(), filters.inspector), filters.inspector)
+        ),
         low=number("Score from", filters.low),
         high=number("to", filters.high),
     )
@@ -95,12 +106,16 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
 
 
 def options(known: Iterable[str], chosen: str | None) -> list[str]:
-    """Returns what a field offers; what a link asks for too, so that it is never left out without a word."""
+    """Returns what a field offers; what a link asks for too, so that it is never left out without a
+    word.
+    """
     offered = [ANY, *known]
     return offered if chosen is None or chosen in offered else [*offered, chosen]
 
 
-def folder_options(desk: Desk, run: int, filters: Filters) -> tuple[list[str], str | None, dict[str, str]]:
+def folder_options(
+    desk: Desk, run: int, filters: Filters
+) -> tuple[list[str], str | None, dict[str, str]]:
     """Returns the folders that the field offers, the chosen one, and how they are called."""
     offered = options((folder.path for folder in desk.store.folders(run)), filters.folder)
     inside = roots(desk, run)
@@ -122,7 +137,9 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
     progress = desk.store.progress(run_here(desk, filters).id)
     columns = st.columns([1.3, 1, 1, 1, 1, 3], vertical_alignment="bottom")
     label = "Start judging" if person.may("inspector") else "Look at them"
-    if columns[0].button(label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"):
+    if columns[0].button(
+        label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"
+    ):
         st.switch_page("views/image.py", query_params=query)
     figures = {
         "Images": f"{progress.images:,}",
@@ -134,18 +151,21 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         column.metric(name, value)
     if progress.not_judged_by_detector:
         columns[5].warning(
-            f"{progress.not_judged_by_detector:,} images could not be judged by the detector: treat them as not OK."
+            f"{progress.not_judged_by_detector:,} images could not be judged by the detector: "
+            "treat them as not OK."
         )
 
     units, flagged = desk.store.units(filters.run or 0)
     if units:
         st.caption(
-            f"{flagged:,} of {units:,} units have a view above the threshold, which flags the unit: the guarantee is per unit. "
-            "Image shows a view with the other views of its unit."
+            f"{flagged:,} of {units:,} units have a view above the threshold, which flags the "
+            "unit: the guarantee is per unit. Image shows a view with the other views of its unit."
         )
 
 
-def findings_sheet(desk: Desk, filters: Filters, queue: str, query: dict[str, str], page: int) -> None:
+def findings_sheet(
+    desk: Desk, filters: Filters, queue: str, query: dict[str, str], page: int
+) -> None:
     """Shows one page of the findings."""
     order = "uncertain" if queue == "uncertain" else "score"
     found = desk.store.findings(filters, order=order, limit=A_PAGE, offset=(page - 1) * A_PAGE)

@@ -1,4 +1,6 @@
-"""Runs and detectors: what was scored by what, the guarantee of each detector, and two of them on the same images."""
+"""Runs and detectors: what was scored by what, the guarantee of each detector, and two of them on
+the same images.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ def show(desk: Desk) -> None:
     names = {run.id: f"{run.name} ({run.imported_at[:10]})" for run in runs}
     cards, comparison = st.tabs(["Detector", "Compare two runs"])
     with cards:
-        chosen = st.selectbox("Run", list(names), list(names).index(filters.run or runs[0].id), format_func=names.__getitem__)
+        chosen = st.selectbox(
+            "Run",
+            list(names),
+            list(names).index(filters.run or runs[0].id),
+            format_func=names.__getitem__,
+        )
         # this run on all pages; its folders are others
         other = query_for(replace(filters, run=chosen, folder=None), queue_here())
         set_address(query_here() if chosen == filters.run else other)
@@ -39,7 +46,10 @@ def show(desk: Desk) -> None:
         offer_report(desk, desk.store.run(chosen))
     with comparison:
         if len(runs) < 2:
-            st.info("One run is here. Score the same images with another detector into this database to compare the two.")
+            st.info(
+                "One run is here. Score the same images with another detector into this database "
+                "to compare the two."
+            )
         else:
             compare(desk, names, chosen)
 
@@ -64,7 +74,10 @@ def run_row(desk: Desk, run: Run) -> dict[str, object]:
 def card(detector: Detector) -> None:
     """Shows what a detector says of itself, with its guarantee in the words of the command line."""
     if detector.card is None:
-        st.info("The run came without the detector's card: import it with the detector to see its guarantee.")
+        st.info(
+            "The run came without the detector's card: import it with the detector to see its "
+            "guarantee."
+        )
         return
     said = detector.card
     with st.container(border=True):
@@ -85,7 +98,9 @@ def card(detector: Detector) -> None:
             st.code(text, language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
-        st.dataframe(cells(facts(detector)), hide_index=True, width="stretch", column_config={"What": WHAT})
+        st.dataframe(
+            cells(facts(detector)), hide_index=True, width="stretch", column_config={"What": WHAT}
+        )
 
 
 def offer_report(desk: Desk, run: Run) -> None:
@@ -94,7 +109,13 @@ def offer_report(desk: Desk, run: Run) -> None:
     report = None if file is None else file.with_name("report.html")
     if report is not None and report.is_file():
         name = f"{desk.detector_of(run.id).detector.name}-report.html"
-        st.download_button("Report of the training", report.read_bytes(), name, "text/html", icon=":material/description:")
+        st.download_button(
+            "Report of the training",
+            report.read_bytes(),
+            name,
+            "text/html",
+            icon=":material/description:",
+        )
 
 
 def facts(detector: Detector) -> list[dict[str, str]]:
@@ -111,7 +132,9 @@ def facts(detector: Detector) -> list[dict[str, str]]:
         "command": training.get("command"),
         "threshold moved by": training.get("threshold_moved_by"),
         "band for a person": said.get("band"),
-        "licences": "; ".join(f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()),
+        "licences": "; ".join(
+            f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()
+        ),
     }
     return [{"What": name, "Value": str(value)} for name, value in rows.items() if value]
 
@@ -134,7 +157,10 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
     with left.container(border=True):
         st.altair_chart(scatter(found), width="stretch")
         if len(found.paths) > SCATTER:
-            st.caption(f"All flips and every {-(-len(found.paths) // SCATTER)}th of the {len(found.paths):,} images are drawn.")
+            st.caption(
+                f"All flips and every {-(-len(found.paths) // SCATTER)}th of the "
+                f"{len(found.paths):,} images are drawn."
+            )
     with right:
         st.markdown(
             f"**{len(found.paths):,} images in both.** {len(found.newly_flagged):,} newly flagged, "
@@ -144,10 +170,11 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
 
 
 def first_pair(desk: Desk, numbers: list[int], chosen: int) -> tuple[int, int]:
-    """Returns the two runs, old and new, that a comparison begins with: the chosen one and the newest with images in common.
+    """Returns the two runs, old and new, that a comparison begins with: the chosen one and the
+    newest with images in common.
 
-    ``numbers``: of all runs, the newest first. Where the chosen one has none in common with any, it is the newest pair
-    that has; where there is no such pair, the chosen one and another.
+    ``numbers``: of all runs, the newest first. Where the chosen one has none in common with any, it
+    is the newest pair that has; where there is no such pair, the chosen one and another.
     """
     for run in (chosen, *(number for number in numbers if number != chosen)):
         others = desk.with_common_images(run)
@@ -158,14 +185,24 @@ def first_pair(desk: Desk, numbers: list[int], chosen: int) -> tuple[int, int]:
 
 
 def scatter(found: Comparison) -> alt.LayerChart:
-    """Returns the scores of both runs against each other, the thresholds as lines, flips in colour."""
+    """Returns the scores of both runs against each other, the thresholds as lines, flips
+    in colour.
+    """
     every = -(-len(found.paths) // SCATTER)
     flips = set(found.flips)
     kept = sorted(flips | set(range(0, len(found.paths), every)))
     flagged, passed = set(found.newly_flagged), set(found.newly_passed)
-    kinds = ["newly flagged" if i in flagged else "no longer flagged" if i in passed else "the same" for i in kept]
+    kinds = [
+        "newly flagged" if i in flagged else "no longer flagged" if i in passed else "the same"
+        for i in kept
+    ]
     points = pd.DataFrame(
-        {"old": found.scores_a[kept], "new": found.scores_b[kept], "image": [found.paths[i] for i in kept], "verdict": kinds}
+        {
+            "old": found.scores_a[kept],
+            "new": found.scores_b[kept],
+            "image": [found.paths[i] for i in kept],
+            "verdict": kinds,
+        }
     )
     drawn = (
         alt.Chart(points)
@@ -176,7 +213,8 @@ def scatter(found: Comparison) -> alt.LayerChart:
             color=alt.Color(
                 "verdict:N",
                 scale=alt.Scale(
-                    domain=["the same", "newly flagged", "no longer flagged"], range=["#8a9099", "#d1433a", "#1f8f63"]
+                    domain=["the same", "newly flagged", "no longer flagged"],
+                    range=["#8a9099", "#d1433a", "#1f8f63"],
                 ),
                 legend=alt.Legend(orient="top", title=None),
             ),
@@ -184,7 +222,9 @@ def scatter(found: Comparison) -> alt.LayerChart:
         )
     )
     rules = [
-        alt.Chart(pd.DataFrame([{"v": threshold}])).mark_rule(strokeDash=[5, 4], color="#888").encode(**{axis: "v:Q"})
+        alt.Chart(pd.DataFrame([{"v": threshold}]))
+        .mark_rule(strokeDash=[5, 4], color="#888")
+        .encode(**{axis: "v:Q"})
         for axis, threshold in (("x", found.a.threshold), ("y", found.b.threshold))
         if threshold is not None
     ]
@@ -208,7 +248,13 @@ def flips(desk: Desk, found: Comparison) -> None:
         for i in shown
     ]
     event = st.dataframe(
-        cells(rows), hide_index=True, width="stretch", height=320, on_select="rerun", selection_mode="single-row", key="flips"
+        cells(rows),
+        hide_index=True,
+        width="stretch",
+        height=320,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="flips",
     )
     if len(found.flips) > FLIPS:
         st.caption(f"The first {FLIPS} of {len(found.flips):,}.")
@@ -216,7 +262,10 @@ def flips(desk: Desk, found: Comparison) -> None:
     if chosen and st.button("Open the image", icon=":material/open_in_new:"):
         finding = int(found.findings_b[shown[chosen[0]]])
         st.switch_page(
-            "views/image.py", query_params=query_for(filters_here(desk), "anomalous", run=str(found.b.id), finding=str(finding))
+            "views/image.py",
+            query_params=query_for(
+                filters_here(desk), "anomalous", run=str(found.b.id), finding=str(finding)
+            ),
         )
 
 

@@ -1,4 +1,6 @@
-"""Threshold: where the threshold lies among good images, this run and the verdicts; try another one, and keep it."""
+"""Threshold: where the threshold lies among good images, this run and the verdicts; try another
+one, and keep it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from anomaly.errors import AnomalyError
 from anomaly.files.numbers import one_in, percent
 from anomaly.files.table import shortest
 from anomaly.quality.before_after import Guarantee, rows, worse
-from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, said, with_rank, write_moved
+from anomaly.quality.moved_threshold import (
+    free_name,
+    largest_rank,
+    nearest,
+    said,
+    with_rank,
+    write_moved,
+)
 from anomaly.reporting.charts import Scale
 from anomaly.reporting.wording import PREVIEW
 from anomaly.review import Run, default_key
@@ -33,38 +42,57 @@ WRITING = threading.Lock()  # two admins at once get two versions
 
 
 def show(desk: Desk, person: Person) -> None:
-    """Shows the histograms with the threshold to be dragged, and what the threshold under the hand would do."""
+    """Shows the histograms with the threshold to be dragged, and what the threshold under the hand
+    would do.
+    """
     filters = filters_here(desk)
     run = run_here(desk, filters)
     calibration = desk.detector(run.detector).calibration
     if calibration is None:
         st.info(
-            "This detector only ranks images: it has no threshold, and guarantees nothing. `anomaly calibrate` sets one from "
-            "good images."
+            "This detector only ranks images: it has no threshold, and guarantees nothing. "
+            "`anomaly calibrate` sets one from good images."
         )
         return
-    st.caption(plain(f"{run.name}: {run.images:,} images, {run.flagged:,} flagged at the threshold in use"))
+    st.caption(
+        plain(f"{run.name}: {run.images:,} images, {run.flagged:,} flagged at the threshold in use")
+    )
     state = st.session_state
     if state.get("threshold of") != run.id:
-        state.update({"threshold of": run.id, "threshold": float(calibration.threshold), "band": None})
+        state.update(
+            {"threshold of": run.id, "threshold": float(calibration.threshold), "band": None}
+        )
     desk_of_threshold(desk, person, run, calibration)
 
 
 @st.fragment
 def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibration) -> None:
-    """Shows chart, preview and what to do with it; only this part runs again while the threshold is dragged."""
+    """Shows chart, preview and what to do with it; only this part runs again while the threshold is
+    dragged.
+    """
     sample, scores = desk.store.sample(run.id), desk.scores(run.id)
     chart = st.container()
     tried, low = controls(desk, calibration)
     with chart:
-        threshold_chart(CHART, chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what), follow)
+        threshold_chart(
+            CHART,
+            chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what),
+            follow,
+        )
         st.caption(
-            "Drag the threshold, or move it by the arrow keys. It stands on the score of a good image: between two of them the "
-            "guarantee is the same, above the highest there is none. Heights are square roots of counts."
+            "Drag the threshold, or move it by the arrow keys. It stands on the score of a good "
+            "image: between two of them the guarantee is the same, above the highest there is "
+            "none. Heights are square roots of counts."
         )
     # as the score table has it: the run's own threshold must be found to be the same one
     what = desk.detector(run.detector).what
-    tell(preview(sample, scores, calibration, shortest(float(tried.threshold))), tried, low, scores, what)
+    tell(
+        preview(sample, scores, calibration, shortest(float(tried.threshold))),
+        tried,
+        low,
+        scores,
+        what,
+    )
     keep(desk, person, run, tried, low)
 
 
@@ -78,22 +106,34 @@ def follow() -> None:
 
 
 def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float | None]:
-    """Shows the fields beside the chart; returns the threshold that is tried, and the lower end of the band."""
+    """Shows the fields beside the chart; returns the threshold that is tried, and the lower end of
+    the band.
+    """
     state = st.session_state
     columns = st.columns([1, 1, 1.5, 1.5, 2.8], vertical_alignment="bottom")
     tried = nearest(calibration, state["threshold"])
-    if columns[0].button("Flag fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1):
+    if columns[0].button(
+        "Flag fewer", icon=":material/arrow_forward:", width="stretch", disabled=tried.k <= 1
+    ):
         tried = with_rank(calibration, tried.k - 1)
     if columns[1].button(
-        "Flag more", icon=":material/arrow_back:", width="stretch", disabled=tried.k >= largest_rank(calibration.n)
+        "Flag more",
+        icon=":material/arrow_back:",
+        width="stretch",
+        disabled=tried.k >= largest_rank(calibration.n),
     ):
         tried = with_rank(calibration, tried.k + 1)
     if columns[2].button("Back to the threshold in use", width="stretch"):
         tried = calibration
     state["threshold"] = float(tried.threshold)
-    helped = "Below the band an image passes, within it a person looks, above the threshold it is flagged."
+    helped = (
+        "Below the band an image passes, within it a person looks, above the threshold it is "
+        "flagged."
+    )
     banded = columns[3].toggle("Band for a person", key="with band", help=helped)
-    if columns[4].button("Show the images between it and the threshold in use", icon=":material/photo_library:"):
+    if columns[4].button(
+        "Show the images between it and the threshold in use", icon=":material/photo_library:"
+    ):
         show_between(desk, *sorted((float(tried.threshold), float(calibration.threshold))))
     if not banded:
         return tried, None
@@ -110,17 +150,32 @@ def show_between(desk: Desk, low: float, high: float) -> None:
 
 
 def chart_data(
-    sample: Sample, scores: Any, calibration: Calibration, tried: Calibration, low: float | None, what: str
+    sample: Sample,
+    scores: Any,
+    calibration: Calibration,
+    tried: Calibration,
+    low: float | None,
+    what: str,
 ) -> dict[str, Any]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
     threshold, old = float(tried.threshold), float(calibration.threshold)
     scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
-        (f"Good {what}s", f"{calibration.n:,} set the threshold", "calibration", calibration.scores),
+        (
+            f"Good {what}s",
+            f"{calibration.n:,} set the threshold",
+            "calibration",
+            calibration.scores,
+        ),
         ("This run", f"{len(scores):,} images", "run", scores),
         ("Judged normal", f"{len(judged['normal']):,} images", "normal", judged["normal"]),
-        ("Judged anomalous", f"{len(judged['anomalous']):,} images", "anomalous", judged["anomalous"]),
+        (
+            "Judged anomalous",
+            f"{len(judged['anomalous']):,} images",
+            "anomalous",
+            judged["anomalous"],
+        ),
     ]
     return {
         "low": scale.low,
@@ -131,18 +186,26 @@ def chart_data(
         "mayMove": True,
         "shown": {"threshold": f"{threshold:.4g}", "band": "" if low is None else f"{low:.4g}"},
         "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
-        "strips": [{"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)} for n, d, k, values in strips],
+        "strips": [
+            {"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)}
+            for n, d, k, values in strips
+        ],
     }
 
 
 def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, what: str) -> None:
-    """Says what the threshold would do, counts before percent, and nothing that the verdicts do not carry."""
+    """Says what the threshold would do, counts before percent, and nothing that the verdicts do not
+    carry.
+    """
     columns = st.columns(4)
     with columns[0].container(border=True, height="stretch"):
         st.metric("Images flagged in this run", f"{shown.flagged:,} of {shown.images:,}")
         if low is not None:
             shares = band(scores, low, float(tried.threshold))
-            st.caption(f"{shares.passed:,} pass, a person looks at {shares.looked_at:,}, {shares.flagged:,} are flagged")
+            st.caption(
+                f"{shares.passed:,} pass, a person looks at {shares.looked_at:,}, "
+                f"{shares.flagged:,} are flagged"
+            )
     with columns[1].container(border=True, height="stretch"):
         st.metric(f"Good {what}s flagged", f"about {one_in(tried.guaranteed_rate)}")
         st.caption(said(tried, what) + ("" if shown.own else f" {PREVIEW}"))
@@ -156,13 +219,18 @@ def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, wha
 
 
 def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
-    """Offers to write a new detector file with the threshold that is tried; the file in use never changes."""
+    """Offers to write a new detector file with the threshold that is tried; the file in use never
+    changes.
+    """
     if not person.may("admin"):
         st.caption("An admin can write a detector with this threshold.")
         return
     file = desk.files.find(run)
     if file is None:
-        st.caption("The detector's file was not found, so no new one can be written: give --detector FILE to anomaly review.")
+        st.caption(
+            "The detector's file was not found, so no new one can be written: give --detector FILE "
+            "to anomaly review."
+        )
         return
     try:
         offer(desk, person, run, tried, low, file)
@@ -173,12 +241,19 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
         (st.success if done else st.error)(plain(text))
 
 
-def offer(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path) -> None:
-    """Shows before and after, and a button that writes the file; what gets worse has to be accepted by a tick."""
+def offer(
+    desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path
+) -> None:
+    """Shows before and after, and a button that writes the file; what gets worse has to be accepted
+    by a tick.
+    """
     before = Guarantee.of(read_card(file))
     after = guarantee_of(before, tried)
     reasons = worse(before, after) if after != before else []
-    if NAME not in st.session_state or st.session_state.get("name suggested for") != (run.id, str(file)):
+    if NAME not in st.session_state or st.session_state.get("name suggested for") != (
+        run.id,
+        str(file),
+    ):
         suggest(desk, run, file)
     shown = [{"": label, "Before": old, "After": new} for label, old, new in rows(before, after)]
     with st.form("keep", border=True):
@@ -186,16 +261,33 @@ def offer(desk: Desk, person: Person, run: Run, tried: Calibration, low: float |
         if reasons:
             st.checkbox(f"I accept what gets worse: {plain('; '.join(reasons))}", key=ACCEPTED)
         columns = st.columns([5, 1.5], vertical_alignment="bottom")
-        columns[0].text_input(f"Write a new detector file with this threshold, in {plain(str(file.parent))}", key=NAME)
+        columns[0].text_input(
+            f"Write a new detector file with this threshold, in {plain(str(file.parent))}", key=NAME
+        )
         given = (desk, person, run, tried, low, file, bool(reasons))
-        columns[1].form_submit_button("Use this threshold", type="primary", width="stretch", on_click=press, args=given)
+        columns[1].form_submit_button(
+            "Use this threshold", type="primary", width="stretch", on_click=press, args=given
+        )
 
 
-def press(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path, gets_worse: bool) -> None:
-    """Writes the file under the name in the field as it is when the button is pressed, and keeps what to tell."""
+def press(
+    desk: Desk,
+    person: Person,
+    run: Run,
+    tried: Calibration,
+    low: float | None,
+    file: Path,
+    gets_worse: bool,
+) -> None:
+    """Writes the file under the name in the field as it is when the button is pressed, and keeps
+    what to tell.
+    """
     state = st.session_state
     if gets_worse and not state.get(ACCEPTED):
-        state[SAID] = (False, "Nothing was written: tick that you accept what gets worse, and press again.")
+        state[SAID] = (
+            False,
+            "Nothing was written: tick that you accept what gets worse, and press again.",
+        )
         return
     try:
         state[SAID] = (True, write(desk, person, run, tried, low, file))
@@ -206,17 +298,26 @@ def press(desk: Desk, person: Person, run: Run, tried: Calibration, low: float |
 
 
 def guarantee_of(before: Guarantee, tried: Calibration) -> Guarantee:
-    """Returns what a file with the threshold that is tried guarantees: nothing more than now, and nothing once it moved."""
+    """Returns what a file with the threshold that is tried guarantees: nothing more than now, and
+    nothing once it moved.
+    """
     old = before.calibration
     moved = old is None or float(old.threshold) != float(tried.threshold)
     return Guarantee(tried, before.preview or moved, before.what) if moved else before
 
 
 def suggest(desk: Desk, run: Run, file: Path) -> None:
-    """Puts a free name into the field: at first, and after a file was written; what a person typed meanwhile stays."""
+    """Puts a free name into the field: at first, and after a file was written; what a person typed
+    meanwhile stays.
+    """
     detector = desk.detector(run.detector).detector
-    version = next_version(detector.version, versions_of(detector.name, file.parent, file.parent, desk.store.identities()))
-    st.session_state.update({NAME: free_name(file, version).name, "name suggested for": (run.id, str(file))})
+    version = next_version(
+        detector.version,
+        versions_of(detector.name, file.parent, file.parent, desk.store.identities()),
+    )
+    st.session_state.update(
+        {NAME: free_name(file, version).name, "name suggested for": (run.id, str(file))}
+    )
 
 
 def target(file: Path, name: str) -> Path:
@@ -224,7 +325,9 @@ def target(file: Path, name: str) -> Path:
     return file.parent / name
 
 
-def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path) -> str:
+def write(
+    desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path
+) -> str:
     """Writes the file and notes in the log who did it; returns what to tell."""
     out = target(file, str(st.session_state[NAME]).strip())
     if out.suffix != ".onnx" or out.parent.resolve() != file.parent.resolve():
@@ -232,11 +335,19 @@ def write(desk: Desk, person: Person, run: Run, tried: Calibration, low: float |
     with WRITING:
         card = write_moved(file, tried, out, by=person.name, low=low, known=desk.store.identities())
         desk.store.set_threshold(
-            run.id, float(tried.threshold), by=person.name, key=default_key(), detector=card.digest, path=str(out),
+            run.id,
+            float(tried.threshold),
+            by=person.name,
+            key=default_key(),
+            detector=card.digest,
+            path=str(out),
             identity=(card.name, card.version),
-        )  # fmt: skip
+        )
     moved = f" {PREVIEW}" if Guarantee.of(card).preview else ""
-    return f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its threshold.{moved}"
+    return (
+        f"Written: {out}, {card.identity}. Score with it: what was scored before keeps its "
+        f"threshold.{moved}"
+    )
 
 
 try:

@@ -1,7 +1,9 @@
-"""A verdict on each image (PPM, 8 bits) in OpenVINO:  python score_openvino.py detector.onnx IMAGE...
+"""A verdict on each image (PPM, 8 bits) in OpenVINO: python score_openvino.py detector.onnx
+IMAGE...
 
-The detector has to be a portable one (anomaly train or calibrate --target portable): of any other OpenVINO ignores how it
-shrinks images, without a word. So the golden samples of its card are scored first.
+The detector has to be a portable one (anomaly train or calibrate --target portable): of any other
+OpenVINO ignores how it shrinks images, without a word. So the golden samples of its card are scored
+first.
 """
 
 import json
@@ -29,10 +31,19 @@ card = json.loads(onnx.load(sys.argv[1]).metadata_props[0].value)
 model = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 typical = card["calibration"]["m"]
 for sample in card["golden"]["samples"]:
-    score, right = model(golden_picture(*(sample[k] for k in ("height", "width", "a", "b")))[None])["score"][0], sample["score"]
+    score, right = (
+        model(golden_picture(*(sample[k] for k in ("height", "width", "a", "b")))[None])["score"][
+            0
+        ],
+        sample["score"],
+    )
     if not abs(score - right) <= max(card["golden"]["tolerance"], 1e-5 * abs(right - typical)):
-        sys.exit(f"a golden sample scores {score} instead of {right}: calibrate with --target portable")
+        sys.exit(
+            f"a golden sample scores {score} instead of {right}: calibrate with --target portable"
+        )
 for path in sys.argv[2:]:
     found = model(read_ppm(path)[None])
-    verdict = "outside" if not found["in_range"][0] else "flagged" if found["is_anomaly"][0] else "passed"
+    verdict = (
+        "outside" if not found["in_range"][0] else "flagged" if found["is_anomaly"][0] else "passed"
+    )
     print(path, float(found["score"][0]), verdict)

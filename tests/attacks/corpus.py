@@ -39,7 +39,18 @@ def write_corpus(folder: Path) -> dict[Path, str]:
 
 def files() -> Iterator[tuple[str, bytes, str]]:
     """Yields name, content and outcome of every odd file."""
-    for part in (cut_short, headers_that_lie, depths, modes, orientations, metadata, frames, damaged, disguised, names):
+    for part in (
+        cut_short,
+        headers_that_lie,
+        depths,
+        modes,
+        orientations,
+        metadata,
+        frames,
+        damaged,
+        disguised,
+        names,
+    ):
         yield from part()
 
 
@@ -71,7 +82,11 @@ def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
 def with_segments(jpeg: bytes, marker: int, data: bytes) -> bytes:
     """Returns the JPEG with ``data`` put in behind its first marker, in segments of 64 KB."""
     parts = [data[i : i + 65533] for i in range(0, len(data), 65533)]
-    return jpeg[:2] + b"".join(struct.pack(">BBH", 0xFF, marker, len(p) + 2) + p for p in parts) + jpeg[2:]
+    return (
+        jpeg[:2]
+        + b"".join(struct.pack(">BBH", 0xFF, marker, len(p) + 2) + p for p in parts)
+        + jpeg[2:]
+    )
 
 
 def cut_short() -> Iterator[tuple[str, bytes, str]]:
@@ -88,13 +103,21 @@ def cut_short() -> Iterator[tuple[str, bytes, str]]:
     for name, content in whole.items():
         yield f"whole_{name}", content, OK
         for tenth in range(10):
-            yield f"cut{tenth}_{name}", content[: len(content) * tenth // 10], "truncated" if tenth else "empty"
+            yield (
+                f"cut{tenth}_{name}",
+                content[: len(content) * tenth // 10],
+                "truncated" if tenth else "empty",
+            )
         yield f"junk_after_{name}", content + b"\0junk" * 100, OK
 
 
 def headers_that_lie() -> Iterator[tuple[str, bytes, str]]:
     for width, height in ((1, 1), (1, 20000), (20000, 1)):
-        yield f"{width}x{height}.png", encoded(picture("L", (width, height)), "PNG"), f"ok {width}x{height}"
+        yield (
+            f"{width}x{height}.png",
+            encoded(picture("L", (width, height)), "PNG"),
+            f"ok {width}x{height}",
+        )
     yield "one_bit_bomb.png", one_bit_png(30000, 30000), "too large"
     bmp = bytearray(encoded(picture(), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60000, 60000)
@@ -103,7 +126,8 @@ def headers_that_lie() -> Iterator[tuple[str, bytes, str]]:
     frame = jpeg.index(b"\xff\xc0") + 5
     jpeg[frame : frame + 4] = struct.pack(">HH", 65500, 65500)
     yield "claims_65500.jpg", bytes(jpeg), "too large"
-    webp = bytearray(encoded(picture(), "WEBP", exif=Image.Exif().tobytes()))  # metadata bring a size of the canvas
+    # metadata bring a size of the canvas
+    webp = bytearray(encoded(picture(), "WEBP", exif=Image.Exif().tobytes()))
     webp[24:30] = (16383).to_bytes(3, "little") * 2
     yield "claims_16384.webp", bytes(webp), "too large"
     yield "many_scans.jpg", many_scans(), "too large"
@@ -133,7 +157,10 @@ def many_tiles() -> bytes:
     count = side * side
     where = 8 + 2 + (len(tags) + 2) * 12 + 4
     entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
-    entries += [struct.pack("<HHII", 324, 4, count, where), struct.pack("<HHII", 325, 4, count, where + 4 * count)]
+    entries += [
+        struct.pack("<HHII", 324, 4, count, where),
+        struct.pack("<HHII", 325, 4, count, where + 4 * count),
+    ]
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0)
     return head + struct.pack("<I", 0) * count + struct.pack("<I", 1) * count
 
@@ -148,7 +175,11 @@ def depths() -> Iterator[tuple[str, bytes, str]]:
     yield "one_bit.png", encoded(picture("1"), "PNG"), OK
     yield "one_bit_g4.tif", encoded(picture("1"), "TIFF", compression="group4"), OK
     yield "int32.tif", encoded(Image.fromarray(ramp.astype(np.int32)), "TIFF"), OK
-    yield "int32_negative.tif", encoded(Image.fromarray(ramp.astype(np.int32) - 1), "TIFF"), "unsupported"
+    yield (
+        "int32_negative.tif",
+        encoded(Image.fromarray(ramp.astype(np.int32) - 1), "TIFF"),
+        "unsupported",
+    )
     unit = (ramp / 65535).astype(np.float32)
     nan, infinite = unit.copy(), unit.copy()
     nan[3, 3], infinite[3, 3] = np.nan, np.inf
@@ -177,7 +208,8 @@ def modes() -> Iterator[tuple[str, bytes, str]]:
     yield "palette.bmp", encoded(picture("P"), "BMP"), OK
     yield "grey_one_clear.png", encoded(picture("L"), "PNG", transparency=100), OK
     yield "rgb_one_clear.png", encoded(picture(), "PNG", transparency=(4, 6, 197)), OK
-    # Sixteen bits of colour, and a wrong number of palette entries: files that Pillow does not write itself.
+    # Sixteen bits of colour, and a wrong number of palette entries: files that Pillow does not
+    # write itself.
     deep = zlib.compress(b"".join(b"\0" + bytes(SIZE[0] * 6) for _ in range(SIZE[1])))
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0))
     rest = png_chunk(b"IDAT", deep) + png_chunk(b"IEND", b"")
@@ -191,7 +223,11 @@ def orientations() -> Iterator[tuple[str, bytes, str]]:
         exif = Image.Exif()
         exif[0x0112] = turn
         for format, suffix in (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif")):
-            yield f"exif{turn}.{suffix}", encoded(picture(), format, exif=exif), TURNED if turn >= 5 else OK
+            yield (
+                f"exif{turn}.{suffix}",
+                encoded(picture(), format, exif=exif),
+                TURNED if turn >= 5 else OK,
+            )
     exif = Image.Exif()
     exif[0x0112] = 77
     yield "exif77.jpg", encoded(picture(), "JPEG", exif=exif), OK
@@ -208,21 +244,53 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
         yield f"icc.{suffix}", encoded(picture(), format, icc_profile=profile), OK
     yield "icc_nonsense.png", with_chunk(png, b"iCCP", b"x\0\0" + zlib.compress(b"nonsense")), OK
     yield "giant_comment.jpg", with_segments(jpeg, 0xFE, bytes(8_000_000)), OK
-    yield "giant_xmp.jpg", with_segments(jpeg, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"<x>" * 2_000_000), OK
+    yield (
+        "giant_xmp.jpg",
+        with_segments(jpeg, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"<x>" * 2_000_000),
+        OK,
+    )
     yield "giant_text.png", with_chunk(png, b"tEXt", b"k\0" + b"v" * 5_000_000), OK
-    yield "text_bomb.png", with_chunk(png, b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))), "too large"
-    yield "itxt_bomb.png", with_chunk(png, b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(50_000_000))), "too large"
-    yield "icc_bomb.png", with_chunk(png, b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))), "too large"
+    yield (
+        "text_bomb.png",
+        with_chunk(png, b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))),
+        "too large",
+    )
+    yield (
+        "itxt_bomb.png",
+        with_chunk(png, b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(50_000_000))),
+        "too large",
+    )
+    yield (
+        "icc_bomb.png",
+        with_chunk(png, b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000))),
+        "too large",
+    )
     texts = png_chunk(b"tEXt", b"k\0" + b"v" * 1_000_000) * 70
     yield "text_flood.png", png[:33] + texts + png[33:], "too large"
 
 
 def frames() -> Iterator[tuple[str, bytes, str]]:
     others = [picture().rotate(180), picture().rotate(90)]
-    yield "animated.png", encoded(picture(), "PNG", save_all=True, append_images=others), "several pages"
-    yield "animated.webp", encoded(picture(), "WEBP", save_all=True, append_images=others), "several pages"
-    yield "pages.tif", encoded(picture(), "TIFF", save_all=True, append_images=others), "several pages"
-    yield "stereo.jpg", encoded(picture(), "MPO", save_all=True, append_images=others), "several pages"
+    yield (
+        "animated.png",
+        encoded(picture(), "PNG", save_all=True, append_images=others),
+        "several pages",
+    )
+    yield (
+        "animated.webp",
+        encoded(picture(), "WEBP", save_all=True, append_images=others),
+        "several pages",
+    )
+    yield (
+        "pages.tif",
+        encoded(picture(), "TIFF", save_all=True, append_images=others),
+        "several pages",
+    )
+    yield (
+        "stereo.jpg",
+        encoded(picture(), "MPO", save_all=True, append_images=others),
+        "several pages",
+    )
     loop = bytearray(encoded(picture(), "TIFF"))
     directory = struct.unpack_from("<I", loop, 4)[0]
     entries = struct.unpack_from("<H", loop, directory)[0]
@@ -267,13 +335,26 @@ def disguised() -> Iterator[tuple[str, bytes, str]]:
     yield "zero_bytes.jpg", b"", "empty"
     yield "one_byte.jpg", b"\xff", "not an image"
     yield "zeros.jpg", bytes(4096), "not an image"
-    yield "begins_like_a_bmp.bmp", b"BMW is a maker of cars, and this is a text." * 10, "not an image"
+    yield (
+        "begins_like_a_bmp.bmp",
+        b"BMW is a maker of cars, and this is a text." * 10,
+        "not an image",
+    )
     yield "begins_like_a.webp", b"RIFF\x24\0\0\0WAVEfmt " + bytes(30), "not an image"
 
 
 def names() -> Iterator[tuple[str, bytes, str]]:
     png = encoded(picture(), "PNG")
-    odd = ["line\nbreak.png", "tab\t.png", "=1+1.png", "-rf.png", "@cmd.png", " blank .png", "quote'\".png", "a,b.png"]
+    odd = [
+        "line\nbreak.png",
+        "tab\t.png",
+        "=1+1.png",
+        "-rf.png",
+        "@cmd.png",
+        " blank .png",
+        "quote'\".png",
+        "a,b.png",
+    ]
     for name in [*odd, "Stück.PNG", "部品.png", "<b>.png", "%00.png", "x" * 251 + ".png"]:
         yield name, png, OK
     if sys.platform == "linux":  # elsewhere file names are text
@@ -287,7 +368,11 @@ def odd_entries(folder: Path) -> Iterator[tuple[str, str]]:
     if not (folder / "pipe.png").exists():
         os.mkfifo(folder / "pipe.png")
     yield "pipe.png", "not a file"
-    links = {"to_itself.png": "to_itself.png", "to_nothing.png": "nothing.png", "to_an_image.png": "whole_plain.png"}
+    links = {
+        "to_itself.png": "to_itself.png",
+        "to_nothing.png": "nothing.png",
+        "to_an_image.png": "whole_plain.png",
+    }
     for name, target in {**links, "to_a_device.png": "/dev/zero", "around": "."}.items():
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(target)

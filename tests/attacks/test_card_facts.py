@@ -1,4 +1,6 @@
-"""Every field of the card, wrong in every way: either the file is refused in one line, or every command works on it."""
+"""Every field of the card, wrong in every way: either the file is refused in one line, or every
+command works on it.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,43 @@ for _ in range(50):
     DEEP = [DEEP]
 HUGE = 10**300
 WRONG: dict[str, Any] = {
-    "null": None, "empty": "", "text": "x", "number as text": "1", "minus one": -1, "zero": 0, "half": 0.5, "minus half": -0.5,
-    "true": True, "infinity": math.inf, "not a number": math.nan, "a huge integer": HUGE, "a large integer": 2**63,
-    "an empty list": [], "an empty object": {}, "a list": [1, "x", None], "an object": {"a": [{}]}, "nested deeply": DEEP,
-    "a long text": "x" * 99_999, "a longer text": "x" * 3_000_000, "a lone surrogate": "a\ud800b", "control": "\x1b[2J\r\n\x00",
-    "turned around": "\u202egnp.exe", "a path": "../../etc/passwd", "html": "<script>alert(1)</script>",
-    "a slow expression": "(a+)+$", "a long number as text": "9" * 5000, "a superscript": "\u00b2",
-}  # fmt: skip
+    "null": None,
+    "empty": "",
+    "text": "x",
+    "number as text": "1",
+    "minus one": -1,
+    "zero": 0,
+    "half": 0.5,
+    "minus half": -0.5,
+    "true": True,
+    "infinity": math.inf,
+    "not a number": math.nan,
+    "a huge integer": HUGE,
+    "a large integer": 2**63,
+    "an empty list": [],
+    "an empty object": {},
+    "a list": [1, "x", None],
+    "an object": {"a": [{}]},
+    "nested deeply": DEEP,
+    "a long text": "x" * 99_999,
+    "a longer text": "x" * 3_000_000,
+    "a lone surrogate": "a\ud800b",
+    "control": "\x1b[2J\r\n\x00",
+    "turned around": "\u202egnp.exe",
+    "a path": "../../etc/passwd",
+    "html": "<script>alert(1)</script>",
+    "a slow expression": "(a+)+$",
+    "a long number as text": "9" * 5000,
+    "a superscript": "\u00b2",
+}
 Place = tuple[Any, ...]
 
 
 @pytest.fixture(scope="module")
 def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Returns a card with every fact that training, calibration and a moved threshold ever write."""
+    """Returns a card with every fact that training, calibration and a moved threshold
+    ever write.
+    """
     folder = tmp_path_factory.mktemp("mask")
     mask = np.zeros((20, 30), np.uint8)
     mask[4:15, 5:25] = 255
@@ -59,23 +85,41 @@ def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "mask": mask_facts(folder / "mask.png", read_mask(folder / "mask.png")),
         "tiles": {"tile": 256, "down": 2, "across": 3, "height": 100, "width": 100},
         "by_unit": {"pattern": r"(\w+)_\d", "least": 1, "most": 4},
-        "group_by": r"(lot\d)", "accepted_worse": ["rate"],
-        "options": TrainOptions(Path("a"), Path("b"), good=("ok",), mask=Path("c"), tile=9).to_json(),
-        "choice": {"filters": 0.9, "pixels": 0.8}, "min_area": 40, "warnings": ["one", "two"], "target_rate": 0.02,
-        "recalibrated": "2026-01-01T00:00:00+00:00", "recalibrated_by": "me", "recalibrated_on": 90,
-        "threshold_moved": "2026-01-02", "threshold_moved_by": "me", "grouped": True,
+        "group_by": r"(lot\d)",
+        "accepted_worse": ["rate"],
+        "options": TrainOptions(
+            Path("a"), Path("b"), good=("ok",), mask=Path("c"), tile=9
+        ).to_json(),
+        "choice": {"filters": 0.9, "pixels": 0.8},
+        "min_area": 40,
+        "warnings": ["one", "two"],
+        "target_rate": 0.02,
+        "recalibrated": "2026-01-01T00:00:00+00:00",
+        "recalibrated_by": "me",
+        "recalibrated_on": 90,
+        "threshold_moved": "2026-01-02",
+        "threshold_moved_by": "me",
+        "grouped": True,
         "threshold_moved_from": float(card.calibration.scores[-2]),
-    }  # fmt: skip
+    }
     found = json.loads(json.dumps(found))
     Card.from_json(found)
     return found
 
 
 def places(value: Any, at: Place = ()) -> Iterator[Place]:
-    """Yields where every value of a card stands, objects and lists too; of long lists the first and the last."""
+    """Yields where every value of a card stands, objects and lists too; of long lists the first and
+    the last.
+    """
     if at:
         yield at
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for name, inside in inner:
         if not (isinstance(value, list) and 1 < name < len(value) - 1):
             yield from places(inside, (*at, name))
@@ -110,25 +154,48 @@ def accepted(card: dict[str, Any]) -> Card | None:
 
 def say_all(card: Card) -> None:
     """Says all that is said of a card; whatever is raised here is a bug."""
-    for text in (card_text(card, "RUN"), *more_text(card), guard_text(card.training.get("guard")), card.identity):
+    for text in (
+        card_text(card, "RUN"),
+        *more_text(card),
+        guard_text(card.training.get("guard")),
+        card.identity,
+    ):
         assert isinstance(text, str)
     assert Card.from_json(card.to_json()) == card
     json.dumps(card.to_json(), allow_nan=False)
 
 
 MUST = (  # what no wrong value may stand in
-    ("format",), ("size",), ("decode",), ("calibration", "k"), ("calibration", "n"),
-    ("calibration", "scores"), ("calibration", "scores", 0), ("calibration", "threshold"), ("calibration", "guaranteed_rate"),
-    ("calibration", "m"), ("golden",), ("golden", "samples"), ("golden", "samples", 0), ("golden", "samples", 0, "height"),
-    ("golden", "tolerance"), ("weights",), ("training",), ("licences",), ("training", "by_unit", "least"),
+    ("format",),
+    ("size",),
+    ("decode",),
+    ("calibration", "k"),
+    ("calibration", "n"),
+    ("calibration", "scores"),
+    ("calibration", "scores", 0),
+    ("calibration", "threshold"),
+    ("calibration", "guaranteed_rate"),
+    ("calibration", "m"),
+    ("golden",),
+    ("golden", "samples"),
+    ("golden", "samples", 0),
+    ("golden", "samples", 0, "height"),
+    ("golden", "tolerance"),
+    ("weights",),
+    ("training",),
+    ("licences",),
+    ("training", "by_unit", "least"),
     ("training", "mask", "png"),
-)  # fmt: skip
+)
 
 
 FINE = {  # but these, which say nothing or the same
-    ("an empty object", ("training",)), ("an object", ("training",)), ("an empty object", ("licences",)),
-    ("an empty object", ("decode",)), ("null", ("calibration", "target_rate")),
-}  # fmt: skip
+    ("an empty object", ("training",)),
+    ("an object", ("training",)),
+    ("an empty object", ("licences",)),
+    ("an empty object", ("decode",)),
+    ("null", ("calibration", "target_rate")),
+}
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -139,7 +206,12 @@ def test_each_value_replaced_by_a_wrong_one_is_refused_in_one_line_or_everything
         card = accepted(with_value(full, at, WRONG[what]))
         if card is not None:
             say_all(card)
-            lower = at == ("calibration", "scores", 0) and what in ("minus one", "minus half", "zero")  # is a score
+            # is a score
+            lower = at == ("calibration", "scores", 0) and what in (
+                "minus one",
+                "minus half",
+                "zero",
+            )
             assert at not in MUST or lower or (what, at) in FINE, at
 
 
@@ -154,22 +226,33 @@ def test_each_value_left_out_is_refused_or_everything_can_be_said(full: dict[str
     assert needed.isdisjoint(kept)
 
 
-def test_a_name_that_stands_twice_is_refused(full: dict[str, Any], run: Path, tmp_path: Path) -> None:
+def test_a_name_that_stands_twice_is_refused(
+    full: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
     for at in [at for at in places(full) if isinstance(at[-1], str)]:
         place = full
         for name in at[:-1]:
             place = place[name]
-        text = json.dumps(with_value(full, (*at[:-1], "TWICE"), place[at[-1]])).replace('"TWICE"', json.dumps(at[-1]))
+        text = json.dumps(with_value(full, (*at[:-1], "TWICE"), place[at[-1]])).replace(
+            '"TWICE"', json.dumps(at[-1])
+        )
         path = written(run, tmp_path / "detector.onnx", text)
         with pytest.raises(DetectorError, match="no valid JSON"):
             read_card(path)
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000, "[" * 99_999])
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000, "[" * 99_999]
+)
 def test_a_number_that_is_none_is_refused_wherever_it_stands(
     text: str, full: dict[str, Any], run: Path, tmp_path: Path
 ) -> None:
-    for at in (("training", "unknown"), ("quality", "auroc"), ("golden", "samples", 0, "score"), ("band", 0)):
+    for at in (
+        ("training", "unknown"),
+        ("quality", "auroc"),
+        ("golden", "samples", 0, "score"),
+        ("band", 0),
+    ):
         place = json.dumps(with_value(full, at, "HERE")).replace('"HERE"', text)
         path = written(run, tmp_path / "detector.onnx", place)
         with pytest.raises(DetectorError, match=r"damaged|golden") as caught:
@@ -178,7 +261,9 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(
 
 
 def written(run: Path, out: Path, text: str) -> Path:
-    """Returns a copy of a detector with another card; its graph is that of a file that was tried."""
+    """Returns a copy of a detector with another card; its graph is that of a file that
+    was tried.
+    """
     model = onnx.load(run / "detector.onnx")
     onnx.helper.set_model_props(model, {CARD_KEY: text})
     out.write_bytes(model.SerializeToString())
@@ -187,12 +272,17 @@ def written(run: Path, out: Path, text: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mutated(full: dict[str, Any], run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Returns for each wrong value a run in whose card all the places that take it, have it at once."""
+def mutated(
+    full: dict[str, Any], run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Returns for each wrong value a run in whose card all the places that take it, have it at
+    once.
+    """
     root, found = tmp_path_factory.mktemp("mutated"), {}
     for number, what in enumerate(WRONG):
         card = copy.deepcopy(full)
-        for at in [at for at in places(full) if at[0] not in ("calibration", "golden")]:  # else refused
+        # else refused
+        for at in [at for at in places(full) if at[0] not in ("calibration", "golden")]:
             try:
                 both = with_value(card, at, WRONG[what])
             except (KeyError, IndexError, TypeError):  # what it stood in has become something else
@@ -208,46 +298,89 @@ def mutated(full: dict[str, Any], run: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("what", WRONG)
 def test_every_command_works_on_a_file_that_is_not_refused(
-    what: str, mutated: dict[str, Path], parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    what: str,
+    mutated: dict[str, Path],
+    parts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, images = mutated[what], sorted((parts / "test").rglob("*.png"))
     labelled = tmp_path / "labelled"
     for kind, image in (("good", images[0]), ("good", images[-1]), ("bent", images[1])):
         (labelled / "test" / kind).mkdir(parents=True, exist_ok=True)
-        shutil.copy(image, labelled / "test" / kind / f"A{len(list(labelled.rglob('*.png')))}_1.png")
+        shutil.copy(
+            image, labelled / "test" / kind / f"A{len(list(labelled.rglob('*.png')))}_1.png"
+        )
     shutil.copytree(labelled / "test" / "good", labelled / "train" / "good")
     for arguments, status in (
         (["show", str(folder)], {0}),
         (["show", str(folder), "--json"], {0}),
         (["verify", str(folder), "--device", "cpu"], {0}),
-        (["score", str(folder), str(labelled), "--out", str(tmp_path / "a.csv"), "--device", "cpu"], {0, 3}),
+        (
+            [
+                "score",
+                str(folder),
+                str(labelled),
+                "--out",
+                str(tmp_path / "a.csv"),
+                "--device",
+                "cpu",
+            ],
+            {0, 3},
+        ),
         (["report", str(folder), "--audit", str(tmp_path / "audit.zip")], {0}),
-        (["evaluate", str(folder), str(labelled), "--report", str(tmp_path / "page.html")], {0, 1, 3}),
-        (["compare", str(folder), str(folder), str(labelled), "--report", str(tmp_path / "flips.html")], {0, 3}),
+        (
+            ["evaluate", str(folder), str(labelled), "--report", str(tmp_path / "page.html")],
+            {0, 1, 3},
+        ),
+        (
+            [
+                "compare",
+                str(folder),
+                str(folder),
+                str(labelled),
+                "--report",
+                str(tmp_path / "flips.html"),
+            ],
+            {0, 3},
+        ),
     ):
         found = main(arguments)
         said = capsys.readouterr()
         assert found in status, (arguments, said.err)
         assert "Traceback" not in said.err and "\x1b" not in said.out and "\u202e" not in said.out
     new = tmp_path / "new.onnx"
-    recalibrate(folder, calibrate(np.arange(40)), new, version="2", highest=["a"], images=40, groups=40)
+    recalibrate(
+        folder, calibrate(np.arange(40)), new, version="2", highest=["a"], images=40, groups=40
+    )
     assert read_card(new).parent == read_card(folder).digest
 
 
-def test_a_service_answers_for_every_file_that_is_not_refused(mutated: dict[str, Path], parts: Path, tmp_path: Path) -> None:
+def test_a_service_answers_for_every_file_that_is_not_refused(
+    mutated: dict[str, Path], parts: Path, tmp_path: Path
+) -> None:
     image = next((parts / "test").rglob("*.png")).read_bytes()
     with serving(tmp_path / "log", *mutated.values()) as service:
         for folder in mutated.values():
             metadata = service.get(f"/v2/models/{folder.name}")
             answer = service.post(f"/score?detector={folder.name}", image)
-            assert (metadata.status, answer.status) == (200, 200), (folder, metadata.data, answer.data)
+            assert (metadata.status, answer.status) == (200, 200), (
+                folder,
+                metadata.data,
+                answer.data,
+            )
         assert service.get("/metrics").status == 200
 
 
 def sizes(*rows: tuple[int, int, int, int, int]) -> dict[str, Any]:
-    """Returns a table by size: of each row the diameter, how many are flagged, of how many, met, and how many scores."""
+    """Returns a table by size: of each row the diameter, how many are flagged, of how many, met,
+    and how many scores.
+    """
     names = ("pixels", "flagged", "of", "met")
-    return {"pixel": 1.0, "sizes": [dict(zip(names, row, strict=False)) | {"scores": [1e6] * row[4]} for row in rows]}
+    return {
+        "pixel": 1.0,
+        "sizes": [dict(zip(names, row, strict=False)) | {"scores": [1e6] * row[4]} for row in rows],
+    }
 
 
 def low_rank(card: dict[str, Any]) -> dict[str, Any]:
@@ -263,7 +396,10 @@ CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
     "another n": (("calibration", "n"), 61),
     "flagged more than there are": ((T, "size_sensitivity"), sizes((2, 5, 1, 0, 1))),
     "met more than flagged": ((T, "size_sensitivity"), sizes((2, 1, 1, 2, 1))),
-    "met more than flagged, of several": ((T, "size_sensitivity"), sizes((2, 3, 3, 3, 3), (4, 2, 2, 3, 2))),
+    "met more than flagged, of several": (
+        (T, "size_sensitivity"),
+        sizes((2, 3, 3, 3, 3), (4, 2, 2, 3, 2)),
+    ),
     "sizes that fall": ((T, "size_sensitivity"), sizes((4, 1, 1, 1, 1), (2, 1, 1, 1, 1))),
     "a size twice": ((T, "size_sensitivity"), sizes((4, 1, 1, 1, 1), (4, 1, 1, 1, 1))),
     "fewer scores than defects": ((T, "size_sensitivity"), sizes((2, 2, 3, 1, 2))),
@@ -302,8 +438,14 @@ CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
     "trained by a control": ((T, "by"), "a\x1b[2J"),
     "a figure above 1": (("quality", "auroc"), 7),
     "a figure of text": (("quality", "auroc"), "high"),
-    "a rate of more than there are": (("quality",), {"recall": {"value": 2, "low": 0, "high": 1, "flagged": 2, "n": 1}}),
-    "a rate of other counts": (("quality",), {"recall": {"value": 0.9, "low": 0, "high": 1, "flagged": 1, "n": 2}}),
+    "a rate of more than there are": (
+        ("quality",),
+        {"recall": {"value": 2, "low": 0, "high": 1, "flagged": 2, "n": 1}},
+    ),
+    "a rate of other counts": (
+        ("quality",),
+        {"recall": {"value": 0.9, "low": 0, "high": 1, "flagged": 1, "n": 2}},
+    ),
     "an AUROC above 1": ((T, "choice", "filters"), 1.5),
     "a share above 1": ((T, "guard", "refused"), 1.5),
     "a share below 0": ((T, "guard", "noticed"), {"blurred": -0.5}),
@@ -318,7 +460,7 @@ CONTRADICTIONS: dict[str, tuple[Place, Any]] = {
     "bits twice": ((T, "ranges", "bits"), [8, 8]),
     "bits of none": ((T, "ranges", "bits"), [0]),
     "a difference below 0": ((T, "parity"), -1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)
@@ -333,16 +475,26 @@ def test_a_rank_that_is_not_that_of_the_target_rate_is_refused_by_every_command(
 ) -> None:
     written(run, tmp_path / "detector.onnx", json.dumps(low_rank(full)))
     images = str(run.parent / "parts" / "test")
-    for command, *others in (["show"], ["verify"], ["report", "--audit", str(tmp_path / "a.zip")], ["check", images]):
+    for command, *others in (
+        ["show"],
+        ["verify"],
+        ["report", "--audit", str(tmp_path / "a.zip")],
+        ["check", images],
+    ):
         assert main([command, str(tmp_path), *others]) == 1
         said = capsys.readouterr()
         assert said.out == "" and said.err.count("\n") == 1
-        assert "rank k = 1 of 60 calibration scores found, 24 by the target rate of 40 % expected" in said.err
+        assert (
+            "rank k = 1 of 60 calibration scores found, 24 by the target rate of 40 % expected"
+            in said.err
+        )
 
 
 def test_a_target_rate_other_than_that_of_the_calibration_is_refused(run: Path) -> None:
     card = json.loads(json.dumps(read_card(run).to_json()))
-    assert accepted(card) is not None and accepted(with_value(card, (T, "target_rate"), 0.3)) is None
+    assert (
+        accepted(card) is not None and accepted(with_value(card, (T, "target_rate"), 0.3)) is None
+    )
 
 
 @pytest.mark.parametrize("change", [1e-9, -1e-9])
@@ -360,6 +512,8 @@ def test_every_threshold_that_can_be_chosen_is_read_again(n: int) -> None:
     for target_rate in (None, 0.5, 0.29, 0.07, 0.01, 0.003):
         if target_rate is None or rank(target_rate, n):
             assert (
-                Calibration.from_json(json.loads(json.dumps(calibrate(np.arange(n), target_rate).to_json()))).target_rate
+                Calibration.from_json(
+                    json.loads(json.dumps(calibrate(np.arange(n), target_rate).to_json()))
+                ).target_rate
                 == target_rate
             )

@@ -1,4 +1,6 @@
-"""Detector files from somebody who means harm: each is refused, or fails with a message, and none does what it wants."""
+"""Detector files from somebody who means harm: each is refused, or fails with a message, and none
+does what it wants.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def edit_card(model: onnx.ModelProto, edit: Callable[[dict[str, object]], object
     onnx.helper.set_model_props(model, {CARD_KEY: json.dumps(card)})
 
 
-# --- data outside the file ----------------------------------------------------------------------------------------------
+# --- data outside the file ------------------------------------------------------------------------
 def external(tensor: onnx.TensorProto, location: str) -> None:
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
@@ -58,7 +60,9 @@ def in_constant(model: onnx.ModelProto, location: str) -> None:
 def in_list_of_tensors(model: onnx.ModelProto, location: str) -> None:
     tensor = onnx.TensorProto(data_type=1, dims=[1])
     external(tensor, location)
-    model.graph.node[0].attribute.add(name="values", type=onnx.AttributeProto.TENSORS).tensors.append(tensor)
+    model.graph.node[0].attribute.add(
+        name="values", type=onnx.AttributeProto.TENSORS
+    ).tensors.append(tensor)
 
 
 PLACES: dict[str, Callable[[onnx.ModelProto, str], None]] = {
@@ -70,9 +74,19 @@ PLACES: dict[str, Callable[[onnx.ModelProto, str], None]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    "location", ["../../../../etc/passwd", "/etc/passwd", "weights.bin", "link", "//host/share/x", "file:///etc/passwd"]
+    "location",
+    [
+        "../../../../etc/passwd",
+        "/etc/passwd",
+        "weights.bin",
+        "link",
+        "//host/share/x",
+        "file:///etc/passwd",
+    ],
 )
-def test_no_data_outside_the_file_is_read(place: str, location: str, run: Path, tmp_path: Path) -> None:
+def test_no_data_outside_the_file_is_read(
+    place: str, location: str, run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "weights.bin").write_bytes(bytes(1 << 16))
     (tmp_path / "link").symlink_to("/etc/passwd")
     path = changed(run, tmp_path / "detector.onnx", lambda model: PLACES[place](model, location))
@@ -80,7 +94,7 @@ def test_no_data_outside_the_file_is_read(place: str, location: str, run: Path, 
         read_card(path)
 
 
-# --- memory and time ----------------------------------------------------------------------------------------------------
+# --- memory and time ------------------------------------------------------------------------------
 def test_a_tensor_that_claims_to_be_huge_is_refused(run: Path, tmp_path: Path) -> None:
     def claim(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].dims[:] = [1 << 40]
@@ -89,10 +103,14 @@ def test_a_tensor_that_claims_to_be_huge_is_refused(run: Path, tmp_path: Path) -
         Scorer(changed(run, tmp_path / "detector.onnx", claim), device="cpu")
 
 
-def grow(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], last: str) -> None:
+def grow(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], last: str
+) -> None:
     """Puts nodes before the score: it gets the sum of ``last`` times nothing added."""
     make, graph = onnx.helper.make_node, model.graph
-    graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
     for node in graph.node:
         for at, name in enumerate(node.output):
             if name == "score":
@@ -100,16 +118,27 @@ def grow(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[st
         for at, name in enumerate(node.input):
             if name == "score" and not node.name.startswith("calibration."):
                 node.input[at] = "true score"
-    graph.node.extend([*nodes, make("ReduceSum", [last], ["sum"], keepdims=0), make("Add", ["true score", "sum"], ["score"])])
+    graph.node.extend(
+        [
+            *nodes,
+            make("ReduceSum", [last], ["sum"], keepdims=0),
+            make("Add", ["true score", "sum"], ["score"]),
+        ]
+    )
 
 
 def one_huge_tensor(model: onnx.ModelProto) -> None:
     size = np.array([available_memory()], np.int64)  # float32: four times the machine
-    grow(model, [onnx.helper.make_node("ConstantOfShape", ["size"], ["big"])], {"size": size}, "big")
+    grow(
+        model, [onnx.helper.make_node("ConstantOfShape", ["size"], ["big"])], {"size": size}, "big"
+    )
 
 
 def doubled_and_doubled(model: onnx.ModelProto) -> None:
-    nodes = [onnx.helper.make_node("Concat", [f"x{i}", f"x{i}"], [f"x{i + 1}"], axis=0) for i in range(40)]
+    nodes = [
+        onnx.helper.make_node("Concat", [f"x{i}", f"x{i}"], [f"x{i + 1}"], axis=0)
+        for i in range(40)
+    ]
     grow(model, nodes, {"x0": np.ones(1 << 10, np.float32)}, "x40")
 
 
@@ -128,8 +157,15 @@ def test_a_memory_bomb_fails_with_a_message_and_the_scorer_lives_on(
     )
     # 128 MiB for the test: that the machine's own three quarters hold takes too long to fill.
     upper_bound = "import anomaly.scorer\nanomaly.scorer.available_memory = lambda: 1 << 27\n"
-    done = subprocess.run([sys.executable, "-c", upper_bound + program, path, run], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() in (["ImageError", "0", "True"], ["DetectorError", "0", "True"]), done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", upper_bound + program, path, run],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() in (["ImageError", "0", "True"], ["DetectorError", "0", "True"]), (
+        done.stdout + done.stderr
+    )
 
 
 def test_the_bound_on_memory_is_that_of_the_machine_or_less() -> None:
@@ -148,12 +184,18 @@ def test_control_flow_and_endless_graphs_are_refused(run: Path, tmp_path: Path) 
         "RandomNormal",
         "ImageDecoder",
     ):
-        path = changed(run, tmp_path / "detector.onnx", lambda model, o=operator: setattr(model.graph.node[0], "op_type", o))
+        path = changed(
+            run,
+            tmp_path / "detector.onnx",
+            lambda model, o=operator: setattr(model.graph.node[0], "op_type", o),
+        )
         with pytest.raises(DetectorError, match=f"operator '{operator}' found"):
             read_card(path)
 
     def many(model: onnx.ModelProto) -> None:
-        model.graph.node.extend(onnx.helper.make_node("Identity", ["images"], [f"n{i}"]) for i in range(MAX_NODES))
+        model.graph.node.extend(
+            onnx.helper.make_node("Identity", ["images"], [f"n{i}"]) for i in range(MAX_NODES)
+        )
 
     with pytest.raises(DetectorError, match="more than 20000 operators"):
         read_card(changed(run, tmp_path / "detector.onnx", many))
@@ -161,9 +203,13 @@ def test_control_flow_and_endless_graphs_are_refused(run: Path, tmp_path: Path) 
 
 def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_path: Path) -> None:
     def slow(model: onnx.ModelProto) -> None:
-        nodes = [onnx.helper.make_node("MatMul", [f"x{i}" if i else "x0", "x0"], [f"x{i + 1}"]) for i in range(1000)]
+        nodes = [
+            onnx.helper.make_node("MatMul", [f"x{i}" if i else "x0", "x0"], [f"x{i + 1}"])
+            for i in range(1000)
+        ]
         nodes[0].input[0] = "first"
-        nodes.insert(0, onnx.helper.make_node("Mul", ["x0", "moving"], ["first"]))  # of the image: else it is folded away
+        # of the image: else it is folded away
+        nodes.insert(0, onnx.helper.make_node("Mul", ["x0", "moving"], ["first"]))
         nodes.insert(0, onnx.helper.make_node("ReduceMax", ["true score"], ["moving"], keepdims=0))
         grow(model, nodes, {"x0": np.zeros((700, 700), np.float32)}, "x1000")
 
@@ -178,9 +224,11 @@ def test_a_graph_that_computes_for_minutes_ends_with_its_budget(run: Path, tmp_p
     assert scorer.score([IMAGE])[0].is_anomaly is None
 
 
-# --- the card -----------------------------------------------------------------------------------------------------------
+# --- the card -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("text", "message"), [("0.0001234567890123", "a card of 19"), ("0", "")])
-def test_a_card_with_a_million_scores_ends_soon(text: str, message: str, run: Path, tmp_path: Path) -> None:
+def test_a_card_with_a_million_scores_ends_soon(
+    text: str, message: str, run: Path, tmp_path: Path
+) -> None:
     def many(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
         card["calibration"] = {"k": 10_000, "target_rate": None, "scores": "HERE"}
@@ -202,9 +250,14 @@ def test_a_card_with_a_million_scores_ends_soon(text: str, message: str, run: Pa
 
 
 EVIL_NUMBERS = {
-    "NaN": "NaN", "Infinity": "Infinity", "a huge number": "1e400", "a huge integer": "9" * 5000, "text": '"x"', "null": "null",
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "a huge number": "1e400",
+    "a huge integer": "9" * 5000,
+    "text": '"x"',
+    "null": "null",
     "true": "true",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", EVIL_NUMBERS)
@@ -212,7 +265,9 @@ def test_calibration_scores_that_are_none_are_refused(what: str, run: Path, tmp_
     def spoil(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
         card["calibration"] = {"k": 1, "target_rate": None, "scores": ["HERE", 1.0]}
-        onnx.helper.set_model_props(model, {CARD_KEY: json.dumps(card).replace('"HERE"', EVIL_NUMBERS[what])})
+        onnx.helper.set_model_props(
+            model, {CARD_KEY: json.dumps(card).replace('"HERE"', EVIL_NUMBERS[what])}
+        )
 
     with pytest.raises(AnomalyError) as caught:
         read_card(changed(run, tmp_path / "detector.onnx", spoil))
@@ -226,7 +281,12 @@ def test_a_score_that_is_not_a_number_is_never_good(run: Path, tmp_path: Path) -
     path = changed(run, tmp_path / "detector.onnx", not_a_number)
     scorer = Scorer(path, device="cpu")
     result = scorer.score(IMAGE)
-    assert (result.status, result.kind, result.is_anomaly, result.score) == ("error", "not finite", None, None)
+    assert (result.status, result.kind, result.is_anomaly, result.score) == (
+        "error",
+        "not finite",
+        None,
+        None,
+    )
     assert scorer.run(IMAGE[None])["is_anomaly"].tolist() == [True]  # in other languages too
     with pytest.raises(DetectorError, match="a golden sample scores differently"):
         Scorer(path, device="cpu", verify=True)
@@ -247,14 +307,28 @@ def test_html_in_names_stays_text(run: Path, parts: Path, tmp_path: Path) -> Non
     assert "<script>alert(1)" not in page and "<img src=x" not in page
 
 
-def test_a_card_cannot_move_the_terminals_cursor(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = changed(run, tmp_path / "a.onnx", lambda model: edit_card(model, lambda card: card.update(name="\x1b[2Jgood")))
+def test_a_card_cannot_move_the_terminals_cursor(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(
+        run,
+        tmp_path / "a.onnx",
+        lambda model: edit_card(model, lambda card: card.update(name="\x1b[2Jgood")),
+    )
     with pytest.raises(DetectorError, match="one line of text expected"):
         read_card(path)
 
     def command(card: dict[str, object]) -> None:
         card["training"].update(command="\x1b[2Jgood\r", highest=["\x1b[2J.png"], cost=None)  # type: ignore[attr-defined]
 
-    assert main(["show", str(changed(run, tmp_path / "b.onnx", lambda model: edit_card(model, command)))]) == 0
+    assert (
+        main(
+            [
+                "show",
+                str(changed(run, tmp_path / "b.onnx", lambda model: edit_card(model, command))),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "\x1b" not in out and "?[2Jgood?" in out

@@ -18,7 +18,16 @@ from anomaly.imaging.find import find_images
 from anomaly.imaging.listing import is_image_name
 from tests.attacks.corpus import OK, encoded, files, picture, write_corpus
 
-KINDS = {"missing", "unreadable", "empty", "not an image", "truncated", "damaged", "unsupported", "too large"}
+KINDS = {
+    "missing",
+    "unreadable",
+    "empty",
+    "not an image",
+    "truncated",
+    "damaged",
+    "unsupported",
+    "too large",
+}
 KINDS |= {"not finite", "not a file", "several pages"}
 
 
@@ -121,15 +130,29 @@ def test_what_may_not_be_read_is_unreadable(tmp_path):
 
 
 def test_a_name_with_a_zero_byte_is_unreadable():
-    with pytest.raises(ImageError, match=r"^a\\x00\.png: cannot be read \(embedded null byte\)") as refused:
+    with pytest.raises(
+        ImageError, match=r"^a\\x00\.png: cannot be read \(embedded null byte\)"
+    ) as refused:
         decode("a\0.png")
     assert refused.value.kind == "unreadable"
 
 
 # ---- random and mutated files ----
 
-FILES = [content for name, content, expected in files() if 0 < len(content) < 20_000 and "cut" not in name]
-BEGINNINGS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"RIFF\x40\0\0\0WEBP", b""]
+FILES = [
+    content
+    for name, content, expected in files()
+    if 0 < len(content) < 20_000 and "cut" not in name
+]
+BEGINNINGS = [
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"RIFF\x40\0\0\0WEBP",
+    b"",
+]
 
 
 def check_is_decoded_or_refused(data: bytes) -> None:
@@ -159,7 +182,11 @@ def mutated(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)) | st.integers(0, min(len(data), 64)))
         length = draw(st.integers(0, 16))
-        piece = draw(st.binary(max_size=8) | st.just(bytes(data[at : at + length])) | st.just(b"\xff" * length))
+        piece = draw(
+            st.binary(max_size=8)
+            | st.just(bytes(data[at : at + length]))
+            | st.just(b"\xff" * length)
+        )
         data[at : at + draw(st.sampled_from([0, len(piece), length]))] = piece
     return bytes(data)
 
@@ -172,7 +199,9 @@ def test_mutated_files(data):
 @given(mutated(), st.integers(1, 64))
 def test_mutated_files_at_reduced_scale(data, size):
     try:
-        decoded = decode(data, DecodeRule(reduced=True, bits=12), max_pixels=4_000_000, reduce_to=size)
+        decoded = decode(
+            data, DecodeRule(reduced=True, bits=12), max_pixels=4_000_000, reduce_to=size
+        )
     except ImageError:
         return
     height, width = decoded.pixels.shape[:2]

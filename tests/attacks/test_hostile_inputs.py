@@ -1,4 +1,6 @@
-"""Everything in the corpus through the command itself: a row with a named error, and the others as if it were not there."""
+"""Everything in the corpus through the command itself: a row with a named error, and the others as
+if it were not there.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ PNG = encoded(picture(), "PNG")
 MAX_KB = 450_000  # with ONNX Runtime and what two threads decode
 PROGRAM = (
     "import sys; from anomaly.commands.main import main; status = main(sys.argv[1:])\n"
-    "print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(status)"
+    "print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); "
+    "sys.exit(status)"
 )
 
 
@@ -47,14 +50,32 @@ class Scored:
 
 
 def score(run: Path, *words: object, names: list[bytes] | None = None, folder: Path) -> Scored:
-    """Runs the command in ``folder``, ``names`` on standard input, and returns the rows that it wrote, undated."""
+    """Runs the command in ``folder``, ``names`` on standard input, and returns the rows that it
+    wrote, undated.
+    """
     table = folder.parent / f"{folder.name}.csv"
     inputs = ["-", "-0"] if names is not None else []
-    command = [sys.executable, "-c", PROGRAM, "score", run, *words, *inputs, "--out", table, "--force"]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "score",
+        run,
+        *words,
+        *inputs,
+        "--out",
+        table,
+        "--force",
+    ]
     done = subprocess.run(
-        [str(word) for word in command], input=b"\0".join(names or []), cwd=folder, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300, check=False,
-    )  # fmt: skip
+        [str(word) for word in command],
+        input=b"\0".join(names or []),
+        cwd=folder,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=300,
+        check=False,
+    )
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in err and "Warning" not in err
     assert int(re.search(r"^peak (\d+)$", out, re.MULTILINE)[1]) < MAX_KB  # type: ignore[index]
@@ -79,31 +100,48 @@ def why(path: Path) -> str:
     return str(error.value.__cause__)
 
 
-def test_every_odd_image_has_its_row_and_harms_no_other(run: Path, folder: Path, corpus: dict[str, str]) -> None:
-    corpus = {name: outcome for name, outcome in corpus.items() if outcome != "several pages"}  # these have more rows than one
+def test_every_odd_image_has_its_row_and_harms_no_other(
+    run: Path, folder: Path, corpus: dict[str, str]
+) -> None:
+    # these have more rows than one
+    corpus = {name: outcome for name, outcome in corpus.items() if outcome != "several pages"}
     found = score(run, names=[os.fsencode(name) for name in corpus], folder=folder)
     assert found.status == 3
     assert [row.path for row in found.rows] == [printable(name) for name in corpus]
     for (name, outcome), row in zip(corpus.items(), found.rows, strict=True):
         if outcome.startswith("ok"):
-            assert row.status in ("ok", "outside") and f"ok {row.width}x{row.height}" == outcome, name
+            assert row.status in ("ok", "outside") and f"ok {row.width}x{row.height}" == outcome, (
+                name
+            )
         else:
-            assert (row.status, row.is_anomaly, row.error) == ("error", None, printable(why(folder / name))), name
-    assert found.kinds == Counter(outcome for outcome in corpus.values() if not outcome.startswith("ok"))
+            assert (row.status, row.is_anomaly, row.error) == (
+                "error",
+                None,
+                printable(why(folder / name)),
+            ), name
+    assert found.kinds == Counter(
+        outcome for outcome in corpus.values() if not outcome.startswith("ok")
+    )
     good = [name for name, outcome in corpus.items() if outcome.startswith("ok")]
     alone = score(run, names=[os.fsencode(name) for name in good], folder=folder)
     assert alone.rows == [row for row in found.rows if row.status != "error"]
 
 
-def test_a_search_of_the_folder_ends_and_finds_each_file_once(run: Path, folder: Path, corpus: dict[str, str]) -> None:
+def test_a_search_of_the_folder_ends_and_finds_each_file_once(
+    run: Path, folder: Path, corpus: dict[str, str]
+) -> None:
     found = score(run, ".", folder=folder)
     expected = {printable(name) for name in corpus if name not in ("folder.png", "never_there.png")}
     files = Counter(file_and_page(row.path)[0] for row in found.rows)
     assert set(files) == expected
-    assert {name for name, rows in files.items() if rows > 1} == {k for k, v in corpus.items() if v == "several pages"}
+    assert {name for name, rows in files.items() if rows > 1} == {
+        k for k, v in corpus.items() if v == "several pages"
+    }
 
 
-def test_names_in_the_table_are_no_formulas(run: Path, folder: Path, corpus: dict[str, str]) -> None:
+def test_names_in_the_table_are_no_formulas(
+    run: Path, folder: Path, corpus: dict[str, str]
+) -> None:
     names = ["=1+1.png", "-rf.png", "@cmd.png", "line\nbreak.png", "tab\t.png"]
     found = score(run, names=[name.encode() for name in names], folder=folder)
     text = (folder.parent / f"{folder.name}.csv").read_text(encoding="utf-8")
@@ -115,7 +153,13 @@ def test_names_in_the_table_are_no_formulas(run: Path, folder: Path, corpus: dic
 def test_archives_write_nowhere_and_bombs_do_not_go_off(run: Path, tmp_path: Path) -> None:
     inside = tmp_path / "in" / "side"
     inside.mkdir(parents=True)
-    members = {"../../evil.png": PNG, "/etc/evil.png": PNG, "=1+1.png": PNG, "bomb.png": bytes(30_000_000), "b.png": PNG}
+    members = {
+        "../../evil.png": PNG,
+        "/etc/evil.png": PNG,
+        "=1+1.png": PNG,
+        "bomb.png": bytes(30_000_000),
+        "b.png": PNG,
+    }
     write_zip(inside / "x.zip", members)
     write_tar(inside / "x.tar.gz", members, "gz")
     (inside / "cut.zip").write_bytes((inside / "x.zip").read_bytes()[:1000])
@@ -124,16 +168,34 @@ def test_archives_write_nowhere_and_bombs_do_not_go_off(run: Path, tmp_path: Pat
         archive.writestr("x.png", (inside / "x.zip").read_bytes())
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     archives = ["x.zip", "x.tar.gz", "cut.zip", "nested.zip"]
-    found = score(run, *archives, "--flagged", "flagged", "--overlays", "overlays", "--max-pixels", 1_000_000, folder=inside)
+    found = score(
+        run,
+        *archives,
+        "--flagged",
+        "flagged",
+        "--overlays",
+        "overlays",
+        "--max-pixels",
+        1_000_000,
+        folder=inside,
+    )
     assert [(row.path.split("::")[0], row.status == "error") for row in found.rows] == [
         *((f"zip://{name}", name == "bomb.png") for name in members),
-        *((f"tar://{name}", False) for name in list(members)[:3]), ("x.tar.gz", True),
-        ("cut.zip", True), ("zip://x.zip", False), ("zip://x.png", True),  # the content decides what is an image
-    ]  # fmt: skip
+        *((f"tar://{name}", False) for name in list(members)[:3]),
+        ("x.tar.gz", True),
+        ("cut.zip", True),
+        ("zip://x.zip", False),
+        ("zip://x.png", True),  # the content decides what is an image
+    ]
     assert found.kinds == {"too large": 2, "damaged": 1, "not an image": 1}
-    written = {path for path in tmp_path.rglob("*") if before.get(path) != path.stat().st_mtime_ns} - {inside, tmp_path / "in"}
+    written = {
+        path for path in tmp_path.rglob("*") if before.get(path) != path.stat().st_mtime_ns
+    } - {inside, tmp_path / "in"}
     allowed = {inside / "flagged", inside / "overlays"}
-    assert all(path in allowed or path.parent in allowed or path == tmp_path / "in" / "side.csv" for path in written)
+    assert all(
+        path in allowed or path.parent in allowed or path == tmp_path / "in" / "side.csv"
+        for path in written
+    )
 
 
 def test_files_that_come_and_go_while_they_are_read(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""Clients that mean harm, on raw sockets against the real server: it stays small, closes, and goes on answering others.
+"""Clients that mean harm, on raw sockets against the real server: it stays small, closes, and goes
+on answering others.
 
-Memory is the server's own peak, and an end is a connection that the server closed: neither depends on how busy a machine is.
+Memory is the server's own peak, and an end is a connection that the server closed: neither depends
+on how busy a machine is.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from tests.support.serving import Service, serving
 KEY = "4d0f7c8e9b6a5f4e3d2c"
 HEAD = "POST /score HTTP/1.1\r\nHost: x\r\n"
 HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-MOST_SENT = 128 << 20  # of what never ends, if the server does not end it; what a socket holds on both sides is far less
+# of what never ends, if the server does not end it; what a socket holds on both sides is far less
+MOST_SENT = 128 << 20
 MIB = 1 << 20
 TIMES = 600  # a heatmap of 7 x 7 grows to 4200 x 4200
 
@@ -41,7 +44,14 @@ TIMES = 600  # a heatmap of 7 x 7 grows to 4200 x 4200
 def service(run: Path, session_folder: Path) -> Iterator[Service]:
     """A service for those with a key, as one does that can be reached from outside."""
     (session_folder / "attack-keys").write_text(f"line {KEY}\n")
-    with serving(session_folder / "attacks.log", run, "--api-keys", session_folder / "attack-keys", "--timeout", 5) as found:
+    with serving(
+        session_folder / "attacks.log",
+        run,
+        "--api-keys",
+        session_folder / "attack-keys",
+        "--timeout",
+        5,
+    ) as found:
         yield found
 
 
@@ -57,7 +67,9 @@ def endless(piece: bytes) -> Iterator[bytes]:
 
 
 def closed_after(service: Service | Server, pieces: Iterable[bytes]) -> tuple[int, bytes]:
-    """Sends pieces until the server has closed the connection; returns how many bytes it sent, and what it was told."""
+    """Sends pieces until the server has closed the connection; returns how many bytes it sent, and
+    what it was told.
+    """
     sent, told = 0, b""
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         with contextlib.suppress(ConnectionError):
@@ -78,7 +90,7 @@ def assert_alive(service: Service) -> None:
     assert service.get("/v2/health/live").json == {"live": True}
 
 
-# --- the head ---------------------------------------------------------------------------------------------------------
+# --- the head -------------------------------------------------------------------------------------
 HEADS = {
     "lines": ([HEAD.encode()], b"A: b\r\n", 431),
     "one value": ([HEAD.encode() + b"A: "], b"b", 431),
@@ -131,7 +143,7 @@ def test_a_head_has_a_time(service: Service) -> None:
         assert (b" 408 " in told) == bool(start.startswith(b"GET /v2/health/live HT"))
 
 
-# --- connections ------------------------------------------------------------------------------------------------------
+# --- connections ----------------------------------------------------------------------------------
 def test_half_open_connections_take_no_places(service: Service) -> None:
     size = service.log.stat().st_size
     with contextlib.ExitStack() as stack:
@@ -161,7 +173,9 @@ def test_refusals_do_not_fill_the_log(service: Service) -> None:
                 assert file.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
                 while file.readline() != b"\r\n":
                     pass
-                file.read(len(b'{"error":"no known API key found, Authorization: Bearer KEY expected"}'))
+                file.read(
+                    len(b'{"error":"no known API key found, Authorization: Bearer KEY expected"}')
+                )
     for _ in range(300):
         closed_after(service, [b"\0"])
     lines = [json.loads(line) for line in service.log.read_bytes()[size:].splitlines()]
@@ -169,7 +183,7 @@ def test_refusals_do_not_fill_the_log(service: Service) -> None:
     assert 1 <= len([line for line in lines if "Invalid HTTP" in line["message"]]) < 250
 
 
-# --- pipelining -------------------------------------------------------------------------------------------------------
+# --- pipelining -----------------------------------------------------------------------------------
 def test_pipelined_requests_are_not_piled_up(service: Service) -> None:
     before = service.peak()
     sent, told = closed_after(service, itertools.repeat(HEALTH * 3000, 100))
@@ -189,9 +203,12 @@ def test_a_few_pipelined_requests_are_answered(service: Service) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
 
-# --- bodies -----------------------------------------------------------------------------------------------------------
+# --- bodies ---------------------------------------------------------------------------------------
 def chunked(key: str = "") -> bytes:
-    return f"{HEAD}{f'X-API-Key: {key}{chr(13)}{chr(10)}' if key else ''}Transfer-Encoding: chunked\r\n\r\n".encode()
+    return (
+        f"{HEAD}{f'X-API-Key: {key}{chr(13)}{chr(10)}' if key else ''}Transfer-Encoding: "
+        "chunked\r\n\r\n"
+    ).encode()
 
 
 CHUNK = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
@@ -205,7 +222,11 @@ BODIES = {
     "trailers": (chunked(KEY) + b"1\r\na\r\n0\r\n", b"A: b\r\n", 431),
     "one trailer": (chunked(KEY) + b"1\r\na\r\n0\r\nA: ", b"a", 431),
     "length": (f"{HEAD}X-API-Key: {KEY}\r\nContent-Length: {1 << 40}\r\n\r\n".encode(), b"a", 413),
-    "no such route": (f"POST /none HTTP/1.1\r\nX-API-Key: {KEY}\r\nContent-Length: {1 << 40}\r\n\r\n".encode(), b"a", 404),
+    "no such route": (
+        f"POST /none HTTP/1.1\r\nX-API-Key: {KEY}\r\nContent-Length: {1 << 40}\r\n\r\n".encode(),
+        b"a",
+        404,
+    ),
     "health": (b"GET /v2/health/live HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", CHUNK, 200),
 }
 
@@ -250,10 +271,15 @@ def test_a_body_has_a_rate(open_service: Service) -> None:
 
 
 def test_bodies_together_have_a_size(run: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "log", run, "--max-bytes", 2 * MIB, "--timeout", 60) as service, contextlib.ExitStack() as stack:
+    with (
+        serving(tmp_path / "log", run, "--max-bytes", 2 * MIB, "--timeout", 60) as service,
+        contextlib.ExitStack() as stack,
+    ):
         before, held = service.peak(), []
         for _ in range(30):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60))
+            connection = stack.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), timeout=60)
+            )
             connection.sendall(f"{HEAD}Content-Length: {2 * MIB}\r\n\r\n".encode())
             held.append(connection)
         for connection in held:
@@ -280,7 +306,7 @@ def test_an_answer_that_is_not_read_is_given_up(service: Service) -> None:
     assert_alive(service)
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 def infer(data: str, shape: str = "[1,100,100,3]", datatype: str = "UINT8", **more: str) -> bytes:
     rest = "".join(f',"{name}":{value}' for name, value in more.items())
     return f'{{"inputs":[{{"name":"images","datatype":"{datatype}","shape":{shape},"data":{data}}}]{rest}}}'.encode()
@@ -300,7 +326,9 @@ JSONS: dict[str, Callable[[], bytes]] = {
     "files": lambda: infer("[" + '"",' * 5_000_000 + '""]', "[5000001]", "BYTES"),
     "files that are lists": lambda: infer("[" + "[]," * 5_000_000 + "[]]", "[1]", "BYTES"),
     "a shape": lambda: infer("[1]", "[" + "1," * 8_000_000 + "1]"),
-    "parameters": lambda: infer("[1]", parameters="{" + ",".join(f'"{n}":[]' for n in range(1_000_000)) + "}"),
+    "parameters": lambda: infer(
+        "[1]", parameters="{" + ",".join(f'"{n}":[]' for n in range(1_000_000)) + "}"
+    ),
     "outputs": lambda: infer("[1]", outputs="[" + "{}," * 5_000_000 + "{}]"),
     "inputs": lambda: b'{"inputs":[' + b"{}," * 5_000_000 + b"{}]}",
     "fields that do not exist": lambda: infer("[1]", other="[" + "[]," * 5_000_000 + "[]]"),
@@ -315,7 +343,9 @@ def test_json_of_any_kind_costs_no_more_than_its_length(open_service: Service, w
     before, health = open_service.peak(), 0
     answers: list[int] = []
     attackers = [
-        threading.Thread(target=lambda: answers.append(open_service.post("/v2/models/run/infer", body).status))
+        threading.Thread(
+            target=lambda: answers.append(open_service.post("/v2/models/run/infer", body).status)
+        )
         for _ in range(2)
     ]
     for thread in attackers:
@@ -324,11 +354,12 @@ def test_json_of_any_kind_costs_no_more_than_its_length(open_service: Service, w
         assert_alive(open_service)
         health += 1
     assert set(answers) <= {400, 413}
-    # The body, as it came and in one piece, its data, and what is left of that without the digits; of two requests.
+    # The body, as it came and in one piece, its data, and what is left of that without the digits;
+    # of two requests.
     assert open_service.peak() - before < 2 * 8 * len(body) / MIB + 16
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def large_map(run: Path, session_folder: Path) -> Path:
     """A detector whose heatmap has so many times as many cells a side."""
@@ -337,21 +368,36 @@ def large_map(run: Path, session_folder: Path) -> Path:
         for node in model.graph.node:
             node.output[:] = ["small_map" if name == "heatmap" else name for name in node.output]
             node.input[:] = ["small_map" if name == "heatmap" else name for name in node.input]
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, TIMES, TIMES], np.int64), "times"))
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array([1, TIMES, TIMES], np.int64), "times")
+        )
         model.graph.node.append(onnx.helper.make_node("Tile", ["small_map", "times"], ["heatmap"]))
 
     return changed(run, session_folder / "large-map.onnx", enlarge)
 
 
-def test_a_heatmap_too_large_for_an_answer_is_refused_and_the_verdict_is_not(large_map: Path, tmp_path: Path) -> None:
+def test_a_heatmap_too_large_for_an_answer_is_refused_and_the_verdict_is_not(
+    large_map: Path, tmp_path: Path
+) -> None:
     with serving(tmp_path / "log", large_map, "--timeout", 100) as service:
         image = encoded(picture(), "PNG")
         assert service.post("/score", image).status == 200
         answer = service.post("/score?heatmap=true", image)
         assert answer.status == 422
-        assert "numbers as JSON found, at most 2000000 expected: ask for fewer images" in answer.json["error"]
-        tensor = {"name": "images", "datatype": "BYTES", "shape": [2], "data": [base64.b64encode(image).decode()] * 2}
-        for binary, words in ((False, "numbers as JSON found"), (True, "bytes of binary tensors found")):
+        assert (
+            "numbers as JSON found, at most 2000000 expected: ask for fewer images"
+            in answer.json["error"]
+        )
+        tensor = {
+            "name": "images",
+            "datatype": "BYTES",
+            "shape": [2],
+            "data": [base64.b64encode(image).decode()] * 2,
+        }
+        for binary, words in (
+            (False, "numbers as JSON found"),
+            (True, "bytes of binary tensors found"),
+        ):
             outputs = [{"name": "heatmap", "parameters": {"binary_data": binary}}]
             answer = service.infer("large-map", inputs=[tensor], outputs=outputs)
             assert (answer.status, words in answer.json["error"]) == (422, True)
@@ -359,7 +405,7 @@ def test_a_heatmap_too_large_for_an_answer_is_refused_and_the_verdict_is_not(lar
         assert (answer.status, answer.json["outputs"][0]["shape"]) == (200, [2])
 
 
-# --- the dashboard ----------------------------------------------------------------------------------------------------
+# --- the dashboard --------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def dashboard(session_folder: Path) -> Iterator[Server]:
     database = session_folder / "attacked.db"
@@ -391,7 +437,9 @@ def test_the_dashboard_closes_what_never_ends(dashboard: Server, what: str) -> N
 def test_the_dashboard_answers_beside_half_open_connections(dashboard: Server) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(1100):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", dashboard.port), timeout=60))
+            connection = stack.enter_context(
+                socket.create_connection(("127.0.0.1", dashboard.port), timeout=60)
+            )
             with contextlib.suppress(ConnectionError):
                 connection.sendall(PAGE.encode())
         assert Client(dashboard.port).ask("GET", "/healthz").status == 200

@@ -40,7 +40,12 @@ def gigabytes(path: Path) -> None:
         file.truncate(1 << 40)  # takes no room on the disk
 
 
-ODD: dict[str, Callable[[Path], None]] = {"pipe": pipe, "device": device, "folder": folder, "gigabytes": gigabytes}
+ODD: dict[str, Callable[[Path], None]] = {
+    "pipe": pipe,
+    "device": device,
+    "folder": folder,
+    "gigabytes": gigabytes,
+}
 
 
 def excluded(path: Path) -> None:
@@ -98,7 +103,9 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("what", READERS)
-def test_a_small_file_that_is_none_is_refused_in_one_line(what: str, odd: str, tmp_path: Path) -> None:
+def test_a_small_file_that_is_none_is_refused_in_one_line(
+    what: str, odd: str, tmp_path: Path
+) -> None:
     ODD[odd](tmp_path / "file")
     with pytest.raises(AnomalyError, match="expected") as caught:
         READERS[what](tmp_path / "file")
@@ -110,8 +117,16 @@ def test_a_signature_or_key_that_is_none_is_refused(odd: str, run: Path, tmp_pat
     detector = tmp_path / "detector.onnx"
     shutil.copy(run / "detector.onnx", detector)
     key = tmp_path / "key.pub"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "k.pem"], check=True, capture_output=True)
-    subprocess.run(["openssl", "pkey", "-in", tmp_path / "k.pem", "-pubout", "-out", key], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "k.pem"],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        ["openssl", "pkey", "-in", tmp_path / "k.pem", "-pubout", "-out", key],
+        check=True,
+        capture_output=True,
+    )
     ODD[odd](signature_of(detector))
     for given in (key, signature_of(detector)):
         assert main(["verify", str(detector), "--key", str(given), "--device", "cpu"]) == 1
@@ -133,7 +148,9 @@ def test_what_is_read_is_no_more_than_the_limit_however_long_a_file_is(tmp_path:
 # --- tables ---
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("odd", ["pipe", "device", "folder"])
-def test_a_table_or_manifest_that_is_no_file_is_refused(odd: str, suffix: str, tmp_path: Path) -> None:
+def test_a_table_or_manifest_that_is_no_file_is_refused(
+    odd: str, suffix: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"table{suffix}"
     ODD[odd](path)
     with pytest.raises(AnomalyError, match="a file expected"):
@@ -143,7 +160,9 @@ def test_a_table_or_manifest_that_is_no_file_is_refused(odd: str, suffix: str, t
             next(manifest_sources(str(path), 1000))
 
 
-@pytest.mark.parametrize("line", [b"[" * 100_000, b"{}", b'{"path": 1}', b"[]", b'"x"', b"{" + b" " * (1 << 21)])
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b"{}", b'{"path": 1}', b"[]", b'"x"', b"{" + b" " * (1 << 21)]
+)
 def test_a_line_of_json_that_is_no_row_is_refused(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.jsonl").write_bytes(line + b"\n")
     with pytest.raises(AnomalyError, match="not a score table, or a damaged one") as caught:

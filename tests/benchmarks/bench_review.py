@@ -1,6 +1,8 @@
-"""Times the review database: ``python -m tests.benchmarks.bench_review [--findings 100000] [--database URL]``, by hand.
+"""Times the review database: ``python -m tests.benchmarks.bench_review [--findings 100000]
+[--database URL]``, by hand.
 
-Prints the median and the 95th percentile of what a page waits for, in milliseconds, with that many findings in one run.
+Prints the median and the 95th percentile of what a page waits for, in milliseconds, with that many
+findings in one run.
 """
 
 from __future__ import annotations
@@ -20,20 +22,37 @@ from anomaly.statistics import drift
 from anomaly.statistics.calibration import calibrate
 
 
-def synthetic_rows(images: int, seed: int = 0, flagged: float = 0.01, folders: int = 20) -> list[Row]:
-    """Rows as ``anomaly score`` writes them: normal scores, a threshold that ``flagged`` of them exceed."""
+def synthetic_rows(
+    images: int, seed: int = 0, flagged: float = 0.01, folders: int = 20
+) -> list[Row]:
+    """Rows as ``anomaly score`` writes them: normal scores, a threshold that ``flagged`` of them
+    exceed.
+    """
     random = np.random.default_rng(seed)
     scores = random.normal(size=images).astype(np.float32)
     threshold = float(str(np.float32(np.quantile(scores, 1 - flagged))))
     return [
         Row(
-            path=f"/photos/cam{i % folders:02}/{i:06}.png", sha256=f"{i:064x}", width=300, height=200,
-            score=float(str(score)), p_value=0.5, threshold=threshold, is_anomaly=bool(not score <= np.float32(threshold)),
-            box_x=i % 250, box_y=i % 170, box_w=20, box_h=20, area=400, status="ok", error=None,
-            detector=f"bench@1 sha256:{'ab' * 32}", scored_at=f"2026-01-{1 + i * 28 // images:02}T08:00:00.000Z",
+            path=f"/photos/cam{i % folders:02}/{i:06}.png",
+            sha256=f"{i:064x}",
+            width=300,
+            height=200,
+            score=float(str(score)),
+            p_value=0.5,
+            threshold=threshold,
+            is_anomaly=bool(not score <= np.float32(threshold)),
+            box_x=i % 250,
+            box_y=i % 170,
+            box_w=20,
+            box_h=20,
+            area=400,
+            status="ok",
+            error=None,
+            detector=f"bench@1 sha256:{'ab' * 32}",
+            scored_at=f"2026-01-{1 + i * 28 // images:02}T08:00:00.000Z",
         )
         for i, score in enumerate(scores)
-    ]  # fmt: skip
+    ]
 
 
 def write_table(path: Path, rows: list[Row]) -> Path:
@@ -48,7 +67,10 @@ def measure(name: str, act: Callable[[], object], times: int = 50) -> None:
         act()
         found.append(1000 * (time.perf_counter() - began))
     found.sort()
-    print(f"{name:<52}{statistics.median(found):9.2f} ms   {found[int(0.95 * len(found))]:9.2f} ms", flush=True)
+    print(
+        f"{name:<52}{statistics.median(found):9.2f} ms   {found[int(0.95 * len(found))]:9.2f} ms",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -73,7 +95,9 @@ def measure_all(store: Store, table: Path) -> None:
     def give_verdict(queue: str, filters: Filters) -> Callable[[], object]:
         def act() -> object:
             finding = store.next("ann", queue, filters, count=4)[0]
-            return store.record("ann", finding.id, "normal" if finding.id % 3 else "unsure", key=default_key())
+            return store.record(
+                "ann", finding.id, "normal" if finding.id % 3 else "unsure", key=default_key()
+            )
 
         return act
 
@@ -81,13 +105,25 @@ def measure_all(store: Store, table: Path) -> None:
     for queue in ("anomalous", "uncertain", "audit"):
         measure(f"next (4 leased) + record, queue {queue}", give_verdict(queue, everything), 300)
     measure("next (4 leased) + record, in a folder", give_verdict("anomalous", inside), 100)
-    measure("next (4 leased) + record, folder, scores, unflagged", give_verdict("anomalous", narrow), 100)
+    measure(
+        "next (4 leased) + record, folder, scores, unflagged",
+        give_verdict("anomalous", narrow),
+        100,
+    )
     for _ in range(2000):
         give_verdict("anomalous", everything)()
-    measure("next (4 leased) + record, after 2,000 verdicts", give_verdict("anomalous", everything), 300)
+    measure(
+        "next (4 leased) + record, after 2,000 verdicts", give_verdict("anomalous", everything), 300
+    )
     measure("next, second opinion", lambda: store.next("bob", "second", everything, count=4))
-    measure("next, known images", lambda: store.next("bob", "anomalous", everything, count=4, known_share=0.5))
-    measure("undo + record", lambda: (store.undo("ann", key=default_key()), give_verdict("anomalous", everything)()))
+    measure(
+        "next, known images",
+        lambda: store.next("bob", "anomalous", everything, count=4, known_share=0.5),
+    )
+    measure(
+        "undo + record",
+        lambda: (store.undo("ann", key=default_key()), give_verdict("anomalous", everything)()),
+    )
     measure("findings, a page of 100", lambda: store.findings(everything))
     measure("findings, a page of 100 in a folder", lambda: store.findings(inside))
     measure("findings, last judged first", lambda: store.findings(everything, "recent"))
@@ -102,7 +138,9 @@ def measure_all(store: Store, table: Path) -> None:
     measure("scores, all", lambda: store.scores(run.id), 10)
     sample, scores = store.sample(run.id), store.scores(run.id)
     calibration = calibrate(np.random.default_rng(1).normal(size=500))
-    measure("preview of a threshold", lambda: verdicts.preview(sample, scores, calibration, 2.0), 50)
+    measure(
+        "preview of a threshold", lambda: verdicts.preview(sample, scores, calibration, 2.0), 50
+    )
     measure("series", lambda: store.series(run.detector), 3)
     series = store.series(run.detector)
     measure("drift.watch, all folders", lambda: drift.watch(series, calibration), 3)

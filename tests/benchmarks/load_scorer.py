@@ -1,4 +1,5 @@
-"""Measures Scorer as a service uses it: what it adds to the bare session, latency with many callers, memory.
+"""Measures Scorer as a service uses it: what it adds to the bare session, latency with many
+callers, memory.
 
 python -m tests.benchmarks.load_scorer RUN IMAGES
 python -m tests.benchmarks.load_scorer RUN IMAGES --calls 50000       and the memory that so many calls leave behind
@@ -20,8 +21,8 @@ from anomaly.scorer import Scorer
 
 
 def overhead(run: Path, path: Path, rounds: int = 400) -> None:
-    """Prints what judge, which takes a decoded image, adds to InferenceSession.run: both in turns, so that a busy machine
-    is busy for both."""
+    """Prints what judge, which takes a decoded image, adds to InferenceSession.run: both in turns,
+    so that a busy machine is busy for both."""
     scorer = Scorer(run, device="cpu", threads=1)
     image = scorer.decode(path)
     batch, session = image.pixels[None], scorer._session
@@ -32,17 +33,24 @@ def overhead(run: Path, path: Path, rounds: int = 400) -> None:
         return time.perf_counter() - start
 
     pairs = [
-        (seconds(lambda: session.run(None, {"images": batch})), seconds(lambda: scorer.judge(image))) for _ in range(rounds)
+        (
+            seconds(lambda: session.run(None, {"images": batch})),
+            seconds(lambda: scorer.judge(image)),
+        )
+        for _ in range(rounds)
     ]
     bare, whole = 1e3 * np.median(pairs, axis=0)
     added = 1e3 * float(np.median([w - b for b, w in pairs]))
     print(
-        f"one decoded image: bare session {bare:.3f} ms, Scorer {whole:.3f} ms: {added:.3f} ms more, {100 * added / bare:.1f} %"
+        f"one decoded image: bare session {bare:.3f} ms, Scorer {whole:.3f} ms: {added:.3f} ms "
+        f"more, {100 * added / bare:.1f} %"
     )
 
 
 def callers(run: Path, files: list[bytes], count: int, seconds: float) -> None:
-    """Prints latency and throughput with ``count`` threads that score encoded images one after the other."""
+    """Prints latency and throughput with ``count`` threads that score encoded images one after the
+    other.
+    """
     scorer = Scorer(run, device="cpu", threads=1, at_once=available_cores())
     until = time.perf_counter() + seconds
 
@@ -57,7 +65,8 @@ def callers(run: Path, files: list[bytes], count: int, seconds: float) -> None:
         latencies = np.concatenate(list(pool.map(caller, range(0, 7 * count, 7))))
     p50, p95, p99 = 1e3 * np.percentile(latencies, [50, 95, 99])
     print(
-        f"{count:2} callers: {len(latencies) / seconds:.1f} a second; p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f} ms",
+        f"{count:2} callers: {len(latencies) / seconds:.1f} a second; p50 {p50:.1f}, p95 "
+        f"{p95:.1f}, p99 {p99:.1f} ms",
         flush=True,
     )
 
@@ -73,7 +82,9 @@ def leak(run: Path, files: list[bytes], calls: int) -> None:
     found = []
     with ThreadPoolExecutor(4) as pool:
         for tenth in range(10):
-            for _ in pool.map(lambda i: scorer.score(files[i % len(files)]).score, range(calls // 10)):
+            for _ in pool.map(
+                lambda i: scorer.score(files[i % len(files)]).score, range(calls // 10)
+            ):
                 pass
             found.append(memory())
             print(f"{(tenth + 1) * calls // 10} calls: {found[-1]:.1f} MiB", flush=True)
@@ -82,7 +93,9 @@ def leak(run: Path, files: list[bytes], calls: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--seconds", type=float, default=10)

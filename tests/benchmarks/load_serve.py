@@ -1,10 +1,12 @@
-"""Measures `anomaly serve` with an open-loop client: requests leave at a constant rate, whether answers come or not.
+"""Measures `anomaly serve` with an open-loop client: requests leave at a constant rate, whether
+answers come or not.
 
     python -m tests.benchmarks.load_serve RUN IMAGES                  against decoding and the bare session; at 50 % and 200 % load
     python -m tests.benchmarks.load_serve RUN IMAGES --soak 15        15 minutes at 20 a second: is its memory flat?
 
-Latency counts from the moment at which a request was due, so a server that stalls cannot hide it. Client and server share
-the machine; the client's own share of the processor is printed. JPEG bodies of quality 90.
+Latency counts from the moment at which a request was due, so a server that stalls cannot hide it.
+Client and server share the machine; the client's own share of the processor is printed. JPEG bodies
+of quality 90.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from tests.support.serving import Service, serving
 
 @dataclass
 class Load:
-    """What became of requests at a constant rate: seconds of those judged, answers by status (0: none came)."""
+    """What became of requests at a constant rate: seconds of those judged, answers by status (0:
+    none came).
+    """
 
     rate: float
     seconds: float
@@ -43,8 +47,9 @@ class Load:
         p50, p95, p99 = 1e3 * np.percentile(self.latencies or [np.nan], [50, 95, 99])
         codes = ", ".join(f"{count} x {code}" for code, count in sorted(self.codes.items()))
         return (
-            f"{self.rate:.1f} a second: {self.codes[200] / self.seconds:.1f} a second judged; p50 {p50:.1f}, p95 {p95:.1f}, "
-            f"p99 {p99:.1f} ms; {codes}; the client took {100 * self.own_cpu:.0f} % of one core"
+            f"{self.rate:.1f} a second: {self.codes[200] / self.seconds:.1f} a second judged; p50 "
+            f"{p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f} ms; {codes}; the client took "
+            f"{100 * self.own_cpu:.0f} % of one core"
         )
 
 
@@ -59,15 +64,17 @@ def jpegs(folder: Path, most: int = 64) -> list[bytes]:
 
 
 def bare_rate(run: Path, bodies: list[bytes], seconds: float) -> tuple[float, float]:
-    """Returns images a second of decoding and the bare InferenceSession.run, one thread for each core and nothing else, and
-    the processor's milliseconds for each image."""
+    """Returns images a second of decoding and the bare InferenceSession.run, one thread for each
+    core and nothing else, and the processor's milliseconds for each image."""
     scorer = Scorer(run, device="cpu", threads=1)
     until = time.perf_counter() + seconds
 
     def work(start: int) -> int:
         done = 0
         while time.perf_counter() < until:
-            scorer._session.run(None, {"images": scorer.decode(bodies[(start + done) % len(bodies)]).pixels[None]})
+            scorer._session.run(
+                None, {"images": scorer.decode(bodies[(start + done) % len(bodies)]).pixels[None]}
+            )
             done += 1
         return done
 
@@ -86,7 +93,9 @@ class Connections:
         self.free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, request: bytes) -> int:
-        reader, writer = self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = (
+            self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+        )
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split()[0])
@@ -100,7 +109,10 @@ class Connections:
 
 
 def request_of(body: bytes) -> bytes:
-    head = f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: "
+        f"{len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -150,24 +162,42 @@ async def closed(port: int, bodies: list[bytes], callers: int, seconds: float) -
 def measure(service: Service, run: Path, bodies: list[bytes], seconds: float) -> None:
     """Prints the most it judges against the bare rate, in turns, then half and double load.
 
-    The rates are only worth something on a quiet machine; processor time an image is so on a busy one too.
+    The rates are only worth something on a quiet machine; processor time an image is so on a busy
+    one too.
     """
     rounds = []
     for _ in range(3):
         bare, bare_ms = bare_rate(run, bodies, seconds / 3)
         start = service.processor_seconds()
         found = asyncio.run(closed(service.port, bodies, 2 * available_cores(), seconds / 3))
-        served, served_ms = found.codes[200] / seconds * 3, 1e3 * (service.processor_seconds() - start) / found.codes[200]
+        served, served_ms = (
+            found.codes[200] / seconds * 3,
+            1e3 * (service.processor_seconds() - start) / found.codes[200],
+        )
         rounds.append((served, bare, served_ms, bare_ms))
-        print(f"bare {bare:.1f}, served {served:.1f} a second: {served / bare:.3f} of it", flush=True)
+        print(
+            f"bare {bare:.1f}, served {served:.1f} a second: {served / bare:.3f} of it", flush=True
+        )
     served, bare, served_ms, bare_ms = np.median(rounds, axis=0)
-    print(f"capacity {served:.1f} a second, {served / bare:.3f} of decode and bare session; client {found.own_cpu:.2f} cores")
     print(
-        f"processor time an image: bare {bare_ms:.2f} ms, server {served_ms:.2f} ms: {bare_ms / served_ms:.3f} of it",
+        f"capacity {served:.1f} a second, {served / bare:.3f} of decode and bare session; client "
+        f"{found.own_cpu:.2f} cores"
+    )
+    print(
+        f"processor time an image: bare {bare_ms:.2f} ms, server {served_ms:.2f} ms: "
+        f"{bare_ms / served_ms:.3f} of it",
         flush=True,
     )
-    print("half load:   ", asyncio.run(drive(service.port, bodies, served / 2, seconds)).text(), flush=True)
-    print("double load: ", asyncio.run(drive(service.port, bodies, served * 2, seconds)).text(), flush=True)
+    print(
+        "half load:   ",
+        asyncio.run(drive(service.port, bodies, served / 2, seconds)).text(),
+        flush=True,
+    )
+    print(
+        "double load: ",
+        asyncio.run(drive(service.port, bodies, served * 2, seconds)).text(),
+        flush=True,
+    )
 
 
 def soak(service: Service, bodies: list[bytes], minutes: float, rate: float) -> None:
@@ -181,12 +211,15 @@ def soak(service: Service, bodies: list[bytes], minutes: float, rate: float) -> 
         print(f"{memory[-1]:.1f} MiB; {load.text()}", flush=True)
     grown = memory[-1] - memory[2]
     print(
-        f"{sum(total.values())} requests, {dict(total)}; memory after a fifth {memory[2]:.1f} MiB, at the end {grown:+.1f} MiB"
+        f"{sum(total.values())} requests, {dict(total)}; memory after a fifth {memory[2]:.1f} MiB, "
+        f"at the end {grown:+.1f} MiB"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--seconds", type=float, default=20)
@@ -202,7 +235,10 @@ def main() -> None:
             measure(service, options.run, bodies, options.seconds)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         odd = sum(line["level"] != "info" for line in lines)
-        print(f"server {service.memory():.0f} MiB; {len(lines)} lines in its log, {odd} of them warnings or errors")
+        print(
+            f"server {service.memory():.0f} MiB; {len(lines)} lines in its log, {odd} of them "
+            "warnings or errors"
+        )
 
 
 if __name__ == "__main__":

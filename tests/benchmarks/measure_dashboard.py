@@ -4,8 +4,9 @@
     python -m tests.benchmarks.measure_dashboard --kills 50         only the kills
     python -m tests.benchmarks.measure_dashboard --findings 5000 --verdicts 100 --kills 0
 
-Says how long the queue takes to open, how long from a key press to the next image on the screen, how the server's
-memory grows over the verdicts, and whether every verdict that was acknowledged is there after each kill -9.
+Says how long the queue takes to open, how long from a key press to the next image on the screen,
+how the server's memory grows over the verdicts, and whether every verdict that was acknowledged is
+there after each kill -9.
 """
 
 from __future__ import annotations
@@ -47,9 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--findings", type=int, default=100_000)
     parser.add_argument("--keys", type=int, default=150, help="images judged by key in the browser")
-    parser.add_argument("--verdicts", type=int, default=1000, help="verdicts over which the memory is watched")
+    parser.add_argument(
+        "--verdicts", type=int, default=1000, help="verdicts over which the memory is watched"
+    )
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--folder", type=Path, help="where data is made and kept (default: a temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, help="where data is made and kept (default: a temporary folder)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
@@ -64,7 +69,9 @@ def main() -> None:
 
 
 def prepare(folder: Path, findings: int, shown: int) -> tuple[Path, int]:
-    """Returns a database with so many findings, and the number of their run; makes what is not there yet."""
+    """Returns a database with so many findings, and the number of their run; makes what is not
+    there yet.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "run" / "detector.onnx").is_file():
         train_detector(folder)
@@ -75,7 +82,9 @@ def prepare(folder: Path, findings: int, shown: int) -> tuple[Path, int]:
         old.unlink()
     start = time.perf_counter()
     with Store(database) as store:
-        run, _ = store.import_table(table, roots=[folder], card=read_card(folder / "run"), by="measure")
+        run, _ = store.import_table(
+            table, roots=[folder], card=read_card(folder / "run"), by="measure"
+        )
     print(f"import               {findings:,} findings in {time.perf_counter() - start:.1f} s")
     return database, run.id
 
@@ -90,7 +99,10 @@ def measure_browser(server: Server, run: int, keys: int) -> None:
         said = ", ".join(f"{seconds:.2f}" for seconds in opened)
         print(f"queue from nothing   {said} s (the first also loads Streamlit itself)")
         back = [come_back(page) for _ in range(7)]
-        print(f"queue from a page    median {statistics.median(back):.2f} s, slowest {max(back):.2f} s")
+        print(
+            f"queue from a page    median {statistics.median(back):.2f} s, slowest {max(back):.2f} "
+            "s"
+        )
         for name, text in PAGES.items():
             print(f"{name.lower():<21}{open_page(page, name, text):.2f} s")
         print(f"threshold moved      {move_threshold(page):.2f} s until the figures follow")
@@ -104,8 +116,9 @@ def measure_browser(server: Server, run: int, keys: int) -> None:
         wait_until_saved(page)
         browser.close()
     print(
-        f"key to next image    median {statistics.median(found):.0f} ms, 95 %: {sorted(found)[int(0.95 * len(found))]:.0f} ms, "
-        f"slowest {max(found):.0f} ms ({keys} keys, 1920x1080)"
+        f"key to next image    median {statistics.median(found):.0f} ms, 95 %: "
+        f"{sorted(found)[int(0.95 * len(found))]:.0f} ms, slowest {max(found):.0f} ms ({keys} "
+        "keys, 1920x1080)"
     )
 
 
@@ -145,7 +158,9 @@ def move_threshold(page: Any) -> float:
 
 
 def measure_memory(server: Server, run: int, verdicts: int) -> None:
-    """Judges over the routes, with the pictures that a page would load, and prints the server's memory on the way."""
+    """Judges over the routes, with the pictures that a page would load, and prints the server's
+    memory on the way.
+    """
     client = Client(server.port, "mia")
     seen, times = [server.memory()], []
     for at in range(verdicts):
@@ -158,15 +173,26 @@ def measure_memory(server: Server, run: int, verdicts: int) -> None:
         assert answer.status == 200, answer.data
         if (at + 1) % max(1, verdicts // 5) == 0:
             seen.append(server.memory())
-    print(f"memory over verdicts {' '.join(f'{mib:.0f}' for mib in seen)} MiB ({verdicts} verdicts, a fifth a step)")
-    print(f"verdict on the disk  median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
+    print(
+        f"memory over verdicts {' '.join(f'{mib:.0f}' for mib in seen)} MiB ({verdicts} verdicts, "
+        "a fifth a step)"
+    )
+    print(
+        f"verdict on the disk  median {statistics.median(times):.0f} ms, slowest {max(times):.0f} "
+        "ms"
+    )
 
 
 def kill_and_count(server: Server, database: Path, run: int, kills: int) -> None:
-    """Judges from two clients all the time while the server is killed; every acknowledged verdict must be there."""
+    """Judges from two clients all the time while the server is killed; every acknowledged verdict
+    must be there.
+    """
     acknowledged: dict[str, tuple[int, str]] = {}
     stop = threading.Event()
-    people = [threading.Thread(target=judge_on, args=(server, run, name, acknowledged, stop)) for name in ("kim", "lou")]
+    people = [
+        threading.Thread(target=judge_on, args=(server, run, name, acknowledged, stop))
+        for name in ("kim", "lou")
+    ]
     for person in people:
         person.start()
     for _ in range(kills):
@@ -177,23 +203,36 @@ def kill_and_count(server: Server, database: Path, run: int, kills: int) -> None
     for person in people:
         person.join()
     lost, doubled = check(database, acknowledged)
-    print(f"kill -9              {kills} times, {len(acknowledged):,} verdicts acknowledged, {lost} lost, {doubled} doubled")
+    print(
+        f"kill -9              {kills} times, {len(acknowledged):,} verdicts acknowledged, {lost} "
+        f"lost, {doubled} doubled"
+    )
     assert lost == doubled == 0
 
 
-def judge_on(server: Server, run: int, name: str, acknowledged: dict[str, tuple[int, str]], stop: threading.Event) -> None:
+def judge_on(
+    server: Server,
+    run: int,
+    name: str,
+    acknowledged: dict[str, tuple[int, str]],
+    stop: threading.Event,
+) -> None:
     client = Client(server.port, name)
     while not stop.is_set():
         for finding in retry_until(60, lambda: client.next(run, 1)):
             key, verdict = default_key(), random.choice(("anomalous", "normal", "unsure"))
             # the same key until there is an answer, as the page does
-            answer = retry_until(60, lambda f=finding["id"], v=verdict, k=key: client.judge(f, v, k))
+            answer = retry_until(
+                60, lambda f=finding["id"], v=verdict, k=key: client.judge(f, v, k)
+            )
             if answer.status == 200:
                 acknowledged[key] = (finding["id"], verdict)
 
 
 def check(database: Path, acknowledged: dict[str, tuple[int, str]]) -> tuple[int, int]:
-    """Returns how many acknowledged verdicts are not in the log as they were given, and how many are there twice."""
+    """Returns how many acknowledged verdicts are not in the log as they were given, and how many
+    are there twice.
+    """
     with Store(database) as store:
         events = store.events(actions=VERDICTS, limit=None)
     logged: dict[str, list[tuple[int | None, str]]] = {}

@@ -1,9 +1,10 @@
-"""How well a detector's input guard works: how many good test images are not judged, and how many changed copies are.
+"""How well a detector's input guard works: how many good test images are not judged, and how many
+changed copies are.
 
     python -m tests.benchmarks.measure_guard RUN LABELLED
 
-LABELLED is a data set whose good test images the detector has not seen. Copies are made of the decoded pixels: neither noise
-nor compression is added again.
+LABELLED is a data set whose good test images the detector has not seen. Copies are made of the
+decoded pixels: neither noise nor compression is added again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ Pixels = np.ndarray
 
 
 def blurred(sigma: float) -> Callable[[Pixels], Pixels]:
-    return lambda pixels: np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma)))
+    return lambda pixels: np.asarray(
+        Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma))
+    )
 
 
 def deep(pixels: Pixels) -> Image.Image:
@@ -43,7 +46,9 @@ COPIES: dict[str, Callable[[Pixels], Pixels | Image.Image]] = {
     "out of focus, Gaussian of 2 pixels": blurred(2),
     "out of focus, Gaussian of 3 pixels": blurred(3),
     "turned by 90 degrees": turned,
-    "turned by 90 degrees, the other way": lambda pixels: np.ascontiguousarray(np.rot90(pixels, -1)),
+    "turned by 90 degrees, the other way": lambda pixels: np.ascontiguousarray(
+        np.rot90(pixels, -1)
+    ),
 }
 
 
@@ -60,7 +65,10 @@ def main(run: Path, labelled: Path) -> None:
 
 def said(outside: list[bool]) -> str:
     rate = Rate.of(sum(outside), len(outside))
-    return f"{rate.flagged:>5} of {rate.n:<5} {percent(rate.value):>7}   (95 %: {percent(rate.low)} to {percent(rate.high)})"
+    return (
+        f"{rate.flagged:>5} of {rate.n:<5} {percent(rate.value):>7}   (95 %: {percent(rate.low)} "
+        f"to {percent(rate.high)})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""How many good units of several views are flagged: the magnetic tiles, whose exposures are the views of a unit.
+"""How many good units of several views are flagged: the magnetic tiles, whose exposures are the
+views of a unit.
 
     python -m tests.benchmarks.measure_units DATASETS --out FOLDER [--rate 0.1]      (from the repository's root; a trained split is kept)
 
-On each grouped split: train on filters, set the threshold once by unit and once by image (one of each tile), score the good
-test images with both, and count the units of which a view was flagged.
+On each grouped split: train on filters, set the threshold once by unit and once by image (one of
+each tile), score the good test images with both, and count the units of which a view was flagged.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ PATTERN = r"tile(\d+)_"
 
 
 def link(manifest: Path, folder: Path) -> None:
-    """Makes folders train and test of links to the good tiles, whose names begin with the tile's own."""
+    """Makes folders train and test of links to the good tiles, whose names begin with the tile's
+    own.
+    """
     for record in read_dataset(manifest):
         if record.label == "good":
             place = folder / str(record.split) / f"{record.group}_{record.path.name}"
@@ -38,22 +41,37 @@ def link(manifest: Path, folder: Path) -> None:
 def measure(folder: Path, target_rate: float | None) -> None:
     """Prints what a split's detector flags with a threshold for units and with one for images."""
     if not (folder / "run" / "detector.onnx").exists():
-        train(TrainOptions(folder / "train", folder / "run", space="filters", group_by=PATTERN), print)
+        train(
+            TrainOptions(folder / "train", folder / "run", space="filters", group_by=PATTERN), print
+        )
     for name, group_by, by_unit in (("part", None, PATTERN), ("image", PATTERN, None)):
         detector, table = folder / f"{name}.onnx", folder / f"{name}.csv"
         detector.unlink(missing_ok=True)
         recalibrate_on(
-            folder / "run", folder / "train", out=detector, target_rate=target_rate, group_by=group_by, seed=0, by_unit=by_unit
+            folder / "run",
+            folder / "train",
+            out=detector,
+            target_rate=target_rate,
+            group_by=group_by,
+            seed=0,
+            by_unit=by_unit,
         )
-        summary = score_table(Scorer(detector, threads=1), sorted((folder / "test").iterdir()), table, force=True)
+        summary = score_table(
+            Scorer(detector, threads=1), sorted((folder / "test").iterdir()), table, force=True
+        )
         parts = defaultdict(list)
         for row in read_table(table):
             found = re.search(PATTERN, row.path)
             parts[found and found[1]].append(row.is_anomaly)
         print(
-            f"threshold per {name}: {sum(True in views for views in parts.values())} of {len(parts)} parts have a flagged view"
+            f"threshold per {name}: {sum(True in views for views in parts.values())} of "
+            f"{len(parts)} parts have a flagged view"
         )
-        print("\n".join(f"{label:<24}{text}" for label, text in summary.units.rows()) if summary.units else summary.text())
+        print(
+            "\n".join(f"{label:<24}{text}" for label, text in summary.units.rows())
+            if summary.units
+            else summary.text()
+        )
 
 
 def main() -> None:
@@ -61,7 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rate", type=rate, help="target rate (default: 1 %%, or the lowest that the parts can guarantee)")
+    parser.add_argument(
+        "--rate",
+        type=rate,
+        help="target rate (default: 1 %%, or the lowest that the parts can guarantee)",
+    )
     options = parser.parse_args()
     for k in range(3):
         folder = options.out / f"split{k}"

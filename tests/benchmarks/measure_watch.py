@@ -1,8 +1,10 @@
 """Measures how long `anomaly score --watch` takes from a closed file to its row.
 
-python -m tests.benchmarks.measure_watch [--run RUN --images FOLDER] [--count 200] [--rate 10] [--there 0] [--no-events]
+python -m tests.benchmarks.measure_watch [--run RUN --images FOLDER] [--count 200] [--rate 10]
+[--there 0] [--no-events]
 
-``--there``: how many images lie in the folder already and have their rows. ``--no-events``: as on a network share.
+``--there``: how many images lie in the folder already and have their rows. ``--no-events``: as on a
+network share.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from anomaly.files.table import Row, encode_rows, read_table
 from tests.support.kill_score import made_up
 
 WITHOUT = (
-    "import sys; sys.modules['watchdog.events'] = None; from anomaly.commands.main import main; sys.exit(main(sys.argv[1:]))"
+    "import sys; sys.modules['watchdog.events'] = None; from anomaly.commands.main import main; "
+    "sys.exit(main(sys.argv[1:]))"
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path)
     parser.add_argument("--images", type=Path)
     for name, default in (("count", 200), ("rate", 10), ("there", 0)):
@@ -41,16 +46,28 @@ def main() -> None:
         run, images = (options.run, options.images) if options.run else made_up(home)
         late = measure(run, sorted(p for p in images.rglob("*") if p.is_file()), home, options)
     figures = ", ".join(
-        f"{name} {np.percentile(late, share):.3f} s" for name, share in (("median", 50), ("p99", 99), ("max", 100))
+        f"{name} {np.percentile(late, share):.3f} s"
+        for name, share in (("median", 50), ("p99", 99), ("max", 100))
     )
-    print(f"{len(late)} images, {options.rate} a second, {options.there:,} there: {figures} from closed to judged")
+    print(
+        f"{len(late)} images, {options.rate} a second, {options.there:,} there: {figures} from "
+        "closed to judged"
+    )
 
 
 def measure(run: Path, images: list[Path], home: Path, options: argparse.Namespace) -> list[float]:
     folder, out = home / "in", home / "t.csv"
     folder.mkdir()
-    first = [*(["-c", WITHOUT] if options.no_events else ["-m", "anomaly"]), "score", str(run), "--watch", str(folder)]
-    process = subprocess.Popen([sys.executable, *first, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    first = [
+        *(["-c", WITHOUT] if options.no_events else ["-m", "anomaly"]),
+        "score",
+        str(run),
+        "--watch",
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, *first, "--out", str(out)], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     process.stderr.readline()
     if options.there:
@@ -60,7 +77,9 @@ def measure(run: Path, images: list[Path], home: Path, options: argparse.Namespa
         process.send_signal(signal.SIGKILL)
         process.wait()
         fill(folder, out, rows[0], options.there)
-        process = subprocess.Popen([sys.executable, *first, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, *first, "--out", str(out)], stderr=subprocess.PIPE, text=True
+        )
         assert process.stderr is not None
         process.stderr.readline()
         time.sleep(5)
@@ -73,7 +92,9 @@ def measure(run: Path, images: list[Path], home: Path, options: argparse.Namespa
     time.sleep(5)
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    judged = {row.path: datetime.fromisoformat(row.scored_at).timestamp() for row in read_table(out)}
+    judged = {
+        row.path: datetime.fromisoformat(row.scored_at).timestamp() for row in read_table(out)
+    }
     return [judged[path] - at for path, at in closed.items()]
 
 
@@ -81,7 +102,9 @@ def fill(folder: Path, out: Path, row: Row, count: int) -> None:
     """Puts images into the folder, links to one, and their rows into the table."""
     names = [str(folder / f"old{number}.png") for number in range(count)]
     for number, name in enumerate(names):
-        (folder / f"y{number // 50_000}.png").exists() or (folder / f"y{number // 50_000}.png").write_bytes(b"")
+        (folder / f"y{number // 50_000}.png").exists() or (
+            folder / f"y{number // 50_000}.png"
+        ).write_bytes(b"")
         os.link(folder / f"y{number // 50_000}.png", name)
     for extra in folder.glob("y*.png"):
         extra.unlink()

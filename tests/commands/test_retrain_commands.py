@@ -25,7 +25,9 @@ def test_one_image_has_one_mark_and_the_list_names_it(run_of_its_own: Path, said
     _, highest = read_highest(run_of_its_own)
     name = highest[0].name
     status, _, err = said("mark", run_of_its_own, "--good", name, "--defect", highest[0].path)
-    assert status == 1 and "--good and --defect found, one of them expected; nothing was marked" in err
+    assert (
+        status == 1 and "--good and --defect found, one of them expected; nothing was marked" in err
+    )
     status, _, err = said("mark", run_of_its_own, "--good", "nowhere.png")
     assert status == 1 and f"such as {name}, or a path of" in err and err.count("\n") == 1
     assert read_marks(run_of_its_own) == {}
@@ -34,7 +36,9 @@ def test_one_image_has_one_mark_and_the_list_names_it(run_of_its_own: Path, said
     assert set(read_marks(run_of_its_own)) == {image.sha256 for image in highest}
 
 
-def test_a_listed_name_is_taken_where_it_ends_several_paths(run_of_its_own: Path, said: Said) -> None:
+def test_a_listed_name_is_taken_where_it_ends_several_paths(
+    run_of_its_own: Path, said: Said
+) -> None:
     _, highest = read_highest(run_of_its_own)
     with open(run_of_its_own / "images.csv", "a") as file:
         file.write(f"/other/{highest[0].name},{'0' * 64},fit,x\n")

@@ -1,4 +1,6 @@
-"""The review's commands, as a script calls them: score into a database, judge, export, calibrate."""
+"""The review's commands, as a script calls them: score into a database, judge,
+export, calibrate.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,24 @@ def database(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -
     """Returns a review database that `anomaly score --review` filled."""
     folder = tmp_path_factory.mktemp("review")
     status = main(
-        ["score", str(run), str(parts / "test"), "--out", str(folder / "scores.csv"), "--review", str(folder / "review.db")]
+        [
+            "score",
+            str(run),
+            str(parts / "test"),
+            "--out",
+            str(folder / "scores.csv"),
+            "--review",
+            str(folder / "review.db"),
+        ]
     )
     assert status in (0, 3)
     return folder / "review.db"
 
 
 def give_verdict(database: Path, run: int = 1) -> tuple[int, int]:
-    """Judges every image of the audit sample normal and every flagged one anomalous; returns how many of each."""
+    """Judges every image of the audit sample normal and every flagged one anomalous; returns how
+    many of each.
+    """
     with Store(database) as store:
         sampled = [f for f in store.findings(Filters(run=run), limit=1000) if f.sampled_as]
         for finding in sampled:
@@ -40,14 +52,21 @@ def give_verdict(database: Path, run: int = 1) -> tuple[int, int]:
         return sum(bool(f.is_anomaly) for f in sampled), sum(not f.is_anomaly for f in sampled)
 
 
-def test_the_table_is_there_and_a_second_import_adds_nothing(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["review", "import", str(database.with_name("scores.csv")), "--db", str(database)]) == 0
+def test_the_table_is_there_and_a_second_import_adds_nothing(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["review", "import", str(database.with_name("scores.csv")), "--db", str(database)])
+        == 0
+    )
     assert "(it was there already)" in capsys.readouterr().out
     with Store(database) as store:
         assert [run.images for run in store.runs()] == [30 + 4 * 6]
 
 
-def test_from_score_to_a_new_threshold(database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_score_to_a_new_threshold(
+    database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["review", "audit", "--db", str(database), "--images", "40"]) == 0
     flagged, passed = give_verdict(database)
     assert flagged > 0 and passed > 0
@@ -55,7 +74,16 @@ def test_from_score_to_a_new_threshold(database: Path, run: Path, tmp_path: Path
     stats = json.loads(capsys.readouterr().out.split("dashboard\n", 1)[-1])
     assert stats["team"]["inspectors"][0]["name"] == "ann"
     out = tmp_path / "new.onnx"
-    given = ["calibrate", str(run), "--verdicts", str(database), "--out", str(out), "--false-alarm-rate", "0.3"]
+    given = [
+        "calibrate",
+        str(run),
+        "--verdicts",
+        str(database),
+        "--out",
+        str(out),
+        "--false-alarm-rate",
+        "0.3",
+    ]
     assert main(given) == 1  # fewer images and a higher rate: not without a word
     *read, message = capsys.readouterr().err.splitlines()
     assert message.startswith("anomaly: the guarantee would get worse: guaranteed rate ")
@@ -72,26 +100,46 @@ def test_from_score_to_a_new_threshold(database: Path, run: Path, tmp_path: Path
 def test_exports(database: Path, tmp_path: Path) -> None:
     for name in ("findings.csv", "findings.jsonl", "coco.json", "folder"):
         assert main(["review", "export", "--db", str(database), str(tmp_path / name)]) == 0
-    assert main(["review", "export", "--db", str(database), "--log", str(tmp_path / "log.jsonl")]) == 0
+    assert (
+        main(["review", "export", "--db", str(database), "--log", str(tmp_path / "log.jsonl")]) == 0
+    )
     assert len((tmp_path / "findings.jsonl").read_text().splitlines()) == 30 + 4 * 6
-    assert set(json.loads((tmp_path / "coco.json").read_text())) >= {"images", "annotations", "categories"}
+    assert set(json.loads((tmp_path / "coco.json").read_text())) >= {
+        "images",
+        "annotations",
+        "categories",
+    }
 
 
 def test_verdicts_without_an_audit_sample_set_no_threshold(
     run: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = tmp_path / "review.db"
-    main(["score", str(run), str(parts / "test" / "good"), "--out", str(tmp_path / "s.csv"), "--review", str(database)])
+    main(
+        [
+            "score",
+            str(run),
+            str(parts / "test" / "good"),
+            "--out",
+            str(tmp_path / "s.csv"),
+            "--review",
+            str(database),
+        ]
+    )
     assert main(["calibrate", str(run), "--verdicts", str(database)]) == 1
     assert "no image of an audit sample was judged normal" in capsys.readouterr().err
 
 
-def test_calibrate_takes_one_source(run: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate_takes_one_source(
+    run: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["calibrate", str(run)]) == 1
     assert "give --normal DIR or --verdicts DB" in capsys.readouterr().err
 
 
-def test_a_public_address_without_a_login_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_public_address_without_a_login_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["review", "--db", str(tmp_path / "review.db"), "--host", "0.0.0.0"]) == 1
     assert "nobody would have to log in" in capsys.readouterr().err
 
@@ -128,7 +176,8 @@ def test_an_action_uses_the_database_that_is_named_before_or_after_it(
     assert main(["review", *given, *words] if before else ["review", *words, *given]) == 0
     assert other.read_bytes() == untouched
     named.rename(tmp_path / "gone.db")
-    if action[0] != "import":  # it makes one; all others must miss this one, though review.db is there
+    # it makes one; all others must miss this one, though review.db is there
+    if action[0] != "import":
         assert main(["review", *given, *words] if before else ["review", *words, *given]) == 1
 
 
@@ -136,7 +185,10 @@ def test_an_action_uses_the_database_that_is_named_before_or_after_it(
 def test_import_takes_the_detector_named_before_or_after_it(
     database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bool
 ) -> None:
-    named, words = ["--db", str(tmp_path / "x.db"), "--detector", str(run)], ["import", str(database.with_name("scores.csv"))]
+    named, words = (
+        ["--db", str(tmp_path / "x.db"), "--detector", str(run)],
+        ["import", str(database.with_name("scores.csv"))],
+    )
     assert main(["review", *named, *words] if before else ["review", *words, *named]) == 0
     with Store(tmp_path / "x.db") as store:
         assert store.detectors()[0].card is not None
@@ -147,15 +199,25 @@ def test_import_takes_the_detector_named_before_or_after_it(
 def test_no_option_of_an_action_replaces_one_that_was_given_before_it() -> None:
     """Of all commands: a default of an action would win over what the command was given."""
     for command in subparsers(parser()).values():
-        own = {option.dest for option in command._actions if option.option_strings and option.dest != "help"}
+        own = {
+            option.dest
+            for option in command._actions
+            if option.option_strings and option.dest != "help"
+        }
         for name, action in subparsers(command).items():
             twice = [option for option in action._actions if option.dest in own]
-            assert all(option.default is argparse.SUPPRESS for option in twice), (command.prog, name, twice)
+            assert all(option.default is argparse.SUPPRESS for option in twice), (
+                command.prog,
+                name,
+                twice,
+            )
     assert "types" in subparsers(subparsers(parser())["review"])
 
 
 def subparsers(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [
+        action for action in command._actions if isinstance(action, argparse._SubParsersAction)
+    ]
     return dict(found[0].choices) if found else {}
 
 
@@ -248,9 +310,14 @@ def make(kind: str, path: Path) -> None:
             connection.commit()
 
 
-def test_a_database_that_can_only_be_read_is_refused_in_one_line(database: Path, tmp_path: Path) -> None:
+def test_a_database_that_can_only_be_read_is_refused_in_one_line(
+    database: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "review.db"
-    with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+    with (
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")
     done = subprocess.run(["chattr", "+i", str(copy)], capture_output=True, text=True, check=False)
@@ -265,9 +332,18 @@ def test_a_database_that_can_only_be_read_is_refused_in_one_line(database: Path,
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql://[half/db", "postgresql://u:secret@h:port/db", "://", "sqlite://", "sqlite:///x?a=1"]
+    "address",
+    [
+        "postgresql://[half/db",
+        "postgresql://u:secret@h:port/db",
+        "://",
+        "sqlite://",
+        "sqlite:///x?a=1",
+    ],
 )
-def test_an_address_that_is_none_is_one_line_without_its_password(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_none_is_one_line_without_its_password(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "secret" not in refused(["review", "stats", "--db", address], capsys)
 
 
@@ -284,11 +360,15 @@ def test_a_mistyped_detector_is_refused_naming_those_there_are(
     database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = read_card(run)
-    said = refused(["review", "--db", str(database), "--detector", str(run.with_name(run.name + "x"))], capsys)
+    said = refused(
+        ["review", "--db", str(database), "--detector", str(run.with_name(run.name + "x"))], capsys
+    )
     assert "no detector found there" in said and str(run) in said
     assert f"{card.name}@{card.version} ({card.digest[:8]})" in said
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    assert "--detector" in refused(["review", "--db", str(database), "--detector", str(tmp_path / "model.onnx")], capsys)
+    assert "--detector" in refused(
+        ["review", "--db", str(database), "--detector", str(tmp_path / "model.onnx")], capsys
+    )
 
 
 def test_a_file_that_is_taken_away_is_not_made_anew(database: Path, tmp_path: Path) -> None:
@@ -304,11 +384,15 @@ def test_a_file_that_is_taken_away_is_not_made_anew(database: Path, tmp_path: Pa
 # ---- defect types ----
 
 
-def types_in(database: Path, capsys: pytest.CaptureFixture[str], *change: str) -> list[tuple[int | None, str, str]]:
+def types_in(
+    database: Path, capsys: pytest.CaptureFixture[str], *change: str
+) -> list[tuple[int | None, str, str]]:
     """Runs `review types` and returns what it lists: key, name, colour."""
     capsys.readouterr()
     assert main(["review", "types", "--db", str(database), "--json", *change]) == 0
-    return [(kind["key"], kind["name"], kind["colour"]) for kind in json.loads(capsys.readouterr().out)]
+    return [
+        (kind["key"], kind["name"], kind["colour"]) for kind in json.loads(capsys.readouterr().out)
+    ]
 
 
 def test_a_fresh_database_has_defect_types_that_are_edited_by_command(
@@ -318,17 +402,37 @@ def test_a_fresh_database_has_defect_types_that_are_edited_by_command(
     Store(database).close()
     first = types_in(database, capsys)
     assert [key for key, *_ in first] == list(range(1, 10))
-    assert {"scratch", "dent", "crack", "stain", "contamination", "missing part", "deformation", "other"} < {
-        n for _, n, _ in first
-    }
+    assert {
+        "scratch",
+        "dent",
+        "crack",
+        "stain",
+        "contamination",
+        "missing part",
+        "deformation",
+        "other",
+    } < {n for _, n, _ in first}
     assert len({colour for *_, colour in first}) == 9
     assert types_in(database, capsys, "--add", "burr", "loose wire=#3a86ff") == [
         *first, (None, "burr", "#e4572e"), (None, "loose wire", "#3a86ff")
     ]  # fmt: skip
-    assert [name for _, name, _ in types_in(database, capsys, "--remove", "dent", "other")][-2:] == ["burr", "loose wire"]
-    few = types_in(database, capsys, "--set", "loose wire", "Kratzer", "欠け", "missing part=#00ff00")
-    assert [(key, name) for key, name, _ in few] == [(1, "loose wire"), (2, "Kratzer"), (3, "欠け"), (4, "missing part")]
-    assert few[0][2] == "#3a86ff" and few[3][2] == "#00ff00" and len({colour for *_, colour in few}) == 4
+    assert [name for _, name, _ in types_in(database, capsys, "--remove", "dent", "other")][
+        -2:
+    ] == ["burr", "loose wire"]
+    few = types_in(
+        database, capsys, "--set", "loose wire", "Kratzer", "欠け", "missing part=#00ff00"
+    )
+    assert [(key, name) for key, name, _ in few] == [
+        (1, "loose wire"),
+        (2, "Kratzer"),
+        (3, "欠け"),
+        (4, "missing part"),
+    ]
+    assert (
+        few[0][2] == "#3a86ff"
+        and few[3][2] == "#00ff00"
+        and len({colour for *_, colour in few}) == 4
+    )
     assert types_in(database, capsys) == few
 
 

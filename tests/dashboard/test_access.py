@@ -1,4 +1,6 @@
-"""Who may do what: tokens, links, roles, addresses. The pages and routes themselves are in test_dashboard.py."""
+"""Who may do what: tokens, links, roles, addresses. The pages and routes themselves are in
+test_dashboard.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 pytest.importorskip("streamlit")
 
 from anomaly.errors import AnomalyError
-from dashboard.access import ROLES, AccessError, Key, Person, clean_name, is_private, read_roles, role_of
+from dashboard.access import (
+    ROLES,
+    AccessError,
+    Key,
+    Person,
+    clean_name,
+    is_private,
+    read_roles,
+    role_of,
+)
 from dashboard.launch import AUTH_NEEDS, SAFE, server_command, server_names, settings_for
 from dashboard.settings import Settings
 
@@ -35,7 +46,9 @@ def test_a_token_with_any_other_character_is_refused(data):
         KEY.person(token[:at] + other + token[at + 1 :], NOON)
 
 
-@pytest.mark.parametrize("token", [None, "", ".", "a.b", "W10.", "\N{SNOWMAN}.\N{SNOWMAN}", "a" * 100_000])
+@pytest.mark.parametrize(
+    "token", [None, "", ".", "a.b", "W10.", "\N{SNOWMAN}.\N{SNOWMAN}", "a" * 100_000]
+)
 def test_what_is_no_token_is_refused(token):
     with pytest.raises(AccessError, match="not signed in"):
         KEY.person(token, NOON)
@@ -69,7 +82,11 @@ def test_a_link_opens_one_picture_for_a_while():
 
 def test_a_link_is_the_same_within_an_hour_so_that_the_browser_keeps_the_picture():
     hour = NOON // 3600 * 3600
-    assert KEY.link(7, "heatmap", hour) == KEY.link(7, "heatmap", hour + 3599) != KEY.link(7, "heatmap", hour + 3600)
+    assert (
+        KEY.link(7, "heatmap", hour)
+        == KEY.link(7, "heatmap", hour + 3599)
+        != KEY.link(7, "heatmap", hour + 3600)
+    )
 
 
 def test_a_signature_of_one_kind_is_none_of_the_other():
@@ -103,7 +120,8 @@ def test_roles_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "match"), [('"a@b.c" = "boss"', "role 'boss' of a@b.c"), ("a@b.c", "cannot be read as roles")]
+    ("text", "match"),
+    [('"a@b.c" = "boss"', "role 'boss' of a@b.c"), ("a@b.c", "cannot be read as roles")],
 )
 def test_roles_files_that_are_wrong(tmp_path, text, match):
     file = tmp_path / "roles.toml"
@@ -117,13 +135,24 @@ def test_names_become_one_line_that_can_be_shown():
     assert len(clean_name("a" * 1000)) == 200
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::1", "[::1]", "127.1.2.3"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "LOCALHOST", "::1", "[::1]", "127.1.2.3"]
+)
 def test_addresses_of_this_machine(host):
     assert is_private(host)
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "", "192.168.1.5", "review.example.com", "localhost.example.com", "127.0.0.1.nip.io"]
+    "host",
+    [
+        "0.0.0.0",
+        "::",
+        "",
+        "192.168.1.5",
+        "review.example.com",
+        "localhost.example.com",
+        "127.0.0.1.nip.io",
+    ],
 )
 def test_addresses_that_others_reach(host):
     assert not is_private(host)
@@ -136,12 +165,21 @@ def settings(host="127.0.0.1", **options):
 
 def test_on_this_machine_everybody_is_admin_and_nobody_logs_in():
     found = settings()
-    assert (found.login, found.open_role, found.hosts) == (False, "admin", ("127.0.0.1", "localhost", "::1", "127.0.0.1"))
+    assert (found.login, found.open_role, found.hosts) == (
+        False,
+        "admin",
+        ("127.0.0.1", "localhost", "::1", "127.0.0.1"),
+    )
 
 
-@pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"allowed_hosts": ["review.example.com"]}])
+@pytest.mark.parametrize(
+    "options",
+    [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"allowed_hosts": ["review.example.com"]}],
+)
 def test_a_public_address_without_login_is_refused(options):
-    with pytest.raises(AnomalyError, match="nobody would have to log in: give --auth FILE and --roles"):
+    with pytest.raises(
+        AnomalyError, match="nobody would have to log in: give --auth FILE and --roles"
+    ):
         settings(**options)
 
 
@@ -159,7 +197,10 @@ def test_login_needs_roles_and_roles_need_a_login(tmp_path):
     with pytest.raises(AnomalyError, match=r"auth\.toml: no such file"):
         settings("0.0.0.0", roles=roles, auth_file=auth)
     auth.write_text("[auth]\nredirect_uri = 'x'\ncookie_secret = ''\n")
-    with pytest.raises(AnomalyError, match=r"\[auth\] without cookie_secret, client_id, client_secret, server_metadata_url"):
+    with pytest.raises(
+        AnomalyError,
+        match=r"\[auth\] without cookie_secret, client_id, client_secret, server_metadata_url",
+    ):
         settings("0.0.0.0", roles=roles, auth_file=auth)
     auth.write_text("[auth")
     with pytest.raises(AnomalyError, match=r"auth\.toml: cannot be read"):
@@ -167,7 +208,11 @@ def test_login_needs_roles_and_roles_need_a_login(tmp_path):
     pytest.importorskip("authlib")
     auth.write_text("[auth]\n" + "".join(f"{name} = 'x'\n" for name in AUTH_NEEDS))
     found = settings("0.0.0.0", roles=roles, auth_file=auth, allowed_hosts=["Review.example.com"])
-    assert found.login and found.roles == {"ann@example.com": "admin"} and "review.example.com" in found.hosts
+    assert (
+        found.login
+        and found.roles == {"ann@example.com": "admin"}
+        and "review.example.com" in found.hosts
+    )
 
 
 def test_allowed_hosts_are_names():
@@ -179,19 +224,35 @@ def test_the_server_is_started_safely():
     found = settings()
     command = server_command(found, "127.0.0.1", 8501, None)
     flags = dict(zip(command[5::2], command[6::2], strict=True))
-    assert {name.removeprefix("--"): flags[name] for name in flags if name.removeprefix("--") in SAFE} == SAFE
-    assert flags["--browser.gatherUsageStats"] == "false" and flags["--client.showErrorDetails"] == "none"
+    assert {
+        name.removeprefix("--"): flags[name] for name in flags if name.removeprefix("--") in SAFE
+    } == SAFE
+    assert (
+        flags["--browser.gatherUsageStats"] == "false"
+        and flags["--client.showErrorDetails"] == "none"
+    )
     assert flags["--server.address"] == "127.0.0.1"
-    assert [command[i + 1] for i, part in enumerate(command) if part == "--server.allowedHosts"] == [
+    assert [
+        command[i + 1] for i, part in enumerate(command) if part == "--server.allowedHosts"
+    ] == [
         "127.0.0.1",
         "localhost",
         "::1",
     ]
-    assert not any(re.search("review.db|" + found.secret, part) for part in command)  # processes are seen by all users
+    # processes are seen by all users
+    assert not any(re.search("review.db|" + found.secret, part) for part in command)
 
 
 def test_settings_go_through_the_environment():
-    found = Settings("postgresql://u:p@h/d", "ab" * 32, ("a", "b"), True, {"x@y.z": "viewer"}, "inspector", ("run",))
+    found = Settings(
+        "postgresql://u:p@h/d",
+        "ab" * 32,
+        ("a", "b"),
+        True,
+        {"x@y.z": "viewer"},
+        "inspector",
+        ("run",),
+    )
     assert Settings.from_environment(found.to_environment()) == found
     with pytest.raises(AnomalyError, match="start the dashboard with anomaly review"):
         Settings.from_environment({})

@@ -1,4 +1,6 @@
-"""The dashboard in a real browser: Debian's Chromium without a screen, driven by Playwright, against the real server."""
+"""The dashboard in a real browser: Debian's Chromium without a screen, driven by Playwright,
+against the real server.
+"""
 
 from __future__ import annotations
 
@@ -50,18 +52,30 @@ from tests.support.review_server import (
     wait_until_saved,
 )
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium found: apt-get install chromium"
+)
 EVIL = "<img src=x onerror='window.hit=1'><b>bold</b>"
 
 
-def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Callable[..., Any]) -> None:
-    """A view that is not flagged says so of itself, and that its part is flagged by another one, which a click shows."""
+def test_a_view_is_shown_with_its_part(
+    made: Path, tmp_path: Path, open_page: Callable[..., Any]
+) -> None:
+    """A view that is not flagged says so of itself, and that its part is flagged by another one,
+    which a click shows.
+    """
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     for number in range(200):
         Image.fromarray(make("disc", 9000 + number, 160)[0]).save(fresh / f"{number:03}.png")
     recalibrate_on(
-        made / "run", fresh, out=tmp_path / "detector.onnx", target_rate=0.05, group_by=None, seed=0, by_unit=r"(\d\d)\d\.png"
+        made / "run",
+        fresh,
+        out=tmp_path / "detector.onnx",
+        target_rate=0.05,
+        group_by=None,
+        seed=0,
+        by_unit=r"(\d\d)\d\.png",
     )
     rule = UnitRule.of(read_card(tmp_path / "detector.onnx").training)
     assert rule is not None and rule.most == 10
@@ -70,27 +84,47 @@ def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Ca
     good, bad = (made / "parts" / "test" / kind for kind in ("good", "missing"))
     for number, image in enumerate([*sorted(good.iterdir())[:9], sorted(bad.iterdir())[0]]):
         shutil.copy(image, photos / f"77{number}.png")
-    Image.open(photos / "770.png").rotate(90, expand=True).resize((160, 400)).save(photos / "880.png")
-    score_table(Scorer(tmp_path / "detector.onnx", device="cpu"), list_sources([photos]), tmp_path / "t.csv")
+    Image.open(photos / "770.png").rotate(90, expand=True).resize((160, 400)).save(
+        photos / "880.png"
+    )
+    score_table(
+        Scorer(tmp_path / "detector.onnx", device="cpu"), list_sources([photos]), tmp_path / "t.csv"
+    )
     with Store(tmp_path / "review.db") as store:
         run, _ = store.import_table(tmp_path / "t.csv", card=read_card(tmp_path / "detector.onnx"))
-        numbers = {Path(finding.path).name: finding.id for finding in store.findings(Filters(run=run.id))}
+        numbers = {
+            Path(finding.path).name: finding.id for finding in store.findings(Filters(run=run.id))
+        }
     with serving(tmp_path / "review.db", detectors=(tmp_path / "detector.onnx",)) as server:
         page = open_page(f"{server.url}/image?finding={numbers['770.png']}")
         page.get_by_text("Part 77", exact=True).wait_for()
-        assert page.locator("[data-part=words]").inner_text() == "Not flagged by this view. This does not mean free of defects."
-        assert page.locator("[data-part=unitWords]").inner_text() == "FLAGGED by its view 779.png, whatever the others show."
+        assert (
+            page.locator("[data-part=words]").inner_text()
+            == "Not flagged by this view. This does not mean free of defects."
+        )
+        assert (
+            page.locator("[data-part=unitWords]").inner_text()
+            == "FLAGGED by its view 779.png, whatever the others show."
+        )
         views = page.locator("[data-part=views] button")
         assert views.count() == 10 and views.first.get_attribute("aria-current") == "true"
-        assert page.locator("[data-part=place]").inner_text().count("good units that set the threshold") == 1
+        assert (
+            page.locator("[data-part=place]")
+            .inner_text()
+            .count("good units that set the threshold")
+            == 1
+        )
         views.last.click()
-        page.wait_for_function(f"new URL(location.href).searchParams.get('finding') == {numbers['779.png']}")
+        page.wait_for_function(
+            f"new URL(location.href).searchParams.get('finding') == {numbers['779.png']}"
+        )
         page.locator("[data-part=words][data-judged=flagged]").wait_for()
         page.goto(f"{server.url}/image?finding={numbers['880.png']}")
         page.get_by_text("NOT JUDGED: 1 of 10 views found. Treat as not OK.").wait_for()
         words = page.locator("[data-part=words]").inner_text()
         assert words.startswith(
-            "NOT INSPECTED: 160x400 found, width:height 0.40, 1.00 in the training images: check that it is"
+            "NOT INSPECTED: 160x400 found, width:height 0.40, 1.00 in the training images: check "
+            "that it is"
         )
         assert page.locator("[data-part=place] svg").count() == 0  # its score says nothing
         assert page.get_by_text("not judged", exact=True).count() == 1  # no heatmap either
@@ -99,7 +133,9 @@ def test_a_view_is_shown_with_its_part(made: Path, tmp_path: Path, open_page: Ca
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], made: Path, tmp_path: Path) -> None:
+def test_the_whole_flow(
+    server: Server, open_page: Any, size: tuple[int, int], made: Path, tmp_path: Path
+) -> None:
     page = open_page(server.url, size)
 
     # the queue, the most anomalous first
@@ -118,25 +154,37 @@ def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], m
         if key == "a":
             page.keyboard.press("2")
         times.append(press_and_wait(page, key))
-        given.append((finding, {"a": "anomalous", "n": "normal", "u": "unsure"}[key], "crack" if key == "a" else None))
+        given.append(
+            (
+                finding,
+                {"a": "anomalous", "n": "normal", "u": "unsure"}[key],
+                "crack" if key == "a" else None,
+            )
+        )
     wait_until_saved(page)
     assert [entry[1:] for entry in log_of(server)] == given
     assert len({finding for finding, *_ in given}) == 20
-    assert median(times) < 300  # 150 on a machine with nothing else to do: tests/benchmarks/measure_dashboard.py
+    # 150 on a machine with nothing else to do: tests/benchmarks/measure_dashboard.py
+    assert median(times) < 300
 
     # undo takes the last one back and shows it again
     page.keyboard.press("z")
-    page.wait_for_function(f"new URL(location.href).searchParams.get('finding') === '{given[-1][0]}'")
+    page.wait_for_function(
+        f"new URL(location.href).searchParams.get('finding') === '{given[-1][0]}'"
+    )
     wait_until_saved(page)
     assert [entry[1:] for entry in log_of(server)] == given[:-1]
 
     # the last ten are listed, and one of them is changed by mouse, with a comment
     sync_api.expect(page.locator("[data-part=recent] li")).to_have_count(10)
     changed = given[-5][0]
-    for _ in range(5):  # the list is drawn anew after the undo, and a click at that moment meets a row that is gone
+    # the list is drawn anew after the undo, and a click at that moment meets a row that is gone
+    for _ in range(5):
         page.locator("[data-part=recent] li button").nth(3).click()
         with contextlib.suppress(sync_api.TimeoutError):
-            page.wait_for_function(f"new URL(location.href).searchParams.get('finding') === '{changed}'", timeout=5000)
+            page.wait_for_function(
+                f"new URL(location.href).searchParams.get('finding') === '{changed}'", timeout=5000
+            )
             break
     page.get_by_label("Comment").fill("seen again under the lamp")
     page.get_by_role("button", name="Normal").click()
@@ -160,11 +208,18 @@ def test_the_whole_flow(server: Server, open_page: Any, size: tuple[int, int], m
     with Store(server.settings.database) as store:
         store.draw_audit(1, 60, by="ann", key=default_key())
         for finding in store.next("bo", "audit", Filters(run=1), count=60):
-            store.record("bo", finding.id, "normal" if "good" in finding.folder else "anomalous", key=default_key())
+            store.record(
+                "bo",
+                finding.id,
+                "normal" if "good" in finding.folder else "anomalous",
+                key=default_key(),
+            )
         manifest = tmp_path / "audit.csv"
         write_calibration_manifest(store, 1, manifest)
         out = tmp_path / "detector-3.onnx"
-        card, _, _ = recalibrate_on(made / "run", manifest, out=out, target_rate=None, group_by=None, seed=0)
+        card, _, _ = recalibrate_on(
+            made / "run", manifest, out=out, target_rate=None, group_by=None, seed=0
+        )
         assert card.parent == read_card(made / "run").digest and card.calibration is not None
 
         # export
@@ -186,7 +241,9 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     page.mouse.move(box["x"] - page.viewport_size["width"] / 60, box["y"] + 80, steps=8)
     page.mouse.up()
     sync_api.expect(flagged).not_to_have_text(before, use_inner_text=True)
-    page.get_by_text("Preview: the guarantee returns when fresh good images confirm it.").first.wait_for()
+    page.get_by_text(
+        "Preview: the guarantee returns when fresh good images confirm it."
+    ).first.wait_for()
     value = handle.get_attribute("aria-valuenow")
     page.get_by_role("button", name="Flag more").click()
     sync_api.expect(handle).not_to_have_attribute("aria-valuenow", value, timeout=20_000)
@@ -215,7 +272,9 @@ def limit_by_mouse_and_keyboard(page: Any, server: Server, made: Path) -> None:
     assert server.process is not None and server.process.poll() is None
 
 
-def test_html_in_names_and_comments_shows_as_text(made: Path, tmp_path: Path, open_page: Any) -> None:
+def test_html_in_names_and_comments_shows_as_text(
+    made: Path, tmp_path: Path, open_page: Any
+) -> None:
     images = tmp_path / "images" / EVIL.replace("/", "_")
     images.mkdir(parents=True)
     part = Image.open(next((made / "parts" / "test" / "chip").glob("*.png")))
@@ -232,12 +291,19 @@ def test_html_in_names_and_comments_shows_as_text(made: Path, tmp_path: Path, op
     with serving(database, detectors=(made / "run",)) as server:
         page = open_page(server.url)
         page.locator("a.card").first.wait_for()
-        assert any(EVIL.replace("/", "_") in name for name in page.locator("a.card .name").all_inner_texts())
+        assert any(
+            EVIL.replace("/", "_") in name
+            for name in page.locator("a.card .name").all_inner_texts()
+        )
         for name in ("Image", "Threshold", "Team", "Drift", "Runs"):
             page.get_by_role("link", name=name, exact=True).click()
             page.wait_for_timeout(700)
             assert page.evaluate("window.hit") is None
-            assert page.locator("b", has_text="bold").count() == page.locator("img[src=x]").count() == 0
+            assert (
+                page.locator("b", has_text="bold").count()
+                == page.locator("img[src=x]").count()
+                == 0
+            )
         page.goto(f"{server.url}/image?run={run}&queue=second")
         wait_for_picture(page)
         assert EVIL.replace("/", "_") in page.locator("[data-part=name]").inner_text()
@@ -245,7 +311,8 @@ def test_html_in_names_and_comments_shows_as_text(made: Path, tmp_path: Path, op
         page.get_by_label("Comment").press("Escape")
         press_and_wait(page, "n")
         page.keyboard.press("k")
-        page.locator("[data-part=history] .event", has_text=EVIL).first.wait_for()  # as it was typed
+        # as it was typed
+        page.locator("[data-part=history] .event", has_text=EVIL).first.wait_for()
         assert page.evaluate("window.hit") is None
 
 
@@ -268,26 +335,31 @@ def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page:
         page.keyboard.press("+")
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(300)
-    # far in, each pixel of the file is a square of its own: every colour on the canvas is one of the file's
+    # far in, each pixel of the file is a square of its own: every colour on the canvas is one of
+    # the file's
     seen = page.locator(view.format("original")).first.evaluate(
-        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const s = new Set();"
-        " for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) s.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);"
-        " return [...s]; }"
+        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const s = "
+        "new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) s.add((d[i] << 16) "
+        "| (d[i + 1] << 8) | d[i + 2]); return [...s]; }"
     )
     coded = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     assert len(seen) > 5 and np.isin(seen, coded).mean() > 0.98
     # all panes look at the same place: nothing is empty, and going back shows the whole again
-    assert [pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heatmap")] == [255] * 4
+    assert [
+        pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heatmap")
+    ] == [255] * 4
     page.keyboard.press("0")
     page.wait_for_timeout(300)
-    assert [pixel(page, kind, 2, 60)[3] for kind in ("original",)] == [0]  # beside the square picture
+    # beside the square picture
+    assert [pixel(page, kind, 2, 60)[3] for kind in ("original",)] == [0]
 
 
 def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open_page: Any) -> None:
     page = open_page(f"{server.url}/image?run=1")
     wait_for_picture(page)
     nameless = page.locator(".review :is(button, input, textarea, canvas[role=img])").evaluate_all(
-        "nodes => nodes.filter((n) => !(n.ariaLabel || n.textContent.trim() || n.labels?.length)).map((n) => n.outerHTML)"
+        "nodes => nodes.filter((n) => !(n.ariaLabel || n.textContent.trim() || "
+        "n.labels?.length)).map((n) => n.outerHTML)"
     )
     assert nameless == []
     reached = set()
@@ -298,10 +370,32 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
               const style = getComputedStyle(at); return [at.dataset.part || at.dataset.verdict || at.className,
                 style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
         )
-        if focus[0] in ("heatmap", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"):
+        if focus[0] in (
+            "heatmap",
+            "opacity",
+            "contrast",
+            "grid",
+            "anomalous",
+            "skip",
+            "undo",
+            "help",
+            "comment",
+            "type",
+        ):
             reached.add(focus[0])
             assert focus[1], f"the focus on {focus[0]} is not seen"
-    assert reached == {"heatmap", "opacity", "contrast", "grid", "anomalous", "skip", "undo", "help", "comment", "type"}
+    assert reached == {
+        "heatmap",
+        "opacity",
+        "contrast",
+        "grid",
+        "anomalous",
+        "skip",
+        "undo",
+        "help",
+        "comment",
+        "type",
+    }
     page.locator("[data-part=name]").click()
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keys").wait_for()
@@ -313,7 +407,8 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
     assert log_of(server) == []
     press_and_wait(page, "j")
     press_and_wait_back(page)
-    assert page.get_by_label("Comment").input_value() == "a note with a and n and z in it"  # not lost on the way
+    # not lost on the way
+    assert page.get_by_label("Comment").input_value() == "a note with a and n and z in it"
     press_and_wait(page, "s")
     wait_until_saved(page)
     assert [entry[2] for entry in log_of(server)] == ["skip"]
@@ -325,7 +420,9 @@ def press_and_wait_back(page: Any) -> None:
     page.wait_for_function(f"location.href !== {before!r}")
 
 
-def test_a_verdict_given_while_the_server_is_dead_is_saved_when_it_is_back(server: Server, open_page: Any) -> None:
+def test_a_verdict_given_while_the_server_is_dead_is_saved_when_it_is_back(
+    server: Server, open_page: Any
+) -> None:
     page = open_page(f"{server.url}/image?run=1")
     wait_for_picture(page)
     page.wait_for_timeout(1500)  # the next ones are loaded
@@ -355,7 +452,9 @@ def test_a_verdict_that_was_not_sent_survives_a_reload(server: Server, open_page
 
 
 def test_a_page_left_open_overnight_signs_itself_in_again(server: Server, open_page: Any) -> None:
-    """What a token of yesterday and links of yesterday get for an answer; a run of the page brings new ones."""
+    """What a token of yesterday and links of yesterday get for an answer; a run of the page brings
+    new ones.
+    """
     old = KEY.token(Person("root", "admin"), time.time() - 24 * 3600)
     page = open_page("about:blank")
     answers: list[tuple[str, int]] = []
@@ -385,7 +484,9 @@ def test_a_page_left_open_overnight_signs_itself_in_again(server: Server, open_p
     assert [entry[1:3] for entry in log_of(server)] == [(finding, "anomalous")]
 
 
-def test_hostile_and_lost_images_do_not_stop_the_page(made: Path, tmp_path: Path, open_page: Any) -> None:
+def test_hostile_and_lost_images_do_not_stop_the_page(
+    made: Path, tmp_path: Path, open_page: Any
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     parts = sorted((made / "parts" / "test").glob("*/*.png"))
@@ -408,20 +509,28 @@ def test_hostile_and_lost_images_do_not_stop_the_page(made: Path, tmp_path: Path
             name = page.locator("[data-part=name]").inner_text()
             note = page.locator("[data-kind=original] .note").inner_text()
             said[name] = (note, page.locator("[data-part=state]").inner_text())
-            page.keyboard.press("n")  # counts for what was scored and can be seen, and for nothing else
+            # counts for what was scored and can be seen, and for nothing else
+            page.keyboard.press("n")
             page.wait_for_timeout(300)
             if page.locator("[data-part=name]").inner_text() == name:
                 page.keyboard.press("s")
         wait_until_saved(page)
-    assert "is not there any more" in said["1.png"][0] and "no longer where it was" in said["1.png"][1]
+    assert (
+        "is not there any more" in said["1.png"][0] and "no longer where it was" in said["1.png"][1]
+    )
     assert "ends early" in said["2.png"][0]
-    changed = "This file has changed since it was scored: the score is of other pixels. It cannot be judged: score it again."
+    changed = (
+        "This file has changed since it was scored: the score is of other pixels. It cannot be "
+        "judged: score it again."
+    )
     assert said["3.png"] == ("", changed)
     assert {said[f"{at}.png"] for at in (0, 4, 5, 6, 7)} == {("", "")}
     assert Counter(verdict for _, _, verdict, _ in log_of(server)) == {"normal": 5, "skip": 3}
 
 
-def test_four_browsers_at_once_lose_double_and_share_nothing(server: Server, open_page: Any) -> None:
+def test_four_browsers_at_once_lose_double_and_share_nothing(
+    server: Server, open_page: Any
+) -> None:
     pages = {}
     for name in ("ann", "bo", "cy", "di"):
         cookie = {"name": "review_inspector", "value": name, "url": server.url}
@@ -433,7 +542,8 @@ def test_four_browsers_at_once_lose_double_and_share_nothing(server: Server, ope
         wait_for_picture(page)
     given: list[tuple[str, int]] = []
     for at in range(6):
-        for name, page in pages.items():  # Playwright drives one at a time; the servers' work goes on behind
+        # Playwright drives one at a time; the servers' work goes on behind
+        for name, page in pages.items():
             given.append((name, shown(page)))
             press_and_wait(page, "an"[at % 2])
     for page in pages.values():
@@ -475,13 +585,17 @@ def test_no_error_details_reach_the_browser(made: Path, tmp_path: Path, open_pag
         page.locator("a.card").first.wait_for()
         assert page.locator("text=Traceback").count() == 0
         body = page.content()
-    assert "site-packages" not in body and str(tmp_path) not in re.sub(r"title=\"[^\"]*\"", "", body)
+    assert "site-packages" not in body and str(tmp_path) not in re.sub(
+        r"title=\"[^\"]*\"", "", body
+    )
 
 
 def test_the_images_that_set_the_threshold_are_looked_at_before_anything_is_scored(
     made: Path, tmp_path: Path, open_page: Any
 ) -> None:
-    """From an empty database: the picture and its heatmap are painted, and a click marks the image beside it."""
+    """From an empty database: the picture and its heatmap are painted, and a click marks the image
+    beside it.
+    """
     shutil.copytree(made / "run", tmp_path / "run")
     Store(tmp_path / "review.db").close()
     _, highest = read_highest(tmp_path / "run")
@@ -503,8 +617,10 @@ def test_the_images_that_set_the_threshold_are_looked_at_before_anything_is_scor
     }
 
 
-# --- the mask ---------------------------------------------------------------------------------------------------------
-def test_a_mask_is_drawn_and_saved_as_train_takes_it(server: Server, open_page: Callable[..., Any], tmp_path: Path) -> None:
+# --- the mask -------------------------------------------------------------------------------------
+def test_a_mask_is_drawn_and_saved_as_train_takes_it(
+    server: Server, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
     Image.fromarray(np.full((300, 400, 3), 128, np.uint8)).save(tmp_path / "part.png")
     page = open_page(f"{server.url}/mask")
     page.locator("input[type=file]").set_input_files(tmp_path / "part.png")
@@ -525,7 +641,9 @@ def test_a_mask_is_drawn_and_saved_as_train_takes_it(server: Server, open_page: 
     page.get_by_role("button", name="Ignore").click()
     drag(0.5, 0.5, 0.9, 0.9)
     page.get_by_text("2 rectangles").wait_for()
-    page.get_by_text("23 % of the image is inspected").or_(page.get_by_text("22 % of the image is inspected")).first.wait_for()
+    page.get_by_text("23 % of the image is inspected").or_(
+        page.get_by_text("22 % of the image is inspected")
+    ).first.wait_for()
     if shots := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{shots}/mask.png")
     with page.expect_download() as saved:

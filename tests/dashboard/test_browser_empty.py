@@ -1,4 +1,6 @@
-"""A database without a run, in a browser: what is said can be read, and every page is a click away."""
+"""A database without a run, in a browser: what is said can be read, and every page is a
+click away.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from playwright.sync_api import expect
 from anomaly.review import Store
 from tests.support.review_server import Server, find_chromium, serving
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium found: apt-get install chromium"
+)
 NOTHING = "Nothing to review yet. Score images into this database"
 SAID = {
     "Image": NOTHING,
@@ -40,7 +44,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def visible(page: Any, said: str) -> None:
-    """Waits for a sentence and checks that nothing lies over its first and last line, nor over the middle."""
+    """Waits for a sentence and checks that nothing lies over its first and last line, nor over the
+    middle.
+    """
     place = page.get_by_text(said).first
     place.wait_for()
     expect(page.get_by_role("link", name="Queue", exact=True)).to_be_visible()
@@ -54,17 +60,26 @@ def visible(page: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (420, 800)], ids=str)
-def test_every_page_is_reached_by_clicks(empty: Server, open_page: Callable[..., Any], size: tuple[int, int]) -> None:
+def test_every_page_is_reached_by_clicks(
+    empty: Server, open_page: Callable[..., Any], size: tuple[int, int]
+) -> None:
     page = open_page(empty.url, size)
     visible(page, NOTHING)
     for name, said in SAID.items():
         page.get_by_role("link", name=name, exact=True).click()
-        page.wait_for_function(f"location.pathname.endsWith('{'/' if name == 'Queue' else name.lower()}')")
+        page.wait_for_function(
+            f"location.pathname.endsWith('{'/' if name == 'Queue' else name.lower()}')"
+        )
         visible(page, said)
 
 
-@pytest.mark.parametrize("path", ["", "image", "threshold", "team", "drift", "runs", "?run=99", "team?run=99&flagged=true"])
-def test_an_address_opens_with_links_and_words(empty: Server, open_page: Callable[..., Any], path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["", "image", "threshold", "team", "drift", "runs", "?run=99", "team?run=99&flagged=true"],
+)
+def test_an_address_opens_with_links_and_words(
+    empty: Server, open_page: Callable[..., Any], path: str
+) -> None:
     visible(open_page(f"{empty.url}/{path}"), NOTHING)
 
 
@@ -78,7 +93,9 @@ def test_an_unknown_address_has_links(empty: Server, open_page: Callable[..., An
     page.get_by_text("Defect types").wait_for()
 
 
-def test_defect_types_are_edited_before_the_first_images(empty: Server, open_page: Callable[..., Any]) -> None:
+def test_defect_types_are_edited_before_the_first_images(
+    empty: Server, open_page: Callable[..., Any]
+) -> None:
     page = open_page(empty.url)
     page.get_by_role("link", name="Team", exact=True).click()
     page.get_by_text("Defect types").click()

@@ -1,4 +1,6 @@
-"""All pages in a browser: one state in the address, photographs for a mask, what is said to inspectors."""
+"""All pages in a browser: one state in the address, photographs for a mask, what is said to
+inspectors.
+"""
 
 from __future__ import annotations
 
@@ -24,34 +26,46 @@ from anomaly.review import Filters, Store
 from tests.support.browsing import shown, wait_for_picture
 from tests.support.review_server import Server, find_chromium
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium found: apt-get install chromium"
+)
 PAGES = ("Threshold", "Team", "Drift", "Runs", "Calibration", "Mask", "Image", "Queue")
 
 
 def state(page: Any) -> dict[str, str]:
     """Returns the address's parameters, but for the image on screen."""
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items() if name != "finding"}
+    return {
+        name: values[0]
+        for name, values in parse_qs(urlsplit(page.url).query).items()
+        if name != "finding"
+    }
 
 
 @pytest.fixture
 def two_runs(made: Path, server: Server, tmp_path: Path) -> int:
     """Imports a second run, of three times as many rows, and returns the first one's number."""
     head, *rows = (made / "scores.csv").read_text().splitlines()
-    (tmp_path / "more.csv").write_text("\n".join([head, *(row for row in rows for _ in range(3))]) + "\n")
+    (tmp_path / "more.csv").write_text(
+        "\n".join([head, *(row for row in rows for _ in range(3))]) + "\n"
+    )
     with Store(server.settings.database) as store:
         first = store.runs()[0].id
         store.import_table(tmp_path / "more.csv", name="line 4")
     return first
 
 
-def test_run_and_filters_stay_on_all_pages(server: Server, two_runs: int, open_page: Callable[..., Any]) -> None:
+def test_run_and_filters_stay_on_all_pages(
+    server: Server, two_runs: int, open_page: Callable[..., Any]
+) -> None:
     """The newest run is another: without the address every page would act on that one."""
     page = open_page(f"{server.url}/?run={two_runs}&flagged=true&queue=uncertain&low=0.5")
     page.locator("a.card").first.wait_for()
     kept = {"run": str(two_runs), "flagged": "true", "queue": "uncertain", "low": "0.5"}
     for name in PAGES:
         page.get_by_role("link", name=name, exact=True).click()
-        page.wait_for_function(f"location.pathname.endsWith('{'/' if name == 'Queue' else name.lower()}')")
+        page.wait_for_function(
+            f"location.pathname.endsWith('{'/' if name == 'Queue' else name.lower()}')"
+        )
         page.wait_for_timeout(500)
         assert state(page) == kept, name
     page.get_by_role("link", name="Threshold", exact=True).click()
@@ -62,7 +76,9 @@ def test_run_and_filters_stay_on_all_pages(server: Server, two_runs: int, open_p
     page.get_by_text("line 3: what its inspectors have done").wait_for()
 
 
-def test_a_filter_that_was_just_chosen_goes_along(server: Server, two_runs: int, open_page: Callable[..., Any]) -> None:
+def test_a_filter_that_was_just_chosen_goes_along(
+    server: Server, two_runs: int, open_page: Callable[..., Any]
+) -> None:
     page = open_page(server.url)
     page.locator("a.card").first.wait_for()
     page.get_by_role("combobox", name="Run").click()
@@ -73,7 +89,9 @@ def test_a_filter_that_was_just_chosen_goes_along(server: Server, two_runs: int,
     assert state(page) == {"run": str(two_runs)}
 
 
-def test_the_page_of_the_queue_is_in_the_address(server: Server, two_runs: int, open_page: Callable[..., Any]) -> None:
+def test_the_page_of_the_queue_is_in_the_address(
+    server: Server, two_runs: int, open_page: Callable[..., Any]
+) -> None:
     with Store(server.settings.database) as store:
         expected = store.findings(Filters(run=two_runs + 1), limit=60, offset=120)
     page = open_page(f"{server.url}/?run={two_runs + 1}")
@@ -91,13 +109,18 @@ def test_the_page_of_the_queue_is_in_the_address(server: Server, two_runs: int, 
     expect(other.locator("a.card")).to_have_count(len(expected))
     other.get_by_role("combobox", name="Detector says").click()
     other.get_by_role("option", name="flagged", exact=True).click()
-    other.wait_for_function("!new URL(location.href).searchParams.get('page')")  # of other filters it is the first
+    # of other filters it is the first
+    other.wait_for_function("!new URL(location.href).searchParams.get('page')")
 
 
 @pytest.mark.parametrize("name", ["image", "threshold", "team", "drift", "runs"])
-def test_a_run_that_is_gone_is_said_and_no_other_is_shown(server: Server, open_page: Callable[..., Any], name: str) -> None:
+def test_a_run_that_is_gone_is_said_and_no_other_is_shown(
+    server: Server, open_page: Callable[..., Any], name: str
+) -> None:
     page = open_page(f"{server.url}/{name}?run=99")
-    page.get_by_text("The run '99' that the address names is not in this review database").wait_for()
+    page.get_by_text(
+        "The run '99' that the address names is not in this review database"
+    ).wait_for()
     page.wait_for_timeout(500)
     assert page.locator(".review, [data-testid=stMetric], canvas").count() == 0
     page.get_by_role("link", name="Choose a run in Queue").click()
@@ -113,9 +136,17 @@ def noise(kind: str, height: int, width: int) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("kind", "height", "width", "least"), [("JPEG", 6336, 9504, 30e6), ("PNG", 2600, 2600, 20e6)])
+@pytest.mark.parametrize(
+    ("kind", "height", "width", "least"), [("JPEG", 6336, 9504, 30e6), ("PNG", 2600, 2600, 20e6)]
+)
 def test_a_mask_is_drawn_on_a_large_photograph(
-    server: Server, open_page: Callable[..., Any], tmp_path: Path, kind: str, height: int, width: int, least: float
+    server: Server,
+    open_page: Callable[..., Any],
+    tmp_path: Path,
+    kind: str,
+    height: int,
+    width: int,
+    least: float,
 ) -> None:
     file = tmp_path / f"photo.{kind.lower()}"
     file.write_bytes(noise(kind, height, width))
@@ -137,7 +168,9 @@ def test_a_mask_is_drawn_on_a_large_photograph(
     assert abs(read_mask(tmp_path / "mask.png").mean() - 0.25) < 0.02
 
 
-def test_what_is_no_image_is_said_in_words(server: Server, open_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_is_no_image_is_said_in_words(
+    server: Server, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG not an image")
     page = open_page(f"{server.url}/mask")
     page.locator("input[type=file]").set_input_files(tmp_path / "photo.png")

@@ -1,4 +1,6 @@
-"""What a verdict in the browser stands for: an image that was seen, once, and neither it nor what was typed is lost."""
+"""What a verdict in the browser stands for: an image that was seen, once, and neither it nor what
+was typed is lost.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from tests.support.review_server import (
     wait_until_saved,
 )
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium found: apt-get install chromium"
+)
 STATE, NAME, SAVING = "[data-part=state]", "[data-part=name]", "[data-part=saving]"
 
 
@@ -46,7 +50,9 @@ def left(page: Any) -> int:
 
 
 @pytest.mark.parametrize("how", ["keyboard", "mouse", "touch"])
-def test_without_the_picture_only_a_skip_counts(server: Server, open_page: Callable[..., Any], how: str) -> None:
+def test_without_the_picture_only_a_skip_counts(
+    server: Server, open_page: Callable[..., Any], how: str
+) -> None:
     page = open_page("about:blank", has_touch=True)
     page.route("**/evidence/*/original?*", lambda route: route.abort())
     page.goto(f"{server.url}/image?run=1")
@@ -68,7 +74,8 @@ def test_without_the_picture_only_a_skip_counts(server: Server, open_page: Calla
     wait_until_saved(page)
     expect(page.locator(NAME)).not_to_have_text(name)
     assert [verdict for _, _, verdict, _ in log_of(server)] == ["skip"]
-    page.unroute("**/evidence/*/original?*")  # and when pictures come again the page goes on by itself
+    # and when pictures come again the page goes on by itself
+    page.unroute("**/evidence/*/original?*")
     wait_until_judgeable(page)
     assert page.locator(STATE).is_hidden()
 
@@ -84,10 +91,13 @@ def press(button: Any, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["keyboard", "mouse", "touch", "held key", "held Enter"])
-def test_a_double_press_is_one_verdict(server: Server, open_page: Callable[..., Any], how: str) -> None:
+def test_a_double_press_is_one_verdict(
+    server: Server, open_page: Callable[..., Any], how: str
+) -> None:
     page = open_page(f"{server.url}/image?run=1", has_touch=True)
     wait_until_judgeable(page)
-    page.wait_for_timeout(1000)  # the next pictures are there: a second press meets one that is painted at once
+    # the next pictures are there: a second press meets one that is painted at once
+    page.wait_for_timeout(1000)
     first = shown(page)
     button = page.get_by_role("button", name="Normal")
     if how == "keyboard":
@@ -114,7 +124,9 @@ def test_a_double_press_is_one_verdict(server: Server, open_page: Callable[..., 
     assert len(log_of(server)) == 2
 
 
-def test_what_was_moved_since_the_browser_kept_it_is_not_judgeable(made: Path, tmp_path: Path, open_page: Any) -> None:
+def test_what_was_moved_since_the_browser_kept_it_is_not_judgeable(
+    made: Path, tmp_path: Path, open_page: Any
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for part in sorted((made / "parts" / "test").glob("*/*.png"))[:4]:
@@ -139,7 +151,9 @@ def test_what_was_moved_since_the_browser_kept_it_is_not_judgeable(made: Path, t
 
 
 @pytest.mark.parametrize("named", ["999999", "0", "-1", "abc", "1.5", "9" * 30, "%F0%9F%92%A5", ""])
-def test_a_link_to_an_image_that_is_not_there_shows_no_other(server: Server, open_page: Any, named: str) -> None:
+def test_a_link_to_an_image_that_is_not_there_shows_no_other(
+    server: Server, open_page: Any, named: str
+) -> None:
     page = open_page(f"{server.url}/image?run=1&finding={named}")
     words = page.locator("[data-part=words]", has_text="no image is shown")
     words.wait_for()
@@ -152,9 +166,12 @@ def test_a_link_to_an_image_that_is_not_there_shows_no_other(server: Server, ope
     assert shown(page) == in_order(server)[0]
 
 
-def test_a_link_into_another_run_shows_what_it_names(made: Path, server: Server, tmp_path: Path, open_page: Any) -> None:
+def test_a_link_into_another_run_shows_what_it_names(
+    made: Path, server: Server, tmp_path: Path, open_page: Any
+) -> None:
     table = tmp_path / "again.csv"
-    table.write_text((made / "scores.csv").read_text().replace(",20", ",19"))  # scored at another time
+    # scored at another time
+    table.write_text((made / "scores.csv").read_text().replace(",20", ",19"))
     with Store(server.settings.database) as store:
         other, new = store.import_table(table, name="line 4")
         assert new
@@ -162,7 +179,9 @@ def test_a_link_into_another_run_shows_what_it_names(made: Path, server: Server,
     page = open_page(f"{server.url}/image?run=1&flagged=true&finding={finding.id}")
     wait_until_judgeable(page)
     assert shown(page) == finding.id and Path(finding.path).name in page.locator(NAME).inner_text()
-    assert page.locator(STATE).inner_text() == "This image is of another run (line 4) than the queue."
+    assert (
+        page.locator(STATE).inner_text() == "This image is of another run (line 4) than the queue."
+    )
     press_and_wait(page, "a")
     wait_until_saved(page)
     assert log_of(server)[0][1] == finding.id
@@ -210,12 +229,16 @@ def test_behind_the_last_card_comes_what_lies_before_it(server: Server, open_pag
 
 
 def test_a_refused_verdict_is_kept_until_it_is_resolved(server: Server, open_page: Any) -> None:
-    """Refused by the server itself: its type was taken off the list by an admin since the page was opened."""
+    """Refused by the server itself: its type was taken off the list by an admin since the page was
+    opened.
+    """
     page = open_page(f"{server.url}/image?run=1")
     wait_until_judgeable(page)
     with Store(server.settings.database) as store:
         types = store.defect_types()
-        store.set_defect_types([kind for kind in types if kind.name != "crack"], by="admin", key=default_key())
+        store.set_defect_types(
+            [kind for kind in types if kind.name != "crack"], by="admin", key=default_key()
+        )
     finding, name = shown(page), page.locator(NAME).inner_text()
     page.get_by_label("Comment").fill("at the left edge")
     page.get_by_label("Comment").press("Escape")
@@ -223,7 +246,10 @@ def test_a_refused_verdict_is_kept_until_it_is_resolved(server: Server, open_pag
     press_and_wait(page, "a")
     refused = page.locator(f"{SAVING}[data-state=refused]")
     refused.wait_for()
-    assert f"Not accepted: anomalous of {name}" in refused.inner_text() and "'crack'" in refused.inner_text()
+    assert (
+        f"Not accepted: anomalous of {name}" in refused.inner_text()
+        and "'crack'" in refused.inner_text()
+    )
     press_and_wait(page, "n")  # others go on meanwhile
     page.wait_for_timeout(500)
     assert refused.is_visible() and [entry[2] for entry in log_of(server)] == ["normal"]
@@ -235,10 +261,16 @@ def test_a_refused_verdict_is_kept_until_it_is_resolved(server: Server, open_pag
         page.get_by_role("button", name="Try again").click()
         wait_until_saved(page)
         event = store.current(finding)[log_of(server)[0][0]]
-    assert (event.action, event.defect_type, event.payload["text"]) == ("anomalous", "crack", "at the left edge")
+    assert (event.action, event.defect_type, event.payload["text"]) == (
+        "anomalous",
+        "crack",
+        "at the left edge",
+    )
 
 
-def test_what_is_said_anew_or_taken_back_resolves_what_was_refused(server: Server, open_page: Any) -> None:
+def test_what_is_said_anew_or_taken_back_resolves_what_was_refused(
+    server: Server, open_page: Any
+) -> None:
     page = open_page(f"{server.url}/image?run=1")
     wait_until_judgeable(page)
     with Store(server.settings.database) as store:
@@ -290,14 +322,18 @@ def test_a_comment_outlives_next_back_undo_and_a_reload(server: Server, open_pag
     wait_until_saved(page)
     with Store(server.settings.database) as store:
         events = [event for event in store.events(actions=("anomalous",)) if not event.undone]
-    assert [(event.defect_type, event.payload["text"]) for event in events] == [("chip", "dull spot, <b>left</b>")]
+    assert [(event.defect_type, event.payload["text"]) for event in events] == [
+        ("chip", "dull spot, <b>left</b>")
+    ]
     expect(comment).to_have_value("the second")
 
 
 # ---- from an empty database ----
 
 
-def test_defect_types_of_a_fresh_database_are_chosen_and_edited_in_the_page(made: Path, tmp_path: Path, open_page: Any) -> None:
+def test_defect_types_of_a_fresh_database_are_chosen_and_edited_in_the_page(
+    made: Path, tmp_path: Path, open_page: Any
+) -> None:
     from anomaly.detector.file import read_card
 
     database = tmp_path / "review.db"
@@ -306,7 +342,11 @@ def test_defect_types_of_a_fresh_database_are_chosen_and_edited_in_the_page(made
     with serving(database, detectors=(made / "run",)) as server:
         page = open_page(f"{server.url}/image?run=1", has_touch=True)
         wait_until_judgeable(page)
-        assert [chip.split("\n")[-1] for chip in page.locator(".type").all_inner_texts()][:3] == ["1scratch", "2dent", "3crack"]
+        assert [chip.split("\n")[-1] for chip in page.locator(".type").all_inner_texts()][:3] == [
+            "1scratch",
+            "2dent",
+            "3crack",
+        ]
         for key in "19":
             page.keyboard.press(key)
             press_and_wait(page, "a")

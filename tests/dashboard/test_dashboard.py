@@ -1,4 +1,6 @@
-"""The dashboard without a browser: its routes over HTTP against the real server, its pages by AppTest."""
+"""The dashboard without a browser: its routes over HTTP against the real server, its pages by
+AppTest.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,17 @@ from anomaly.scorer import Scorer
 from dashboard.desk import open_desk
 from dashboard.words import readable
 from tests.benchmarks.measure_dashboard import kill_and_count
-from tests.support.review_server import KEY, ROOT, SECRET, Client, Server, free_port, new_database, serving, train_detector
+from tests.support.review_server import (
+    KEY,
+    ROOT,
+    SECRET,
+    Client,
+    Server,
+    free_port,
+    new_database,
+    serving,
+    train_detector,
+)
 
 EVIL = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
@@ -68,24 +80,46 @@ def server(made: Path, database: tuple[Path, int]) -> Iterator[Server]:
 def test_health_and_headers(server: Server) -> None:
     answer = Client(server.port).ask("GET", "/healthz")
     assert (answer.status, answer.data) == (200, b"ok")
-    kept = ("referrer-policy", "x-content-type-options", "x-frame-options", "cross-origin-resource-policy")
-    assert [answer.headers[name] for name in kept] == ["no-referrer", "nosniff", "DENY", "same-origin"]
+    kept = (
+        "referrer-policy",
+        "x-content-type-options",
+        "x-frame-options",
+        "cross-origin-resource-policy",
+    )
+    assert [answer.headers[name] for name in kept] == [
+        "no-referrer",
+        "nosniff",
+        "DENY",
+        "same-origin",
+    ]
 
 
 def test_another_host_name_is_refused_everywhere(server: Server) -> None:
     for path in ("/", "/healthz", "/api/recent", "/_stcore/health"):
-        assert Client(server.port).ask("GET", path, headers={"Host": "evil.example.com"}).status == 400
+        assert (
+            Client(server.port).ask("GET", path, headers={"Host": "evil.example.com"}).status == 400
+        )
 
 
 @pytest.mark.parametrize("token", [None, "", "x", "W10.00", KEY.token.__doc__])
 def test_without_a_token_nothing_is_told(server: Server, token: str | None) -> None:
-    headers = {"Content-Type": "application/json"} | ({} if token is None else {"X-Review-Token": token.split("\n")[0]})
+    headers = {"Content-Type": "application/json"} | (
+        {} if token is None else {"X-Review-Token": token.split("\n")[0]}
+    )
     for method, path in (
-        ("POST", "/api/next"), ("POST", "/api/verdict"), ("POST", "/api/undo"), ("POST", "/api/renew"),
-        ("POST", "/api/release"), ("GET", "/api/recent"), ("GET", "/api/finding/1"),
-    ):  # fmt: skip
+        ("POST", "/api/next"),
+        ("POST", "/api/verdict"),
+        ("POST", "/api/undo"),
+        ("POST", "/api/renew"),
+        ("POST", "/api/release"),
+        ("GET", "/api/recent"),
+        ("GET", "/api/finding/1"),
+    ):
         answer = Client(server.port).ask(method, path, b"{}" if method == "POST" else None, headers)
-        assert (answer.status, answer.json) == (401, {"error": "this page is not signed in here: reload it"})
+        assert (answer.status, answer.json) == (
+            401,
+            {"error": "this page is not signed in here: reload it"},
+        )
 
 
 def test_a_viewer_looks_but_does_not_judge(server: Server, database: tuple[Path, int]) -> None:
@@ -97,31 +131,47 @@ def test_a_viewer_looks_but_does_not_judge(server: Server, database: tuple[Path,
         "a viewer may not do this, inspector expected: ask an admin for the role",
     )
     seen = viewer.next(database[1], 3)
-    assert [finding["id"] for finding in Client(server.port, "ann").next(database[1], 3)] == [f["id"] for f in seen]
-    Client(server.port, "ann").post("/api/release", {"findings": [finding["id"] for finding in seen]})
+    assert [finding["id"] for finding in Client(server.port, "ann").next(database[1], 3)] == [
+        f["id"] for f in seen
+    ]
+    Client(server.port, "ann").post(
+        "/api/release", {"findings": [finding["id"] for finding in seen]}
+    )
 
 
 def test_forms_of_other_sites_cannot_post(server: Server) -> None:
-    """A form of another site can send cookies and these kinds of content, but neither JSON nor a header of its own."""
+    """A form of another site can send cookies and these kinds of content, but neither JSON nor a
+    header of its own.
+    """
     client = Client(server.port)
     for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data"):
         answer = client.ask("POST", "/api/verdict", b"{}", client.headers | {"Content-Type": kind})
         assert answer.status == 415
-    assert client.ask("POST", "/api/verdict", b"{}", {"Content-Type": "application/json"}).status == 401
+    assert (
+        client.ask("POST", "/api/verdict", b"{}", {"Content-Type": "application/json"}).status
+        == 401
+    )
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b"", 400), (b"[]", 400), (b"{", 400), (b"[" * 60_000, 400), (b'{"finding": "1"}', 400), (b"x" * 70_000, 413),
+        (b"", 400),
+        (b"[]", 400),
+        (b"{", 400),
+        (b"[" * 60_000, 400),
+        (b'{"finding": "1"}', 400),
+        (b"x" * 70_000, 413),
         (b'{"verdict": "normal", "finding": true, "key": "k"}', 400),
         (b'{"verdict": "normal", "finding": 99999999, "key": "k"}', 422),
         (b'{"verdict": "splendid", "finding": 1, "key": "k"}', 400),
         (b'{"verdict": "normal", "finding": 1, "key": ""}', 422),
         (b'{"verdict": "anomalous", "finding": 1, "key": "k2", "type": "no such type"}', 422),
     ],
-)  # fmt: skip
-def test_what_is_no_verdict_is_refused_in_one_line(server: Server, body: bytes, status: int) -> None:
+)
+def test_what_is_no_verdict_is_refused_in_one_line(
+    server: Server, body: bytes, status: int
+) -> None:
     client = Client(server.port)
     answer = client.ask("POST", "/api/verdict", body, client.headers)
     assert answer.status == status and list(answer.json) == ["error"]
@@ -131,16 +181,26 @@ def test_what_is_no_verdict_is_refused_in_one_line(server: Server, body: bytes, 
 # ---- routes: pictures ----
 
 
-def test_the_file_itself_is_sent_at_full_resolution(server: Server, database: tuple[Path, int]) -> None:
+def test_the_file_itself_is_sent_at_full_resolution(
+    server: Server, database: tuple[Path, int]
+) -> None:
     with Store(database[0]) as store:
         path = Path(store.finding(1).path)
     answer = Client(server.port).ask("GET", KEY.link(1, "original"))
     assert answer.data == path.read_bytes()
-    kept = {name: answer.headers[name] for name in ("content-type", "x-image-state", "cache-control")}
-    assert kept == {"content-type": "image/png", "x-image-state": "same", "cache-control": "private, no-cache"}
+    kept = {
+        name: answer.headers[name] for name in ("content-type", "x-image-state", "cache-control")
+    }
+    assert kept == {
+        "content-type": "image/png",
+        "x-image-state": "same",
+        "cache-control": "private, no-cache",
+    }
 
 
-def test_heatmap_expected_and_difference_are_the_scorers(server: Server, database: tuple[Path, int], made: Path) -> None:
+def test_heatmap_expected_and_difference_are_the_scorers(
+    server: Server, database: tuple[Path, int], made: Path
+) -> None:
     with Store(database[0]) as store:
         path = store.finding(1).path
     scorer = Scorer(made / "run", device="cpu", threads=1)
@@ -150,10 +210,14 @@ def test_heatmap_expected_and_difference_are_the_scorers(server: Server, databas
         kind: np.asarray(Image.open(io.BytesIO(client.ask("GET", KEY.link(1, kind)).data)))
         for kind in ("heatmap", "expected", "difference")
     }
-    colours = heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
+    colours = heatmap_colours(
+        result.heatmap, float(calibration.median), float(calibration.threshold)
+    )
     assert np.abs(sent["heatmap"].astype(int) - colours).max() <= 1
     assert np.array_equal(sent["expected"], result.reconstruction)
-    assert np.array_equal(sent["difference"], difference(decode(path).pixels, result.reconstruction))
+    assert np.array_equal(
+        sent["difference"], difference(decode(path).pixels, result.reconstruction)
+    )
 
 
 def test_a_thumbnail_is_small(server: Server) -> None:
@@ -175,27 +239,42 @@ def test_a_thumbnail_is_small(server: Server) -> None:
 )
 def test_forged_and_expired_links_are_refused(server: Server, path: str) -> None:
     answer = Client(server.port).ask("GET", path)
-    assert (answer.status, answer.json) == (403, {"error": "this link is not signed, or too old: open the page again"})
+    assert (answer.status, answer.json) == (
+        403,
+        {"error": "this link is not signed, or too old: open the page again"},
+    )
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/evidence/1/../../../etc/passwd", "/evidence/..%2f..%2fetc%2fpasswd/original", "/evidence/%2e%2e/%2e%2e/etc/passwd",
-        "/evidence//etc/passwd", "/evidence/1/original/../../../../etc/passwd", "/static/../../etc/passwd",
+        "/evidence/1/../../../etc/passwd",
+        "/evidence/..%2f..%2fetc%2fpasswd/original",
+        "/evidence/%2e%2e/%2e%2e/etc/passwd",
+        "/evidence//etc/passwd",
+        "/evidence/1/original/../../../../etc/passwd",
+        "/static/../../etc/passwd",
         "/media/../../../etc/passwd",
-        "/app/static/../../../../etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd", KEY.link(1, "../../../etc/passwd"),
+        "/app/static/../../../../etc/passwd",
+        "/..%5c..%5cetc/passwd",
+        "//etc/passwd",
+        KEY.link(1, "../../../etc/passwd"),
     ],
-)  # fmt: skip
+)
 def test_no_path_of_the_browser_reaches_a_file(server: Server, path: str) -> None:
     answer = Client(server.port).ask("GET", path)
     assert b"root:" not in answer.data
-    assert answer.status >= 400 or b"<html" in answer.data  # Streamlit answers unknown pages with its own
+    # Streamlit answers unknown pages with its own
+    assert answer.status >= 400 or b"<html" in answer.data
 
 
 @pytest.fixture(scope="module")
-def odd(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, int]]]:
-    """A server on images that are hostile, moved, changed, elsewhere or not for browsers; finding by name."""
+def odd(
+    made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, dict[str, int]]]:
+    """A server on images that are hostile, moved, changed, elsewhere or not for browsers; finding
+    by name.
+    """
     folder = tmp_path_factory.mktemp("odd")
     inside = folder / "images"
     inside.mkdir()
@@ -204,7 +283,9 @@ def odd(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     part.save(inside / "photo.jpg", quality=95)
     part.save(inside / "windows.bmp")
     part.save(inside / "tiled.tif")
-    Image.fromarray((np.arange(160 * 160).reshape(160, 160) % 4096).astype(np.uint16)).save(inside / "deep.png")
+    Image.fromarray((np.arange(160 * 160).reshape(160, 160) % 4096).astype(np.uint16)).save(
+        inside / "deep.png"
+    )
     part.save(inside / f"{EVIL.replace('/', '_')}.png")
     for name in ("changed.png", "moved.png", "bomb.png", "cut.png", "link.png", "loop.png"):
         part.save(inside / name)
@@ -227,7 +308,16 @@ def odd(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 
 def score(made: Path, images: Path, table: Path) -> None:
-    command = [sys.executable, "-m", "anomaly", "score", str(made / "run"), str(images), "--out", str(table)]
+    command = [
+        sys.executable,
+        "-m",
+        "anomaly",
+        "score",
+        str(made / "run"),
+        str(images),
+        "--out",
+        str(table),
+    ]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120).returncode in (0, 3)
 
 
@@ -270,21 +360,28 @@ def test_what_browsers_show_rightly_is_sent_as_it_is(odd: Any, name: str) -> Non
         ("loop.png", 422, "is not there any more"),
     ],
 )
-def test_hostile_and_lost_images_become_a_message(odd: Any, name: str, status: int, said: str) -> None:
+def test_hostile_and_lost_images_become_a_message(
+    odd: Any, name: str, status: int, said: str
+) -> None:
     server, numbers = odd
     client = Client(server.port)
     for kind in ("original", "thumb", "heatmap"):
         answer = client.ask("GET", KEY.link(numbers[name], kind))
         assert answer.status == status and list(answer.json) == ["error"]
         assert said in answer.json["error"] or "changed since it was scored" in answer.json["error"]
-    assert client.get(f"/api/finding/{numbers[name]}").status == 200  # the rest of its page is there
+    # the rest of its page is there
+    assert client.get(f"/api/finding/{numbers[name]}").status == 200
 
 
 def test_a_file_that_changed_is_shown_as_such_without_a_heatmap(odd: Any) -> None:
     server, numbers = odd
     client = Client(server.port)
     answer = client.ask("GET", KEY.link(numbers["changed.png"], "original"))
-    assert (answer.status, answer.headers["x-image-state"], answer.headers["cache-control"]) == (200, "changed", "no-store")
+    assert (answer.status, answer.headers["x-image-state"], answer.headers["cache-control"]) == (
+        200,
+        "changed",
+        "no-store",
+    )
     assert client.ask("GET", KEY.link(numbers["changed.png"], "heatmap")).json == {
         "error": "the file has changed since it was scored: score it again"
     }
@@ -306,20 +403,30 @@ def test_verdicts_are_counted_once_and_taken_back_once(fresh: tuple[Server, int]
     client = Client(server.port)
     finding = client.next(run, 3)[0]["id"]
     first = client.judge(finding, "normal", "key 1", comment=EVIL)
-    assert [client.judge(finding, "normal", "key 1", comment=EVIL).json for _ in range(3)] == [first.json] * 3
+    assert [client.judge(finding, "normal", "key 1", comment=EVIL).json for _ in range(3)] == [
+        first.json
+    ] * 3
     assert client.judge(finding, "anomalous", "key 2", type="crack").status == 200
     for _ in range(3):  # sent again, since the answer got lost
         assert client.post("/api/undo", {"finding": finding, "key": "key 3"}).status == 200
     shown = client.get(f"/api/finding/{finding}").json
     assert shown["mine"] == {"verdict": "normal", "type": None, "comment": EVIL}
     listed = client.get("/api/recent").json["events"]
-    assert [(event["finding"], event["verdict"], event["comment"]) for event in listed] == [(finding, "normal", EVIL)]
+    assert [(event["finding"], event["verdict"], event["comment"]) for event in listed] == [
+        (finding, "normal", EVIL)
+    ]
     with Store(server.settings.database) as store:
         log = [(e.action, e.key, e.undone) for e in store.events(finding=finding, limit=None)]
-    assert log == [("undo", "key 3", False), ("anomalous", "key 2", True), ("normal", "key 1", False)]
+    assert log == [
+        ("undo", "key 3", False),
+        ("anomalous", "key 2", True),
+        ("normal", "key 1", False),
+    ]
 
 
-def test_a_verdict_counts_only_with_the_digest_of_the_image_that_was_scored(fresh: tuple[Server, int]) -> None:
+def test_a_verdict_counts_only_with_the_digest_of_the_image_that_was_scored(
+    fresh: tuple[Server, int],
+) -> None:
     server, run = fresh
     client = Client(server.port)
     first, second = (finding["id"] for finding in client.next(run, 2))
@@ -340,7 +447,11 @@ def test_an_original_is_asked_for_again_and_sent_once(server: Server) -> None:
     first = client.ask("GET", link)
     again = client.ask("GET", link, headers={"If-None-Match": first.headers["etag"]})
     assert (again.status, again.data) == (304, b"")
-    assert again.headers["x-image-digest"] == first.headers["x-image-digest"] == hashlib.sha256(first.data).hexdigest()
+    assert (
+        again.headers["x-image-digest"]
+        == first.headers["x-image-digest"]
+        == hashlib.sha256(first.data).hexdigest()
+    )
 
 
 def test_a_queue_goes_on_behind_a_finding(fresh: tuple[Server, int]) -> None:
@@ -349,7 +460,13 @@ def test_a_queue_goes_on_behind_a_finding(fresh: tuple[Server, int]) -> None:
         order = [finding.id for finding in store.findings(Filters(run=run), limit=1000)]
 
     def asked(after: object, held: list[int], role: str = "inspector") -> list[int]:
-        body = {"filters": {"run": str(run)}, "order": "anomalous", "count": 3, "held": held, "after": after}
+        body = {
+            "filters": {"run": str(run)},
+            "order": "anomalous",
+            "count": 3,
+            "held": held,
+            "after": after,
+        }
         answer = Client(server.port, "ann", role).post("/api/next", body)
         assert answer.status == 200, answer.data
         return [finding["id"] for finding in answer.json["findings"]]
@@ -363,13 +480,23 @@ def test_a_queue_goes_on_behind_a_finding(fresh: tuple[Server, int]) -> None:
 
 def test_what_others_said_is_shown_after_ones_own_verdict(fresh: tuple[Server, int]) -> None:
     server, run = fresh
-    ann, bo, vic = Client(server.port, "ann"), Client(server.port, "bo"), Client(server.port, "vic", "viewer")
+    ann, bo, vic = (
+        Client(server.port, "ann"),
+        Client(server.port, "bo"),
+        Client(server.port, "vic", "viewer"),
+    )
     finding = ann.next(run)[0]["id"]
     ann.judge(finding, "unsure", default_key(), comment="look again")
     hidden = bo.get(f"/api/finding/{finding}").json
-    assert (hidden["history"], hidden["hidden"]) == ([], "1 other has judged it: shown after your own verdict")
+    assert (hidden["history"], hidden["hidden"]) == (
+        [],
+        "1 other has judged it: shown after your own verdict",
+    )
     bo.judge(finding, "normal", default_key())
-    seen = [(e["who"], e["verdict"], e["comment"]) for e in bo.get(f"/api/finding/{finding}").json["history"]]
+    seen = [
+        (e["who"], e["verdict"], e["comment"])
+        for e in bo.get(f"/api/finding/{finding}").json["history"]
+    ]
     assert seen == [("bo", "normal", ""), ("ann", "unsure", "look again")]
     assert len(vic.get(f"/api/finding/{finding}").json["history"]) == 2
 
@@ -382,10 +509,14 @@ def test_nothing_tells_that_an_image_is_a_hidden_known_one(fresh: tuple[Server, 
     client.judge(5, "normal", default_key())
     for role in ("viewer", "inspector", "admin"):
         answer = Client(server.port, "ann", role).get("/api/finding/5")
-        assert "known" not in str(answer.json).replace("unknown", "") and "truth" not in str(answer.json)
+        assert "known" not in str(answer.json).replace("unknown", "") and "truth" not in str(
+            answer.json
+        )
 
 
-def test_asking_again_gives_the_same_images_and_release_gives_them_back(fresh: tuple[Server, int]) -> None:
+def test_asking_again_gives_the_same_images_and_release_gives_them_back(
+    fresh: tuple[Server, int],
+) -> None:
     server, run = fresh
     ann, bo = Client(server.port, "ann"), Client(server.port, "bo")
     mine = [finding["id"] for finding in ann.next(run, 3)]
@@ -414,14 +545,20 @@ def test_four_inspectors_at_once_lose_double_and_share_nothing(fresh: tuple[Serv
                 held += fresh_ones
                 if not held:
                     return
-                finding, verdict, key = held.pop(0), luck.choice(("anomalous", "normal")), default_key()
+                finding, verdict, key = (
+                    held.pop(0),
+                    luck.choice(("anomalous", "normal")),
+                    default_key(),
+                )
                 for _ in range(2):  # a double press
                     assert client.judge(finding, verdict, key).status == 200
                 given[key] = (name, finding, verdict)
         except BaseException as error:
             errors.append(error)
 
-    people = [threading.Thread(target=inspector, args=(name,)) for name in ("ann", "bo", "cy", "di")]
+    people = [
+        threading.Thread(target=inspector, args=(name,)) for name in ("ann", "bo", "cy", "di")
+    ]
     for person in people:
         person.start()
     for person in people:
@@ -442,21 +579,32 @@ def test_every_acknowledged_verdict_survives_kill_9(made: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_the_server_ends_with_the_command_and_its_port_is_free_again(made: Path, tmp_path: Path, number: int) -> None:
+def test_the_server_ends_with_the_command_and_its_port_is_free_again(
+    made: Path, tmp_path: Path, number: int
+) -> None:
     database, _ = new_database(made, tmp_path)
     port = free_port()
-    said = f"from dashboard.launch import launch; raise SystemExit(launch({str(database)!r}, port={port}))"
-    started = subprocess.Popen([sys.executable, "-c", said], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    said = (
+        f"from dashboard.launch import launch; raise SystemExit(launch({str(database)!r}, "
+        f"port={port}))"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", said], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert started.stdout is not None
-        assert started.stdout.readline() == f"review               http://127.0.0.1:{port}   (Ctrl-C stops it)\n"
+        assert (
+            started.stdout.readline()
+            == f"review               http://127.0.0.1:{port}   (Ctrl-C stops it)\n"
+        )
         started.send_signal(number)
         assert started.wait(20) == (0 if number == signal.SIGINT else -number)
     finally:
         started.kill()
         started.wait()
         started.stdout.close()
-    until = time.monotonic() + (20 if number == signal.SIGKILL else 0)  # killed, it could not wait for its server
+    # killed, it could not wait for its server
+    until = time.monotonic() + (20 if number == signal.SIGKILL else 0)
     with pytest.raises(OSError, match=r"refused"):
         while Client(port).ask("GET", "/healthz") and time.monotonic() < until:
             time.sleep(0.1)
@@ -466,14 +614,21 @@ def test_the_server_ends_with_the_command_and_its_port_is_free_again(made: Path,
 
 
 @pytest.fixture
-def pages(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, int]]:
+def pages(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Store, int]]:
     """The store of a fresh database that the pages of this process open."""
     shutil.copytree(made / "run", tmp_path / "run")
     database, run = new_database(made, tmp_path)
     for name, value in {
-        "DATABASE": str(database), "SECRET": SECRET, "HOSTS": "localhost", "LOGIN": "", "ROLES": "{}", "OPEN_ROLE": "admin",
+        "DATABASE": str(database),
+        "SECRET": SECRET,
+        "HOSTS": "localhost",
+        "LOGIN": "",
+        "ROLES": "{}",
+        "OPEN_ROLE": "admin",
         "DETECTORS": f'["{tmp_path / "run"}"]',
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{name}", value)
     monkeypatch.syspath_prepend(str(ROOT / "dashboard"))
     open_desk.cache_clear()
@@ -495,11 +650,15 @@ def open_page(name: str = "", **query: str) -> AppTest:
 
 def texts(app: AppTest) -> str:
     return "\n".join(
-        str(found.value) for kind in ("markdown", "caption", "info", "error", "success") for found in app.get(kind)
+        str(found.value)
+        for kind in ("markdown", "caption", "info", "error", "success")
+        for found in app.get(kind)
     )
 
 
-def test_the_report_of_the_training_is_offered_where_it_is(pages: tuple[Store, int], tmp_path: Path) -> None:
+def test_the_report_of_the_training_is_offered_where_it_is(
+    pages: tuple[Store, int], tmp_path: Path
+) -> None:
     offered = open_page("runs").get("download_button")
     assert [button.proto.label for button in offered] == ["Report of the training"]
     (tmp_path / "run" / "report.html").unlink()
@@ -518,12 +677,27 @@ def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
     open_page(name)
 
 
-ODD = ("9" * 5000, "0" * 5000, "%D9%A1", "-1", "0x1", "1e3", "%ED%A0%80", "%00", "%C0%AF", "1%00", "x" * 5000, "%F0%9F%92%A9")
+ODD = (
+    "9" * 5000,
+    "0" * 5000,
+    "%D9%A1",
+    "-1",
+    "0x1",
+    "1e3",
+    "%ED%A0%80",
+    "%00",
+    "%C0%AF",
+    "1%00",
+    "x" * 5000,
+    "%F0%9F%92%A9",
+)
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_no_address_is_a_bug(server: Server, odd: str) -> None:
-    """Without a token, whatever stands where a number or a name does: no 500, and no way to another host."""
+    """Without a token, whatever stands where a number or a name does: no 500, and no way to another
+    host.
+    """
     ann = Client(server.port)
     places = [
         f"/api/finding/{odd}",
@@ -533,7 +707,11 @@ def test_no_address_is_a_bug(server: Server, odd: str) -> None:
         f"/static/{odd}",
         f"/media/{odd}",
     ]
-    places += [f"/evidence/1/overlay?until={odd}&sign={odd}", f"/image?finding={odd}", f"/drift?run={odd}&folder={odd}"]
+    places += [
+        f"/evidence/1/overlay?until={odd}&sign={odd}",
+        f"/image?finding={odd}",
+        f"/drift?run={odd}&folder={odd}",
+    ]
     for place in places:
         answer = ann.ask("GET", place, headers={"X-Review-Token": "\xff.x"})
         assert answer.status < 500, place
@@ -544,50 +722,80 @@ def test_no_address_is_a_bug(server: Server, odd: str) -> None:
 @pytest.mark.parametrize("odd", ["\ud800", "a\0b", "\U0001f4a9", "\x7f", "9" * 5000, "\u202e"])
 def test_no_text_that_is_posted_is_a_bug(server: Server, odd: str) -> None:
     ann = Client(server.port)
-    for name in ("run", "folder", "inspector", "state", "status", "defect_type", "low", "flagged", odd):
+    for name in (
+        "run",
+        "folder",
+        "inspector",
+        "state",
+        "status",
+        "defect_type",
+        "low",
+        "flagged",
+        odd,
+    ):
         body = {"filters": {"run": "1", name: odd}, "order": "anomalous", "count": 1, "held": []}
         assert ann.post("/api/next", body).status < 500, name
     for name in ("verdict", "key", "type", "seconds", "finding"):
         body = {"finding": 1, "verdict": "anomalous", "key": f"odd {name}", "type": "", name: odd}
         assert ann.post("/api/verdict", body).status < 500, name
-    assert ann.judge(1, "normal", f"key {len(odd)} {odd.isprintable()}", comment=odd, seconds=10**400).status in (200, 400)
+    assert ann.judge(
+        1, "normal", f"key {len(odd)} {odd.isprintable()}", comment=odd, seconds=10**400
+    ).status in (200, 400)
     assert ann.post("/api/undo", {"finding": 1, "key": odd}).status < 500
 
 
 def drifting(made: Path, table: Path) -> None:
-    """Writes a score table of three cameras: one calm, one with 24 of 44 flagged, one with 69 of 120 not judged."""
+    """Writes a score table of three cameras: one calm, one with 24 of 44 flagged, one with 69 of
+    120 not judged.
+    """
     with open(made / "scores.csv", newline="", encoding="utf-8") as file:
         like = next(csv.DictReader(file))
     calibration = read_card(made / "run").calibration
     assert calibration is not None
     good, bad = map(str, (calibration.median, 2 * calibration.threshold))
-    results = {"calm": [good] * 60, "flags": [good, bad] * 20 + [bad] * 4, "blind": [good] * 51 + [""] * 69}
+    results = {
+        "calm": [good] * 60,
+        "flags": [good, bad] * 20 + [bad] * 4,
+        "blind": [good] * 51 + [""] * 69,
+    }
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, like)
         writer.writeheader()
         for camera, scores in results.items():
             for at, score in enumerate(scores):
-                row = like | {"path": f"/photos/{camera}/{at}.png", "sha256": f"{sum(map(ord, camera)) * 1000 + at:064x}"}
+                row = like | {
+                    "path": f"/photos/{camera}/{at}.png",
+                    "sha256": f"{sum(map(ord, camera)) * 1000 + at:064x}",
+                }
                 flagged = {good: "false", bad: "true", "": ""}[score]
                 status = "ok" if score else "outside"
-                writer.writerow(row | {"score": score, "p_value": "", "is_anomaly": flagged, "status": status})
+                writer.writerow(
+                    row | {"score": score, "p_value": "", "is_anomaly": flagged, "status": status}
+                )
 
 
 @pytest.mark.parametrize("ranks_only", [False, True])
 def test_drift_is_red_where_many_are_flagged_or_not_judged(
     pages: tuple[Store, int], made: Path, tmp_path: Path, ranks_only: bool
 ) -> None:
-    """Of a detector that only ranks, or whose card is not here, at least those that were not judged."""
+    """Of a detector that only ranks, or whose card is not here, at least those that were not
+    judged.
+    """
     store, _ = pages
     drifting(made, tmp_path / "drift.csv")
     if ranks_only:
         text = (tmp_path / "drift.csv").read_text()
         (tmp_path / "drift.csv").write_text(text.replace(read_card(made / "run").digest, "ab" * 32))
-    run, _ = store.import_table(tmp_path / "drift.csv", card=None if ranks_only else read_card(made / "run"))
+    run, _ = store.import_table(
+        tmp_path / "drift.csv", card=None if ranks_only else read_card(made / "run")
+    )
     app = open_page("drift", run=str(run.id))
     errors = [re.sub(r"\\(.)", r"\1", error.value) for error in app.error]
     red = {name: text for name, _, text in (error.partition(": ") for error in errors)}
-    assert red["blind"].startswith("69 of the newest 120 images not judged, up to ") and "calm" not in red
+    assert (
+        red["blind"].startswith("69 of the newest 120 images not judged, up to ")
+        and "calm" not in red
+    )
     if ranks_only:
         assert list(red) == ["blind"] and "its card is not here" in texts(app)
     else:
@@ -595,9 +803,16 @@ def test_drift_is_red_where_many_are_flagged_or_not_judged(
 
 
 @pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs"])
-def test_without_a_run_every_page_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_without_a_run_every_page_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     Store(tmp_path / "empty.db").close()
-    for key, value in {"DATABASE": str(tmp_path / "empty.db"), "SECRET": SECRET, "HOSTS": "", "LOGIN": ""}.items():
+    for key, value in {
+        "DATABASE": str(tmp_path / "empty.db"),
+        "SECRET": SECRET,
+        "HOSTS": "",
+        "LOGIN": "",
+    }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
     for key, value in {"ROLES": "{}", "OPEN_ROLE": "admin", "DETECTORS": "[]"}.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
@@ -619,7 +834,9 @@ def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, i
     assert found == {"run": str(run), "flagged": "false", "low": "0.001", "queue": "uncertain"}
 
 
-def test_a_link_to_a_folder_of_folders_keeps_what_lies_below_it(pages: tuple[Store, int], made: Path) -> None:
+def test_a_link_to_a_folder_of_folders_keeps_what_lies_below_it(
+    pages: tuple[Store, int], made: Path
+) -> None:
     app = open_page(folder=str(made / "parts" / "test"), status="ok")
     assert app.selectbox(key="Folder").value == str(made / "parts" / "test")
     assert app.query_params["folder"] == str(made / "parts" / "test")
@@ -629,13 +846,26 @@ def test_a_link_to_a_folder_of_folders_keeps_what_lies_below_it(pages: tuple[Sto
 def test_images_that_were_not_judged_can_be_found(pages: tuple[Store, int], says: str) -> None:
     app = open_page()
     app.selectbox(key="Detector says").set_value(says).run()
-    assert app.query_params["status"] == {"unlike the training images": "outside", "not readable": "error"}[says]
+    assert (
+        app.query_params["status"]
+        == {"unlike the training images": "outside", "not readable": "error"}[says]
+    )
 
 
 @pytest.mark.parametrize(
-    "query", [{"run": "999"}, {"run": "x"}, {"queue": EVIL}, {"folder": EVIL}, {"low": "nan"}, {"state": "?"}]
+    "query",
+    [
+        {"run": "999"},
+        {"run": "x"},
+        {"queue": EVIL},
+        {"folder": EVIL},
+        {"low": "nan"},
+        {"state": "?"},
+    ],
 )
-def test_an_address_that_makes_no_sense_opens_the_queue(pages: tuple[Store, int], query: dict[str, str]) -> None:
+def test_an_address_that_makes_no_sense_opens_the_queue(
+    pages: tuple[Store, int], query: dict[str, str]
+) -> None:
     app = open_page(**query)
     assert app.selectbox(key="Run").value == pages[1]
 
@@ -649,11 +879,16 @@ def test_a_comparison_begins_with_two_runs_that_have_images_in_common(
     again, _ = store.import_table(tmp_path / "again.csv", name="again")
     for at in range(2):
         head, *rows = text.splitlines()
-        (tmp_path / f"strange{at}.csv").write_text("\n".join([head, *(strange_row(row, at) for row in rows)]) + "\n")
+        (tmp_path / f"strange{at}.csv").write_text(
+            "\n".join([head, *(strange_row(row, at) for row in rows)]) + "\n"
+        )
         store.import_table(tmp_path / f"strange{at}.csv", name=f"strange {at}")
     for chosen in ({}, {"run": str(again.id)}, {"run": str(run)}):  # the newest has none
         app = open_page("runs", **chosen)
-        assert [box.value for box in app.selectbox if box.label in ("Old", "New")] == [run, again.id]
+        assert [box.value for box in app.selectbox if box.label in ("Old", "New")] == [
+            run,
+            again.id,
+        ]
         assert "have no image in common" not in texts(app)
 
 
@@ -663,7 +898,9 @@ def strange_row(line: str, at: int) -> str:
     return ",".join([path, hashlib.sha256(f"{at}{digest}".encode()).hexdigest(), *rest])
 
 
-def test_a_run_that_is_chosen_in_runs_is_chosen_on_all_pages(pages: tuple[Store, int], tmp_path: Path, made: Path) -> None:
+def test_a_run_that_is_chosen_in_runs_is_chosen_on_all_pages(
+    pages: tuple[Store, int], tmp_path: Path, made: Path
+) -> None:
     store, run = pages
     (tmp_path / "again.csv").write_text((made / "scores.csv").read_text().replace(",20", ",19"))
     store.import_table(tmp_path / "again.csv", name="again")
@@ -707,24 +944,32 @@ def test_an_admin_draws_an_audit_sample(pages: tuple[Store, int]) -> None:
     assert sum(stratum.drawn for stratum in store.strata(run)) > 0
 
 
-def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_it(pages: tuple[Store, int]) -> None:
+def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_it(
+    pages: tuple[Store, int],
+) -> None:
     store, _ = pages
     before = read_card(open_desk().settings.detectors[0])
     app = open_page("threshold")
     app.session_state["threshold"] = float(before.calibration.scores[-10])
     app.run()
-    assert "Preview: the guarantee returns when fresh good images confirm it" in texts(app).replace("\\", "")
-    use_this(app)
-    assert "Nothing was written: tick that you accept" in texts(app).replace("\\", "") and not store.events(
-        actions=("threshold",)
+    assert "Preview: the guarantee returns when fresh good images confirm it" in texts(app).replace(
+        "\\", ""
     )
+    use_this(app)
+    assert "Nothing was written: tick that you accept" in texts(app).replace(
+        "\\", ""
+    ) and not store.events(actions=("threshold",))
     app.checkbox(key="worse accepted").check()
     use_this(app)
     events = store.events(actions=("threshold",))
     card = read_card(events[0].payload["path"])
     assert (card.parent, card.version, card.calibration.k) == (before.digest, "2", 10)
-    assert card.training["threshold_moved_by"] == events[0].inspector and events[0].detector == card.digest
-    assert read_card(open_desk().settings.detectors[0]).digest == before.digest  # the one in use is as it was
+    assert (
+        card.training["threshold_moved_by"] == events[0].inspector
+        and events[0].detector == card.digest
+    )
+    # the one in use is as it was
+    assert read_card(open_desk().settings.detectors[0]).digest == before.digest
 
 
 def use_this(app: AppTest, name: str | None = None) -> None:
@@ -746,7 +991,12 @@ def test_every_typed_name_is_used_and_no_version_twice(pages: tuple[Store, int])
         app.checkbox(key="worse accepted").check()
         use_this(app, name)
     written = [Path(event.payload["path"]) for event in store.events(actions=("threshold",))[::-1]]
-    assert [path.name for path in written] == ["first.onnx", "second one.onnx", "detector-4.onnx", "third.onnx"]
+    assert [path.name for path in written] == [
+        "first.onnx",
+        "second one.onnx",
+        "detector-4.onnx",
+        "third.onnx",
+    ]
     assert [read_card(path).version for path in written] == ["2", "3", "4", "5"]
     assert [read_card(path).calibration.k for path in written] == [10, 11, 12, 13]
     (folder / "third.onnx").unlink()  # its version is in the review's log still
@@ -758,9 +1008,20 @@ def test_every_typed_name_is_used_and_no_version_twice(pages: tuple[Store, int])
 
 
 @pytest.mark.parametrize(
-    "name", ["detector.onnx", "new.txt", "", "../new.onnx", "/nowhere/new.onnx", "a/b.onnx", "." * 300 + ".onnx"]
+    "name",
+    [
+        "detector.onnx",
+        "new.txt",
+        "",
+        "../new.onnx",
+        "/nowhere/new.onnx",
+        "a/b.onnx",
+        "." * 300 + ".onnx",
+    ],
 )
-def test_a_name_that_cannot_be_used_is_refused_and_stays_in_the_field(pages: tuple[Store, int], name: str) -> None:
+def test_a_name_that_cannot_be_used_is_refused_and_stays_in_the_field(
+    pages: tuple[Store, int], name: str
+) -> None:
     store, _ = pages
     app = open_page("threshold")
     use_this(app, name)
@@ -772,7 +1033,9 @@ def test_a_threshold_that_is_not_moved_keeps_its_guarantee(pages: tuple[Store, i
     folder = Path(open_desk().settings.detectors[0])
     use_this(open_page("threshold"))  # nothing gets worse, so nothing has to be accepted
     card = read_card(folder / "detector-2.onnx")
-    assert card.calibration == read_card(folder).calibration and not card.training.get("threshold_moved")
+    assert card.calibration == read_card(folder).calibration and not card.training.get(
+        "threshold_moved"
+    )
 
 
 def test_the_images_that_set_the_threshold_are_marked_before_anything_is_scored(
@@ -785,11 +1048,20 @@ def test_the_images_that_set_the_threshold_are_marked_before_anything_is_scored(
     first, second = read_highest(folder)[1][:2]
     app = open_page("calibration")
     shown = texts(app).replace("\\", "")
-    assert f"**Score {first.score:.4g}**, sets the threshold" in shown and f"**Score {second.score:.4g}**, below it" in shown
-    assert f"If {first.name} shows a defect, without it: threshold {second.score:.4g} instead of {first.score:.4g}" in shown
+    assert (
+        f"**Score {first.score:.4g}**, sets the threshold" in shown
+        and f"**Score {second.score:.4g}**, below it" in shown
+    )
+    assert (
+        f"If {first.name} shows a defect, without it: threshold {second.score:.4g} instead of "
+        f"{first.score:.4g}"
+    ) in shown
     app.button(key=f"defect {first.sha256}").click().run()
     app.button(key=f"good {second.sha256}").click().run()
-    assert {sha256: mark.mark for sha256, mark in read_marks(folder).items()} == {first.sha256: "defect", second.sha256: "good"}
+    assert {sha256: mark.mark for sha256, mark in read_marks(folder).items()} == {
+        first.sha256: "defect",
+        second.sha256: "good",
+    }
     assert app.code[0].value == f"anomaly retrain {folder} --out {folder}-2"
     app.button(key=f"unknown {first.sha256}").click().run()
     assert list(read_marks(folder)) == [second.sha256] and not app.code
@@ -797,7 +1069,9 @@ def test_the_images_that_set_the_threshold_are_marked_before_anything_is_scored(
 
 
 @pytest.mark.parametrize("change", ["gone", "other", "broken"])
-def test_an_image_that_cannot_be_shown_cannot_be_marked(pages: tuple[Store, int], tmp_path: Path, change: str) -> None:
+def test_an_image_that_cannot_be_shown_cannot_be_marked(
+    pages: tuple[Store, int], tmp_path: Path, change: str
+) -> None:
     folder = Path(open_desk().settings.detectors[0])
     listing = json.loads((folder / "highest.json").read_text())
     moved = tmp_path / "moved.png"
@@ -816,7 +1090,10 @@ def test_an_image_that_cannot_be_shown_cannot_be_marked(pages: tuple[Store, int]
 def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) -> None:
     store, run = pages
     shown = {m.label: m.value for m in open_page("threshold").metric}
-    assert (shown["Of the flagged, defects"], shown["Of all defects, flagged"]) == ("unknown", "unknown")
+    assert (shown["Of the flagged, defects"], shown["Of all defects, flagged"]) == (
+        "unknown",
+        "unknown",
+    )
     judge_all(store, run)
     app = open_page("threshold")
     assert {m.label: m.value for m in app.metric}["Of the flagged, defects"] != "unknown"
@@ -824,15 +1101,21 @@ def test_figures_are_unknown_until_there_are_verdicts(pages: tuple[Store, int]) 
 
 
 @pytest.mark.parametrize("name", ["threshold", "team", "calibration"])
-def test_a_viewer_is_offered_nothing_that_writes(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_viewer_is_offered_nothing_that_writes(
+    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("ANOMALY_REVIEW_OPEN_ROLE", "viewer")
     open_desk.cache_clear()
     app = open_page(name)
     labels = {button.label for button in app.button}
-    assert labels.isdisjoint({"Use this threshold", "Draw", "Enlarge", "Set", "Save the types", "Defect", "Take back"})
+    assert labels.isdisjoint(
+        {"Use this threshold", "Draw", "Enlarge", "Set", "Save the types", "Defect", "Take back"}
+    )
 
 
-def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_people_log_in_nobody_is_in_before(
+    pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANOMALY_REVIEW_LOGIN", "1")
     open_desk.cache_clear()
     app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=30).run()
@@ -840,8 +1123,16 @@ def test_where_people_log_in_nobody_is_in_before(pages: tuple[Store, int], monke
 
 
 def test_the_dashboard_imports_no_torch() -> None:
-    program = "import sys, dashboard.routes, dashboard.launch; assert not {'torch', 'training'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    program = (
+        "import sys, dashboard.routes, dashboard.launch; assert not {'torch', 'training'} & "
+        "set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 # ---- the run folders that Calibration shows ----
@@ -861,7 +1152,11 @@ def test_a_run_folder_that_does_not_list_its_highest_images_says_to_train_again(
     open_desk.cache_clear()
     app = open_page("calibration")
     (said,) = [error.value.replace("\\", "") for error in app.error]
-    assert "highest.json: not there" in said and "trained by an older version" in said and "train again" in said
+    assert (
+        "highest.json: not there" in said
+        and "trained by an older version" in said
+        and "train again" in said
+    )
     assert "No run folder" not in texts(app) and not app.button
 
 
@@ -869,7 +1164,10 @@ def test_a_detector_file_alone_is_said_to_lack_its_run_folder(
     pages: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "alone").mkdir()
-    file = shutil.copy(Path(open_desk().settings.detectors[0]) / "detector.onnx", tmp_path / "alone" / "camera.onnx")
+    file = shutil.copy(
+        Path(open_desk().settings.detectors[0]) / "detector.onnx",
+        tmp_path / "alone" / "camera.onnx",
+    )
     Store(tmp_path / "empty.db").close()
     monkeypatch.setenv("ANOMALY_REVIEW_DATABASE", str(tmp_path / "empty.db"))
     monkeypatch.setenv("ANOMALY_REVIEW_DETECTORS", json.dumps([str(file)]))
@@ -894,7 +1192,10 @@ def test_what_is_left_is_counted_within_all_filters(fresh: tuple[Server, int]) -
         every = store.findings(Filters(run=run), limit=1000)
         flagged = [finding for finding in every if finding.is_anomaly]
         folders = {str(Path(finding.path).parent) for finding in flagged}
-        inside = {folder: sum(str(Path(one.path).parent) == folder for one in flagged) for folder in folders}
+        inside = {
+            folder: sum(str(Path(one.path).parent) == folder for one in flagged)
+            for folder in folders
+        }
     n = len(flagged)
     assert left() == left("uncertain") == left(flagged="true") == f"{n} of {n} flagged left"
     for order in ("anomalous", "uncertain"):
@@ -906,10 +1207,16 @@ def test_what_is_left_is_counted_within_all_filters(fresh: tuple[Server, int]) -
     assert client.judge(flagged[0].id, "unsure", "one").status == 200
     assert left() == left(state="open") == f"{n - 1} of {n} flagged left"
     assert left(low=str(flagged[0].score)) == "0 of 1 flagged left"
-    assert (left("second"), left("second", folder="/nowhere")) == ("1 to look at again", "0 to look at again")
+    assert (left("second"), left("second", folder="/nowhere")) == (
+        "1 to look at again",
+        "0 to look at again",
+    )
     with Store(server.settings.database) as store:
         store.draw_audit(run, 20, 0, by="ann", key="draw")
         done = store.progress(run)
     assert done.audit > 10
-    assert left("audit") == f"{done.audit - done.audit_judged} of {done.audit} of the audit sample left"
+    assert (
+        left("audit")
+        == f"{done.audit - done.audit_judged} of {done.audit} of the audit sample left"
+    )
     assert left("audit", folder="/nowhere") == "0 of 0 of the audit sample left"

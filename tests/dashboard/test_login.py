@@ -1,4 +1,6 @@
-"""Logging in with OpenID Connect, in a real browser, at a small provider that runs here; roles by e-mail."""
+"""Logging in with OpenID Connect, in a real browser, at a small provider that runs here; roles by
+e-mail.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,19 @@ from playwright import sync_api
 
 from dashboard.launch import settings_for
 from dashboard.settings import Settings
-from tests.support.review_server import BROWSER, SECRET, Server, find_chromium, free_port, new_database, train_detector
+from tests.support.review_server import (
+    BROWSER,
+    SECRET,
+    Server,
+    find_chromium,
+    free_port,
+    new_database,
+    train_detector,
+)
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium found: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium found: apt-get install chromium"
+)
 
 
 class Provider(BaseHTTPRequestHandler):
@@ -39,21 +51,35 @@ class Provider(BaseHTTPRequestHandler):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         home = f"http://127.0.0.1:{self.server.server_port}"
         if path == "/.well-known/openid-configuration":
-            ends = {name: f"{home}/{name.split('_')[0]}" for name in ("authorization_endpoint", "token_endpoint")}
+            ends = {
+                name: f"{home}/{name.split('_')[0]}"
+                for name in ("authorization_endpoint", "token_endpoint")
+            }
             self.answer({"issuer": home, "jwks_uri": f"{home}/keys", **ends})
         elif path == "/keys":
             self.answer({"keys": [self.server.key.as_dict(private=False)]})
         elif path == "/authorization":
             self.server.nonce = query.get("nonce", [""])[0]
             self.send_response(302)
-            self.send_header("Location", f"{query['redirect_uri'][0]}?code=c&state={query['state'][0]}")
+            self.send_header(
+                "Location", f"{query['redirect_uri'][0]}?code=c&state={query['state'][0]}"
+            )
             self.end_headers()
 
     def do_POST(self) -> None:
         now = int(time.time())
         home = f"http://127.0.0.1:{self.server.server_port}"
-        said = {"iss": home, "aud": "review", "sub": "1", "iat": now, "exp": now + 600, "nonce": self.server.nonce}
-        token = jwt.encode({"alg": "RS256", "kid": "k"}, {**said, **self.server.user}, self.server.key)
+        said = {
+            "iss": home,
+            "aud": "review",
+            "sub": "1",
+            "iat": now,
+            "exp": now + 600,
+            "nonce": self.server.nonce,
+        }
+        token = jwt.encode(
+            {"alg": "RS256", "kid": "k"}, {**said, **self.server.user}, self.server.key
+        )
         self.answer({"access_token": "a", "token_type": "Bearer", "id_token": token})
 
     def answer(self, body: dict[str, Any]) -> None:
@@ -94,7 +120,9 @@ def server(session_folder: Path, tmp_path: Path, provider: Any) -> Iterator[Serv
     auth, roles = tmp_path / "auth.toml", tmp_path / "roles.toml"
     auth.write_text("[auth]\n" + "".join(f"{name} = {value!r}\n" for name, value in values.items()))
     roles.write_text('"ann@example.com" = "inspector"\n"vic@example.com" = "viewer"\n')
-    found = settings_for(str(database), "127.0.0.1", insecure=False, roles=roles, auth_file=auth, allowed_hosts=())
+    found = settings_for(
+        str(database), "127.0.0.1", insecure=False, roles=roles, auth_file=auth, allowed_hosts=()
+    )
     settings = Settings(**{**vars(found), "secret": SECRET, "detectors": (str(made / "run"),)})
     running = Server(settings, port, tmp_path / "server.log", auth)
     try:
@@ -124,7 +152,9 @@ def test_who_logs_in_has_the_role_of_the_file(log_in: Callable[..., Any], server
     page.locator("a.card").first.wait_for()
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Normal").wait_for()
-    sync_api.expect(page.locator("[data-part=saving]")).to_contain_text("ann@example.com: all saved")
+    sync_api.expect(page.locator("[data-part=saving]")).to_contain_text(
+        "ann@example.com: all saved"
+    )
     sync_api.expect(page.get_by_role("button", name="Normal")).to_be_enabled()
 
     page = log_in(email="vic@example.com", email_verified=True)

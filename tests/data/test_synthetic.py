@@ -21,7 +21,12 @@ EVERY_DEFECT = [(kind, defect) for kind, defects in DEFECTS.items() for defect i
 def test_good_parts_differ_a_little_and_have_no_mask(kind):
     pictures = [make(kind, seed) for seed in range(8)]
     for pixels, mask in pictures:
-        assert (pixels.shape, pixels.dtype, mask.shape, mask.any()) == ((128, 128, 3), np.uint8, (128, 128), False)
+        assert (pixels.shape, pixels.dtype, mask.shape, mask.any()) == (
+            (128, 128, 3),
+            np.uint8,
+            (128, 128),
+            False,
+        )
     brightness = [pixels.mean() for pixels, _ in pictures]
     assert min(brightness) > 60 and max(brightness) < 190 and np.std(brightness) > 0.5
     assert len({pixels.tobytes() for pixels, _ in pictures}) == 8
@@ -29,7 +34,10 @@ def test_good_parts_differ_a_little_and_have_no_mask(kind):
 
 @pytest.mark.parametrize(("kind", "defect"), [*EVERY_DEFECT, *((kind, None) for kind in DEFECTS)])
 def test_the_same_seed_makes_the_same_picture(kind, defect):
-    (first, first_mask), (second, second_mask) = make(kind, 3, 64, defect), make(kind, 3, 64, defect)
+    (first, first_mask), (second, second_mask) = (
+        make(kind, 3, 64, defect),
+        make(kind, 3, 64, defect),
+    )
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first_mask, second_mask)
 
@@ -42,7 +50,9 @@ def test_a_defect_changes_the_picture_where_its_mask_is_and_nowhere_else(kind, d
         change = abs(bad.astype(int) - good).max(-1)
         assert 8 <= mask.sum() < 0.3 * mask.size
         assert change[mask].mean() > 12  # grey levels: it can be seen
-        around = np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(11))) > 0
+        around = (
+            np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(11))) > 0
+        )
         assert change[~around].max() <= 12
 
 
@@ -55,16 +65,23 @@ def test_other_sizes_show_the_same_kind_of_thing(kind, defect, size):
 
 
 def test_kinds_and_defects_that_are_not_made():
-    with pytest.raises(ValueError, match=r"^kind 'gear' found, one of disc, fabric, cell, casting expected$"):
+    with pytest.raises(
+        ValueError, match=r"^kind 'gear' found, one of disc, fabric, cell, casting expected$"
+    ):
         make("gear", 0)
-    with pytest.raises(ValueError, match=r"^defect 'dent' found, one of hole, stain, thread, snag expected for"):
+    with pytest.raises(
+        ValueError, match=r"^defect 'dent' found, one of hole, stain, thread, snag expected for"
+    ):
         make("fabric", 0, defect="dent")
 
 
 def test_a_data_set_has_the_layout_of_mvtec_and_no_part_twice(tmp_path):
     write_dataset(tmp_path, "cell", train=5, good=3, per_defect=2, size=32, seed=4)
     records = read_dataset(tmp_path)
-    counts = {label: sum(r.label == label for r in labelled_test(records)) for label in ("good", *DEFECTS["cell"])}
+    counts = {
+        label: sum(r.label == label for r in labelled_test(records))
+        for label in ("good", *DEFECTS["cell"])
+    }
     assert counts == {"good": 3, "crack": 2, "dead": 2, "finger": 2, "spot": 2}
     assert len(normal_training(records)) == 5
     assert [r.mask is not None for r in records] == [r.label != "good" for r in records]

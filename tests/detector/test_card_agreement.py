@@ -8,7 +8,12 @@ from anomaly.detector.card_agreement import check_agreement
 from anomaly.statistics.calibration import calibrate
 
 # The facts of a whole card against each other: tests/attacks/test_card_facts.py.
-FACTS: dict[str, Any] = {"images": 30, "groups": 30, "sets": {"fit": 15, "validation": 5, "calibration": 10}, "grouped": False}
+FACTS: dict[str, Any] = {
+    "images": 30,
+    "groups": 30,
+    "sets": {"fit": 15, "validation": 5, "calibration": 10},
+    "grouped": False,
+}
 
 
 def test_counts_that_add_up_agree() -> None:
@@ -20,11 +25,17 @@ def test_counts_that_add_up_agree() -> None:
     ("change", "message"),
     [
         ({"groups": 31}, "31 groups of 30 images found"),
-        ({"sets": {"fit": 15, "calibration": 10}}, "25 images in all sets found, the 30 images of training expected"),
+        (
+            {"sets": {"fit": 15, "calibration": 10}},
+            "25 images in all sets found, the 30 images of training expected",
+        ),
         ({"grouped": True}, "True with 30 groups of 30 images found"),
         ({"recalibrated": "2026-11-30"}, "only one of date and number of images found"),
         ({"threshold_moved_from": 3.0}, "who moved the threshold, or where from found"),
-        ({"target_rate": 0.2}, "a target rate of 0.2 found, that of the calibration, 0.1, expected"),
+        (
+            {"target_rate": 0.2},
+            "a target rate of 0.2 found, that of the calibration, 0.1, expected",
+        ),
     ],
 )
 def test_facts_that_contradict_each_other_are_refused(change: dict[str, Any], message: str) -> None:

@@ -13,7 +13,14 @@ import onnxruntime
 import pytest
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import CARD_KEY, find_detector, read_card, recalibrate, set_calibration, weights_digest
+from anomaly.detector.file import (
+    CARD_KEY,
+    find_detector,
+    read_card,
+    recalibrate,
+    set_calibration,
+    weights_digest,
+)
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
 
@@ -37,7 +44,9 @@ def edit_card(model: onnx.ModelProto, **fields: object) -> None:
 
 def test_inputs_and_outputs_are_those_of_the_contract(run: Path, pixel_run: Path) -> None:
     def signature(path: Path) -> dict[str, tuple[str, list[object]]]:
-        session = onnxruntime.InferenceSession(path / "detector.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            path / "detector.onnx", providers=["CPUExecutionProvider"]
+        )
         return {v.name: (v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())}
 
     expected = {
@@ -49,7 +58,10 @@ def test_inputs_and_outputs_are_those_of_the_contract(run: Path, pixel_run: Path
         "heatmap": ("tensor(float)", ["N", 7, 7]),
     }
     assert signature(run) == expected
-    pixels = {"heatmap": ("tensor(float)", ["N", 64, 64]), "reconstruction": ("tensor(uint8)", ["N", 64, 64, 3])}
+    pixels = {
+        "heatmap": ("tensor(float)", ["N", 64, 64]),
+        "reconstruction": ("tensor(uint8)", ["N", 64, 64, 3]),
+    }
     assert signature(pixel_run) == {**expected, **pixels}
 
 
@@ -58,14 +70,22 @@ def test_the_file_is_self_contained_and_speaks_of_nothing_else(run: Path) -> Non
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     assert [p.key for p in model.metadata_props] == [CARD_KEY]
     assert {node.name.split("/")[0] for node in model.graph.node} >= {"prepare", "judge"}
-    assert all(node.name.startswith(("prepare/", "judge/", "calibration.")) for node in model.graph.node)
+    assert all(
+        node.name.startswith(("prepare/", "judge/", "calibration.")) for node in model.graph.node
+    )
     content = (run / "detector.onnx").read_bytes()
     assert b"site-packages" not in content and b"training/" not in content
 
 
 def test_the_card_holds_what_a_reader_needs(run: Path) -> None:
     card = read_card(run)
-    assert (card.name, card.version, card.model, card.space, card.size) == ("run", "1", "linear", "filters", 64)
+    assert (card.name, card.version, card.model, card.space, card.size) == (
+        "run",
+        "1",
+        "linear",
+        "filters",
+        64,
+    )
     assert card.calibration is not None and card.calibration.n == 60
     assert card.training["images"] == 120
     assert card.training["sets"] == {"fit": 51, "validation": 9 + 2, "calibration": 60} | {
@@ -85,12 +105,18 @@ def test_the_graph_agrees_exactly_with_the_calibration_ties_included(run: Path) 
         [onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, ["N"])],
         [onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, ["N"])],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10
+    )
     set_calibration(model, card.calibration)
     model.graph.output.pop(0)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     exact = card.calibration.scores
-    near = np.concatenate([np.nextafter(exact, np.float32(-np.inf)), exact, np.nextafter(exact, np.float32(np.inf))])
+    near = np.concatenate(
+        [np.nextafter(exact, np.float32(-np.inf)), exact, np.nextafter(exact, np.float32(np.inf))]
+    )
     scores = np.concatenate([near, np.array([np.nan, np.inf, -np.inf, 0], np.float32)])
     p_value, is_anomaly = session.run(["p_value", "is_anomaly"], {"score": scores})
     assert p_value.tolist() == card.calibration.p_value(scores).astype(np.float32).tolist()
@@ -102,13 +128,33 @@ def test_recalibration_changes_the_threshold_and_nothing_else(run: Path, tmp_pat
     before = onnx.load(run / "detector.onnx")
     scores = np.linspace(0, 5, 200, dtype=np.float32)
     calibration = calibrate(scores, 0.05)
-    recalibrate(run, calibration, tmp_path / "new.onnx", version="2", highest=["a.png"], images=200, groups=200)
+    recalibrate(
+        run,
+        calibration,
+        tmp_path / "new.onnx",
+        version="2",
+        highest=["a.png"],
+        images=200,
+        groups=200,
+    )
     card, after = read_card(tmp_path / "new.onnx"), onnx.load(tmp_path / "new.onnx")
     assert card.calibration == calibration
-    assert (card.version, card.parent, card.weights) == ("2", read_card(run).digest, read_card(run).weights)
+    assert (card.version, card.parent, card.weights) == (
+        "2",
+        read_card(run).digest,
+        read_card(run).weights,
+    )
     assert weights_digest(after) == weights_digest(before) == card.weights
-    session = onnxruntime.InferenceSession(tmp_path / "new.onnx", providers=["CPUExecutionProvider"])
-    assert [o.name for o in session.get_outputs()] == ["score", "p_value", "is_anomaly", "in_range", "heatmap"]
+    session = onnxruntime.InferenceSession(
+        tmp_path / "new.onnx", providers=["CPUExecutionProvider"]
+    )
+    assert [o.name for o in session.get_outputs()] == [
+        "score",
+        "p_value",
+        "is_anomaly",
+        "in_range",
+        "heatmap",
+    ]
 
 
 def test_a_rank_only_detector_has_no_verdict(run: Path, tmp_path: Path) -> None:
@@ -123,28 +169,56 @@ def test_a_rank_only_detector_has_no_verdict(run: Path, tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
-    "another operator": (lambda m: setattr(m.graph.node[0], "op_type", "Loop"), "operator 'Loop' found"),
-    "another domain": (lambda m: setattr(m.graph.node[0], "domain", "com.microsoft"), "domain 'com.microsoft' found"),
-    "another operator set": (lambda m: setattr(m.opset_import[0], "version", 22), "ai.onnx 22 found, ai.onnx 18 expected"),
-    "a function": (lambda m: m.functions.add(name="f", domain=""), "functions or training information"),
+    "another operator": (
+        lambda m: setattr(m.graph.node[0], "op_type", "Loop"),
+        "operator 'Loop' found",
+    ),
+    "another domain": (
+        lambda m: setattr(m.graph.node[0], "domain", "com.microsoft"),
+        "domain 'com.microsoft' found",
+    ),
+    "another operator set": (
+        lambda m: setattr(m.opset_import[0], "version", 22),
+        "ai.onnx 22 found, ai.onnx 18 expected",
+    ),
+    "a function": (
+        lambda m: m.functions.add(name="f", domain=""),
+        "functions or training information",
+    ),
     "a subgraph": (
         lambda m: (
-            m.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.CopyFrom(onnx.GraphProto(name="g"))
+            m.graph.node[0]
+            .attribute.add(name="body", type=onnx.AttributeProto.GRAPH)
+            .g.CopyFrom(onnx.GraphProto(name="g"))
         ),
         "a subgraph",
     ),
     "external data": (
-        lambda m: m.graph.initializer[0].external_data.add(key="location", value="../../etc/passwd"),
+        lambda m: m.graph.initializer[0].external_data.add(
+            key="location", value="../../etc/passwd"
+        ),
         "data outside the file",
     ),
     "no card": (lambda m: m.metadata_props.pop(), "without a card"),
     "a card that is no JSON": (lambda m: set_card_text(m, "{"), "no valid JSON"),
     "a deeply nested card": (lambda m: set_card_text(m, "[" * 100_000), "no valid JSON"),
     "a card without a format": (lambda m: set_card_text(m, "{}"), "no format number"),
-    "a newer card": (lambda m: edit_card(m, format=3), "detector format 3 found, at most 2 expected"),
-    "an older card": (lambda m: edit_card(m, format=1), "format 1 found, 2 expected: train again with this version"),
-    "a card with a missing field": (lambda m: edit_card(m, size=None), "a size expected, None found"),
-    "a card with a size of another kind": (lambda m: edit_card(m, size=True), "a size expected, True found"),
+    "a newer card": (
+        lambda m: edit_card(m, format=3),
+        "detector format 3 found, at most 2 expected",
+    ),
+    "an older card": (
+        lambda m: edit_card(m, format=1),
+        "format 1 found, 2 expected: train again with this version",
+    ),
+    "a card with a missing field": (
+        lambda m: edit_card(m, size=None),
+        "a size expected, None found",
+    ),
+    "a card with a size of another kind": (
+        lambda m: edit_card(m, size=True),
+        "a size expected, True found",
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Golden samples are few, small and exact enough to prove something, and the formula is the same everywhere."""
+"""Golden samples are few, small and exact enough to prove something, and the formula is the same
+everywhere.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +28,41 @@ SAMPLE = {"height": 40, "width": 40, "a": 1, "b": 1, "score": 0.5}
     ],
     ids=["200,000", "33", "300 million pixels", "a huge step"],
 )
-def test_golden_samples_are_few_and_small(samples: list[object], message: str, run: Path, tmp_path: Path) -> None:
+def test_golden_samples_are_few_and_small(
+    samples: list[object], message: str, run: Path, tmp_path: Path
+) -> None:
     golden = {**read_card(run).golden, "samples": samples}
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, golden=golden))
     with pytest.raises(DetectorError, match=message):
         read_card(path)
 
 
-@pytest.mark.parametrize("tolerance", [1e30, 1.0, 0.0, -1.0, float("nan"), float("inf"), True, "1", None])
-def test_a_tolerance_that_proves_nothing_is_refused(tolerance: object, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tolerance", [1e30, 1.0, 0.0, -1.0, float("nan"), float("inf"), True, "1", None]
+)
+def test_a_tolerance_that_proves_nothing_is_refused(
+    tolerance: object, run: Path, tmp_path: Path
+) -> None:
     golden = {**read_card(run).golden, "tolerance": tolerance}
     path = changed(run, tmp_path / "detector.onnx", lambda m: edit_card(m, golden=golden))
-    with pytest.raises(DetectorError, match=r"no golden samples in the card, or damaged ones|the card is damaged"):
+    with pytest.raises(
+        DetectorError, match=r"no golden samples in the card, or damaged ones|the card is damaged"
+    ):
         read_card(path)
 
 
 def test_a_tolerance_follows_the_threshold_when_that_is_set_anew(run: Path, tmp_path: Path) -> None:
     before = read_card(run)
     scores = (1 + 1e-4 * np.arange(200)).astype(np.float32)
-    recalibrate(run, calibrate(scores, 0.05), tmp_path / "new.onnx", version="2", highest=[], images=200, groups=200)
+    recalibrate(
+        run,
+        calibrate(scores, 0.05),
+        tmp_path / "new.onnx",
+        version="2",
+        highest=[],
+        images=200,
+        groups=200,
+    )
     after = read_card(tmp_path / "new.onnx")
     assert after.calibration is not None
     unit = float(after.calibration.threshold - after.calibration.median)
@@ -53,7 +71,8 @@ def test_a_tolerance_follows_the_threshold_when_that_is_set_anew(run: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "a", "b"), [(1, 1, 0, 0), (40, 50, 7, 2), (333, 7, 65535, 65535), (7, 3000, 11, 13)]
+    ("height", "width", "a", "b"),
+    [(1, 1, 0, 0), (40, 50, 7, 2), (333, 7, 65535, 65535), (7, 3000, 11, 13)],
 )
 def test_a_picture_is_that_of_the_formula(height: int, width: int, a: int, b: int) -> None:
     y, x, c = np.ogrid[:height, :width, :3]

@@ -1,4 +1,6 @@
-"""An ONNX file read without the package onnx: damaged and endless ones are refused, and every name is made once."""
+"""An ONNX file read without the package onnx: damaged and endless ones are refused, and every name
+is made once.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_every_truncation_is_refused(run: Path) -> None:
         assert CARD_KEY not in found, f"cut at {end}"
 
 
-@pytest.mark.parametrize("data", [b"\x00" * 64, b"\xff" * 64, b"PK\x03\x04 a zip", b"\x3a\xff\xff\xff\xff\x7f"])
+@pytest.mark.parametrize(
+    "data", [b"\x00" * 64, b"\xff" * 64, b"PK\x03\x04 a zip", b"\x3a\xff\xff\xff\xff\x7f"]
+)
 def test_what_is_no_protobuf_is_refused(data: bytes) -> None:
     with pytest.raises(DetectorError):
         check_model(memoryview(data))
@@ -51,7 +55,9 @@ def test_the_order_of_the_operators_does_not_matter(run: Path, tmp_path: Path) -
 def test_millions_of_tiny_fields_are_refused(what: str, run: Path, tmp_path: Path) -> None:
     def many(model: onnx.ModelProto) -> None:
         if what == "metadata":
-            model.metadata_props.extend(onnx.StringStringEntryProto(key=str(i)) for i in range(1_100_000))
+            model.metadata_props.extend(
+                onnx.StringStringEntryProto(key=str(i)) for i in range(1_100_000)
+            )
         elif what == "attributes":
             model.graph.node[0].attribute.append(helper.make_attribute("numbers", [1] * 3_000_000))
         else:

@@ -5,11 +5,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from anomaly.detector.slow_images import LEAST, TIMES, UNKNOWN, VARIABLE, SlowImages, limit_of, now_judging
+from anomaly.detector.slow_images import (
+    LEAST,
+    TIMES,
+    UNKNOWN,
+    VARIABLE,
+    SlowImages,
+    limit_of,
+    now_judging,
+)
 from anomaly.errors import DetectorError
 
 
-def test_an_image_has_a_hundred_times_as_long_as_the_slowest_picture_of_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_has_a_hundred_times_as_long_as_the_slowest_picture_of_the_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert (limit_of(None), limit_of(0.01), limit_of(2.0)) == (UNKNOWN, LEAST, 2.0 * TIMES)
     monkeypatch.setenv(VARIABLE, "7")

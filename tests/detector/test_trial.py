@@ -1,4 +1,6 @@
-"""A foreign file is loaded and run in a process that can be ended, once; a slow one is refused within its deadline."""
+"""A foreign file is loaded and run in a process that can be ended, once; a slow one is refused
+within its deadline.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +37,27 @@ FOR_EVER = 1e5  # seconds: nothing here waits for it
 SLOW_HEIGHT = 97  # pixels, that no golden sample has
 
 
-def before_the_score(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], last: str) -> None:
+def before_the_score(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], last: str
+) -> None:
     """Adds the sum of ``last``, which is zero, to the score."""
     graph = model.graph
     for node in graph.node:
         node.output[:] = ["true" if name == "score" else name for name in node.output]
-    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    added = [helper.make_node("ReduceSum", [last], ["sum"], keepdims=0), helper.make_node("Add", ["true", "sum"], ["score"])]
+    graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    added = [
+        helper.make_node("ReduceSum", [last], ["sum"], keepdims=0),
+        helper.make_node("Add", ["true", "sum"], ["score"]),
+    ]
     graph.node.extend([*nodes, *added])
 
 
 def slow_to_load(model: onnx.ModelProto) -> None:
-    """Constants alone, so that ONNX Runtime works them out while it loads: 10^13 multiplications."""
+    """Constants alone, so that ONNX Runtime works them out while it loads:
+    10^13 multiplications.
+    """
     nodes = [helper.make_node("Expand", ["zero", "shape"], ["x0"])]
     nodes += [helper.make_node("MatMul", [f"x{i}", "x0"], [f"x{i + 1}"]) for i in range(3000)]
     shape = np.array([2000, 2000], np.int64)
@@ -65,26 +76,42 @@ def slow_in_one_operator(model: onnx.ModelProto) -> None:
     before_the_score(model, nodes, {"zero": np.float32(0), "shape": shape}, "pooled")
 
 
-SLOW: dict[str, Callable[[onnx.ModelProto], None]] = {"load": slow_to_load, "one operator": slow_in_one_operator}
+SLOW: dict[str, Callable[[onnx.ModelProto], None]] = {
+    "load": slow_to_load,
+    "one operator": slow_in_one_operator,
+}
 
 
 @pytest.mark.parametrize("what", SLOW)
 def test_a_file_that_takes_for_ever_is_refused_within_its_deadline_by_every_command(
-    what: str, run: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    what: str,
+    run: Path,
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(trial.VARIABLE, "4")
     path = changed(run, tmp_path / "detector.onnx", SLOW[what])
     image = next(parts.rglob("*.png"))
-    for arguments in (["verify", str(path)], ["score", str(path), str(image), "--out", str(tmp_path / "a.csv")]):
+    for arguments in (
+        ["verify", str(path)],
+        ["score", str(path), str(image), "--out", str(tmp_path / "a.csv")],
+    ):
         assert main(arguments) == 1
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "detector.onnx: not loaded and its golden samples not scored within 4 s" in said
+        assert (
+            said.count("\n") == 1
+            and "detector.onnx: not loaded and its golden samples not scored within 4 s" in said
+        )
     assert not trial._running  # ended, and not left behind
     assert main(["show", str(path)]) == 0  # which runs nothing
 
 
 def slow_for(pixels_a_side: int, operators: int = 0) -> Callable[[onnx.ModelProto], None]:
-    """10^13 additions in one operator, or as much in many, for images of that height, and one for all others."""
+    """10^13 additions in one operator, or as much in many, for images of that height, and one for
+    all others.
+    """
 
     def change(model: onnx.ModelProto) -> None:
         nodes = [
@@ -98,13 +125,18 @@ def slow_for(pixels_a_side: int, operators: int = 0) -> Callable[[onnx.ModelProt
         ]
         if operators:
             nodes += [helper.make_node("Identity", ["matrix"], ["m0"])]
-            nodes += [helper.make_node("MatMul", [f"m{i}", "matrix"], [f"m{i + 1}"]) for i in range(operators)]
+            nodes += [
+                helper.make_node("MatMul", [f"m{i}", "matrix"], [f"m{i + 1}"])
+                for i in range(operators)
+            ]
         else:
             pool = {"kernel_shape": [2000, 2000], "pads": [1000] * 4}
             nodes += [helper.make_node("AveragePool", ["matrix"], ["m0"], **pool)]
         numbers = {"one": 1, "there": pixels_a_side, "huge": 2000 if operators else 4000}
         constants = {name: np.array(number, np.int64) for name, number in numbers.items()}
-        before_the_score(model, nodes, {**constants, "flat": np.array([1], np.int64)}, f"m{operators}")
+        before_the_score(
+            model, nodes, {**constants, "flat": np.array([1], np.int64)}, f"m{operators}"
+        )
 
     return change
 
@@ -139,7 +171,9 @@ def test_a_file_that_takes_for_ever_for_its_training_images_alone_is_refused(
         ({"pixels": [1, 10**400], "aspect": [1e-9, 1e9]}, [(1, 10_000), (45, 45), (10_000, 1)]),
     ],
 )
-def test_the_sizes_tried_are_those_of_the_training_range(ranges: dict[str, Any], sizes: list[tuple[int, int]]) -> None:
+def test_the_sizes_tried_are_those_of_the_training_range(
+    ranges: dict[str, Any], sizes: list[tuple[int, int]]
+) -> None:
     assert trial.training_sizes(ranges) == sizes
 
 
@@ -148,7 +182,8 @@ def test_how_long_the_slowest_picture_took_is_remembered(run: Path, tmp_path: Pa
     assert trial.trial_seconds(path.read_bytes()) is None
     Scorer(path, device="cpu", threads=1)
     assert 0 < (trial.trial_seconds(path.read_bytes()) or 0) < trial.SECONDS
-    assert trial.trial_seconds((run / "detector.onnx").read_bytes()) is None  # made here: never tried
+    # made here: never tried
+    assert trial.trial_seconds((run / "detector.onnx").read_bytes()) is None
 
 
 def test_a_file_is_tried_once_and_remembered_for_this_version(run: Path, tmp_path: Path) -> None:
@@ -159,7 +194,8 @@ def test_a_file_is_tried_once_and_remembered_for_this_version(run: Path, tmp_pat
     assert trial.was_tried(data)
     trial._tried.clear()  # what this process knows: what is on the disk stays
     assert trial.was_tried(data) and not trial.was_tried(data + b"\0")
-    trial.try_out(data, [(8, 8, 1, 1)], 1, seconds=1e-9)  # no process is started any more: it would be too late
+    # no process is started any more: it would be too late
+    trial.try_out(data, [(8, 8, 1, 1)], 1, seconds=1e-9)
 
 
 def test_what_is_trained_and_recalibrated_here_is_known(run: Path) -> None:
@@ -167,7 +203,9 @@ def test_what_is_trained_and_recalibrated_here_is_known(run: Path) -> None:
         assert trial.was_tried((run / name).read_bytes())
 
 
-def test_without_a_cache_each_process_tries_for_itself(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_each_process_tries_for_itself(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(trial.CACHE, str(tmp_path / "file" / "none"))
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, name="a third"))
@@ -179,10 +217,17 @@ def test_without_a_cache_each_process_tries_for_itself(run: Path, tmp_path: Path
 
 def test_a_file_that_fails_says_why_in_one_line(run: Path, tmp_path: Path) -> None:
     def wrong_shape(model: onnx.ModelProto) -> None:
-        before_the_score(model, [helper.make_node("Reshape", ["true", "shape"], ["x"])], {"shape": np.array([7, 7])}, "x")
+        before_the_score(
+            model,
+            [helper.make_node("Reshape", ["true", "shape"], ["x"])],
+            {"shape": np.array([7, 7])},
+            "x",
+        )
 
     path = changed(run, tmp_path / "detector.onnx", wrong_shape)
-    with pytest.raises(DetectorError, match=r"detector\.onnx: ONNX Runtime (fails on a golden sample|cannot load)") as caught:
+    with pytest.raises(
+        DetectorError, match=r"detector\.onnx: ONNX Runtime (fails on a golden sample|cannot load)"
+    ) as caught:
         Scorer(path, device="cpu", threads=1)
     assert "\n" not in str(caught.value)
     assert not trial.was_tried(path.read_bytes())
@@ -201,12 +246,24 @@ def test_the_child_imports_from_where_the_parent_does_and_not_from_the_folder_it
     for name in ("numpy", "json", "struct"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
     path = changed(run, tmp_path / "detector.onnx", lambda model: edit_card(model, name="a fourth"))
-    code = "import sys; from anomaly import Scorer; print(Scorer(sys.argv[1], device='cpu', threads=1).card.name)"
+    code = (
+        "import sys; from anomaly import Scorer; print(Scorer(sys.argv[1], device='cpu', "
+        "threads=1).card.name)"
+    )
     root = str(Path(trial.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {root!r}); {code}", str(path)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            f"import sys; sys.path.insert(0, {root!r}); {code}",
+            str(path),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.stdout.split() == ["a", "fourth"], done.stderr
 
 
@@ -224,7 +281,10 @@ def test_a_service_reloads_the_others_and_stops_while_one_is_being_tried(
     assert detectors.refresh() == []  # has to look the same twice
     found: list[tuple[str, str]] = []
     thread = threading.Thread(
-        target=lambda: found.extend((served.name, str(error)) for served, error in detectors.refresh()), daemon=True
+        target=lambda: found.extend(
+            (served.name, str(error)) for served, error in detectors.refresh()
+        ),
+        daemon=True,
     )
     thread.start()
     while thread.is_alive() and detectors.get("other").scorer.card.version != "2":  # type: ignore[union-attr]
@@ -248,13 +308,20 @@ def resized(parts: Path, folder: Path, height: int) -> Path:
 
 @pytest.fixture
 def stuck(run: Path, parts: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A detector that passed its trial, as if of other pictures, and an image for which one operator takes for ever."""
-    path, image = changed(run, tmp_path / "stuck.onnx", slow_for(SLOW_HEIGHT)), resized(parts, tmp_path, SLOW_HEIGHT)
+    """A detector that passed its trial, as if of other pictures, and an image for which one
+    operator takes for ever.
+    """
+    path, image = (
+        changed(run, tmp_path / "stuck.onnx", slow_for(SLOW_HEIGHT)),
+        resized(parts, tmp_path, SLOW_HEIGHT),
+    )
     trial.remember(path.read_bytes(), 0.01)
     return path, image
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT], [signal.SIGINT, signal.SIGTERM]])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT], [signal.SIGINT, signal.SIGTERM]]
+)
 def test_a_service_stops_whatever_its_detector_does(
     signals: list[signal.Signals], stuck: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -265,21 +332,32 @@ def test_a_service_stops_whatever_its_detector_does(
         socket.create_connection(("127.0.0.1", service.port)) as client,
     ):
         data = image.read_bytes()
-        client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        client.sendall(
+            b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+        )
         while "anomaly_requests_inside 1.0" not in service.get("/metrics").data.decode():
             time.sleep(0.01)
         time.sleep(0.5)  # until it is in the operator
         for number in signals:
             service.process.send_signal(number)
             time.sleep(0.5)
-        assert service.process.wait(60) == (0 if not signals[1:] else 128 + signals[1])  # 600 s would be too long
-    said = "not done within 4 s: they end with the process" if not signals[1:] else "asked to stop again: ended at once"
+        # 600 s would be too long
+        assert service.process.wait(60) == (0 if not signals[1:] else 128 + signals[1])
+    said = (
+        "not done within 4 s: they end with the process"
+        if not signals[1:]
+        else "asked to stop again: ended at once"
+    )
     assert said in service.log.read_text()
 
 
 # --- a score table ---
 def test_an_image_that_takes_far_longer_than_the_trial_is_said_and_has_an_error_row(
-    run: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     image, other_image = (resized(parts, tmp_path, SLOW_HEIGHT + more) for more in (0, 1))
     path = changed(run, tmp_path / "slow.onnx", slow_for(SLOW_HEIGHT, operators=300))
@@ -292,7 +370,9 @@ def test_an_image_that_takes_far_longer_than_the_trial_is_said_and_has_an_error_
     assert other["score"] and other["status"] != "error"
     summary, said = capsys.readouterr()
     assert "1 too slow" in summary
-    assert re.search(rf"{image.name}: judged for .* far longer than it should take: an error after 3.0 s", said), said
+    assert re.search(
+        rf"{image.name}: judged for .* far longer than it should take: an error after 3.0 s", said
+    ), said
 
 
 def test_ctrl_c_ends_a_score_table_inside_one_operator_and_keeps_what_was_finished(
@@ -302,10 +382,13 @@ def test_ctrl_c_ends_a_score_table_inside_one_operator_and_keeps_what_was_finish
     out = tmp_path / "a.csv"
     command = [sys.executable, "-m", "anomaly", "score", path, other, image, "--out", out]
     allowed = {**os.environ, slow_images.VARIABLE: "2"}
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=allowed) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=allowed
+    ) as process:
         try:
             said = ""
-            while "Ctrl-C ends the run at once" not in said:  # it cannot be ended within the operator
+            # it cannot be ended within the operator
+            while "Ctrl-C ends the run at once" not in said:
                 said = process.stderr.readline()  # type: ignore[union-attr]
                 assert said
             process.send_signal(signal.SIGINT)

@@ -17,7 +17,8 @@ PATTERN = r"(\d+)_cam"
     [
         (r"(\d+)_cam", "lot7/part12_cam1.png", "12"),
         (r"part\d+", "lot7/part12_cam1.png", "part12"),  # without a group the whole match
-        (r"(\d+)/", "photos/2024/0007/cam1.png", "0007"),  # the last match: folders above do not matter
+        # the last match: folders above do not matter
+        (r"(\d+)/", "photos/2024/0007/cam1.png", "0007"),
         (r"(\d+)/", r"photos\2024\0007\cam1.png", "0007"),
         (r"part(\d+)(_cam)?", "part3.png", "3"),
         (r"part(\d*)", "part.png", None),  # an empty name is none
@@ -31,7 +32,8 @@ def test_the_unit_of_a_path(pattern: str, path: str, name: str | None) -> None:
 
 def test_an_image_of_no_unit_says_so() -> None:
     with pytest.raises(
-        ImageError, match=r"^its path names no unit: '\(\\\\d\+\)_cam' \(--by-unit\) does not match it$"
+        ImageError,
+        match=r"^its path names no unit: '\(\\\\d\+\)_cam' \(--by-unit\) does not match it$",
     ) as raised:
         UnitRule(PATTERN, 1, 2).unit_of("a.png")
     assert raised.value.kind == "of no unit"
@@ -63,15 +65,21 @@ def test_a_damaged_rule_is_refused(facts: object) -> None:
 
 
 def test_what_is_no_expression_is_one_line() -> None:
-    with pytest.raises(DatasetError, match=re.escape("--by-unit '(' found, a regular expression expected: missing )")):
+    with pytest.raises(
+        DatasetError,
+        match=re.escape("--by-unit '(' found, a regular expression expected: missing )"),
+    ):
         compiled("(")
 
 
 # --- expressions ---
-@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a|aa)+$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*a){20}$"])
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+$", r"(a|a)*$", r"(a|aa)+$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(.*a){20}$"]
+)
 def test_an_expression_that_never_ends_is_ended(pattern: str) -> None:
     path = "a" * 200 + "!"
-    with pytest.raises(ImageError, match=r"takes longer than 1 s|names no unit"):  # the engine sees through some of them
+    # the engine sees through some of them
+    with pytest.raises(ImageError, match=r"takes longer than 1 s|names no unit"):
         UnitRule(pattern, 1, 1).unit_of(path)
 
 

@@ -19,7 +19,9 @@ from tests.detector.test_file import changed, edit_card
 
 
 def test_versions_follow_each_other() -> None:
-    found = [next_version(version) for version in ("1", "9", "1.2", "2.0", "²", "b", "٣", "9" * 5000)]
+    found = [
+        next_version(version) for version in ("1", "9", "1.2", "2.0", "²", "b", "٣", "9" * 5000)
+    ]
     assert found == ["2", "10", "1.2.1", "2.0.1", "².1", "b.1", "٣.1", "9" * 5000 + ".1"]
 
 
@@ -48,28 +50,52 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "train" / "good"
 
 
-def test_three_detectors_have_three_versions_wherever_they_are_written(alone: Path, fresh: Path) -> None:
+def test_three_detectors_have_three_versions_wherever_they_are_written(
+    alone: Path, fresh: Path
+) -> None:
     for name in ("run", "run2", "run3"):
         (alone.parent / name).mkdir(exist_ok=True)
-        recalibrate_on(alone, fresh, out=alone.parent / name / "new.onnx", target_rate=None, group_by=None, seed=0)
+        recalibrate_on(
+            alone,
+            fresh,
+            out=alone.parent / name / "new.onnx",
+            target_rate=None,
+            group_by=None,
+            seed=0,
+        )
     card = read_card(alone)
     assert card.calibration is not None
     moved = nearest(card.calibration, float(card.calibration.scores[-5]))
-    found = [read_card(alone.parent / name / "new.onnx").version for name in ("run", "run2", "run3")]
+    found = [
+        read_card(alone.parent / name / "new.onnx").version for name in ("run", "run2", "run3")
+    ]
     found.append(write_moved(alone, moved, alone / "moved.onnx", by="ann").version)
-    found.append(write_moved(alone, moved, alone / "again.onnx", by="ann", known=[("run", "6"), ("other", "7")]).version)
+    found.append(
+        write_moved(
+            alone, moved, alone / "again.onnx", by="ann", known=[("run", "6"), ("other", "7")]
+        ).version
+    )
     assert found == ["2", "3", "4", "5", "7"]
     assert versions_of("run", alone, alone) == {"1", "2", "3", "4", "5", "7"}
 
 
-def test_no_version_is_given_twice_wherever_its_file_went(alone: Path, fresh: Path, tmp_path: Path) -> None:
+def test_no_version_is_given_twice_wherever_its_file_went(
+    alone: Path, fresh: Path, tmp_path: Path
+) -> None:
     far = tmp_path / "far" / "off"
     far.mkdir(parents=True)
 
     def made(run: Path, out: Path | None) -> str:
-        return recalibrate_on(run, fresh, out=out, target_rate=None, group_by=None, seed=0)[0].version
+        return recalibrate_on(run, fresh, out=out, target_rate=None, group_by=None, seed=0)[
+            0
+        ].version
 
-    found = [made(alone, far / "a.onnx"), made(alone, None), made(far / "a.onnx", far / "b.onnx"), made(alone, None)]
+    found = [
+        made(alone, far / "a.onnx"),
+        made(alone, None),
+        made(far / "a.onnx", far / "b.onnx"),
+        made(alone, None),
+    ]
     (far / "b.onnx").unlink()
     found += [made(alone, None), made(far / "a.onnx", far / "c.onnx")]
     assert found == ["2", "3", "4", "5", "6", "7"]

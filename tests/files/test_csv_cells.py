@@ -15,8 +15,25 @@ from anomaly.inputs.manifests import manifest_sources
 from anomaly.inputs.used_images import note_calibration
 
 ROOT = Path(__file__).parents[2]
-texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")) | st.sampled_from(
-    ["=1+1", "+1", "-1", "@a", "'", "''=", "\t=", "\r", "\n", "", "a;b", 'a"b', "=HYPERLINK(\"http://x\",'y')", "1e5"]
+texts = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+) | st.sampled_from(
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@a",
+        "'",
+        "''=",
+        "\t=",
+        "\r",
+        "\n",
+        "",
+        "a;b",
+        'a"b',
+        "=HYPERLINK(\"http://x\",'y')",
+        "1e5",
+    ]
 )
 
 
@@ -39,7 +56,9 @@ def test_numbers_stay_numbers() -> None:
 
 @pytest.mark.parametrize("name", ["=cmd|calc", "+1", "-2", "@x", "'=y", "''z", "plain"])
 def test_paths_and_groups_of_a_manifest_round_trip(tmp_path: Path, name: str) -> None:
-    """Where the product reads a table back, the apostrophes are gone: in training and in scoring."""
+    """Where the product reads a table back, the apostrophes are gone: in training and
+    in scoring.
+    """
     (tmp_path / f"{name}.png").touch()
     rows = [("path", "split", "label", "group"), (f"{name}.png", "train", "good", name)]
     (tmp_path / "m.csv").write_text(csv_text(rows), newline="")
@@ -50,13 +69,18 @@ def test_paths_and_groups_of_a_manifest_round_trip(tmp_path: Path, name: str) ->
 
 
 def test_groups_of_a_run_are_no_formulas(tmp_path: Path) -> None:
-    """RUN/images.csv: the group is a cell of its own, and a lot may be called =1+1; read as a manifest it is that again."""
+    """RUN/images.csv: the group is a cell of its own, and a lot may be called =1+1; read as a
+    manifest it is that again.
+    """
     pytest.importorskip("torch", reason="torch is not installed: training writes this table")
     from training.describe import list_images
     from training.sets import Sets
 
     (tmp_path / "a.png").write_bytes(b"x")
-    list_images(tmp_path / "images.csv", Sets([Record(tmp_path / "a.png", None, None, "=1+1", None)], [], []))
+    list_images(
+        tmp_path / "images.csv",
+        Sets([Record(tmp_path / "a.png", None, None, "=1+1", None)], [], []),
+    )
     assert (tmp_path / "images.csv").read_text().endswith(",fit,'=1+1\n")
     assert read_dataset(tmp_path / "images.csv")[0].group == "=1+1"
     note_calibration(tmp_path / "detector.onnx", tmp_path / "new.onnx", [])

@@ -26,7 +26,11 @@ def excel(separator: str, encoding: str, mark: bytes = b"") -> bytes:
     """Returns ROWS as Excel saves them: quoted where needed, CR LF, with its mark."""
 
     def cell(text: str) -> str:
-        return '"' + text.replace('"', '""') + '"' if any(c in text for c in f'{separator}"\n') else text
+        return (
+            '"' + text.replace('"', '""') + '"'
+            if any(c in text for c in f'{separator}"\n')
+            else text
+        )
 
     return mark + "".join(separator.join(map(cell, row)) + "\r\n" for row in ROWS).encode(encoding)
 
@@ -35,17 +39,24 @@ def excel(separator: str, encoding: str, mark: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "mark"),
     [
-        ("utf-8", b""), ("utf-8", b"\xef\xbb\xbf"), ("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff"), ("utf-16-le", b""),
-        ("utf-16-be", b""), ("utf-32-le", b"\xff\xfe\0\0"),
+        ("utf-8", b""),
+        ("utf-8", b"\xef\xbb\xbf"),
+        ("utf-16-le", b"\xff\xfe"),
+        ("utf-16-be", b"\xfe\xff"),
+        ("utf-16-le", b""),
+        ("utf-16-be", b""),
+        ("utf-32-le", b"\xff\xfe\0\0"),
     ],
-)  # fmt: skip
+)
 def test_every_separator_and_encoding(separator, encoding, mark):
     header, rows = read_delimited(io.BytesIO(excel(separator, encoding, mark)), ("path", "label"))
     assert [header, *(cells for _, cells in rows)] == ROWS
 
 
 def test_a_line_that_tells_excel_the_separator_and_capitals():
-    header, rows = read_delimited(io.BytesIO(b"sep=;\r\n Path;LABEL;Other\r\na,b.png;x;\r\n\r\n"), ("path", "label"))
+    header, rows = read_delimited(
+        io.BytesIO(b"sep=;\r\n Path;LABEL;Other\r\na,b.png;x;\r\n\r\n"), ("path", "label")
+    )
     assert (header, list(rows)) == (["path", "label", "Other"], [(2, ["a,b.png", "x", ""])])
 
 
@@ -66,18 +77,24 @@ def test_names_in_the_code_page_of_windows(tmp_path):
     (tmp_path / "no\\such.png").touch()
     (tmp_path / "no").mkdir()
     (tmp_path / "no" / "such.png").touch()
-    assert existing_path(tmp_path, "no\\such.png") == "no\\such.png"  # a name that is there as it stands is meant
+    # a name that is there as it stands is meant
+    assert existing_path(tmp_path, "no\\such.png") == "no\\such.png"
 
 
 @pytest.mark.skipif(os.sep != "/", reason="there are drives on Windows")
 @pytest.mark.parametrize("path", ["C:\\a\\b.png", "d:/b.png", "\\\\server\\share\\a.png"])
 def test_drives_of_windows_are_named(path):
     said = foreign_drive(path)
-    assert said is not None and "begins with a drive of Windows, which is not here: write paths relative" in said
+    assert (
+        said is not None
+        and "begins with a drive of Windows, which is not here: write paths relative" in said
+    )
 
 
 def test_what_begins_with_no_drive():
-    assert [foreign_drive(path) for path in ("a/b.png", "/a.png", "sub\\a.png", "s3://c/d.png")] == [None] * 4
+    assert [
+        foreign_drive(path) for path in ("a/b.png", "/a.png", "sub\\a.png", "s3://c/d.png")
+    ] == [None] * 4
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -88,10 +105,15 @@ def test_a_list_that_excel_saved(encoding):
 
 
 def test_numbers_and_truth_in_other_languages():
-    assert [decimal(cell) for cell in ("0,4127", "0.4127", "1,5E-05", "-3")] == [0.4127, 0.4127, 1.5e-05, -3.0]
-    assert [truth(cell) for cell in ("true", "TRUE", "WAHR", "VRAI", "false", "FALSCH", "FAUX", "0")] == [True] * 4 + [
-        False
-    ] * 4
+    assert [decimal(cell) for cell in ("0,4127", "0.4127", "1,5E-05", "-3")] == [
+        0.4127,
+        0.4127,
+        1.5e-05,
+        -3.0,
+    ]
+    assert [
+        truth(cell) for cell in ("true", "TRUE", "WAHR", "VRAI", "false", "FALSCH", "FAUX", "0")
+    ] == [True] * 4 + [False] * 4
     for cell in ("maybe", "2"):
         with pytest.raises(ValueError, match="true or false"):
             truth(cell)
@@ -100,4 +122,9 @@ def test_numbers_and_truth_in_other_languages():
 
 
 def test_short_and_empty_heads():
-    assert [encoding_of(head) for head in (b"", b"a", b"path\n", b"\xff\xfe")] == ["utf-8", "utf-8", "utf-8", "utf-16"]
+    assert [encoding_of(head) for head in (b"", b"a", b"path\n", b"\xff\xfe")] == [
+        "utf-8",
+        "utf-8",
+        "utf-8",
+        "utf-16",
+    ]

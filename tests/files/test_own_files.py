@@ -25,7 +25,11 @@ def test_whatever_else_has_its_name_is_refused_at_once(tmp_path: Path, kind: str
     (tmp_path / "secret").write_bytes(b"not mine")
     place = tmp_path / "a"
     if kind in ("link", "dangling", "device"):
-        place.symlink_to({"link": tmp_path / "secret", "dangling": tmp_path / "none", "device": "/dev/zero"}[kind])
+        place.symlink_to(
+            {"link": tmp_path / "secret", "dangling": tmp_path / "none", "device": "/dev/zero"}[
+                kind
+            ]
+        )
     elif kind == "pipe":
         os.mkfifo(place)
     elif kind == "folder":

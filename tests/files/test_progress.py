@@ -27,7 +27,9 @@ class Clock:
         return self.now
 
 
-def run(stream: io.StringIO, seconds: float, total: int | None, steps: int, quiet: bool = False) -> str:
+def run(
+    stream: io.StringIO, seconds: float, total: int | None, steps: int, quiet: bool = False
+) -> str:
     """Does ``steps`` steps of ``seconds`` each and returns what was said."""
     clock = Clock()
     with Progress(total, "scoring images", quiet=quiet, stream=stream, clock=clock) as progress:
@@ -103,7 +105,10 @@ def test_what_was_done_before_does_not_make_it_look_fast() -> None:
         clock.now = 5.0
         progress.advance(5)
         assert progress.seconds_left == 5.0
-    assert stream.getvalue().splitlines()[0] == "scoring images: 95 of 100 (95 %), 1.0 a second, 5.0 s left"
+    assert (
+        stream.getvalue().splitlines()[0]
+        == "scoring images: 95 of 100 (95 %), 1.0 a second, 5.0 s left"
+    )
 
 
 def test_a_note_stays_until_the_next() -> None:
@@ -118,7 +123,10 @@ def test_a_note_stays_until_the_next() -> None:
 
 def test_an_error_starts_on_a_line_of_its_own() -> None:
     stream, clock = Terminal(), Clock()
-    with pytest.raises(ZeroDivisionError), Progress(4, "epochs", stream=stream, clock=clock) as progress:
+    with (
+        pytest.raises(ZeroDivisionError),
+        Progress(4, "epochs", stream=stream, clock=clock) as progress,
+    ):
         clock.now = 1.0
         progress.advance()
         raise ZeroDivisionError
@@ -132,10 +140,19 @@ def test_work_goes_on_when_nobody_listens() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"), (4.21, "4.2 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min"), (61, "1 min 1 s"),
-        (3599, "59 min 59 s"), (3600, "1 h"), (7500, "2 h 5 min"), (86400, "1 d"), (100_000, "1 d 3 h"),
+        (0.04, "0.0 s"),
+        (4.21, "4.2 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+        (86400, "1 d"),
+        (100_000, "1 d 3 h"),
     ],
-)  # fmt: skip
+)
 def test_durations_are_read_easily(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 

@@ -23,11 +23,19 @@ def test_what_is_written_is_read_by_onnx(value: int) -> None:
     data = written(1, value) + written(8, "ä".encode()) + written(2, 1)
     tensor = onnx.TensorProto.FromString(data)
     assert (list(tensor.dims), tensor.name, tensor.data_type) == ([value], "ä", 1)
-    assert [(n, v if isinstance(v, int) else string(v)) for n, v in fields(memoryview(data))] == [(1, value), (8, "ä"), (2, 1)]
+    assert [(n, v if isinstance(v, int) else string(v)) for n, v in fields(memoryview(data))] == [
+        (1, value),
+        (8, "ä"),
+        (2, 1),
+    ]
 
 
 def test_numbers_may_be_packed() -> None:
-    assert numbers(7) == [7] and numbers(memoryview(b"\x01\xac\x02")) == [1, 300] and numbers(memoryview(b"")) == []
+    assert (
+        numbers(7) == [7]
+        and numbers(memoryview(b"\x01\xac\x02")) == [1, 300]
+        and numbers(memoryview(b"")) == []
+    )
     with pytest.raises(DetectorError, match="truncated"):
         numbers(memoryview(b"\xac"))
     with pytest.raises(DetectorError, match="damaged or of another kind"):

@@ -28,15 +28,43 @@ from anomaly.files.table import (
 )
 
 GOOD = Row(
-    path="good/0001.png", sha256="ab" * 32, width=300, height=200, score=0.4127, p_value=1 / 3, threshold=0.61,
-    is_anomaly=False, box_x=10, box_y=20, box_w=30, box_h=40, area=1100, status="ok", error=None,
-    detector="tiles@1 sha256:00ff", scored_at="2026-01-31T23:59:59.123Z",
-)  # fmt: skip
+    path="good/0001.png",
+    sha256="ab" * 32,
+    width=300,
+    height=200,
+    score=0.4127,
+    p_value=1 / 3,
+    threshold=0.61,
+    is_anomaly=False,
+    box_x=10,
+    box_y=20,
+    box_w=30,
+    box_h=40,
+    area=1100,
+    status="ok",
+    error=None,
+    detector="tiles@1 sha256:00ff",
+    scored_at="2026-01-31T23:59:59.123Z",
+)
 UNREADABLE = Row(
-    path='new, "odd"/ä\n.png', sha256=None, width=None, height=None, score=None, p_value=None, threshold=0.61,
-    is_anomaly=None, box_x=None, box_y=None, box_w=None, box_h=None, area=None, status="error", error="no such file",
-    detector="tiles@1 sha256:00ff", scored_at="2026-01-31T23:59:59.124Z",
-)  # fmt: skip
+    path='new, "odd"/ä\n.png',
+    sha256=None,
+    width=None,
+    height=None,
+    score=None,
+    p_value=None,
+    threshold=0.61,
+    is_anomaly=None,
+    box_x=None,
+    box_y=None,
+    box_w=None,
+    box_h=None,
+    area=None,
+    status="error",
+    error="no such file",
+    detector="tiles@1 sha256:00ff",
+    scored_at="2026-01-31T23:59:59.124Z",
+)
 
 
 def write(path: Path, *chunks: list[Row]) -> Path:
@@ -56,20 +84,23 @@ def test_csv_is_written_as_documented(tmp_path: Path) -> None:
         "status,error,detector,scored_at\n"
         f"good/0001.png,{'ab' * 32},300,200,0.4127,0.3333333333333333,0.61,false,10,20,30,40,1100,"
         "ok,,tiles@1 sha256:00ff,2026-01-31T23:59:59.123Z\n"
-        '"new, ""odd""/ä\n.png",,,,,,0.61,,,,,,,error,no such file,tiles@1 sha256:00ff,2026-01-31T23:59:59.124Z\n'
+        '"new, ""odd""/ä\n.png",,,,,,0.61,,,,,,,error,no such file,tiles@1 '
+        "sha256:00ff,2026-01-31T23:59:59.124Z\n"
     )
 
 
 def test_json_lines_are_written_as_documented(tmp_path: Path) -> None:
     assert write(tmp_path / "t.jsonl", [GOOD, UNREADABLE]).read_text("utf-8") == (
-        f'{{"path": "good/0001.png", "sha256": "{"ab" * 32}", "width": 300, "height": 200, "score": 0.4127, '
-        '"p_value": 0.3333333333333333, "threshold": 0.61, "is_anomaly": false, "box_x": 10, "box_y": 20, "box_w": 30, '
-        '"box_h": 40, "area": 1100, "status": "ok", "error": null, "detector": "tiles@1 sha256:00ff", '
-        '"scored_at": "2026-01-31T23:59:59.123Z"}\n'
-        '{"path": "new, \\"odd\\"/ä\\n.png", "sha256": null, "width": null, "height": null, "score": null, '
-        '"p_value": null, "threshold": 0.61, "is_anomaly": null, "box_x": null, "box_y": null, "box_w": null, '
-        '"box_h": null, "area": null, "status": "error", "error": "no such file", "detector": "tiles@1 sha256:00ff", '
-        '"scored_at": "2026-01-31T23:59:59.124Z"}\n'
+        f'{{"path": "good/0001.png", "sha256": "{"ab" * 32}", "width": 300, "height": 200, '
+        '"score": 0.4127, "p_value": 0.3333333333333333, "threshold": 0.61, "is_anomaly": false, '
+        '"box_x": 10, "box_y": 20, "box_w": 30, "box_h": 40, "area": 1100, "status": "ok", '
+        '"error": null, "detector": "tiles@1 sha256:00ff", "scored_at": '
+        '"2026-01-31T23:59:59.123Z"}\n'
+        '{"path": "new, \\"odd\\"/ä\\n.png", "sha256": null, "width": null, "height": null, '
+        '"score": null, "p_value": null, "threshold": 0.61, "is_anomaly": null, "box_x": null, '
+        '"box_y": null, "box_w": null, "box_h": null, "area": null, "status": "error", "error": '
+        '"no such file", "detector": "tiles@1 sha256:00ff", "scored_at": '
+        '"2026-01-31T23:59:59.124Z"}\n'
     )
 
 
@@ -80,32 +111,62 @@ def test_parquet_has_these_types(tmp_path: Path) -> None:
     found = pyarrow.parquet.read_schema(write(tmp_path / "t.parquet", [GOOD]))
     assert found == parquet_schema()
     assert [str(field).removeprefix("pyarrow.Field<").removesuffix(">") for field in found] == [
-        "path: string not null", "sha256: string", "width: int32", "height: int32", "score: float", "p_value: double",
-        "threshold: float", "is_anomaly: bool", "box_x: int32", "box_y: int32", "box_w: int32", "box_h: int32",
-        "area: int64", "status: string not null", "error: string", "detector: string not null",
+        "path: string not null",
+        "sha256: string",
+        "width: int32",
+        "height: int32",
+        "score: float",
+        "p_value: double",
+        "threshold: float",
+        "is_anomaly: bool",
+        "box_x: int32",
+        "box_y: int32",
+        "box_w: int32",
+        "box_h: int32",
+        "area: int64",
+        "status: string not null",
+        "error: string",
+        "detector: string not null",
         "scored_at: timestamp[ms, tz=UTC] not null",
-    ]  # fmt: skip
+    ]
 
 
-# Text that a table can hold: no lone surrogates (``printable`` removes them) and no NUL (no file name has it).
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-awkward = st.sampled_from(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''", "'", " =1", '"', ",", ";", "\r\n"])
+# Text that a table can hold: no lone surrogates (``printable`` removes them) and no NUL (no file
+# name has it).
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
+)
+awkward = st.sampled_from(
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''", "'", " =1", '"', ",", ";", "\r\n"]
+)
 floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False).map(shortest)
 sizes = st.integers(0, 2**31 - 1)
 milliseconds = st.integers(0, 999).map(lambda ms: f"2026-02-03T04:05:06.{ms:03}Z")
 rows = st.builds(
-    Row, texts | awkward, st.none() | st.text("0123456789abcdef", min_size=64, max_size=64), st.none() | sizes,
-    st.none() | sizes, st.none() | floats32, st.none() | st.floats(0, 1), st.none() | floats32,
+    Row,
+    texts | awkward,
+    st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
+    st.none() | sizes,
+    st.none() | sizes,
+    st.none() | floats32,
+    st.none() | st.floats(0, 1),
+    st.none() | floats32,
     st.none() | st.booleans(),
-    *[st.none() | sizes] * 4, st.none() | st.integers(0, 2**40), st.sampled_from(["ok", "outside", "error"]),
-    st.none() | texts | awkward, texts | awkward, milliseconds,
-)  # fmt: skip
+    *[st.none() | sizes] * 4,
+    st.none() | st.integers(0, 2**40),
+    st.sampled_from(["ok", "outside", "error"]),
+    st.none() | texts | awkward,
+    texts | awkward,
+    milliseconds,
+)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(max_examples=60, deadline=None)
 @given(chunks=st.lists(st.lists(rows, min_size=1, max_size=4), max_size=4))
-def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, suffix: str, chunks: list[list[Row]]) -> None:
+def test_what_was_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, chunks: list[list[Row]]
+) -> None:
     path = write(tmp_path_factory.mktemp("table") / f"t{suffix}", *chunks)
     assert list(read_table(path)) == [row for chunk in chunks for row in chunk]
 
@@ -114,7 +175,10 @@ def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory,
 def test_where_it_was_cut_does_not_show(tmp_path: Path, suffix: str) -> None:
     table = [GOOD._replace(path=f"{i}.png", score=i / 8) for i in range(10)]
     whole = write(tmp_path / f"whole{suffix}", table)
-    assert write(tmp_path / f"cut{suffix}", table[:3], table[3:4], table[4:]).read_bytes() == whole.read_bytes()
+    assert (
+        write(tmp_path / f"cut{suffix}", table[:3], table[3:4], table[4:]).read_bytes()
+        == whole.read_bytes()
+    )
 
 
 def test_parquet_row_groups_are_even(tmp_path: Path) -> None:
@@ -124,7 +188,11 @@ def test_parquet_row_groups_are_even(tmp_path: Path) -> None:
     table = [GOOD._replace(area=i) for i in range(45_000)]
     path = write(tmp_path / "t.parquet", table[:15_000], table[15_000:30_000], table[30_000:])
     metadata = pyarrow.parquet.read_metadata(path)
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [20_000, 20_000, 5_000]
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [
+        20_000,
+        20_000,
+        5_000,
+    ]
     assert [row.area for row in read_table(path)] == list(range(45_000))
 
 
@@ -143,13 +211,18 @@ def test_no_cell_of_csv_starts_a_formula(tmp_path: Path, text: str) -> None:
 
 
 def test_a_semicolon_does_not_part_a_cell(tmp_path: Path) -> None:
-    # Where commas are decimal points a spreadsheet cuts at semicolons, and what follows would be a formula.
+    # Where commas are decimal points a spreadsheet cuts at semicolons, and what follows would be a
+    # formula.
     line = write(tmp_path / "t.csv", [GOOD._replace(path="a;=1+1.png")]).read_text().splitlines()[1]
     assert line.startswith('"a;=1+1.png",')
 
 
 def test_numbers_of_csv_are_left_alone(tmp_path: Path) -> None:
-    line = write(tmp_path / "t.csv", [GOOD._replace(score=-1.5, threshold=-0.25)]).read_text().splitlines()[1]
+    line = (
+        write(tmp_path / "t.csv", [GOOD._replace(score=-1.5, threshold=-0.25)])
+        .read_text()
+        .splitlines()[1]
+    )
     assert line.split(",")[4:7] == ["-1.5", "0.3333333333333333", "-0.25"]
 
 
@@ -179,10 +252,12 @@ def test_every_file_name_can_be_written(name: str) -> None:
 @pytest.mark.parametrize(
     ("encoding", "separator", "true", "comma"),
     [
-        ("utf-8-sig", ",", "TRUE", "."), ("utf-8-sig", ";", "WAHR", ","), ("utf-16", "\t", "VRAI", ","),
+        ("utf-8-sig", ",", "TRUE", "."),
+        ("utf-8-sig", ";", "WAHR", ","),
+        ("utf-16", "\t", "VRAI", ","),
         ("cp1252", ";", "VERDADERO", ","),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_excel_saved_again_is_the_same(
     tmp_path: Path, encoding: str, separator: str, true: str, comma: str
 ) -> None:
@@ -190,11 +265,21 @@ def test_a_table_that_excel_saved_again_is_the_same(
     flagged = GOOD._replace(path="ng/ü; 2.png", is_anomaly=True, score=1.5, p_value=2.5e-05)
 
     def cell(value: object) -> str:
-        text = "" if value is None else {True: true, False: false}.get(value) if isinstance(value, bool) else str(value)
+        text = (
+            ""
+            if value is None
+            else {True: true, False: false}.get(value)
+            if isinstance(value, bool)
+            else str(value)
+        )
         text = text.replace(".", comma) if isinstance(value, float) else text
         return f'"{text}"' if separator in text else text
 
-    lines = [separator.join(COLUMNS), *(separator.join(map(cell, row)) for row in (GOOD, flagged)), separator * 16]
+    lines = [
+        separator.join(COLUMNS),
+        *(separator.join(map(cell, row)) for row in (GOOD, flagged)),
+        separator * 16,
+    ]
     (tmp_path / "t.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode(encoding))
     found = list(read_table(tmp_path / "t.csv"))
     assert found == [GOOD, flagged._replace(path=found[1].path)]
@@ -210,7 +295,9 @@ def test_a_flag_that_is_no_truth_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_another_suffix_is_refused() -> None:
     assert table_suffix(Path("T.CSV")) == ".csv"
-    with pytest.raises(AnomalyError, match=r"^out/t\.xlsx: \.xlsx found, \.parquet, \.csv or \.jsonl expected for "):
+    with pytest.raises(
+        AnomalyError, match=r"^out/t\.xlsx: \.xlsx found, \.parquet, \.csv or \.jsonl expected for "
+    ):
         table_suffix(Path("out/t.xlsx"))
     with pytest.raises(AnomalyError, match=r"^t: no suffix found"):
         table_suffix(Path("t"))
@@ -218,7 +305,9 @@ def test_a_table_of_another_suffix_is_refused() -> None:
 
 def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(RuntimeMissing, match=r"^a Parquet table .* pip install 'anomaly\[batch\]'$"):
+    with pytest.raises(
+        RuntimeMissing, match=r"^a Parquet table .* pip install 'anomaly\[batch\]'$"
+    ):
         table_suffix(Path("t.parquet"))
 
 
@@ -239,7 +328,9 @@ def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch
 def test_what_is_not_a_score_table_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(AnomalyError, match=r": not a score table, or a damaged one \(.*\): write it again$"):
+    with pytest.raises(
+        AnomalyError, match=r": not a score table, or a damaged one \(.*\): write it again$"
+    ):
         list(read_table(path))
 
 
@@ -265,7 +356,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_columns_are_these() -> None:
     # Other people's programs depend on them.
     assert " ".join(COLUMNS) == (
-        "path sha256 width height score p_value threshold is_anomaly box_x box_y box_w box_h area status error "
-        "detector scored_at"
+        "path sha256 width height score p_value threshold is_anomaly box_x box_y box_w box_h area "
+        "status error detector scored_at"
     )
     assert all(set(name) <= set(string.ascii_lowercase + string.digits + "_") for name in COLUMNS)

@@ -19,7 +19,9 @@ def png(kind: int, *channels: np.ndarray) -> bytes:
     values = np.stack(channels, -1).astype(">u2")
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 8, 16, kind, 0, 0, 0))
     rows = b"".join(b"\0" + row.tobytes() for row in values)
@@ -30,7 +32,9 @@ def ppm(largest: int) -> bytes:
     return b"P6 64 8 %d\n" % largest + np.stack([TWELVE] * 3, -1).astype(">u2").tobytes()
 
 
-@pytest.mark.parametrize("data", [png(0, TWELVE), png(2, *[TWELVE] * 3), png(6, *[TWELVE] * 3, FULL), ppm(4095)])
+@pytest.mark.parametrize(
+    "data", [png(0, TWELVE), png(2, *[TWELVE] * 3), png(6, *[TWELVE] * 3, FULL), ppm(4095)]
+)
 def test_twelve_bits_in_sixteen_keep_their_levels(data: bytes) -> None:
     found = decode(data)
     assert len(np.unique(found.pixels)) == 64 and found.pixels.max() == 255
@@ -52,5 +56,14 @@ def test_what_would_lose_its_levels_is_refused(data: bytes, message: str) -> Non
 
 def test_a_scale_is_two_finite_numbers_the_first_the_lower() -> None:
     assert is_scale((0.0, 1.0)) and is_scale((-3, 4))
-    for wrong in ((1.0, 1.0), (2.0, 1.0), (0.0, np.inf), (np.nan, 1.0), (True, 2.0), [0.0, 1.0], (0.0,), None):
+    for wrong in (
+        (1.0, 1.0),
+        (2.0, 1.0),
+        (0.0, np.inf),
+        (np.nan, 1.0),
+        (True, 2.0),
+        [0.0, 1.0],
+        (0.0,),
+        None,
+    ):
         assert not is_scale(wrong)

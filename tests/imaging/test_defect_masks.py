@@ -22,7 +22,11 @@ def saved(folder: Path, image: Image.Image, name: str = "mask.png") -> Path:
 def palette(colours: list[int]) -> Image.Image:
     image = Image.fromarray(MARKED.astype(np.uint8), "L").copy()
     indexed = Image.new("P", image.size)
-    indexed.putdata(list(image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata()))
+    indexed.putdata(
+        list(
+            image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata()
+        )
+    )
     indexed.putpalette(colours)
     return indexed
 
@@ -49,16 +53,31 @@ def rgba(colour: tuple[int, int, int]) -> Image.Image:
         rgba((255, 0, 0)),
         rgba((0, 0, 0)),
     ],
-    ids=["0-1", "0-255", "1 bit", "0-3", "16 bits 0-1", "16 bits", "blue 1", "palette", "black palette",
-         "palette 0-1", "red on transparent", "black on transparent"],
-)  # fmt: skip
+    ids=[
+        "0-1",
+        "0-255",
+        "1 bit",
+        "0-3",
+        "16 bits 0-1",
+        "16 bits",
+        "blue 1",
+        "palette",
+        "black palette",
+        "palette 0-1",
+        "red on transparent",
+        "black on transparent",
+    ],
+)
 def test_every_pixel_that_is_not_zero_is_marked(tmp_path, image):
     assert (read_defect_mask(saved(tmp_path, image)) == MARKED).all()
 
 
 def test_of_soft_edges_and_jpeg_the_upper_half_is_marked(tmp_path):
     grey = Image.fromarray(MARKED.astype(np.uint8) * 255)
-    for image, name in ((grey.filter(ImageFilter.GaussianBlur(1.5)), "soft.png"), (grey, "mask.jpg")):
+    for image, name in (
+        (grey.filter(ImageFilter.GaussianBlur(1.5)), "soft.png"),
+        (grey, "mask.jpg"),
+    ):
         found = read_defect_mask(saved(tmp_path, image, name))
         assert (found != MARKED).sum() <= 8
 
@@ -78,8 +97,9 @@ def test_what_masks_lack_is_counted_and_named():
     ):
         notes.add(Path("x") / name, mask)
     assert notes.text() == (
-        "defect images: 2 of 5 without a mask (a/1.png b/5.png), 1 of 5 with an empty mask (a/2.png): "
-        "left out of the pixel figures; 1 of 5 masks mark more than half of the image (b/4.png): inverted?"
+        "defect images: 2 of 5 without a mask (a/1.png b/5.png), 1 of 5 with an empty mask "
+        "(a/2.png): left out of the pixel figures; 1 of 5 masks mark more than half of the image "
+        "(b/4.png): inverted?"
     )
     assert notes.to_json()["missing"] == ["x/a/1.png", "x/b/5.png"]
     assert MaskNotes().text() == ""

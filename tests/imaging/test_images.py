@@ -25,7 +25,9 @@ GREY = RGB[..., 0]
 
 def file_of(image: Image.Image | np.ndarray, format: str = "PNG", **options: object) -> bytes:
     out = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, format, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        out, format, **options
+    )
     return out.getvalue()
 
 
@@ -38,12 +40,25 @@ def three(grey: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("format", "options"),
-    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+    ],
 )
 def test_lossless_colour_comes_back_exactly(format, options):
     decoded = decode(file_of(RGB, format, **options))
     np.testing.assert_array_equal(decoded.pixels, RGB)
-    described = (decoded.width, decoded.height, decoded.bits, decoded.mode, decoded.grey, decoded.format)
+    described = (
+        decoded.width,
+        decoded.height,
+        decoded.bits,
+        decoded.mode,
+        decoded.grey,
+        decoded.format,
+    )
     assert described == (11, 7, 8, "RGB", False, format)
 
 
@@ -70,10 +85,14 @@ def test_colours_that_are_equal_everywhere_are_grey():
 def test_large_images_are_copied_strip_by_strip_without_a_seam(shape):
     pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode(file_of(pixels, "BMP")).pixels, pixels)
-    np.testing.assert_array_equal(decode(file_of(pixels[..., 0].copy(), "BMP")).pixels, three(pixels[..., 0]))
+    np.testing.assert_array_equal(
+        decode(file_of(pixels[..., 0].copy(), "BMP")).pixels, three(pixels[..., 0])
+    )
 
 
-@pytest.mark.parametrize("image", [RGB, GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32) / 255])
+@pytest.mark.parametrize(
+    "image", [RGB, GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32) / 255]
+)
 def test_pixels_are_contiguous_and_may_be_written(image):
     pixels = decode(file_of(image, "TIFF")).pixels
     assert (pixels.dtype, pixels.shape) == (np.uint8, (7, 11, 3))
@@ -85,13 +104,17 @@ def test_one_bit_is_black_and_white():
     np.testing.assert_array_equal(decode(file_of(bits)).pixels, three(bits * np.uint8(255)))
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(1, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16384, 16)])
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(1, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16384, 16)]
+)
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_by_the_depth_of_the_largest_value(format, largest, bits):
     values = np.linspace(0, largest, 77).astype(np.uint16).reshape(7, 11)
     decoded = decode(file_of(values, format))
     top = 2**bits - 1
-    np.testing.assert_array_equal(decoded.pixels, three((values.astype(int) * 255 * 2 + top) // (2 * top)))
+    np.testing.assert_array_equal(
+        decoded.pixels, three((values.astype(int) * 255 * 2 + top) // (2 * top))
+    )
     assert (decoded.bits, decoded.mode, decoded.grey) == (bits, "I;16", True)
 
 
@@ -100,7 +123,12 @@ def test_every_sixteen_bit_value_is_scaled_to_the_nearest_grey():
     pixels = decode(file_of(values)).pixels[..., 0]
     assert np.abs(pixels - values / 257.0).max() <= 0.5
     np.testing.assert_array_equal(pixels[:, 0], np.round(values[:, 0] / 257.0))
-    assert list(decode(file_of(np.array([[0, 128, 129, 65535]], np.uint16))).pixels[0, :, 0]) == [0, 0, 1, 255]
+    assert list(decode(file_of(np.array([[0, 128, 129, 65535]], np.uint16))).pixels[0, :, 0]) == [
+        0,
+        0,
+        1,
+        255,
+    ]
 
 
 def test_big_endian_sixteen_bits():
@@ -146,7 +174,9 @@ def test_float_is_0_to_1_or_0_to_255_or_sixteen_bits(values, pixels, bits):
 
 def test_a_mode_that_pillow_does_not_read_is_named():
     doubles = tiff_of(bytes(16), t256=2, t257=1, t258=64, t259=1, t262=1, t277=1, t339=3)
-    with pytest.raises(ImageError, match=r"^image: TIFF of a kind that is not read \(unknown pixel mode\)") as refused:
+    with pytest.raises(
+        ImageError, match=r"^image: TIFF of a kind that is not read \(unknown pixel mode\)"
+    ) as refused:
         decode(doubles)
     assert refused.value.kind == "unsupported"
 
@@ -164,8 +194,16 @@ def tiff_of(pixels: bytes, **tags: int) -> bytes:
     [
         ([0, np.nan], "not finite", "holds NaN or infinite values: replace them before saving"),
         ([0, np.inf], "not finite", "holds NaN or infinite values: replace them before saving"),
-        ([-1, 1], "unsupported", "values from -1 to 1 found, 0..1, 0..255 or 0..65535 expected: rescale them"),
-        ([0, 1e6], "unsupported", "values from 0 to 1e+06 found, 0..1, 0..255 or 0..65535 expected: rescale them"),
+        (
+            [-1, 1],
+            "unsupported",
+            "values from -1 to 1 found, 0..1, 0..255 or 0..65535 expected: rescale them",
+        ),
+        (
+            [0, 1e6],
+            "unsupported",
+            "values from 0 to 1e+06 found, 0..1, 0..255 or 0..65535 expected: rescale them",
+        ),
     ],
 )
 def test_float_that_is_no_picture_is_refused(values, kind, message):
@@ -211,10 +249,14 @@ def test_the_one_grey_that_stands_for_clear_becomes_white(type):
     assert decode(file_of(values, transparency=2)).pixels[0, :, 0].tolist() == [0, one, 255, 255]
 
 
-@pytest.mark.parametrize(("format", "options"), [("TIFF", {}), ("JPEG", {"quality": 100, "subsampling": 0})])
+@pytest.mark.parametrize(
+    ("format", "options"), [("TIFF", {}), ("JPEG", {"quality": 100, "subsampling": 0})]
+)
 def test_cmyk(format, options):
     # cyan, magenta, yellow, black, paper
-    inks = np.array([[[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
+    inks = np.array(
+        [[[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8
+    )
     inks = inks.repeat(16, 0).repeat(16, 1)
     decoded = decode(file_of(Image.fromarray(inks, "CMYK"), format, **options))
     colours = [[0, 255, 255], [255, 0, 255], [255, 255, 0], [0, 0, 0], [255, 255, 255]]
@@ -232,17 +274,32 @@ def deep_png(values: np.ndarray) -> bytes:
     """A PNG of 16-bit colour, uint16 (H, W, 3 or 4), which Pillow does not write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def deep_tiff(values: np.ndarray) -> bytes:
     height, width, channels = values.shape
-    tags = {"t256": width, "t257": height, "t258": 16, "t259": 1, "t262": 2, "t277": channels, "t278": height}
+    tags = {
+        "t256": width,
+        "t257": height,
+        "t258": 16,
+        "t259": 1,
+        "t262": 2,
+        "t277": channels,
+        "t278": height,
+    }
     return tiff_of(values.astype("<u2").tobytes(), **tags, **({"t338": 2} if channels == 4 else {}))
 
 
@@ -253,27 +310,44 @@ def test_every_level_of_sixteen_bit_colour_counts(write, bits):
     values[0, 0] = 2**bits - 1
     decoded = decode(write(values))
     assert (decoded.bits, decoded.grey, decoded.mode) == (bits, False, "RGB")
-    np.testing.assert_array_equal(decoded.pixels, np.rint(values * (255 / (2**bits - 1))).astype(np.uint8))
+    np.testing.assert_array_equal(
+        decoded.pixels, np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    )
     dark = decode(write(values // 8), DecodeRule(bits=bits))
-    assert dark.bits == bits and int(dark.pixels.max()) == round(255 * (2**bits // 8 - 1) / (2**bits - 1))
+    assert dark.bits == bits and int(dark.pixels.max()) == round(
+        255 * (2**bits // 8 - 1) / (2**bits - 1)
+    )
     same = np.repeat(values[..., :1], 3, axis=2)
     assert decode(write(same)).grey
-    np.testing.assert_array_equal(decode(write(same)).pixels[..., 0], decode(file_of(same[..., 0])).pixels[..., 0])
+    np.testing.assert_array_equal(
+        decode(write(same)).pixels[..., 0], decode(file_of(same[..., 0])).pixels[..., 0]
+    )
 
 
 def test_transparent_sixteen_bit_colour_lies_over_white():
     values = np.full((4, 4, 4), 1000, np.uint16)
     values[..., 3], values[0, 0, 3], values[1, 1, 0] = 65535, 0, 4095
     decoded = decode(deep_png(values))
-    assert (decoded.bits, decoded.pixels[0, 0].tolist(), decoded.pixels[2, 2].tolist()) == (12, [255] * 3, [62] * 3)
+    assert (decoded.bits, decoded.pixels[0, 0].tolist(), decoded.pixels[2, 2].tolist()) == (
+        12,
+        [255] * 3,
+        [62] * 3,
+    )
 
 
-@pytest.mark.parametrize(("kind", "bits", "top"), [("<u2", 16, 65535), ("<u2", 16, 4095), ("u1", 8, 255)])
+@pytest.mark.parametrize(
+    ("kind", "bits", "top"), [("<u2", 16, 65535), ("<u2", 16, 4095), ("u1", 8, 255)]
+)
 def test_white_is_zero_at_every_depth(kind, bits, top):
     values = np.array([[0, top // 3, top]])
     tags = {"t256": 3, "t257": 1, "t258": bits, "t259": 1, "t277": 1}
-    white, black = (decode(tiff_of(values.astype(kind).tobytes(), **tags, t262=zero)) for zero in (0, 1))
-    assert (white.pixels[0, :, 0].tolist(), black.pixels[0, :, 0].tolist()) == ([255, 170, 0], [0, 85, 255])
+    white, black = (
+        decode(tiff_of(values.astype(kind).tobytes(), **tags, t262=zero)) for zero in (0, 1)
+    )
+    assert (white.pixels[0, :, 0].tolist(), black.pixels[0, :, 0].tolist()) == (
+        [255, 170, 0],
+        [0, 85, 255],
+    )
 
 
 # ---- float and 32-bit values: one scale for a set ----
@@ -299,7 +373,9 @@ def test_32_bit_integers_have_a_scale_too_and_64_bits_are_refused():
     tags = {"t256": 2, "t257": 1, "t259": 1, "t262": 1, "t277": 1}
     unsigned = struct.pack("<II", 0, 4_000_000_000)
     for stated in ({"t339": 1}, {}):
-        assert decode(tiff_of(unsigned, **tags, t258=32, **stated), rule).pixels[0, :, 0].tolist() == [6, 255]
+        assert decode(tiff_of(unsigned, **tags, t258=32, **stated), rule).pixels[
+            0, :, 0
+        ].tolist() == [6, 255]
     signed = tiff_of(struct.pack("<ii", -100_000_000, 2_000_000_000), **tags, t258=32, t339=2)
     assert decode(signed, rule).pixels[0, :, 0].tolist() == [0, 131]
     with pytest.raises(ImageError, match=r"^image: TIFF of a kind that is not read"):
@@ -309,7 +385,15 @@ def test_32_bit_integers_have_a_scale_too_and_64_bits_are_refused():
 def test_a_rule_with_a_scale_is_stored_and_read():
     rule = DecodeRule(scale=(0.9, 1.1))
     assert DecodeRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
-    for scale in ([1.1, 0.9], [0, float("nan")], [0, float("inf")], [0], "ab", [True, 2], [0, 1, 2]):
+    for scale in (
+        [1.1, 0.9],
+        [0, float("nan")],
+        [0, float("inf")],
+        [0],
+        "ab",
+        [True, 2],
+        [0, 1, 2],
+    ):
         with pytest.raises(DetectorError, match="is not known"):
             DecodeRule.from_json({**rule.to_json(), "scale": scale})
 
@@ -357,7 +441,10 @@ def test_orientation_from_xmp():
 # ---- reduced JPEG ----
 
 
-@pytest.mark.parametrize(("reduce_to", "shape"), [(50, (60, 80)), (100, (120, 160)), (200, (240, 320)), (300, (480, 640))])
+@pytest.mark.parametrize(
+    ("reduce_to", "shape"),
+    [(50, (60, 80)), (100, (120, 160)), (200, (240, 320)), (300, (480, 640))],
+)
 def test_jpeg_at_reduced_scale_is_no_smaller_than_asked(reduce_to, shape):
     data = file_of(Image.effect_mandelbrot((640, 480), (-2, -1, 1, 1), 50), "JPEG")
     decoded = decode(data, DecodeRule(reduced=True), reduce_to=reduce_to)
@@ -367,7 +454,11 @@ def test_jpeg_at_reduced_scale_is_no_smaller_than_asked(reduce_to, shape):
 def test_reduced_and_turned():
     exif = Image.Exif()
     exif[0x0112] = 6
-    decoded = decode(file_of(Image.new("RGB", (640, 480)), "JPEG", exif=exif), DecodeRule(reduced=True), reduce_to=100)
+    decoded = decode(
+        file_of(Image.new("RGB", (640, 480)), "JPEG", exif=exif),
+        DecodeRule(reduced=True),
+        reduce_to=100,
+    )
     assert (decoded.pixels.shape[:2], decoded.width, decoded.height) == ((160, 120), 480, 640)
 
 
@@ -388,15 +479,29 @@ def test_rule_survives_the_card(rule):
 
 
 def test_rule_in_the_card():
-    assert DecodeRule(bits=12).to_json() == {"orientation": "exif", "alpha": "white", "bits": 12, "reduced": False}
+    assert DecodeRule(bits=12).to_json() == {
+        "orientation": "exif",
+        "alpha": "white",
+        "bits": 12,
+        "reduced": False,
+    }
 
 
 @pytest.mark.parametrize(
     "stored",
-    [{"orientation": "none"}, {"alpha": "black"}, {"bits": 11}, {"bits": True}, {"reduced": 1}, {"gamma": 2.2}],
+    [
+        {"orientation": "none"},
+        {"alpha": "black"},
+        {"bits": 11},
+        {"bits": True},
+        {"reduced": 1},
+        {"gamma": 2.2},
+    ],
 )
 def test_a_rule_of_another_version_is_refused(stored):
-    with pytest.raises(DetectorError, match=r"^decode rule \{.*\} is not known \(.*\): update this program$"):
+    with pytest.raises(
+        DetectorError, match=r"^decode rule \{.*\} is not known \(.*\): update this program$"
+    ):
         DecodeRule.from_json(stored)
 
 
@@ -416,14 +521,19 @@ def test_messages_name_the_file_on_one_line(tmp_path):
     with pytest.raises(ImageError) as refused:
         decode(path)
     shown = str(path).replace("\n", "\\n")
-    expected = f"{shown}: begins with b'XIF89a', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it"
+    expected = (
+        f"{shown}: begins with b'XIF89a', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, "
+        "DIB: convert it"
+    )
     assert (refused.value.kind, str(refused.value)) == ("not an image", expected)
 
 
 def test_size_is_checked_before_decoding():
     data = file_of(np.zeros((100, 100), np.uint8))
     assert decode(data, max_pixels=10_000).width == 100
-    with pytest.raises(ImageError, match=r"^image: 100 x 100 pixels, at most 9,999 in all expected: --max-pixels"):
+    with pytest.raises(
+        ImageError, match=r"^image: 100 x 100 pixels, at most 9,999 in all expected: --max-pixels"
+    ):
         decode(data[:50], max_pixels=9_999)  # the rest of the file is not needed to see it
 
 
@@ -431,14 +541,17 @@ def test_a_file_is_not_read_that_could_not_hold_so_few_pixels(tmp_path):
     path = tmp_path / "large.png"
     with open(path, "wb") as file:
         file.truncate(1 << 25)  # a hole: it takes no room on the disk
-    with pytest.raises(ImageError, match="file of 33,554,432 bytes, at most 16,785,216 expected") as refused:
+    with pytest.raises(
+        ImageError, match="file of 33,554,432 bytes, at most 16,785,216 expected"
+    ) as refused:
         decode(path, max_pixels=1000)
     assert refused.value.kind == "too large"
 
 
 @pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("TIFF", {"compression": "group4"})])
 def test_pillows_own_size_limit_says_nothing_below_ours(format, options):
-    data = file_of(Image.new("1", (9500, 9500)), format, **options)  # Pillow warns from 89 million pixels on
+    # Pillow warns from 89 million pixels on
+    data = file_of(Image.new("1", (9500, 9500)), format, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(data).pixels.shape == (9500, 9500, 3)
@@ -493,7 +606,15 @@ def test_find_images_takes_what_has_the_name_of_an_image_in_order(tmp_path):
     (tmp_path / ".thumbnails").mkdir()
     (tmp_path / ".thumbnails/h.png").touch()
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["a.jpg", "b.PNG", "c.jpeg", "g.bmp", "sub/d.tiff", "sub/deep/f.webp", "sub/e.tif"]
+    assert found == [
+        "a.jpg",
+        "b.PNG",
+        "c.jpeg",
+        "g.bmp",
+        "sub/d.tiff",
+        "sub/deep/f.webp",
+        "sub/e.tif",
+    ]
 
 
 def test_find_images_follows_links_but_lists_each_folder_once(tmp_path):
@@ -521,7 +642,10 @@ def test_find_images_keeps_names_that_are_not_utf_8(tmp_path):
 
 
 def test_find_images_needs_a_folder(tmp_path):
-    with pytest.raises(DatasetError, match=r"none: cannot be listed \(No such file or directory\), a folder of images"):
+    with pytest.raises(
+        DatasetError,
+        match=r"none: cannot be listed \(No such file or directory\), a folder of images",
+    ):
         find_images(tmp_path / "none")
     (tmp_path / "a.png").touch()
     with pytest.raises(DatasetError, match=r"a\.png: cannot be listed \(Not a directory\)"):

@@ -43,12 +43,17 @@ def encoded(format: str) -> bytes:
 def listed(*inputs: Path | str) -> tuple[list[str], Passed]:
     """The last parts of what is listed, and what is passed over."""
     passed = Counter[str]()
-    found = [source.name.split("::")[0].split("/")[-1] for source in list_sources(list(map(str, inputs)), passed=passed)]
+    found = [
+        source.name.split("::")[0].split("/")[-1]
+        for source in list_sources(list(map(str, inputs)), passed=passed)
+    ]
     return found, passed
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
-def test_a_file_of_every_format_that_is_read_is_found_without_a_suffix(format: str, tmp_path: Path) -> None:
+def test_a_file_of_every_format_that_is_read_is_found_without_a_suffix(
+    format: str, tmp_path: Path
+) -> None:
     (tmp_path / "image").write_bytes(encoded(format))
     (tmp_path / "image.001").write_bytes(encoded(format))
     assert listed(tmp_path) == (["image", "image.001"], Counter())
@@ -70,7 +75,9 @@ def test_a_file_of_every_format_that_is_read_is_found_without_a_suffix(format: s
         (b"#?RADIANCE\n", "Radiance HDR"),
     ],
 )
-def test_an_image_of_another_format_is_known_by_its_first_bytes(head: bytes, format: str, tmp_path: Path) -> None:
+def test_an_image_of_another_format_is_known_by_its_first_bytes(
+    head: bytes, format: str, tmp_path: Path
+) -> None:
     assert format_not_read(head) == format and is_image_head(head)
     (tmp_path / "image").write_bytes(head)
     assert listed(tmp_path) == (["image"], Counter())
@@ -79,7 +86,12 @@ def test_an_image_of_another_format_is_known_by_its_first_bytes(head: bytes, for
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        *((f"a{suffix}", True) for suffix in ".jpg .JPEG .jfif .jpe .dib .pgm .PPM .gif .jp2 .heic .avif .DNG .dcm".split()),
+        *(
+            (f"a{suffix}", True)
+            for suffix in (
+                ".jpg .JPEG .jfif .jpe .dib .pgm .PPM .gif .jp2 .heic .avif .DNG .dcm"
+            ).split()
+        ),
         *((f"a{suffix}", None) for suffix in ".txt .JSON .csv .zip .db .onnx".split()),
         *((f"a{suffix}", False) for suffix in ".part .TMP .crdownload".split()),
         ("a.png~", False),
@@ -100,7 +112,12 @@ def test_only_names_that_do_not_decide_are_looked_into() -> None:
         raise AssertionError("looked into")
 
     passed = Counter[str]()
-    assert [wanted(name, never, passed) for name in ("a.png", "b.part", ".c", "d.HEIC")] == [True, False, False, True]
+    assert [wanted(name, never, passed) for name in ("a.png", "b.part", ".c", "d.HEIC")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert passed == {".part": 1, "hidden file": 1}
 
 
@@ -133,7 +150,16 @@ def folder(tmp_path: Path) -> Path:
     (folder / "up" / ".hidden").mkdir(parents=True)
     for name in ("a.PNG", "up/b"):
         (folder / name).write_bytes(encoded("PNG"))
-    for name in ("1.txt", "2.txt", "up/3.txt", "list.json", "sub.zip", "Thumbs.db", ".DS_Store", "readme"):
+    for name in (
+        "1.txt",
+        "2.txt",
+        "up/3.txt",
+        "list.json",
+        "sub.zip",
+        "Thumbs.db",
+        ".DS_Store",
+        "readme",
+    ):
         (folder / name).write_bytes(b"text")
     (folder / "up" / ".hidden" / "c.png").write_bytes(encoded("PNG"))
     (folder / "nothing").write_bytes(b"")
@@ -144,7 +170,15 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-REST = {".txt": 3, ".json": 1, ".zip": 1, ".db": 1, "hidden file": 1, "file without suffix": 1, "empty file": 1}
+REST = {
+    ".txt": 3,
+    ".json": 1,
+    ".zip": 1,
+    ".db": 1,
+    "hidden file": 1,
+    "file without suffix": 1,
+    "empty file": 1,
+}
 REST |= {"folder written by anomaly": 1}
 
 
@@ -152,13 +186,21 @@ def test_a_folder(folder: Path) -> None:
     expected = Counter({**REST, "hidden folder": 1})
     assert listed(folder) == (["a.PNG", "b"], expected)
     passed = Counter[str]()
-    assert [path.name for path in find_images(folder, passed)] == ["a.PNG", "b"] and passed == expected
+    assert [path.name for path in find_images(folder, passed)] == [
+        "a.PNG",
+        "b",
+    ] and passed == expected
     passed = Counter[str]()
-    assert [record.path.name for record in read_dataset(folder, None, passed)] == ["a.PNG", "b"] and passed == expected
+    assert [record.path.name for record in read_dataset(folder, None, passed)] == [
+        "a.PNG",
+        "b",
+    ] and passed == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on Windows")
-def test_pipes_sockets_and_links_to_nothing_are_counted_and_not_area_opening(tmp_path: Path, monkeypatch) -> None:
+def test_pipes_sockets_and_links_to_nothing_are_counted_and_not_area_opening(
+    tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     os.mkfifo("pipe")
     os.symlink("never there", "link")
@@ -184,7 +226,10 @@ def test_a_folder_that_links_lead_to_twice_is_counted(folder: Path) -> None:
 def test_a_folder_without_images_says_what_it_holds(folder: Path) -> None:
     (folder / "a.PNG").unlink()
     (folder / "up" / "b").unlink()
-    with pytest.raises(DatasetError, match=r"no image in this folder; .* \(3 \.txt, 1 \.db, .*1 hidden folder.* found\)$"):
+    with pytest.raises(
+        DatasetError,
+        match=r"no image in this folder; .* \(3 \.txt, 1 \.db, .*1 hidden folder.* found\)$",
+    ):
         listed(folder)
     with pytest.raises(DatasetError, match=r"no images found \(3 \.txt, "):
         read_dataset(folder)
@@ -193,7 +238,9 @@ def test_a_folder_without_images_says_what_it_holds(folder: Path) -> None:
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
 def test_an_archive(folder: Path, suffix: str) -> None:
     archive = folder.parent / f"photos{suffix}"
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and ".hidden" not in path.parts)
+    paths = sorted(
+        path for path in folder.rglob("*") if path.is_file() and ".hidden" not in path.parts
+    )
     if suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for path in paths:
@@ -214,9 +261,14 @@ def test_a_bucket(folder: Path) -> None:
     files = fsspec.filesystem("memory")
     for path in folder.rglob("*"):
         if path.is_file():
-            files.pipe(f"/bucket-of-listing/{path.relative_to(folder).as_posix()}", path.read_bytes())
+            files.pipe(
+                f"/bucket-of-listing/{path.relative_to(folder).as_posix()}", path.read_bytes()
+            )
     try:
-        assert listed("memory://bucket-of-listing") == (["a.PNG", "b"], Counter({**REST, "hidden folder": 1}))
+        assert listed("memory://bucket-of-listing") == (
+            ["a.PNG", "b"],
+            Counter({**REST, "hidden folder": 1}),
+        )
     finally:
         files.rm("/bucket-of-listing", recursive=True)
 

@@ -1,4 +1,6 @@
-"""The mask: what is painted where it is black changes nothing at all, in torch and in ONNX, for every model and space."""
+"""The mask: what is painted where it is black changes nothing at all, in torch and in ONNX, for
+every model and space.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ from training.scores import TYPICALITY
 MASK = np.zeros((40, 60), bool)
 MASK[5:33, 12:55] = True
 MASK[15:22, 20:31] = False  # a hole
-IN_ONNX = [("linear", "pixels", "portable"), ("linear", "features", "ort"), ("vae", "filters", "ort", TYPICALITY)]
+IN_ONNX = [
+    ("linear", "pixels", "portable"),
+    ("linear", "features", "ort"),
+    ("vae", "filters", "ort", TYPICALITY),
+]
 
 
 def painted(image: np.ndarray, mask: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -42,13 +48,14 @@ def painted(image: np.ndarray, mask: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.where(inside[..., None], image, noise)
 
 
-# --- in the graph -----------------------------------------------------------------------------------------------------
+# --- in the graph ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_pixels_outside_change_nothing_in_torch_and_in_onnx(combination: tuple[str, ...]) -> None:
     if "features" in combination:
         needs_weights()
     graph = graph_of(*combination, mask=MASK)
-    # The mask lies in what is the same for all models; HYPOTHESIS_PROFILE=search exports every one of them.
+    # The mask lies in what is the same for all models; HYPOTHESIS_PROFILE=search exports every one
+    # of them.
     exported = combination in IN_ONNX or os.environ.get("HYPOTHESIS_PROFILE") == "search"
     data = to_onnx(graph).SerializeToString() if exported else None
     for size in (60, 64, 200, (130, 171)):
@@ -71,7 +78,9 @@ def test_what_is_inside_still_counts() -> None:
     changed = image.copy()
     changed[60:75, 120:135] = 255 - changed[60:75, 120:135]
     with torch.inference_mode():
-        (before, _, cold, _), (after, _, hot, _) = (graph(torch.from_numpy(x)[None]) for x in (image, changed))
+        (before, _, cold, _), (after, _, hot, _) = (
+            graph(torch.from_numpy(x)[None]) for x in (image, changed)
+        )
     assert float(after) > float(before)
     hottest = np.unravel_index(int((hot - cold).argmax()), hot.shape[1:])
     assert np.abs(np.array(hottest) / hot.shape[1:] - (67 / 200, 127 / 200)).max() < 0.2
@@ -91,15 +100,19 @@ def test_the_heatmap_outside_is_its_lowest_value_inside() -> None:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
 )
-def test_a_stretched_mask_inspects_nothing_that_pillow_would_not(mask: tuple[int, int, int], height: int, width: int) -> None:
+def test_a_stretched_mask_inspects_nothing_that_pillow_would_not(
+    mask: tuple[int, int, int], height: int, width: int
+) -> None:
     drawn = np.random.default_rng(mask[2]).random(mask[:2]) > 0.4
     over = stretched(torch.from_numpy(drawn), height, width).numpy()
     if height >= mask[0] and width >= mask[1]:
-        nearest = np.asarray(Image.fromarray(drawn).resize((width, height), Image.Resampling.NEAREST))
+        nearest = np.asarray(
+            Image.fromarray(drawn).resize((width, height), Image.Resampling.NEAREST)
+        )
         assert not (over & ~nearest).any()
 
 
-# --- from the file to the verdict -------------------------------------------------------------------------------------
+# --- from the file to the verdict -----------------------------------------------------------------
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with good grey cells, a mask and a run that was trained with it."""
@@ -108,7 +121,10 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(40):
         Image.fromarray(make("cell", seed, 96)[0]).save(root / "good" / f"{seed:02}.png")
     Image.fromarray(MASK).save(root / "mask.png")
-    train(TrainOptions(root / "good", root / "run", space="filters", size=64, mask=root / "mask.png"), lambda line: None)
+    train(
+        TrainOptions(root / "good", root / "run", space="filters", size=64, mask=root / "mask.png"),
+        lambda line: None,
+    )
     return root
 
 
@@ -116,7 +132,9 @@ def test_score_p_value_and_verdict_of_files_painted_outside(masked: Path, tmp_pa
     scorer = Scorer(masked / "run", verify=True)
     for seed in range(5):
         path = masked / "good" / f"{seed:02}.png"
-        Image.fromarray(painted(np.asarray(Image.open(path)), MASK, seed)).save(tmp_path / "painted.png")
+        Image.fromarray(painted(np.asarray(Image.open(path)), MASK, seed)).save(
+            tmp_path / "painted.png"
+        )
         one, two = scorer.score(path), scorer.score(tmp_path / "painted.png")
         assert (one.score, one.p_value, one.is_anomaly, one.status, one.box, one.area) == (
             two.score, two.p_value, two.is_anomaly, two.status, two.box, two.area,
@@ -127,9 +145,14 @@ def test_score_p_value_and_verdict_of_files_painted_outside(masked: Path, tmp_pa
 
 def test_images_painted_outside_train_the_same_detector(masked: Path, tmp_path: Path) -> None:
     for path in sorted((masked / "good").iterdir()):
-        Image.fromarray(painted(np.asarray(Image.open(path)), MASK, int(path.stem))).save(tmp_path / path.name)
+        Image.fromarray(painted(np.asarray(Image.open(path)), MASK, int(path.stem))).save(
+            tmp_path / path.name
+        )
     card = train(
-        TrainOptions(tmp_path, tmp_path / "run", space="filters", size=64, mask=masked / "mask.png"), lambda line: None
+        TrainOptions(
+            tmp_path, tmp_path / "run", space="filters", size=64, mask=masked / "mask.png"
+        ),
+        lambda line: None,
     )
     first = read_card(masked / "run")
     assert (card.weights, card.calibration) == (first.weights, first.calibration)
@@ -138,14 +161,22 @@ def test_images_painted_outside_train_the_same_detector(masked: Path, tmp_path: 
 def test_the_portable_form_and_the_checkpoint_keep_the_mask(masked: Path, tmp_path: Path) -> None:
     write_portable(masked / "run" / "detector.onnx", tmp_path / "portable.onnx")
     image = make("cell", 50, 96)[0]
-    scores = [Scorer(tmp_path / "portable.onnx").score(x).score for x in (image, painted(image, MASK))]
-    assert scores[0] == scores[1] == pytest.approx(Scorer(masked / "run").score(image).score, rel=1e-3)
+    scores = [
+        Scorer(tmp_path / "portable.onnx").score(x).score for x in (image, painted(image, MASK))
+    ]
+    assert (
+        scores[0] == scores[1] == pytest.approx(Scorer(masked / "run").score(image).score, rel=1e-3)
+    )
     assert np.array_equal(restore(masked / "run").graph.prepare.mask.numpy(), MASK)
     card = read_card(masked / "run")
-    assert verify_images(masked / "run", masked / "good", card).startswith("torch against ONNX      40 of your images")
+    assert verify_images(masked / "run", masked / "good", card).startswith(
+        "torch against ONNX      40 of your images"
+    )
 
 
-def test_card_show_and_report_say_what_is_inspected(masked: Path, capsys: pytest.CaptureFixture) -> None:
+def test_card_show_and_report_say_what_is_inspected(
+    masked: Path, capsys: pytest.CaptureFixture
+) -> None:
     card = read_card(masked / "run")
     assert np.array_equal(mask_of(card.training), MASK)
     said = f"mask.png: {100 * MASK.mean():.0f} % of the image is inspected, the rest is ignored"
@@ -159,12 +190,17 @@ def test_card_show_and_report_say_what_is_inspected(masked: Path, capsys: pytest
 
 def test_a_damaged_mask_in_a_card_is_said() -> None:
     assert mask_of({}) is None and mask_of({"mask": None}) is None and mask_said({}) == ""
-    for facts in ({}, {"png": "???"}, {"png": base64.b64encode(b"no picture").decode()}, {"png": 3}):
+    for facts in (
+        {},
+        {"png": "???"},
+        {"png": base64.b64encode(b"no picture").decode()},
+        {"png": 3},
+    ):
         with pytest.raises(DetectorError, match=r"^the card's mask is damaged"):
             mask_of({"mask": facts})
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 def test_mask_files(tmp_path: Path) -> None:
     for mode in ("1", "L", "RGB", "P"):
         Image.fromarray(MASK).convert(mode).save(tmp_path / f"{mode}.png")
@@ -183,10 +219,16 @@ def test_mask_files(tmp_path: Path) -> None:
         ),
         ("black.png", np.zeros((9, 9), bool), r"black\.png: only black pixels found"),
         ("mask.jpg", MASK, r"mask\.jpg: a JPEG file found, a mask as PNG expected"),
-        ("thin.png", np.eye(3000, dtype=bool), r"thin\.png: what is not black is thinner than a thousandth"),
+        (
+            "thin.png",
+            np.eye(3000, dtype=bool),
+            r"thin\.png: what is not black is thinner than a thousandth",
+        ),
     ],
 )
-def test_masks_that_cannot_be_used(name: str, picture: np.ndarray, message: str, tmp_path: Path) -> None:
+def test_masks_that_cannot_be_used(
+    name: str, picture: np.ndarray, message: str, tmp_path: Path
+) -> None:
     Image.fromarray(picture).convert("L").save(tmp_path / name)
     with pytest.raises(DatasetError, match=message):
         read_mask(tmp_path / name)
@@ -206,7 +248,9 @@ def test_a_file_that_is_no_picture_stops_training_in_one_line(
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20))
-def test_a_coarser_mask_never_inspects_what_the_finer_one_left_out(height: int, width: int, cells: int) -> None:
+def test_a_coarser_mask_never_inspects_what_the_finer_one_left_out(
+    height: int, width: int, cells: int
+) -> None:
     fine = np.random.default_rng(height * width).random((height, width)) > 0.1
     over = stretched(torch.from_numpy(coarser(fine, cells)), height, width).numpy()
     assert max(coarser(fine, cells).shape) <= cells

@@ -15,7 +15,9 @@ from anomaly.imaging.decode import Decoded, DecodeRule, decode, decode_pages
 from anomaly.imaging.listing import file_and_page, page_name
 from anomaly.imaging.pages import MOST_PAGES
 
-PAGES = [np.random.default_rng(seed).integers(0, 256, (14, 22, 3), dtype=np.uint8) for seed in range(4)]
+PAGES = [
+    np.random.default_rng(seed).integers(0, 256, (14, 22, 3), dtype=np.uint8) for seed in range(4)
+]
 
 
 def saved(format: str, pictures: list[Image.Image], **options: Any) -> bytes:
@@ -32,7 +34,9 @@ def pages(data: bytes, **options: Any) -> list[tuple[int | None, Any]]:
 
 def check(data: bytes, expected: list[Any], **options: Any) -> None:
     found = pages(data, **options)
-    assert [number for number, _ in found] == ([None] if len(expected) == 1 else [*range(1, len(expected) + 1)])
+    assert [number for number, _ in found] == (
+        [None] if len(expected) == 1 else [*range(1, len(expected) + 1)]
+    )
     for (_, pixels), wanted in zip(found, expected, strict=True):
         if isinstance(wanted, str):
             assert pixels == wanted
@@ -58,7 +62,9 @@ def test_every_page_is_decoded(format: str, options: dict[str, Any], count: int)
     if count == 1:
         np.testing.assert_array_equal(decode(data).pixels, PAGES[0])
         return
-    with pytest.raises(ImageError, match=f"^image: {count} pages or frames found, one expected") as refused:
+    with pytest.raises(
+        ImageError, match=f"^image: {count} pages or frames found, one expected"
+    ) as refused:
         decode(data)
     assert refused.value.kind == "several pages"
     np.testing.assert_array_equal(decode(data, page=count).pixels, PAGES[count - 1])
@@ -69,7 +75,10 @@ def test_every_page_is_decoded(format: str, options: dict[str, Any], count: int)
 def test_frames_of_a_gif_are_drawn_over_each_other() -> None:
     greys = [np.full((8, 8), grey, np.uint8) for grey in (10, 200, 90)]
     greys[2][:4] = 200
-    check(saved("GIF", [Image.fromarray(grey) for grey in greys]), [np.stack([grey] * 3, -1) for grey in greys])
+    check(
+        saved("GIF", [Image.fromarray(grey) for grey in greys]),
+        [np.stack([grey] * 3, -1) for grey in greys],
+    )
     check(saved("GIF", [Image.fromarray(greys[2])]), [np.stack([greys[2]] * 3, -1)])
 
 
@@ -103,7 +112,9 @@ def test_pages_of_other_sizes_depths_and_orientations() -> None:
 
 
 def tiff(*directories: dict[int, int], tail: int = 0) -> bytes:
-    """Grey images of 4 x 3 pixels, each with these tags besides; ``tail``: where the last one says the next lies."""
+    """Grey images of 4 x 3 pixels, each with these tags besides; ``tail``: where the last one says
+    the next lies.
+    """
     data = bytearray(b"II*\0\0\0\0\0")
     link = 4
     for number, more in enumerate(directories):
@@ -139,10 +150,12 @@ THUMBNAIL, PAGE, MASK = {254: 1, 256: 2, 257: 2}, {254: 2}, {254: 4, 262: 4}
         (tiff({}, {254: 1}), [grey(10), grey(20)]),  # and a smaller copy that is no smaller
         (tiff({}, {254: 1, 257: 2}), [grey(10), np.full((2, 4, 3), 20, np.uint8)]),
         (tiff({254: 1}), [grey(10)]),
-        (tiff({330: 158}, {}), ["several pages"]),  # the second's directory is inside the first too, and is no copy
+        # the second's directory is inside the first too, and is no copy
+        (tiff({330: 158}, {}), ["several pages"]),
         (tiff({330: 158}, THUMBNAIL), [grey(10)]),  # a smaller copy inside
         (tiff(THUMBNAIL, THUMBNAIL), ["unsupported"]),
-        (tiff(THUMBNAIL | {330: 8}), ["unsupported"]),  # as cameras write: what counts is not in the list
+        # as cameras write: what counts is not in the list
+        (tiff(THUMBNAIL | {330: 8}), ["unsupported"]),
         (tiff({50706: 0x01040000}), ["unsupported"]),  # DNG
         (tiff({}, tail=1 << 20), ["truncated"]),
         (tiff({}, {}, tail=8 + 12), [grey(10), grey(20)]),  # a loop ends
@@ -182,14 +195,25 @@ def mpo(first: Image.Image, second: Image.Image, kind: int, xmp: bytes = b"") ->
         ((200, 100), 0x010002, b"", 2),  # a preview is smaller
         ((190, 95), 0x000000, b"", 2),
         ((100, 50), 0x000000, b"", 1),  # smaller than the first: a preview, too
-        ((200, 100), 0x000000, b"http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version='1.0'/>", 1),  # a gain map
+        # a gain map
+        ((200, 100), 0x000000, b"http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version='1.0'/>", 1),
     ],
 )
-def test_views_of_a_jpeg_are_pages_and_previews_are_none(second: tuple[int, int], kind: int, xmp: bytes, count: int) -> None:
-    data = mpo(Image.new("RGB", (200, 100), (200, 10, 10)), Image.new("RGB", second, (10, 10, 200)), kind, xmp)
+def test_views_of_a_jpeg_are_pages_and_previews_are_none(
+    second: tuple[int, int], kind: int, xmp: bytes, count: int
+) -> None:
+    data = mpo(
+        Image.new("RGB", (200, 100), (200, 10, 10)),
+        Image.new("RGB", second, (10, 10, 200)),
+        kind,
+        xmp,
+    )
     found = pages(data)
     assert [number for number, _ in found] == ([None] if count == 1 else [1, 2])
-    assert [tuple(int(v) for v in pixels[5, 5] > 100) for _, pixels in found] == [(1, 0, 0), (0, 0, 1)][:count]
+    assert [tuple(int(v) for v in pixels[5, 5] > 100) for _, pixels in found] == [
+        (1, 0, 0),
+        (0, 0, 1),
+    ][:count]
     if count == 1:
         assert decode(data).format == "JPEG"
 
@@ -206,13 +230,18 @@ def test_a_damaged_index_of_views_is_that_of_a_plain_jpeg() -> None:
 
 
 def test_pictures_that_follow_one_another_in_a_pnm_file() -> None:
-    one, two = np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(30, dtype=np.uint8).reshape(5, 6)
+    one, two = (
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(30, dtype=np.uint8).reshape(5, 6),
+    )
     first, second = b"P5\n# a comment\n4 3\n255\n" + one.tobytes(), b"P5 6 5 255\n" + two.tobytes()
     check(first, [np.stack([one] * 3, -1)])
     check(first + second, [np.stack([one] * 3, -1), np.stack([two] * 3, -1)])
     check(first + second[:-3], [np.stack([one] * 3, -1), "truncated"])
     check(first + b"\n", [np.stack([one] * 3, -1)])
-    assert [number for number, _ in pages(b"P4 9 2\n" + bytes(4) + b"P6 1 1 65535 " + bytes(6))] == [1, 2]
+    assert [
+        number for number, _ in pages(b"P4 9 2\n" + bytes(4) + b"P6 1 1 65535 " + bytes(6))
+    ] == [1, 2]
 
 
 # ---- how many ----
@@ -229,7 +258,9 @@ def test_frames_that_an_animation_only_claims_are_one_error() -> None:
     data[at + 12 : at + 16] = struct.pack(">I", zlib.crc32(bytes(data[at : at + 12])))
     found = list(decode_pages(bytes(data), DecodeRule()))
     assert [number for number, _ in found] == [1, 2, 3]
-    assert isinstance(found[2][1], ImageError) and "nor were the 4,997 pages behind it judged" in str(found[2][1])
+    assert isinstance(
+        found[2][1], ImageError
+    ) and "nor were the 4,997 pages behind it judged" in str(found[2][1])
 
 
 def test_the_pixels_of_all_pages_together_are_bounded() -> None:

@@ -1,4 +1,6 @@
-"""The connected region around a cell: the same as by growing it a cell at a time, in time that its shape does not set."""
+"""The connected region around a cell: the same as by growing it a cell at a time, in time that its
+shape does not set.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ def grown(mask: Mask, row: int, column: int) -> tuple[int, int, int, int, int]:
     while waiting:
         y, x = waiting.pop()
         for near in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
-            if near not in region and 0 <= near[0] < mask.shape[0] and 0 <= near[1] < mask.shape[1] and mask[near]:
+            if (
+                near not in region
+                and 0 <= near[0] < mask.shape[0]
+                and 0 <= near[1] < mask.shape[1]
+                and mask[near]
+            ):
                 region.add(near)
                 waiting.append(near)
     rows, columns = zip(*region, strict=True)
@@ -27,7 +34,9 @@ def grown(mask: Mask, row: int, column: int) -> tuple[int, int, int, int, int]:
 
 
 @given(
-    st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(np.bool_, shape)),
+    st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
+        lambda shape: arrays(np.bool_, shape)
+    ),
     st.integers(0, 11),
     st.integers(0, 11),
 )
@@ -51,7 +60,9 @@ def snake(size: int) -> Mask:
 
 
 def test_long_ways_and_large_maps_end() -> None:
-    """Grown by a cell a turn, the corridor of two million cells would take two million turns over four million cells."""
+    """Grown by a cell a turn, the corridor of two million cells would take two million turns over
+    four million cells.
+    """
     size = 2000
     for mask in (snake(size), snake(size).T):
         assert connected_region(mask, 0, 0) == (

@@ -24,7 +24,9 @@ def alone(format: str, page: Any) -> bytes:
 @pytest.mark.parametrize("gap", [b"", b"\0" * 40, b"\r\n"], ids=["at once", "padding", "line"])
 @pytest.mark.parametrize("second", BEHIND)
 @pytest.mark.parametrize("first", BEHIND)
-def test_a_picture_behind_the_first_is_never_passed_over(first: str, second: str, gap: bytes) -> None:
+def test_a_picture_behind_the_first_is_never_passed_over(
+    first: str, second: str, gap: bytes
+) -> None:
     one = alone(first, PAGES[0])
     two = alone(second, PAGES[1])
     assert [number for number, _ in decode_pages(one, DecodeRule())] == [None]
@@ -36,7 +38,9 @@ def test_a_picture_behind_the_first_is_never_passed_over(first: str, second: str
 
 
 @pytest.mark.parametrize("first", BEHIND)
-@pytest.mark.parametrize("rest", [b"\0" * 64, b"\n", b"no picture at all", b"\xff" * 30, b"ftypmp42" * 4], ids=str)
+@pytest.mark.parametrize(
+    "rest", [b"\0" * 64, b"\n", b"no picture at all", b"\xff" * 30, b"ftypmp42" * 4], ids=str
+)
 def test_other_things_behind_a_picture_change_nothing(first: str, rest: bytes) -> None:
     one = alone(first, PAGES[0])
     np.testing.assert_array_equal(decode(one + rest).pixels, decode(one).pixels)

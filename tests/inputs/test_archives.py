@@ -24,14 +24,22 @@ from tests.inputs.test_sources import said
 
 PNG = encoded(picture(), "PNG")
 MEMBERS = {
-    "b.png": PNG, "a/1.JPG": PNG + b"1", "a/1.txt": b"text", "a/.hidden.png": b"", "__MACOSX/._b.png": b"", "../up.png": PNG,
-    "=1+1.png": PNG, "not\n one line.png": PNG,
-}  # fmt: skip
+    "b.png": PNG,
+    "a/1.JPG": PNG + b"1",
+    "a/1.txt": b"text",
+    "a/.hidden.png": b"",
+    "__MACOSX/._b.png": b"",
+    "../up.png": PNG,
+    "=1+1.png": PNG,
+    "not\n one line.png": PNG,
+}
 LISTED = ["b.png", "a/1.JPG", "../up.png", "=1+1.png", "not\n one line.png"]
 TARS = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}
 
 
-def write_zip(path: Path, members: dict[str, bytes] = MEMBERS, kind: int = zipfile.ZIP_DEFLATED) -> Path:
+def write_zip(
+    path: Path, members: dict[str, bytes] = MEMBERS, kind: int = zipfile.ZIP_DEFLATED
+) -> Path:
     with zipfile.ZipFile(path, "w", kind) as archive:
         archive.mkdir("folder.png")
         for name, content in members.items():
@@ -57,7 +65,11 @@ def outcomes(archive: Path, limit: int = 1 << 20) -> dict[str, str]:
 
 
 def write(path: Path) -> Path:
-    return write_zip(path) if path.suffix == ".zip" else write_tar(path, compression=TARS["".join(path.suffixes)])
+    return (
+        write_zip(path)
+        if path.suffix == ".zip"
+        else write_tar(path, compression=TARS["".join(path.suffixes)])
+    )
 
 
 @pytest.mark.parametrize("suffix", [".zip", *TARS])
@@ -65,7 +77,9 @@ def test_images_of_an_archive_in_its_order(tmp_path: Path, suffix: str) -> None:
     archive = write(tmp_path / f"x{suffix}")
     protocol = "zip" if suffix == ".zip" else "tar"
     found = listed(archive)
-    assert [source.name for source in found] == [f"{protocol}://{name}::{archive}" for name in LISTED]
+    assert [source.name for source in found] == [
+        f"{protocol}://{name}::{archive}" for name in LISTED
+    ]
     with ThreadPoolExecutor(4) as pool:  # in any order, at the same time, and by another process
         again = (pickle.loads(pickle.dumps(source)) for source in found[::-1])  # noqa: S301
         read = list(pool.map(lambda source: source.read(1 << 20), again))
@@ -84,13 +98,17 @@ def test_only_a_compressed_tar_brings_its_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".zip", *TARS])
-def test_an_archive_without_images_damaged_or_not_there_has_a_row(tmp_path: Path, suffix: str) -> None:
+def test_an_archive_without_images_damaged_or_not_there_has_a_row(
+    tmp_path: Path, suffix: str
+) -> None:
     archive = tmp_path / f"x{suffix}"
     assert outcomes(archive) == {str(archive): "missing"}
     for content in (b"", b"no archive", PNG):
         archive.write_bytes(content)
         assert outcomes(archive) == {str(archive): "damaged"}
-    write_zip(archive, {}) if suffix == ".zip" else write_tar(archive, {"a.txt": b"1"}, TARS[suffix])
+    write_zip(archive, {}) if suffix == ".zip" else write_tar(
+        archive, {"a.txt": b"1"}, TARS[suffix]
+    )
     assert outcomes(archive) == {str(archive): "empty"}
 
 
@@ -103,10 +121,14 @@ def test_what_an_archive_that_was_cut_off_still_holds(tmp_path: Path, suffix: st
         found = list(outcomes(archive).items())
         whole = list(takewhile(lambda item: item[1].isdigit(), found))
         assert whole == [
-            (f"{'zip' if suffix == '.zip' else 'tar'}://{name}", str(len(MEMBERS[name]))) for name in LISTED[: len(whole)]
+            (f"{'zip' if suffix == '.zip' else 'tar'}://{name}", str(len(MEMBERS[name])))
+            for name in LISTED[: len(whole)]
         ]
         # of a tar only zeros may be missing
-        assert {kind for _, kind in found[len(whole) :]} in ({"damaged"}, {"truncated", "damaged"}) or len(whole) == len(LISTED)
+        assert {kind for _, kind in found[len(whole) :]} in (
+            {"damaged"},
+            {"truncated", "damaged"},
+        ) or len(whole) == len(LISTED)
 
 
 def test_a_zip_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
@@ -114,12 +136,17 @@ def test_a_zip_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     assert said(listed(write_zip(tmp_path / "x.zip", {"a.png": b"123"}))[0]) == "3"
 
 
-@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zip_bombs_are_refused_by_what_they_claim_and_stopped_at_it(tmp_path: Path, kind: int) -> None:
+@pytest.mark.parametrize(
+    "kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_zip_bombs_are_refused_by_what_they_claim_and_stopped_at_it(
+    tmp_path: Path, kind: int
+) -> None:
     archive = write_zip(tmp_path / "x.zip", {"bomb.png": bytes(50_000_000), "good.png": PNG}, kind)
     assert outcomes(archive) == {"zip://bomb.png": "too large", "zip://good.png": str(len(PNG))}
     content = bytearray(archive.read_bytes())
-    at = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)  # the directory: behind the entry of folder.png
+    # the directory: behind the entry of folder.png
+    at = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     struct.pack_into("<I", content, at + 24, 1000)  # now it claims to be small
     archive.write_bytes(bytes(content))
     assert outcomes(archive) == {"zip://bomb.png": "damaged", "zip://good.png": str(len(PNG))}
@@ -128,7 +155,8 @@ def test_zip_bombs_are_refused_by_what_they_claim_and_stopped_at_it(tmp_path: Pa
 def test_a_zip_member_may_have_no_name(tmp_path: Path) -> None:  # found by the fuzzer
     archive = write_zip(tmp_path / "x.zip", {"b": b"", "a.png": b"1"})
     content = bytearray(archive.read_bytes())
-    at = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)  # the directory: behind the entry of folder.png
+    # the directory: behind the entry of folder.png
+    at = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     struct.pack_into("<HH", content, at + 28, 0, 1)  # its one letter is now something else
     archive.write_bytes(bytes(content))
     assert outcomes(archive) == {"zip://a.png": "1"}
@@ -150,17 +178,31 @@ def test_zip_members_that_are_damaged_or_encrypted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", TARS)
 def test_tar_bombs(tmp_path: Path, suffix: str) -> None:
-    archive = write_tar(tmp_path / f"x{suffix}", {"a.png": PNG, "bomb.png": bytes(5_000_000), "b.png": PNG}, TARS[suffix])
+    archive = write_tar(
+        tmp_path / f"x{suffix}",
+        {"a.png": PNG, "bomb.png": bytes(5_000_000), "b.png": PNG},
+        TARS[suffix],
+    )
     found = outcomes(archive)
     if suffix == ".tar":
-        assert found == {"tar://a.png": str(len(PNG)), "tar://bomb.png": "too large", "tar://b.png": str(len(PNG))}
+        assert found == {
+            "tar://a.png": str(len(PNG)),
+            "tar://bomb.png": "too large",
+            "tar://b.png": str(len(PNG)),
+        }
     else:  # what lies behind can only be reached through the bomb
         assert found == {"tar://a.png": str(len(PNG)), str(archive): "too large"}
 
 
 def test_links_and_devices_in_a_tar_have_rows(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE):
+        for kind in (
+            tarfile.SYMTYPE,
+            tarfile.LNKTYPE,
+            tarfile.FIFOTYPE,
+            tarfile.CHRTYPE,
+            tarfile.DIRTYPE,
+        ):
             header = tarfile.TarInfo(f"{kind.decode()}.png")
             header.type, header.linkname = kind, "/etc/passwd"
             archive.addfile(header)
@@ -173,27 +215,41 @@ def header(name: str, kind: bytes, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.type = kind
     raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    raw[124:136] = (b"\x80" + size.to_bytes(11, "big")) if size >= 0 else (size + (1 << 96)).to_bytes(12, "big")
+    raw[124:136] = (
+        (b"\x80" + size.to_bytes(11, "big"))
+        if size >= 0
+        else (size + (1 << 96)).to_bytes(12, "big")
+    )
     raw[148:156] = b" " * 8
     raw[148:155] = b"%06o\0" % sum(raw)
     return bytes(raw)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-def test_endless_headers_of_a_tar_are_not_read(tmp_path: Path, kind: bytes, pack: Callable[[bytes], bytes]) -> None:
-    (tmp_path / "x.tar").write_bytes(pack(header("a.png", tarfile.REGTYPE, 0) + header("x", kind, 1 << 40) + bytes(100_000)))
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_endless_headers_of_a_tar_are_not_read(
+    tmp_path: Path, kind: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "x.tar").write_bytes(
+        pack(header("a.png", tarfile.REGTYPE, 0) + header("x", kind, 1 << 40) + bytes(100_000))
+    )
     assert list(outcomes(tmp_path / "x.tar").values()) == ["0", "damaged"]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_tar_does_not_go_round_in_circles(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     first = header("a.png", tarfile.REGTYPE, 0)
-    (tmp_path / "x.tar").write_bytes(pack(first + header("b.png", tarfile.REGTYPE, -1024) + bytes(2048)))
+    (tmp_path / "x.tar").write_bytes(
+        pack(first + header("b.png", tarfile.REGTYPE, -1024) + bytes(2048))
+    )
     assert list(outcomes(tmp_path / "x.tar").values()) == ["0", "damaged"]
     record = b"15 size=-1024\n"
     extended = header("x", tarfile.XHDTYPE, len(record)) + record.ljust(512, b"\0")
-    (tmp_path / "x.tar").write_bytes(pack(first + extended + header("b.png", tarfile.REGTYPE, 0) + bytes(2048)))
+    (tmp_path / "x.tar").write_bytes(
+        pack(first + extended + header("b.png", tarfile.REGTYPE, 0) + bytes(2048))
+    )
     assert list(outcomes(tmp_path / "x.tar").values()) == ["0", "damaged"]
 
 

@@ -29,7 +29,9 @@ def arrivals() -> Arrivals:
     return Arrivals(PATIENCE)
 
 
-def test_a_file_that_no_event_tells_of_is_read_when_it_has_settled(arrivals: Arrivals, file: Path) -> None:
+def test_a_file_that_no_event_tells_of_is_read_when_it_has_settled(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.found(str(file), now=0.0)
     assert arrivals.take(SETTLED / 2) is None
     file.write_bytes(b"half and more")
@@ -39,7 +41,9 @@ def test_a_file_that_no_event_tells_of_is_read_when_it_has_settled(arrivals: Arr
     assert arrivals.take(100.0) is None  # somebody has it
 
 
-def test_a_closed_file_is_read_at_once_and_one_that_is_written_waits_for_that(arrivals: Arrivals, file: Path) -> None:
+def test_a_closed_file_is_read_at_once_and_one_that_is_written_waits_for_that(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.told(FOUND, str(file), 0.0)
     arrivals.told(CHANGED, str(file), 0.1)
     assert arrivals.take(0.1 + PATIENCE - 0.01) is None
@@ -48,13 +52,17 @@ def test_a_closed_file_is_read_at_once_and_one_that_is_written_waits_for_that(ar
     assert taken is not None and taken.closed
 
 
-def test_a_file_that_is_never_closed_is_read_after_the_patience(arrivals: Arrivals, file: Path) -> None:
+def test_a_file_that_is_never_closed_is_read_after_the_patience(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.told(CHANGED, str(file), 0.0)
     taken = arrivals.take(PATIENCE)
     assert taken is not None and taken.last and not taken.closed
 
 
-def test_what_does_not_decode_is_read_again_at_doubling_gaps_until_the_patience_ends(arrivals: Arrivals, file: Path) -> None:
+def test_what_does_not_decode_is_read_again_at_doubling_gaps_until_the_patience_ends(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.found(str(file), 0.0)
     now, reads = 0.0, []
     while not reads or not reads[-1][1]:
@@ -66,7 +74,9 @@ def test_what_does_not_decode_is_read_again_at_doubling_gaps_until_the_patience_
     assert 4 <= len(reads) <= 8 and reads[-1][0] == pytest.approx(PATIENCE, abs=0.02)
 
 
-def test_what_decodes_without_an_end_mark_is_taken_when_it_is_sure(arrivals: Arrivals, file: Path) -> None:
+def test_what_decodes_without_an_end_mark_is_taken_when_it_is_sure(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.found(str(file), 0.0)
     first = arrivals.take(SETTLED)
     assert first is not None
@@ -116,7 +126,9 @@ def test_a_file_that_goes_before_it_is_whole_is_none_and_one_that_was_whole_is_n
     assert taken is not None and not arrivals.renamed(taken)
 
 
-def test_a_renamed_file_is_forgotten_under_its_first_name(arrivals: Arrivals, file: Path, tmp_path: Path) -> None:
+def test_a_renamed_file_is_forgotten_under_its_first_name(
+    arrivals: Arrivals, file: Path, tmp_path: Path
+) -> None:
     arrivals.told(CLOSED, str(file), 0.0)
     taken = arrivals.take(0.0)
     final = file.rename(tmp_path / "final.png")
@@ -135,7 +147,9 @@ def test_how_far_behind(arrivals: Arrivals, tmp_path: Path) -> None:
     assert arrivals.behind(5.0) == (2, 4.0)
 
 
-def test_a_remembered_file_is_read_again_only_if_it_changed_since(arrivals: Arrivals, file: Path) -> None:
+def test_a_remembered_file_is_read_again_only_if_it_changed_since(
+    arrivals: Arrivals, file: Path
+) -> None:
     arrivals.remember(str(file), before=time.time() + 100)
     arrivals.found(str(file), 0.0)
     assert arrivals.take(100.0) is None

@@ -36,14 +36,28 @@ def test_a_folder_of_images_is_all_normal(tmp_path):
 
 
 def test_the_layout_of_mvtec(tmp_path):
-    root = touch(tmp_path, "train/good/0.png", "test/good/1.png", "test/crack/2.png", "test/hole/3.png")
+    root = touch(
+        tmp_path, "train/good/0.png", "test/good/1.png", "test/crack/2.png", "test/hole/3.png"
+    )
     touch(root, "test/hole/4.png", "license.txt", "test/.cache/5.png")
     touch(root, "ground_truth/crack/2_mask.png", "ground_truth/hole/3.png")
     assert read_dataset(root) == [
         Record(root / "train/good/0.png", "train", "good", "train/good/0.png", None),
-        Record(root / "test/crack/2.png", "test", "crack", "test/crack/2.png", root / "ground_truth/crack/2_mask.png"),
+        Record(
+            root / "test/crack/2.png",
+            "test",
+            "crack",
+            "test/crack/2.png",
+            root / "ground_truth/crack/2_mask.png",
+        ),
         Record(root / "test/good/1.png", "test", "good", "test/good/1.png", None),
-        Record(root / "test/hole/3.png", "test", "hole", "test/hole/3.png", root / "ground_truth/hole/3.png"),
+        Record(
+            root / "test/hole/3.png",
+            "test",
+            "hole",
+            "test/hole/3.png",
+            root / "ground_truth/hole/3.png",
+        ),
         Record(root / "test/hole/4.png", "test", "hole", "test/hole/4.png", None),
     ]
 
@@ -51,7 +65,13 @@ def test_the_layout_of_mvtec(tmp_path):
 def test_a_folder_good_makes_its_neighbours_defects(tmp_path):
     root = touch(tmp_path, "good/0.png", "crack/1.png", "ground_truth/crack/1_mask.png")
     assert read_dataset(root) == [
-        Record(root / "crack/1.png", None, "crack", "crack/1.png", root / "ground_truth/crack/1_mask.png"),
+        Record(
+            root / "crack/1.png",
+            None,
+            "crack",
+            "crack/1.png",
+            root / "ground_truth/crack/1_mask.png",
+        ),
         Record(root / "good/0.png", None, "good", "good/0.png", None),
     ]
 
@@ -59,11 +79,26 @@ def test_a_folder_good_makes_its_neighbours_defects(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], r": no images found, rows or files ending in \.jpg, \.png, \.bmp, \.tif, \.webp expected$"),
+        (
+            [],
+            (
+                r": no images found, rows or files ending in \.jpg, \.png, \.bmp, \.tif, \.webp "
+                r"expected$"
+            ),
+        ),
         (["notes.txt"], ": no images found"),
-        (["train/lot 1/0.png"], r": folder train without train/good found \(train/lot 1 \(1\)\), train/good expected: rename"),
+        (
+            ["train/lot 1/0.png"],
+            (
+                r": folder train without train/good found \(train/lot 1 \(1\)\), train/good "
+                r"expected: rename"
+            ),
+        ),
         (["train/0.png"], ": folder train without train/good found"),
-        (["train/good/0.png", "test/1.png"], r"test/1\.png: an image beside the folder good has no label: move it"),
+        (
+            ["train/good/0.png", "test/1.png"],
+            r"test/1\.png: an image beside the folder good has no label: move it",
+        ),
     ],
 )
 def test_folders_that_cannot_be_understood(tmp_path, names, message):
@@ -74,10 +109,15 @@ def test_folders_that_cannot_be_understood(tmp_path, names, message):
 def test_what_is_neither_folder_nor_manifest(tmp_path):
     with pytest.raises(DatasetError, match=r"none: no such folder or manifest: check the path$"):
         read_dataset(tmp_path / "none")
-    with pytest.raises(DatasetError, match=r"none\.csv: no such folder or manifest: check the path$"):
+    with pytest.raises(
+        DatasetError, match=r"none\.csv: no such folder or manifest: check the path$"
+    ):
         read_dataset(tmp_path / "none.csv")
     touch(tmp_path, "a.png")
-    with pytest.raises(DatasetError, match=r"a\.png: a file found, a folder of images or a \.csv, \.tsv, \.txt or \.parquet"):
+    with pytest.raises(
+        DatasetError,
+        match=r"a\.png: a file found, a folder of images or a \.csv, \.tsv, \.txt or \.parquet",
+    ):
         read_dataset(tmp_path / "a.png")
 
 
@@ -85,7 +125,13 @@ def test_what_is_neither_folder_nor_manifest(tmp_path):
 
 ROWS = [
     {"path": "a.png", "split": "train", "label": "good", "group": "tile 1", "mask": None},
-    {"path": "/data/b.png", "split": "test", "label": "crack", "group": None, "mask": "masks/b.png"},
+    {
+        "path": "/data/b.png",
+        "split": "test",
+        "label": "crack",
+        "group": None,
+        "mask": "masks/b.png",
+    },
     {"path": "c, d.png", "split": None, "label": None, "group": "tile 1", "mask": None},
 ]
 
@@ -136,13 +182,22 @@ def test_names_that_are_not_utf_8_survive_a_manifest(tmp_path):
     ("text", "message"),
     [
         ("", ": columns none found, 'path' expected among them$"),
-        ("file;split\na.png;train\n", ": columns 'file', 'split' found, 'path' expected among them$"),
+        (
+            "file;split\na.png;train\n",
+            ": columns 'file', 'split' found, 'path' expected among them$",
+        ),
         ("path,path\na,b\n", ": column 'path' found twice, once expected$"),
         ("path,split\n", ": no images found"),
         ("path,split\na.png,train\n,test\n", ", line 3: no path found, one expected in every row$"),
-        ("path,split\na.png,val\n", ", line 2: split 'val' found, 'train', 'test' or nothing expected$"),
+        (
+            "path,split\na.png,val\n",
+            ", line 2: split 'val' found, 'train', 'test' or nothing expected$",
+        ),
         ("path,split\na.png\n", ", line 2: 1 cells found, 2 expected$"),
-        ("path\na.png\nb.png\n./a.png\n", r", line 4: './a\.png' stands in line 2 already: remove one of them$"),
+        (
+            "path\na.png\nb.png\n./a.png\n",
+            r", line 4: './a\.png' stands in line 2 already: remove one of them$",
+        ),
         ('path\n"a.png\n', r": cannot be read as CSV \(unexpected end of data\)$"),
     ],
 )
@@ -180,13 +235,18 @@ def test_labels_by_other_names(tmp_path, labels, good, expected):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["0", "1", "1"], r"labels 1 \(2\), 0 \(1\) found, which do not tell good from bad: .*--good NAME$"),
+        (
+            ["0", "1", "1"],
+            r"labels 1 \(2\), 0 \(1\) found, which do not tell good from bad: .*--good NAME$",
+        ),
         (["True", "False"], "labels .*--good NAME"),
         (["NG", "blue"], r"labels NG \(1\), blue \(1\) found"),
     ],
 )
 def test_labels_that_do_not_tell_are_refused(tmp_path, labels, said):
-    manifest = csv_of(tmp_path, "path,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels)))
+    manifest = csv_of(
+        tmp_path, "path,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels))
+    )
     with pytest.raises(DatasetError, match=said):
         read_dataset(manifest)
     with pytest.raises(DatasetError, match=r"--good OK names no label; found: "):
@@ -194,13 +254,19 @@ def test_labels_that_do_not_tell_are_refused(tmp_path, labels, said):
 
 
 def test_what_is_taken_and_what_is_not_is_said_with_counts(tmp_path):
-    text = "path,split,label\na,train,OK\nb,train,OK\nc,train,NG\nd,train,\ne,test,OK\nf,test,crack\ng,,NG\n"
+    text = (
+        "path,split,label\na,train,OK\nb,train,OK\nc,train,NG\nd,train,\ne,test,OK\nf,test,crack\n"
+        "g,,NG\n"
+    )
     records = read_dataset(csv_of(tmp_path, text))
     said: list[str] = []
     assert [r.path.name for r in normal_training(records, said.append)] == ["a", "b"]
     assert said == [
         "read as good: train/OK (2)",
-        "not read as good, left out: train/NG (1), without a label (1), test/OK (1), test/crack (1), NG (1)",
+        (
+            "not read as good, left out: train/NG (1), without a label (1), test/OK (1), "
+            "test/crack (1), NG (1)"
+        ),
     ]
     said.clear()
     assert [r.path.name for r in labelled_test(records, said.append)] == ["e", "f"]
@@ -209,7 +275,10 @@ def test_what_is_taken_and_what_is_not_is_said_with_counts(tmp_path):
         "read as defects: test/crack (1)",
         "not evaluated: train/OK (2), train/NG (1), without a label (1), NG (1)",
     ]
-    with pytest.raises(DatasetError, match=r"labels found: NG \(1\), and 2 images without a label, which may be good or not"):
+    with pytest.raises(
+        DatasetError,
+        match=r"labels found: NG \(1\), and 2 images without a label, which may be good or not",
+    ):
         normal_training(read_dataset(csv_of(tmp_path, "path,label\na,NG\nb,\nc,\n")))
 
 
@@ -239,7 +308,10 @@ def test_empty_columns_and_other_endings_are_taken(tmp_path):
 
 @pytest.mark.skipif(os.sep != "/", reason="there are drives on Windows")
 def test_a_drive_of_windows_in_a_manifest(tmp_path):
-    with pytest.raises(DatasetError, match=r"line 2: 'C:\\\\a\.png' begins with a drive of Windows, which is not here"):
+    with pytest.raises(
+        DatasetError,
+        match=r"line 2: 'C:\\\\a\.png' begins with a drive of Windows, which is not here",
+    ):
         read_dataset(csv_of(tmp_path, "path\nC:\\a.png\n"))
 
 
@@ -268,7 +340,10 @@ def test_groups_from_the_path_take_the_place_of_the_column(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"lot(\d)", r"^--group-by 'lot\(\\\\d\)' does not match 'b\.png': every path must name its group$"),
+        (
+            r"lot(\d)",
+            r"^--group-by 'lot\(\\\\d\)' does not match 'b\.png': every path must name its group$",
+        ),
         (r"(x)|.", r"does not match 'b\.png'"),
         ("(", r"^--group-by '\(' found, a regular expression expected: missing \)"),
     ],
@@ -286,7 +361,9 @@ def record(split: str | None, label: str | None) -> Record:
     return Record(Path("a.png"), split, label, "a.png", None)
 
 
-RECORDS = st.builds(record, st.sampled_from(["train", "test", None]), st.sampled_from(["good", "crack", None]))
+RECORDS = st.builds(
+    record, st.sampled_from(["train", "test", None]), st.sampled_from(["good", "crack", None])
+)
 
 
 @given(st.lists(RECORDS))
@@ -310,13 +387,20 @@ def test_without_splits_everything_is_for_both():
 
 
 def test_images_without_a_split_are_for_neither_if_others_have_one():
-    records = [record("train", "good"), record(None, "good"), record("test", "crack"), record("test", None)]
+    records = [
+        record("train", "good"),
+        record(None, "good"),
+        record("test", "crack"),
+        record("test", None),
+    ]
     assert normal_training(records) == records[:1]
     assert labelled_test(records) == [records[2]]
 
 
 def test_no_normal_training_image():
-    with pytest.raises(DatasetError, match=r"^no normal training image: test/good, train/crack found, train/good"):
+    with pytest.raises(
+        DatasetError, match=r"^no normal training image: test/good, train/crack found, train/good"
+    ):
         normal_training([record("train", "crack"), record("test", "good")])
     with pytest.raises(DatasetError, match=r"^no normal training image: nothing found"):
         normal_training([])

@@ -30,19 +30,32 @@ SIZE = str(len(PNG))
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """An S3 server with a bucket `parts` of four images, archives and a manifest; fsspec's file system of it."""
+    """An S3 server with a bucket `parts` of four images, archives and a manifest; fsspec's file
+    system of it.
+    """
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
-    }  # fmt: skip
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+    }
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     files = fsspec.filesystem("s3", use_listings_cache=False)
     files.mkdir("parts")
-    for name in ("night/b.png", "night/a/1.png", "night/a/2.JPG", "night/a/.hidden.png", "night/c.png", "night/notes.txt"):
+    for name in (
+        "night/b.png",
+        "night/a/1.png",
+        "night/a/2.JPG",
+        "night/a/.hidden.png",
+        "night/c.png",
+        "night/notes.txt",
+    ):
         files.pipe(f"parts/{name}", PNG)
     files.pipe("parts/night/empty.png", b"")
     files.pipe("parts/list.csv", b"path\nnight/b.png\nnight/none.png\n")
@@ -61,9 +74,12 @@ def outcomes(*inputs: str, limit: int = 1 << 20) -> list[tuple[str, str]]:
 
 
 NIGHT = [
-    ("s3://parts/night/a/1.png", SIZE), ("s3://parts/night/a/2.JPG", SIZE), ("s3://parts/night/b.png", SIZE),
-    ("s3://parts/night/c.png", SIZE), ("s3://parts/night/empty.png", "0"),
-]  # fmt: skip
+    ("s3://parts/night/a/1.png", SIZE),
+    ("s3://parts/night/a/2.JPG", SIZE),
+    ("s3://parts/night/b.png", SIZE),
+    ("s3://parts/night/c.png", SIZE),
+    ("s3://parts/night/empty.png", "0"),
+]
 
 
 @pytest.mark.parametrize("place", ["s3://parts/night", "s3://parts/night/", "s3://parts"])
@@ -84,17 +100,23 @@ def test_images_patterns_and_manifests_in_a_bucket(bucket: Any) -> None:
 @pytest.mark.parametrize("archive", ["x.zip", "x.tar"])
 def test_archives_in_a_bucket(bucket: Any, archive: str) -> None:
     found = outcomes(f"s3://parts/{archive}")
-    assert [name for name, _ in found] == [f"{archive[2:]}://{name}::s3://parts/{archive}" for name in LISTED]
+    assert [name for name, _ in found] == [
+        f"{archive[2:]}://{name}::s3://parts/{archive}" for name in LISTED
+    ]
     assert all(size.isdigit() for _, size in found)
     assert outcomes(found[0][0]) == found[:1]
 
 
 def test_an_object_of_too_many_bytes_is_not_fetched(bucket: Any) -> None:
-    assert outcomes("s3://parts/night/b.png", limit=len(PNG) - 1) == [("s3://parts/night/b.png", "too large")]
+    assert outcomes("s3://parts/night/b.png", limit=len(PNG) - 1) == [
+        ("s3://parts/night/b.png", "too large")
+    ]
     assert outcomes("s3://parts/night/b.png", limit=len(PNG)) == [("s3://parts/night/b.png", SIZE)]
 
 
-def test_a_server_that_is_not_there_says_nothing_of_the_image(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_says_nothing_of_the_image(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     type(bucket).clear_instance_cache()
     try:
@@ -109,7 +131,9 @@ class Odd(http.server.BaseHTTPRequestHandler):
     """Ignores that only a part of a file is asked for, and answers some addresses by errors."""
 
     def do_GET(self) -> None:
-        status = {"/none.png": 404, "/secret.png": 403, "/broken.png": 500}.get(self.path.split("?")[0], 200)
+        status = {"/none.png": 404, "/secret.png": 403, "/broken.png": 500}.get(
+            self.path.split("?")[0], 200
+        )
         self.send_response(status)
         self.end_headers()
         if status == 200 and self.command == "GET":
@@ -136,10 +160,15 @@ def site() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("path", "outcome"),
     [
-        ("/a.png", SIZE), ("/a.png?token=[1]", SIZE), ("/page", SIZE), ("/none.png", "missing"), ("/secret.png", "unreadable"),
-        ("/broken.png", "unreachable"), ("/endless.png", "too large"),
+        ("/a.png", SIZE),
+        ("/a.png?token=[1]", SIZE),
+        ("/page", SIZE),
+        ("/none.png", "missing"),
+        ("/secret.png", "unreadable"),
+        ("/broken.png", "unreachable"),
+        ("/endless.png", "too large"),
     ],
-)  # fmt: skip
+)
 def test_images_on_a_web_server(site: str, path: str, outcome: str) -> None:
     assert outcomes(site + path) == [(site + path, outcome)]
 
@@ -148,7 +177,10 @@ def test_other_addresses(tmp_path: Path, bucket: Any) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/made/a.png", PNG)
     memory.pipe("/made/up/b.png", PNG)
-    assert outcomes("memory://made") == [("memory:///made/a.png", SIZE), ("memory:///made/up/b.png", SIZE)]
+    assert outcomes("memory://made") == [
+        ("memory:///made/a.png", SIZE),
+        ("memory:///made/up/b.png", SIZE),
+    ]
     (tmp_path / "a.png").write_bytes(PNG)
     assert outcomes(f"file://{tmp_path}/a.png") == [(f"file://{tmp_path}/a.png", SIZE)]
     assert outcomes("nothing-like-it://a.png") == [("nothing-like-it://a.png", "unreadable")]
@@ -159,21 +191,34 @@ def test_a_missing_library_is_named() -> None:
         list(list_sources(["gs://parts"]))
 
 
-def test_a_bucket_that_is_unplugged_and_comes_back(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server goes in the middle of a run and the run stops; the next call ends with the table of an undisturbed one."""
+def test_a_bucket_that_is_unplugged_and_comes_back(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes in the middle of a run and the run stops; the next call ends with the table
+    of an undisturbed one.
+    """
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     type(bucket).clear_instance_cache()
     try:
-        score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", chunk_rows=1)
-        with pytest.raises(AnomalyError, match=r"s3://parts/night/\S+: cannot be reached .* to go on when it is back"):
+        score_table(
+            Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", chunk_rows=1
+        )
+        with pytest.raises(
+            AnomalyError,
+            match=r"s3://parts/night/\S+: cannot be reached .* to go on when it is back",
+        ):
             one = partial(score_in_threads, workers=1)
-            score_table(Brightness(), _unplugged(server), tmp_path / "t.csv", chunk_rows=1, engine=one)
+            score_table(
+                Brightness(), _unplugged(server), tmp_path / "t.csv", chunk_rows=1, engine=one
+            )
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         server.start()
-        summary = score_table(Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", chunk_rows=1)
+        summary = score_table(
+            Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", chunk_rows=1
+        )
         assert 0 < summary.resumed < summary.images == len(NIGHT)
         assert undated(tmp_path / "t.csv") == undated(tmp_path / "whole.csv")
     finally:

@@ -39,8 +39,18 @@ def said(source: Source, limit: int = 1 << 20) -> str:
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of images three deep, a hidden one, one that is none, and a loop of links; work goes on in it."""
-    for path in ("b/2.png", "b/10.JPG", "b/c/1.png", "b.png", "a/1.png", "b/.hidden.png", ".git/1.png"):
+    """A folder of images three deep, a hidden one, one that is none, and a loop of links; work goes
+    on in it.
+    """
+    for path in (
+        "b/2.png",
+        "b/10.JPG",
+        "b/c/1.png",
+        "b.png",
+        "a/1.png",
+        "b/.hidden.png",
+        ".git/1.png",
+    ):
         picture(tmp_path / path)
     (tmp_path / "a" / "notes.txt").write_text("hello")
     (tmp_path / "a" / "loop").symlink_to("..")
@@ -49,13 +59,24 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_masks_of_a_labelled_folder_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("test/hole/1.png", "test/good/2.png", "train/good/3.png", "ground_truth/hole/1_mask.png"):
+def test_the_masks_of_a_labelled_folder_are_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "test/hole/1.png",
+        "test/good/2.png",
+        "train/good/3.png",
+        "ground_truth/hole/1_mask.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, f"{tmp_path}/", Path()):
-        assert sorted(Path(s.name).name for s in list_sources([folder])) == ["1.png", "2.png", "3.png"]
+        assert sorted(Path(s.name).name for s in list_sources([folder])) == [
+            "1.png",
+            "2.png",
+            "3.png",
+        ]
     assert [Path(s.name).name for s in list_sources([tmp_path / "ground_truth"])] == ["1_mask.png"]
     for file in (tmp_path / "test").rglob("*.png"):
         file.unlink()
@@ -73,7 +94,9 @@ def test_files_folders_and_manifests_come_in_order(tmp_path: Path) -> None:
 
 def test_a_folder_is_searched_in_the_order_of_its_paths(tree: Path) -> None:
     assert names(".") == ["a/1.png", "a/to_itself.png", "b.png", "b/10.JPG", "b/2.png", "b/c/1.png"]
-    assert names(tree / "b") == sorted(str(tree / "b" / name) for name in ("10.JPG", "2.png", "c/1.png"))
+    assert names(tree / "b") == sorted(
+        str(tree / "b" / name) for name in ("10.JPG", "2.png", "c/1.png")
+    )
     assert names("b/") == ["b/10.JPG", "b/2.png", "b/c/1.png"]
 
 
@@ -88,7 +111,9 @@ def test_a_folder_is_listed_as_its_images_are_asked_for(tmp_path: Path) -> None:
     sources = list_sources([tmp_path])
     assert next(sources).name == str(tmp_path / "a" / "1.png")
     picture(tmp_path / "b" / "0.png")  # after the listing has begun
-    assert [source.name for source in islice(sources, 2)] == [str(tmp_path / "b" / name) for name in ("0.png", "1.png")]
+    assert [source.name for source in islice(sources, 2)] == [
+        str(tmp_path / "b" / name) for name in ("0.png", "1.png")
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_has_a_row(tree: Path) -> None:
@@ -117,7 +142,9 @@ def test_patterns(tree: Path, pattern: str, found: list[str]) -> None:
     assert sorted(names(tree / pattern)) == sorted(str(tree / name) for name in found)
 
 
-def test_a_pattern_that_matches_nothing_is_an_error_and_a_file_of_that_name_is_itself(tree: Path) -> None:
+def test_a_pattern_that_matches_nothing_is_an_error_and_a_file_of_that_name_is_itself(
+    tree: Path,
+) -> None:
     with pytest.raises(DatasetError, match=r"\*\.webp: nothing matches this pattern"):
         names("*.webp")
     picture(tree / "[1].png")
@@ -172,7 +199,9 @@ def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
     assert said(File(os.path.join(tmp_path, "none.png"))) == "missing"
 
 
-@pytest.mark.parametrize("source", [File("a"), Held("a", b"b"), Refused("a", "missing", "not there"), Remote("s3://a/b")])
+@pytest.mark.parametrize(
+    "source", [File("a"), Held("a", b"b"), Refused("a", "missing", "not there"), Remote("s3://a/b")]
+)
 def test_sources_can_be_sent_to_another_process(source: Source) -> None:
     assert pickle.loads(pickle.dumps(source)) == source  # noqa: S301
 
@@ -182,14 +211,19 @@ def test_a_million_names_cost_nothing_and_the_first_comes_at_once(tmp_path: Path
     with open(tmp_path / "list.csv", "w") as file:
         file.write("path\n" + "".join(f"folder/{n:07}.png\n" for n in range(1_000_000)))
     program = (
-        "import sys, time, resource; began = time.perf_counter(); from anomaly.inputs.sources import list_sources\n"
+        "import sys, time, resource; began = time.perf_counter(); from anomaly.inputs.sources "
+        "import list_sources\n"
         "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
-        "sources = list_sources([sys.argv[1]]); next(sources); print(time.perf_counter() - began); before = peak()\n"
+        "sources = list_sources([sys.argv[1]]); next(sources); print(time.perf_counter() - began); "
+        "before = peak()\n"
         "print(1 + sum(1 for _ in sources), peak() - before)"
     )
     began = time.perf_counter()
     run = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "list.csv")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(tmp_path / "list.csv")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     first, count, kilobytes = run.stdout.split()
     assert int(count) == 1_000_000 and int(kilobytes) < 5_000
@@ -201,5 +235,7 @@ def test_a_list_that_windows_wrote() -> None:
         return [source.name for source in list_sources(["-"], stdin=io.BytesIO(data))]
 
     assert listed(b"\xef\xbb\xbfa.png\r\nb.png\r\n") == ["a.png", "b.png"]
-    with pytest.raises(DatasetError, match="a list in UTF-16 found, UTF-8 expected: save the list as UTF-8"):
+    with pytest.raises(
+        DatasetError, match="a list in UTF-16 found, UTF-8 expected: save the list as UTF-8"
+    ):
         listed("a.png\r\nb.png\r\n".encode("utf-16"))

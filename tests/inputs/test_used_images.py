@@ -27,7 +27,8 @@ def test_a_recalibrated_detector_knows_what_set_its_threshold(run: Path, tmp_pat
         shutil.copy(path, tmp_path / "test" / "good" / f"again-{path.name}")
     found = evaluate_labelled(Scorer(out, device="cpu"), tmp_path)
     assert (len(found.used), found.evaluation.n_normal, found.checked) == (7, 5, True)
-    assert evaluate_labelled(Scorer(run, device="cpu"), tmp_path).used == ()  # these images did not make the first one
+    # these images did not make the first one
+    assert evaluate_labelled(Scorer(run, device="cpu"), tmp_path).used == ()
 
 
 def test_a_table_that_excel_saved_again_still_tells(run: Path, parts: Path, tmp_path: Path) -> None:
@@ -42,16 +43,25 @@ def test_a_table_that_excel_saved_again_still_tells(run: Path, parts: Path, tmp_
 
 def test_a_table_without_digests_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("path,score\na.png,1\n")
-    with pytest.raises(DatasetError, match=r"images\.csv: columns path, score found, sha256 and set expected"):
+    with pytest.raises(
+        DatasetError, match=r"images\.csv: columns path, score found, sha256 and set expected"
+    ):
         divided([], tmp_path / "images.csv", USED)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"[]", b"\xff\xfe", b"path,label\na.png,good\n", bytes(range(256))])
-def test_a_damaged_table_in_a_run_folder_is_no_missing_one(run: Path, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 100, b"[]", b"\xff\xfe", b"path,label\na.png,good\n", bytes(range(256))],
+)
+def test_a_damaged_table_in_a_run_folder_is_no_missing_one(
+    run: Path, tmp_path: Path, content: bytes
+) -> None:
     """Passed over, images that the detector learnt from would set its threshold."""
     (tmp_path / "detector.onnx").write_bytes((run / "detector.onnx").read_bytes())
     (tmp_path / "images.csv").write_bytes(content)
     assert listing_of(tmp_path / "detector.onnx") is None  # no run folder: somebody's own table
     (tmp_path / "train.jsonl").touch()
-    with pytest.raises(DatasetError, match=r"images\.csv: no table of the images that made the detector found"):
+    with pytest.raises(
+        DatasetError, match=r"images\.csv: no table of the images that made the detector found"
+    ):
         listing_of(tmp_path / "detector.onnx")

@@ -18,10 +18,20 @@ from anomaly.quality.bench import Bench, bench, choose, rate
 from anomaly.scorer import Scorer
 
 FIGURES = Bench(
-    detector="run@1 sha256:00ff", device="cpu", threads=2, images=60, sizes="300x300 JPEG", decode=300.0, model=100.0,
-    end_to_end=60.0, one_image={"p50": 10.0, "p95": 11.5, "p99_9": 20.0, "max": 31.25}, calls=1200, start_up=0.5, loaded=90.0,
+    detector="run@1 sha256:00ff",
+    device="cpu",
+    threads=2,
+    images=60,
+    sizes="300x300 JPEG",
+    decode=300.0,
+    model=100.0,
+    end_to_end=60.0,
+    one_image={"p50": 10.0, "p95": 11.5, "p99_9": 20.0, "max": 31.25},
+    calls=1200,
+    start_up=0.5,
+    loaded=90.0,
     peak=120.4,
-)  # fmt: skip
+)
 
 
 def test_on_a_cpu_decoder_and_model_share_the_cores() -> None:
@@ -40,8 +50,14 @@ def test_the_figures_in_words() -> None:
         "images                  60 of 300x300 JPEG; 2 threads, cpu",
         "decode alone            300.0 a second (3.33 ms each)",
         "model alone             100.0 a second (10.00 ms each)",
-        "end to end              60.0 a second (16.67 ms each): 0.80 of the 75.0 that both allow; the model bounds it",
-        "one image               p50 10.0 ms, p95 11.5 ms, p99.9 20.0 ms, max 31.2 ms (alone, of 1,200 calls)",
+        (
+            "end to end              60.0 a second (16.67 ms each): 0.80 of the 75.0 that both "
+            "allow; the model bounds it"
+        ),
+        (
+            "one image               p50 10.0 ms, p95 11.5 ms, p99.9 20.0 ms, max 31.2 ms (alone, "
+            "of 1,200 calls)"
+        ),
         "start-up                0.50 s from a cold start to a table of one image",
         "memory                  120 MB at most, 90 MB of it before the first image",
     ]
@@ -60,13 +76,18 @@ def test_a_rate_counts_all_threads() -> None:
 
 def test_memory_that_was_held_once_counts() -> None:
     """In a process of its own: this one may have held more before."""
-    code = "from anomaly.quality.bench import peak_memory as peak; print(peak()); held = b'x' * 300_000_000; del held; print(peak())"
+    code = (
+        "from anomaly.quality.bench import peak_memory as peak; print(peak()); held = b'x' * "
+        "300_000_000; del held; print(peak())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(float, done.stdout.split())
     assert 280 < after - before < 300
 
 
-def test_images_are_spread_over_the_first_ones_and_broken_ones_left_out(run: Path, tmp_path: Path) -> None:
+def test_images_are_spread_over_the_first_ones_and_broken_ones_left_out(
+    run: Path, tmp_path: Path
+) -> None:
     for number in range(130):
         Image.new("L", (8 + number, 8), 100).save(tmp_path / f"{number:03}.png")
     (tmp_path / "002.png").write_bytes(b"no image")
@@ -78,13 +99,32 @@ def test_images_are_spread_over_the_first_ones_and_broken_ones_left_out(run: Pat
 
 def test_no_image_at_all_is_one_line(run: Path, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no image")
-    with pytest.raises(AnomalyError, match=r"x\.png: .* found, images that can be decoded expected"):
+    with pytest.raises(
+        AnomalyError, match=r"x\.png: .* found, images that can be decoded expected"
+    ):
         bench(run, list_sources([tmp_path]))
 
 
-def test_a_detector_is_measured(run: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_detector_is_measured(
+    run: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "bench.json"
-    assert main(["bench", str(run), str(parts / "train"), "--seconds", "1", "--json", str(file), "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                str(run),
+                str(parts / "train"),
+                "--seconds",
+                "1",
+                "--json",
+                str(file),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.startswith("images                  64 of 64x64 PNG; ")
     found = json.loads(file.read_text())
     assert found["bound"] == pytest.approx(1 / (1 / found["decode"] + 1 / found["model"]))

@@ -26,7 +26,11 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 def bad(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder of four parts that the detector flags."""
     folder, scorer = tmp_path_factory.mktemp("known-bad"), Scorer(run, device="cpu")
-    flagged = (path for path in find_images(parts / "test") if scorer.score(path).is_anomaly and "good" not in path.parts)
+    flagged = (
+        path
+        for path in find_images(parts / "test")
+        if scorer.score(path).is_anomaly and "good" not in path.parts
+    )
     for number, path in enumerate(islice(flagged, 4)):
         shutil.copy(path, folder / f"{number}.png")
     return folder
@@ -34,22 +38,32 @@ def bad(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_the_bound_is_clopper_pearsons() -> None:
     assert Challenge(12, (), ()).upper_bound == pytest.approx(1 - 0.05 ** (1 / 12))
-    assert Challenge(12, (), ()).text() == "challenge parts         0 of 12 missed; up to 22 % could be missed (95 %)"
+    assert (
+        Challenge(12, (), ()).text()
+        == "challenge parts         0 of 12 missed; up to 22 % could be missed (95 %)"
+    )
     assert "3 of 3 missed; up to 100 % could be missed" in Challenge(3, ("a", "b", "c"), ()).text()
     assert Challenge(2, (), ("a", "b")).upper_bound == 1  # none was judged: nothing is known
     assert "2 of 12 missed; up to 44 %" in Challenge(12, ("a", "b"), ()).text()
 
 
-def test_verify_succeeds_only_if_all_known_bad_parts_are_flagged(run: Path, bad: Path, tmp_path: Path, shell: Shell) -> None:
+def test_verify_succeeds_only_if_all_known_bad_parts_are_flagged(
+    run: Path, bad: Path, tmp_path: Path, shell: Shell
+) -> None:
     found = challenge(Scorer(run, device="cpu"), bad)
     assert (found.images, found.missed, found.not_judged) == (4, (), ())
     said = shell("verify", run, "--challenge", bad)
-    assert said.status == 0 and said.fields["challenge parts"] == "0 of 4 missed; up to 53 % could be missed (95 %)"
+    assert (
+        said.status == 0
+        and said.fields["challenge parts"] == "0 of 4 missed; up to 53 % could be missed (95 %)"
+    )
     good = tmp_path / "good.png"
     Image.fromarray(make("disc", 7001, 64)[0]).save(good)
     said = shell("verify", run, "--challenge", tmp_path)
     assert said.status == 1 and said.fields["missed"] == str(good)
-    assert said.err.splitlines()[-1].startswith("anomaly: 1 of 1 known bad parts were not flagged, all expected")
+    assert said.err.splitlines()[-1].startswith(
+        "anomaly: 1 of 1 known bad parts were not flagged, all expected"
+    )
 
 
 def test_good_images_are_no_challenge(run: Path, parts: Path, tmp_path: Path) -> None:
@@ -61,11 +75,21 @@ def test_good_images_are_no_challenge(run: Path, parts: Path, tmp_path: Path) ->
         challenge(scorer, manifest)
 
 
-def test_a_part_that_is_judged_both_ways_flips(run: Path, bad: Path, tmp_path: Path, shell: Shell) -> None:
-    for part, names in {"steady": ("1.png", "2.png"), "odd": ("1.png", "2.png", "bad.png"), "alone": ("1.png",)}.items():
+def test_a_part_that_is_judged_both_ways_flips(
+    run: Path, bad: Path, tmp_path: Path, shell: Shell
+) -> None:
+    for part, names in {
+        "steady": ("1.png", "2.png"),
+        "odd": ("1.png", "2.png", "bad.png"),
+        "alone": ("1.png",),
+    }.items():
         (tmp_path / part).mkdir()
         for name in names:
-            picture = Image.open(bad / "0.png") if name == "bad.png" else Image.fromarray(make("disc", 7001, 64)[0])
+            picture = (
+                Image.open(bad / "0.png")
+                if name == "bad.png"
+                else Image.fromarray(make("disc", 7001, 64)[0])
+            )
             picture.save(tmp_path / part / name)
     found = repeat(Scorer(run, device="cpu"), tmp_path)
     assert (found.parts, found.images, found.odd, found.not_judged) == (2, 5, 1, 0)
@@ -73,8 +97,13 @@ def test_a_part_that_is_judged_both_ways_flips(run: Path, bad: Path, tmp_path: P
     by_name = repeat(Scorer(run, device="cpu"), tmp_path, group_by=r"(\d|bad)\.png")
     assert (by_name.parts, by_name.images, by_name.odd, by_name.spread) == (2, 5, 0, 0)
     said = shell("verify", run, "--repeat", tmp_path)
-    assert said.status == 0 and said.fields["flips"] == "1 of 5 photographs differ from most of their part"
-    assert "no part with several photographs found" in shell_refuses(shell, "verify", run, "--repeat", bad.parent / "none")
+    assert (
+        said.status == 0
+        and said.fields["flips"] == "1 of 5 photographs differ from most of their part"
+    )
+    assert "no part with several photographs found" in shell_refuses(
+        shell, "verify", run, "--repeat", bad.parent / "none"
+    )
 
 
 def shell_refuses(shell: Shell, *words: object) -> str:
@@ -86,5 +115,7 @@ def shell_refuses(shell: Shell, *words: object) -> str:
 
 
 def test_without_a_threshold_nothing_is_flagged(rank_only: Path, bad: Path) -> None:
-    with pytest.raises(CalibrationError, match="it ranks only and flags nothing; set a threshold first"):
+    with pytest.raises(
+        CalibrationError, match="it ranks only and flags nothing; set a threshold first"
+    ):
         challenge(Scorer(rank_only, device="cpu"), bad)

@@ -48,7 +48,9 @@ def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
         (new(3.0, 0.1, 1), 0, "keep"),  # one image tells nothing
     ],
 )
-def test_the_verdict_follows_from_what_changed(scores: np.ndarray, outside: int, verdict: str) -> None:
+def test_the_verdict_follows_from_what_changed(
+    scores: np.ndarray, outside: int, verdict: str
+) -> None:
     found = decide(OLD, scores, outside)
     assert found.verdict == verdict and found.images == len(scores)
     said = found.text("run", "new")
@@ -58,19 +60,26 @@ def test_the_verdict_follows_from_what_changed(scores: np.ndarray, outside: int,
 
 
 def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
-    """100 scores as widely spread as ever, of which 13 lie above a threshold that 1 in 100 should reach."""
+    """100 scores as widely spread as ever, of which 13 lie above a threshold that 1 in 100 should
+    reach.
+    """
     calibration = Calibration(np.linspace(0, 1, 99, dtype=np.float32), 1)
     usual = np.linspace(0, 0.99, 87, dtype=np.float32)
     found = decide(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
     assert (found.verdict, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
     assert found.text("run", "new").startswith(
-        "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed rate no longer holds\n"
+        "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed "
+        "rate no longer holds\n"
     )
-    few = decide(calibration, np.concatenate([usual, np.full(found.flagged_up_to, 1.01, np.float32)]), 0)
+    few = decide(
+        calibration, np.concatenate([usual, np.full(found.flagged_up_to, 1.01, np.float32)]), 0
+    )
     assert (few.verdict, few.flagged) == ("keep", found.flagged_up_to)
 
 
-def test_the_exit_status_says_keep_or_not_where_asked(run: Path, tmp_path: Path, shell: Shell) -> None:
+def test_the_exit_status_says_keep_or_not_where_asked(
+    run: Path, tmp_path: Path, shell: Shell
+) -> None:
     for folder in ("OK", "NG"):
         (tmp_path / folder).mkdir()
     for seed in range(30):
@@ -78,13 +87,18 @@ def test_the_exit_status_says_keep_or_not_where_asked(run: Path, tmp_path: Path,
         image.filter(ImageFilter.GaussianBlur(3)).save(tmp_path / "NG" / f"{seed}.png")
         image.save(tmp_path / "OK" / f"{seed}.png")
     kept = shell("check", run, tmp_path, "--fail-unless-keep")
-    assert (kept.status, "read as good: OK (30)\nnot read as good, left out: NG (30)\n" in kept.err) == (0, True)
+    assert (
+        kept.status,
+        "read as good: OK (30)\nnot read as good, left out: NG (30)\n" in kept.err,
+    ) == (0, True)
     bad = shell("check", run, tmp_path, "--good", "NG", "--fail-unless-keep")
     assert (bad.status, bad.fields["verdict"].startswith("retrain: ")) == (4, True)
     assert shell("check", run, tmp_path, "--good", "NG").status == 0
 
 
-def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: Path, shell: Shell) -> None:
+def test_new_good_parts_are_kept_and_blurred_ones_are_not(
+    run: Path, tmp_path: Path, shell: Shell
+) -> None:
     good, blurred = tmp_path / "good", tmp_path / "blurred"
     for folder in (good, blurred):
         folder.mkdir()
@@ -95,7 +109,12 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: P
     (good / "broken.png").write_text("no image")
     said = shell("check", run, good, "--json")
     found = json.loads(said.out)
-    assert (said.status, found["verdict"], found["images"], found["flagged"] <= found["ordinary_up_to"]) == (
+    assert (
+        said.status,
+        found["verdict"],
+        found["images"],
+        found["flagged"] <= found["ordinary_up_to"],
+    ) == (
         0,
         "keep",
         30,
@@ -107,5 +126,8 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(run: Path, tmp_path: P
 
 
 def test_without_a_threshold_there_is_nothing_to_check(rank_only: Path, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="ranks only and has no threshold to check; set one first: anomaly calibrate"):
+    with pytest.raises(
+        CalibrationError,
+        match="ranks only and has no threshold to check; set one first: anomaly calibrate",
+    ):
         check(rank_only, tmp_path)

@@ -36,7 +36,16 @@ def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stricter") / "detector.onnx"
     card = read_card(run)
     low = Calibration(np.linspace(0.01, 0.02, 60, dtype=np.float32), 1)
-    recalibrate(run / "detector.onnx", low, out, version="2", highest=[], images=60, groups=60, parent=card.digest)
+    recalibrate(
+        run / "detector.onnx",
+        low,
+        out,
+        version="2",
+        highest=[],
+        images=60,
+        groups=60,
+        parent=card.digest,
+    )
     return out
 
 
@@ -44,10 +53,14 @@ def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_paired_test_is_mcnemars(only_new: int, only_old: int) -> None:
     flips = only_new + only_old
     expected = 1.0 if flips == 0 else binomtest(only_new, flips).pvalue
-    assert Pairs(100, 20, 20 + only_new - only_old, only_new, only_old).p_value == pytest.approx(expected)
+    assert Pairs(100, 20, 20 + only_new - only_old, only_new, only_old).p_value == pytest.approx(
+        expected
+    )
 
 
-def test_flips_are_counted_both_ways(run: Path, stricter: Path, parts: Path, tmp_path: Path, shell: Shell) -> None:
+def test_flips_are_counted_both_ways(
+    run: Path, stricter: Path, parts: Path, tmp_path: Path, shell: Shell
+) -> None:
     old, new = Scorer(run, device="cpu"), Scorer(stricter, device="cpu")
     there, back = compare(old, new, parts, report=tmp_path / "flips.html"), compare(new, old, parts)
     images = there.kinds["all images"]
@@ -56,8 +69,12 @@ def test_flips_are_counted_both_ways(run: Path, stricter: Path, parts: Path, tmp
         back.kinds["all images"].now_passed,
         back.kinds["all images"].now_flagged,
     )
-    assert there.flips(True) == back.flips(False) and len(there.flips(True)) == images.now_flagged > 0
-    assert there.kinds["good images"].images + there.kinds["defective images"].images == images.images
+    assert (
+        there.flips(True) == back.flips(False) and len(there.flips(True)) == images.now_flagged > 0
+    )
+    assert (
+        there.kinds["good images"].images + there.kinds["defective images"].images == images.images
+    )
     assert there.better == back.better == "neither"  # it flags more defects and more good images
     assert f"Now flagged ({images.now_flagged})" in (tmp_path / "flips.html").read_text()
     said = shell("compare", run, stricter, parts, "--json")
@@ -65,7 +82,9 @@ def test_flips_are_counted_both_ways(run: Path, stricter: Path, parts: Path, tmp
     assert shell("compare", run, stricter, parts).fields["better by the labels"] == "neither"
 
 
-def test_a_detector_against_itself_has_no_flips_bit_for_bit(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_a_detector_against_itself_has_no_flips_bit_for_bit(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     copied = tmp_path / "former.onnx"
     shutil.copy(run / "detector.onnx", copied)
     found = compare(Scorer(run, device="cpu"), Scorer(copied, device="cpu"), parts)
@@ -74,15 +93,23 @@ def test_a_detector_against_itself_has_no_flips_bit_for_bit(run: Path, parts: Pa
     assert found.old.card.digest == found.new.card.digest
 
 
-def test_without_labels_nobody_knows_which_is_better(run: Path, stricter: Path, parts: Path, shell: Shell) -> None:
+def test_without_labels_nobody_knows_which_is_better(
+    run: Path, stricter: Path, parts: Path, shell: Shell
+) -> None:
     said = shell("compare", run, stricter, parts / "test" / "crack", "--json")
     assert json.loads(said.out)["kinds"].keys() >= {"all images"}
     manifest = parts.parent / "unlabelled.csv"
-    manifest.write_text("path\n" + "\n".join(str(p) for p in sorted((parts / "test" / "crack").iterdir())))
-    assert shell("compare", run, stricter, manifest).fields["better"].startswith("unknown: no labels")
+    manifest.write_text(
+        "path\n" + "\n".join(str(p) for p in sorted((parts / "test" / "crack").iterdir()))
+    )
+    assert (
+        shell("compare", run, stricter, manifest).fields["better"].startswith("unknown: no labels")
+    )
 
 
-def test_a_detector_that_only_ranks_cannot_be_compared(run: Path, rank_only: Path, parts: Path) -> None:
+def test_a_detector_that_only_ranks_cannot_be_compared(
+    run: Path, rank_only: Path, parts: Path
+) -> None:
     with pytest.raises(CalibrationError, match="ranks only"):
         compare(Scorer(run, device="cpu"), Scorer(rank_only, device="cpu"), parts)
 
@@ -96,13 +123,20 @@ def rows_of(detector: Path, parts: Path, out: Path) -> list[Row]:
 def test_rolling_back_gives_the_former_verdicts_bit_for_bit(
     run: Path, stricter: Path, pixel_run: Path, parts: Path, tmp_path: Path, suffix: str
 ) -> None:
-    """Also after other detectors have judged, in a folder and process of its own, and out of a copy of the file."""
+    """Also after other detectors have judged, in a folder and process of its own, and out of a copy
+    of the file.
+    """
     before = rows_of(run, parts, tmp_path / f"before{suffix}")
-    others = [rows_of(other, parts, tmp_path / f"{i}{suffix}") for i, other in enumerate((stricter, pixel_run))]
+    others = [
+        rows_of(other, parts, tmp_path / f"{i}{suffix}")
+        for i, other in enumerate((stricter, pixel_run))
+    ]
     kept = Path(shutil.copy(run / "detector.onnx", tmp_path / "kept.onnx"))
     assert rows_of(kept, parts, tmp_path / f"after{suffix}") == before
     words = ["score", kept, parts / "test", "--out", tmp_path / f"again{suffix}", "--device", "cpu"]
-    done = subprocess.run([sys.executable, "-m", "anomaly", *words], capture_output=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "anomaly", *words], capture_output=True, cwd=ROOT, check=False
+    )
     assert done.returncode in (0, 3)
     assert [row._replace(scored_at="") for row in read_table(tmp_path / f"again{suffix}")] == before
     assert all(other != before for other in others)
@@ -114,11 +148,18 @@ def test_every_report_names_its_detectors_with_version_and_digest(
     run: Path, stricter: Path, parts: Path, tmp_path: Path, shell: Shell
 ) -> None:
     old, new = read_card(run), read_card(stricter)
-    assert re.fullmatch(r"[^@]+@\S+ sha256:[0-9a-f]{64}", old.identity) and old.identity != new.identity
-    assert shell("compare", run, stricter, parts, "--report", tmp_path / "flips.html").status in (0, 3)
+    assert (
+        re.fullmatch(r"[^@]+@\S+ sha256:[0-9a-f]{64}", old.identity)
+        and old.identity != new.identity
+    )
+    assert shell("compare", run, stricter, parts, "--report", tmp_path / "flips.html").status in (
+        0,
+        3,
+    )
     assert shell("evaluate", stricter, parts, "--report", tmp_path / "report.html").status in (0, 3)
     flips, report = ((tmp_path / name).read_text() for name in ("flips.html", "report.html"))
     assert old.identity in flips and new.identity in flips and new.identity in report
-    assert "0 good and 0 defective images" not in flips and "only by the new" in flips  # figures of its own, no empty ones
+    # figures of its own, no empty ones
+    assert "0 good and 0 defective images" not in flips and "only by the new" in flips
     assert old.identity in (run / "report.html").read_text()
     assert old.identity in shell("show", run).out

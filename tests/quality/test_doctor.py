@@ -13,7 +13,15 @@ import pytest
 
 from anomaly import __version__
 from anomaly.errors import AnomalyError
-from anomaly.quality.doctor import PACKAGES, TINY_MODEL, Diagnosis, end_to_end, examine, installed, tried
+from anomaly.quality.doctor import (
+    PACKAGES,
+    TINY_MODEL,
+    Diagnosis,
+    end_to_end,
+    examine,
+    installed,
+    tried,
+)
 from tests.test_scorer import ROOT, claim
 
 
@@ -25,7 +33,11 @@ def test_what_is_needed_works_here() -> None:
     assert findings["anomaly"].found == __version__
     assert "CPUExecutionProvider" in findings["onnxruntime"].found
     assert findings["end to end on cpu"].found.startswith("works (")
-    assert set(findings) == {*needed, "end to end on cuda", *(name for names in PACKAGES.values() for name in names)}
+    assert set(findings) == {
+        *needed,
+        "end to end on cuda",
+        *(name for names in PACKAGES.values() for name in names),
+    }
 
 
 def test_cuda_is_said_to_work_only_where_it_does() -> None:
@@ -57,16 +69,22 @@ def test_whatever_an_attempt_throws_is_a_finding() -> None:
     def broken() -> str:
         raise ZeroDivisionError("first\nsecond")
 
-    assert tried("thing", broken, needed=True) == Diagnosis("thing", "ZeroDivisionError: first", False, needed=True)
+    assert tried("thing", broken, needed=True) == Diagnosis(
+        "thing", "ZeroDivisionError: first", False, needed=True
+    )
     assert tried("thing", lambda: "1.2") == Diagnosis("thing", "1.2", True)
 
 
 def test_two_builds_of_onnx_runtime_are_found_and_fail_the_command(tmp_path: Path) -> None:
     path = os.pathsep.join([str(claim(tmp_path, "onnxruntime", "onnxruntime-gpu")), str(ROOT)])
     command = [sys.executable, "-m", "anomaly", "doctor", "--json"]
-    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+    )
     findings = {finding["what"]: finding for finding in json.loads(ran.stdout)}
     assert (ran.returncode, ran.stderr) == (1, "")
     assert not findings["onnxruntime"]["ok"] and not findings["end to end on cpu"]["ok"]
-    assert findings["onnxruntime"]["found"].startswith("both onnxruntime and onnxruntime-gpu are installed")
+    assert findings["onnxruntime"]["found"].startswith(
+        "both onnxruntime and onnxruntime-gpu are installed"
+    )
     assert findings["numpy"]["ok"]

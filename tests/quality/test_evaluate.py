@@ -17,7 +17,12 @@ from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
 from anomaly.quality.evaluation import Judged
-from anomaly.quality.evaluation_report import build_report, chosen_pictures, figures_text, reconstructions
+from anomaly.quality.evaluation_report import (
+    build_report,
+    chosen_pictures,
+    figures_text,
+    reconstructions,
+)
 from anomaly.scorer import colour_anchors
 from tests.detector.test_file import changed, edit_card
 from tests.test_scorer import alone
@@ -27,7 +32,9 @@ CLASSES = ["chip", "crack", "dent", "missing", "scratch", "stain"]
 
 @pytest.fixture(scope="module")
 def labelled(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the test images with one that cannot be read and one that is unlike the training images."""
+    """Returns the test images with one that cannot be read and one that is unlike the training
+    images.
+    """
     folder = tmp_path_factory.mktemp("labelled") / "parts"
     shutil.copytree(parts / "test", folder / "test")
     shutil.copytree(parts / "ground_truth", folder / "ground_truth")
@@ -49,7 +56,9 @@ def test_every_image_is_judged_or_counted_as_not_inspected(judged: Judged) -> No
     e = judged.evaluation
     assert (e.n_normal, e.n_anomalous, e.not_inspected, e.not_inspected_normal) == (31, 24, 1, 1)
     assert [
-        record.path.name for record, result in zip(judged.records, judged.results, strict=True) if result.status == "error"
+        record.path.name
+        for record, result in zip(judged.records, judged.results, strict=True)
+        if result.status == "error"
     ] == ["broken.png"]
     assert {name: figures.n for name, figures in e.per_class.items()} == dict.fromkeys(CLASSES, 4)
     assert e.pixels is not None and e.pixels.regions >= 24
@@ -60,7 +69,11 @@ def test_every_image_is_judged_or_counted_as_not_inspected(judged: Judged) -> No
 def test_figures_follow_from_the_scores(judged: Judged) -> None:
     calibration, e = judged.scorer.card.calibration, judged.evaluation
     assert calibration is not None and e.recall is not None and e.image_auroc is not None
-    pairs = [pair for pair in zip(judged.records, judged.results, strict=True) if pair[1].score is not None]
+    pairs = [
+        pair
+        for pair in zip(judged.records, judged.results, strict=True)
+        if pair[1].score is not None
+    ]
     bad = [result.score for record, result in pairs if record.label != "good"]
     good = [result.score for record, result in pairs if record.label == "good"]
     assert e.recall.flagged == sum(score > calibration.threshold for score in bad)
@@ -71,13 +84,22 @@ def test_figures_follow_from_the_scores(judged: Judged) -> None:
 def test_the_words_say_counts_and_what_is_missing(judged: Judged) -> None:
     lines = {line[:24].strip(): line[24:] for line in figures_text(judged).splitlines()}
     assert list(lines) == [
-        "ranking (AUROC)", "average precision", "defects flagged", "good images flagged", "needs a person", "pixels",
-        *CLASSES, "outside",
-        "NOT INSPECTED", "time",
-    ]  # fmt: skip
+        "ranking (AUROC)",
+        "average precision",
+        "defects flagged",
+        "good images flagged",
+        "needs a person",
+        "pixels",
+        *CLASSES,
+        "outside",
+        "NOT INSPECTED",
+        "time",
+    ]
     e = judged.evaluation
     assert lines["defects flagged"].startswith(f"{e.recall.flagged} of 24 (")
-    assert lines["good images flagged"].startswith(f"{e.false_alarms.flagged.flagged} of 31 good images flagged (")
+    assert lines["good images flagged"].startswith(
+        f"{e.false_alarms.flagged.flagged} of 31 good images flagged ("
+    )
     assert lines["outside"].startswith("1 good and ")
     assert lines["NOT INSPECTED"] == "1 image could not be judged. Treat as not OK."
     assert lines["time"].endswith("ms an image, decoding included, on cpu")
@@ -87,17 +109,28 @@ def test_the_report_shows_the_pictures_that_matter(judged: Judged, labelled: Pat
     chosen = chosen_pictures(judged)
     assert list(chosen) == ["most anomalous", "least anomalous", "false alarms", "misses"]
     scores = [result.score for result in judged.results if result.score is not None]
-    assert [result.score for _, result in chosen["most anomalous"]] == sorted(scores, reverse=True)[:8]
+    assert [result.score for _, result in chosen["most anomalous"]] == sorted(scores, reverse=True)[
+        :8
+    ]
     assert [result.score for _, result in chosen["least anomalous"]] == sorted(scores)[:8]
     assert {record.label for record, _ in chosen["false alarms"]} <= {"good"}
     misses = [result.score for _, result in chosen["misses"]]
-    assert "good" not in {record.label for record, _ in chosen["misses"]} and misses == sorted(misses)
+    assert "good" not in {record.label for record, _ in chosen["misses"]} and misses == sorted(
+        misses
+    )
     report = build_report(judged, labelled, notes=["a note"])
     assert report.title == "run on parts" and report.notes[0] == "a note"
     first = report.galleries["most anomalous"][0]
-    assert first.original.shape[2] == 3 and first.heatmap.shape == (7, 7) and first.expected.shape == (96, 96, 3)
+    assert (
+        first.original.shape[2] == 3
+        and first.heatmap.shape == (7, 7)
+        and first.expected.shape == (96, 96, 3)
+    )
     calibration = judged.scorer.card.calibration
-    assert (first.median, first.threshold) == (float(calibration.median), float(calibration.threshold))
+    assert (first.median, first.threshold) == (
+        float(calibration.median),
+        float(calibration.threshold),
+    )
     assert len(report.p_values) == 31
 
 
@@ -109,8 +142,12 @@ def rank_only(run: Path, out: Path) -> Scorer:
     return Scorer(changed(run, out, strip), device="cpu")
 
 
-def test_without_a_threshold_only_the_ranking_is_said(run: Path, labelled: Path, tmp_path: Path) -> None:
-    judged = evaluate_labelled(rank_only(run, tmp_path / "rank.onnx"), labelled, report=tmp_path / "report.html")
+def test_without_a_threshold_only_the_ranking_is_said(
+    run: Path, labelled: Path, tmp_path: Path
+) -> None:
+    judged = evaluate_labelled(
+        rank_only(run, tmp_path / "rank.onnx"), labelled, report=tmp_path / "report.html"
+    )
     e = judged.evaluation
     assert (e.recall, e.false_alarms) == (None, None) and e.image_auroc is not None
     text = figures_text(judged)
@@ -118,11 +155,15 @@ def test_without_a_threshold_only_the_ranking_is_said(run: Path, labelled: Path,
     assert "good images flagged     unknown: no threshold, or no good images" in text
     assert list(chosen_pictures(judged)) == ["most anomalous", "least anomalous"]
     median, top = colour_anchors(judged.scorer, judged.results[0])
-    assert median == float(np.median(judged.results[0].heatmap)) and top == float(judged.results[0].heatmap.max())
+    assert median == float(np.median(judged.results[0].heatmap)) and top == float(
+        judged.results[0].heatmap.max()
+    )
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-def test_only_good_or_only_defective_images_give_what_they_can(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_only_good_or_only_defective_images_give_what_they_can(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     scorer = Scorer(run, device="cpu")
     records = labelled_test(read_dataset(parts))
     good = judge_labelled(scorer, [record for record in records if record.label == "good"][:5])
@@ -130,9 +171,15 @@ def test_only_good_or_only_defective_images_give_what_they_can(run: Path, parts:
     assert "pixels" not in figures_text(good)
     bad = judge_labelled(scorer, [record for record in records if record.label == "stain"])
     assert "good images flagged     unknown: no threshold, or no good images" in figures_text(bad)
-    assert "good images flagged     unknown: all 4 good images were used in training" in figures_text(replace(bad, used_good=4))
+    assert (
+        "good images flagged     unknown: all 4 good images were used in training"
+        in figures_text(replace(bad, used_good=4))
+    )
     (tmp_path / "manifest.csv").write_text(f"path,split\n{records[0].path},test\n")
-    with pytest.raises(DatasetError, match=r"no image with a label found; test/good and test/<defect>, or a label column"):
+    with pytest.raises(
+        DatasetError,
+        match=r"no image with a label found; test/good and test/<defect>, or a label column",
+    ):
         evaluate_labelled(scorer, tmp_path / "manifest.csv")
 
 
@@ -143,13 +190,17 @@ def test_groups_are_counted_once(run: Path, parts: Path) -> None:
     assert "; of all images " in figures_text(judged)
 
 
-def test_copies_of_good_images_count_once_in_the_rate(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_copies_of_good_images_count_once_in_the_rate(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     good, bad = (sorted((parts / "test" / name).glob("*.png"))[:4] for name in ("good", "crack"))
     records, rng = [], np.random.default_rng(0)
     for path in [*good, *bad]:
         pixels, label = np.asarray(Image.open(path)), path.parent.name
         for i in range(5):  # the first two have the same pixels
-            noisy = np.clip(pixels + rng.normal(0, 2 * (i > 1), pixels.shape), 0, 255).astype(np.uint8)
+            noisy = np.clip(pixels + rng.normal(0, 2 * (i > 1), pixels.shape), 0, 255).astype(
+                np.uint8
+            )
             name = tmp_path / f"{label}-{path.stem}-{i}.png"
             Image.fromarray(noisy).save(name)
             records.append(Record(name, "test", label, name.name, None))
@@ -158,7 +209,10 @@ def test_copies_of_good_images_count_once_in_the_rate(run: Path, parts: Path, tm
     assert (found.evaluation.false_alarms.flagged.n, found.evaluation.n_normal) == (4, 20)
     assert (found.evaluation.recall.n, found.evaluation.n_anomalous) == (16, 20)
     assert found.copies == (40, 20)
-    assert "40 images (or groups) count as 20: copies and near-copies of each other are one" in figures_text(found)
+    assert (
+        "40 images (or groups) count as 20: copies and near-copies of each other are one"
+        in figures_text(found)
+    )
 
 
 def test_a_mask_that_cannot_be_read_is_named(run: Path, labelled: Path, tmp_path: Path) -> None:
@@ -169,8 +223,10 @@ def test_a_mask_that_cannot_be_read_is_named(run: Path, labelled: Path, tmp_path
         evaluate_labelled(Scorer(run, device="cpu"), copy)
 
 
-# --- reconstructions --------------------------------------------------------------------------------------------------
-def test_reconstructions_stand_beside_the_originals(pixel_run: Path, run: Path, labelled: Path) -> None:
+# --- reconstructions ------------------------------------------------------------------------------
+def test_reconstructions_stand_beside_the_originals(
+    pixel_run: Path, run: Path, labelled: Path
+) -> None:
     for path in (pixel_run, run):
         sheet, count, errors = reconstructions(Scorer(path, device="cpu"), labelled, 3)
         assert (sheet.shape, count, errors) == ((3 * 260 + 4, 3 * 260 + 4, 3), 3, [])
@@ -181,27 +237,41 @@ def test_reconstructions_stand_beside_the_originals(pixel_run: Path, run: Path, 
     np.testing.assert_array_equal(sheet[4:260, 4:260], original)
 
 
-def test_reconstructions_go_on_after_an_image_that_cannot_be_read(pixel_run: Path, labelled: Path) -> None:
+def test_reconstructions_go_on_after_an_image_that_cannot_be_read(
+    pixel_run: Path, labelled: Path
+) -> None:
     broken = labelled / "test" / "good" / "broken.png"
-    _, count, errors = reconstructions(Scorer(pixel_run, device="cpu"), labelled / "test" / "good", 100)
+    _, count, errors = reconstructions(
+        Scorer(pixel_run, device="cpu"), labelled / "test" / "good", 100
+    )
     assert (count, len(errors)) == (31, 1) and errors[0].startswith(f"{broken}: ")
-    with pytest.raises(DatasetError, match=r"no image could be read, the first error: .*broken\.png: JPEG"):
+    with pytest.raises(
+        DatasetError, match=r"no image could be read, the first error: .*broken\.png: JPEG"
+    ):
         reconstructions(Scorer(pixel_run, device="cpu"), broken, 8)
 
 
-def test_without_an_expected_picture_there_is_no_reconstruction(run: Path, labelled: Path, tmp_path: Path) -> None:
+def test_without_an_expected_picture_there_is_no_reconstruction(
+    run: Path, labelled: Path, tmp_path: Path
+) -> None:
     scorer = Scorer(alone(run, tmp_path / "alone"), device="cpu")
-    with pytest.raises(DatasetError, match=r"what it expects is not available \(explain\.onnx is not beside it"):
+    with pytest.raises(
+        DatasetError, match=r"what it expects is not available \(explain\.onnx is not beside it"
+    ):
         reconstructions(scorer, labelled, 3)
 
 
-def test_a_rank_only_detector_has_heatmap_colours_too(run: Path, labelled: Path, tmp_path: Path) -> None:
+def test_a_rank_only_detector_has_heatmap_colours_too(
+    run: Path, labelled: Path, tmp_path: Path
+) -> None:
     scorer = rank_only(run, tmp_path / "rank.onnx")
     shutil.copy(run / "explain.onnx", tmp_path)
     assert reconstructions(scorer, labelled, 1)[1] == 1
 
 
-def test_images_that_made_the_detector_are_left_out_by_their_bytes(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_images_that_made_the_detector_are_left_out_by_their_bytes(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copytree(parts / "test", tmp_path / "x" / "test")
     for i, path in enumerate(sorted((parts / "train" / "good").glob("*.png"))[:20]):
         shutil.copy(path, tmp_path / "x" / "test" / "good" / f"again{i}.png")
@@ -209,40 +279,63 @@ def test_images_that_made_the_detector_are_left_out_by_their_bytes(run: Path, pa
     found = evaluate_labelled(scorer, tmp_path / "x")
     assert len(found.used) == 20 and all("again" in path for path in found.used)
     assert (found.evaluation.n_normal, found.checked) == (30, True)
-    assert "left out                20 images that trained or calibrated this detector: good/again0.png" in figures_text(found)
+    assert (
+        "left out                20 images that trained or calibrated this detector: "
+        "good/again0.png"
+    ) in figures_text(found)
     assert found.to_json()["left_out_as_used"] == list(found.used)
     (tmp_path / "only").mkdir()
     shutil.copytree(parts / "train" / "good", tmp_path / "only" / "OK")
-    with pytest.raises(DatasetError, match="all 120 labelled images trained or calibrated this detector, new ones expected"):
+    with pytest.raises(
+        DatasetError,
+        match="all 120 labelled images trained or calibrated this detector, new ones expected",
+    ):
         evaluate_labelled(scorer, tmp_path / "only")
 
 
-def test_of_a_lone_detector_nobody_can_tell_what_made_it(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_of_a_lone_detector_nobody_can_tell_what_made_it(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copy(run / "detector.onnx", tmp_path / "lone.onnx")
     found = evaluate_labelled(Scorer(tmp_path / "lone.onnx", device="cpu"), parts)
     assert not found.checked
-    assert "not checked             whether these images trained or calibrated it: no images.csv beside" in figures_text(found)
+    assert (
+        "not checked             whether these images trained or calibrated it: no images.csv "
+        "beside"
+    ) in figures_text(found)
 
 
 def test_what_needs_a_person_is_counted_beside_what_is_flagged(judged: Judged) -> None:
     assert judged.needs_a_person(True) == (2, 32)  # broken.png and dark.png
     n, of = judged.needs_a_person(False)
     assert of == 24
-    assert f"needs a person          not judged: good 2 of 32, defects {n} of 24" in figures_text(judged)
-    assert judged.to_json()["needs_a_person"] == {"good": {"count": 2, "n": 32}, "defects": {"count": n, "n": 24}}
+    assert f"needs a person          not judged: good 2 of 32, defects {n} of 24" in figures_text(
+        judged
+    )
+    assert judged.to_json()["needs_a_person"] == {
+        "good": {"count": 2, "n": 32},
+        "defects": {"count": n, "n": 24},
+    }
     assert build_report(judged, Path("x")).figures == judged.to_json()
 
 
-def test_only_defects_give_recall_and_no_false_alarms(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_only_defects_give_recall_and_no_false_alarms(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copytree(parts / "test" / "missing", tmp_path / "test" / "missing")
     said: list[str] = []
     found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path, say=said.append)
     assert found.evaluation.recall is not None and found.evaluation.recall.n == 4
     assert found.evaluation.false_alarms is None
-    assert said[0].endswith("false alarms stay unknown") and said[1] == "read as defects: test/missing (4)"
+    assert (
+        said[0].endswith("false alarms stay unknown")
+        and said[1] == "read as defects: test/missing (4)"
+    )
 
 
-def test_masks_of_0_and_1_count_and_those_that_lack_are_named(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_masks_of_0_and_1_count_and_those_that_lack_are_named(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copytree(parts / "test", tmp_path / "test")
     shutil.copytree(parts / "ground_truth", tmp_path / "ground_truth")
     scorer = Scorer(run, device="cpu")
@@ -256,11 +349,15 @@ def test_masks_of_0_and_1_count_and_those_that_lack_are_named(run: Path, parts: 
     masks[0].unlink()
     Image.new("L", (64, 64)).save(masks[1])
     lacking = evaluate_labelled(scorer, tmp_path)
-    assert "masks                   defect images: 1 of 24 without a mask (chip/" in figures_text(lacking)
+    assert "masks                   defect images: 1 of 24 without a mask (chip/" in figures_text(
+        lacking
+    )
     assert "1 of 24 with an empty mask (chip/" in figures_text(lacking)
 
 
-def test_a_mirrored_layout_of_cameras_is_evaluated_with_its_masks(run: Path, parts: Path, tmp_path: Path) -> None:
+def test_a_mirrored_layout_of_cameras_is_evaluated_with_its_masks(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copytree(parts / "test" / "good", tmp_path / "cam1" / "OK")
     shutil.copytree(parts / "test" / "missing", tmp_path / "cam1" / "NG")
     shutil.copytree(parts / "ground_truth" / "missing", tmp_path / "cam1" / "ground_truth" / "NG")

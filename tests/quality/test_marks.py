@@ -18,13 +18,23 @@ def test_the_last_mark_counts_and_can_be_taken_back(run_of_its_own: Path) -> Non
         add_mark(run_of_its_own, first.path, first.sha256, kind, by)
         found = read_marks(run_of_its_own).get(first.sha256)
         assert (None if kind == UNKNOWN else (kind, by)) == (found and (found.mark, found.by))
-    assert len((run_of_its_own / MARKS).read_text().splitlines()) == 4  # nothing that was said is lost
+    # nothing that was said is lost
+    assert len((run_of_its_own / MARKS).read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"mark": 1}', "\x00", json.dumps({"sha256": "a", "mark": "odd", "by": "", "at": "", "path": ""})]
+    "text",
+    [
+        "{",
+        "[]",
+        '{"mark": 1}',
+        "\x00",
+        json.dumps({"sha256": "a", "mark": "odd", "by": "", "at": "", "path": ""}),
+    ],
 )
-def test_damaged_marks_are_one_line(run_of_its_own: Path, said: Said, text: str, tmp_path: Path) -> None:
+def test_damaged_marks_are_one_line(
+    run_of_its_own: Path, said: Said, text: str, tmp_path: Path
+) -> None:
     (run_of_its_own / MARKS).write_text(text + "\n")
     status, _, err = said("retrain", run_of_its_own, "--out", tmp_path / "new")
     assert status == 1 and MARKS in err and err.count("\n") == 1

@@ -11,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, ordinal, said, with_rank, write_moved
+from anomaly.quality.moved_threshold import (
+    free_name,
+    largest_rank,
+    nearest,
+    ordinal,
+    said,
+    with_rank,
+    write_moved,
+)
 from anomaly.statistics.calibration import Calibration, calibrate
 
-scores = st.lists(st.integers(-50, 50), min_size=1, max_size=80).map(lambda values: calibrate(np.array(values, np.float32)))
+scores = st.lists(st.integers(-50, 50), min_size=1, max_size=80).map(
+    lambda values: calibrate(np.array(values, np.float32))
+)
 
 
 @given(scores, st.floats(-100, 100))
@@ -23,7 +33,11 @@ def test_the_nearest_threshold_is_a_calibration_score_and_keeps_its_guarantee(
 ) -> None:
     moved = nearest(calibration, threshold)
     assert moved.threshold in calibration.scores
-    assert np.count_nonzero(moved.is_anomaly(moved.scores)) / (moved.n + 1) <= moved.guaranteed_rate == moved.k / (moved.n + 1)
+    assert (
+        np.count_nonzero(moved.is_anomaly(moved.scores)) / (moved.n + 1)
+        <= moved.guaranteed_rate
+        == moved.k / (moved.n + 1)
+    )
     again = nearest(moved, float(moved.threshold))
     assert again.threshold == moved.threshold  # it stands still where it is
 
@@ -38,7 +52,10 @@ def test_every_rank_up_to_half_can_be_chosen(n: int, data: st.DataObject) -> Non
 def test_limits_of_a_hundred_images() -> None:
     calibration = calibrate(np.arange(1, 100))
     found = {
-        threshold: (nearest(calibration, threshold).k, float(nearest(calibration, threshold).threshold))
+        threshold: (
+            nearest(calibration, threshold).k,
+            float(nearest(calibration, threshold).threshold),
+        )
         for threshold in (1000, 97.4, 97.6, -5)
     }
     assert found == {1000: (1, 99.0), 97.4: (3, 97.0), 97.6: (2, 98.0), -5: (50, 50.0)}
@@ -54,9 +71,12 @@ def test_said_with_its_bound() -> None:
     assert said(with_rank(calibration, 1)) == (
         "Set by the highest of 99 good images: 1 %; 95 % confident: at most 3 % in the long run."
     )
-    assert said(with_rank(calibration, 1), "unit") == said(with_rank(calibration, 1)).replace("images", "units")
+    assert said(with_rank(calibration, 1), "unit") == said(with_rank(calibration, 1)).replace(
+        "images", "units"
+    )
     assert said(with_rank(calibration, 5)) == (
-        "Set by the 5th highest of 99 good images: 5 %; 95 % confident: at most 9 % in the long run."
+        "Set by the 5th highest of 99 good images: 5 %; 95 % confident: at most 9 % in the long "
+        "run."
     )
 
 
@@ -85,7 +105,8 @@ def test_a_moved_threshold_is_a_new_file_with_the_same_weights(run: Path, tmp_pa
     from anomaly.detector.file import read_card
     from anomaly.scorer import Scorer
 
-    own = tmp_path / "run"  # versions that other tests took from the shared run are not counted here
+    # versions that other tests took from the shared run are not counted here
+    own = tmp_path / "run"
     own.mkdir()
     parts, run = run.parent / "parts", Path(shutil.copy(run / "detector.onnx", own))
     parent = read_card(run)
@@ -95,7 +116,10 @@ def test_a_moved_threshold_is_a_new_file_with_the_same_weights(run: Path, tmp_pa
     assert (card.version, card.parent, card.weights) == ("2", parent.digest, parent.weights)
     assert card.calibration == moved and card.band == (float(moved.median), float(moved.threshold))
     kept = {name: card.training[name] for name in ("threshold_moved_by", "threshold_moved_from")}
-    assert kept == {"threshold_moved_by": "ann", "threshold_moved_from": float(parent.calibration.threshold)}
+    assert kept == {
+        "threshold_moved_by": "ann",
+        "threshold_moved_from": float(parent.calibration.threshold),
+    }
     # the graph stops by the new threshold
     image = next((parts / "test" / "good").glob("*.png"))
     old, new = Scorer(run).score(image), Scorer(tmp_path / "detector-2.onnx").score(image)

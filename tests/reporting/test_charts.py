@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from anomaly.reporting.charts import Place, Scale, calibration_scale, place, rank_text
 from anomaly.statistics.calibration import calibrate
 
-scores = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(lambda values: np.array(values, np.float32))
+scores = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(
+    lambda values: np.array(values, np.float32)
+)
 
 
 @given(scores, st.floats(-1e6, 1e6, width=32))
@@ -28,7 +30,12 @@ def test_bars_are_between_0_and_1_and_the_highest_is_1(values, bins):
 
 
 def test_bars_show_the_roots_of_the_counts():
-    assert Scale(0, 4).bars(np.array([0.5, 0.5, 0.5, 0.5, 2.5, 9, np.nan], np.float32), 4) == [1.0, 0.0, 0.5, 0.5]
+    assert Scale(0, 4).bars(np.array([0.5, 0.5, 0.5, 0.5, 2.5, 9, np.nan], np.float32), 4) == [
+        1.0,
+        0.0,
+        0.5,
+        0.5,
+    ]
 
 
 def test_one_odd_score_does_not_flatten_the_chart():
@@ -91,8 +98,14 @@ def test_rank_in_words(score, said):
 
 
 def test_rank_among_parts():
-    assert rank_text(calibrate([1, 2, 3, 4]), 2.0, "unit") == "higher than 1 of the 4 good units that set the threshold"
-    assert place(calibrate([1, 2, 3, 4]), 2.0, what="unit").label == "higher than 1 of the 4 good units that set the threshold"
+    assert (
+        rank_text(calibrate([1, 2, 3, 4]), 2.0, "unit")
+        == "higher than 1 of the 4 good units that set the threshold"
+    )
+    assert (
+        place(calibrate([1, 2, 3, 4]), 2.0, what="unit").label
+        == "higher than 1 of the 4 good units that set the threshold"
+    )
 
 
 def test_rank_among_a_single_image():

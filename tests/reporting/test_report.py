@@ -23,11 +23,25 @@ RNG = np.random.default_rng(0)
 CALIBRATION = calibrate(np.linspace(0.2, 0.6, 199))
 GREY = np.full((40, 60, 3), 128, np.uint8)
 CARD: dict[str, Any] = {
-    "name": "tiles", "version": "2", "digest": "00ff", "model": "linear", "space": "features", "size": 256,
-    "score": "largest value of the heatmap", "decode": {"alpha": "white"}, "calibration": CALIBRATION.to_json(),
-    "licences": {"weights": "Apache-2.0"}, "parent": None,
-    "training": {"images": 600, "groups": 599, "sets": {"fit": 400, "calibration": 199}, "seed": 0, "command": "train"},
-}  # fmt: skip
+    "name": "tiles",
+    "version": "2",
+    "digest": "00ff",
+    "model": "linear",
+    "space": "features",
+    "size": 256,
+    "score": "largest value of the heatmap",
+    "decode": {"alpha": "white"},
+    "calibration": CALIBRATION.to_json(),
+    "licences": {"weights": "Apache-2.0"},
+    "parent": None,
+    "training": {
+        "images": 600,
+        "groups": 599,
+        "sets": {"fit": 400, "calibration": 199},
+        "seed": 0,
+        "command": "train",
+    },
+}
 
 
 def interval(value: float, low: float, high: float) -> dict[str, float]:
@@ -35,18 +49,39 @@ def interval(value: float, low: float, high: float) -> dict[str, float]:
 
 
 FIGURES: dict[str, Any] = {
-    "image_auroc": interval(0.941, 0.92, 0.96), "average_precision": interval(0.9, 0.8, 0.95),
-    "false_alarms": {"guaranteed_rate": 0.01, "upper_bound": 0.023, "n": 302, "flagged": 4, "ordinary_up_to": 8},
-    "recall": Rate.of(87, 120).to_json(), "pixel_auroc": 0.97, "aupro": 0.88, "n_normal": 302, "n_anomalous": 120,
+    "image_auroc": interval(0.941, 0.92, 0.96),
+    "average_precision": interval(0.9, 0.8, 0.95),
+    "false_alarms": {
+        "guaranteed_rate": 0.01,
+        "upper_bound": 0.023,
+        "n": 302,
+        "flagged": 4,
+        "ordinary_up_to": 8,
+    },
+    "recall": Rate.of(87, 120).to_json(),
+    "pixel_auroc": 0.97,
+    "aupro": 0.88,
+    "n_normal": 302,
+    "n_anomalous": 120,
     "per_class": {
-        "blowhole": {"image_auroc": interval(0.97, 0.9, 0.99), "recall": Rate.of(50, 60).to_json(), "n": 60},
-        "crack": {"image_auroc": interval(0.91, 0.8, 0.95), "recall": Rate.of(37, 60).to_json(), "n": 61},
+        "blowhole": {
+            "image_auroc": interval(0.97, 0.9, 0.99),
+            "recall": Rate.of(50, 60).to_json(),
+            "n": 60,
+        },
+        "crack": {
+            "image_auroc": interval(0.91, 0.8, 0.95),
+            "recall": Rate.of(37, 60).to_json(),
+            "n": 61,
+        },
         "fray": {"image_auroc": None, "recall": None, "n": 0},
     },
-}  # fmt: skip
+}
 
 
-def item(path: str = "test/crack/1.png", caption: str = "crack. FLAGGED.", **changes: Any) -> GalleryItem:
+def item(
+    path: str = "test/crack/1.png", caption: str = "crack. FLAGGED.", **changes: Any
+) -> GalleryItem:
     heatmap = np.full((8, 8), 0.4, np.float32)
     return dataclasses.replace(GalleryItem(path, caption, GREY, GREY, heatmap, 0.4, 0.6), **changes)
 
@@ -59,7 +94,11 @@ def full(**changes: Any) -> Report:
         figures=FIGURES,
         figures_text="ranking (AUROC)  0.941",
         roc=([0, 0, 0.1, 1], [0, 0.5, 0.9, 1]),
-        scores={"good": RNG.normal(0.4, 0.1, 302), "crack": RNG.normal(0.7, 0.2, 60), "blowhole": [0.5, 0.9]},
+        scores={
+            "good": RNG.normal(0.4, 0.1, 302),
+            "crack": RNG.normal(0.7, 0.2, 60),
+            "blowhole": [0.5, 0.9],
+        },
         threshold=float(CALIBRATION.threshold),
         median=float(CALIBRATION.median),
         p_values=np.arange(1, 201) / 200,
@@ -114,13 +153,22 @@ def section(source: str, name: str) -> str:
 def test_a_full_report_has_every_section() -> None:
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page(full()))
     assert headings == [
-        "What it does", "What is guaranteed", "Pictures", "Kinds of defects", "Scores", "Ranking", "Is the guarantee kept?",
-        "Training", "The detector",
-    ]  # fmt: skip
+        "What it does",
+        "What is guaranteed",
+        "Pictures",
+        "Kinds of defects",
+        "Scores",
+        "Ranking",
+        "Is the guarantee kept?",
+        "Training",
+        "The detector",
+    ]
 
 
 def test_a_report_of_a_training_alone_leaves_out_what_there_is_not() -> None:
-    source = page(Report("tiles", {"name": "tiles", "version": "1"}, "rank only: guarantees nothing"))
+    source = page(
+        Report("tiles", {"name": "tiles", "version": "1"}, "rank only: guarantees nothing")
+    )
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", source) == ["What is guaranteed", "The detector"]
     assert section(source, "guarantee") == "What is guaranteed rank only: guarantees nothing"
 
@@ -141,18 +189,24 @@ def test_the_figures_say_counts_first() -> None:
 def test_a_broken_guarantee_is_said() -> None:
     alarms = FIGURES["false_alarms"] | {"flagged": 9}
     said = section(page(full(figures=FIGURES | {"false_alarms": alarms})), "figures")
-    assert "9 of 302 expected 3, up to 8 is ordinary ✗ more than chance explains: these are unlike the images" in said
+    assert (
+        "9 of 302 expected 3, up to 8 is ordinary ✗ more than chance explains: these are "
+        "unlike the images"
+    ) in said
 
 
 def test_without_a_threshold_nothing_is_claimed() -> None:
     card = CARD | {"calibration": None}
     figures = FIGURES | {"false_alarms": None, "recall": None}
     source = page(full(card=card, figures=figures, threshold=None, median=None, p_values=None))
-    assert "Good images flagged \N{EN DASH} no threshold, or no good images Defects flagged unknown no threshold" in section(
-        source, "figures"
-    )
+    assert (
+        "Good images flagged \N{EN DASH} no threshold, or no good images Defects flagged "
+        "unknown no threshold"
+    ) in section(source, "figures")
     assert 'id="calibration"' not in source
-    assert "above the threshold" not in source and "threshold none: rank only" in section(source, "detector")
+    assert "above the threshold" not in source and "threshold none: rank only" in section(
+        source, "detector"
+    )
 
 
 def test_the_guarantee_keeps_its_words() -> None:
@@ -172,7 +226,9 @@ def test_the_worst_class_comes_first() -> None:
 def test_scores_are_counted_at_the_threshold() -> None:
     scores = {"good": [0.1, 0.5, 0.5, 0.50001], "crack": [0.5, 9.0, np.inf, np.nan], "empty": []}
     source = page(full(scores=scores, threshold=0.5))
-    labels = [a["aria-label"] for a in Page(source).all("svg") if str(a.get("class")).startswith("strip")]
+    labels = [
+        a["aria-label"] for a in Page(source).all("svg") if str(a.get("class")).startswith("strip")
+    ]
     assert labels == [
         "Scores of 4 images, good: 1 above the threshold",
         "Scores of 2 images, crack: 1 above the threshold",
@@ -221,16 +277,24 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path, text: str) -> None:
     }
     figures = FIGURES | {"per_class": {text: FIGURES["per_class"]["crack"]}, "detector": text}
     report = full(
-        title=text, card=card, guarantee=f"{text}\nlimit   {text}", figures=figures, figures_text=text,
-        scores={text: [1.0, 2.0], "good": [1.0]}, galleries={text: [item(text, text)]}, curves={text: [1.0, 2.0]},
+        title=text,
+        card=card,
+        guarantee=f"{text}\nlimit   {text}",
+        figures=figures,
+        figures_text=text,
+        scores={text: [1.0, 2.0], "good": [1.0]},
+        galleries={text: [item(text, text)]},
+        curves={text: [1.0, 2.0]},
         notes=[text],
-    )  # fmt: skip
+    )
     write_report(tmp_path / "r.html", report)
     found, plain = Page((tmp_path / "r.html").read_text("utf-8")), Page(page(full()))
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p"}
     for tag, attributes in found.tags:
         assert not [name for name in attributes if name.startswith("on")]
-        assert attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")  # type: ignore[union-attr]
+        assert attributes.get("src", "data:image/jpeg;base64,").startswith(
+            "data:image/jpeg;base64,"
+        )  # type: ignore[union-attr]
         assert attributes.get("href", "#").startswith("#")  # type: ignore[union-attr]
         assert tag != "style" or attributes == {}
     assert len(found.all("img")) == 3 and len(found.all("script")) == 0
@@ -240,7 +304,11 @@ def test_nothing_from_outside_becomes_markup(tmp_path: Path, text: str) -> None:
 def test_nothing_is_loaded_from_anywhere() -> None:
     source = page(full())
     assert not re.findall(r"https?://|@import|url\(|<script|<link|<iframe", source)
-    policy = [a["content"] for a in Page(source).all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    policy = [
+        a["content"]
+        for a in Page(source).all("meta")
+        if a.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
@@ -248,7 +316,10 @@ def test_the_page_can_be_used_without_eyes() -> None:
     found = Page(page(full()))
     assert found.all("html") == [{"lang": "en"}]
     assert all(image["alt"] for image in found.all("img"))
-    assert all(a.get("aria-label") if a.get("role") == "img" else a.get("aria-hidden") for a in found.all("svg"))
+    assert all(
+        a.get("aria-label") if a.get("role") == "img" else a.get("aria-hidden")
+        for a in found.all("svg")
+    )
     levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
     assert {a.get("scope") for a in found.all("th")} == {"col", "row"}
@@ -257,7 +328,10 @@ def test_the_page_can_be_used_without_eyes() -> None:
 
 def test_a_report_of_10_000_images_stays_small(tmp_path: Path) -> None:
     noise = RNG.integers(0, 256, (640, 640, 3), np.uint8)  # of all pictures the largest as JPEG
-    items = [item(f"{i}/{'x' * 5000}.png", "y" * 5000, original=noise, expected=noise) for i in range(10_000)]
+    items = [
+        item(f"{i}/{'x' * 5000}.png", "y" * 5000, original=noise, expected=noise)
+        for i in range(10_000)
+    ]
     many = {f"kind {i} {'z' * 200}": FIGURES["per_class"]["crack"] for i in range(10_000)}
     scores = RNG.normal(0.4, 0.1, 10_000)
     report = full(
@@ -269,7 +343,8 @@ def test_a_report_of_10_000_images_stays_small(tmp_path: Path) -> None:
         roc=(np.linspace(0, 1, 10_000), np.linspace(0, 1, 10_000)),
         curves={str(i): scores for i in range(100)},
         notes=["note " * 1000] * 10_000,
-        card=CARD | {"training": CARD["training"] | {"ranges": {str(i): i for i in range(100_000)}}},
+        card=CARD
+        | {"training": CARD["training"] | {"ranges": {str(i): i for i in range(100_000)}}},
     )
     write_report(tmp_path / "r.html", report)
     assert 1_000_000 < (tmp_path / "r.html").stat().st_size < 8_000_000
@@ -282,12 +357,16 @@ def test_a_report_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
     with pytest.raises(TypeError):
-        write_report(path, full(galleries={"misses": [item(original=np.zeros((2, 2), np.complex64))]}))
+        write_report(
+            path, full(galleries={"misses": [item(original=np.zeros((2, 2), np.complex64))]})
+        )
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
 def test_an_image_that_was_not_judged_has_no_heatmap() -> None:
-    found = section(page(full(galleries={"not inspected": [item(heatmap=None, expected=None)]})), "pictures")
+    found = section(
+        page(full(galleries={"not inspected": [item(heatmap=None, expected=None)]})), "pictures"
+    )
     assert found.endswith("original not available heatmap test/crack/1.png crack. FLAGGED.")
 
 
@@ -308,8 +387,13 @@ def test_the_threshold_is_yellow_twice_is_red_and_the_edge_is_drawn() -> None:
     assert colours == [[128, 128, 128], [20, 28, 36], [189, 173, 91], [202, 79, 57]]
 
 
-@given(arrays.arrays(np.float32, (6, 6), elements=st.floats(-2, 2, width=32)), st.floats(-2, 2, width=32))
-def test_a_colour_does_not_depend_on_the_rest_of_the_image(heatmap: np.ndarray, value: float) -> None:
+@given(
+    arrays.arrays(np.float32, (6, 6), elements=st.floats(-2, 2, width=32)),
+    st.floats(-2, 2, width=32),
+)
+def test_a_colour_does_not_depend_on_the_rest_of_the_image(
+    heatmap: np.ndarray, value: float
+) -> None:
     heatmap[:3, :3] = value
     alone = overlay(GREY[:6, :6], np.full((6, 6), value, np.float32), 0.0, 1.0)
     edges_away = overlay(GREY[:6, :6], heatmap, 0.0, 1.0)[0, 0]
@@ -330,7 +414,11 @@ def test_equal_calibration_scores_do_not_break_the_colours() -> None:
 
 
 def test_a_grid_goes_row_by_row() -> None:
-    images = [np.full((1, 2, 3), 10, np.uint8), np.full((1, 2, 3), 20, np.uint8), np.full((1, 1, 3), 30, np.uint8)]
+    images = [
+        np.full((1, 2, 3), 10, np.uint8),
+        np.full((1, 2, 3), 20, np.uint8),
+        np.full((1, 1, 3), 30, np.uint8),
+    ]
     assert grid(images, columns=2, gap=1)[..., 0].tolist() == [
         [255, 255, 255, 255, 255, 255, 255],
         [255, 10, 10, 255, 20, 20, 255],
@@ -349,7 +437,9 @@ def test_pictures_are_shrunk_and_never_enlarged() -> None:
 
 def test_what_was_expected_has_the_shape_of_its_picture() -> None:
     tall = np.zeros((40, 20, 3), np.uint8)
-    found = page(full(galleries={"misses": [item(original=tall, heatmap=np.zeros((4, 4), np.float32))]}))
+    found = page(
+        full(galleries={"misses": [item(original=tall, heatmap=np.zeros((4, 4), np.float32))]})
+    )
     assert found.count('width="20" height="40"') == 3  # original, expected and heatmap
     ramp = np.repeat(np.arange(16, dtype=np.uint8)[:, None, None], 16, 1).repeat(3, 2)
     assert stretched(ramp, tall).shape == tall.shape

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed: the review database needs it")
+pytest.importorskip(
+    "sqlalchemy", reason="SQLAlchemy is not installed: the review database needs it"
+)
 
 from anomaly.review import Filters, Store, default_key
 from anomaly.review.chain import START
@@ -30,19 +32,25 @@ def judged(tmp_path: Path) -> Iterator[Store]:
 
 
 def say(store: Store, folder: Path) -> None:
-    """Six events: an import, verdicts with and without a comment and seconds, an undo, a threshold given as a whole number."""
+    """Six events: an import, verdicts with and without a comment and seconds, an undo, a threshold
+    given as a whole number.
+    """
     run = fill(store, folder, [row(i, i / 3) for i in range(4)])
     give_verdict(store, 1, "normal", comment="café 日本 'quoted' \u2028", seconds=1.25)
     give_verdict(store, 2, "anomalous", inspector="bob")
     store.undo("ann", key=default_key())
     give_verdict(store, 3, "unsure")
-    store.set_threshold(run, 1, by="eve", key=default_key(), detector="d1", path="/runs/parts-4.onnx")
+    store.set_threshold(
+        run, 1, by="eve", key=default_key(), detector="d1", path="/runs/parts-4.onnx"
+    )
 
 
 def past_the_triggers(statement: str) -> Tamper:
     def tamper(database: Path) -> None:
         with sqlite3.connect(database) as c:
-            for (name,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            for (name,) in c.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            ).fetchall():
                 c.execute(f"DROP TRIGGER {name}")
             c.execute(statement)
         c.close()
@@ -72,17 +80,27 @@ def test_each_event_is_chained_to_the_one_before(judged: Store) -> None:
         ("UPDATE findings SET path = '/photos/other.png' WHERE id = 2", 3),
         ("UPDATE findings SET score = 0.1 WHERE id = 3", 5),
         ("DELETE FROM events WHERE id = 5", 6),
-        ("INSERT INTO events (uuid, key, at, inspector, action, payload) VALUES ('u', 'k', '', 'ann', 'types', '{}')", 7),
+        (
+            (
+                "INSERT INTO events (uuid, key, at, inspector, action, payload) VALUES ('u', 'k', "
+                "'', 'ann', 'types', '{}')"
+            ),
+            7,
+        ),
         ("UPDATE events SET id = CASE id WHEN 5 THEN -6 WHEN 6 THEN -5 ELSE id END", -6),
     ],
 )
-def test_what_was_rewritten_past_the_triggers_is_named(judged: Store, tmp_path: Path, statement: str, event: int) -> None:
+def test_what_was_rewritten_past_the_triggers_is_named(
+    judged: Store, tmp_path: Path, statement: str, event: int
+) -> None:
     past_the_triggers(statement)(tmp_path / "review.db")
     wrong = judged.log_chain().wrong
     assert wrong and wrong[0].startswith(f"event {event} (")
 
 
-def test_a_log_cut_off_at_its_end_or_made_anew_is_shown_by_a_digest_that_was_kept(judged: Store, tmp_path: Path) -> None:
+def test_a_log_cut_off_at_its_end_or_made_anew_is_shown_by_a_digest_that_was_kept(
+    judged: Store, tmp_path: Path
+) -> None:
     """Who may write can chain again; and a shorter log is whole in itself."""
     kept = judged.log_chain()
     past_the_triggers("DELETE FROM events WHERE id = 6")(tmp_path / "review.db")
@@ -95,12 +113,16 @@ def test_a_log_cut_off_at_its_end_or_made_anew_is_shown_by_a_digest_that_was_kep
     assert anew.wrong == [] and "the log was rewritten" in (anew.missing(6, kept.head) or "")
 
 
-def test_the_command_says_whether_the_log_is_whole(judged: Store, tmp_path: Path, shell: Shell) -> None:
+def test_the_command_says_whether_the_log_is_whole(
+    judged: Store, tmp_path: Path, shell: Shell
+) -> None:
     database, head = tmp_path / "review.db", judged.log_chain().head
     assert "6 events, each as it was written" in shell("review", "verify", "--db", database).out
     give_verdict(judged, 4, "normal")
     assert "7 events" in shell("review", "verify", "--db", database, "--head", f"sha256:{head}").out
-    assert "is none that the log had" in shell.refuses("review", "verify", "--db", database, "--head", "ab" * 32)
+    assert "is none that the log had" in shell.refuses(
+        "review", "verify", "--db", database, "--head", "ab" * 32
+    )
     past_the_triggers("UPDATE events SET action = 'normal' WHERE id = 3")(database)
     assert "the log was rewritten: event 3 (" in shell.refuses("review", "verify", "--db", database)
     assert "mistyped.db" in shell.refuses("review", "verify", "--db", tmp_path / "mistyped.db")
@@ -117,7 +139,9 @@ def all_at_once(database: str, folder: Path) -> None:
         run = fill(store, folder, [row(i, i / 3) for i in range(15)])
         assert store.count(Filters(run=run)) == 15
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=many, args=(database, name)) for name in ("ann", "bob", "eve")]
+    processes = [
+        context.Process(target=many, args=(database, name)) for name in ("ann", "bob", "eve")
+    ]
     for process in processes:
         process.start()
     for process in processes:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed: the review database needs it")
+pytest.importorskip(
+    "sqlalchemy", reason="SQLAlchemy is not installed: the review database needs it"
+)
 
 from anomaly.errors import AnomalyError
 from anomaly.review import Store, default_key
@@ -49,7 +51,9 @@ ASKED: dict[str, Callable[[Store, Path], object]] = {
         ("UPDATE events SET inspector = 5.5, at = X'00'", "events chain"),
     ],
 )
-def test_a_text_where_a_number_belongs_is_one_line(tmp_path: Path, statement: str, asked: str) -> None:
+def test_a_text_where_a_number_belongs_is_one_line(
+    tmp_path: Path, statement: str, asked: str
+) -> None:
     """SQLite puts anything into any column; a traceback is a bug whatever is asked for."""
     with Store(tmp_path / "review.db") as store:
         fill(store, tmp_path, [row(i, 0.5 + i) for i in range(3)])
@@ -62,7 +66,9 @@ def test_a_text_where_a_number_belongs_is_one_line(tmp_path: Path, statement: st
         assert "\n" not in str(error.value)
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_it_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Store(tmp_path / "review.db") as store:
         fill(store, tmp_path, [row(i, 0.5 + i) for i in range(3)])
     past_the_triggers("UPDATE findings SET score = 'abc'")(tmp_path / "review.db")

@@ -13,7 +13,15 @@ from anomaly.errors import AnomalyError
 from anomaly.review.estimates import Figure, precision, precision_at, recall, recall_at
 from anomaly.review.inspectors import Act, agreement, team
 from anomaly.review.threshold_preview import Band, band, histograms, preview
-from anomaly.review.verdicts import NO_AUDIT, NO_THRESHOLD, Sample, Stratum, calibration_rows, draw, resolve
+from anomaly.review.verdicts import (
+    NO_AUDIT,
+    NO_THRESHOLD,
+    Sample,
+    Stratum,
+    calibration_rows,
+    draw,
+    resolve,
+)
 from anomaly.statistics.calibration import Calibration, calibrate
 from anomaly.statistics.intervals import clopper_pearson
 
@@ -30,21 +38,33 @@ def reviewed(
     audit_share: float = 1.0,
     flagged_judged: bool = True,
 ) -> Sample:
-    """A run whose inspectors are always right, and have judged the flagged images and this share of the audit sample."""
+    """A run whose inspectors are always right, and have judged the flagged images and this share of
+    the audit sample.
+    """
     flagged = scores > threshold
     found = draw(scores, flagged, images, seed)
     rows = np.flatnonzero(flagged | found.drawn)
     states = np.where(bad[rows], "anomalous", "normal").astype("<U12")
     lots = np.where(found.drawn, found.lot, np.nan)[rows]
     audited = rows[~np.isnan(lots)]
-    last = np.sort(found.lot[audited])[max(0, int(audit_share * len(audited)) - 1)] if len(audited) else 0.0
+    last = (
+        np.sort(found.lot[audited])[max(0, int(audit_share * len(audited)) - 1)]
+        if len(audited)
+        else 0.0
+    )
     states[~flagged[rows] & (lots > last)] = "open"
     if not flagged_judged:
         states[flagged[rows]] = "open"
     return Sample(
-        threshold, found.strata, rows.astype(np.int64), scores[rows].astype(np.float32), found.stratum[rows], lots,
-        found.core[rows], states,
-    )  # fmt: skip
+        threshold,
+        found.strata,
+        rows.astype(np.int64),
+        scores[rows].astype(np.float32),
+        found.stratum[rows],
+        lots,
+        found.core[rows],
+        states,
+    )
 
 
 def population(
@@ -60,11 +80,19 @@ def population(
 def flagged_only(anomalous: int, normal: int, waiting: int = 0) -> Sample:
     """A run of which only flagged images were judged."""
     n = anomalous + normal + waiting
-    states = np.array(["anomalous"] * anomalous + ["normal"] * normal + ["open"] * waiting, dtype="<U12")
+    states = np.array(
+        ["anomalous"] * anomalous + ["normal"] * normal + ["open"] * waiting, dtype="<U12"
+    )
     return Sample(
-        1.0, [Stratum(0, 1.0, np.inf, n, 0)], np.arange(n), np.full(n, 2, np.float32), np.zeros(n, np.int64),
-        np.full(n, np.nan), np.zeros(n, bool), states,
-    )  # fmt: skip
+        1.0,
+        [Stratum(0, 1.0, np.inf, n, 0)],
+        np.arange(n),
+        np.full(n, 2, np.float32),
+        np.zeros(n, np.int64),
+        np.full(n, np.nan),
+        np.zeros(n, bool),
+        states,
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,19 +115,29 @@ def test_the_majority_decides(said: list[str], state: str) -> None:
 # ---- the audit sample ----
 
 
-scored = st.lists(st.tuples(st.sampled_from([k / 8 for k in range(24)]), st.booleans()), min_size=1, max_size=120)
+scored = st.lists(
+    st.tuples(st.sampled_from([k / 8 for k in range(24)]), st.booleans()), min_size=1, max_size=120
+)
 
 
 @given(scored, st.integers(1, 150), st.integers(0, 3))
-def test_strata_share_out_the_images_and_samples_grow(rows: list[tuple[float, bool]], images: int, seed: int) -> None:
+def test_strata_share_out_the_images_and_samples_grow(
+    rows: list[tuple[float, bool]], images: int, seed: int
+) -> None:
     scores, flagged = np.array([s for s, _ in rows]), np.array([flag for _, flag in rows])
     found, larger = draw(scores, flagged, images, seed), draw(scores, flagged, images + 10, seed)
     assert sum(s.images for s in found.strata) == len(rows)
-    assert [s.images for s in found.strata] == [int((found.stratum == s.number).sum()) for s in found.strata]
-    assert [s.drawn for s in found.strata] == [int((found.drawn & (found.stratum == s.number)).sum()) for s in found.strata]
+    assert [s.images for s in found.strata] == [
+        int((found.stratum == s.number).sum()) for s in found.strata
+    ]
+    assert [s.drawn for s in found.strata] == [
+        int((found.drawn & (found.stratum == s.number)).sum()) for s in found.strata
+    ]
     assert ((found.stratum == 0) == flagged).all()
     assert not (found.core & ~found.drawn).any(), "the core is part of the sample"
-    assert not (flagged & found.drawn & ~found.core).any(), "flagged images are drawn with the core only"
+    assert not (flagged & found.drawn & ~found.core).any(), (
+        "flagged images are drawn with the core only"
+    )
     for earlier, later in ((found.drawn, larger.drawn), (found.core, larger.core)):
         assert not (earlier & ~later).any(), "a larger sample holds the smaller one"
     passed = [s for s in found.strata if s.number]
@@ -112,7 +150,10 @@ def test_every_image_is_drawn_as_often_as_its_stratum_says() -> None:
     scores, _ = population(0, 800)
     flagged = scores > 1.5
     draws = [draw(scores, flagged, 160, seed) for seed in range(400)]
-    core, drawn = np.mean([d.core for d in draws], axis=0), np.mean([d.drawn for d in draws], axis=0)
+    core, drawn = (
+        np.mean([d.core for d in draws], axis=0),
+        np.mean([d.drawn for d in draws], axis=0),
+    )
     assert abs(core - 0.1).max() < 5 * np.sqrt(0.09 / 400), "each image alike, whatever its score"
     for stratum in range(1, 5):
         inside = draws[0].stratum == stratum
@@ -135,7 +176,9 @@ def test_what_was_judged_out_of_turn_counts_when_its_turn_has_come() -> None:
     out_of_turn = dataclasses.replace(sample, states=states)
     assert (out_of_turn.usable == sample.usable).all()
     assert recall(out_of_turn) == recall(sample)
-    aside = dataclasses.replace(sample, states=np.where(sample.states == "open", "skip", sample.states))
+    aside = dataclasses.replace(
+        sample, states=np.where(sample.states == "open", "skip", sample.states)
+    )
     assert aside.usable.sum() == sample.usable.sum(), "put aside is looked at, but no answer"
 
 
@@ -147,7 +190,10 @@ def test_precision_is_a_count_with_its_exact_interval(anomalous: int, normal: in
     found, n = precision(flagged_only(anomalous, normal)), anomalous + normal
     assert (found.n, found.needed) == (n, max(0, 20 - n))
     if n >= 20:
-        assert (found.value, found.low, found.high) == (anomalous / n, *clopper_pearson(anomalous, n))
+        assert (found.value, found.low, found.high) == (
+            anomalous / n,
+            *clopper_pearson(anomalous, n),
+        )
     else:
         assert (found.value, found.low, found.high) == (None, None, None)
 
@@ -155,8 +201,8 @@ def test_precision_is_a_count_with_its_exact_interval(anomalous: int, normal: in
 def test_precision_of_a_part_says_so() -> None:
     found = precision(flagged_only(40, 10, waiting=150))
     assert found.text() == (
-        "80 % (95 %: 66 to 90 %; 50 verdicts). 150 more are not judged yet; the highest scores come first, so of all of "
-        "them it is likely less."
+        "80 % (95 %: 66 to 90 %; 50 verdicts). 150 more are not judged yet; the highest scores "
+        "come first, so of all of them it is likely less."
     )
     assert (
         precision(flagged_only(3, 2)).text()
@@ -168,7 +214,9 @@ def test_precision_of_a_part_says_so() -> None:
 
 
 def test_verdicts_on_flagged_images_alone_give_no_recall() -> None:
-    assert recall(flagged_only(40, 10)) == Figure(None, None, None, 50, 0, recall(flagged_only(40, 10)).method, NO_AUDIT)
+    assert recall(flagged_only(40, 10)) == Figure(
+        None, None, None, 50, 0, recall(flagged_only(40, 10)).method, NO_AUDIT
+    )
     waiting = recall(flagged_only(40, 10, waiting=1))
     assert (waiting.needed, waiting.note) == (1, "1 of the flagged images is still to be judged.")
     ranked = dataclasses.replace(flagged_only(1, 1), threshold=None)
@@ -177,7 +225,9 @@ def test_verdicts_on_flagged_images_alone_give_no_recall() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000), st.floats(-1, 4))
-def test_when_every_image_is_judged_recall_and_precision_are_exact_at_any_threshold(seed: int, threshold: float) -> None:
+def test_when_every_image_is_judged_recall_and_precision_are_exact_at_any_threshold(
+    seed: int, threshold: float
+) -> None:
     scores, bad = population(seed, 300, 30)
     sample = reviewed(scores, bad, 1.5, 300)
     above = scores > np.float32(threshold)
@@ -197,11 +247,21 @@ def test_intervals_of_recall_hold_the_truth_as_often_as_they_say(
 ) -> None:
     scores, bad = population(3, 3000, defects, shift)
     truth = bad[scores > threshold].sum() / defects
-    every = [recall(reviewed(scores, bad, threshold, 600, seed=seed, audit_share=share)) for seed in range(300)]
+    every = [
+        recall(reviewed(scores, bad, threshold, 600, seed=seed, audit_share=share))
+        for seed in range(300)
+    ]
     found = [(one.value, one.low, one.high) for one in every if one.value is not None]
     assert len(found) > 100
     assert (
-        np.mean([low - 1e-12 <= truth <= high + 1e-12 for _, low, high in found if low is not None and high is not None]) > 0.95
+        np.mean(
+            [
+                low - 1e-12 <= truth <= high + 1e-12
+                for _, low, high in found
+                if low is not None and high is not None
+            ]
+        )
+        > 0.95
     )
     assert abs(np.mean([value for value, _, _ in found]) - truth) < 0.02
 
@@ -212,7 +272,10 @@ def test_a_threshold_tried_out_below_the_old_one_holds_the_truth_too() -> None:
     held = []
     for seed in range(200):
         sample = reviewed(scores, bad, 2.0, 900, seed=seed)
-        for found, truth in ((precision_at(sample, 1.0), bad[above].mean()), (recall_at(sample, 1.0), bad[above].sum() / 200)):
+        for found, truth in (
+            (precision_at(sample, 1.0), bad[above].mean()),
+            (recall_at(sample, 1.0), bad[above].sum() / 200),
+        ):
             assert found.low is not None and found.high is not None
             held.append(found.low <= truth <= found.high)
     assert np.mean(held) > 0.95
@@ -240,7 +303,9 @@ def test_without_any_defect_there_is_no_recall() -> None:
 
 
 def test_only_images_drawn_by_lot_keep_the_guarantee() -> None:
-    """1 % becomes 2 % where only images below the old threshold set the new one, and next to nothing where flagged ones do."""
+    """1 % becomes 2 % where only images below the old threshold set the new one, and next to
+    nothing where flagged ones do.
+    """
     random = np.random.default_rng(0)
     rates: dict[str, list[float]] = {"core": [], "passed": [], "flagged too": []}
     for seed in range(150):
@@ -271,7 +336,9 @@ def test_images_set_a_threshold_up_to_the_first_not_looked_at() -> None:
     sample = reviewed(scores, bad, 2.0, 400)
     rows = calibration_rows(sample)
     assert set(rows) == set(np.flatnonzero(sample.core & (sample.states == "normal")))
-    assert (sample.stratum[rows] == 0).any(), "good images that were flagged, and that the lot chose"
+    assert (sample.stratum[rows] == 0).any(), (
+        "good images that were flagged, and that the lot chose"
+    )
     middle = np.sort(sample.lot[sample.core])[100]
     states = np.where(sample.core & (sample.lot == middle), "open", sample.states)
     fewer = calibration_rows(dataclasses.replace(sample, states=states))
@@ -281,8 +348,13 @@ def test_images_set_a_threshold_up_to_the_first_not_looked_at() -> None:
 # ---- a threshold tried out ----
 
 
-@given(st.lists(st.sampled_from([k / 4 for k in range(16)]), min_size=1, max_size=60), st.floats(-1, 5, width=32))
-def test_a_preview_says_what_a_calibration_with_that_threshold_would(scores: list[float], threshold: float) -> None:
+@given(
+    st.lists(st.sampled_from([k / 4 for k in range(16)]), min_size=1, max_size=60),
+    st.floats(-1, 5, width=32),
+)
+def test_a_preview_says_what_a_calibration_with_that_threshold_would(
+    scores: list[float], threshold: float
+) -> None:
     calibration = Calibration(np.array(scores, np.float32), 1)
     found = preview(flagged_only(0, 0), scores, calibration, threshold)
     assert found.flagged == sum(score > threshold for score in scores)
@@ -302,14 +374,18 @@ def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
     own = preview(sample, [0.5, 0.99, 2.0], calibration, float(calibration.threshold))
     assert own.text() == (
         "images flagged          2 of 3\n"
-        "good images flagged     about 1 in 50 (2 %); 95 % confident: at most 3.8 % in the long run\n"
+        "good images flagged     about 1 in 50 (2 %); 95 % confident: at most 3.8 % in the long "
+        "run\n"
         "of these, defects       80 % (95 %: 66 to 90 %; 50 verdicts)\n"
-        "of all defects          unknown (50 verdicts): Verdicts on flagged images cannot show what was missed: draw an audit "
-        "sample."
+        "of all defects          unknown (50 verdicts): Verdicts on flagged images cannot show "
+        "what was missed: draw an audit sample."
     )
     moved = preview(sample, [0.5, 0.99, 2.0], calibration, 0.4)
     assert (moved.flagged, moved.k, moved.guaranteed_rate) == (3, 121, 121 / 201)
-    assert moved.text().splitlines()[-1] == "Preview: the guarantee returns when fresh good images confirm it."
+    assert (
+        moved.text().splitlines()[-1]
+        == "Preview: the guarantee returns when fresh good images confirm it."
+    )
     assert preview(sample, [0.5], None, 0.4).guaranteed_rate is None
 
 
@@ -324,19 +400,33 @@ def test_a_higher_threshold_finds_no_more(one: float, other: float) -> None:
         assert a.recall.value >= b.recall.value
 
 
-@given(st.lists(st.floats(0, 1, width=32), max_size=40), st.floats(0, 1, width=32), st.floats(0, 1, width=32))
+@given(
+    st.lists(st.floats(0, 1, width=32), max_size=40),
+    st.floats(0, 1, width=32),
+    st.floats(0, 1, width=32),
+)
 def test_two_limits_share_out_the_images(scores: list[float], one: float, other: float) -> None:
     low, high = sorted((one, other))
     found = band(scores, low, high)
-    assert found == Band(sum(s <= low for s in scores), sum(low < s <= high for s in scores), sum(s > high for s in scores))
-    with pytest.raises(AnomalyError, match=r"thresholds 1.0 and 0.0 found, the lower one first expected"):
+    assert found == Band(
+        sum(s <= low for s in scores),
+        sum(low < s <= high for s in scores),
+        sum(s > high for s in scores),
+    )
+    with pytest.raises(
+        AnomalyError, match=r"thresholds 1.0 and 0.0 found, the lower one first expected"
+    ):
         band(scores, 1.0, 0.0)
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.floats(-1e3, 1e3), max_size=50), max_size=3))
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.lists(st.floats(-1e3, 1e3), max_size=50), max_size=3)
+)
 def test_histograms_hold_every_score(sets: dict[str, list[float]]) -> None:
     found = histograms(sets, bins=10)
-    assert {name: int(counts.sum()) for name, counts in found.counts.items()} == {n: len(s) for n, s in sets.items()}
+    assert {name: int(counts.sum()) for name, counts in found.counts.items()} == {
+        n: len(s) for n, s in sets.items()
+    }
     assert len(found.edges) == 11
     assert (np.diff(found.edges) > 0).all()
 
@@ -344,7 +434,9 @@ def test_histograms_hold_every_score(sets: dict[str, list[float]]) -> None:
 # ---- people ----
 
 
-verdicts = st.dictionaries(st.integers(0, 40), st.sampled_from(["anomalous", "normal", "unsure", "skip"]), max_size=41)
+verdicts = st.dictionaries(
+    st.integers(0, 40), st.sampled_from(["anomalous", "normal", "unsure", "skip"]), max_size=41
+)
 
 
 @given(verdicts, verdicts)
@@ -368,7 +460,9 @@ def test_kappa_by_hand() -> None:
     found = agreement("ann", "bob", dict(enumerate(a)), dict(enumerate(b)))
     assert found.kappa == pytest.approx((0.75 - by_chance) / (1 - by_chance))
     same = dict.fromkeys(range(30), "normal")
-    assert agreement("ann", "bob", same, same).kappa is None, "where all is alike, agreement cannot be told from chance"
+    assert agreement("ann", "bob", same, same).kappa is None, (
+        "where all is alike, agreement cannot be told from chance"
+    )
 
 
 def test_a_team_is_counted_by_what_stands() -> None:
@@ -382,7 +476,17 @@ def test_a_team_is_counted_by_what_stands() -> None:
     ]
     found = team(acts, {1: "anomalous", 2: "normal", 3: "normal"})
     ann, bob = found.inspectors
-    assert (ann.anomalous, ann.normal, ann.unsure, ann.skipped, ann.undone, ann.judged) == (0, 1, 1, 1, 0, 2)
+    assert (ann.anomalous, ann.normal, ann.unsure, ann.skipped, ann.undone, ann.judged) == (
+        0,
+        1,
+        1,
+        1,
+        0,
+        2,
+    )
     assert (ann.median_seconds, bob.median_seconds, bob.undone) == (4.0, 1.0, 1)
-    assert [(i.known.flagged, i.known.n) for i in found.inspectors if i.known] == [(0, 2), (1, 1)], "unsure is not right"
+    assert [(i.known.flagged, i.known.n) for i in found.inspectors if i.known] == [
+        (0, 2),
+        (1, 1),
+    ], "unsure is not right"
     assert (found.disagreements, found.unsure) == (1, 1)

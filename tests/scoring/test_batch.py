@@ -32,7 +32,14 @@ from anomaly.files.progress import Progress
 from anomaly.files.table import SUFFIXES, Row, read_table
 from anomaly.imaging.decode import Decoded, DecodeRule, decode_pages
 from anomaly.scorer import Result
-from anomaly.scoring.batch import COLUMNS, Engine, Pictures, score_in_threads, score_lines, score_table
+from anomaly.scoring.batch import (
+    COLUMNS,
+    Engine,
+    Pictures,
+    score_in_threads,
+    score_lines,
+    score_table,
+)
 from anomaly.scoring.run_files import DONE
 from anomaly.scoring.summary import Summary
 from anomaly.statistics.calibration import Calibration, calibrate
@@ -42,15 +49,30 @@ LIMIT = calibrate(np.linspace(0.2, 0.6, 199))
 
 def card(name: str = "brightness", threshold: Calibration | None = LIMIT) -> Card:
     return Card(
-        name=name, version="1", model="brightness", space="pixels", size=8, score="mean", decode=DecodeRule(),
-        calibration=threshold, band=None, training={}, golden={}, licences={}, quality=None, parent=None, weights="",
+        name=name,
+        version="1",
+        model="brightness",
+        space="pixels",
+        size=8,
+        score="mean",
+        decode=DecodeRule(),
+        calibration=threshold,
+        band=None,
+        training={},
+        golden={},
+        licences={},
+        quality=None,
+        parent=None,
+        weights="",
         digest="00ff",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class Brightness:
-    """Judges by brightness: white is anomalous. Images wider than 20 pixels are unlike the training images."""
+    """Judges by brightness: white is anomalous. Images wider than 20 pixels are unlike the training
+    images.
+    """
 
     card: Card = field(default_factory=card)
     device: str = "cpu"
@@ -114,7 +136,10 @@ def undated(table: Path) -> list[Row]:
 
 def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
     good, white = picture(tmp_path / "good.png", 100), picture(tmp_path / "white.png", 255)
-    bright, wide = picture(tmp_path / "bright.png", 200), picture(tmp_path / "wide.png", 100, width=30)
+    bright, wide = (
+        picture(tmp_path / "bright.png", 200),
+        picture(tmp_path / "wide.png", 100, width=30),
+    )
     (tmp_path / "text.png").write_bytes(b"hello")
     paths = [good, tmp_path / "none.png", bright, wide, tmp_path / "text.png", white, tmp_path]
     summary = score_table(Brightness(), paths, tmp_path / "t.jsonl")
@@ -122,24 +147,93 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
     def row(path: Path, *values: object) -> Row:
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         named = dict(zip(COLUMNS[2:-2], values, strict=True))
-        return Row(path=str(path), sha256=digest, **named, detector="brightness@1 sha256:00ff", scored_at="")
+        return Row(
+            path=str(path),
+            sha256=digest,
+            **named,
+            detector="brightness@1 sha256:00ff",
+            scored_at="",
+        )
 
     threshold, box = 0.5979798, (0, 0, 8, 6, 48)
     none = (None,) * 5
     assert undated(tmp_path / "t.jsonl") == [
         row(good, 8, 6, 0.39215687, 0.52, threshold, False, *box, "ok", None),
-        row(tmp_path / "none.png", None, None, None, None, threshold, None, *none, "error", "no such file"),
-        row(bright, 8, 6, 0.78431374, 0.005, threshold, True, *box, "ok", None),
-        row(wide, 30, 6, 0.39215687, 0.52, threshold, None, 0, 0, 30, 6, 180, "outside", "wider than the training images"),
         row(
-            tmp_path / "text.png", None, None, None, None, threshold, None, *none, "error",
-            "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: convert it",
+            tmp_path / "none.png",
+            None,
+            None,
+            None,
+            None,
+            threshold,
+            None,
+            *none,
+            "error",
+            "no such file",
         ),
-        row(white, 8, 6, None, None, threshold, None, *none, "error", "the score is not a finite number (nan)"),
-        row(tmp_path, None, None, None, None, threshold, None, *none, "error", "is a folder, an image file expected"),
-    ]  # fmt: skip
+        row(bright, 8, 6, 0.78431374, 0.005, threshold, True, *box, "ok", None),
+        row(
+            wide,
+            30,
+            6,
+            0.39215687,
+            0.52,
+            threshold,
+            None,
+            0,
+            0,
+            30,
+            6,
+            180,
+            "outside",
+            "wider than the training images",
+        ),
+        row(
+            tmp_path / "text.png",
+            None,
+            None,
+            None,
+            None,
+            threshold,
+            None,
+            *none,
+            "error",
+            "begins with b'hello', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: "
+            "convert it",
+        ),
+        row(
+            white,
+            8,
+            6,
+            None,
+            None,
+            threshold,
+            None,
+            *none,
+            "error",
+            "the score is not a finite number (nan)",
+        ),
+        row(
+            tmp_path,
+            None,
+            None,
+            None,
+            None,
+            threshold,
+            None,
+            *none,
+            "error",
+            "is a folder, an image file expected",
+        ),
+    ]
     assert summary.errors == {"missing": 1, "not an image": 1, "not finite": 1, "not a file": 1}
-    assert (summary.images, summary.ok, summary.outside, summary.flagged, summary.not_judged) == (7, 2, 1, 1, 5)
+    assert (summary.images, summary.ok, summary.outside, summary.flagged, summary.not_judged) == (
+        7,
+        2,
+        1,
+        1,
+        5,
+    )
     assert not (tmp_path / "t.jsonl.chunks").exists()
 
 
@@ -152,9 +246,17 @@ def test_the_three_formats_hold_the_same_rows(tmp_path: Path, pictures: list[Pat
 
 
 @pytest.mark.parametrize(("chunk_rows", "workers"), [(1, 1), (10, 2), (1000, 5), (3, 3)])
-def test_parts_and_threads_do_not_show(tmp_path: Path, pictures: list[Path], chunk_rows: int, workers: int) -> None:
+def test_parts_and_threads_do_not_show(
+    tmp_path: Path, pictures: list[Path], chunk_rows: int, workers: int
+) -> None:
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
-    score_table(Brightness(), iter(pictures), tmp_path / "t.csv", chunk_rows=chunk_rows, engine=threads(workers))
+    score_table(
+        Brightness(),
+        iter(pictures),
+        tmp_path / "t.csv",
+        chunk_rows=chunk_rows,
+        engine=threads(workers),
+    )
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
 
 
@@ -167,12 +269,19 @@ def test_no_images_make_an_empty_table(tmp_path: Path, suffix: str) -> None:
 
 def test_a_detector_without_a_threshold_stops_nothing(tmp_path: Path, pictures: list[Path]) -> None:
     summary = score_table(Brightness(card(threshold=None)), pictures, tmp_path / "t.csv")
-    assert {(row.threshold, row.p_value, row.is_anomaly) for row in read_table(tmp_path / "t.csv")} == {(None,) * 3}
+    assert {
+        (row.threshold, row.p_value, row.is_anomaly) for row in read_table(tmp_path / "t.csv")
+    } == {(None,) * 3}
     assert (summary.flagged, summary.expected, summary.ordinary_up_to) == (None, None, None)
-    assert "flagged                 no threshold: this detector ranks only, without a guarantee" in summary.text()
+    assert (
+        "flagged                 no threshold: this detector ranks only, without a guarantee"
+        in summary.text()
+    )
 
 
-def test_names_that_are_not_utf8_or_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_are_not_utf8_or_formulas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = os.fsencode(tmp_path) + b"/=a\xff.png"
     Path(os.fsdecode(path)).write_bytes(picture(tmp_path / "x.png", 100).read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -195,7 +304,10 @@ def test_scores_are_dated_in_utc(tmp_path: Path, pictures: list[Path]) -> None:
 def test_a_finished_table_is_replaced_only_by_force(tmp_path: Path, pictures: list[Path]) -> None:
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures[:10], out)
-    with pytest.raises(AnomalyError, match=r"t\.csv: a finished table found; --force replaces it, or choose another --"):
+    with pytest.raises(
+        AnomalyError,
+        match=r"t\.csv: a finished table found; --force replaces it, or choose another --",
+    ):
         score_table(Brightness(), pictures, out)
     assert len(undated(out)) == 10
     score_table(Brightness(), pictures, out, force=True)
@@ -205,9 +317,13 @@ def test_a_finished_table_is_replaced_only_by_force(tmp_path: Path, pictures: li
 
 def test_an_out_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(AnomalyError, match=r"folder\.csv: a folder found, the name of a table to write expected$"):
+    with pytest.raises(
+        AnomalyError, match=r"folder\.csv: a folder found, the name of a table to write expected$"
+    ):
         score_table(Brightness(), [], tmp_path / "folder.csv")
-    with pytest.raises(AnomalyError, match=r"none: no such folder; make it first, or choose another --out$"):
+    with pytest.raises(
+        AnomalyError, match=r"none: no such folder; make it first, or choose another --out$"
+    ):
         score_table(Brightness(), [], tmp_path / "none" / "t.csv")
     with pytest.raises(AnomalyError, match=r"\.xls found, \.parquet, \.csv or \.jsonl expected"):
         score_table(Brightness(), [], tmp_path / "t.xls")
@@ -222,9 +338,13 @@ def stopping(paths: Sequence[Path], after: int, how: type[BaseException] = Stop)
     raise how
 
 
-def unfinished(out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None) -> Path:
+def unfinished(
+    out: Path, paths: Sequence[Path], after: int, scorer: Brightness | None = None
+) -> Path:
     with pytest.raises(Stop):
-        score_table(scorer or Brightness(), stopping(paths, after), out, chunk_rows=10, engine=threads(2))
+        score_table(
+            scorer or Brightness(), stopping(paths, after), out, chunk_rows=10, engine=threads(2)
+        )
     return out.with_name(f"{out.name}.chunks")
 
 
@@ -248,7 +368,10 @@ def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: li
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"card": card("other")}, "detector brightness@1 sha256:00ff found, this one has detector other@1 sha256:00ff"),
+        (
+            {"card": card("other")},
+            "detector brightness@1 sha256:00ff found, this one has detector other@1 sha256:00ff",
+        ),
         ({"device": "cuda"}, "device cpu found, this one has device cuda"),
         ({"max_pixels": 7}, "max_pixels 1000000 found, this one has max_pixels 7"),
     ],
@@ -261,7 +384,9 @@ def test_another_detector_or_other_options_are_refused(
     before = sorted(os.listdir(parts))
     with pytest.raises(AnomalyError) as error:
         score_table(Brightness(**change), pictures, out)  # type: ignore[arg-type]
-    assert str(error.value) == (f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both")
+    assert str(error.value) == (
+        f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both"
+    )
     assert sorted(os.listdir(parts)) == before
     score_table(Brightness(**change), pictures, out, force=True)  # type: ignore[arg-type]
     assert len(undated(out)) == 60
@@ -272,8 +397,8 @@ def test_other_images_are_refused(tmp_path: Path, pictures: list[Path]) -> None:
     parts = unfinished(out, pictures, 25)
     changed = [*pictures[:15], *pictures[16:]]
     message = (
-        f"{parts}: an unfinished run over other images found (among images 11 to 20): --force starts over, another "
-        "--out keeps both"
+        f"{parts}: an unfinished run over other images found (among images 11 to 20): --force "
+        "starts over, another --out keeps both"
     )
     for paths in (changed, pictures[:15]):
         with pytest.raises(AnomalyError) as error:
@@ -288,7 +413,9 @@ def test_a_run_is_started_over_without_resume(tmp_path: Path, pictures: list[Pat
     assert score_table(Brightness(), pictures, tmp_path / "t.csv", resume=False).resumed == 0
 
 
-def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_replacement_goes_on_and_the_old_table_stays_until_then(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures[:10], out)
     with pytest.raises(Stop):
@@ -299,15 +426,21 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0}'])
-def test_a_run_of_another_kind_is_refused(tmp_path: Path, pictures: list[Path], damage: str) -> None:
+def test_a_run_of_another_kind_is_refused(
+    tmp_path: Path, pictures: list[Path], damage: str
+) -> None:
     parts = unfinished(tmp_path / "t.csv", pictures, 25)
     (parts / "run.json").write_text(damage)
-    with pytest.raises(AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 4"):
+    with pytest.raises(
+        AnomalyError, match=r"unfinished run with format (None|0) found, this one has format 4"
+    ):
         score_table(Brightness(), pictures, tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("at", [0, 100, -30])
-def test_a_part_altered_at_the_same_size_is_scored_again_and_said(tmp_path: Path, pictures: list[Path], at: int) -> None:
+def test_a_part_altered_at_the_same_size_is_scored_again_and_said(
+    tmp_path: Path, pictures: list[Path], at: int
+) -> None:
     """Its size tells nothing, and a changed verdict in it would be in the finished table."""
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
@@ -345,10 +478,21 @@ def test_an_image_that_changed_before_the_run_went_on_is_scored_again(
 
 @pytest.mark.parametrize(
     "damage",
-    ["", "{", "[]", "{}", "null", '{"first": 10}', "[" * 100_000, '{"first":10,"rows":"x","bytes":1,"names":1,"counts":[]}'],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        '{"first": 10}',
+        "[" * 100_000,
+        '{"first":10,"rows":"x","bytes":1,"names":1,"counts":[]}',
+    ],
 )
 @pytest.mark.parametrize("name", ["00000010.json", "done.json"])
-def test_broken_notes_of_a_run_are_no_bug(tmp_path: Path, pictures: list[Path], name: str, damage: str) -> None:
+def test_broken_notes_of_a_run_are_no_bug(
+    tmp_path: Path, pictures: list[Path], name: str, damage: str
+) -> None:
     out = tmp_path / "t.csv"
     parts = unfinished(out, pictures, 25)
     (parts / name).write_text(damage)
@@ -370,7 +514,10 @@ def test_a_damaged_part_is_scored_again(tmp_path: Path, pictures: list[Path], na
 def test_what_is_not_ours_is_never_deleted(tmp_path: Path, pictures: list[Path]) -> None:
     (tmp_path / "t.csv.chunks").mkdir()
     (tmp_path / "t.csv.chunks" / "thesis.txt").write_text("only copy")
-    with pytest.raises(AnomalyError, match=r"t\.csv\.chunks: thesis\.txt found, only parts of a table expected: move"):
+    with pytest.raises(
+        AnomalyError,
+        match=r"t\.csv\.chunks: thesis\.txt found, only parts of a table expected: move",
+    ):
         score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
     assert os.listdir(tmp_path / "t.csv.chunks") == ["thesis.txt"]
 
@@ -386,7 +533,9 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -
     first = threading.Thread(target=score_table, args=(Brightness(), paths(), tmp_path / "t.csv"))
     first.start()
     started.wait(10)
-    with pytest.raises(AnomalyError, match=r"t\.csv: another process is writing this table: wait for it"):
+    with pytest.raises(
+        AnomalyError, match=r"t\.csv: another process is writing this table: wait for it"
+    ):
         score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
     go_on.set()
     first.join()
@@ -402,19 +551,25 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) ->
             engine=threads(2),
         )
     said = re.fullmatch(
-        r"stopped; (\d+) images kept in (.*): run the same command again \(without --force\) to go on", str(error.value)
+        r"stopped; (\d+) images kept in (.*): run the same command again \(without --force\) to go "
+        r"on",
+        str(error.value),
     )
     assert said and said[2] == f"{tmp_path}/t.csv.chunks"
     assert score_table(Brightness(), pictures, tmp_path / "t.csv").resumed == int(said[1]) > 0
 
 
-def test_interruption_before_the_first_image_leaves_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+def test_interruption_before_the_first_image_leaves_nothing(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
     with pytest.raises(KeyboardInterrupt, match=r"^stopped before the first image was scored$"):
         score_table(Brightness(), stopping(pictures, 0, KeyboardInterrupt), tmp_path / "t.csv")
     assert os.listdir(tmp_path) == []
 
 
-def test_ctrl_c_at_any_moment_doubles_and_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
+def test_ctrl_c_at_any_moment_doubles_and_loses_nothing(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
     folder, out, draw = pictures[0].parent, tmp_path / "t.csv", random.Random(0)
     score_table(Brightness(), pictures, tmp_path / "whole.csv")
     for _ in range(3):
@@ -433,23 +588,36 @@ def test_ctrl_c_at_any_moment_doubles_and_loses_nothing(tmp_path: Path, pictures
 
 def summary(**changes: object) -> Summary:
     values: dict[str, object] = {
-        "out": Path("scores.csv"), "images": 404, "ok": 400, "outside": 2, "errors": {"truncated": 1, "missing": 1},
-        "flagged": 11, "expected": 3.98, "ordinary_up_to": 9, "resumed": 0, "seconds": 7.0, "reading": 1.0, "judging": 12.0,
-    }  # fmt: skip
+        "out": Path("scores.csv"),
+        "images": 404,
+        "ok": 400,
+        "outside": 2,
+        "errors": {"truncated": 1, "missing": 1},
+        "flagged": 11,
+        "expected": 3.98,
+        "ordinary_up_to": 9,
+        "resumed": 0,
+        "seconds": 7.0,
+        "reading": 1.0,
+        "judging": 12.0,
+    }
     return Summary(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_a_summary_in_words() -> None:
     assert summary().text().splitlines() == [
         "scored                  404 images, in 7.0 s (58 a second; the model set the pace)",
-        "flagged                 11 of 400 images judged (2.8 %); if all are good expect 4, up to 9 is ordinary, "
-        "10 or more: anomaly check",
-        "not judged              4 images: 2 unlike the training images, 1 missing, 1 truncated; treat as not OK",
+        "flagged                 11 of 400 images judged (2.8 %); if all are good expect 4, up to "
+        "9 is ordinary, 10 or more: anomaly check",
+        (
+            "not judged              4 images: 2 unlike the training images, 1 missing, 1 "
+            "truncated; treat as not OK"
+        ),
         "table                   scores.csv",
     ]
     assert summary(resumed=304, reading=13.0, outside=0, errors={}).text().splitlines()[0::2] == [
-        "scored                  404 images, 304 of them before this run, in 7.0 s (14 a second; reading and decoding "
-        "set the pace)",
+        "scored                  404 images, 304 of them before this run, in 7.0 s (14 a second; "
+        "reading and decoding set the pace)",
         "table                   scores.csv",
     ]
 
@@ -483,7 +651,8 @@ def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
             yield image
 
     score_table(Counting(), paths(), tmp_path / "t.csv", engine=threads(2))
-    assert max(ahead) <= (2 + 2 * 2 + 1) * 16  # two chunks at work, four that wait, one that is gathered; of 16 images
+    # two chunks at work, four that wait, one that is gathered; of 16 images
+    assert max(ahead) <= (2 + 2 * 2 + 1) * 16
 
 
 def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
@@ -499,7 +668,9 @@ def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
     assert found.reading > 40 * 0.03 and found.judging > 40 * 0.02
 
 
-def test_an_image_on_which_the_runtime_fails_has_its_row(tmp_path: Path, pictures: list[Path]) -> None:
+def test_an_image_on_which_the_runtime_fails_has_its_row(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
     @dataclass(frozen=True)
     class Failing(Brightness):
         def _judge(self, image: Decoded | ImageError) -> Result:
@@ -509,11 +680,16 @@ def test_an_image_on_which_the_runtime_fails_has_its_row(tmp_path: Path, picture
 
     summary = score_table(Failing(), pictures, tmp_path / "t.csv")
     assert summary.errors == {"not an image": 6, "runtime": 2}
-    assert next(read_table(tmp_path / "t.csv")).error == "ONNX Runtime failed on this image: out of memory"
+    assert (
+        next(read_table(tmp_path / "t.csv")).error
+        == "ONNX Runtime failed on this image: out of memory"
+    )
 
 
 def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
-    """After small ones, when threads take 16 at a time: of 9 MB each, two at most are decoded before they are judged."""
+    """After small ones, when threads take 16 at a time: of 9 MB each, two at most are decoded
+    before they are judged.
+    """
     small, large = picture(tmp_path / "small.png", 100), tmp_path / "large.png"
     Image.new("L", (2000, 1500), 90).save(large)
     held, most = {True: 0, False: 0}, {True: 0, False: 0}
@@ -537,7 +713,9 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
     assert 1 < most[False] <= 16 and most[True] <= 2
 
 
-def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_work_is_safe_every_minute(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(anomaly.scoring.batch, "SECONDS_A_CHUNK", 0.05)
     with pytest.raises(Stop):
         score_table(Brightness(seconds=0.01), stopping(pictures, 40), tmp_path / "t.csv")
@@ -549,18 +727,27 @@ def test_slow_work_is_safe_every_minute(tmp_path: Path, pictures: list[Path], mo
 KILLS = {".csv": 12, ".jsonl": 4, ".parquet": 4}
 
 
-def start(folder: Path, out: Path, chunk_rows: int, *, seconds: float = 0, dies_before: int = 0) -> subprocess.Popen[str]:
+def start(
+    folder: Path, out: Path, chunk_rows: int, *, seconds: float = 0, dies_before: int = 0
+) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, folder, out, chunk_rows, seconds, dies_before]
     home = Path(__file__).parents[2]
     return subprocess.Popen(
         [str(word) for word in command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(home)},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(home)},
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_killed_run_ends_like_a_whole_one(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
-    """SIGKILL at random moments, again and again: the table is that of an undisturbed run but for ``scored_at``."""
+def test_a_killed_run_ends_like_a_whole_one(
+    tmp_path: Path, pictures: list[Path], suffix: str
+) -> None:
+    """SIGKILL at random moments, again and again: the table is that of an undisturbed run but for
+    ``scored_at``.
+    """
     folder, seed = pictures[0].parent, random.randrange(10**6)
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -586,8 +773,12 @@ def test_a_killed_run_ends_like_a_whole_one(tmp_path: Path, pictures: list[Path]
     assert sorted(os.listdir(tmp_path)) == sorted([whole.name, out.name])
 
 
-def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
-    """Dies before the 1st, 2nd, 3rd ... rename or removal, each time in the middle of a fresh run, and goes on."""
+def test_a_death_at_every_change_of_the_disk_loses_nothing(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    """Dies before the 1st, 2nd, 3rd ... rename or removal, each time in the middle of a fresh run,
+    and goes on.
+    """
     folder = pictures[0].parent
     score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
     for change in itertools.count(1):
@@ -603,8 +794,9 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
         assert undated(out) == undated(tmp_path / "whole.csv")
         if run.returncode == 0:
             break
-    # What another run may have left (2 files), run.json, 3 parts of 2 files, the table, done.json; then all of it goes,
-    # with the mark and the lock, what an empty run may have left (3) and the folder. The run that follows dies no more.
+    # What another run may have left (2 files), run.json, 3 parts of 2 files, the table, done.json;
+    # then all of it goes, with the mark and the lock, what an empty run may have left (3) and the
+    # folder. The run that follows dies no more.
     assert change == 2 + 1 + 3 * 2 + 1 + 1 + 3 * 2 + 4 + 3 + 1 + 1
 
 
@@ -612,7 +804,9 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(tmp_path: Path, pictu
 def test_a_table_that_is_gone_after_a_death_in_the_tidying_is_made_again(
     tmp_path: Path, pictures: list[Path], change: int
 ) -> None:
-    """What the finished run left says that it was finished: without its table that is no longer true."""
+    """What the finished run left says that it was finished: without its table that is no longer
+    true.
+    """
     score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
     out = tmp_path / "t.csv"
     run = start(pictures[0].parent, out, 25, dies_before=change)
@@ -625,15 +819,17 @@ def test_a_table_that_is_gone_after_a_death_in_the_tidying_is_made_again(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path, pictures: list[Path], suffix: str) -> None:
+def test_a_full_disk_loses_nothing(
+    small_disk: Path, tmp_path: Path, pictures: list[Path], suffix: str
+) -> None:
     out, paths = small_disk / f"t{suffix}", pictures * 10
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 60_000)
     with pytest.raises(AnomalyError) as error:
         score_table(Brightness(), paths, out, chunk_rows=20)
     assert str(error.value) == (
-        f"{out}: no room left to write it (No space left on device); what was finished is kept in t{suffix}.chunks: "
-        "make room and run the same command again (without --force) to go on"
+        f"{out}: no room left to write it (No space left on device); what was finished is kept in "
+        f"t{suffix}.chunks: make room and run the same command again (without --force) to go on"
     )
     assert not list(small_disk.glob("**/*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
@@ -649,7 +845,9 @@ def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-        with pytest.raises(AnomalyError, match=r"t\.csv: no room left to write it \(File too large\); what was "):
+        with pytest.raises(
+            AnomalyError, match=r"t\.csv: no room left to write it \(File too large\); what was "
+        ):
             score_table(Brightness(), pictures, tmp_path / "t.csv", chunk_rows=10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -660,7 +858,9 @@ def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv.chunks").write_text("a file in the folder's place")
-    with pytest.raises(AnomalyError, match=r"t\.csv: cannot be written \(File exists\): choose another --out$"):
+    with pytest.raises(
+        AnomalyError, match=r"t\.csv: cannot be written \(File exists\): choose another --out$"
+    ):
         score_table(Brightness(), [], tmp_path / "t.csv")
 
 
@@ -687,14 +887,22 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-def test_every_page_has_a_row_behind_that_of_the_page_before(tmp_path: Path, paged: list[Path]) -> None:
+def test_every_page_has_a_row_behind_that_of_the_page_before(
+    tmp_path: Path, paged: list[Path]
+) -> None:
     summary = score_table(Brightness(), paged, tmp_path / "t.csv")
     rows = list(read_table(tmp_path / "t.csv"))
-    expected = [str(path) if count == 1 else f"{path}#{page}" for path in paged for count in [pages_in(path)]
-                for page in range(1, count + 1)]  # fmt: skip
+    expected = [
+        str(path) if count == 1 else f"{path}#{page}"
+        for path in paged
+        for count in [pages_in(path)]
+        for page in range(1, count + 1)
+    ]
     assert [row.path for row in rows] == expected
     assert (summary.images, summary.errors) == (len(rows), {"damaged": 1})
-    assert [row.status for row in rows[-3:]] == ["ok", "ok", "error"] and rows[-1].is_anomaly is None
+    assert [row.status for row in rows[-3:]] == ["ok", "ok", "error"] and rows[
+        -1
+    ].is_anomaly is None
     assert [row.is_anomaly for row in rows if "07.tif" in row.path] == [True] * 40
     assert len({row.sha256 for row in rows[-3:]}) == 1  # of the file
 
@@ -708,15 +916,22 @@ def pages_in(path: Path) -> int:
 
 @pytest.mark.parametrize("after", [1, 8, 13])
 @pytest.mark.parametrize("chunk_rows", [1, 3, 1000])
-def test_a_run_over_pages_goes_on_where_it_stopped(tmp_path: Path, paged: list[Path], after: int, chunk_rows: int) -> None:
-    options: dict[str, Any] = {"chunk_rows": chunk_rows, "engine": threads(2), "pictures": Pictures(tmp_path / "flagged")}
+def test_a_run_over_pages_goes_on_where_it_stopped(
+    tmp_path: Path, paged: list[Path], after: int, chunk_rows: int
+) -> None:
+    options: dict[str, Any] = {
+        "chunk_rows": chunk_rows,
+        "engine": threads(2),
+        "pictures": Pictures(tmp_path / "flagged"),
+    }
     with pytest.raises(Stop):
         score_table(Brightness(), stopping(paged, after), tmp_path / "t.csv", **options)
     summary = score_table(Brightness(), paged, tmp_path / "t.csv", **options)
     score_table(Brightness(), paged, tmp_path / "plain.csv")
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
     assert summary.resumed == sum(map(pages_in, paged[:after]))
-    assert [path.name for path in (tmp_path / "flagged").glob("0*")] == ["00000007-07.tif"]  # once, with all its pages
+    # once, with all its pages
+    assert [path.name for path in (tmp_path / "flagged").glob("0*")] == ["00000007-07.tif"]
 
 
 def test_pages_as_lines(tmp_path: Path, paged: list[Path]) -> None:
@@ -724,11 +939,15 @@ def test_pages_as_lines(tmp_path: Path, paged: list[Path]) -> None:
     summary = score_lines(Brightness(), paged, out)
     score_table(Brightness(), paged, tmp_path / "plain.csv")
     paths = [json.loads(line)["path"] for line in out.getvalue().splitlines()]
-    assert paths == [row.path for row in read_table(tmp_path / "plain.csv")] and summary.images == len(paths)
+    assert paths == [
+        row.path for row in read_table(tmp_path / "plain.csv")
+    ] and summary.images == len(paths)
 
 
 def main(folder: str, out: str, chunk_rows: str, seconds: str, dies_before: str) -> None:
-    """A run that tells when it begins, and dies before the given change of the disk (0: it does not)."""
+    """A run that tells when it begins, and dies before the given change of the disk (0: it does
+    not).
+    """
     changes = itertools.count(1)
 
     def dying(change: Callable[..., None]) -> Callable[..., None]:
@@ -742,7 +961,12 @@ def main(folder: str, out: str, chunk_rows: str, seconds: str, dies_before: str)
     os.replace, os.unlink, os.rmdir = dying(os.replace), dying(os.unlink), dying(os.rmdir)
     print("begin", flush=True)
     try:
-        score_table(Brightness(seconds=float(seconds)), sorted(Path(folder).iterdir()), Path(out), chunk_rows=int(chunk_rows))
+        score_table(
+            Brightness(seconds=float(seconds)),
+            sorted(Path(folder).iterdir()),
+            Path(out),
+            chunk_rows=int(chunk_rows),
+        )
     except AnomalyError as error:
         raise SystemExit(str(error)) from error
 

@@ -26,7 +26,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarni
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     ray = import_ray()
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     yield
     ray.shutdown()
 
@@ -49,7 +55,9 @@ def undated(table: Path) -> list[Row]:
     return [row._replace(scored_at="") for row in read_table(table)]
 
 
-def test_a_killed_worker_does_not_show(local_ray: None, scorer: Scorer, images: list[Source], tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_show(
+    local_ray: None, scorer: Scorer, images: list[Source], tmp_path: Path
+) -> None:
     score_table(scorer, images, tmp_path / "threads.csv")
     (tmp_path / "killed").mkdir()
     sources = [*images[:40], Deadly(images[40].name, tmp_path / "killed"), *images[41:]]
@@ -79,14 +87,20 @@ def test_the_command_scores_on_ray(local_ray: None, run: Path, parts: Path, tmp_
         words = ["--out", out, "--engine", engine, "--device", "cpu", "--heatmaps", heatmaps]
         assert main(["score", str(run), str(parts / "train" / "good"), *words]) in (0, 3)
     assert undated(tmp_path / "ray.csv") == undated(tmp_path / "threads.csv")
-    ray, threads = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("0*")} for name in ("ray", "threads"))
+    ray, threads = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("0*")}
+        for name in ("ray", "threads")
+    )
     assert ray == threads and len(ray) == 120
 
 
 def test_a_window_ends_at_so_many_sources_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anomaly.scoring.cluster.WINDOW", 3)
     monkeypatch.setattr("anomaly.scoring.cluster.WINDOW_BYTES", 10)
-    sources: list[Source] = [*(File(str(n)) for n in range(4)), *(Held(str(n), b"12345678") for n in range(3))]
+    sources: list[Source] = [
+        *(File(str(n)) for n in range(4)),
+        *(Held(str(n), b"12345678") for n in range(3)),
+    ]
     found = list(windows(enumerate(sources)))
     assert [[number for number, _ in window] for window in found] == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(windows([])) == []
@@ -100,6 +114,9 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_ray_is_imported_by_its_engine_only(run: Path, parts: Path, tmp_path: Path) -> None:
     words = ["score", str(run), str(parts / "train"), "--out", str(tmp_path / "t.csv")]
-    code = f"import sys; from anomaly.commands.main import main; main({words!r}); print([m for m in sys.modules if m.startswith('ray')])"
+    code = (
+        f"import sys; from anomaly.commands.main import main; main({words!r}); print([m for m in "
+        "sys.modules if m.startswith('ray')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

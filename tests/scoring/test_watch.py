@@ -1,4 +1,6 @@
-"""`anomaly score --watch` as a process: files that come slowly, in pieces, by rename, while it is down; kills."""
+"""`anomaly score --watch` as a process: files that come slowly, in pieces, by rename, while it is
+down; kills.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from anomaly.scoring.watch_table import mend
 from data.synthetic import make
 from tests.test_scorer import ROOT
 
-SECOND = 1.0 if os.environ.get("ANOMALY_QUIET_MACHINE") else 3.0  # within which a row comes; others may be using the cores
+# within which a row comes; others may be using the cores
+SECOND = 1.0 if os.environ.get("ANOMALY_QUIET_MACHINE") else 3.0
 
 
 def picture(seed: int, format: str = "PNG") -> bytes:
@@ -38,16 +41,36 @@ class Line:
     """A folder that is watched, the table, and the process that watches."""
 
     def __init__(self, run: Path, home: Path) -> None:
-        self.run, self.folder, self.out, self.log = run, home / "incoming", home / "t.csv", home / "log.txt"
+        self.run, self.folder, self.out, self.log = (
+            run,
+            home / "incoming",
+            home / "t.csv",
+            home / "log.txt",
+        )
         self.folder.mkdir()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *options: str, ready: bool = True) -> None:
-        words = ["score", str(self.run), "--watch", str(self.folder), "--out", str(self.out), "--device", "cpu", *options]
+        words = [
+            "score",
+            str(self.run),
+            "--watch",
+            str(self.folder),
+            "--out",
+            str(self.out),
+            "--device",
+            "cpu",
+            *options,
+        ]
         said = len(self.said())
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "anomaly", *words], cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True
+                [sys.executable, "-m", "anomaly", *words],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
             )
         if ready:
             until(lambda: "watching" in self.said()[said:])
@@ -125,11 +148,18 @@ def test_files_in_pieces_by_rename_and_by_link_are_judged_once_and_whole(line: L
     for name in ("pieces.png", "moved.png", "linked.png", "below.png"):
         assert line.row(name).status == "ok"
     assert line.stop(signal.SIGINT) == 0
-    assert sorted(Path(row.path).name for row in line.rows()) == ["below.png", "linked.png", "moved.png", "pieces.png"]
+    assert sorted(Path(row.path).name for row in line.rows()) == [
+        "below.png",
+        "linked.png",
+        "moved.png",
+        "pieces.png",
+    ]
     assert "4 images" in line.said() and "Traceback" not in line.said()
 
 
-def test_what_never_becomes_whole_gets_an_error_row_and_what_changes_another_row(line: Line) -> None:
+def test_what_never_becomes_whole_gets_an_error_row_and_what_changes_another_row(
+    line: Line,
+) -> None:
     line.start("--patience", "1")
     (line.folder / "half.png").write_bytes(picture(6)[:200])
     (line.folder / "a.png").write_bytes(picture(7))
@@ -151,7 +181,8 @@ def test_killed_at_random_moments_no_image_is_lost_and_none_doubled(line: Line) 
         line.start(ready=False)
         ends = time.monotonic() + choose.uniform(0.4, 1.6)
         while time.monotonic() < ends:
-            (line.folder / f"{wanted:03}.png").write_bytes(picture(wanted % 40) + bytes(wanted))  # no two alike
+            # no two alike
+            (line.folder / f"{wanted:03}.png").write_bytes(picture(wanted % 40) + bytes(wanted))
             wanted += 1
             time.sleep(0.02)
         assert line.process is not None
@@ -223,8 +254,23 @@ def test_pictures_in_the_watched_folder_are_not_judged(line: Line) -> None:
     line.stop()
     assert "2 folders written by anomaly" in line.said()
     line.process = None
-    words = ["score", str(line.run), "--watch", str(line.folder), "--out", str(line.out), "--overlays", str(line.folder)]
-    found = subprocess.run([sys.executable, "-m", "anomaly", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    words = [
+        "score",
+        str(line.run),
+        "--watch",
+        str(line.folder),
+        "--out",
+        str(line.out),
+        "--overlays",
+        str(line.folder),
+    ]
+    found = subprocess.run(
+        [sys.executable, "-m", "anomaly", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 1 and "is the input" in found.stderr
 
 
@@ -241,7 +287,11 @@ def test_a_table_that_is_rotated_loses_and_doubles_nothing(line: Line, copied: b
                 os.truncate(line.out, 0)
             else:
                 line.out.rename(former)
-            until(lambda number=number: line.said().count("moved away or emptied") == (number + 1) // 2)
+            until(
+                lambda number=number: (
+                    line.said().count("moved away or emptied") == (number + 1) // 2
+                )
+            )
     assert line.stop() in (0, 3)
     assert "t.csv (2 rows; 4 in tables that were moved away)" in line.said()
     line.out.with_name("t.csv.1").rename(line.out.with_name("packed.csv"))
@@ -249,15 +299,24 @@ def test_a_table_that_is_rotated_loses_and_doubles_nothing(line: Line, copied: b
     (line.folder / "6.png").write_bytes(picture(6))
     line.row("6.png")
     line.stop()
-    found = {name: [Path(row.path).name for row in read_table(line.out.with_name(name))] for name in ("packed.csv", "t.csv")}
+    found = {
+        name: [Path(row.path).name for row in read_table(line.out.with_name(name))]
+        for name in ("packed.csv", "t.csv")
+    }
     assert found == {"packed.csv": ["0.png", "1.png"], "t.csv": ["4.png", "5.png", "6.png"]}
 
 
-def test_lines_on_standard_output_and_what_is_refused(line: Line, run: Path, tmp_path: Path) -> None:
+def test_lines_on_standard_output_and_what_is_refused(
+    line: Line, run: Path, tmp_path: Path
+) -> None:
     words = [sys.executable, "-m", "anomaly", "score", str(run), "--watch"]
     (line.folder / "a.png").write_bytes(picture(9))
     process = subprocess.Popen(
-        [*words, str(line.folder), "--out", "-"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*words, str(line.folder), "--out", "-"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert '"status": "ok"' in process.stdout.readline()
@@ -265,10 +324,15 @@ def test_lines_on_standard_output_and_what_is_refused(line: Line, run: Path, tmp
     assert "scored" in process.communicate(timeout=30)[1] and process.returncode == 0
     for given, why in (
         ([str(tmp_path / "none"), "--out", "t.csv"], "no folder found"),
-        ([str(line.folder), "--out", str(tmp_path / "t.parquet")], "with --watch .csv or .jsonl expected"),
+        (
+            [str(line.folder), "--out", str(tmp_path / "t.parquet")],
+            "with --watch .csv or .jsonl expected",
+        ),
         ([str(line.folder), "--out", str(tmp_path / "t.csv"), "--shard", "1/2"], "--shard found"),
     ):
-        done = subprocess.run([*words, *given], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [*words, *given], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
         assert done.returncode == 1 and why in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -287,7 +351,14 @@ def test_two_watchers_do_not_write_one_table_nor_two_detectors(line: Line, pixel
 
 
 @pytest.mark.parametrize(
-    ("suffix", "rest"), [(".csv", b'a,"b\nc'), (".csv", b"a,b"), (".csv", b"\0\0\0"), (".jsonl", b'{"a": "b'), (".csv", b"")]
+    ("suffix", "rest"),
+    [
+        (".csv", b'a,"b\nc'),
+        (".csv", b"a,b"),
+        (".csv", b"\0\0\0"),
+        (".jsonl", b'{"a": "b'),
+        (".csv", b""),
+    ],
 )
 def test_what_is_left_of_a_row_is_cut_off(tmp_path: Path, suffix: str, rest: bytes) -> None:
     path, whole = tmp_path / "t", b'x,"y\n""z"\n' if suffix == ".csv" else b'{"k": "\\""}\n'

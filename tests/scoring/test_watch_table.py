@@ -16,7 +16,12 @@ IDENTITY = "run@1 sha256:00ff"
 
 
 def row(path: Path, detector: str = IDENTITY) -> Row:
-    values = dict.fromkeys(COLUMNS) | {"path": str(path), "sha256": "ab" * 32, "status": "ok", "detector": detector}
+    values = dict.fromkeys(COLUMNS) | {
+        "path": str(path),
+        "sha256": "ab" * 32,
+        "status": "ok",
+        "detector": detector,
+    }
     return Row(**{**values, "scored_at": "2026-01-31T23:59:59.123Z"})  # type: ignore[arg-type]
 
 
@@ -47,7 +52,9 @@ def paths(*tables: Path) -> list[str]:
 
 
 def again(out: Path) -> tuple[set[str], int, int]:
-    """What a new start remembers: the images of former tables, how many rows these had, and how many are here."""
+    """What a new start remembers: the images of former tables, how many rows these had, and how
+    many are here.
+    """
     table = GrowingTable(out, IDENTITY, print)
     table.open(force=False)
     try:
@@ -84,7 +91,11 @@ def test_rows_follow_the_name_and_none_is_lost_or_doubled(
     former = rotate(out)
     table.append([row(path) for path in images[3:5]])
     table.append([row(images[5])])
-    assert paths(former) == ["0.png", "1.png", "2.png"] and paths(out) == ["3.png", "4.png", "5.png"]
+    assert paths(former) == ["0.png", "1.png", "2.png"] and paths(out) == [
+        "3.png",
+        "4.png",
+        "5.png",
+    ]
     assert (table.rows, table.moved) == (3, 3)
     table.close()
     former.unlink()  # packed by now, or on another disk
@@ -100,7 +111,9 @@ def test_rotated_again_and_again(table: GrowingTable, out: Path, images: list[Pa
     assert paths(out) == [] and again(out) == ({path.name for path in images}, 6, 0)
 
 
-def test_a_table_that_was_removed_is_begun_anew(table: GrowingTable, out: Path, images: list[Path]) -> None:
+def test_a_table_that_was_removed_is_begun_anew(
+    table: GrowingTable, out: Path, images: list[Path]
+) -> None:
     table.append([row(images[0])])
     out.unlink()
     table.look()
@@ -109,10 +122,13 @@ def test_a_table_that_was_removed_is_begun_anew(table: GrowingTable, out: Path, 
     assert paths(out) == ["1.png"]
 
 
-def test_a_table_that_an_editor_has_saved_anew_holds_its_rows(table: GrowingTable, out: Path, images: list[Path]) -> None:
+def test_a_table_that_an_editor_has_saved_anew_holds_its_rows(
+    table: GrowingTable, out: Path, images: list[Path]
+) -> None:
     table.append([row(path) for path in images[:3]])
     copy = out.with_name("copy")
-    copy.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:-1]))  # and the last row was taken out
+    # and the last row was taken out
+    copy.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:-1]))
     copy.replace(out)
     table.append([row(images[3])])
     assert paths(out) == ["0.png", "1.png", "3.png"] and (table.rows, table.moved) == (3, 1)
@@ -120,18 +136,26 @@ def test_a_table_that_an_editor_has_saved_anew_holds_its_rows(table: GrowingTabl
     assert again(out) == ({"2.png"}, 1, 3)
 
 
-def test_a_table_of_another_detector_in_its_place_is_refused(table: GrowingTable, out: Path, images: list[Path]) -> None:
+def test_a_table_of_another_detector_in_its_place_is_refused(
+    table: GrowingTable, out: Path, images: list[Path]
+) -> None:
     other = GrowingTable(out.with_name("other" + out.suffix), "other@1 sha256:0011", print)
     other.open(force=False)
     other.append([row(images[0], "other@1 sha256:0011")])
     other.close()
     out.with_name("other" + out.suffix).replace(out)
-    with pytest.raises(AnomalyError, match=r"rows of other@1 .* found, of run@1 sha256:00ff expected"):
+    with pytest.raises(
+        AnomalyError, match=r"rows of other@1 .* found, of run@1 sha256:00ff expected"
+    ):
         table.append([row(images[1])])
 
 
-def test_what_is_gone_since_need_not_be_remembered_but_is_counted(table: GrowingTable, out: Path, images: list[Path]) -> None:
-    table.append([row(path) for path in [*images, out.parent / "page.tif#2", out.parent / "gone.tif#1"]])
+def test_what_is_gone_since_need_not_be_remembered_but_is_counted(
+    table: GrowingTable, out: Path, images: list[Path]
+) -> None:
+    table.append(
+        [row(path) for path in [*images, out.parent / "page.tif#2", out.parent / "gone.tif#1"]]
+    )
     (out.parent / "page.tif").write_bytes(b"x")
     moved(out)
     table.look()
@@ -165,6 +189,9 @@ def test_a_full_disk_names_the_table(small_disk: Path, images: list[Path]) -> No
     table = GrowingTable(out, IDENTITY, print)
     table.open(force=False)
     (small_disk / "filler").write_bytes(b"x" * 180_000)
-    with pytest.raises(AnomalyError, match=r"today\.csv: no room left \(No space left on device\); no image is lost"):
+    with pytest.raises(
+        AnomalyError,
+        match=r"today\.csv: no room left \(No space left on device\); no image is lost",
+    ):
         table.append([row(images[0])] * 2000)
     table.close()

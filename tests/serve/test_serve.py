@@ -51,10 +51,14 @@ def service(run: Path, pixel_run: Path, session_folder: Path) -> Iterator[Servic
 
 @pytest.fixture(scope="module")
 def strict(run: Path, session_folder: Path) -> Iterator[Service]:
-    """A service that takes one small request at a time, from those with a key, for three seconds."""
+    """A service that takes one small request at a time, from those with a key, for
+    three seconds.
+    """
     (session_folder / "keys").write_text("line 4d0f7c8e9b6a5f4e3d2c # the camera over line 4\n")
     limits = "--workers 1 --waiting 0 --timeout 3 --max-bytes 200000 --max-pixels 20000".split()
-    with serving(session_folder / "strict.log", run, "--api-keys", session_folder / "keys", *limits) as found:
+    with serving(
+        session_folder / "strict.log", run, "--api-keys", session_folder / "keys", *limits
+    ) as found:
         yield found
 
 
@@ -67,12 +71,16 @@ def files(parts: Path) -> list[bytes]:
 
 def png(height: int, width: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)).save(file, "PNG")
+    Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    ).save(file, "PNG")
     return file.getvalue()
 
 
-# --- the plain route --------------------------------------------------------------------------------------------------
-def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Path, parts: Path) -> None:
+# --- the plain route ------------------------------------------------------------------------------
+def test_a_file_gets_the_verdict_that_the_scorer_gives(
+    service: Service, run: Path, parts: Path
+) -> None:
     scorer = Scorer(run)
     for body in files(parts)[:: len(files(parts)) // 8]:
         expected = scorer.score(body)
@@ -97,11 +105,15 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(service: Service, run: Pa
         }
 
 
-@pytest.mark.parametrize("path", ["/score/", "/v2/", "/v2/health/live/", "//score", "/score//", "/metrics/"])
+@pytest.mark.parametrize(
+    "path", ["/score/", "/v2/", "/v2/health/live/", "//score", "/score//", "/metrics/"]
+)
 def test_no_address_leads_to_another_host(service: Service, path: str) -> None:
     """A slash too many is no redirect, which would go wherever the request's Host says."""
     for method in ("GET", "POST"):
-        answer = service.ask(method, path, b"x" if method == "POST" else None, {"Host": "evil.example"})
+        answer = service.ask(
+            method, path, b"x" if method == "POST" else None, {"Host": "evil.example"}
+        )
         assert answer.status == 404 and "location" not in {name.lower() for name in answer.headers}
 
 
@@ -110,7 +122,9 @@ def test_a_form_does_as_well_and_httpx_sends_one(service: Service, parts: Path) 
 
     body = files(parts)[0]
     with httpx.Client(trust_env=False) as client:
-        answer = client.post(f"{service.url}/score", params={"detector": "run"}, files={"file": ("part.png", body)})
+        answer = client.post(
+            f"{service.url}/score", params={"detector": "run"}, files={"file": ("part.png", body)}
+        )
     assert answer.json() == service.post("/score?detector=run", body).json
 
 
@@ -123,7 +137,13 @@ def test_what_is_wrong_is_said_in_one_line(service: Service) -> None:
         ("/score?detector=run", b"", {}, 422, "NOT INSPECTED"),
         ("/score?detector=run", b"--x--\r\n", form, 422, "a form without a file"),
         ("/score?detector=run", b"no form", form, 400, "a damaged form"),
-        ("/score?detector=run", b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "a compressed body"),
+        (
+            "/score?detector=run",
+            b"\x1f\x8b",
+            {"Content-Encoding": "gzip"},
+            415,
+            "a compressed body",
+        ),
         ("/score?heatmap=perhaps&detector=run", b"", {}, 422, "query.heatmap"),
         ("/v2/models/run/versions/7/infer", b"{}", {}, 404, "version '7' is not served"),
         ("/v2/health/live", b"", {}, 405, "Method Not Allowed"),
@@ -136,7 +156,10 @@ def test_a_file_of_several_pages_is_not_inspected(service: Service) -> None:
     frames, file = [Image.new("L", (64, 64), grey) for grey in (10, 90)], io.BytesIO()
     frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
     answer = service.post("/score?detector=run", file.getvalue())
-    assert (answer.status, "2 pages or frames found, one expected" in answer.json["error"]) == (422, True)
+    assert (answer.status, "2 pages or frames found, one expected" in answer.json["error"]) == (
+        422,
+        True,
+    )
 
 
 def tiff(*values: float) -> bytes:
@@ -167,21 +190,41 @@ FAULTS = {
     "text": (lambda: b"hello", "not an image"),
     "GIF": (lambda: b"GIF89a" + bytes(20), None),
     "three pages": (
-        lambda: encoded(Image.new("RGB", (48, 48)), "TIFF", save_all=True, append_images=[Image.new("RGB", (48, 48))] * 2),
+        lambda: encoded(
+            Image.new("RGB", (48, 48)),
+            "TIFF",
+            save_all=True,
+            append_images=[Image.new("RGB", (48, 48))] * 2,
+        ),
         "several pages",
     ),
 }
 
 
 @pytest.mark.parametrize("what", FAULTS)
-def test_an_image_that_is_none_is_the_clients_fault_on_every_route(service: Service, what: str) -> None:
+def test_an_image_that_is_none_is_the_clients_fault_on_every_route(
+    service: Service, what: str
+) -> None:
     make, kind = FAULTS[what]
     body = make()
-    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(body).decode()]}
-    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + body + b"\r\n--x--\r\n"
+    tensor = {
+        "name": "images",
+        "datatype": "BYTES",
+        "shape": [1],
+        "data": [base64.b64encode(body).decode()],
+    }
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        + body
+        + b"\r\n--x--\r\n"
+    )
     for answer in (
         service.post("/score?detector=run", body),
-        service.post("/score?detector=run&heatmap=true", form, {"Content-Type": "multipart/form-data; boundary=x"}),
+        service.post(
+            "/score?detector=run&heatmap=true",
+            form,
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        ),
         service.infer("run", inputs=[tensor]),
     ):
         assert answer.status == 422, answer.data
@@ -192,17 +235,39 @@ def test_an_image_that_is_none_is_the_clients_fault_on_every_route(service: Serv
 @pytest.mark.parametrize(
     "tensor",
     [
-        {"datatype": "FP32"}, {"datatype": 7}, {"name": None}, {"shape": "1"}, {"shape": []}, {"shape": [1, 2, 3]},
-        {"shape": [0, 1, 1, 3]}, {"shape": [1, 1, 1, 1]}, {"shape": [1.5, 1, 1, 3]}, {"shape": [[1], 1, 1, 3]}, {"data": "abc"},
-        {"data": {}}, {"data": [[[[1, 2]]]]}, {"data": [True, 2, 3]}, {"data": ["1", 2, 3]}, {"data": [None, 2, 3]},
-        {"data": [-1, 2, 3]}, {"data": [1e400, 2, 3]}, {"data": [{}, 2, 3]}, {"data": []}, {"data": [[], [], []]},
-        {"datatype": "BYTES", "shape": [1], "data": [1]}, {"datatype": "BYTES", "shape": [1], "data": [["AAAA"]]},
-        {"datatype": "BYTES", "shape": [2], "data": ["AAAA"]}, {"parameters": 7}, {"parameters": {"binary_data_size": "x"}},
+        {"datatype": "FP32"},
+        {"datatype": 7},
+        {"name": None},
+        {"shape": "1"},
+        {"shape": []},
+        {"shape": [1, 2, 3]},
+        {"shape": [0, 1, 1, 3]},
+        {"shape": [1, 1, 1, 1]},
+        {"shape": [1.5, 1, 1, 3]},
+        {"shape": [[1], 1, 1, 3]},
+        {"data": "abc"},
+        {"data": {}},
+        {"data": [[[[1, 2]]]]},
+        {"data": [True, 2, 3]},
+        {"data": ["1", 2, 3]},
+        {"data": [None, 2, 3]},
+        {"data": [-1, 2, 3]},
+        {"data": [1e400, 2, 3]},
+        {"data": [{}, 2, 3]},
+        {"data": []},
+        {"data": [[], [], []]},
+        {"datatype": "BYTES", "shape": [1], "data": [1]},
+        {"datatype": "BYTES", "shape": [1], "data": [["AAAA"]]},
+        {"datatype": "BYTES", "shape": [2], "data": ["AAAA"]},
+        {"parameters": 7},
+        {"parameters": {"binary_data_size": "x"}},
         {"parameters": {"binary_data_size": -1}, "data": None},
     ],
     ids=str,
-)  # fmt: skip
-def test_a_tensor_of_another_kind_is_the_clients_fault(service: Service, tensor: dict[str, object]) -> None:
+)
+def test_a_tensor_of_another_kind_is_the_clients_fault(
+    service: Service, tensor: dict[str, object]
+) -> None:
     answer = service.infer("run", inputs=[{**GOOD, **tensor}])
     assert answer.status == 400, answer.data
     assert answer.json["error"]
@@ -215,19 +280,36 @@ def picky(run: Path, session_folder: Path) -> Path:
 
 
 def not_a_number(model: onnx.ModelProto, output: str) -> None:
-    """Multiplies an output by x / x, with x = 255 less the darkest value of the image: 1, but NaN where that is white."""
+    """Multiplies an output by x / x, with x = 255 less the darkest value of the image: 1, but NaN
+    where that is white.
+    """
     for node in model.graph.node:
         node.output[:] = ["before" if name == output else name for name in node.output]
         if not node.name.startswith("calibration."):  # which reads the score that the file gives
             node.input[:] = ["before" if name == output else name for name in node.input]
-    constants = {"white": np.float32([255]), "all_axes": np.int64([1, 2, 3]), "new_axes": np.int64([1, 2])}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
-    steps = [("Cast", "images"), ("ReduceMin", "step0 all_axes"), ("Sub", "white step1"), ("Div", "step2 step2")]
+    constants = {
+        "white": np.float32([255]),
+        "all_axes": np.int64([1, 2, 3]),
+        "new_axes": np.int64([1, 2]),
+    }
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    steps = [
+        ("Cast", "images"),
+        ("ReduceMin", "step0 all_axes"),
+        ("Sub", "white step1"),
+        ("Div", "step2 step2"),
+    ]
     steps += [("Unsqueeze", "step3 new_axes")] if output == "heatmap" else []
     for number, (kind, inputs) in enumerate(steps):
         options = {"Cast": {"to": 1}, "ReduceMin": {"keepdims": 0}}.get(kind, {})
-        model.graph.node.append(onnx.helper.make_node(kind, inputs.split(), [f"step{number}"], **options))
-    model.graph.node.append(onnx.helper.make_node("Mul", ["before", f"step{len(steps) - 1}"], [output]))
+        model.graph.node.append(
+            onnx.helper.make_node(kind, inputs.split(), [f"step{number}"], **options)
+        )
+    model.graph.node.append(
+        onnx.helper.make_node("Mul", ["before", f"step{len(steps) - 1}"], [output])
+    )
 
 
 WHITE = np.full((64, 64, 3), 255, np.uint8)
@@ -239,20 +321,38 @@ def test_an_image_without_a_score_is_the_clients_fault_where_the_detector_is_sou
     blind = changed(run, tmp_path / "blind.onnx", lambda model: not_a_number(model, "heatmap"))
     with serving(tmp_path / "log", picky, blind) as service:
         for name in ("picky", "blind"):
-            tensor = {"name": "images", "datatype": "UINT8", "shape": [1, *WHITE.shape], "data": WHITE.ravel().tolist()}
+            tensor = {
+                "name": "images",
+                "datatype": "UINT8",
+                "shape": [1, *WHITE.shape],
+                "data": WHITE.ravel().tolist(),
+            }
             for answer in (
                 service.post(f"/score?detector={name}", encoded(Image.fromarray(WHITE), "PNG")),
                 service.infer(name, inputs=[tensor]),
             ):
                 assert (answer.status, answer.json["kind"]) == (422, "not finite")
-                assert "no finite score or heatmap for this image; its golden samples are right" in answer.json["error"]
-            assert service.post(f"/score?detector={name}&heatmap=true", files(parts)[0]).status == 200
+                assert (
+                    "no finite score or heatmap for this image; its golden samples are right"
+                    in answer.json["error"]
+                )
+            assert (
+                service.post(f"/score?detector={name}&heatmap=true", files(parts)[0]).status == 200
+            )
 
 
-def test_an_image_without_a_score_is_the_servers_fault_where_the_detector_is_damaged(picky: Path, tmp_path: Path) -> None:
+def test_an_image_without_a_score_is_the_servers_fault_where_the_detector_is_damaged(
+    picky: Path, tmp_path: Path
+) -> None:
     def damage(model: onnx.ModelProto) -> None:
         golden = json.loads(model.metadata_props[0].value)["golden"]
-        edit_card(model, golden={**golden, "samples": [{**sample, "score": 1e6} for sample in golden["samples"]]})
+        edit_card(
+            model,
+            golden={
+                **golden,
+                "samples": [{**sample, "score": 1e6} for sample in golden["samples"]],
+            },
+        )
 
     shutil.copy(picky, tmp_path / "detector.onnx")
     scorer = Scorer(changed(tmp_path, tmp_path / "damaged.onnx", damage))
@@ -280,7 +380,7 @@ def test_numbers_are_written_as_json_reads_them(values: np.ndarray) -> None:
     assert json.loads(bytes(text_of(values.ravel()))) == values.ravel().tolist()
 
 
-# --- limits -----------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 def test_it_keeps_its_limits(strict: Service) -> None:
     assert strict.post("/score", png(60, 60), KEY).status == 200
     assert strict.post("/score", bytes(200_001), KEY).status == 413
@@ -292,7 +392,9 @@ def test_a_body_of_unknown_length_is_cut_off(strict: Service) -> None:
     import httpx
 
     with httpx.Client(trust_env=False) as client:
-        answer = client.post(f"{strict.url}/score", content=(bytes(50_000) for _ in range(10)), headers=KEY)
+        answer = client.post(
+            f"{strict.url}/score", content=(bytes(50_000) for _ in range(10)), headers=KEY
+        )
     assert answer.status_code == 413
 
 
@@ -307,7 +409,10 @@ def test_nobody_without_a_key(strict: Service) -> None:
 
 
 def test_when_it_is_full_it_says_so_and_a_slow_body_does_not_stay(strict: Service) -> None:
-    head = f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY['Authorization']}\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY['Authorization']}\r\n"
+        "Content-Length: 1000\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as slow:
         slow.sendall(head.encode())  # and no body: it takes the only place, for three seconds
         for _ in range(50):
@@ -349,11 +454,15 @@ def test_between_two_images_the_time_is_looked_at() -> None:
         Deadline(time.monotonic() - 1, 5).check()
 
 
-# --- the Open Inference Protocol ---------------------------------------------------------------------------------------
-def test_tritons_own_client_gets_the_scorers_numbers(service: Service, pixel_run: Path, parts: Path) -> None:
+# --- the Open Inference Protocol ------------------------------------------------------------------
+def test_tritons_own_client_gets_the_scorers_numbers(
+    service: Service, pixel_run: Path, parts: Path
+) -> None:
     triton = pytest.importorskip("tritonclient.http")
     scorer, name = Scorer(pixel_run), "pixel-run"
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(body)).convert("RGB")) for body in files(parts)[:3]])
+    pixels = np.stack(
+        [np.asarray(Image.open(io.BytesIO(body)).convert("RGB")) for body in files(parts)[:3]]
+    )
     expected = scorer.score(list(pixels))
     with triton.InferenceServerClient(f"127.0.0.1:{service.port}") as client:
         assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(name)
@@ -365,7 +474,11 @@ def test_tritons_own_client_gets_the_scorers_numbers(service: Service, pixel_run
             for wanted in (None, True, False):
                 given = triton.InferInput("images", list(pixels.shape), "UINT8")
                 given.set_data_from_numpy(pixels, binary_data=binary_in)
-                outputs = wanted if wanted is None else [triton.InferRequestedOutput(n, wanted) for n in scorer.outputs]
+                outputs = (
+                    wanted
+                    if wanted is None
+                    else [triton.InferRequestedOutput(n, wanted) for n in scorer.outputs]
+                )
                 answer = client.infer(name, [given], outputs=outputs, request_id="7")
                 assert answer.get_response()["id"] == "7"
                 same_verdicts(answer, expected)
@@ -383,31 +496,62 @@ def same_verdicts(answer: object, expected: list[Result]) -> None:
     assert found["is_anomaly"].tolist() == [r.is_anomaly is not False for r in expected]
     assert found["in_range"].tolist() == [r.status == "ok" for r in expected]
     assert np.allclose(found["heatmap"], [r.heatmap for r in expected], rtol=1e-3, atol=1e-5)
-    assert np.abs(found["reconstruction"].astype(int) - [r.reconstruction for r in expected]).max() <= 1
+    assert (
+        np.abs(found["reconstruction"].astype(int) - [r.reconstruction for r in expected]).max()
+        <= 1
+    )
 
 
 def test_files_in_json_are_base64(service: Service, run: Path, parts: Path) -> None:
     body = files(parts)[0]
-    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(body).decode()]}
+    tensor = {
+        "name": "images",
+        "datatype": "BYTES",
+        "shape": [1],
+        "data": [base64.b64encode(body).decode()],
+    }
     answer = service.infer("run", inputs=[tensor], outputs=[{"name": "score"}])
-    assert answer.json["outputs"][0]["data"] == pytest.approx([Scorer(run).score(body).score], rel=1e-5)
+    assert answer.json["outputs"][0]["data"] == pytest.approx(
+        [Scorer(run).score(body).score], rel=1e-5
+    )
 
 
-@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.randoms(use_true_random=False), st.booleans(), st.booleans())
-def test_json_and_bytes_say_the_same(n: int, h: int, w: int, random: object, nested: bool, encoded: bool) -> None:
+@given(
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+    st.booleans(),
+)
+def test_json_and_bytes_say_the_same(
+    n: int, h: int, w: int, random: object, nested: bool, encoded: bool
+) -> None:
     pixels = np.frombuffer(random.randbytes(n * h * w * 3), np.uint8).reshape(n, h, w, 3)  # type: ignore[attr-defined]
     tensor = {"name": "images", "datatype": "UINT8", "shape": [n, h, w, 3]}
-    plain = json.dumps({"inputs": [{**tensor, "data": (pixels if nested else pixels.ravel()).tolist()}]}).encode()
+    plain = json.dumps(
+        {"inputs": [{**tensor, "data": (pixels if nested else pixels.ravel()).tolist()}]}
+    ).encode()
     raw = pixels.tobytes()
     if encoded:
         tensor |= {"datatype": "BYTES", "shape": [n]}
         plain = json.dumps(
-            {"inputs": [{**tensor, "data": [base64.b64encode(one.tobytes()).decode() for one in pixels]}]}
+            {
+                "inputs": [
+                    {**tensor, "data": [base64.b64encode(one.tobytes()).decode() for one in pixels]}
+                ]
+            }
         ).encode()
         raw = b"".join(len(one.tobytes()).to_bytes(4, "little") + one.tobytes() for one in pixels)
-    head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}]}).encode()
+    head = json.dumps(
+        {"inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}]}
+    ).encode()
     one, other = read_request(plain, None, KNOWN), read_request(head + raw, str(len(head)), KNOWN)
-    assert [bytes(i) for i in one.images] == [bytes(i) for i in other.images] == [image.tobytes() for image in pixels]
+    assert (
+        [bytes(i) for i in one.images]
+        == [bytes(i) for i in other.images]
+        == [image.tobytes() for image in pixels]
+    )
     assert one.binary == other.binary == dict.fromkeys(KNOWN, False)
 
 
@@ -415,37 +559,86 @@ GOOD = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1
 REFUSED = {
     "no JSON": (b"{", None, "not an inference request"),
     "another input": (json.dumps({"inputs": [{**GOOD, "name": "x"}]}), None, "inputs.0.name"),
-    "floats": (json.dumps({"inputs": [{**GOOD, "data": [0.5, 1, 2]}]}), None, "whole numbers from 0 to 255"),
-    "too large a number": (
-        json.dumps({"inputs": [{**GOOD, "data": [256, 1, 2]}]}), None, "a pixel value of 256 found, .* from 0 to 255 expected",
+    "floats": (
+        json.dumps({"inputs": [{**GOOD, "data": [0.5, 1, 2]}]}),
+        None,
+        "whole numbers from 0 to 255",
     ),
-    "below zero": (json.dumps({"inputs": [{**GOOD, "data": [255, 1, -1]}]}), None, "a pixel value of -1 found, .* 0 to 255"),
+    "too large a number": (
+        json.dumps({"inputs": [{**GOOD, "data": [256, 1, 2]}]}),
+        None,
+        "a pixel value of 256 found, .* from 0 to 255 expected",
+    ),
+    "below zero": (
+        json.dumps({"inputs": [{**GOOD, "data": [255, 1, -1]}]}),
+        None,
+        "a pixel value of -1 found, .* 0 to 255",
+    ),
     "a very long number": (
-        json.dumps({"inputs": [{**GOOD, "data": [0, 7 * 10**70, 2]}]}), None,
+        json.dumps({"inputs": [{**GOOD, "data": [0, 7 * 10**70, 2]}]}),
+        None,
         r"a pixel value of 70000000000000000000\.\.\. \(71 digits\) found, .* 0 to 255",
     ),
-    "too large and no number": (json.dumps({"inputs": [{**GOOD, "data": ["300", 1, 2]}]}), None, "data of another kind"),
-    "a huge number": (json.dumps({"inputs": [{**GOOD, "data": [10**400, 1, 2]}]}), None, "whole numbers|not an inference"),
+    "too large and no number": (
+        json.dumps({"inputs": [{**GOOD, "data": ["300", 1, 2]}]}),
+        None,
+        "data of another kind",
+    ),
+    "a huge number": (
+        json.dumps({"inputs": [{**GOOD, "data": [10**400, 1, 2]}]}),
+        None,
+        "whole numbers|not an inference",
+    ),
     "ragged": (json.dumps({"inputs": [{**GOOD, "data": [[1], [2, 3]]}]}), None, "ragged"),
     "too few": (json.dumps({"inputs": [{**GOOD, "data": [1, 2]}]}), None, "2 values found"),
-    "a shape that overflows": (json.dumps({"inputs": [{**GOOD, "shape": [1, 2**62, 2**62, 3]}]}), None, "3 values found"),
-    "one value": (json.dumps({"inputs": [{**GOOD, "shape": [256, 2**31, 2**31, 3], "data": [7]}]}), None, "^1 value found"),
-    "one value in lists": (json.dumps({"inputs": [{**GOOD, "data": [[[[7]]]]}]}), None, "^1 value found"),
+    "a shape that overflows": (
+        json.dumps({"inputs": [{**GOOD, "shape": [1, 2**62, 2**62, 3]}]}),
+        None,
+        "3 values found",
+    ),
+    "one value": (
+        json.dumps({"inputs": [{**GOOD, "shape": [256, 2**31, 2**31, 3], "data": [7]}]}),
+        None,
+        "^1 value found",
+    ),
+    "one value in lists": (
+        json.dumps({"inputs": [{**GOOD, "data": [[[[7]]]]}]}),
+        None,
+        "^1 value found",
+    ),
     "no value": (json.dumps({"inputs": [{**GOOD, "data": []}]}), None, "^0 values found"),
-    "a negative shape": (json.dumps({"inputs": [{**GOOD, "shape": [-1, 1, 1, 3]}]}), None, r"\[N, H, W, 3\]"),
+    "a negative shape": (
+        json.dumps({"inputs": [{**GOOD, "shape": [-1, 1, 1, 3]}]}),
+        None,
+        r"\[N, H, W, 3\]",
+    ),
     "no data": (json.dumps({"inputs": [{**GOOD, "data": None}]}), None, "without data"),
     "bytes that are not there": (
-        json.dumps({"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": 3}}]}), None, "binary_data_size 3",
+        json.dumps({"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": 3}}]}),
+        None,
+        "binary_data_size 3",
     ),
     "a length beyond the end": (json.dumps({"inputs": [GOOD]}), "100000", "at most"),
     "a length that is none": (json.dumps({"inputs": [GOOD]}), "-1", "at most"),
-    "no base64": (json.dumps({"inputs": [{**GOOD, "datatype": "BYTES", "shape": [1], "data": ["?"]}]}), None, "base64"),
-    "too many files": (
-        json.dumps({"inputs": [{**GOOD, "datatype": "BYTES", "shape": [257], "data": ["AAAA"] * 257}]}), None, "1 to 256",
+    "no base64": (
+        json.dumps({"inputs": [{**GOOD, "datatype": "BYTES", "shape": [1], "data": ["?"]}]}),
+        None,
+        "base64",
     ),
-    "another output": (json.dumps({"inputs": [GOOD], "outputs": [{"name": "x"}]}), None, "output 'x' asked for"),
+    "too many files": (
+        json.dumps(
+            {"inputs": [{**GOOD, "datatype": "BYTES", "shape": [257], "data": ["AAAA"] * 257}]}
+        ),
+        None,
+        "1 to 256",
+    ),
+    "another output": (
+        json.dumps({"inputs": [GOOD], "outputs": [{"name": "x"}]}),
+        None,
+        "output 'x' asked for",
+    ),
     "deep": ('{"inputs":' + "[" * 100_000, None, "not an inference request"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -458,7 +651,12 @@ def test_a_bad_inference_request_is_refused(what: str) -> None:
 
 def test_bytes_that_are_cut_short_are_refused() -> None:
     for raw in (b"\x05\0\0\0abc", b"\x01\0"):
-        tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+        tensor = {
+            "name": "images",
+            "datatype": "BYTES",
+            "shape": [1],
+            "parameters": {"binary_data_size": len(raw)},
+        }
         head = json.dumps({"inputs": [tensor]}).encode()
         with pytest.raises(RequestError, match="cut short"):
             read_request(head + raw, str(len(head)), KNOWN)
@@ -466,7 +664,9 @@ def test_bytes_that_are_cut_short_are_refused() -> None:
 
 def test_what_was_not_judged_is_never_good() -> None:
     outside = Result("outside", score=0.1, p_value=0.9, is_anomaly=None)
-    body, _ = write_response("d", "1", Inference(None, [], {"is_anomaly": False, "in_range": False}), [outside])
+    body, _ = write_response(
+        "d", "1", Inference(None, [], {"is_anomaly": False, "in_range": False}), [outside]
+    )
     assert [output["data"] for output in json.loads(body)["outputs"]] == [[True], [False]]
 
 
@@ -475,7 +675,13 @@ def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(
         '[parameters]\n"path.name" = "run"\n"path.version" = "1"\n"query.detector" = "run"\n'
     )
-    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{service.url}/openapi.json", "--max-examples", "10"]
+    command = [
+        Path(sys.executable).with_name("schemathesis"),
+        "run",
+        f"{service.url}/openapi.json",
+        "--max-examples",
+        "10",
+    ]
     # Which bytes are an image is beyond a schema, so a body that fits it may be refused.
     command += [
         "--checks",
@@ -492,17 +698,24 @@ def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
     assert "Tested: 11" in done.stdout and "Unresolvable" not in done.stdout, done.stdout[-3000:]
 
 
-# --- metrics and log --------------------------------------------------------------------------------------------------
+# --- metrics and log ------------------------------------------------------------------------------
 def test_prometheus_reads_the_metrics(service: Service, parts: Path) -> None:
     def values() -> dict[tuple[str, ...], float]:
         families = text_string_to_metric_families(service.get("/metrics").data.decode())
-        return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+        return {
+            (s.name, *sorted(s.labels.values())): s.value
+            for family in families
+            for s in family.samples
+        }
 
     before = values()
     for body in files(parts):
         service.post("/score?detector=run", body)
     after = values()
-    keys = {verdict: ("anomaly_images_total", *sorted(("run", verdict))) for verdict in ("flagged", "not flagged", "outside")}
+    keys = {
+        verdict: ("anomaly_images_total", *sorted(("run", verdict)))
+        for verdict in ("flagged", "not flagged", "outside")
+    }
     verdicts = {verdict: after.get(key, 0) - before.get(key, 0) for verdict, key in keys.items()}
     assert sum(verdicts.values()) == len(files(parts))
     assert verdicts["flagged"] >= 1 and verdicts["not flagged"] >= 10
@@ -517,26 +730,37 @@ def test_every_request_has_its_line_of_json(service: Service, parts: Path) -> No
     number = "from-the-line:7"
     answer = service.post("/score?detector=run", files(parts)[0], {"X-Request-ID": number})
     assert answer.headers["x-request-id"] == number
-    assert len(service.post("/score", b"", {"X-Request-ID": 'no " id'}).headers["x-request-id"]) == 32
+    assert (
+        len(service.post("/score", b"", {"X-Request-ID": 'no " id'}).headers["x-request-id"]) == 32
+    )
     time.sleep(0.2)
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     mine = [line for line in lines if line.get("request") == number]
     assert len(mine) == 1
-    assert mine[0].items() >= {"code": 200, "detector": "run", "images": 1, "bytes": len(files(parts)[0])}.items()
+    assert (
+        mine[0].items()
+        >= {"code": 200, "detector": "run", "images": 1, "bytes": len(files(parts)[0])}.items()
+    )
     assert mine[0]["ms"] >= mine[0]["wait_ms"] >= 0
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.0"])
-def test_a_client_that_would_rather_speak_another_protocol_logs_no_hint(upgrade: str, run: Path, tmp_path: Path) -> None:
+def test_a_client_that_would_rather_speak_another_protocol_logs_no_hint(
+    upgrade: str, run: Path, tmp_path: Path
+) -> None:
     with serving(tmp_path / "log", run) as service:
-        answer = service.ask("GET", "/v2/health/live", headers={"Connection": "Upgrade", "Upgrade": upgrade})
+        answer = service.ask(
+            "GET", "/v2/health/live", headers={"Connection": "Upgrade", "Upgrade": upgrade}
+        )
         assert answer.status == 200
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     assert [line["message"] for line in lines] in ([], ["request"]), lines
 
 
-# --- reload and shutdown ----------------------------------------------------------------------------------------------
-def test_a_recalibrated_detector_comes_in_without_a_lost_request(run: Path, parts: Path, tmp_path: Path) -> None:
+# --- reload and shutdown --------------------------------------------------------------------------
+def test_a_recalibrated_detector_comes_in_without_a_lost_request(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
     shutil.copy(run / "detector.onnx", tmp_path / "line.onnx")
     found: list[tuple[int, str]] = []
     done = threading.Event()
@@ -552,7 +776,15 @@ def test_a_recalibrated_detector_comes_in_without_a_lost_request(run: Path, part
         for thread in threads:
             thread.start()
         calibration = calibrate(np.linspace(0, 1, 200, dtype=np.float32), 0.05)
-        recalibrate(run, calibration, tmp_path / "line.onnx", version="2", highest=["a"], images=200, groups=200)
+        recalibrate(
+            run,
+            calibration,
+            tmp_path / "line.onnx",
+            version="2",
+            highest=["a"],
+            images=200,
+            groups=200,
+        )
         waited = time.monotonic()
         while not found or not found[-1][1].startswith("run@2"):
             assert time.monotonic() - waited < 20
@@ -576,7 +808,10 @@ def test_it_finishes_what_it_took_and_stops(run: Path, tmp_path: Path) -> None:
     answers: list[int] = []
     with serving(tmp_path / "log", run, "--workers", "1") as service:
         body = png(2000, 2000)
-        threads = [threading.Thread(target=lambda: answers.append(service.post("/score", body).status)) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(service.post("/score", body).status))
+            for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         while "anomaly_requests_inside 4.0" not in service.get("/metrics").data.decode():
@@ -589,7 +824,7 @@ def test_it_finishes_what_it_took_and_stops(run: Path, tmp_path: Path) -> None:
     assert answers == [200] * 4
 
 
-# --- keys and start -----------------------------------------------------------------------------------------------------
+# --- keys and start -------------------------------------------------------------------------------
 def test_keys_are_read_and_compared(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# clients\na 0123456789abcdef\n\nb fedcba9876543210 # the other\n")
@@ -600,7 +835,10 @@ def test_keys_are_read_and_compared(tmp_path: Path) -> None:
     assert keys.holder({"authorization": "Basic 0123456789abcdef"}) is keys.holder({}) is None
 
 
-@pytest.mark.parametrize("text", ["", "a short", "a 0123456789abcdef\na 0123456789abcdef1", "a 0123456789abcdef x", "only"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a short", "a 0123456789abcdef\na 0123456789abcdef1", "a 0123456789abcdef x", "only"],
+)
 def test_a_bad_file_of_keys_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(AnomalyError, match="NAME KEY"):
@@ -616,4 +854,6 @@ def test_what_cannot_be_served_is_said_at_the_start(run: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         serve([run], port=taken.getsockname()[1])
-    assert [is_own(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example.com")] == [True] * 3 + [False] * 2
+    assert [
+        is_own(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example.com")
+    ] == [True] * 3 + [False] * 2

@@ -28,7 +28,12 @@ from anomaly.statistics.calibration import (
     one_per_group,
     rank,
 )
-from anomaly.statistics.intervals import beta_binomial_limit, beta_quantile, clopper_pearson, joint_limits
+from anomaly.statistics.intervals import (
+    beta_binomial_limit,
+    beta_quantile,
+    clopper_pearson,
+    joint_limits,
+)
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 few_values = st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, -3.0])  # so that ties are common
@@ -41,7 +46,10 @@ requested = st.integers(1, 500).map(lambda thousandths: thousandths / 1000)
 def test_flagged_exactly_where_the_p_value_is_at_most_the_guarantee(scores, new, target_rate):
     found = calibrate(scores, max(target_rate, lowest_target_rate(len(scores))))
     assert found.is_anomaly(new).tolist() == (found.p_value(new) <= found.guaranteed_rate).tolist()
-    assert found.is_anomaly(scores).tolist() == (found.p_value(scores) <= found.guaranteed_rate).tolist()
+    assert (
+        found.is_anomaly(scores).tolist()
+        == (found.p_value(scores) <= found.guaranteed_rate).tolist()
+    )
 
 
 @given(calibration_scores, new_scores)
@@ -51,12 +59,18 @@ def test_p_value_counts_the_calibration_scores_that_are_as_high(scores, new):
 
 
 @given(calibration_scores, requested)
-def test_threshold_is_the_kth_largest_and_the_guarantee_never_exceeds_the_target_rate(scores, target_rate):
+def test_threshold_is_the_kth_largest_and_the_guarantee_never_exceeds_the_target_rate(
+    scores, target_rate
+):
     target_rate = max(target_rate, lowest_target_rate(len(scores)))
     found = calibrate(scores, target_rate)
     assert found.threshold == sorted(np.float32(scores))[-found.k]
     assert found.guaranteed_rate <= target_rate
-    assert Fraction(found.k, found.n + 1) <= Fraction(str(target_rate)) < Fraction(found.k + 1, found.n + 1)
+    assert (
+        Fraction(found.k, found.n + 1)
+        <= Fraction(str(target_rate))
+        < Fraction(found.k + 1, found.n + 1)
+    )
     assert found.is_anomaly(scores).sum() < found.k  # those above the k-th largest: fewer with ties
 
 
@@ -88,7 +102,8 @@ def test_the_shape_of_the_scores_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("target_rate", "n", "k"), [(0.29, 99, 29), (0.07, 99, 7), (0.01, 99, 1), (0.01, 98, 0), (0.5, 1, 1), (1e-5, 99_999, 1)]
+    ("target_rate", "n", "k"),
+    [(0.29, 99, 29), (0.07, 99, 7), (0.01, 99, 1), (0.01, 98, 0), (0.5, 1, 1), (1e-5, 99_999, 1)],
 )
 def test_rank_of_the_decimal_that_was_written(target_rate, n, k):
     assert rank(target_rate, n) == k
@@ -108,18 +123,27 @@ def test_the_lowest_target_rate_can_be_kept_and_has_one_digit(n):
 
 def test_too_few_without_a_target_rate_makes_the_lowest_guarantee():
     found = calibrate(np.arange(10.0))
-    assert (found.k, found.target_rate, found.guaranteed_rate, found.too_few) == (1, None, 1 / 11, True)
+    assert (found.k, found.target_rate, found.guaranteed_rate, found.too_few) == (
+        1,
+        None,
+        1 / 11,
+        True,
+    )
     assert found.threshold == 9
     assert not calibrate(np.arange(99.0)).too_few
 
 
 @given(calibration_scores, st.integers(0, 7))
 def test_exchangeable_images_are_flagged_no_more_often_than_guaranteed(scores, which):
-    # every one of n + 1 images is the new one once: at most k of them are flagged by the others, ties or not
+    # every one of n + 1 images is the new one once: at most k of them are flagged by the others,
+    # ties or not
     images = [*scores, scores[which % len(scores)]]
     for target_rate in (0.1, 0.25, 0.5):
         if rank(target_rate, len(scores)):
-            flagged = [calibrate(images[:i] + images[i + 1 :], target_rate).is_anomaly(x) for i, x in enumerate(images)]
+            flagged = [
+                calibrate(images[:i] + images[i + 1 :], target_rate).is_anomaly(x)
+                for i, x in enumerate(images)
+            ]
             assert sum(flagged) <= rank(target_rate, len(scores))
 
 
@@ -135,7 +159,9 @@ def test_long_run_rate_follows_the_beta_law():
 
 def test_flagged_test_images_keep_to_the_ordinary_limit():
     generator = np.random.default_rng(1)
-    counts = [(calibrate(row[:300]).is_anomaly(row[300:])).sum() for row in generator.random((3000, 602))]
+    counts = [
+        (calibrate(row[:300]).is_anomaly(row[300:])).sum() for row in generator.random((3000, 602))
+    ]
     assert calibrate(np.arange(300.0)).ordinary_up_to(302) == 8
     assert np.mean(np.array(counts) <= 8) >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 3000)
     assert np.mean(np.array(counts) <= 7) < 0.95
@@ -147,7 +173,17 @@ def test_several_counts_keep_to_their_joint_limits():
     assert joint_limits([]) == []
 
 
-CORNERS = [(1, 1), (1, 10), (2, 199), (3, 298), (1, 100_000), (1000, 99_001), (5000, 95_001), (50_000, 50_001), (99, 1)]
+CORNERS = [
+    (1, 1),
+    (1, 10),
+    (2, 199),
+    (3, 298),
+    (1, 100_000),
+    (1000, 99_001),
+    (5000, 95_001),
+    (50_000, 50_001),
+    (99, 1),
+]
 
 
 @pytest.mark.parametrize(("a", "b"), CORNERS)
@@ -172,14 +208,20 @@ def test_beta_quantile_is_scipys_anywhere(a, b, level):
 
 
 @pytest.mark.parametrize(
-    ("images", "a", "b"), [(302, 3, 298), (400, 2, 199), (100_000, 1000, 99_001), (19, 1, 1), (1, 1, 99), (0, 1, 1)]
+    ("images", "a", "b"),
+    [(302, 3, 298), (400, 2, 199), (100_000, 1000, 99_001), (19, 1, 1), (1, 1, 99), (0, 1, 1)],
 )
 def test_beta_binomial_threshold_is_scipys(images, a, b):
     expected = stats.betabinom.ppf(0.95, images, a, b) if images else 0
     assert beta_binomial_limit(images, a, b, 0.95) == expected
 
 
-@given(st.integers(1, 300), st.integers(1, 50), st.integers(1, 300), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+@given(
+    st.integers(1, 300),
+    st.integers(1, 50),
+    st.integers(1, 300),
+    st.sampled_from([0.5, 0.9, 0.95, 0.99]),
+)
 def test_beta_binomial_threshold_is_the_smallest_that_reaches_the_level(images, a, b, level):
     threshold = beta_binomial_limit(images, a, b, level)
     assert stats.betabinom.cdf(threshold, images, a, b) >= level - 1e-9
@@ -246,20 +288,50 @@ def test_json_of_a_small_calibration():
         ({"scores": [1.0, "2"]}, "calibration scores are not a list of float32 numbers"),
         ({"scores": [1.0, math.nan]}, "calibration scores are not a list of float32 numbers"),
         ({"scores": [1.0, 10**400]}, "calibration scores are not a list of float32 numbers"),
-        ({"scores": []}, r"calibration scores of shape \(0,\): expected one score for each good image, at least 1"),
-        ({"scores": [3.0, 1.0, 0.5, 0.25]}, "calibration scores is not what its sorted scores give"),
-        ({"k": 3}, r"rank k = 3 of 4 calibration scores does not keep the false-alarm rate of 40 %: expected 1 to 2"),
-        ({"k": 0}, "rank k = 0 of 4 calibration scores does not keep the false-alarm rate of 40 %: expected 1 to 2"),
+        (
+            {"scores": []},
+            (
+                r"calibration scores of shape \(0,\): expected one score for each good image, at "
+                r"least 1"
+            ),
+        ),
+        (
+            {"scores": [3.0, 1.0, 0.5, 0.25]},
+            "calibration scores is not what its sorted scores give",
+        ),
+        (
+            {"k": 3},
+            (
+                r"rank k = 3 of 4 calibration scores does not keep the false-alarm rate of 40 %: "
+                r"expected 1 to 2"
+            ),
+        ),
+        (
+            {"k": 0},
+            (
+                "rank k = 0 of 4 calibration scores does not keep the false-alarm rate of 40 %: "
+                "expected 1 to 2"
+            ),
+        ),
         ({"k": True}, "the card says k = True, target rate = 0.4; expected an integer and a rate"),
-        ({"target_rate": "1 %"}, "the card says k = 2, target rate = '1 %'; expected an integer and a rate"),
+        (
+            {"target_rate": "1 %"},
+            "the card says k = 2, target rate = '1 %'; expected an integer and a rate",
+        ),
         ({"target_rate": 0.9}, "a false-alarm rate of 0.9 was asked for"),
         (
             {"threshold": 99.0},
-            "the card's calibration threshold is not what its sorted scores give: the file is damaged",
+            (
+                "the card's calibration threshold is not what its sorted scores give: the file is "
+                "damaged"
+            ),
         ),
         (
             {"guaranteed_rate": 0.01},
-            "the card's calibration guaranteed_rate is not what its sorted scores give: the file is damaged",
+            (
+                "the card's calibration guaranteed_rate is not what its sorted scores give: the "
+                "file is damaged"
+            ),
         ),
     ],
 )
@@ -270,7 +342,9 @@ def test_a_damaged_card_is_refused(change, message):
 
 
 def test_a_card_that_is_no_object_is_refused():
-    with pytest.raises(CalibrationError, match="the card's calibration is list, expected an object"):
+    with pytest.raises(
+        CalibrationError, match="the card's calibration is list, expected an object"
+    ):
         Calibration.from_json([])
 
 
@@ -282,7 +356,9 @@ def test_a_calibration_cannot_be_changed():
 
 @pytest.mark.parametrize("target_rate", [0, -0.1, 0.51, 1, math.nan, math.inf])
 def test_a_rate_outside_the_range_is_an_error(target_rate):
-    with pytest.raises(CalibrationError, match=r"expected above 0 and at most 0.5 \(0.01 is 1 in 100 good images\)"):
+    with pytest.raises(
+        CalibrationError, match=r"expected above 0 and at most 0.5 \(0.01 is 1 in 100 good images\)"
+    ):
         calibrate(np.arange(500.0), target_rate)
 
 
@@ -290,20 +366,24 @@ def test_a_target_rate_that_cannot_be_kept_says_what_it_needs():
     with pytest.raises(CalibrationError) as error:
         calibrate(np.arange(10.0), 0.01)
     assert str(error.value) == (
-        "10 good images set the threshold and can guarantee 1 false alarm in 11, not 1 %, which needs 99: "
-        "add images, or --false-alarm-rate 0.1"
+        "10 good images set the threshold and can guarantee 1 false alarm in 11, not 1 %, which "
+        "needs 99: add images, or --false-alarm-rate 0.1"
     )
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, 1e39])
 def test_scores_that_are_not_finite_cannot_calibrate(wrong):
-    with pytest.raises(CalibrationError, match=r"1 of 3 calibration scores are not finite float32 .* number 2, is"):
+    with pytest.raises(
+        CalibrationError, match=r"1 of 3 calibration scores are not finite float32 .* number 2, is"
+    ):
         calibrate([1.0, wrong, 2.0])
 
 
 @pytest.mark.parametrize("scores", [[], [[1.0, 2.0]], 3.0])
 def test_scores_must_be_a_list(scores):
-    with pytest.raises(CalibrationError, match="expected one score for each good image, at least 1"):
+    with pytest.raises(
+        CalibrationError, match="expected one score for each good image, at least 1"
+    ):
         calibrate(scores)
 
 
@@ -328,11 +408,17 @@ def test_one_of_each_group_in_any_order(images, seed, random):
 def test_one_of_each_group_without_names_draws_the_same_scores(images, seed, random):
     groups, scores = zip(*images, strict=True)
     again, values = zip(*random.sample(images, len(images)), strict=True)
-    assert one_per_group(scores, groups, seed)[0].tolist() == one_per_group(values, again, seed)[0].tolist()
+    assert (
+        one_per_group(scores, groups, seed)[0].tolist()
+        == one_per_group(values, again, seed)[0].tolist()
+    )
 
 
 def test_the_draw_depends_on_the_seed_and_is_uniform():
-    scores, groups = np.tile(np.arange(4.0), 2000), np.repeat([f"part {i}" for i in range(2000)], 4).tolist()
+    scores, groups = (
+        np.tile(np.arange(4.0), 2000),
+        np.repeat([f"part {i}" for i in range(2000)], 4).tolist(),
+    )
     first, second = (one_per_group(scores, groups, seed)[0] for seed in (0, 1))
     assert stats.chisquare(np.bincount(first.astype(int))).pvalue > 0.01
     assert np.mean(first == second) == pytest.approx(0.25, abs=0.04)
@@ -350,8 +436,16 @@ def test_groups_must_match_scores():
 
 
 def test_scoring_needs_neither_scipy_nor_scikit_learn():
-    code = "import sys, anomaly.reporting.wording, anomaly.statistics.metrics; print({'scipy', 'sklearn', 'torch'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    code = (
+        "import sys, anomaly.reporting.wording, anomaly.statistics.metrics; print({'scipy', "
+        "'sklearn', 'torch'} & set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 @given(groups=st.integers(5, 3000), target_rate=st.sampled_from([None, 0.5, 0.1, 0.01, 0.003]))

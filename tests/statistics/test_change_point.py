@@ -16,7 +16,9 @@ steps = st.lists(st.sampled_from([k / 4 for k in range(8)]), max_size=40)
 
 
 @given(steps, steps, st.integers(0, 9))
-def test_p_values_are_ranks_among_all_that_came_before(bag: list[float], new: list[float], seed: int) -> None:
+def test_p_values_are_ranks_among_all_that_came_before(
+    bag: list[float], new: list[float], seed: int
+) -> None:
     found = online_p_values(bag, new, np.random.default_rng(seed))
     u = 1 - np.random.default_rng(seed).random(len(new))
     for i, score in enumerate(new):
@@ -59,7 +61,9 @@ def test_a_bet_pays_1_on_average_and_never_more_than_is_written() -> None:
 
 
 def test_evidence_by_hand() -> None:
-    """One calibration score below, u drawn: p = u / 2 for the first; each bet (0 + 1) b(p), then (M + 1) b(p)."""
+    """One calibration score below, u drawn: p = u / 2 for the first; each bet (0 + 1) b(p), then
+    (M + 1) b(p).
+    """
     found = follow([0.0], [1.0, 2.0], np.random.default_rng(5)).evidence
     u = 1 - np.random.default_rng(5).random(2)
     first, second = (np.array(bets(p)) for p in (u[0] / 2, u[1] / 3))
@@ -68,7 +72,9 @@ def test_evidence_by_hand() -> None:
 
 @given(st.lists(st.floats(0.01, 0.99), max_size=40))
 def test_evidence_less_the_number_of_images_is_a_martingale(p_values: list[float]) -> None:
-    """Whatever came before, one more uniform p-value adds 1 on average: from that all that is guaranteed follows."""
+    """Whatever came before, one more uniform p-value adds 1 on average: from that all that is
+    guaranteed follows.
+    """
     state = np.zeros(4)
     for p in p_values:
         state = (state + 1) * np.array(bets(np.array(p)))
@@ -79,14 +85,19 @@ def test_evidence_less_the_number_of_images_is_a_martingale(p_values: list[float
 
 @pytest.mark.parametrize("n", [20, 300])
 def test_false_alarms_are_as_rare_as_stated(n: int) -> None:
-    """Among 500 images one at run length 5,000 in at most a tenth of the series; the mean length is at least 1,000 at 1,000."""
+    """Among 500 images one at run length 5,000 in at most a tenth of the series; the mean length is
+    at least 1,000 at 1,000.
+    """
     random = np.random.default_rng(4)
     early, lengths = 0, []
     for seed in range(200):
         good = random.gamma(2.0, size=n + 4000)
         changes = follow(good[:n], good[n:], np.random.default_rng(seed), 1000).changes
-        lengths.append(changes[0].alarm_at + 1 if changes else 4000)  # too short where there was none: on the safe side
-        early += bool(follow(good[:n], good[n : n + 500], np.random.default_rng(seed), 5000).changes)
+        # too short where there was none: on the safe side
+        lengths.append(changes[0].alarm_at + 1 if changes else 4000)
+        early += bool(
+            follow(good[:n], good[n : n + 500], np.random.default_rng(seed), 5000).changes
+        )
     assert early / 200 <= 0.1 + 2.5 * math.sqrt(0.09 / 200)
     assert np.mean(lengths) >= 1000
 
@@ -120,7 +131,9 @@ def test_a_small_shift_is_found_and_dated(shift: float, within: int) -> None:
 
 
 def test_a_lasting_change_stays_an_alarm_and_a_mended_one_ends() -> None:
-    """However many changed images come, they do not become what is usual; after they end so does the alarm."""
+    """However many changed images come, they do not become what is usual; after they end so does
+    the alarm.
+    """
     random = np.random.default_rng(9)
     scores = random.normal(size=300 + 12_000)
     scores[300 + 1_000 : 300 + 11_000] += 1
@@ -158,7 +171,9 @@ def test_tiny_and_constant_series(scores: list[float]) -> None:
     assert found.changes == []
 
 
-def follow_fixed(calibration: NDArray[np.float32], scores: NDArray[np.float64], random: np.random.Generator) -> bool:
+def follow_fixed(
+    calibration: NDArray[np.float32], scores: NDArray[np.float64], random: np.random.Generator
+) -> bool:
     """The same bets on p-values against the calibration alone."""
     p = calibrate(calibration).p_value(scores) - random.random(len(scores)) / (len(calibration) + 1)
     state = np.zeros(4)
@@ -170,7 +185,9 @@ def follow_fixed(calibration: NDArray[np.float32], scores: NDArray[np.float64], 
 
 
 def test_p_values_against_the_calibration_alone_would_raise_false_alarms() -> None:
-    """They share its luck: what looks like a change is that 50 images were drawn, and more images only make it surer."""
+    """They share its luck: what looks like a change is that 50 images were drawn, and more images
+    only make it surer.
+    """
     random = np.random.default_rng(6)
     fixed = online = 0
     for seed in range(40):

@@ -1,4 +1,6 @@
-"""Figures are scikit-learn's, intervals hold what they guarantee, and nothing crashes for want of one kind of image."""
+"""Figures are scikit-learn's, intervals hold what they guarantee, and nothing crashes for want of
+one kind of image.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CALIBRATION = calibrate(np.arange(99) / 100, 0.1)  # threshold 0.89, 10 of 99
 
 
 def small(scores, labels, groups=None, **options):
-    """The evaluation of a few images at the threshold of CALIBRATION, each a group of its own where nothing is said."""
+    """The evaluation of a few images at the threshold of CALIBRATION, each a group of its own where
+    nothing is said.
+    """
     groups = groups or [f"{i:03}" for i in range(len(scores))]
     return evaluate(scores, labels, groups, CALIBRATION.is_anomaly(scores), CALIBRATION, **options)
 
@@ -41,8 +45,15 @@ def spread(n, seed=0, shift=1.5):
 
 
 def test_json():
-    found = small([0.1, 0.2, 0.95, 0.3, 0.9, 0.99, 0.5], ["good"] * 4 + ["hole", "hole", "scratch"], detector="cells 1")
-    exact = {name: pytest.approx(value) for name, value in [("2/3", 2 / 3), ("5/6", 5 / 6), ("3/4", 3 / 4)]}
+    found = small(
+        [0.1, 0.2, 0.95, 0.3, 0.9, 0.99, 0.5],
+        ["good"] * 4 + ["hole", "hole", "scratch"],
+        detector="cells 1",
+    )
+    exact = {
+        name: pytest.approx(value)
+        for name, value in [("2/3", 2 / 3), ("5/6", 5 / 6), ("3/4", 3 / 4)]
+    }
     interval = {"low": pytest.approx(0.5, abs=0.5), "high": pytest.approx(0.5, abs=0.5)}
     assert json.loads(json.dumps(found.to_json())) == {
         "image_auroc": {"value": exact["5/6"], **interval},
@@ -77,7 +88,13 @@ def test_json():
             },
             "scratch": {
                 "image_auroc": {"value": exact["3/4"], **interval},
-                "recall": {"value": 0.0, "low": 0.0, "high": pytest.approx(0.975), "flagged": 0, "n": 1},
+                "recall": {
+                    "value": 0.0,
+                    "low": 0.0,
+                    "high": pytest.approx(0.975),
+                    "flagged": 0,
+                    "n": 1,
+                },
                 "n": 1,
             },
         },
@@ -95,12 +112,18 @@ def test_figures_are_scikit_learns_in_any_order(n, seed, random):
     names = [f"{i}.png" for i in range(n)]
     order = random.sample(range(n), n)
     found = small(scores, labels, groups, names=names)
-    again = small(scores[order], *([one[i] for i in order] for one in (labels, groups)), names=[names[i] for i in order])
+    again = small(
+        scores[order],
+        *([one[i] for i in order] for one in (labels, groups)),
+        names=[names[i] for i in order],
+    )
     defect = np.array(labels) != "good"
     assert found.image_auroc.value == pytest.approx(roc_auc_score(defect, scores))
     assert found.average_precision.value == pytest.approx(average_precision_score(defect, scores))
     hole = (np.array(labels) == "hole") | ~defect
-    assert found.per_class["hole"].image_auroc.value == pytest.approx(roc_auc_score(defect[hole], scores[hole]))
+    assert found.per_class["hole"].image_auroc.value == pytest.approx(
+        roc_auc_score(defect[hole], scores[hole])
+    )
     assert again.to_json()["recall"] == found.to_json()["recall"]
     assert again.to_json()["false_alarms"] == found.to_json()["false_alarms"]
     assert again.image_auroc.low == pytest.approx(found.image_auroc.low, abs=1e-9)
@@ -118,7 +141,9 @@ def test_every_draw_is_scikit_learns_on_the_drawn_images():
         drawn = np.repeat(order, weights.astype(int))
         assert set(np.bincount(drawn, minlength=60)[:4]) == {weights[order == 0][0]}  # whole groups
         assert auroc[draw] == pytest.approx(roc_auc_score(defect[drawn], scores[drawn]))
-        assert precision[draw] == pytest.approx(average_precision_score(defect[drawn], scores[drawn]))
+        assert precision[draw] == pytest.approx(
+            average_precision_score(defect[drawn], scores[drawn])
+        )
         holes = drawn[hole[drawn] | ~defect[drawn]]
         assert classes["hole"][draw] == pytest.approx(roc_auc_score(defect[holes], scores[holes]))
         if draw == 30:
@@ -129,7 +154,9 @@ def test_intervals_are_wider_when_images_share_groups():
     scores, labels = spread(240)
     # the same image four times is no more evidence than once
     once = small(scores, labels)
-    repeated = small(np.repeat(scores, 4), np.repeat(labels, 4).tolist(), [f"{i // 4:03}" for i in range(960)])
+    repeated = small(
+        np.repeat(scores, 4), np.repeat(labels, 4).tolist(), [f"{i // 4:03}" for i in range(960)]
+    )
     apart = small(np.repeat(scores, 4), np.repeat(labels, 4).tolist())
     width = {
         name: one.image_auroc.high - one.image_auroc.low
@@ -137,7 +164,10 @@ def test_intervals_are_wider_when_images_share_groups():
     }
     assert width["repeated"] == pytest.approx(width["once"], rel=0.15)
     assert width["apart"] == pytest.approx(width["once"] / 2, rel=0.15)
-    assert repeated.recall == once.recall and repeated.recall_images == (4 * once.recall.flagged, 320)
+    assert repeated.recall == once.recall and repeated.recall_images == (
+        4 * once.recall.flagged,
+        320,
+    )
     assert repeated.false_alarms.flagged == once.false_alarms.flagged
     assert repeated.false_alarms.images_flagged == 4 * once.false_alarms.flagged.flagged
 
@@ -148,7 +178,9 @@ def test_intervals_hold_the_true_figure():
     labels = ["hole"] * 12 + ["good"] * 40
     for _ in range(60):
         scores = generator.normal(size=52) + 1.8124 * (np.array(labels) != "good")
-        found = small(scores.astype(np.float32), labels, seed=int(generator.integers(99))).image_auroc
+        found = small(
+            scores.astype(np.float32), labels, seed=int(generator.integers(99))
+        ).image_auroc
         held += found.low <= truth <= found.high
     assert held >= 53  # 57 are expected
 
@@ -165,16 +197,21 @@ def test_a_perfect_ranking_is_not_certain(n):
 
 
 def test_the_bound_of_a_perfect_precision_holds():
-    # populations of which 1 in 12 defects lies below and 1 in 100 good images above all others: AP about 0.88
+    # populations of which 1 in 12 defects lies below and 1 in 100 good images above all others: AP
+    # about 0.88
     generator, perfect, missed = np.random.default_rng(0), 0, 0
     labels = ["hole"] * 20 + ["good"] * 100
     defects, good = np.r_[np.full(11, 2.0), -1.0], np.r_[np.zeros(99), 3.0]
-    truth = average_precision_score(np.r_[np.ones(1200), np.zeros(6000)], np.r_[np.tile(defects, 100), np.tile(good, 60)])
+    truth = average_precision_score(
+        np.r_[np.ones(1200), np.zeros(6000)], np.r_[np.tile(defects, 100), np.tile(good, 60)]
+    )
     for _ in range(2000):
         scores = np.r_[generator.choice(defects, 20), generator.choice(good, 100)]
         if scores[:20].min() > scores[20:].max():
             perfect += 1
-            test = evaluation._TestSet.of(scores, labels, [str(i) for i in range(120)], None, None, None, 0)
+            test = evaluation._TestSet.of(
+                scores, labels, [str(i) for i in range(120)], None, None, None, 0
+            )
             missed += evaluation._average_precision(test, np.ones(2)).low > truth
     assert perfect > 50 and missed == 0
 
@@ -220,8 +257,15 @@ def test_scores_are_not_clamped():
 def test_one_kind_of_image_only(label):
     found = small([0.1, 0.95, 0.3], [label] * 3).to_json()
     assert found["image_auroc"] is found["average_precision"] is found["pixel_auroc"] is None
-    assert (found["false_alarms"] is None, found["recall"] is None) == (label != "good", label == "good")
-    assert found["per_class"] == ({} if label == "good" else {"hole": {"image_auroc": None, "recall": found["recall"], "n": 3}})
+    assert (found["false_alarms"] is None, found["recall"] is None) == (
+        label != "good",
+        label == "good",
+    )
+    assert found["per_class"] == (
+        {}
+        if label == "good"
+        else {"hole": {"image_auroc": None, "recall": found["recall"], "n": 3}}
+    )
     assert (found["n_normal"], found["n_anomalous"]) == ((3, 0) if label == "good" else (0, 3))
 
 
@@ -249,8 +293,15 @@ def test_images_that_were_not_inspected_are_counted_apart():
         ["good", "good", "hole", "hole", "crack"],
         inspected=[True, False, True, True, False],
     )
-    assert (found.n_normal, found.n_anomalous, found.not_inspected, found.not_inspected_normal) == (1, 2, 2, 1)
-    assert found.image_auroc.value == 1.0 and found.recall.n == 2 and found.false_alarms.flagged.n == 1
+    assert (found.n_normal, found.n_anomalous, found.not_inspected, found.not_inspected_normal) == (
+        1,
+        2,
+        2,
+        1,
+    )
+    assert (
+        found.image_auroc.value == 1.0 and found.recall.n == 2 and found.false_alarms.flagged.n == 1
+    )
     assert found.per_class["crack"].to_json() == {"image_auroc": None, "recall": None, "n": 0}
 
 
@@ -268,7 +319,13 @@ def test_details_for_the_report():
 def test_false_alarms_beside_their_guarantee():
     calibration = calibrate(np.arange(300.0))
     scores = np.r_[np.full(5, 500.0), np.zeros(297)]
-    found = evaluate(scores, ["good"] * 302, [str(i) for i in range(302)], calibration.is_anomaly(scores), calibration)
+    found = evaluate(
+        scores,
+        ["good"] * 302,
+        [str(i) for i in range(302)],
+        calibration.is_anomaly(scores),
+        calibration,
+    )
     assert found.false_alarms.to_json() == {
         "guaranteed_rate": 3 / 301,
         "upper_bound": pytest.approx(0.020836230527, rel=1e-9),
@@ -276,13 +333,17 @@ def test_false_alarms_beside_their_guarantee():
         "flagged": 5,
         "ordinary_up_to": 8,
     }
-    assert (found.false_alarms.flagged.low, found.false_alarms.flagged.high) == clopper_pearson(5, 302)
+    assert (found.false_alarms.flagged.low, found.false_alarms.flagged.high) == clopper_pearson(
+        5, 302
+    )
 
 
 @pytest.mark.parametrize("what", ["scores", "groups", "flagged", "inspected", "names"])
 def test_arguments_must_match_the_labels(what):
     given = {"scores": [0.1, 0.2], "groups": ["a", "b"], "flagged": None, "calibration": None}
-    with pytest.raises(DatasetError, match=rf"{what} of shape \(3,\) for 2 labels: expected one for each image"):
+    with pytest.raises(
+        DatasetError, match=rf"{what} of shape \(3,\) for 2 labels: expected one for each image"
+    ):
         evaluate(**(given | {"labels": ["good", "hole"], what: ["a", "b", "c"]}))
 
 
@@ -296,30 +357,43 @@ def painted(generator, label, *, offset=0.0, noise=1.0, size=(48, 40), map_size=
         top, left = generator.integers(0, 20, 2)
         mask[top : top + 12, left : left + 9] = True
         mask[40:46, 30:34] = generator.random() < 0.5
-    shown = np.asarray(Image.fromarray(mask).resize(map_size[::-1], Image.Resampling.BOX), dtype=np.float32)
+    shown = np.asarray(
+        Image.fromarray(mask).resize(map_size[::-1], Image.Resampling.BOX), dtype=np.float32
+    )
     heatmap = generator.normal(size=map_size) * noise + 2 * noise * shown + offset
     return PixelMap(heatmap.astype(np.float32), mask if label != "good" else None, size)
 
 
 def enlarged(image):
-    return np.asarray(Image.fromarray(image.heatmap).resize(image.size[::-1], Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(image.heatmap).resize(image.size[::-1], Image.Resampling.BILINEAR)
+    )
 
 
 def exact_aupro(heatmaps, masks):
     """Bergmann et al.'s figure from every threshold that there is."""
-    normal = np.sort(np.concatenate([heatmap[~mask] for heatmap, mask in zip(heatmaps, masks, strict=True)]))
+    normal = np.sort(
+        np.concatenate([heatmap[~mask] for heatmap, mask in zip(heatmaps, masks, strict=True)])
+    )
     regions = []
     for heatmap, mask in zip(heatmaps, masks, strict=True):
         numbers, count = ndimage.label(mask, np.ones((3, 3)))
         regions += [np.sort(heatmap[numbers == i + 1]) for i in range(count)]
     thresholds = np.unique(np.concatenate(heatmaps))[::-1]
     fpr = np.r_[0, 1 - np.searchsorted(normal, thresholds) / len(normal)]
-    found = np.r_[0, np.mean([1 - np.searchsorted(region, thresholds) / len(region) for region in regions], axis=0)]
+    found = np.r_[
+        0,
+        np.mean(
+            [1 - np.searchsorted(region, thresholds) / len(region) for region in regions], axis=0
+        ),
+    ]
     x = np.linspace(0, 0.3, 200_001)
     return np.trapezoid(np.interp(x, fpr, found), x) / 0.3
 
 
-@pytest.mark.parametrize(("offset", "noise"), [(0, 1), (100, 0.01), (-5000, 1), (0, 1e-20), (1e10, 1e6)])
+@pytest.mark.parametrize(
+    ("offset", "noise"), [(0, 1), (100, 0.01), (-5000, 1), (0, 1e-20), (1e10, 1e6)]
+)
 def test_pixel_figures_agree_with_the_exact_ones(offset, noise):
     generator = np.random.default_rng(0)
     labels = ["hole" if i % 3 == 0 else "good" for i in range(30)]
@@ -339,7 +413,10 @@ def test_pixel_figures_agree_with_the_exact_ones(offset, noise):
     assert found.pixels.regions == sum(ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks)
 
 
-@pytest.mark.parametrize(("small_size", "size"), [((5, 7), (31, 64)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((2, 9), (50, 9))])
+@pytest.mark.parametrize(
+    ("small_size", "size"),
+    [((5, 7), (31, 64)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((2, 9), (50, 9))],
+)
 def test_heatmaps_are_enlarged_as_pillow_does(small_size, size, monkeypatch):
     monkeypatch.setattr(evaluation, "_STRIPE", 200)  # so that there are several stripes
     heatmap = np.random.default_rng(0).normal(size=small_size).astype(np.float32)
@@ -361,7 +438,12 @@ def test_a_heatmap_that_shows_the_defect_exactly():
     labels = ["hole"] * 12 + ["good"] * 12
     images = [painted(generator, label) for label in labels]
     exact = [
-        PixelMap(np.zeros(i.size, np.float32) if i.mask is None else i.mask.astype(np.float32), i.mask, i.size) for i in images
+        PixelMap(
+            np.zeros(i.size, np.float32) if i.mask is None else i.mask.astype(np.float32),
+            i.mask,
+            i.size,
+        )
+        for i in images
     ]
     found = small(np.linspace(0, 1, 24), labels, maps=exact).pixels
     assert found.auroc == Interval(1.0, pytest.approx(0.025 ** (1 / 12)), 1.0)
@@ -373,13 +455,16 @@ def test_a_defective_image_without_a_mask_is_left_out_and_counted():
     labels = ["hole", "hole", "hole", "good", "good", "hole"]
     images = [painted(generator, label) for label in labels]
     images[1] = PixelMap(images[1].heatmap, None, images[1].size)
-    images[2] = PixelMap(images[2].heatmap, np.zeros(images[2].size), images[2].size)  # marks nothing
+    # marks nothing
+    images[2] = PixelMap(images[2].heatmap, np.zeros(images[2].size), images[2].size)
     images[5] = PixelMap(None, images[5].mask, images[5].size)  # could not be judged
     found = small(np.linspace(0, 1, 6), labels, maps=images).pixels
     assert (found.images, found.without_mask) == (3, 2)
     kept = [images[i] for i in (0, 3, 4)]
     masks = [np.zeros(i.size, bool) if i.mask is None else i.mask for i in kept]
-    assert found.auroc.value == pytest.approx(roc_auc_score(np.ravel(masks), np.ravel([enlarged(i) for i in kept])), abs=1e-4)
+    assert found.auroc.value == pytest.approx(
+        roc_auc_score(np.ravel(masks), np.ravel([enlarged(i) for i in kept])), abs=1e-4
+    )
 
 
 def test_without_any_mask_there_are_no_pixel_figures():
@@ -390,7 +475,10 @@ def test_without_any_mask_there_are_no_pixel_figures():
 
 def test_a_good_image_with_a_mask_is_a_mistake_in_the_data():
     image = painted(np.random.default_rng(0), "hole")
-    with pytest.raises(DatasetError, match=r"group part 7 is labelled good but its mask marks \d+ pixels: correct the"):
+    with pytest.raises(
+        DatasetError,
+        match=r"group part 7 is labelled good but its mask marks \d+ pixels: correct the",
+    ):
         small([0.1], ["good"], ["part 7"], maps=[image])
 
 
@@ -400,7 +488,10 @@ def test_masks_of_any_number_type_mark_what_is_above_zero():
         small(
             [0.9, 0.1],
             ["hole", "good"],
-            maps=[PixelMap(image.heatmap, mask, image.size), painted(np.random.default_rng(1), "good")],
+            maps=[
+                PixelMap(image.heatmap, mask, image.size),
+                painted(np.random.default_rng(1), "good"),
+            ],
         )
         for mask in (image.mask, image.mask.astype(np.uint8) * 255)
     ]
@@ -422,5 +513,10 @@ def test_without_scikit_learn_the_extra_is_named():
         "try: evaluate([0.1], ['good'], ['a'], None, None)\n"
         "except RuntimeMissing as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "anomaly evaluate needs scikit-learn, which is not installed: pip install 'anomaly[evaluate]'\n"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert said == (
+        "anomaly evaluate needs scikit-learn, which is not installed: pip install "
+        "'anomaly[evaluate]'\n"
+    )

@@ -1,4 +1,6 @@
-"""The dashboard in a browser, for tests: Debian's Chromium without a screen, pages of their own, what they show."""
+"""The dashboard in a browser, for tests: Debian's Chromium without a screen, pages of their own,
+what they show.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.support.review_server import BROWSER, Server, find_chromium, new_database, serving, train_detector
+from tests.support.review_server import (
+    BROWSER,
+    Server,
+    find_chromium,
+    new_database,
+    serving,
+    train_detector,
+)
 
 SIZES = [(1280, 720), (1920, 1080)]
 
@@ -38,14 +47,23 @@ def server(made: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens pages in browsers of their own; at the end nothing was asked of another host, and no script had failed."""
+    """Opens pages in browsers of their own; at the end nothing was asked of another host, and no
+    script had failed.
+    """
     contexts, strange = [], []
 
     def opened(url: str, size: tuple[int, int] = SIZES[0], **options: Any) -> Any:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda r: strange.append(r.url) if urlsplit(r.url).hostname not in ("127.0.0.1", None) else None)
+        page.on(
+            "request",
+            lambda r: (
+                strange.append(r.url)
+                if urlsplit(r.url).hostname not in ("127.0.0.1", None)
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: strange.append(str(error)))
         page.goto(url)
         return page
@@ -75,13 +93,21 @@ def wait_for_picture(page: Any) -> None:
 def pixel(page: Any, kind: str, x: float, y: float) -> list[int]:
     """Returns what a pane shows at a place, from its canvas: red, green, blue, opacity."""
     canvas = page.locator(f"[data-kind={kind}] canvas").first
-    return list(canvas.evaluate("(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]", [x, y]))
+    return list(
+        canvas.evaluate(
+            "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]", [x, y]
+        )
+    )
 
 
 def log_of(server: Server) -> list[tuple[str, int | None, str, str | None]]:
-    """Returns the verdicts that count: inspector, finding, verdict, defect type, in the order they were given."""
+    """Returns the verdicts that count: inspector, finding, verdict, defect type, in the order they
+    were given.
+    """
     from anomaly.review import VERDICTS, Store
 
     with Store(server.settings.database) as store:
         events = store.events(actions=VERDICTS, limit=None)
-    return [(e.inspector, e.finding, e.action, e.defect_type) for e in reversed(events) if not e.undone]
+    return [
+        (e.inspector, e.finding, e.action, e.defect_type) for e in reversed(events) if not e.undone
+    ]

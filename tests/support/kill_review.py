@@ -1,4 +1,5 @@
-"""Kills a process that gives verdicts, at random moments, and looks whether everything it confirmed is there.
+"""Kills a process that gives verdicts, at random moments, and looks whether everything it confirmed
+is there.
 
 python -m tests.support.kill_review [--rounds 50] [--database postgresql://...]
 """
@@ -22,11 +23,15 @@ from tests.benchmarks.bench_review import synthetic_rows, write_table
 
 
 def give_verdict(database: str) -> None:
-    """Gives verdicts, changes and undoes some, and prints the key of each once the store has confirmed it."""
+    """Gives verdicts, changes and undoes some, and prints the key of each once the store has
+    confirmed it.
+    """
     with Store(database) as store:
         run, choose = store.runs()[0].id, random.Random()
         while finding := store.next("ann", filters=Filters(run=run), count=3):
-            for verdict in choose.choices(("anomalous", "normal", "unsure", "skip"), k=choose.randint(1, 2)):
+            for verdict in choose.choices(
+                ("anomalous", "normal", "unsure", "skip"), k=choose.randint(1, 2)
+            ):
                 key = default_key()
                 store.record("ann", finding[0].id, verdict, key=key)
                 print(key, flush=True)
@@ -37,9 +42,13 @@ def give_verdict(database: str) -> None:
 
 
 def kill_once(database: str, seconds: float) -> list[str]:
-    """Returns the keys that a process confirmed before it was killed, ``seconds`` after its first."""
+    """Returns the keys that a process confirmed before it was killed, ``seconds`` after
+    its first.
+    """
     command = [sys.executable, "-m", "tests.support.kill_review", "--judge", database]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(seconds)
@@ -51,7 +60,9 @@ def kill_once(database: str, seconds: float) -> list[str]:
 
 
 def kill(database: str, rounds: int, seed: int = 0) -> int:
-    """Kills ``rounds`` times and returns how many verdicts were confirmed; AssertionError where one of them is lost."""
+    """Kills ``rounds`` times and returns how many verdicts were confirmed; AssertionError where one
+    of them is lost.
+    """
     confirmed: list[str] = []
     choose = random.Random(seed)
     for _ in range(rounds):
@@ -62,7 +73,9 @@ def kill(database: str, rounds: int, seed: int = 0) -> int:
 
 
 def check(store: Store, confirmed: list[str]) -> None:
-    """Everything that was confirmed is there once, and the findings' states are what the log comes to."""
+    """Everything that was confirmed is there once, and the findings' states are what the log comes
+    to.
+    """
     keys = [event.key for event in store.events(inspector="ann", limit=None)]
     lost = set(confirmed) - set(keys)
     assert not lost, f"{len(lost)} of {len(confirmed)} confirmed verdicts are lost"
@@ -74,9 +87,16 @@ def check(store: Store, confirmed: list[str]) -> None:
     assert states == {finding: resolve(said.get(finding, [])) for finding in states}
     with store._db.read() as c:
         log, kept = schema.verdicts.c, schema.current.c
-        derived = c.execute(sa.select(log.finding, log.inspector, log.id, log.verdict).order_by(log.id)).all()
+        derived = c.execute(
+            sa.select(log.finding, log.inspector, log.id, log.verdict).order_by(log.id)
+        ).all()
         assert (
-            c.execute(sa.select(kept.finding, kept.inspector, kept.event, kept.verdict).order_by(kept.event)).all() == derived
+            c.execute(
+                sa.select(kept.finding, kept.inspector, kept.event, kept.verdict).order_by(
+                    kept.event
+                )
+            ).all()
+            == derived
         )
         if c.dialect.name == "sqlite":
             assert c.scalar(sa.text("PRAGMA integrity_check")) == "ok"
@@ -95,7 +115,10 @@ def main() -> None:
         database = options.database or f"{folder}/review.db"
         with Store(database) as store:
             store.import_table(write_table(Path(folder, "scores.csv"), synthetic_rows(20_000)))
-        print(f"killed {options.rounds} times: all {kill(database, options.rounds):,} confirmed verdicts are there")
+        print(
+            f"killed {options.rounds} times: all {kill(database, options.rounds):,} confirmed "
+            "verdicts are there"
+        )
 
 
 if __name__ == "__main__":

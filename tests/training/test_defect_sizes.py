@@ -1,4 +1,6 @@
-"""Synthetic defects of known sizes: how many a finished detector stops, and whether its box meets them."""
+"""Synthetic defects of known sizes: how many a finished detector stops, and whether its box meets
+them.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +47,22 @@ def test_a_box_meets_a_defect_that_it_holds_a_pixel_of() -> None:
     assert not meets((10, 5, 9, 9), where) and not meets((9, 6, 1, 1), where)
 
 
-def test_the_card_says_which_sizes_are_flagged_and_boxes_meet_what_is_large(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_card_says_which_sizes_are_flagged_and_boxes_meet_what_is_large(
+    run: Path, capsys: pytest.CaptureFixture
+) -> None:
     card = read_card(run)
     size_sensitivity = card.training["size_sensitivity"]
-    assert size_sensitivity["pixel"] == 1.0 and [row["pixels"] for row in size_sensitivity["sizes"]] == [2, 4, 8, 16]
-    assert all(row["met"] <= row["flagged"] <= row["of"] <= DEFECTS_PER_SIZE * len(KINDS) for row in size_sensitivity["sizes"])
-    flagged, met = (sum(row[key] for row in size_sensitivity["sizes"] if row["pixels"] >= 12) for key in ("flagged", "met"))
+    assert size_sensitivity["pixel"] == 1.0 and [
+        row["pixels"] for row in size_sensitivity["sizes"]
+    ] == [2, 4, 8, 16]
+    assert all(
+        row["met"] <= row["flagged"] <= row["of"] <= DEFECTS_PER_SIZE * len(KINDS)
+        for row in size_sensitivity["sizes"]
+    )
+    flagged, met = (
+        sum(row[key] for row in size_sensitivity["sizes"] if row["pixels"] >= 12)
+        for key in ("flagged", "met")
+    )
     assert flagged >= 3 and met >= 0.9 * flagged
     assert main(["show", str(run)]) == 0
     shown = capsys.readouterr().out
@@ -64,18 +76,31 @@ def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -
         options = TrainOptions(parts, tmp_path / str(area), space="pixels", size=64, min_area=area)
         cards[area] = train(options, lambda line: None)
     plain, opened = cards[None], cards[20]
-    assert (opened.training["min_area"], opened.training["min_cells"], plain.training["min_cells"]) == (20, 20, 1)
-    assert (opened.calibration.scores < plain.calibration.scores).all()  # of images whose noise is high in single cells
-    assert opened.calibration.guaranteed_rate == plain.calibration.guaranteed_rate and opened.training["parity"] <= 1e-3
+    assert (
+        opened.training["min_area"],
+        opened.training["min_cells"],
+        plain.training["min_cells"],
+    ) == (20, 20, 1)
+    # of images whose noise is high in single cells
+    assert (opened.calibration.scores < plain.calibration.scores).all()
+    assert (
+        opened.calibration.guaranteed_rate == plain.calibration.guaranteed_rate
+        and opened.training["parity"] <= 1e-3
+    )
     assert size_sensitivity_text(opened.training)[-1] == (
-        "least area              what is high in less than 20 pixels (20 cells of the heatmap) does not count"
+        "least area              what is high in less than 20 pixels (20 cells of the heatmap) "
+        "does not count"
     )
 
 
 def test_what_is_said_of_sizes() -> None:
     def said(*flagged: int) -> str:
-        rows = [{"pixels": 4 * 2**i, "flagged": n, "of": 24, "met": 0} for i, n in enumerate(flagged)]
-        return size_sensitivity_text({"size_sensitivity": {"pixel": 15.6, "sizes": rows}})[0].split("; ")[1]
+        rows = [
+            {"pixels": 4 * 2**i, "flagged": n, "of": 24, "met": 0} for i, n in enumerate(flagged)
+        ]
+        return size_sensitivity_text({"size_sensitivity": {"pixel": 15.6, "sizes": rows}})[0].split(
+            "; "
+        )[1]
 
     assert said(0, 3, 12) == "defects smaller than 16 pixels are likely unseen"
     assert said(0, 3, 11) == "defects up to 16 pixels are likely unseen"
@@ -92,20 +117,36 @@ def test_what_is_said_of_sizes() -> None:
         assert size_sensitivity_text(damaged) == []
 
 
-def test_a_new_threshold_counts_the_same_synthetic_defects_anew(run: Path, parts: Path, tmp_path: Path) -> None:
-    command = ["calibrate", str(run), "--normal", str(parts / "test" / "good"), "--out", str(tmp_path / "new.onnx")]
+def test_a_new_threshold_counts_the_same_synthetic_defects_anew(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
+    command = [
+        "calibrate",
+        str(run),
+        "--normal",
+        str(parts / "test" / "good"),
+        "--out",
+        str(tmp_path / "new.onnx"),
+    ]
     assert main([*command, "--accept-worse"]) == 0
     old, new = read_card(run), read_card(tmp_path / "new.onnx")
     for card in (old, new):
         rows = card.training["size_sensitivity"]["sizes"]
-        assert [row["flagged"] for row in rows] == [int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows]
+        assert [row["flagged"] for row in rows] == [
+            int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows
+        ]
         assert all(len(row["scores"]) == row["of"] for row in rows)
     assert [row["scores"] for row in old.training["size_sensitivity"]["sizes"]] == [
         row["scores"] for row in new.training["size_sensitivity"]["sizes"]
     ]
 
 
-def test_an_area_that_no_image_has_is_refused(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_area_that_no_image_has_is_refused(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     options = ["--space", "pixels", "--size", "64", "--min-area", "4000"]
     assert main(["train", str(parts), "--out", str(tmp_path / "run"), *options]) == 1
-    assert "--min-area 4000 found, at most 1024 expected: a quarter of an image" in capsys.readouterr().err
+    assert (
+        "--min-area 4000 found, at most 1024 expected: a quarter of an image"
+        in capsys.readouterr().err
+    )

@@ -25,9 +25,13 @@ class Perfect(nn.Module):
 
 
 def maps_and_pictures(count: int) -> tuple[Tensor, Tensor]:
-    """Returns maps (n, 4, 6, 6) and pictures that are made of their first three channels, uint8 (n, 3, 96, 96)."""
+    """Returns maps (n, 4, 6, 6) and pictures that are made of their first three channels, uint8 (n,
+    3, 96, 96).
+    """
     maps = torch.randn(count, 4, 6, 6, generator=torch.Generator().manual_seed(3))
-    large = nn.functional.interpolate(maps[:, :3], (PICTURE, PICTURE), mode="bilinear", align_corners=False)
+    large = nn.functional.interpolate(
+        maps[:, :3], (PICTURE, PICTURE), mode="bilinear", align_corners=False
+    )
     return maps, (torch.sigmoid(large) * 255).round().byte()
 
 
@@ -40,7 +44,9 @@ def test_the_decoder_learns_what_the_maps_tell() -> None:
         drawn = decoder(maps)
     target = pictures.float() / 255
     assert drawn.shape == target.shape and 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
-    assert float(((drawn - target) ** 2).mean()) < 0.3 * float(((target.mean(0) - target) ** 2).mean())
+    assert float(((drawn - target) ** 2).mean()) < 0.3 * float(
+        ((target.mean(0) - target) ** 2).mean()
+    )
 
 
 def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
@@ -53,14 +59,25 @@ def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     maps, pictures = maps_and_pictures(3)
-    first, same, other = (fit_decoder(Perfect(), maps, pictures, seed, "cpu", lambda: None) for seed in (0, 0, 1))
-    states = [torch.cat([value.flatten() for value in decoder.state_dict().values()]) for decoder in (first, same, other)]
+    first, same, other = (
+        fit_decoder(Perfect(), maps, pictures, seed, "cpu", lambda: None) for seed in (0, 0, 1)
+    )
+    states = [
+        torch.cat([value.flatten() for value in decoder.state_dict().values()])
+        for decoder in (first, same, other)
+    ]
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
     assert not first.training
 
 
 def test_steps_grow_with_the_images_up_to_a_limit() -> None:
-    assert [steps_for(n) for n in (1, BATCH, 100, 240, 100_000)] == [2, 20, 125, MOST_STEPS, MOST_STEPS]
+    assert [steps_for(n) for n in (1, BATCH, 100, 240, 100_000)] == [
+        2,
+        20,
+        125,
+        MOST_STEPS,
+        MOST_STEPS,
+    ]
 
 
 @pytest.mark.parametrize(("channels", "grid"), [(26, 4), (96, 12), (26, 48)])
@@ -76,7 +93,10 @@ def test_the_picture_of_a_finished_run_is_that_of_a_good_part(run: Path) -> None
     assert drawn is not None
 
     def distance(picture: np.ndarray) -> float:
-        seen = small(prepare(torch.from_numpy(picture)[None]), PICTURE)[0].permute(1, 2, 0).numpy() * 255
+        seen = (
+            small(prepare(torch.from_numpy(picture)[None]), PICTURE)[0].permute(1, 2, 0).numpy()
+            * 255
+        )
         return float(np.abs(seen - drawn).mean())
 
     assert distance(good) < 20 < distance(foreign)

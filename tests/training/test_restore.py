@@ -34,7 +34,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["run", "pixel_run", "grey_run"])
-def test_the_restored_graph_is_the_one_in_the_file(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_restored_graph_is_the_one_in_the_file(
+    name: str, request: pytest.FixtureRequest
+) -> None:
     run = request.getfixturevalue(name)
     card, restored = read_card(run), restore(run)
     images = [make("disc", seed, 90)[0] for seed in range(3)]
@@ -64,17 +66,19 @@ def test_the_restored_decoder_draws_like_explain(run: Path) -> None:
     assert np.abs(drawn[0].permute(1, 2, 0).numpy() * 255 - expected).max() <= 1.01
 
 
-# --- verify -----------------------------------------------------------------------------------------------------------
+# --- verify ---------------------------------------------------------------------------------------
 def test_verify_compares_on_all_the_images_that_can_be_read(run: Path, photos: Path) -> None:
     said = verify_images(run, photos, read_card(run))
     pattern = (
-        r"torch against ONNX      16 of your images: scores agree to \d\.\de-\d\d of \(threshold - typical\); "
-        r"at most 1e-3 allowed"
+        r"torch against ONNX      16 of your images: scores agree to \d\.\de-\d\d of \(threshold - "
+        r"typical\); at most 1e-3 allowed"
     )
     assert re.fullmatch(pattern, said)
 
 
-def test_verify_finds_a_file_that_is_not_what_was_trained(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_verify_finds_a_file_that_is_not_what_was_trained(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
 
@@ -94,17 +98,23 @@ def test_verify_looks_behind_the_first_seven_images(run: Path, tmp_path: Path) -
     card, graph = read_card(run), restore(run).graph
     images = [np.asarray(Image.open(folder / f"{i}.png")) for i in range(9)]
     unit = 1e3 * card.golden["tolerance"]
-    worst = max(check_parity(graph, find_detector(run).read_bytes(), images[i : i + 7], unit) for i in (0, 7))
+    worst = max(
+        check_parity(graph, find_detector(run).read_bytes(), images[i : i + 7], unit)
+        for i in (0, 7)
+    )
     assert f"scores agree to {worst:.1e}" in verify_images(run, folder, card)
 
 
 def test_verify_needs_an_image(run: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("notes")
-    with pytest.raises(DatasetError, match=r"no image that can be read found, a folder or manifest of images expected"):
+    with pytest.raises(
+        DatasetError,
+        match=r"no image that can be read found, a folder or manifest of images expected",
+    ):
         verify_images(run, tmp_path, read_card(run))
 
 
-# --- sample -----------------------------------------------------------------------------------------------------------
+# --- sample ---------------------------------------------------------------------------------------
 def test_samples_are_new_images_and_depend_on_the_seed(pixel_run: Path) -> None:
     pictures = sample(pixel_run, 5, 0)
     assert (pictures.shape, pictures.dtype) == ((5, 64, 64, 3), np.uint8)
@@ -114,7 +124,14 @@ def test_samples_are_new_images_and_depend_on_the_seed(pixel_run: Path) -> None:
 
 
 def test_a_model_that_cannot_draw_says_so(parts: Path, tmp_path: Path) -> None:
-    options = TrainOptions(images=parts, out=tmp_path / "dense", model="dense-autoencoder", space="pixels", size=32, epochs=1)
+    options = TrainOptions(
+        images=parts,
+        out=tmp_path / "dense",
+        model="dense-autoencoder",
+        space="pixels",
+        size=32,
+        epochs=1,
+    )
     train(options, say=lambda line: None)
     what = "the model dense-autoencoder cannot draw new images; train a generative one: --model vae"
     with pytest.raises(TrainingError, match=f"^{what}$"):
@@ -128,15 +145,24 @@ def test_the_linear_model_draws_whole_parts_from_filters(run: Path) -> None:
     assert np.abs(pictures.mean() - np.mean([make("disc", seed, 96)[0] for seed in range(8)])) < 25
 
 
-# --- what is missing --------------------------------------------------------------------------------------------------
+# --- what is missing ------------------------------------------------------------------------------
 def test_a_detector_alone_cannot_be_restored(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "detector.onnx", tmp_path)
-    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors: no checkpoint found; this needs the run folder"):
+    with pytest.raises(
+        TrainingError,
+        match=r"checkpoint\.safetensors: no checkpoint found; this needs the run folder",
+    ):
         restore(tmp_path)
 
 
 def test_an_unfinished_run_says_how_to_go_on(run: Path, tmp_path: Path) -> None:
     tensors, facts = load_checkpoint(run / "checkpoint.safetensors")
-    save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, {key: facts[key] for key in facts if key != "run"})
-    with pytest.raises(TrainingError, match=r"training has not finished; run anomaly train with --resume first"):
+    save_checkpoint(
+        tmp_path / "checkpoint.safetensors",
+        tensors,
+        {key: facts[key] for key in facts if key != "run"},
+    )
+    with pytest.raises(
+        TrainingError, match=r"training has not finished; run anomaly train with --resume first"
+    ):
         restore(tmp_path)

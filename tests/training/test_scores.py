@@ -46,8 +46,16 @@ def test_ssim_error_is_that_of_wang_by_scipy() -> None:
         return ndimage.gaussian_filter(image, 1.5, mode="nearest", radius=5)
 
     mu_a, mu_b = window(a), window(b)
-    var_a, var_b, cov = window(a * a) - mu_a**2, window(b * b) - mu_b**2, window(a * b) - mu_a * mu_b
-    ssim = (2 * mu_a * mu_b + 1e-4) * (2 * cov + 9e-4) / ((mu_a**2 + mu_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+    var_a, var_b, cov = (
+        window(a * a) - mu_a**2,
+        window(b * b) - mu_b**2,
+        window(a * b) - mu_a * mu_b,
+    )
+    ssim = (
+        (2 * mu_a * mu_b + 1e-4)
+        * (2 * cov + 9e-4)
+        / ((mu_a**2 + mu_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+    )
     np.testing.assert_allclose(ssim_error(x, y)[0], 1 - ssim, atol=1e-5)
 
 
@@ -56,7 +64,9 @@ def test_gradient_error_of_one_scale_is_that_of_xue_by_scipy() -> None:
 
     def magnitude(image: Tensor) -> np.ndarray:
         grey = image[0].mean(0).double().numpy()
-        return np.sqrt(sum((ndimage.prewitt(grey, axis, mode="nearest") / 3) ** 2 for axis in (0, 1)) + 1e-6)
+        return np.sqrt(
+            sum((ndimage.prewitt(grey, axis, mode="nearest") / 3) ** 2 for axis in (0, 1)) + 1e-6
+        )
 
     a, b, c = magnitude(x), magnitude(y), 170 / 255**2
     expected = 1 - (2 * a * b + c) / (a**2 + b**2 + c)
@@ -101,7 +111,7 @@ def test_a_hotter_heatmap_never_scores_lower(seed: int, share: float) -> None:
     assert bool((pool(heatmap + more, share) >= pool(heatmap, share)).all())
 
 
-# --- image scores -----------------------------------------------------------------------------------------------------
+# --- image scores ---------------------------------------------------------------------------------
 @given(seeds, st.integers(1, 3))
 def test_density_of_states_is_scikit_learns_kernel_density(seed: int, statistics: int) -> None:
     random = np.random.default_rng(seed)
@@ -111,8 +121,12 @@ def test_density_of_states_is_scikit_learns_kernel_density(seed: int, statistics
     expected = np.zeros(9)  # in nats
     for column, width in enumerate(density.bandwidth.tolist()):
         kernels = KernelDensity(bandwidth=width, rtol=1e-8).fit(states[:, [column]].astype(float))
-        expected -= kernels.score_samples(judged[:, [column]].astype(float)) + np.log(width * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(density(torch.from_numpy(judged)).expm1(), expected, rtol=2e-3, atol=2e-3)
+        expected -= kernels.score_samples(judged[:, [column]].astype(float)) + np.log(
+            width * np.sqrt(2 * np.pi)
+        )
+    np.testing.assert_allclose(
+        density(torch.from_numpy(judged)).expm1(), expected, rtol=2e-3, atol=2e-3
+    )
 
 
 def test_density_of_states_finds_too_low_as_rare_as_too_high() -> None:
@@ -134,22 +148,30 @@ def test_density_of_states_needs_two_images() -> None:
 
 def test_the_scores_of_a_vae_are_named_and_make_sense() -> None:
     torch.manual_seed(0)
-    model, x = VAE(1, 32, 32, pixels=True).eval(), torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    model, x = (
+        VAE(1, 32, 32, pixels=True).eval(),
+        torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(1)),
+    )
     with torch.inference_mode():
         scores = image_scores(model, x)
     names = ["hottest", "mean", "kl", "reconstruction", "iwae", "complexity", "corrected"]
     assert list(scores) == names
     assert score_names(model, x.shape[1:]) == [*names, "typicality"]
-    assert bool((scores["hottest"] >= scores["mean"]).all()), "the hottest part is hotter than the whole"
-    # Jensen's inequality (Burda et al., theorem 1): with the same draws the bound of many is never looser than that of one.
+    assert bool((scores["hottest"] >= scores["mean"]).all()), (
+        "the hottest part is hotter than the whole"
+    )
+    # Jensen's inequality (Burda et al., theorem 1): with the same draws the bound of many is never
+    # looser than that of one.
     assert bool((scores["iwae"] <= scores["reconstruction"] + scores["kl"] + 0.02).all())
-    assert image_scores(VAE(4, 8, 8, pixels=False).eval(), torch.zeros(2, 4, 8, 8)).keys() == set(names) - {
+    assert image_scores(VAE(4, 8, 8, pixels=False).eval(), torch.zeros(2, 4, 8, 8)).keys() == set(
+        names
+    ) - {
         "complexity",
         "corrected",
     }
 
 
-# --- areas ------------------------------------------------------------------------------------------------------------
+# --- areas ----------------------------------------------------------------------------------------
 @given(st.integers(0, 2**20), st.integers(1, 12), st.integers(4, 9), st.integers(3, 9))
 def test_area_opening_is_the_highest_level_of_a_bar_or_block_of_that_area(
     seed: int, cells: int, height: int, width: int
@@ -172,7 +194,9 @@ def test_opening_is_idempotent_never_above_and_keeps_the_order(seed: int, cells:
     heatmap, more = torch.randn(2, 8, 8, generator=random), torch.rand(2, 8, 8, generator=random)
     once = area_opening(heatmap, cells)
     assert torch.equal(area_opening(once, cells), once)
-    assert bool((once <= heatmap).all()) and bool((area_opening(heatmap + more, cells) >= once).all())
+    assert bool((once <= heatmap).all()) and bool(
+        (area_opening(heatmap + more, cells) >= once).all()
+    )
 
 
 def test_what_is_high_in_too_few_cells_does_not_count_and_what_is_in_enough_does() -> None:

@@ -26,7 +26,9 @@ def test_a_defect_changes_its_mask_and_nothing_else(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", DEFECTS)
 def test_the_same_seed_makes_the_same_defect(kind: str) -> None:
-    first, again, other = (add_defect(NORMAL, DONOR, kind, np.random.default_rng(seed))[0] for seed in (5, 5, 6))
+    first, again, other = (
+        add_defect(NORMAL, DONOR, kind, np.random.default_rng(seed))[0] for seed in (5, 5, 6)
+    )
     assert (first == again).all() and (first != other).any()
 
 
@@ -38,5 +40,8 @@ def test_grey_stays_grey(kind: str) -> None:
 
 
 def test_defects_are_small_and_large() -> None:
-    shares = [add_defect(NORMAL, DONOR, "stain", np.random.default_rng(seed))[1].mean() for seed in range(60)]
+    shares = [
+        add_defect(NORMAL, DONOR, "stain", np.random.default_rng(seed))[1].mean()
+        for seed in range(60)
+    ]
     assert min(shares) < 0.002 and max(shares) > 0.03

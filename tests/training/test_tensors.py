@@ -20,10 +20,12 @@ from training.spaces import FilterSpace, PixelSpace
 from training.tensors import Extracted, digest_of, extract, sha256_of
 
 
-# --- what is seen of the images ---------------------------------------------------------------------------------------
+# --- what is seen of the images -------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
-    """Returns the records of 40 discs of two sizes, one file that is broken and one that is missing."""
+    """Returns the records of 40 discs of two sizes, one file that is broken and one that is
+    missing.
+    """
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(40):
         Image.fromarray(make("disc", seed, 48 + 16 * (seed % 2))[0]).save(folder / f"{seed:02}.png")
@@ -33,7 +35,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 
 def extracted_of(records: list[Record], space: torch.nn.Module) -> tuple[Extracted, int]:
     count = []
-    found = extract(records, DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: count.append(1))
+    found = extract(
+        records, DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: count.append(1)
+    )
     return found, len(count)
 
 
@@ -46,7 +50,10 @@ def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> No
     assert seen.thumbs.shape == (40, THUMB, THUMB)
     assert seen.facts[:2] == [(48, 48, 8, False), (64, 64, 8, False)]
     folder = photos[0].path.parent
-    assert [line.split(": ")[0] for line in seen.left_out] == [str(folder / "99.png"), str(folder / "100.png")]
+    assert [line.split(": ")[0] for line in seen.left_out] == [
+        str(folder / "99.png"),
+        str(folder / "100.png"),
+    ]
     assert seen.left_out[1] == f"{folder / '100.png'}: no such file"
     maps = extracted_of(photos[:3], FilterSpace(64))[0].maps
     assert (maps.shape, maps.dtype) == ((3, 26, 7, 7), torch.float32)
@@ -69,11 +76,13 @@ def test_a_part_holds_its_records_in_the_order_of_the_whole(photos: list[Record]
 
 
 def test_nothing_readable_is_an_error_that_names_the_first(photos: list[Record]) -> None:
-    with pytest.raises(DatasetError, match=r"^none of 2 images could be read, the first: .*99\.png: begins with b'"):
+    with pytest.raises(
+        DatasetError, match=r"^none of 2 images could be read, the first: .*99\.png: begins with b'"
+    ):
         extracted_of(photos[-2:], PixelSpace(64))
 
 
-# --- digests ----------------------------------------------------------------------------------------------------------
+# --- digests --------------------------------------------------------------------------------------
 def test_the_digest_of_a_set_depends_on_its_contents_alone(tmp_path: Path) -> None:
     for name, content in (("a.png", b"1"), ("b.png", b"2"), ("c.png", b"1"), ("d.png", b"2")):
         (tmp_path / name).write_bytes(content)

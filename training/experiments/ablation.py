@@ -1,10 +1,12 @@
-"""What each choice brings, on synthetic defects, by which choices are made; and on real ones, for reporting only.
+"""What each choice brings, on synthetic defects, by which choices are made; and on real ones, for
+reporting only.
 
     python -m training.experiments.ablation DATASETS --out ablation          (resumable; a finished case is not done again)
 
-For each real set the models are fitted on two thirds of the good training images. The other third (by group) is judged
-with and without synthetic defects: 30 of each kind. The AUROC of these, mean over the kinds, ranks the recipes of a set; its
-rank correlation with the AUROC on the set's real defects says how far it may be trusted.
+For each real set the models are fitted on two thirds of the good training images. The other third
+(by group) is judged with and without synthetic defects: 30 of each kind. The AUROC of these, mean
+over the kinds, ranks the recipes of a set; its rank correlation with the AUROC on the set's real
+defects says how far it may be trusted.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Recipe:
     @property
     def name(self) -> str:
         share = "" if self.share == 0.05 else f", hottest {100 * self.share:g} %"
-        return f"{self.model}, {self.space}{share}" + ("" if self.size == 256 else f", {self.size} pixels")
+        return f"{self.model}, {self.space}{share}" + (
+            "" if self.size == 256 else f", {self.size} pixels"
+        )
 
 
 RECIPES = (
@@ -73,19 +77,33 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
     found: dict[str, dict[str, float]] = {}
     for size in sorted({recipe.size for recipe in recipes}, reverse=True):
         prepare, space = Preprocess(size, "ort"), make_space("all", size).eval()
-        seen, good, tested = (prepared(subset, rule, prepare) for subset in (fit_on, held_out[:HELD_OUT], test))
+        seen, good, tested = (
+            prepared(subset, rule, prepare) for subset in (fit_on, held_out[:HELD_OUT], test)
+        )
         made, kinds = make_defects(good, DEFECTS_PER_KIND, seed=0)
         raw = [raw_maps(space, subset) for subset in (seen, good, made, tested)]
-        lite0, lite2, filters = np.split(np.arange(raw[0].shape[1]), np.cumsum(space.whitening.inputs[:2]))
-        channels = {"features": lite0, "filters": filters, "both": np.r_[lite0, filters], "all": np.r_[lite0, lite2, filters]}
+        lite0, lite2, filters = np.split(
+            np.arange(raw[0].shape[1]), np.cumsum(space.whitening.inputs[:2])
+        )
+        channels = {
+            "features": lite0,
+            "filters": filters,
+            "both": np.r_[lite0, filters],
+            "all": np.r_[lite0, lite2, filters],
+        }
         of_size = [recipe for recipe in recipes if recipe.size == size]
         for model, name in {(recipe.model, recipe.space): None for recipe in of_size}:
             whitened = whiten(make_space(name, size), [subset[:, channels[name]] for subset in raw])
             heatmaps = heatmaps_of(model, *whitened, groups=[record.group for record in fit_on])
             for recipe in of_size:
                 if (recipe.model, recipe.space) == (model, name):
-                    normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
-                    made_up, on_real = auroc_by_kind(normal, anomalous, kinds), float(roc_auc_score(real, scores))
+                    normal, anomalous, scores = (
+                        pool(heatmap, recipe.share).numpy() for heatmap in heatmaps
+                    )
+                    made_up, on_real = (
+                        auroc_by_kind(normal, anomalous, kinds),
+                        float(roc_auc_score(real, scores)),
+                    )
                     found[recipe.name] = {"made up": made_up, "real": on_real}
     return found
 
@@ -93,29 +111,44 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
 def thirds(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Returns two thirds of the groups to fit on, and the other third."""
     groups = sorted({record.group for record in records})
-    held_out = {groups[i] for i in np.random.default_rng(0).permutation(len(groups))[: max(1, len(groups) // 3)]}
-    return [r for r in records if r.group not in held_out], [r for r in records if r.group in held_out]
+    held_out = {
+        groups[i]
+        for i in np.random.default_rng(0).permutation(len(groups))[: max(1, len(groups) // 3)]
+    }
+    return [r for r in records if r.group not in held_out], [
+        r for r in records if r.group in held_out
+    ]
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Returns the mean over the families of sets for each recipe, and how the two figures go together within a set."""
-    lines = ["| recipe | synthetic defects | real defects | " + " | ".join(families(results)) + " |"]
+    """Returns the mean over the families of sets for each recipe, and how the two figures go
+    together within a set.
+    """
+    lines = [
+        "| recipe | synthetic defects | real defects | " + " | ".join(families(results)) + " |"
+    ]
     lines.append("|---" * (3 + len(families(results))) + "|")
     for recipe in next(iter(results.values())):
         each = {
-            family: [np.mean([results[case][recipe][kind] for case in members]) for kind in ("made up", "real")]
+            family: [
+                np.mean([results[case][recipe][kind] for case in members])
+                for kind in ("made up", "real")
+            ]
             for family, members in families(results).items()
         }
         made, real = np.mean(list(each.values()), 0)
         lines.append(
-            f"| {recipe} | {made:.3f} | {real:.3f} | " + " | ".join(f"{m:.3f} / {r:.3f}" for m, r in each.values()) + " |"
+            f"| {recipe} | {made:.3f} | {real:.3f} | "
+            + " | ".join(f"{m:.3f} / {r:.3f}" for m, r in each.values())
+            + " |"
         )
     ranks = {
         case: spearmanr(*zip(*((f["made up"], f["real"]) for f in found.values()), strict=True))[0]
         for case, found in results.items()
     }
     lines.append(
-        "\nrank correlation of the two within a set: " + ", ".join(f"{case} {rank:.2f}" for case, rank in ranks.items())
+        "\nrank correlation of the two within a set: "
+        + ", ".join(f"{case} {rank:.2f}" for case, rank in ranks.items())
     )
     lines.append(f"mean {np.mean(list(ranks.values())):.2f}")
     return "\n".join(lines)
@@ -131,7 +164,9 @@ def families(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, list[
 
 def main() -> None:
     """Compares the recipes on every real set and prints the table."""
-    parser = argparse.ArgumentParser(description="what each choice brings on synthetic and on real defects")
+    parser = argparse.ArgumentParser(
+        description="what each choice brings on synthetic and on real defects"
+    )
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="cases whose name holds this text")

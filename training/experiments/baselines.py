@@ -1,7 +1,8 @@
-"""What the field compares with, on the same maps as our models: for the benchmark only, not offered by `anomaly train`.
+"""What the field compares with, on the same maps as our models: for the benchmark only, not offered
+by `anomaly train`.
 
-They learn nothing of whole images: PaDiM has a Gaussian for each location, PatchCore's memory bank the nearest known
-neighbourhood of anywhere.
+They learn nothing of whole images: PaDiM has a Gaussian for each location, PatchCore's memory bank
+the nearest known neighbourhood of anywhere.
 """
 
 from __future__ import annotations
@@ -37,19 +38,23 @@ class ClosedForm(nn.Module):
         return self(x)[0].mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w), higher = more anomalous, and the mean map for a reconstruction."""
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the mean map for a
+        reconstruction.
+        """
         return self.heatmap(x), self.mean.expand_as(x)
 
 
 class Padim(ClosedForm):
     """Mahalanobis distance of each location's vector to a Gaussian of that location.
 
-    Defard et al., "PaDiM: a patch distribution modeling framework" (ICPR 2021), equations 1 and 2, on all channels.
+    Defard et al., "PaDiM: a patch distribution modeling framework" (ICPR 2021), equations 1 and 2,
+    on all channels.
     """
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__(channels, height, width, pixels)
-        self.register_buffer("roots", torch.zeros(height * width, channels, channels))  # of the inverse covariances
+        # of the inverse covariances
+        self.register_buffer("roots", torch.zeros(height * width, channels, channels))
 
     def fit_maps(self, maps: Tensor) -> None:
         """Sets a mean and a covariance for each location from maps (n, C, h, w)."""
@@ -68,8 +73,8 @@ class Padim(ClosedForm):
 class MemoryBank(ClosedForm):
     """Distance of each neighbourhood to the nearest one of a bank.
 
-    Roth et al., "Towards total recall in industrial anomaly detection" (PatchCore, CVPR 2022): mean over 3 x 3 locations,
-    a coreset by the greedy choice of the farthest (algorithm 1).
+    Roth et al., "Towards total recall in industrial anomaly detection" (PatchCore, CVPR 2022): mean
+    over 3 x 3 locations, a coreset by the greedy choice of the farthest (algorithm 1).
     """
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
@@ -89,7 +94,11 @@ class MemoryBank(ClosedForm):
 
     def heatmap(self, x: Tensor) -> Tensor:
         vectors = neighbourhoods(x)
-        squared = vectors.square().sum(1, keepdim=True) - 2 * vectors @ self.bank.T + self.bank.square().sum(1)
+        squared = (
+            vectors.square().sum(1, keepdim=True)
+            - 2 * vectors @ self.bank.T
+            + self.bank.square().sum(1)
+        )
         nearest = squared.clamp(min=0).amin(1)
         return torch.sqrt(nearest + 1e-12).reshape(len(x), *x.shape[2:])
 

@@ -1,11 +1,13 @@
-"""The benchmark: trains with the default command on every real set, evaluates, judges the guarantees together.
+"""The benchmark: trains with the default command on every real set, evaluates, judges the
+guarantees together.
 
     python -m training.experiments.benchmark DATASETS --out bench            (resumable; a finished case is not done again)
     python -m training.experiments.benchmark DATASETS --out bench-vae --model vae --space filters --seeds 0 1 2
     python -m training.experiments.benchmark DATASETS --out bench-padim --model padim --space features    (or memory-bank: baselines)
 
-Nothing is chosen on test images: each case is trained once by `anomaly train` with the same options, and its last epoch is
-reported. DATASETS holds magnetic_tile and piped as data/README.md describes them; the solar cells come from their package.
+Nothing is chosen on test images: each case is trained once by `anomaly train` with the same
+options, and its last epoch is reported. DATASETS holds magnetic_tile and piped as data/README.md
+describes them; the solar cells come from their package.
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ PAPERS = ("PA_FVN01_TL", "PA_FVN02_RL", "PA_BTN01_RL", "PA_BRG03_TL")
 
 @dataclass(frozen=True)
 class Case:
-    """One training: its name, the images, and whether related images are known to be related (groups)."""
+    """One training: its name, the images, and whether related images are known to be related
+    (groups).
+    """
 
     name: str
     images: Path
     seed: int
-    guaranteed: bool  # its false-alarm count is judged: test images are exchangeable with the calibration images
+    # its false-alarm count is judged: test images are exchangeable with the calibration images
+    guaranteed: bool
 
 
 def cases(datasets: Path, out: Path, seeds: Sequence[int]) -> list[Case]:
@@ -50,11 +55,19 @@ def cases(datasets: Path, out: Path, seeds: Sequence[int]) -> list[Case]:
     found = []
     tiles = datasets / "magnetic_tile"
     if tiles.is_dir():
-        found += [Case(f"tiles grouped {k}", tiles / f"grouped_split_{k}.csv", 0, True) for k in range(3)]
+        found += [
+            Case(f"tiles grouped {k}", tiles / f"grouped_split_{k}.csv", 0, True) for k in range(3)
+        ]
         found.append(Case("tiles published", tiles, 0, False))
     for seed in seeds:
-        found.append(Case(f"solar cells {seed}", solar_cells(out / f"solar-cells-{seed}", seed), seed, True))
-    found += [Case(f"piped {paper}", datasets / "piped" / paper, 0, True) for paper in PAPERS if (datasets / "piped").is_dir()]
+        found.append(
+            Case(f"solar cells {seed}", solar_cells(out / f"solar-cells-{seed}", seed), seed, True)
+        )
+    found += [
+        Case(f"piped {paper}", datasets / "piped" / paper, 0, True)
+        for paper in PAPERS
+        if (datasets / "piped").is_dir()
+    ]
     return found
 
 
@@ -78,7 +91,9 @@ def run_case(case: Case, folder: Path, options: dict[str, Any]) -> dict[str, Any
             lambda line: print(f"  {line}"),
         )
     trained = time.perf_counter() - start
-    judged = evaluate_labelled(Scorer(folder, device="cpu"), case.images, report=folder / "evaluation.html")
+    judged = evaluate_labelled(
+        Scorer(folder, device="cpu"), case.images, report=folder / "evaluation.html"
+    )
     calibration = judged.scorer.card.calibration
     row = {
         "case": case.name,
@@ -97,24 +112,30 @@ def run_case(case: Case, folder: Path, options: dict[str, Any]) -> dict[str, Any
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the figures as a Markdown table, a row for each case."""
     lines = [
-        "| case | AUROC (95 %) | average precision | pixel AUROC / AUPRO | good flagged (limit) | guarantee | defects flagged "
-        "| warned |",
+        "| case | AUROC (95 %) | average precision | pixel AUROC / AUPRO | good flagged (limit) | "
+        "guarantee | defects flagged | warned |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        a, p, f, r = (row[key] for key in ("image_auroc", "average_precision", "false_alarms", "recall"))
-        pixels = "-" if row["pixel_auroc"] is None else f"{row['pixel_auroc']:.3f} / {row['aupro']:.3f}"
+        a, p, f, r = (
+            row[key] for key in ("image_auroc", "average_precision", "false_alarms", "recall")
+        )
+        pixels = (
+            "-" if row["pixel_auroc"] is None else f"{row['pixel_auroc']:.3f} / {row['aupro']:.3f}"
+        )
         lines.append(
-            f"| {row['case']} | {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f}) | {p['value']:.3f} | {pixels} | "
-            f"{f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | {100 * f['guaranteed_rate']:.2g} % | "
-            f"{r['flagged']} of {r['n']} | "
+            f"| {row['case']} | {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f}) | "
+            f"{p['value']:.3f} | {pixels} | {f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | "
+            f"{100 * f['guaranteed_rate']:.2g} % | {r['flagged']} of {r['n']} | "
             f"{'yes' if row['warned'] else 'no'} |"
         )
     return "\n".join(lines)
 
 
 def by_class(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns a line for each family of cases: the mean AUROC, its spread, and the mean of each class."""
+    """Returns a line for each family of cases: the mean AUROC, its spread, and the mean of each
+    class.
+    """
     families: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         families.setdefault(row["case"].rsplit(" ", 1)[0], []).append(row)
@@ -124,22 +145,37 @@ def by_class(rows: Sequence[dict[str, Any]]) -> str:
         classes = sorted({name for row in members for name in row["per_class"]})
         each = []
         for name in classes:
-            found = [row["per_class"][name]["image_auroc"]["value"] for row in members if name in row["per_class"]]
+            found = [
+                row["per_class"][name]["image_auroc"]["value"]
+                for row in members
+                if name in row["per_class"]
+            ]
             each.append(f"{name} {np.mean(found):.3f}")
         spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-        lines.append(f"{family}: mean of {len(values)} {np.mean(values):.3f}{spread}; {', '.join(each)}")
+        lines.append(
+            f"{family}: mean of {len(values)} {np.mean(values):.3f}{spread}; {', '.join(each)}"
+        )
     return "\n".join(lines)
 
 
 def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns whether the counts of flagged good test images keep their limits, all together at 95 % (Bonferroni)."""
+    """Returns whether the counts of flagged good test images keep their limits, all together at
+    95 % (Bonferroni).
+    """
     judged = [row for row in rows if row["guaranteed"]]
-    limits = joint_limits([(row["n_calibration"], row["k"], row["false_alarms"]["n"]) for row in judged])
+    limits = joint_limits(
+        [(row["n_calibration"], row["k"], row["false_alarms"]["n"]) for row in judged]
+    )
     counts = [row["false_alarms"]["flagged"] for row in judged]
-    over = [f"{row['case']} ({c}, limit {x})" for row, c, x in zip(judged, counts, limits, strict=True) if c > x]
+    over = [
+        f"{row['case']} ({c}, limit {x})"
+        for row, c, x in zip(judged, counts, limits, strict=True)
+        if c > x
+    ]
     said = "all keep their guarantee" if not over else f"broken by {', '.join(over)}"
-    return f"guarantees, {len(judged)} counts together at 95 %: {said}; counts (limits): " + ", ".join(
-        f"{c} ({x})" for c, x in zip(counts, limits, strict=True)
+    return (
+        f"guarantees, {len(judged)} counts together at 95 %: {said}; counts (limits): "
+        + ", ".join(f"{c} ({x})" for c, x in zip(counts, limits, strict=True))
     )
 
 
@@ -148,7 +184,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="train and evaluate on every real set")
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of the solar cells")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of the solar cells"
+    )
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--model", default="auto")
     parser.add_argument("--space", default="auto")
@@ -157,7 +195,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     given = parser.parse_args()
     MODELS.update(BASELINES)
-    options = {name: getattr(given, name) for name in ("model", "space", "quality", "size", "epochs")}
+    options = {
+        name: getattr(given, name) for name in ("model", "space", "quality", "size", "epochs")
+    }
     rows = []
     for case in cases(given.datasets, given.out, given.seeds):
         if given.only in case.name:

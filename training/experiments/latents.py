@@ -1,8 +1,10 @@
-"""The encoder without its decoder: a run's frozen latents, and a linear classifier on them from a few labels.
+"""The encoder without its decoder: a run's frozen latents, and a linear classifier on them from a
+few labels.
 
     python -m training.experiments.latents RUN LABELLED --labels 100     (LABELLED: a train/test folder or a manifest with labels)
 
-What a model learnt of normal images without labels is the start of a supervised model where a few labels arrive later.
+What a model learnt of normal images without labels is the start of a supervised model where a few
+labels arrive later.
 """
 
 from __future__ import annotations
@@ -24,18 +26,26 @@ from anomaly.inputs.dataset import Record, read_dataset
 from training.restore import restore
 from training.sets import decode_all
 
-# Inverse regularisation of the classifier: labels are few and latents many; chosen on training images
+# Inverse regularisation of the classifier: labels are few and latents many; chosen on training
+# images
 INVERSE_REGULARISATION = 0.1
 
 
 def latents(run: Path, records: Sequence[Record]) -> tuple[npt.NDArray[np.float32], list[Record]]:
-    """Returns the latents (n, k) that a finished run's encoder gives to images, and the records that could be read."""
+    """Returns the latents (n, k) that a finished run's encoder gives to images, and the records
+    that could be read.
+    """
     graph, rule, found, kept = restore(run).graph, read_card(run).decode, [], []
     check_encoder(graph.model)
     with torch.inference_mode():
         for record, image in decode_all(records, rule, graph.prepare.size):
             if isinstance(image, Decoded):
-                found.append(encode(graph.model, graph.space(graph.prepare(torch.from_numpy(image.pixels)[None]))))
+                found.append(
+                    encode(
+                        graph.model,
+                        graph.space(graph.prepare(torch.from_numpy(image.pixels)[None])),
+                    )
+                )
                 kept.append(record)
     if not found:
         raise DatasetError(f"none of {len(records)} images could be read")
@@ -45,7 +55,9 @@ def latents(run: Path, records: Sequence[Record]) -> tuple[npt.NDArray[np.float3
 def check_encoder(model: nn.Module) -> None:
     """Raises TrainingError where a model has no encoder."""
     if not hasattr(model, "encode"):
-        raise TrainingError(f"{type(model).__name__} has no encoder; train one that has, such as --model vae")
+        raise TrainingError(
+            f"{type(model).__name__} has no encoder; train one that has, such as --model vae"
+        )
 
 
 @torch.inference_mode()
@@ -56,7 +68,8 @@ def encode(model: nn.Module, maps: Tensor, batch: int = 500) -> Tensor:
 
 
 def scaled(x: npt.NDArray[np.float32], like: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns latents (n, k) centred and divided by one number, both from the latents ``like``, which need no labels.
+    """Returns latents (n, k) centred and divided by one number, both from the latents ``like``,
+    which need no labels.
 
     One number for all: a scale for each would blow up the weak directions, which hold noise.
     """
@@ -64,7 +77,9 @@ def scaled(x: npt.NDArray[np.float32], like: npt.NDArray[np.float32]) -> npt.NDA
     return (x - mean) / (np.sqrt(((like - mean) ** 2).mean()) + 1e-12)
 
 
-def linear_classifier(x: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]) -> LogisticRegression:
+def linear_classifier(
+    x: npt.NDArray[np.float32], labels: npt.NDArray[np.generic]
+) -> LogisticRegression:
     """Returns a logistic regression fitted on scaled latents (n, k) and their labels (n,)."""
     return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000).fit(x, labels)
 
@@ -74,7 +89,9 @@ def draw(labels: npt.NDArray[np.generic], count: int, seed: int) -> npt.NDArray[
     order = np.random.default_rng(seed).permutation(len(labels))
     classes = np.unique(labels)
     if count < len(classes):
-        raise DatasetError(f"{count} labels asked for, at least one for each of {len(classes)} classes expected")
+        raise DatasetError(
+            f"{count} labels asked for, at least one for each of {len(classes)} classes expected"
+        )
     ranks = np.empty(len(labels), int)  # which one of its class an example is, in the drawn order
     for name in classes:
         members = order[labels[order] == name]
@@ -83,24 +100,37 @@ def draw(labels: npt.NDArray[np.generic], count: int, seed: int) -> npt.NDArray[
 
 
 def main() -> None:
-    """Prints how well a few labels separate the classes of a labelled set, from the run's latents."""
+    """Prints how well a few labels separate the classes of a labelled set, from the
+    run's latents.
+    """
     parser = argparse.ArgumentParser(description="a linear classifier on a run's frozen latents")
     parser.add_argument("run", type=Path)
     parser.add_argument("labelled", type=Path)
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
-    x, records = latents(given.run, [r for r in read_dataset(given.labelled, plain=None) if r.label is not None])
+    x, records = latents(
+        given.run, [r for r in read_dataset(given.labelled, plain=None) if r.label is not None]
+    )
     labels = np.array([r.label for r in records])
     for count in given.labels:
         found = accuracies(x, labels, count, given.seeds)
-        print(f"{count:5} labels   accuracy {np.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})")
+        print(
+            f"{count:5} labels   accuracy {np.mean(found):.3f} ({min(found):.3f} to "
+            f"{max(found):.3f})"
+        )
 
 
-def accuracies(x: npt.NDArray[np.float32], labels: npt.NDArray[np.generic], count: int, seeds: Sequence[int]) -> list[float]:
-    """Returns the accuracy, for each seed, on the rest of a labelled set of a classifier that saw ``count`` labels of it."""
+def accuracies(
+    x: npt.NDArray[np.float32], labels: npt.NDArray[np.generic], count: int, seeds: Sequence[int]
+) -> list[float]:
+    """Returns the accuracy, for each seed, on the rest of a labelled set of a classifier that saw
+    ``count`` labels of it.
+    """
     if count >= len(labels):
-        raise DatasetError(f"{count} labels asked for, fewer than the {len(labels)} labelled images expected")
+        raise DatasetError(
+            f"{count} labels asked for, fewer than the {len(labels)} labelled images expected"
+        )
     x, found = scaled(x, x), []
     for seed in seeds:
         index = draw(labels, count, seed)

@@ -1,12 +1,14 @@
-"""The one-class benchmark of MNIST and Fashion-MNIST: fit on one class, tell the others by the score; ten times.
+"""The one-class benchmark of MNIST and Fashion-MNIST: fit on one class, tell the others by the
+score; ten times.
 
     python -m training.experiments.one_class FOLDER --out bench/mnist --model vae --seeds 0 1 2        (resumable)
     python -m training.experiments.one_class FASHION --against MNIST --out bench/against --model vae   (fit on all classes of one set)
 
-FOLDER holds the idx files (data/README.md). Each class's training images are divided into 85 % to fit and 15 % to validate
-by the seed; the figure is the AUROC over the whole test set, at the last epoch. Every score that the model has is given, but
-only the one of ``--score`` counts: it was chosen before. ``--development`` judges on held-out training images of the class
-against training images of the others instead: choices are made there. ``--against`` tells the test images of another
+FOLDER holds the idx files (data/README.md). Each class's training images are divided into 85 % to
+fit and 15 % to validate by the seed; the figure is the AUROC over the whole test set, at the last
+epoch. Every score that the model has is given, but only the one of ``--score`` counts: it was
+chosen before. ``--development`` judges on held-out training images of the class against training
+images of the others instead: choices are made there. ``--against`` tells the test images of another
 set, by a model of 10,000 training images of all classes: the test in which raw likelihoods fail.
 """
 
@@ -38,7 +40,8 @@ from training.spaces import make_space
 CLASSES = 10
 ALL_CLASSES = -1  # in place of a class
 IMAGES = 10_000  # training images that a model of all classes sees
-DEVELOPMENT_OTHER_IMAGES = 4000  # training images of the other classes that a development run judges
+# training images of the other classes that a development run judges
+DEVELOPMENT_OTHER_IMAGES = 4000
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,24 @@ class Case:
 
 
 def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dict[str, Any]:
-    """Returns the case's AUROC by every score, from its file in ``out`` where it is finished already."""
+    """Returns the case's AUROC by every score, from its file in ``out`` where it is finished
+    already.
+    """
     path = out / f"{case.name}.json"
     if path.is_file():
         return json.loads(path.read_text())
     began = time.monotonic()
-    fit_on, validation, judged, anomalous = divide(case, folder) if against is None else divide_sets(case, folder, against)
+    fit_on, validation, judged, anomalous = (
+        divide(case, folder) if against is None else divide_sets(case, folder, against)
+    )
     maps, held_out, judged = to_maps(case.space, case.size, fit_on, validation, judged)
     torch.manual_seed(case.seed)
     model = MODELS[case.model](*maps.shape[1:], pixels=case.space == "pixels")
     options = FitOptions(epochs=case.epochs, batch_size=case.batch_size, seed=case.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        history = fit(model, maps, held_out, options, Path(scratch) / "c.safetensors", say=lambda line: None)
+        history = fit(
+            model, maps, held_out, options, Path(scratch) / "c.safetensors", say=lambda line: None
+        )
     if hasattr(model, "finish"):
         model.finish(maps)
     fitted = time.monotonic()
@@ -91,15 +100,21 @@ def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dic
 
 
 def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """Returns images to fit, to validate and to judge, uint8 (n, 1, 28, 28), and which of the last are anomalous."""
+    """Returns images to fit, to validate and to judge, uint8 (n, 1, 28, 28), and which of the last
+    are anomalous.
+    """
     images, classes = read_subset(folder, "train")
     random = np.random.default_rng(case.seed)
     own = random.permutation(np.flatnonzero(classes == case.one))
     held = own[: round(0.15 * len(own))]
-    if case.development:  # what the validation set is used for (a density of states) and what is judged must differ
+    # what the validation set is used for (a density of states) and what is judged must differ
+    if case.development:
         held, normal = held[::2], held[1::2]
         others = random.permutation(np.flatnonzero(classes != case.one))[:DEVELOPMENT_OTHER_IMAGES]
-        judged, anomalous = images[np.concatenate([normal, others])], np.arange(len(normal) + len(others)) >= len(normal)
+        judged, anomalous = (
+            images[np.concatenate([normal, others])],
+            np.arange(len(normal) + len(others)) >= len(normal),
+        )
     else:
         judged, of = read_subset(folder, "test")
         anomalous = of != case.one
@@ -107,19 +122,28 @@ def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray
     return (*(torch.from_numpy(subset.copy())[:, None] for subset in subsets), anomalous)
 
 
-def divide_sets(case: Case, folder: Path, against: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """Returns what ``divide`` does, of all classes of one set, and to judge the test images of both sets."""
+def divide_sets(
+    case: Case, folder: Path, against: Path
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """Returns what ``divide`` does, of all classes of one set, and to judge the test images of both
+    sets.
+    """
     images, _ = read_subset(folder, "train")
     images = images[np.random.default_rng(case.seed).permutation(len(images))[:IMAGES]]
     normal, anomalous = (read_subset(subset, "test")[0] for subset in (folder, against))
     held = round(0.15 * len(images))
     subsets = (images[held:], images[:held], np.concatenate([normal, anomalous]))
-    return (*(torch.from_numpy(subset.copy())[:, None] for subset in subsets), np.arange(len(subsets[2])) >= len(normal))
+    return (
+        *(torch.from_numpy(subset.copy())[:, None] for subset in subsets),
+        np.arange(len(subsets[2])) >= len(normal),
+    )
 
 
 @torch.inference_mode()
 def to_maps(space_name: str, size: int, *subsets: Tensor) -> list[Tensor]:
-    """Returns the space's maps of each subset, uint8 (n, 1, h, w); whitened by the first, which is the one to fit."""
+    """Returns the space's maps of each subset, uint8 (n, 1, h, w); whitened by the first, which is
+    the one to fit.
+    """
     if space_name == "pixels":
         return list(subsets)
     space = make_space(space_name, size)
@@ -135,7 +159,9 @@ def to_maps(space_name: str, size: int, *subsets: Tensor) -> list[Tensor]:
 
 @torch.inference_mode()
 def scores_of_model(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
-    """Returns the scores of the images to judge, by name; the validation images set the density of states."""
+    """Returns the scores of the images to judge, by name; the validation images set the density of
+    states.
+    """
     density = DensityOfStates.of(states(scores_of(model, validation)))
     scores = scores_of(model, judged)
     scores[TYPICALITY] = torch.cat([density(subset) for subset in states(scores).split(250)])
@@ -143,7 +169,9 @@ def scores_of_model(model: nn.Module, validation: Tensor, judged: Tensor) -> dic
 
 
 def table(results: list[dict[str, Any]], score: str) -> str:
-    """Returns a line for each score: the mean over classes (the spread of seeds), then the classes."""
+    """Returns a line for each score: the mean over classes (the spread of seeds), then
+    the classes.
+    """
     names = list(results[0]["auroc"])
     order = ([score] if score in names else []) + [name for name in names if name != score]
     classes, seeds = (sorted({r[key] for r in results}) for key in ("one", "seed"))
@@ -155,19 +183,30 @@ def table(results: list[dict[str, Any]], score: str) -> str:
         each = " ".join(f"{c}: {value:.3f}" for c, value in zip(classes, by_class, strict=True))
         lines.append(f"{name:16} {np.mean(by_class):.4f}{spread}   {each}")
     seconds, ms = (np.mean([r[key] for r in results]) for key in ("seconds", "ms_an_image"))
-    return "\n".join([*lines, f"{len(classes)} classes, seeds {seeds}: {seconds:.0f} s a fit, {ms:.2f} ms an image"])
+    return "\n".join(
+        [
+            *lines,
+            f"{len(classes)} classes, seeds {seeds}: {seconds:.0f} s a fit, {ms:.2f} ms an image",
+        ]
+    )
 
 
 def main() -> None:
     """Runs the cases that are not finished and prints the table."""
-    parser = argparse.ArgumentParser(description="the one-class benchmark of MNIST and Fashion-MNIST")
+    parser = argparse.ArgumentParser(
+        description="the one-class benchmark of MNIST and Fashion-MNIST"
+    )
     parser.add_argument("folder", type=Path, help="of the idx files")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, default="linear")
     parser.add_argument("--space", choices=("pixels", "filters", "features"), default="pixels")
-    parser.add_argument("--size", type=int, default=64, help="of the image in filter and feature space (64)")
+    parser.add_argument(
+        "--size", type=int, default=64, help="of the image in filter and feature space (64)"
+    )
     parser.add_argument("--score", help="the score that counts; default: the model's own")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="of another set, which is to be told")
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="of another set, which is to be told"
+    )
     parser.add_argument("--classes", type=int, nargs="+", default=list(range(CLASSES)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int)
@@ -175,11 +214,22 @@ def main() -> None:
     parser.add_argument("--development", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    case = Case(given.model, given.space, given.size, 0, 0, given.epochs, given.batch_size, given.development)
+    case = Case(
+        given.model,
+        given.space,
+        given.size,
+        0,
+        0,
+        given.epochs,
+        given.batch_size,
+        given.development,
+    )
     results = []
     for seed in given.seeds:
         for one in given.classes if given.against is None else [ALL_CLASSES]:
-            results.append(run(replace(case, one=one, seed=seed), given.folder, given.out, given.against))
+            results.append(
+                run(replace(case, one=one, seed=seed), given.folder, given.out, given.against)
+            )
             print(f"{given.model} class {one} seed {seed}", file=sys.stderr)
     print(table(results, given.score or getattr(MODELS[given.model], "score", "hottest")))
 

@@ -1,6 +1,10 @@
 """The generative models. A new one is a file here and a line below."""
 
-from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder
+from training.models.autoencoder import (
+    ConvolutionalAutoencoder,
+    DenseAutoencoder,
+    LinearAutoencoder,
+)
 from training.models.boltzmann import BoltzmannMachine
 from training.models.flow import Flow
 from training.models.gan import GAN

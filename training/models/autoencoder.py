@@ -1,7 +1,8 @@
-"""Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the reconstruction error.
+"""Autoencoders: what does not pass the bottleneck was not seen in normal images. Score: the
+reconstruction error.
 
-The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps. And it compares the heatmap
-of a place with what is usual there.
+The linear one knows besides how far a code may lie from the mean: it is a Gaussian of whole maps.
+And it compares the heatmap of a place with what is usual there.
 """
 
 from __future__ import annotations
@@ -18,38 +19,48 @@ from training.folds import folds
 from training.scores import ERRORS, averaged, squared_error
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
-RIDGE = 2.0  # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
-MIN_VARIANCE_RIDGES = 0.02  # a component with less variance than this share of the ridge changes nothing
+# what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
+RIDGE = 2.0
+# a component with less variance than this share of the ridge changes nothing
+MIN_VARIANCE_RIDGES = 0.02
 MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
-LOCATION_SCALE_PRIOR_MAPS = 100  # with as many maps the root of a place's location scale is divided out: see docs/results.md
-# Of the mean heatmap value that a place has usually at least: where nothing varies there is rounding noise only
+# with as many maps the root of a place's location scale is divided out: see docs/results.md
+LOCATION_SCALE_PRIOR_MAPS = 100
+# Of the mean heatmap value that a place has usually at least: where nothing varies there is
+# rounding noise only
 MIN_LOCATION_SCALE = 0.5
 LOCATION_SCALE_MAPS = 800  # maps that the location scale is taken of
 CODE = 256  # numbers in the convolutional autoencoder's bottleneck
 DENSE_CODE = 128  # and in the dense one's
 DROPOUT = 0.2  # standard deviation of the noise that multiplies the code in training
-SQUARED_ERROR_WEIGHT = 10.0  # weight of the squared error beside a similarity, which is about so much larger in 0..1
+# weight of the squared error beside a similarity, which is about so much larger in 0..1
+SQUARED_ERROR_WEIGHT = 10.0
 WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the last is repeated
 
 
 class LinearAutoencoder(nn.Module):
-    """The linear autoencoder of whole maps and its Gaussian, in closed form, from their principal components.
+    """The linear autoencoder of whole maps and its Gaussian, in closed form, from their principal
+    components.
 
-    Baldi & Hornik, "Neural networks and principal component analysis" (Neural Networks 1989): the squared error of a
-    linear autoencoder has no other minimum. Tipping & Bishop, "Probabilistic principal component analysis" (J. R. Stat.
-    Soc. B 1999): the components with their variances v and one variance s for all other directions are a Gaussian,
+    Baldi & Hornik, "Neural networks and principal component analysis" (Neural Networks 1989): the
+    squared error of a linear autoencoder has no other minimum. Tipping & Bishop, "Probabilistic
+    principal component analysis" (J. R. Stat. Soc. B 1999): the components with their variances v
+    and one variance s for all other directions are a Gaussian,
 
         p(x) = N(mean, U v U' + s I)    s: the ridge
 
-    Of few images it does not learn how much each place varies: the edge of a part is hotter than a plain surface in every
-    new good image. So the heatmap at a place is divided by its scale u there in images that the model has not seen, the more so
-    the fewer maps (n) there are: by u^a, a = 100 / (n + 100). Heatmaps brought to one scale by good images not seen: Batzner et
-    al., "EfficientAD" (WACV 2024), for whole maps; here for each place.
+    Of few images it does not learn how much each place varies: the edge of a part is hotter than a
+    plain surface in every new good image. So the heatmap at a place is divided by its scale u there
+    in images that the model has not seen, the more so the fewer maps (n) there are: by u^a, a =
+    100 / (n + 100). Heatmaps brought to one scale by good images not seen: Batzner et al.,
+    "EfficientAD" (WACV 2024), for whole maps; here for each place.
     """
 
     closed_form: ClassVar[bool] = True
-    inspected: float = 1.0  # share of a map that can vary: what a mask leaves out has no variance to take a mean of
-    groups: Sequence[str] | None = None  # of the maps to fit on, set before the fit; None: a place has no location scale
+    # share of a map that can vary: what a mask leaves out has no variance to take a mean of
+    inspected: float = 1.0
+    # of the maps to fit on, set before the fit; None: a place has no location scale
+    groups: Sequence[str] | None = None
     mean: Tensor
     usual: Tensor
     components: Tensor
@@ -61,33 +72,44 @@ class LinearAutoencoder(nn.Module):
         self.pixels = pixels
         self.shape = (channels, height, width)
         self.register_buffer("mean", torch.zeros(channels * height * width))
-        self.register_buffer("components", torch.zeros(0, channels * height * width))  # (r, D), orthonormal rows
+        # (r, D), orthonormal rows
+        self.register_buffer("components", torch.zeros(0, channels * height * width))
         self.register_buffer("variances", torch.zeros(0))  # (r,), of the codes
         self.register_buffer("ridge", torch.ones(()))
         self.register_buffer("usual", torch.ones(height, width))  # u^a
-        # How many components there are is only known after the fit: a saved state brings its own number.
+        # How many components there are is only known after the fit: a saved state brings its own
+        # number.
         self.register_load_state_dict_pre_hook(_make_room_for_components)
 
     def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
-        """Sets the Gaussian from maps (n, C, h, w), and the location scale of each place where their groups are known.
+        """Sets the Gaussian from maps (n, C, h, w), and the location scale of each place where
+        their groups are known.
 
         Of more than 4096 maps it takes a random subset, always the same.
 
-        Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all maps (n, n) where they are
-        known, whose computing takes most of the time. Raises TrainingError where maps are too few or all alike.
+        Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all
+        maps (n, n) where they are known, whose computing takes most of the time. Raises
+        TrainingError where maps are too few or all alike.
         """
         if self.groups is not None and not self.pixels:  # in pixels it was not measured
             self.usual = (
-                location_scale(maps, self.groups) ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
+                location_scale(maps, self.groups)
+                ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
             ).to(self.mean)
         if len(maps) > MOST_MAPS:
-            maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS].sort().values]
+            maps = maps[
+                torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS]
+                .sort()
+                .values
+            ]
         rows = maps.flatten(1).to(self.mean)
         rows = rows / 255 if maps.dtype == torch.uint8 else rows
         mean, components, variances, total = principal_components(rows, products)
         self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
         kept = variances > MIN_VARIANCE_RIDGES * self.ridge.double()
-        self.mean, self.components, self.variances = (x.to(self.mean) for x in (mean, components[kept], variances[kept]))
+        self.mean, self.components, self.variances = (
+            x.to(self.mean) for x in (mean, components[kept], variances[kept])
+        )
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {}
@@ -100,11 +122,13 @@ class LinearAutoencoder(nn.Module):
         return squared_error(x, self.reconstruct(x)).mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h,
+        w).
 
-        A location's value is the mean over channels of w^2, w = C^(-1/2) (x - mean) with C the covariance of the Gaussian,
-        divided by u^a. The w^2 of the whole map sum to the squared Mahalanobis distance. Unlike the error it also tells a
-        map whose code no normal map has, and what often varies counts less.
+        A location's value is the mean over channels of w^2, w = C^(-1/2) (x - mean) with C the
+        covariance of the Gaussian, divided by u^a. The w^2 of the whole map sum to the squared
+        Mahalanobis distance. Unlike the error it also tells a map whose code no normal map has, and
+        what often varies counts less.
         """
         deviation, code = x.flatten(1) - self.mean, self.encode(x)
         gain = (self.variances + self.ridge).rsqrt() - self.ridge.rsqrt()
@@ -116,12 +140,16 @@ class LinearAutoencoder(nn.Module):
         return F.linear(x.flatten(1) - self.mean, self.components)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Returns the expectation of maps without what the ridge stands for (Tipping & Bishop, section 3.4): (N, C, h, w)."""
+        """Returns the expectation of maps without what the ridge stands for (Tipping & Bishop,
+        section 3.4): (N, C, h, w).
+        """
         code = self.encode(x) * self.variances / (self.variances + self.ridge)
         return self.as_map(code, x.shape)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w) from standard normal noise (N, r), without what the ridge stands for."""
+        """Returns maps (N, C, h, w) from standard normal noise (N, r), without what the ridge
+        stands for.
+        """
         return self.as_map(noise * self.variances.sqrt(), (len(noise), *self.shape))
 
     def sample_size(self) -> int:
@@ -132,7 +160,9 @@ class LinearAutoencoder(nn.Module):
         return y.clamp(0.0, 1.0) if self.pixels else y
 
 
-def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _make_room_for_components(
+    model: LinearAutoencoder, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
     saved = state.get(f"{prefix}components")
     if saved is not None and saved.shape[1:] == model.components.shape[1:]:
         model.components = model.components.new_zeros(saved.shape)
@@ -141,10 +171,11 @@ def _make_room_for_components(model: LinearAutoencoder, state: dict[str, Tensor]
 
 @torch.no_grad()
 def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
-    """Returns the mean heatmap of images not seen (h, w), smoothed, in units of the mean over the map, at least 0.5.
+    """Returns the mean heatmap of images not seen (h, w), smoothed, in units of the mean over the
+    map, at least 0.5.
 
-    Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones where maps are too few or
-    too alike for that.
+    Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones
+    where maps are too few or too alike for that.
     """
     maps, groups = drawn(maps, groups)
     fold_numbers = torch.from_numpy(folds(groups))
@@ -163,17 +194,29 @@ def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
 
 
 def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Returns maps as float32 and their groups; of more than 800 a random subset, always the same."""
-    chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:LOCATION_SCALE_MAPS].sort().values
+    """Returns maps as float32 and their groups; of more than 800 a random subset, always
+    the same.
+    """
+    chosen = (
+        torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:LOCATION_SCALE_MAPS]
+        .sort()
+        .values
+    )
     maps = maps[chosen].cpu()
-    return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [groups[i] for i in chosen.tolist()]
+    return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [
+        groups[i] for i in chosen.tolist()
+    ]
 
 
-def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns mean (D,), first components (r, D), their variances (r,) and the sum of all, in float64, of rows (n, D).
+def principal_components(
+    rows: Tensor, products: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns mean (D,), first components (r, D), their variances (r,) and the sum of all, in
+    float64, of rows (n, D).
 
-    By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x D covariance.
-    Directions whose variance is rounding noise are dropped. Raises TrainingError where nothing varies.
+    By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x
+    D covariance. Directions whose variance is rounding noise are dropped. Raises TrainingError
+    where nothing varies.
     """
     if len(rows) < 2:
         raise TrainingError(f"{len(rows)} image to fit found, at least 2 expected: add good images")
@@ -183,8 +226,8 @@ def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[
     # float32 maps of one image seen twice differ by about 1e-7 of their size.
     if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
         raise TrainingError(
-            f"all {len(rows)} images to fit look the same to the model, photographs of different good parts expected: "
-            "check that the folder does not hold copies of one image"
+            f"all {len(rows)} images to fit look the same to the model, photographs of different "
+            "good parts expected: check that the folder does not hold copies of one image"
         )
     r = min(MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
     scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
@@ -193,34 +236,45 @@ def principal_components(rows: Tensor, products: Tensor | None = None) -> tuple[
 
 
 def centred_blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Yields rows (n, D) less their mean, 4096 columns at a time, so that memory never holds all of it in float64."""
+    """Yields rows (n, D) less their mean, 4096 columns at a time, so that memory never holds all of
+    it in float64.
+    """
     for block in rows.split(4096, 1):
         yield block.double() - block.mean(0, dtype=torch.float64)
 
 
 def inner_products(rows: Tensor) -> Tensor:
     """Returns the inner products, float64 (n, n), of rows (n, D) less their mean."""
-    return sum((block @ block.T for block in centred_blocks(rows)), torch.zeros((), dtype=torch.float64, device=rows.device))
+    return sum(
+        (block @ block.T for block in centred_blocks(rows)),
+        torch.zeros((), dtype=torch.float64, device=rows.device),
+    )
 
 
 def double_centred(products: Tensor) -> Tensor:
-    """Returns the inner products, float64 (n, n), of vectors less their mean, from those of the vectors."""
+    """Returns the inner products, float64 (n, n), of vectors less their mean, from those of the
+    vectors.
+    """
     means = products.mean(0, dtype=torch.float64)
     return products.double() - means - means[:, None] + means.mean()
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Strided convolutions down to 8 x 8 or so, a dense code of 256 numbers for the whole map, and the way back.
+    """Strided convolutions down to 8 x 8 or so, a dense code of 256 numbers for the whole map, and
+    the way back.
 
-    Hinton & Salakhutdinov (Science 2006); for defects: Bergmann et al., "Improving unsupervised defect segmentation by
-    applying structural similarity to autoencoders" (VISAPP 2019). The code is dense, so that it knows the whole part,
-    and noisy, so that the decoder learns to come back to what is normal (Vincent et al., ICML 2008; as "noisy
-    bottleneck": Guo et al., "Dinomaly", CVPR 2025).
+    Hinton & Salakhutdinov (Science 2006); for defects: Bergmann et al., "Improving unsupervised
+    defect segmentation by applying structural similarity to autoencoders" (VISAPP 2019). The code
+    is dense, so that it knows the whole part, and noisy, so that the decoder learns to come back to
+    what is normal (Vincent et al., ICML 2008; as "noisy bottleneck": Guo et al., "Dinomaly", CVPR
+    2025).
     """
 
     closed_form: ClassVar[bool] = False
 
-    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "gradient") -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, pixels: bool, error: str = "gradient"
+    ) -> None:
         super().__init__()
         self.pixels = pixels
         self.error_name = error if pixels else "l2"
@@ -239,18 +293,25 @@ class ConvolutionalAutoencoder(nn.Module):
         return CODE
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the reconstruction error of each map, (N,), under noise (N, 256) that multiplies the code."""
+        """Returns the reconstruction error of each map, (N,), under noise (N, 256) that multiplies
+        the code.
+        """
         code = self.encode(x)
-        # Gaussian dropout (Srivastava et al., JMLR 2014, section 10): its strength does not depend on the code's scale.
+        # Gaussian dropout (Srivastava et al., JMLR 2014, section 10): its strength does not depend
+        # on the code's scale.
         y = self.decode(code * (1 + DROPOUT * noise))
-        with torch.autocast(x.device.type, enabled=False):  # the windows of the similarities need float32
+        # the windows of the similarities need float32
+        with torch.autocast(x.device.type, enabled=False):
             loss = squared_error(x, y)
-            if self.error is not squared_error:  # alone, similarity leaves the colours open and learns too slowly
+            # alone, similarity leaves the colours open and learns too slowly
+            if self.error is not squared_error:
                 loss = SQUARED_ERROR_WEIGHT * loss + self.error(x, y)
         return loss.mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the error at each location, (N, h, w), higher = more anomalous; the reconstruction, (N, C, h, w)."""
+        """Returns the error at each location, (N, h, w), higher = more anomalous; the
+        reconstruction, (N, C, h, w).
+        """
         y = self.decode(self.encode(x))
         return self.error(x, y), y
 
@@ -266,12 +327,15 @@ class ConvolutionalAutoencoder(nn.Module):
 class DenseAutoencoder(ConvolutionalAutoencoder):
     """The textbook autoencoder: numbers of the map - 256 - 128 - 256 - numbers of the map.
 
-    Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (Science 2006). For small images.
+    Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (Science
+    2006). For small images.
     """
 
     pixel_size: ClassVar[int] = 32
 
-    def __init__(self, channels: int, height: int, width: int, pixels: bool, error: str = "l2") -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, pixels: bool, error: str = "l2"
+    ) -> None:
         nn.Module.__init__(self)
         self.pixels = pixels
         self.error_name = error if pixels else "l2"
@@ -285,13 +349,22 @@ class DenseAutoencoder(ConvolutionalAutoencoder):
 
 def dense_encoder(channels: int, height: int, width: int, hidden: int, code: int) -> nn.Sequential:
     """Returns the network maps (N, C, h, w) -> codes (N, ``code``), with one hidden layer."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.SiLU(), nn.Linear(hidden, code))
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * height * width, hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, code),
+    )
 
 
 def dense_decoder(channels: int, height: int, width: int, hidden: int, code: int) -> nn.Sequential:
-    """Returns the network codes (N, ``code``) -> maps (N, C, h, w), unbounded, with one hidden layer."""
+    """Returns the network codes (N, ``code``) -> maps (N, C, h, w), unbounded, with one hidden
+    layer.
+    """
     last = nn.Linear(hidden, channels * height * width)
-    return nn.Sequential(nn.Linear(code, hidden), nn.SiLU(), last, nn.Unflatten(1, (channels, height, width)))
+    return nn.Sequential(
+        nn.Linear(code, hidden), nn.SiLU(), last, nn.Unflatten(1, (channels, height, width))
+    )
 
 
 class Encoder(nn.Module):
@@ -300,7 +373,9 @@ class Encoder(nn.Module):
     ``widths``: channels after each halving, the last repeated.
     """
 
-    def __init__(self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]
+    ) -> None:
         super().__init__()
         sizes = pyramid(height, width)
         widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
@@ -320,7 +395,9 @@ class Decoder(nn.Module):
     Each level convolves before it enlarges, which costs a quarter of the other order.
     """
 
-    def __init__(self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]
+    ) -> None:
         super().__init__()
         sizes = pyramid(height, width)
         widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
@@ -328,9 +405,17 @@ class Decoder(nn.Module):
         self.first = nn.Linear(code, widths[-1] * sizes[-1][0] * sizes[-1][1])
         layers: list[nn.Module] = []
         for before, after, size in zip(
-            widths[::-1], (*widths[-2::-1], widths[0]), (*sizes[-2::-1], (height, width)), strict=True
+            widths[::-1],
+            (*widths[-2::-1], widths[0]),
+            (*sizes[-2::-1], (height, width)),
+            strict=True,
         ):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(), nn.Upsample(size)]
+            layers += [
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.GroupNorm(8, after),
+                nn.SiLU(),
+                nn.Upsample(size),
+            ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(self, code: Tensor) -> Tensor:
@@ -338,7 +423,9 @@ class Decoder(nn.Module):
 
 
 def pyramid(height: int, width: int) -> list[tuple[int, int]]:
-    """Returns the sizes after each halving, until the longer side is 8 or less (at least one halving)."""
+    """Returns the sizes after each halving, until the longer side is 8 or less (at least one
+    halving).
+    """
     sizes = [(height // 2, width // 2)]
     while max(sizes[-1]) > 8:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))

@@ -1,4 +1,6 @@
-"""Restricted Boltzmann machine: an energy for each map, low where normal maps lie, learned by running the model itself."""
+"""Restricted Boltzmann machine: an energy for each map, low where normal maps lie, learned by
+running the model itself.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,24 @@ from torch.nn import functional as F
 HIDDEN = 256  # binary units
 CHAINS = 64  # that live on from step to step
 STEPS = 200  # of Gibbs sampling before a sample is shown
-SCALE_RATE_FACTOR = 10.0  # biases and sigma learn so much faster than weights, or they would not arrive within the steps
+# biases and sigma learn so much faster than weights, or they would not arrive within the steps
+SCALE_RATE_FACTOR = 10.0
 MIN_LOGIT_DISTANCE = 1 / 510  # half a grey level: a pixel's logit cannot be known better
 
 
 class BoltzmannMachine(nn.Module):
-    """Binary hidden units h, visible units v, and nothing that joins two of a kind; p(v) = exp(-F(v)) / Z.
+    """Binary hidden units h, visible units v, and nothing that joins two of a kind; p(v) =
+    exp(-F(v)) / Z.
 
-    Smolensky (1986); Hinton, "Training products of experts by minimizing contrastive divergence" (Neural Computation
-    2002) and "A practical guide to training restricted Boltzmann machines" (2012). Pixels are Bernoulli units given by
-    their probabilities, as usual for grey levels: the mean field v in 0..1 stands for the draws. Maps are Gaussian units,
-    sigma learned for each channel, as Cho, Ilin & Raiko write them, "Improved learning of Gaussian-Bernoulli restricted
-    Boltzmann machines" (ICANN 2011), but for v / sigma in place of v / sigma^2, as in Hinton's guide. Hidden units count
-    from 1/2, or what they have in common would move with the visible biases and slow them down (the centring of Montavon
-    & Mueller, "Deep Boltzmann machines and the centering trick", 2012, of this layer alone):
+    Smolensky (1986); Hinton, "Training products of experts by minimizing contrastive divergence"
+    (Neural Computation 2002) and "A practical guide to training restricted Boltzmann machines"
+    (2012). Pixels are Bernoulli units given by their probabilities, as usual for grey levels: the
+    mean field v in 0..1 stands for the draws. Maps are Gaussian units, sigma learned for each
+    channel, as Cho, Ilin & Raiko write them, "Improved learning of Gaussian-Bernoulli restricted
+    Boltzmann machines" (ICANN 2011), but for v / sigma in place of v / sigma^2, as in Hinton's
+    guide. Hidden units count from 1/2, or what they have in common would move with the visible
+    biases and slow them down (the centring of Montavon & Mueller, "Deep Boltzmann machines and the
+    centering trick", 2012, of this layer alone):
 
         E(v, h) = -b v - c h - (h - 1/2) W v                            of pixels
         E(v, h) = |(v - b) / sigma|^2 / 2 - c h - (h - 1/2) W v / sigma  of maps
@@ -45,7 +51,8 @@ class BoltzmannMachine(nn.Module):
         self.visible_bias = nn.Parameter(torch.zeros(self.visible))  # b / 10
         if not pixels:
             self.channel_sigma = nn.Parameter(torch.zeros(channels, 1))  # log sigma / 10
-        self.register_buffer("chains", torch.zeros(CHAINS, HIDDEN))  # part of the checkpoint: a resumed run goes on with them
+        # part of the checkpoint: a resumed run goes on with them
+        self.register_buffer("chains", torch.zeros(CHAINS, HIDDEN))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
@@ -54,11 +61,13 @@ class BoltzmannMachine(nn.Module):
         return 2 * self.sample_size()
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the squared error of the reconstruction, (N,), whose gradient is replaced by the contrastive divergence.
+        """Returns the squared error of the reconstruction, (N,), whose gradient is replaced by the
+        contrastive divergence.
 
-        Contrastive divergence follows the gradient of no function (Sutskever & Tieleman, AISTATS 2010), and a difference
-        of free energies is 0 for a finished model as for an empty one; so the history shows what Hinton's guide says to
-        look at, and the parameters move by the difference.
+        Contrastive divergence follows the gradient of no function (Sutskever & Tieleman, AISTATS
+        2010), and a difference of free energies is 0 for a finished model as for an empty one; so
+        the history shows what Hinton's guide says to look at, and the parameters move by the
+        difference.
         """
         with torch.autocast(x.device.type, enabled=False):
             v = x.flatten(1)
@@ -67,15 +76,18 @@ class BoltzmannMachine(nn.Module):
             return error.detach() + difference - difference.detach()
 
     def negative_energy(self, v: Tensor, noise: Tensor) -> Tensor:
-        """Returns the mean free energy, (N,), of what the model makes of v in one step and of what its chains have come to.
+        """Returns the mean free energy, (N,), of what the model makes of v in one step and of what
+        its chains have come to.
 
-        From the images (contrastive divergence) the model learns best what is normal, but far from them it keeps valleys
-        where no image is; the chains (persistent contrastive divergence: Tieleman, ICML 2008) find and fill them.
+        From the images (contrastive divergence) the model learns best what is normal, but far from
+        them it keeps valleys where no image is; the chains (persistent contrastive divergence:
+        Tieleman, ICML 2008) find and fill them.
         """
         to_data, to_chains = noise.chunk(2, 1)
         with torch.no_grad():
             near = self.draw_visible(self.draw_hidden(v, to_data[:, :HIDDEN]), to_data[:, HIDDEN:])
-        if not (self.training and torch.is_grad_enabled()):  # a held-out loss leaves the chains alone
+        # a held-out loss leaves the chains alone
+        if not (self.training and torch.is_grad_enabled()):
             return self.free_energy(near)
         with torch.no_grad():
             states = self.chains.repeat(math.ceil(len(v) / CHAINS), 1)[: len(v)]
@@ -84,12 +96,14 @@ class BoltzmannMachine(nn.Module):
         return 0.5 * (self.free_energy(near) + self.free_energy(far))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w), higher = more anomalous, and the mean-field reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the mean-field reconstruction
+        (N, C, h, w).
 
-        A location's value is the squared slope of the free energy there, mean over channels: how strongly the model would
-        change it. Zhai et al., "Deep structured energy based models for anomaly detection" (ICML 2016), equation 11. For
-        Gaussian units that is the error of the reconstruction in units of sigma. For pixels, which are probabilities, the
-        free energy has their entropy subtracted, and its slope is the difference of two logits.
+        A location's value is the squared slope of the free energy there, mean over channels: how
+        strongly the model would change it. Zhai et al., "Deep structured energy based models for
+        anomaly detection" (ICML 2016), equation 11. For Gaussian units that is the error of the
+        reconstruction in units of sigma. For pixels, which are probabilities, the free energy has
+        their entropy subtracted, and its slope is the difference of two logits.
         """
         v = x.flatten(1)
         y = self.reconstruct(v)
@@ -97,15 +111,17 @@ class BoltzmannMachine(nn.Module):
         return (slope**2).unflatten(1, self.shape).mean(1), y.unflatten(1, self.shape)
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """Returns the free energy in nats per number of the map, (N,); the constant log Z is left out."""
+        """Returns the free energy in nats per number of the map, (N,); the constant log Z is left
+        out.
+        """
         return {"free-energy": self.free_energy(x.flatten(1)) / self.visible}
 
     def sample(self, noise: Tensor) -> Tensor:
         """Returns maps (N, C, h, w), as their means, after 200 Gibbs steps; noise (N, sample_size).
 
-        They start where the chains of the training ended: from a random state a part of them stays for long in valleys
-        that no image is in, the negative of a digit for one. Every step takes the same numbers at other places, so that
-        a few decide a long chain.
+        They start where the chains of the training ended: from a random state a part of them stays
+        for long in valleys that no image is in, the negative of a digit for one. Every step takes
+        the same numbers at other places, so that a few decide a long chain.
         """
         h = self.chains.repeat(math.ceil(len(noise) / CHAINS), 1)[: len(noise)]
         for step in range(STEPS):
@@ -120,7 +136,7 @@ class BoltzmannMachine(nn.Module):
         """Returns the probability of each hidden unit, (N, 256)."""
         return torch.sigmoid(self.hidden_input(x.flatten(1)))
 
-    # --- the machine: v (N, D), h (N, 256) ----------------------------------------------------------------------------
+    # --- the machine: v (N, D), h (N, 256) --------------------------------------------------------
     def free_energy(self, v: Tensor) -> Tensor:
         """Returns F(v) = -log sum_h exp(-E(v, h)), (N,) (Hinton's guide, equation 25)."""
         b = SCALE_RATE_FACTOR * self.visible_bias
@@ -143,13 +159,20 @@ class BoltzmannMachine(nn.Module):
         return (torch.sigmoid(self.hidden_input(v)) > torch.special.ndtr(noise)).to(v.dtype)
 
     def draw_visible(self, h: Tensor, noise: Tensor) -> Tensor:
-        """Returns v ~ p(v | h) by standard normal noise (N, D); for pixels its mean, which needs none."""
+        """Returns v ~ p(v | h) by standard normal noise (N, D); for pixels its mean, which needs
+        none.
+        """
         mean = self.mean_visible(h)
         return mean if self.pixels else mean + self.sigma() * noise
 
     def sigma(self) -> Tensor:
         """Returns the standard deviation of each visible unit, (D,)."""
-        return (SCALE_RATE_FACTOR * self.channel_sigma).exp().expand(-1, self.shape[1] * self.shape[2]).flatten()
+        return (
+            (SCALE_RATE_FACTOR * self.channel_sigma)
+            .exp()
+            .expand(-1, self.shape[1] * self.shape[2])
+            .flatten()
+        )
 
 
 def logit(p: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Generative adversarial networks: what the generator cannot draw, or the discriminator takes for made up, is anomalous."""
+"""Generative adversarial networks: what the generator cannot draw, or the discriminator takes for
+made up, is anomalous.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,34 @@ from training.models.autoencoder import Decoder, Encoder, pyramid
 from training.models.vae import divergence
 from training.scores import squared_error
 
-BETAS = (0.5, 0.99)  # of Adam: the other player moves on, so old gradients mislead (Radford et al., ICLR 2016)
+# of Adam: the other player moves on, so old gradients mislead (Radford et al., ICLR 2016)
+BETAS = (0.5, 0.99)
 
 # In pixels.
 LATENT = 10  # few numbers: of 32 the generator could draw digits that it was not shown
 WIDTHS = (32, 64, 64, 64)  # channels after each halving; the last is repeated
 RECONSTRUCTION = 160.0  # weight of the mean squared error against the adversarial term
-DIVERGENCE = 0.1  # weight of the divergence, which keeps latents of images where the generator has learned to draw
+# weight of the divergence, which keeps latents of images where the generator has learned to draw
+DIVERGENCE = 0.1
 PENALTY = 0.5  # weight of the discriminator's squared gradient: see docs/research/trials.md
 COLLAPSE_SAMPLES = 256  # samples, and as many normal images, in which mode collapse is looked for
-# Samples that differ by less than this share of what normal images differ by have collapsed: of digits, clothes and tiles
-# it is 0.9 to 1.1, where the latent says nothing 0.05, where the generator moves thirty times as often 0.1 to 0.3.
+# Samples that differ by less than this share of what normal images differ by have collapsed: of
+# digits, clothes and tiles it is 0.9 to 1.1, where the latent says nothing 0.05, where the
+# generator moves thirty times as often 0.1 to 0.3.
 COLLAPSE_SHARE = 0.5
 
 # In features and filters.
-NOISE = 1.0  # standard deviation of what makes a feature vector near-normal: that of the whitened features themselves
+# standard deviation of what makes a feature vector near-normal: that of the whitened features
+# themselves
+NOISE = 1.0
 WIDTH = 128  # channels of the discriminator
 CODE = 64  # numbers that the generator describes a whole map by
 
 
 class GAN:
-    """GAN(channels, height, width, pixels) is a PixelGAN or a FeatureGAN: it draws images, or spoils and restores features."""
+    """GAN(channels, height, width, pixels) is a PixelGAN or a FeatureGAN: it draws images, or
+    spoils and restores features.
+    """
 
     closed_form: ClassVar[bool] = False
     pixel_size: ClassVar[int] = 64
@@ -44,12 +53,14 @@ class GAN:
 
 
 class PixelGAN(nn.Module):
-    """Goodfellow et al., "Generative adversarial nets" (NeurIPS 2014), with an encoder so that scoring needs no search.
+    """Goodfellow et al., "Generative adversarial nets" (NeurIPS 2014), with an encoder so that
+    scoring needs no search.
 
-    The encoder takes the place of AnoGAN's search for the latent that draws an image best, as in Schlegl et al.,
-    "f-AnoGAN" (Medical Image Analysis 2019); it is trained together with the generator: Larsen et al., "Autoencoding
-    beyond pixels using a learned similarity metric" (ICML 2016). The generator so must draw every normal image, and
-    cannot drop the rare ones, whose residual would be that of an anomaly.
+    The encoder takes the place of AnoGAN's search for the latent that draws an image best, as in
+    Schlegl et al., "f-AnoGAN" (Medical Image Analysis 2019); it is trained together with the
+    generator: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric" (ICML
+    2016). The generator so must draw every normal image, and cannot drop the rare ones, whose
+    residual would be that of an anomaly.
     """
 
     closed_form: ClassVar[bool] = False
@@ -62,7 +73,8 @@ class PixelGAN(nn.Module):
         self.generator = Generator(channels, height, width, LATENT, WIDTHS)
         self.encoder = Encoder(channels, height, width, 2 * LATENT, WIDTHS)
         self.discriminator = Discriminator(channels, height, width, WIDTHS)
-        self.register_buffer("scales", torch.ones(2))  # means over normal images of the heatmap's two residuals
+        # means over normal images of the heatmap's two residuals
+        self.register_buffer("scales", torch.ones(2))
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -74,51 +86,75 @@ class PixelGAN(nn.Module):
         return 2 * LATENT
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the loss of each image, (N,); noise (N, 20): a latent of the prior, and what the posterior's needs."""
+        """Returns the loss of each image, (N,); noise (N, 20): a latent of the prior, and what the
+        posterior's needs.
+        """
         prior, posterior = noise.chunk(2, 1)
         if player == "discriminator":
             with torch.no_grad():
                 drawn = self.sample(prior)
             logit, squared_gradient = logit_and_squared_gradient(self.discriminator, x)
-            # -log D(x) - log(1 - D(G(z))) (Goodfellow et al., equation 1), and the penalty R1 (Mescheder et al., "Which
-            # training methods for GANs do actually converge?", ICML 2018, equation 9).
-            return F.softplus(-logit) + F.softplus(self.discriminator(drawn)) + PENALTY / 2 * squared_gradient
+            # -log D(x) - log(1 - D(G(z))) (Goodfellow et al., equation 1), and the penalty R1
+            # (Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018,
+            # equation 9).
+            return (
+                F.softplus(-logit)
+                + F.softplus(self.discriminator(drawn))
+                + PENALTY / 2 * squared_gradient
+            )
         mean, log_sigma = self.posterior(x)
         y = self.sample(mean + log_sigma.exp() * posterior)
-        # -log D(G(z)): Goodfellow et al., section 3: unlike log(1 - D(G(z))) it does not saturate where D is sure.
+        # -log D(G(z)): Goodfellow et al., section 3: unlike log(1 - D(G(z))) it does not saturate
+        # where D is sure.
         adversarial = F.softplus(-self.discriminator(self.sample(prior)))
-        return adversarial + RECONSTRUCTION * squared_error(x, y).mean((1, 2)) + DIVERGENCE * divergence(mean, log_sigma)
+        return (
+            adversarial
+            + RECONSTRUCTION * squared_error(x, y).mean((1, 2))
+            + DIVERGENCE * divergence(mean, log_sigma)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w), higher = more anomalous, and G(E(x)), the reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w), higher = more anomalous, and G(E(x)), the reconstruction
+        (N, C, h, w).
 
-        A location's value is the squared difference of image and reconstruction, and that of the discriminator's
-        features there (Schlegl et al., equation 5); each in units of its mean over normal images.
+        A location's value is the squared difference of image and reconstruction, and that of the
+        discriminator's features there (Schlegl et al., equation 5); each in units of its mean over
+        normal images.
         """
         y = self.reconstruct(x)
         pixels, features = self.residuals(x, y)
         return pixels / self.scales[0] + features / self.scales[1], y
 
     def residuals(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what two images (N, C, h, w) differ by, in pixels and in the discriminator's features: twice (N, h, w)."""
+        """Returns what two images (N, C, h, w) differ by, in pixels and in the discriminator's
+        features: twice (N, h, w).
+        """
         pairs = zip(self.discriminator.features(x), self.discriminator.features(y), strict=True)
         differences = [squared_error(f.float(), g.float())[:, None] for f, g in pairs]
         size = (x.shape[2], x.shape[3])
-        features = [F.interpolate(d, size, mode="bilinear", align_corners=False) for d in differences]
+        features = [
+            F.interpolate(d, size, mode="bilinear", align_corners=False) for d in differences
+        ]
         return squared_error(x, y), torch.cat(features, 1).mean(1)
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """Returns image scores (N,): -log D / (1 - D) of the image, and the parts of its mean residual."""
+        """Returns image scores (N,): -log D / (1 - D) of the image, and the parts of its mean
+        residual.
+        """
         pixels, features = self.residuals(x, self.reconstruct(x))
         return {
-            "discriminator": -self.discriminator(x), "features": features.mean((1, 2)), "residual": pixels.mean((1, 2))
-        }  # fmt: skip
+            "discriminator": -self.discriminator(x),
+            "features": features.mean((1, 2)),
+            "residual": pixels.mean((1, 2)),
+        }
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.sample(self.encode(x))
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns images (N, C, h, w) in 0..1 that the generator draws from standard normal noise (N, 10)."""
+        """Returns images (N, C, h, w) in 0..1 that the generator draws from standard normal noise
+        (N, 10).
+        """
         return torch.sigmoid(self.generator(noise).float())
 
     def sample_size(self) -> int:
@@ -139,48 +175,63 @@ class PixelGAN(nn.Module):
         sums = torch.zeros_like(self.scales)
         for part in maps.split(64):
             x = to_unit(part, self.scales.device)
-            sums += torch.stack([residual.mean((1, 2)).sum() for residual in self.residuals(x, self.reconstruct(x))])
+            sums += torch.stack(
+                [residual.mean((1, 2)).sum() for residual in self.residuals(x, self.reconstruct(x))]
+            )
         self.scales.copy_((sums / len(maps)).clamp(min=1e-8))
 
     @torch.no_grad()
     def warnings(self, maps: Tensor) -> list[str]:
-        """Returns a line where the generator has collapsed: it draws fewer kinds of images than there are."""
+        """Returns a line where the generator has collapsed: it draws fewer kinds of images than
+        there are.
+        """
         share = self.diversity(maps)
         if share >= COLLAPSE_SHARE:
             return []
         return [
-            f"mode collapse: what the generator draws varies {100 * share:.0f} % as much as the good images do, at least "
-            f"{100 * COLLAPSE_SHARE:.0f} % expected: it shows few kinds of good parts only. Try another --seed or more --epochs"
+            f"mode collapse: what the generator draws varies {100 * share:.0f} % as much as the "
+            f"good images do, at least {100 * COLLAPSE_SHARE:.0f} % expected: it shows few kinds "
+            "of good parts only. Try another --seed or more --epochs"
         ]
 
     def diversity(self, maps: Tensor) -> float:
-        """Returns how far a sample is from the sample most like it, against the same among normal images: about 1.
+        """Returns how far a sample is from the sample most like it, against the same among normal
+        images: about 1.
 
-        Median over 256 of each, by images averaged in blocks of 4 x 4, so that neither noise nor sharpness counts.
-        Near-duplicates among samples give away that there are few: Arora & Zhang, "Do GANs actually learn the
-        distribution?" (2017). The mean distance of pairs would miss a generator with two modes.
+        Median over 256 of each, by images averaged in blocks of 4 x 4, so that neither noise nor
+        sharpness counts. Near-duplicates among samples give away that there are few: Arora & Zhang,
+        "Do GANs actually learn the distribution?" (2017). The mean distance of pairs would miss a
+        generator with two modes.
         """
         random = torch.Generator().manual_seed(0)
         maps = maps[torch.randperm(len(maps), generator=random)[:COLLAPSE_SAMPLES]]
         noise = torch.randn(len(maps), LATENT, generator=random)
         drawn = torch.cat([self.sample(part.to(self.scales.device)) for part in noise.split(64)])
-        return nearest_distance(drawn) / max(nearest_distance(to_unit(maps, self.scales.device)), 1e-8)
+        return nearest_distance(drawn) / max(
+            nearest_distance(to_unit(maps, self.scales.device)), 1e-8
+        )
 
 
 def nearest_distance(x: Tensor) -> float:
-    """Returns the median distance of an image of x (N, C, h, w) to the other one that is most like it."""
+    """Returns the median distance of an image of x (N, C, h, w) to the other one that is most like
+    it.
+    """
     rows = F.avg_pool2d(x, 4).flatten(1)
-    distances = torch.cdist(rows, rows) + torch.diag(torch.full((len(rows),), math.inf, device=x.device))
+    distances = torch.cdist(rows, rows) + torch.diag(
+        torch.full((len(rows),), math.inf, device=x.device)
+    )
     return distances.amin(1).median().item()
 
 
 class FeatureGAN(nn.Module):
-    """A discriminator that tells each location's normal feature vector from near-normal ones, made by noise.
+    """A discriminator that tells each location's normal feature vector from near-normal ones, made
+    by noise.
 
-    Liu et al., "SimpleNet" (CVPR 2023): features with noise added stand for the anomalies that there are none of. It
-    judges a location by its own vector only: of neighbours it would learn that noise is not smooth. The generator is a
-    restorer: it takes the noise out, and the discriminator must take the outcome for normal. What it makes of a map is
-    the expectation that ``forward`` returns.
+    Liu et al., "SimpleNet" (CVPR 2023): features with noise added stand for the anomalies that
+    there are none of. It judges a location by its own vector only: of neighbours it would learn
+    that noise is not smooth. The generator is a restorer: it takes the noise out, and the
+    discriminator must take the outcome for normal. What it makes of a map is the expectation that
+    ``forward`` returns.
     """
 
     closed_form: ClassVar[bool] = False
@@ -191,7 +242,11 @@ class FeatureGAN(nn.Module):
         super().__init__()
         self.shape = (channels, height, width)
         self.discriminator = nn.Sequential(
-            nn.Conv2d(channels, WIDTH, 1), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 1), nn.SiLU(), nn.Conv2d(WIDTH, 1, 1)
+            nn.Conv2d(channels, WIDTH, 1),
+            nn.SiLU(),
+            nn.Conv2d(WIDTH, WIDTH, 1),
+            nn.SiLU(),
+            nn.Conv2d(WIDTH, 1, 1),
         )
         self.encoder = Encoder(channels, height, width, CODE, (64,))
         self.generator = Decoder(channels, height, width, CODE, (64,))
@@ -214,7 +269,9 @@ class FeatureGAN(nn.Module):
         return (squared_error(x, restored) + F.softplus(-self.logit(restored))).mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns -log D / (1 - D) at each location (N, h, w), higher = more anomalous; what G makes of it (N, C, h, w)."""
+        """Returns -log D / (1 - D) at each location (N, h, w), higher = more anomalous; what G
+        makes of it (N, C, h, w).
+        """
         return -self.logit(x), self.reconstruct(x)
 
     def logit(self, x: Tensor) -> Tensor:
@@ -225,12 +282,16 @@ class FeatureGAN(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents (N, ``code``) -> images (N, C, h, w), unbounded: transposed convolutions (Radford et al., ICLR 2016).
+    """Latents (N, ``code``) -> images (N, C, h, w), unbounded: transposed convolutions (Radford et
+    al., ICLR 2016).
 
-    A quarter of the cost of the decoder that convolves at full size: a GAN draws several times for each step.
+    A quarter of the cost of the decoder that convolves at full size: a GAN draws several times for
+    each step.
     """
 
-    def __init__(self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, code: int, widths: tuple[int, ...]
+    ) -> None:
         super().__init__()
         sizes = [(height, width), *pyramid(height, width)]
         widths = (channels, *widths, *widths[-1:] * len(sizes))[: len(sizes)]
@@ -239,7 +300,9 @@ class Generator(nn.Module):
         layers: list[nn.Module] = []
         for level in range(len(sizes) - 1, 0, -1):
             odd = (sizes[level - 1][0] % 2, sizes[level - 1][1] % 2)
-            enlarge = nn.ConvTranspose2d(widths[level], widths[level - 1], 4, 2, 1, output_padding=odd)
+            enlarge = nn.ConvTranspose2d(
+                widths[level], widths[level - 1], 4, 2, 1, output_padding=odd
+            )
             layers += [nn.GroupNorm(8, widths[level]), nn.SiLU(), enlarge]
         self.layers = nn.Sequential(*layers)
 
@@ -257,7 +320,9 @@ class Discriminator(nn.Module):
         super().__init__()
         sizes = pyramid(height, width)
         widths = (channels, *widths, *widths[-1:] * len(sizes))[: len(sizes) + 1]
-        self.layers = nn.ModuleList(nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths)
+        )
         self.last = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -273,7 +338,9 @@ class Discriminator(nn.Module):
 
 
 def logit_and_squared_gradient(discriminator: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the discriminator's logits of images and the squared length of their gradients by the image, twice (N,)."""
+    """Returns the discriminator's logits of images and the squared length of their gradients by the
+    image, twice (N,).
+    """
     training = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():  # a held-out loss has the penalty too
         x = x.detach().clone().requires_grad_()

@@ -1,4 +1,6 @@
-"""Hidden Markov model: rows and columns are read patch by patch; what the patches before did not announce is anomalous."""
+"""Hidden Markov model: rows and columns are read patch by patch; what the patches before did not
+announce is anomalous.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,26 @@ PATCH = 4  # pixels a side; of other maps every cell is a patch
 MOST_CELLS = 150_000  # that the fit uses: its cost grows with their number
 ITERATIONS = 30  # of expectation and maximisation at most
 GAIN = 1e-4  # relative, of the objective, below which they end
-FLOOR = 0.1  # least variance of a state, as a share of that of all patches: or one state could shrink to one patch
-GREY = 1.0  # the same of pixels, besides, of the mean over directions: or flat patches alone would decide by grey levels
-COUNT = 0.1  # of each start, transition and place that is taken for seen before any image is: nothing is impossible
+# least variance of a state, as a share of that of all patches: or one state could shrink to one
+# patch
+FLOOR = 0.1
+# the same of pixels, besides, of the mean over directions: or flat patches alone would decide by
+# grey levels
+GREY = 1.0
+# of each start, transition and place that is taken for seen before any image is: nothing is
+# impossible
+COUNT = 0.1
 
 
 class HMM(nn.Module):
-    """A hidden state steps along a line of patches; each state emits embeddings from a Gaussian with diagonal covariance.
+    """A hidden state steps along a line of patches; each state emits embeddings from a Gaussian
+    with diagonal covariance.
 
-    Rabiner, "A tutorial on hidden Markov models" (Proc. IEEE 1989). The embedding is the patch itself, turned to the
-    principal axes of all patches, so that a diagonal covariance is fair and densities stay those of the map. Each state
-    emits the place of the patch as well, so that it knows what belongs where. Rows and columns have chains of their own
-    and share the states; each line is read in both directions, the second by the exact reversal of the first.
+    Rabiner, "A tutorial on hidden Markov models" (Proc. IEEE 1989). The embedding is the patch
+    itself, turned to the principal axes of all patches, so that a diagonal covariance is fair and
+    densities stay those of the map. Each state emits the place of the patch as well, so that it
+    knows what belongs where. Rows and columns have chains of their own and share the states; each
+    line is read in both directions, the second by the exact reversal of the first.
     """
 
     closed_form: ClassVar[bool] = True
@@ -55,12 +65,15 @@ class HMM(nn.Module):
         self.register_buffer("axes", torch.eye(wide))  # rows: orthonormal
         self.register_buffer("centres", torch.zeros(STATES, wide))
         self.register_buffer("variances", torch.ones(STATES, wide))
-        self.register_buffer("places", torch.full((STATES, *self.grid), 1 / math.prod(self.grid)))  # P(place | state)
+        # P(place | state)
+        self.register_buffer("places", torch.full((STATES, *self.grid), 1 / math.prod(self.grid)))
         self.register_buffer("starts", torch.full((2, STATES), 1 / STATES))  # of rows, of columns
         self.register_buffer("transitions", torch.full((2, STATES, STATES), 1 / STATES))  # from, to
         # What follows from these, for the four readings.
         self.register_buffer("first", torch.full((4, STATES), 1 / STATES))
-        self.register_buffer("steps", torch.full((max(self.grid) - 1, 4, STATES, STATES), 1 / STATES))
+        self.register_buffer(
+            "steps", torch.full((max(self.grid) - 1, 4, STATES, STATES), 1 / STATES)
+        )
         self.register_buffer("row_marginals", torch.full((self.grid[1], STATES), 1 / STATES))
         self.register_buffer("column_marginals", torch.full((self.grid[0], STATES), 1 / STATES))
 
@@ -71,31 +84,46 @@ class HMM(nn.Module):
         return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the negative log-likelihood of each map in nats per number, mean over the four readings, (N,)."""
+        """Returns the negative log-likelihood of each map in nats per number, mean over the four
+        readings, (N,).
+        """
         return self(x)[0].sum((1, 2)) / x[0].numel()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction
+        (N, C, h, w).
 
-        A patch's value is -log p(patch | patches before it in the line), mean over the four readings; its locations share
-        it. The reconstruction is the mean of the patch given all others of its row, and of its column, averaged.
+        A patch's value is -log p(patch | patches before it in the line), mean over the four
+        readings; its locations share it. The reconstruction is the mean of the patch given all
+        others of its row, and of its column, averaged.
         """
         emission, places = self.log_emission(self.embed(x)), self.log_places()
-        surprise, expected = read(self.readings(emission), self.readings(places[None]), self.first, self.steps)
+        surprise, expected = read(
+            self.readings(emission), self.readings(places[None]), self.first, self.steps
+        )
         nats = torch.stack(self.put_back(surprise[..., None])).mean(0)[..., 0]  # (N, h, w)
         heatmap = F.interpolate(nats[:, None], scale_factor=float(self.patch))[:, 0] / self.patch**2
         left, above, right, below = self.put_back(expected)
-        # p(state | all others) = p(state | before) p(state | after) / p(state), each given the places that were seen.
+        # p(state | all others) = p(state | before) p(state | after) / p(state), each given the
+        # places that were seen.
         row = torch.softmax(left + right - self.row_marginals.log() - places, -1)
         column = torch.softmax(above + below - self.column_marginals.log()[:, None] - places, -1)
-        return heatmap[:, : self.size[0], : self.size[1]], self.to_map(0.5 * (row + column) @ self.centres)
+        return heatmap[:, : self.size[0], : self.size[1]], self.to_map(
+            0.5 * (row + column) @ self.centres
+        )
 
     @torch.no_grad()
     def fit_maps(self, maps: Tensor) -> None:
-        """Fits states and chains to maps (n, C, h, w) by the Baum-Welch algorithm, in float64 and always the same."""
+        """Fits states and chains to maps (n, C, h, w) by the Baum-Welch algorithm, in float64 and
+        always the same.
+        """
         most = max(2, MOST_CELLS // math.prod(self.grid))
         if len(maps) > most:
-            maps = maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:most].sort().values]
+            maps = maps[
+                torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:most]
+                .sort()
+                .values
+            ]
         self.double()
         x = maps.to(self.mean)
         self.turn(x / 255 if maps.dtype == torch.uint8 else x)
@@ -111,11 +139,14 @@ class HMM(nn.Module):
         self.float()
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w) from standard normal noise (N, h w (1 + D)): each row is drawn for itself."""
+        """Returns maps (N, C, h, w) from standard normal noise (N, h w (1 + D)): each row is drawn
+        for itself.
+        """
         h, w = self.grid
         numbers = noise.unflatten(1, (h, w, -1))
         uniform = torch.special.ndtr(numbers[..., :1])  # (N, h, w, 1)
-        # Forward over the places alone, then states from the last to the first: exact draws, given where they stand.
+        # Forward over the places alone, then states from the last to the first: exact draws, given
+        # where they stand.
         places = self.places.permute(1, 2, 0)
         filtered = [self.starts[0] * places[:, 0]]  # of (h, K)
         for column in range(1, w):
@@ -123,7 +154,8 @@ class HMM(nn.Module):
         weights, states = filtered[-1].expand(len(noise), -1, -1), []
         for column in range(w - 1, -1, -1):
             # The comparison leaves out the last state's 1.0: rounding must not lead beyond it.
-            states.append((normed(weights).cumsum(-1)[..., :-1] < uniform[:, :, column]).sum(-1))  # (N, h)
+            # (N, h)
+            states.append((normed(weights).cumsum(-1)[..., :-1] < uniform[:, :, column]).sum(-1))
             weights = filtered[column - 1] * self.transitions[0].T[states[-1]]
         state = torch.stack(states[::-1], 2)
         return self.to_map(self.centres[state] + self.variances[state].sqrt() * numbers[..., 1:])
@@ -133,14 +165,20 @@ class HMM(nn.Module):
 
     # --- four readings: rows from the left, columns from above, rows from the right, columns from below ---------------
     def readings(self, x: Tensor) -> Tensor:
-        """Returns x (N, h, w, K) as four stacks of lines, (4, N, S, S, K), S the longer side; zeros fill up the shorter."""
+        """Returns x (N, h, w, K) as four stacks of lines, (4, N, S, S, K), S the longer side; zeros
+        fill up the shorter.
+        """
         long, (h, w) = max(self.grid), self.grid
         rows = F.pad(torch.stack([x, x.flip(2)]), (0, 0, 0, long - w, 0, long - h))
-        columns = F.pad(torch.stack([x, x.flip(1)]).transpose(2, 3), (0, 0, 0, long - h, 0, long - w))
+        columns = F.pad(
+            torch.stack([x, x.flip(1)]).transpose(2, 3), (0, 0, 0, long - h, 0, long - w)
+        )
         return torch.stack([rows[0], columns[0], rows[1], columns[1]])
 
     def put_back(self, lines: Tensor) -> list[Tensor]:
-        """Returns of each reading (4, N, S, S, K) what belongs to each place, four of (N, h, w, K)."""
+        """Returns of each reading (4, N, S, S, K) what belongs to each place, four of (N, h,
+        w, K).
+        """
         h, w = self.grid
         rows, columns = lines[::2, :, :h, :w], lines[1::2, :, :w, :h].transpose(2, 3)
         return [rows[0], columns[0], rows[1].flip(2), columns[1].flip(1)]
@@ -154,9 +192,11 @@ class HMM(nn.Module):
             self.steps[:, axis] = self.transitions[axis]
             self.steps[: length - 1, axis + 2] = back
 
-    # --- patches ------------------------------------------------------------------------------------------------------
+    # --- patches ----------------------------------------------------------------------------------
     def embed(self, x: Tensor) -> Tensor:
-        """Returns the embedding of each patch, (N, h, w, D), from maps (N, C, h, w); edges are repeated to whole patches."""
+        """Returns the embedding of each patch, (N, h, w, D), from maps (N, C, h, w); edges are
+        repeated to whole patches.
+        """
         return (self.patches(x) - self.mean) @ self.axes.T
 
     def patches(self, x: Tensor) -> Tensor:
@@ -172,14 +212,18 @@ class HMM(nn.Module):
     def log_emission(self, embeddings: Tensor) -> Tensor:
         """Returns log p(embedding | state), (..., K), from embeddings (..., D)."""
         precision = 1 / self.variances
-        constant = (self.centres**2 * precision + self.variances.log() + math.log(2 * math.pi)).sum(1)
-        return embeddings @ (self.centres * precision).T - 0.5 * (embeddings**2 @ precision.T + constant)
+        constant = (self.centres**2 * precision + self.variances.log() + math.log(2 * math.pi)).sum(
+            1
+        )
+        return embeddings @ (self.centres * precision).T - 0.5 * (
+            embeddings**2 @ precision.T + constant
+        )
 
     def log_places(self) -> Tensor:
         """Returns log P(place | state), (h, w, K)."""
         return self.places.log().permute(1, 2, 0)
 
-    # --- the fit: float64 ---------------------------------------------------------------------------------------------
+    # --- the fit: float64 -------------------------------------------------------------------------
     def turn(self, x: Tensor) -> None:
         """Sets mean and principal axes of all patches."""
         rows = self.patches(x).flatten(0, 2)
@@ -187,7 +231,8 @@ class HMM(nn.Module):
         self.axes.copy_(torch.linalg.eigh(torch.cov(rows.T, correction=0)).eigenvectors.T)
 
     def initialise(self, o: Tensor) -> Tensor:
-        """Sets the first states and chains from embeddings (n, h, w, D), and returns the least variances (D,).
+        """Sets the first states and chains from embeddings (n, h, w, D), and returns the least
+        variances (D,).
 
         Clusters are counted as if they were states.
         """
@@ -196,18 +241,25 @@ class HMM(nn.Module):
         variance = rows.var(0)
         floor = FLOOR * variance + 1e-6 + (GREY * variance.mean() if self.pixels else 0.0)
         starts = torch.stack([state[:, :, 0].sum((0, 1)), state[:, 0].sum((0, 1))])
-        pairs = [torch.einsum("nhwi,nhwj->ij", s[:, :, :-1], s[:, :, 1:]) for s in (state, state.transpose(1, 2))]
+        pairs = [
+            torch.einsum("nhwi,nhwj->ij", s[:, :, :-1], s[:, :, 1:])
+            for s in (state, state.transpose(1, 2))
+        ]
         self.maximise(o, state, floor, starts, torch.stack(pairs))
         return floor
 
     def improve(self, o: Tensor, floor: Tensor) -> float:
-        """Makes one step of expectation and maximisation; returns the log-likelihood, and log prior, before it.
+        """Makes one step of expectation and maximisation; returns the log-likelihood, and log
+        prior, before it.
 
-        The likelihood is that of all rows times that of all columns. The prior is Dirichlet (``COUNT``); under it, and
-        with variances no smaller than the floor, no step lowers the objective (Dempster, Laird & Rubin, 1977).
+        The likelihood is that of all rows times that of all columns. The prior is Dirichlet
+        (``COUNT``); under it, and with variances no smaller than the floor, no step lowers the
+        objective (Dempster, Laird & Rubin, 1977).
         """
         joint = self.log_emission(o) + self.log_places()
-        objective = sum(float(COUNT * part.log().sum()) for part in (self.places, self.starts, self.transitions))
+        objective = sum(
+            float(COUNT * part.log().sum()) for part in (self.places, self.starts, self.transitions)
+        )
         weight, starts, pairs = torch.zeros_like(joint), [], []
         for axis in range(2):
             lines = (joint if axis == 0 else joint.transpose(1, 2)).flatten(0, 1)
@@ -220,8 +272,12 @@ class HMM(nn.Module):
         self.maximise(o, weight, floor, torch.stack(starts), torch.stack(pairs))
         return objective
 
-    def maximise(self, o: Tensor, weight: Tensor, floor: Tensor, starts: Tensor, pairs: Tensor) -> None:
-        """Sets the parameters from expected counts: of states (n, h, w, K), starts (2, K) and transitions (2, K, K)."""
+    def maximise(
+        self, o: Tensor, weight: Tensor, floor: Tensor, starts: Tensor, pairs: Tensor
+    ) -> None:
+        """Sets the parameters from expected counts: of states (n, h, w, K), starts (2, K) and
+        transitions (2, K, K).
+        """
         w, rows = weight.flatten(0, 2), o.flatten(0, 2)
         total = w.sum(0)[:, None]
         seen = total > 1e-6  # a state that nothing is left for stays where it is
@@ -236,9 +292,11 @@ class HMM(nn.Module):
 
 
 def reverse(start: Tensor, transition: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Returns p(s_t), (T, K), of a chain, and the transitions of its exact reversal, (T - 1, K, K), the last step first.
+    """Returns p(s_t), (T, K), of a chain, and the transitions of its exact reversal, (T - 1, K, K),
+    the last step first.
 
-    p(s_t | s_t+1) = p(s_t) p(s_t+1 | s_t) / p(s_t+1): from (row) s_t+1 to (column) s_t, another one at each step.
+    p(s_t | s_t+1) = p(s_t) p(s_t+1 | s_t) / p(s_t+1): from (row) s_t+1 to (column) s_t, another one
+    at each step.
     """
     marginals = [start]
     for _ in range(length - 1):
@@ -248,11 +306,13 @@ def reverse(start: Tensor, transition: Tensor, length: int) -> tuple[Tensor, Ten
 
 
 def read(emission: Tensor, places: Tensor, first: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns -log p(o_t | o_<t), (4, N, L, T), and the states expected there, log p(s_t | o_<t), (4, N, L, T, K).
+    """Returns -log p(o_t | o_<t), (4, N, L, T), and the states expected there, log p(s_t | o_<t),
+    (4, N, L, T, K).
 
-    ``emission`` log p(o_t | s), (4, N, L, T, K); ``places`` log p(place_t | s), (4, 1, L, T, K): both results are given
-    the places up to t; ``first`` p(s_1), (4, K); ``steps`` p(s_t+1 | s_t), (T - 1, 4, K, K). It is the scaled forward
-    algorithm (Rabiner, section V.A), whose scales are those probabilities.
+    ``emission`` log p(o_t | s), (4, N, L, T, K); ``places`` log p(place_t | s), (4, 1, L, T, K):
+    both results are given the places up to t; ``first`` p(s_1), (4, K); ``steps`` p(s_t+1 | s_t),
+    (T - 1, 4, K, K). It is the scaled forward algorithm (Rabiner, section V.A), whose scales are
+    those probabilities.
     """
     state = first[:, None, None]  # p(s_t | o_<t)
     surprises, expected = [], []
@@ -267,9 +327,11 @@ def read(emission: Tensor, places: Tensor, first: Tensor, steps: Tensor) -> tupl
 
 
 def expect(joint: Tensor, start: Tensor, transition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns log-likelihoods (M,), p(s_t | o), (M, T, K), and expected counts of transitions (K, K).
+    """Returns log-likelihoods (M,), p(s_t | o), (M, T, K), and expected counts of transitions (K,
+    K).
 
-    ``joint`` is log p(o_t | s), (M, T, K), of M lines. The scaled forward-backward algorithm (Rabiner, section V.A).
+    ``joint`` is log p(o_t | s), (M, T, K), of M lines. The scaled forward-backward algorithm
+    (Rabiner, section V.A).
     """
     most = joint.amax(-1, keepdim=True)
     b = (joint - most).exp()
@@ -290,7 +352,9 @@ def expect(joint: Tensor, start: Tensor, transition: Tensor) -> tuple[Tensor, Te
 
 
 def clusters(rows: Tensor, count: int) -> Tensor:
-    """Returns the cluster of each row, (n,), by ten rounds of k-means from k-means++ (Arthur & Vassilvitskii, SODA 2007)."""
+    """Returns the cluster of each row, (n,), by ten rounds of k-means from k-means++ (Arthur &
+    Vassilvitskii, SODA 2007).
+    """
     random = torch.Generator().manual_seed(0)
     centres = rows[:1]
     nearest = torch.full((len(rows),), math.inf, dtype=rows.dtype, device=rows.device)

@@ -1,4 +1,6 @@
-"""Autoregressive model: the exact likelihood of each pixel, or of each feature vector, given those before it."""
+"""Autoregressive model: the exact likelihood of each pixel, or of each feature vector, given those
+before it.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH = {"pixels": 32, "maps": 64}
-# Of the layers' windows: as far as the map is wide. Six layers (1, 2, 4, 1, 2, 4) were no better for the same time.
+# Of the layers' windows: as far as the map is wide. Six layers (1, 2, 4, 1, 2, 4) were no better
+# for the same time.
 DILATIONS = {"pixels": (1, 2, 4, 8), "maps": (1, 2, 1, 2)}
 COMPONENTS = 5  # of the mixture over a pixel's levels
 MAX_CELLS_A_SIDE = 8  # cells a side, at most, of the heatmap whose density is a score
-SHRINKAGE = 0.3  # of the parts' mean variance, added to each: without it, directions that hardly vary decide
+# of the parts' mean variance, added to each: without it, directions that hardly vary decide
+SHRINKAGE = 0.3
 
 
 class PixelCNN(nn.Module):
-    """van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural networks" (ICML 2016): p(x) = prod_i p(x_i | x_<i).
+    """van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural networks" (ICML 2016):
+    p(x) = prod_i p(x_i | x_<i).
 
-    i runs through the locations row by row. Masked convolutions see what comes before a location and nothing else, so
-    that one pass gives all conditional densities: of pixels a mixture of discretised logistics, of features Gaussians.
-    The heatmap is exact, in nats, and sums to -log p(x).
+    i runs through the locations row by row. Masked convolutions see what comes before a location
+    and nothing else, so that one pass gives all conditional densities: of pixels a mixture of
+    discretised logistics, of features Gaussians. The heatmap is exact, in nats, and sums to -log
+    p(x).
     """
 
     closed_form: ClassVar[bool] = False
@@ -37,12 +43,20 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.shape, self.pixels = (channels, height, width), pixels
         self.density = DiscretisedLogistics(channels) if pixels else Gaussians(channels)
-        hidden, dilations = (choice["pixels" if pixels else "maps"] for choice in (WIDTH, DILATIONS))
+        hidden, dilations = (
+            choice["pixels" if pixels else "maps"] for choice in (WIDTH, DILATIONS)
+        )
         self.first = CausalConv(channels, hidden, rows=3, columns=3, own=False)
-        self.position = nn.Parameter(torch.zeros(hidden, height, width))  # parts are aligned: a bias for each location
-        self.blocks = nn.ModuleList(CausalConv(hidden, hidden, dilation=dilation) for dilation in dilations)
+        # parts are aligned: a bias for each location
+        self.position = nn.Parameter(torch.zeros(hidden, height, width))
+        self.blocks = nn.ModuleList(
+            CausalConv(hidden, hidden, dilation=dilation) for dilation in dilations
+        )
         self.last = nn.Sequential(
-            nn.SiLU(), nn.Conv2d(hidden, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, self.density.parameters_wanted, 1)
+            nn.SiLU(),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.SiLU(),
+            nn.Conv2d(hidden, self.density.parameters_wanted, 1),
         )
 
         count = self.to_cells(torch.zeros(1, height, width)).shape[1]
@@ -60,43 +74,58 @@ class PixelCNN(nn.Module):
         return self.forward(x)[0].mean((1, 2)) / self.shape[0]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w), higher = more anomalous, and the reconstruction (N, C, h,
+        w).
 
-        A location's value is -log p of what is there, given all locations before it; its reconstruction is what is
-        expected there, given the same.
+        A location's value is -log p of what is there, given all locations before it; its
+        reconstruction is what is expected there, given the same.
         """
         x = self.density.prepare(x)
         parameters = self.conditionals(x)
         return -self.density.log_likelihood(x, parameters), self.density.mean(parameters)
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
-        """Returns ``cells`` (N,): the squared Mahalanobis distance of the likelihoods of an image's cells, for a cell.
+        """Returns ``cells`` (N,): the squared Mahalanobis distance of the likelihoods of an image's
+        cells, for a cell.
 
-        Two-sided: where normal images are always hard to predict, one that is easy there is as strange as the reverse. So
-        it is a density of states (Morningstar et al., AISTATS 2021), the states being the heatmap on a coarse grid.
+        Two-sided: where normal images are always hard to predict, one that is easy there is as
+        strange as the reverse. So it is a density of states (Morningstar et al., AISTATS 2021), the
+        states being the heatmap on a coarse grid.
         """
         deviation = (self.to_cells(self.forward(x)[0]) - self.cells_mean) @ self.cells_factor.T
         return {"cells": deviation.square().mean(1)}
 
     @torch.no_grad()
     def finish(self, maps: Tensor) -> None:
-        """Fits the Gaussian that ``cells`` measures by to the heatmaps of normal maps; heatmap and samples ignore it."""
+        """Fits the Gaussian that ``cells`` measures by to the heatmaps of normal maps; heatmap and
+        samples ignore it.
+        """
         scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.cells_mean.device
         heatmaps = (self.forward(batch.to(device).float() / scale)[0] for batch in maps.split(64))
         cells = torch.cat([self.to_cells(heatmap) for heatmap in heatmaps]).double()
         covariance = torch.cov(cells.T)
-        ridge = SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64, device=device)
+        ridge = (
+            SHRINKAGE
+            * covariance.diagonal().mean()
+            * torch.eye(len(covariance), dtype=torch.float64, device=device)
+        )
         self.cells_mean.copy_(cells.mean(0))
         self.cells_factor.copy_(torch.linalg.inv(torch.linalg.cholesky(covariance + ridge)))
 
     def to_cells(self, heatmap: Tensor) -> Tensor:
-        """Returns a heatmap (N, h, w) on a grid of at most 8 by 8 parts, their means, (N, parts)."""
+        """Returns a heatmap (N, h, w) on a grid of at most 8 by 8 parts, their means,
+        (N, parts).
+        """
         sides = [-(-side // MAX_CELLS_A_SIDE) for side in self.shape[1:]]
-        return F.avg_pool2d(heatmap[:, None], sides, ceil_mode=True, count_include_pad=False).flatten(1)
+        return F.avg_pool2d(
+            heatmap[:, None], sides, ceil_mode=True, count_include_pad=False
+        ).flatten(1)
 
     def conditionals(self, x: Tensor) -> Tensor:
-        """Returns the density's parameters at each location, (N, P, rows, w), of maps or their first rows (N, C, rows, w)."""
+        """Returns the density's parameters at each location, (N, P, rows, w), of maps or their
+        first rows (N, C, rows, w).
+        """
         y = self.first(x) + self.position[:, : x.shape[2]]
         for block in self.blocks:
             y = y + block(F.silu(y))
@@ -108,7 +137,8 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def sample(self, noise: Tensor, advance: Callable[[], None] | None = None) -> Tensor:
-        """Returns maps (N, C, h, w) drawn from the model, location by location, from standard normal noise.
+        """Returns maps (N, C, h, w) drawn from the model, location by location, from standard
+        normal noise.
 
         Each location costs a pass through the network; ``advance`` is called after each row.
         """
@@ -126,30 +156,44 @@ class PixelCNN(nn.Module):
 
 
 class CausalConv(nn.Module):
-    """A convolution whose window holds ``rows`` rows above and, in the location's own row, only what is to its left.
+    """A convolution whose window holds ``rows`` rows above and, in the location's own row, only
+    what is to its left.
 
     ``own``: the location itself too, as in all layers but the first (masks A and B of the paper).
     """
 
     mask: Tensor
 
-    def __init__(self, inputs: int, outputs: int, rows: int = 1, columns: int = 1, dilation: int = 1, own: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rows: int = 1,
+        columns: int = 1,
+        dilation: int = 1,
+        own: bool = True,
+    ) -> None:
         super().__init__()
         self.dilation = dilation
-        self.pad = (columns * dilation, columns * dilation, rows * dilation, 0)  # left, right, above, below
+        # left, right, above, below
+        self.pad = (columns * dilation, columns * dilation, rows * dilation, 0)
         self.conv = nn.Conv2d(inputs, outputs, (rows + 1, 2 * columns + 1))
         mask = torch.ones(rows + 1, 2 * columns + 1)
         mask[-1, columns + own :] = 0.0
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, self.pad), self.conv.weight * self.mask, self.conv.bias, dilation=self.dilation)
+        return F.conv2d(
+            F.pad(x, self.pad), self.conv.weight * self.mask, self.conv.bias, dilation=self.dilation
+        )
 
 
 class DiscretisedLogistics(nn.Module):
-    """A mixture over the 256 levels of a pixel: Salimans et al., "PixelCNN++" (ICLR 2017), sections 2.1 and 2.2.
+    """A mixture over the 256 levels of a pixel: Salimans et al., "PixelCNN++" (ICLR 2017), sections
+    2.1 and 2.2.
 
-    A pixel's channels follow each other: a component's mean moves linearly with the channels before.
+    A pixel's channels follow each other: a component's mean moves linearly with the channels
+    before.
     """
 
     centres: Tensor
@@ -160,13 +204,16 @@ class DiscretisedLogistics(nn.Module):
         self.sizes = (1, channels, channels, len(self.pairs))  # of weight, means, scales and slopes
         self.parameters_wanted = COMPONENTS * sum(self.sizes)
         # Components that begin apart learn to share the range among them.
-        self.register_buffer("centres", torch.linspace(-1, 1, COMPONENTS)[:, None, None, None], persistent=False)
+        self.register_buffer(
+            "centres", torch.linspace(-1, 1, COMPONENTS)[:, None, None, None], persistent=False
+        )
 
     def prepare(self, x: Tensor) -> Tensor:
         """Returns pixels 0..1 as -1..1.
 
-        A resized image has values between the levels; they get the mass of the level's width around them. Rounding them would
-        let a difference in the last place between two runtimes move a pixel by a whole level.
+        A resized image has values between the levels; they get the mass of the level's width around
+        them. Rounding them would let a difference in the last place between two runtimes move a
+        pixel by a whole level.
         """
         return x.float() * 2 - 1
 
@@ -178,10 +225,12 @@ class DiscretisedLogistics(nn.Module):
         return (x + 1) / 2
 
     def log_likelihood(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """Returns log p of prepared pixels (N, C, h, w) at each location, (N, h, w), in nats; over the levels it sums to 1.
+        """Returns log p of prepared pixels (N, C, h, w) at each location, (N, h, w), in nats; over
+        the levels it sums to 1.
 
-        A level has the logistic's mass within half a level of it, the lowest and the highest all that lies beyond:
-        sigmoid(b) - sigmoid(a) = sigmoid(b) (1 - sigmoid(a)) (1 - e^(a - b)), whose logarithm no tail can spoil.
+        A level has the logistic's mass within half a level of it, the lowest and the highest all
+        that lies beyond: sigmoid(b) - sigmoid(a) = sigmoid(b) (1 - sigmoid(a)) (1 - e^(a - b)),
+        whose logarithm no tail can spoil.
         """
         weights, means, scales, slopes = self.split(parameters)
         x = x[:, None]  # (N, 1, C, h, w)
@@ -189,11 +238,17 @@ class DiscretisedLogistics(nn.Module):
         half = torch.exp(-scales) / 255
         above, below = x < 0.999, x > -0.999  # whether the level ends on that side
         logs = torch.where(above & below, torch.log(-torch.expm1(-2 * half)), 0.0)
-        logs = logs - torch.where(above, F.softplus(-z - half), 0.0) - torch.where(below, F.softplus(z - half), 0.0)
+        logs = (
+            logs
+            - torch.where(above, F.softplus(-z - half), 0.0)
+            - torch.where(below, F.softplus(z - half), 0.0)
+        )
         return torch.logsumexp(weights + logs.sum(2), 1)
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """Returns the pixels that are expected, (N, C, h, w) in 0..1, the channels before at their own means."""
+        """Returns the pixels that are expected, (N, C, h, w) in 0..1, the channels before at their
+        own means.
+        """
         weights, means, _, slopes = self.split(parameters)
         means = self.follow(means, slopes, None).clamp(-1.0, 1.0)
         return self.restore((weights.exp()[:, :, None] * means).sum(1))
@@ -201,9 +256,11 @@ class DiscretisedLogistics(nn.Module):
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Returns prepared pixels (N, C, 1, 1), drawn by standard normal noise (N, C + 1, 1, 1)."""
         weights, *others = self.split(parameters)
-        means, scales, slopes = (piece[:, None] for piece in choose(weights, noise[:, :1], others))  # (N, 1, C, 1, 1)
+        # (N, 1, C, 1, 1)
+        means, scales, slopes = (piece[:, None] for piece in choose(weights, noise[:, :1], others))
         noise = noise[:, None, 1:]
-        logistic = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)  # log (u / (1 - u)) of a uniform u
+        # log (u / (1 - u)) of a uniform u
+        logistic = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)
         x = torch.zeros_like(means)
         for channel in range(x.shape[2]):
             drawn = self.follow(means, slopes, x) + scales.exp() * logistic
@@ -211,20 +268,34 @@ class DiscretisedLogistics(nn.Module):
         return x[:, 0]
 
     def split(self, parameters: Tensor) -> list[Tensor]:
-        """Returns log weights (N, K, h, w), means, log scales (N, K, C, h, w) and slopes (N, K, pairs, h, w)."""
-        weights, means, scales, slopes = parameters.unflatten(1, (COMPONENTS, -1)).split(self.sizes, 2)
-        return [F.log_softmax(weights[:, :, 0], 1), means + self.centres, (scales - 2.0).clamp(-7.0, 2.0), slopes]
+        """Returns log weights (N, K, h, w), means, log scales (N, K, C, h, w) and slopes (N, K,
+        pairs, h, w).
+        """
+        weights, means, scales, slopes = parameters.unflatten(1, (COMPONENTS, -1)).split(
+            self.sizes, 2
+        )
+        return [
+            F.log_softmax(weights[:, :, 0], 1),
+            means + self.centres,
+            (scales - 2.0).clamp(-7.0, 2.0),
+            slopes,
+        ]
 
     def follow(self, means: Tensor, slopes: Tensor, x: Tensor | None) -> Tensor:
-        """Returns means (N, K, C, h, w) that the pixel's channels before have moved; where x is None, by their means."""
+        """Returns means (N, K, C, h, w) that the pixel's channels before have moved; where x is
+        None, by their means.
+        """
         moved = list(means.unbind(2))
         for number, (channel, before) in enumerate(self.pairs):
-            moved[channel] = moved[channel] + slopes[:, :, number] * (moved[before] if x is None else x[:, :, before])
+            moved[channel] = moved[channel] + slopes[:, :, number] * (
+                moved[before] if x is None else x[:, :, before]
+            )
         return torch.stack(moved, 2)
 
 
 class Gaussians(nn.Module):
-    """A Gaussian for each channel of a location, its mean and width by what came before; the maps are whitened.
+    """A Gaussian for each channel of a location, its mean and width by what came before; the maps
+    are whitened.
 
     A mixture of five had the same held-out likelihood and told defects less well.
     """
@@ -249,7 +320,9 @@ class Gaussians(nn.Module):
         return self.split(parameters)[0]
 
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """Returns feature vectors (N, C, 1, 1), drawn by normal noise (N, C + 1, 1, 1), whose first is spare."""
+        """Returns feature vectors (N, C, 1, 1), drawn by normal noise (N, C + 1, 1, 1), whose first
+        is spare.
+        """
         mean, log_sigma = self.split(parameters)
         return mean + log_sigma.exp() * noise[:, 1:]
 
@@ -260,7 +333,9 @@ class Gaussians(nn.Module):
 
 
 def choose(weights: Tensor, noise: Tensor, cells: list[Tensor]) -> list[Tensor]:
-    """Returns each of ``cells`` (N, K, ...) at a component (N, ...) drawn by its log weight (N, K, 1, 1) and one normal."""
+    """Returns each of ``cells`` (N, K, ...) at a component (N, ...) drawn by its log weight (N, K,
+    1, 1) and one normal.
+    """
     below = weights.exp().cumsum(1) < torch.special.ndtr(noise)
     component = below.sum((1, 2, 3)).clamp(max=COMPONENTS - 1)
     return [piece[torch.arange(len(piece), device=piece.device), component] for piece in cells]

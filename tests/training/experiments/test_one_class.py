@@ -26,7 +26,10 @@ def test_fit_validation_and_judged_images_are_disjoint(digits: Path) -> None:
         assert len(judged) == len(anomalous)
         assert len(fit_on) > 4 * len(validation) > 0
         if case.development:
-            parts = [{bytes(image) for image in part.numpy().reshape(len(part), -1)} for part in (fit_on, validation, judged)]
+            parts = [
+                {bytes(image) for image in part.numpy().reshape(len(part), -1)}
+                for part in (fit_on, validation, judged)
+            ]
             assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
         else:
             assert len(judged) == 597 and 0 < (~anomalous).sum() < 100
@@ -34,9 +37,15 @@ def test_fit_validation_and_judged_images_are_disjoint(digits: Path) -> None:
 
 def test_cases_that_differ_do_not_share_a_file() -> None:
     others = [
-        replace(CASE, model="vae"), replace(CASE, space="filters"), replace(CASE, space="filters", size=32),
-        replace(CASE, one=1), replace(CASE, seed=1), replace(CASE, epochs=3), replace(CASE, development=True), CASE,
-    ]  # fmt: skip
+        replace(CASE, model="vae"),
+        replace(CASE, space="filters"),
+        replace(CASE, space="filters", size=32),
+        replace(CASE, one=1),
+        replace(CASE, seed=1),
+        replace(CASE, epochs=3),
+        replace(CASE, development=True),
+        CASE,
+    ]
     assert len({case.name for case in others}) == len(others)
 
 
@@ -54,12 +63,23 @@ def test_the_table_puts_the_score_that_counts_first() -> None:
 
 
 def test_the_command_prints_the_table(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["one_class", str(digits), "--out", str(tmp_path), "--classes", "0", "1"])
+    monkeypatch.setattr(
+        "sys.argv", ["one_class", str(digits), "--out", str(tmp_path), "--classes", "0", "1"]
+    )
     one_class.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["hottest", "mean", "complexity", "typicality", "2"]
+    assert [line.split()[0] for line in lines] == [
+        "hottest",
+        "mean",
+        "complexity",
+        "typicality",
+        "2",
+    ]
 
 
 def test_another_set_is_told_from_all_classes(digits: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The location scale of a place, by which the linear autoencoder divides; the models themselves: tests/training/models/test_models.py."""
+"""The location scale of a place, by which the linear autoencoder divides; the models themselves:
+tests/training/models/test_models.py.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,17 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from training.models.autoencoder import LOCATION_SCALE_PRIOR_MAPS, MIN_LOCATION_SCALE, LinearAutoencoder, location_scale
+from training.models.autoencoder import (
+    LOCATION_SCALE_PRIOR_MAPS,
+    MIN_LOCATION_SCALE,
+    LinearAutoencoder,
+    location_scale,
+)
 from training.scores import Heatmap
 
 SHAPE = (6, 10, 10)
-NOISY = (slice(None), slice(None), slice(2, 6), slice(2, 6))  # where good images differ more than the model can learn
+# where good images differ more than the model can learn
+NOISY = (slice(None), slice(None), slice(2, 6), slice(2, 6))
 
 
 def good(count: int, seed: int, noise: float = 3.0) -> Tensor:
@@ -50,7 +58,9 @@ def auroc(model: LinearAutoencoder, normal: Tensor, anomalous: Tensor) -> float:
 
 def test_a_defect_is_not_drowned_by_a_place_that_is_always_high() -> None:
     train, normal, spotted = good(60, 1), good(60, 2), with_spots(good(60, 3))
-    plain, compared = (auroc(fitted(train, groups), normal, spotted) for groups in (None, names(60)))
+    plain, compared = (
+        auroc(fitted(train, groups), normal, spotted) for groups in (None, names(60))
+    )
     assert compared > plain + 0.05
 
 
@@ -68,7 +78,9 @@ def test_the_more_images_the_less_of_it_is_divided_out() -> None:
     for count in (20, 200):
         train, maps = good(count, 5), good(7, 6)
         plain, model = fitted(train), fitted(train, names(count))
-        usual = location_scale(train, names(count)) ** (LOCATION_SCALE_PRIOR_MAPS / (count + LOCATION_SCALE_PRIOR_MAPS))
+        usual = location_scale(train, names(count)) ** (
+            LOCATION_SCALE_PRIOR_MAPS / (count + LOCATION_SCALE_PRIOR_MAPS)
+        )
         with torch.inference_mode():
             torch.testing.assert_close(model(maps)[0], plain(maps)[0] / usual)
             torch.testing.assert_close(model(maps)[1], plain(maps)[1])
@@ -90,7 +102,9 @@ def test_places_that_never_vary_keep_a_least_location_scale() -> None:
     maps = good(30, 10)
     maps[:, :, :, 7:] = 0.0  # as where a mask leaves out
     typical = location_scale(maps, names(30))
-    assert float(typical.min()) == pytest.approx(MIN_LOCATION_SCALE) and bool(typical.isfinite().all())
+    assert float(typical.min()) == pytest.approx(MIN_LOCATION_SCALE) and bool(
+        typical.isfinite().all()
+    )
 
 
 def test_of_many_images_a_subset_is_judged_and_always_the_same() -> None:
@@ -99,7 +113,12 @@ def test_of_many_images_a_subset_is_judged_and_always_the_same() -> None:
 
 
 def test_pixels_may_be_bytes() -> None:
-    maps = torch.randint(0, 256, (12, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(12))
+    maps = torch.randint(
+        0, 256, (12, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(12)
+    )
     torch.testing.assert_close(
-        location_scale(maps, names(12)), location_scale(maps.float() / 255, names(12)), rtol=1e-4, atol=1e-5
+        location_scale(maps, names(12)),
+        location_scale(maps.float() / 255, names(12)),
+        rtol=1e-4,
+        atol=1e-5,
     )

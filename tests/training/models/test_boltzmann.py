@@ -1,4 +1,6 @@
-"""The restricted Boltzmann machine: free energy against all hidden states, draws against probabilities, chains, samples."""
+"""The restricted Boltzmann machine: free energy against all hidden states, draws against
+probabilities, chains, samples.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +27,25 @@ def machine(pixels: bool, size: int = 2) -> BoltzmannMachine:
     torch.manual_seed(0)
     model = BoltzmannMachine(2, size, size, pixels).double()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.05 if parameter.ndim == 1 or parameter.shape[1] == 1 else 0.7)
+        nn.init.normal_(
+            parameter, std=0.05 if parameter.ndim == 1 or parameter.shape[1] == 1 else 0.7
+        )
     return model
 
 
 def maps_of(pixels: bool, count: int, seed: int, size: int = 2) -> Tensor:
-    x = torch.randn(count, 2, size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = torch.randn(
+        count, 2, size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return torch.sigmoid(x) if pixels else x
 
 
 def energy(model: BoltzmannMachine, v: Tensor, h: Tensor) -> Tensor:
     """E(v, h), (N,), written out."""
     b = 10 * model.visible_bias
-    joined = torch.einsum("nj,ji,ni->n", h - 0.5, model.weight, v if model.pixels else v / model.sigma())
+    joined = torch.einsum(
+        "nj,ji,ni->n", h - 0.5, model.weight, v if model.pixels else v / model.sigma()
+    )
     own = -(v @ b) if model.pixels else (((v - b) / model.sigma()) ** 2).sum(1) / 2
     return own - h @ model.hidden_bias - joined
 
@@ -66,8 +74,13 @@ def test_visible_units_are_drawn_from_their_energies(small: None, pixels: bool) 
         (slope,) = torch.autograd.grad(energy(model, mean, h).sum(), mean)
         torch.testing.assert_close(slope, torch.zeros_like(slope))
         away = mean + torch.diag(sigma)
-        torch.testing.assert_close(energy(model, away, h.expand(8, 6)) - energy(model, mean, h), torch.full((8,), 0.5).double())
-        noise = torch.randn(20_000, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        torch.testing.assert_close(
+            energy(model, away, h.expand(8, 6)) - energy(model, mean, h),
+            torch.full((8,), 0.5).double(),
+        )
+        noise = torch.randn(
+            20_000, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
         torch.testing.assert_close(model.draw_visible(h, noise).std(0), sigma, rtol=0.03, atol=0)
 
 
@@ -93,13 +106,16 @@ def test_the_heatmap_is_the_slope_of_the_free_energy(small: None, pixels: bool) 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_the_gradient_is_the_contrastive_divergence(small: None, pixels: bool) -> None:
     model, x = machine(pixels).eval(), maps_of(pixels, 4, 6)
-    noise = torch.randn(4, model.noise_size(), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    noise = torch.randn(
+        4, model.noise_size(), generator=torch.Generator().manual_seed(7), dtype=torch.float64
+    )
     (moves,) = torch.autograd.grad(model.loss(x, noise, "model").sum(), model.weight)
     to_data = noise.chunk(2, 1)[0]
     v = x.flatten(1)
     near = model.draw_visible(model.draw_hidden(v, to_data[:, :6]), to_data[:, 6:]).detach()
 
-    def correlations(v: Tensor) -> Tensor:  # <(h - 1/2) v>, the textbook's positive or negative phase
+    # <(h - 1/2) v>, the textbook's positive or negative phase
+    def correlations(v: Tensor) -> Tensor:
         return (torch.sigmoid(model.hidden_input(v)) - 0.5).T @ (v if pixels else v / model.sigma())
 
     torch.testing.assert_close(moves, (correlations(near) - correlations(v)).detach() / 8)
@@ -125,7 +141,9 @@ def test_more_images_than_chains_pass() -> None:
 
 
 def test_a_resumed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    """The chains are part of it: without them in the checkpoint the second half would begin with others."""
+    """The chains are part of it: without them in the checkpoint the second half would begin with
+    others.
+    """
     maps = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(8))
     whole, halves = [], []
     for models, folder in ((whole, "whole"), (halves, "halves")):
@@ -158,7 +176,9 @@ def stop_after(model: BoltzmannMachine, steps: int) -> None:
     model.loss = interrupted
 
 
-def test_samples_are_those_of_their_noise_and_of_the_two_kinds_of_image_there_are(tmp_path: Path) -> None:
+def test_samples_are_those_of_their_noise_and_of_the_two_kinds_of_image_there_are(
+    tmp_path: Path,
+) -> None:
     """Bars on the left or bars on the right: a sample is one of the two, and both are drawn."""
     torch.manual_seed(0)
     left = torch.zeros(1, 6, 6)

@@ -1,4 +1,6 @@
-"""What is special about the GAN: whose loss is whose, what the discriminators learn, and mode collapse that is said."""
+"""What is special about the GAN: whose loss is whose, what the discriminators learn, and mode
+collapse that is said.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,14 @@ def trained(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> PixelGA
     torch.manual_seed(0)
     model = GAN(3, 32, 32, pixels=True)
     options = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
-    fit(model, images, images[:8], options, tmp_path_factory.mktemp("gan") / "c.safetensors", say=lambda line: None)
+    fit(
+        model,
+        images,
+        images[:8],
+        options,
+        tmp_path_factory.mktemp("gan") / "c.safetensors",
+        say=lambda line: None,
+    )
     model.finish(images)
     return model
 
@@ -42,17 +51,25 @@ def test_pixels_are_drawn_and_features_are_spoilt() -> None:
 
 
 def test_the_losses_are_the_cross_entropies_of_the_paper(images: Tensor) -> None:
-    """Goodfellow et al., equation 1 for the discriminator; for the generator the one that does not saturate."""
+    """Goodfellow et al., equation 1 for the discriminator; for the generator the one that does not
+    saturate.
+    """
     torch.manual_seed(0)
     model, x, noise = PixelGAN(3, 32, 32), images[:5], torch.randn(5, 20)
     drawn = model.sample(noise[:, :10])
     real, made_up = torch.sigmoid(model.discriminator(x)), torch.sigmoid(model.discriminator(drawn))
-    gradients = torch.stack([torch.func.grad(lambda image: model.discriminator(image[None])[0])(image) for image in x])
+    gradients = torch.stack(
+        [torch.func.grad(lambda image: model.discriminator(image[None])[0])(image) for image in x]
+    )
     penalty = PENALTY / 2 * gradients.square().sum((1, 2, 3))
-    torch.testing.assert_close(model.loss(x, noise, "discriminator"), -real.log() - (1 - made_up).log() + penalty)
+    torch.testing.assert_close(
+        model.loss(x, noise, "discriminator"), -real.log() - (1 - made_up).log() + penalty
+    )
     mean, log_sigma = model.posterior(x)
     y = model.sample(mean + log_sigma.exp() * noise[:, 10:])
-    own = RECONSTRUCTION * (x - y).square().mean((1, 2, 3)) + DIVERGENCE * divergence(mean, log_sigma)
+    own = RECONSTRUCTION * (x - y).square().mean((1, 2, 3)) + DIVERGENCE * divergence(
+        mean, log_sigma
+    )
     torch.testing.assert_close(model.loss(x, noise, "generator"), -made_up.log() + own)
 
 
@@ -75,15 +92,21 @@ def test_the_held_out_loss_is_that_of_training(images: Tensor) -> None:
 
 
 def test_players_take_turns_and_both_learn(trained: PixelGAN, images: Tensor) -> None:
-    """The discriminator is neither beaten nor sure: it tells drawn from real better than a coin, not always."""
+    """The discriminator is neither beaten nor sure: it tells drawn from real better than a coin,
+    not always.
+    """
     with torch.inference_mode():
         drawn = trained.sample(torch.randn(64, 10, generator=torch.Generator().manual_seed(1)))
-        right = (trained.discriminator(images)[:, None] > trained.discriminator(drawn)).float().mean()
+        right = (
+            (trained.discriminator(images)[:, None] > trained.discriminator(drawn)).float().mean()
+        )
     assert 0.3 < float(right) < 1.0
 
 
 def test_normal_images_have_a_mean_heatmap_of_two(trained: PixelGAN, images: Tensor) -> None:
-    """Each of the two residuals is in units of its mean over normal images; uint8 stands for 0..1."""
+    """Each of the two residuals is in units of its mean over normal images; uint8 stands
+    for 0..1.
+    """
     with torch.inference_mode():
         assert float(trained(images)[0].mean()) == pytest.approx(2.0, rel=1e-4)
     scales = trained.scales.clone()
@@ -103,20 +126,27 @@ def test_statistics_are_those_of_onnx(trained: PixelGAN, images: Tensor) -> None
 
     with quiet():
         program = torch.onnx.export(
-            Statistics().eval(), (images[:2],), dynamo=True, opset_version=18, external_data=False, input_names=["x"],
+            Statistics().eval(),
+            (images[:2],),
+            dynamo=True,
+            opset_version=18,
+            external_data=False,
+            input_names=["x"],
             dynamic_shapes={"x": {0: "N"}},
-        )  # fmt: skip
+        )
     buffer = io.BytesIO()
     onnx.save_model(program.model_proto, buffer)
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         expected = trained.statistics(images[:7])
     assert list(expected) == ["discriminator", "features", "residual"]
-    for ours, theirs in zip(expected.values(), session.run(None, {"x": images[:7].numpy()}), strict=True):
+    for ours, theirs in zip(
+        expected.values(), session.run(None, {"x": images[:7].numpy()}), strict=True
+    ):
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-5)
 
 
-# --- mode collapse ----------------------------------------------------------------------------------------------------
+# --- mode collapse --------------------------------------------------------------------------------
 def test_a_generator_that_learned_is_not_warned_of(trained: PixelGAN, images: Tensor) -> None:
     assert trained.warnings(images) == []
 
@@ -124,7 +154,9 @@ def test_a_generator_that_learned_is_not_warned_of(trained: PixelGAN, images: Te
 def test_a_generator_that_collapsed_in_training_is_warned_of(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a latent may say nothing of its image, the best that the generator can draw is the mean image, every time."""
+    """Where a latent may say nothing of its image, the best that the generator can draw is the mean
+    image, every time.
+    """
     monkeypatch.setattr("training.models.gan.DIVERGENCE", 1e3)
     monkeypatch.setattr("training.models.gan.RECONSTRUCTION", 1e4)
     torch.manual_seed(0)
@@ -148,12 +180,24 @@ def test_two_modes_are_a_collapse_however_far_apart(images: Tensor) -> None:
     assert model.warnings(images)
 
 
-# --- features ---------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------------------
 def test_the_feature_discriminator_becomes_the_density_ratio(tmp_path: Path) -> None:
-    """Goodfellow et al., proposition 1: log D / (1 - D) = log p(x) - log q(x); here p = N(0, 1), q = N(0, 2)."""
+    """Goodfellow et al., proposition 1: log D / (1 - D) = log p(x) - log q(x); here p = N(0, 1),
+    q = N(0, 2).
+    """
     torch.manual_seed(0)
-    model, maps = GAN(4, 12, 12, pixels=False), torch.randn(256, 4, 12, 12, generator=torch.Generator().manual_seed(1))
-    fit(model, maps, maps[:8], FitOptions(epochs=8, batch_size=16), tmp_path / "c.safetensors", say=lambda line: None)
+    model, maps = (
+        GAN(4, 12, 12, pixels=False),
+        torch.randn(256, 4, 12, 12, generator=torch.Generator().manual_seed(1)),
+    )
+    fit(
+        model,
+        maps,
+        maps[:8],
+        FitOptions(epochs=8, batch_size=16),
+        tmp_path / "c.safetensors",
+        say=lambda line: None,
+    )
     x = torch.randn(20, 4, 12, 12, generator=torch.Generator().manual_seed(2))
     expected = 2 * math.log(2) - x.square().sum(1) / 4
     with torch.inference_mode():
@@ -173,8 +217,18 @@ def test_a_location_of_features_is_judged_by_itself() -> None:
 def test_the_restorer_takes_noise_out(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, maps = FeatureGAN(12, 16, 16), normal_maps("maps", 128, 1)
-    fit(model, maps, maps[:8], FitOptions(epochs=12, batch_size=8), tmp_path / "c.safetensors", say=lambda line: None)
-    x, noise = normal_maps("maps", 20, 3), torch.randn(20, 12, 16, 16, generator=torch.Generator().manual_seed(3))
+    fit(
+        model,
+        maps,
+        maps[:8],
+        FitOptions(epochs=12, batch_size=8),
+        tmp_path / "c.safetensors",
+        say=lambda line: None,
+    )
+    x, noise = (
+        normal_maps("maps", 20, 3),
+        torch.randn(20, 12, 16, 16, generator=torch.Generator().manual_seed(3)),
+    )
     with torch.inference_mode():
         restored = model.reconstruct(x + noise)
     assert float((restored - x).square().mean()) < 0.3 * float(noise.square().mean())

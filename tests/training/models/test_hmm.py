@@ -1,4 +1,6 @@
-"""The hidden Markov model: recursions against the sum over all paths, the laws of expectation and maximisation, reversal."""
+"""The hidden Markov model: recursions against the sum over all paths, the laws of expectation and
+maximisation, reversal.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from training.models.hmm import HMM, clusters, expect, normed, read, reverse
 
 @dataclass(frozen=True)
 class Tiny:
-    """A chain of three states that reads lines of four steps: log p(o_t | s), (2, 4, 3), and log p(place_t | s), (4, 3)."""
+    """A chain of three states that reads lines of four steps: log p(o_t | s), (2, 4, 3), and log
+    p(place_t | s), (4, 3).
+    """
 
     emission: Tensor
     places: Tensor
@@ -35,12 +39,18 @@ def tiny(seed: int) -> Tiny:
 
 
 def paths(chain: Tiny, line: int, seen: int) -> dict[tuple[int, ...], float]:
-    """Returns of every path the probability that it is taken, with the first ``seen`` emissions and all four places."""
+    """Returns of every path the probability that it is taken, with the first ``seen`` emissions and
+    all four places.
+    """
     weights = {}
     for path in itertools.product(range(3), repeat=4):
-        p = float(chain.start[path[0]]) * math.prod(float(chain.transition[i, j]) for i, j in itertools.pairwise(path))
+        p = float(chain.start[path[0]]) * math.prod(
+            float(chain.transition[i, j]) for i, j in itertools.pairwise(path)
+        )
         p *= math.exp(sum(float(chain.places[t, s]) for t, s in enumerate(path)))
-        weights[path] = p * math.exp(sum(float(chain.emission[line, t, path[t]]) for t in range(seen)))
+        weights[path] = p * math.exp(
+            sum(float(chain.emission[line, t, path[t]]) for t in range(seen))
+        )
     return weights
 
 
@@ -59,9 +69,13 @@ def test_the_last_surprise_is_that_of_all_paths(seed: int) -> None:
     surprise, expected = read_line(chain)
     for line in range(2):
         all_seen, three_seen = paths(chain, line, 4), paths(chain, line, 3)
-        assert float(surprise[0, line, 0, 3]) == pytest.approx(-math.log(sum(all_seen.values()) / sum(three_seen.values())))
+        assert float(surprise[0, line, 0, 3]) == pytest.approx(
+            -math.log(sum(all_seen.values()) / sum(three_seen.values()))
+        )
         for s in range(3):
-            share = sum(p for path, p in three_seen.items() if path[3] == s) / sum(three_seen.values())
+            share = sum(p for path, p in three_seen.items() if path[3] == s) / sum(
+                three_seen.values()
+            )
             assert math.exp(expected[0, line, 0, 3, s]) == pytest.approx(share)
 
 
@@ -94,7 +108,9 @@ def test_a_line_is_as_likely_read_backwards(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_both_directions_together_expect_what_all_other_patches_say(seed: int) -> None:
-    """p(s | others) = p(s | before) p(s | after) / p(s) up to a constant, each given the places, against all paths."""
+    """p(s | others) = p(s | before) p(s | after) / p(s) up to a constant, each given the places,
+    against all paths.
+    """
     chain = tiny(seed)
     before, after = read_line(chain)[1], read_line(chain, reversed_too=True)[1].flip(3)
     prior = reverse(chain.start, chain.transition, 4)[0].log() + chain.places
@@ -109,7 +125,9 @@ def test_both_directions_together_expect_what_all_other_patches_say(seed: int) -
 
 
 def lines_of_colours(count: int, seed: int, pixels: bool = False) -> Tensor:
-    """Maps (n, 5, 6, 7) whose left half and right half are of two different colours, and a little noise."""
+    """Maps (n, 5, 6, 7) whose left half and right half are of two different colours, and a little
+    noise.
+    """
     random = torch.Generator().manual_seed(seed)
     colours = torch.randn(2, 5, 1, 1, generator=torch.Generator().manual_seed(7))
     maps = torch.cat([colours[0].expand(5, 6, 3), colours[1].expand(5, 6, 4)], 2)
@@ -119,13 +137,17 @@ def lines_of_colours(count: int, seed: int, pixels: bool = False) -> Tensor:
 
 @given(st.integers(0, 10_000))
 def test_no_step_of_the_fit_lowers_its_objective(seed: int) -> None:
-    maps = torch.randn(6, 3, 5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    maps = torch.randn(
+        6, 3, 5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     model = HMM(3, 5, 4, pixels=False).double()
     model.turn(maps)
     o = model.embed(maps)
     floor = model.initialise(o)
     objectives = [model.improve(o, floor) for _ in range(8)]
-    assert all(after >= before - 1e-9 * abs(before) for before, after in itertools.pairwise(objectives))
+    assert all(
+        after >= before - 1e-9 * abs(before) for before, after in itertools.pairwise(objectives)
+    )
     assert objectives[-1] > objectives[0]
 
 
@@ -133,7 +155,11 @@ def test_emission_is_torchs_normal_and_the_turn_keeps_densities() -> None:
     model, maps = HMM(5, 6, 7, pixels=False), lines_of_colours(20, 0)
     model.fit_maps(maps)
     o = model.embed(maps)
-    expected = torch.distributions.Normal(model.centres, model.variances.sqrt()).log_prob(o[..., None, :]).sum(-1)
+    expected = (
+        torch.distributions.Normal(model.centres, model.variances.sqrt())
+        .log_prob(o[..., None, :])
+        .sum(-1)
+    )
     torch.testing.assert_close(model.log_emission(o), expected, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(model.axes @ model.axes.T, torch.eye(5), rtol=0, atol=1e-5)
     torch.testing.assert_close(model.to_map(o), maps, rtol=0, atol=1e-5)
@@ -151,7 +177,9 @@ def test_readings_come_back_to_where_they_were(height: int, width: int) -> None:
 
 
 def test_a_colour_in_the_wrong_place_surprises_there() -> None:
-    """Only what states know of places tells it: both colours are normal, and so is the change from one to the other."""
+    """Only what states know of places tells it: both colours are normal, and so is the change from
+    one to the other.
+    """
     model = HMM(5, 6, 7, pixels=False)
     model.fit_maps(lines_of_colours(60, 1))
     maps = lines_of_colours(10, 2)
@@ -162,7 +190,8 @@ def test_a_colour_in_the_wrong_place_surprises_there() -> None:
     assert bool((inside > 1).all())
     assert bool((inside > 3 * change[:, :, :3].abs().mean((1, 2))).all())
     expected = model(swapped)[1]
-    assert float((expected - maps)[:, :, 2:4, 5:7].square().mean()) < 0.2  # it expects the colour that belongs there
+    # it expects the colour that belongs there
+    assert float((expected - maps)[:, :, 2:4, 5:7].square().mean()) < 0.2
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -180,15 +209,21 @@ def test_samples_look_like_maps_and_are_those_of_their_noise(pixels: bool) -> No
 
 def test_clusters_find_what_is_apart() -> None:
     centres = torch.eye(4, dtype=torch.float64) * 10
-    rows = centres.repeat_interleave(25, 0) + 0.1 * torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    rows = centres.repeat_interleave(25, 0) + 0.1 * torch.randn(
+        100, 4, generator=torch.Generator().manual_seed(0)
+    )
     of = clusters(rows, 4)
     assert [len(set(part.tolist())) for part in of.split(25)] == [1, 1, 1, 1]
     assert len(set(of.tolist())) == 4
 
 
 def test_uint8_stands_for_0_to_1() -> None:
-    torch.manual_seed(0)  # of most draws some points lie as far from one centre as from another, and rounding decides
-    maps, models = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8), [HMM(1, 8, 8, True) for _ in range(2)]
+    # of most draws some points lie as far from one centre as from another, and rounding decides
+    torch.manual_seed(0)
+    maps, models = (
+        torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8),
+        [HMM(1, 8, 8, True) for _ in range(2)],
+    )
     models[0].fit_maps(maps)
     models[1].fit_maps(maps.float() / 255)
     torch.testing.assert_close(models[0].centres, models[1].centres, rtol=0, atol=1e-5)

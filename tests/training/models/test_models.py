@@ -19,7 +19,12 @@ from anomaly.errors import TrainingError
 from training.export import quiet
 from training.fit import fit
 from training.models import MODELS
-from training.models.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, LinearAutoencoder, principal_components
+from training.models.autoencoder import (
+    ConvolutionalAutoencoder,
+    DenseAutoencoder,
+    LinearAutoencoder,
+    principal_components,
+)
 from training.models.vae import VAE, divergence
 from training.options import FitOptions
 from training.scores import ERRORS, pool
@@ -30,7 +35,9 @@ OPTIONS = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other: with tensors this small that took ten times as long."""
+    """On a busy machine two threads wait for each other: with tensors this small that took ten
+    times as long.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +58,8 @@ def normal_maps(space: str, count: int, seed: int) -> Tensor:
 def anomalous_maps(space: str, count: int, seed: int) -> Tensor:
     """The same with a checkered patch somewhere, of the range that normal maps have."""
     maps, random = normal_maps(space, count, seed), np.random.default_rng(seed)
-    line = torch.arange(6) // 2  # squares of two pixels: what alternates from pixel to pixel has no Prewitt gradient
+    # squares of two pixels: what alternates from pixel to pixel has no Prewitt gradient
+    line = torch.arange(6) // 2
     checks = 2.0 * ((line[:, None] + line) % 2) - 1
     for image in maps:
         y, x = (int(random.integers(0, side - 6)) for side in image.shape[1:])
@@ -74,13 +82,24 @@ class Fitted:
     anomalous: Tensor
 
 
-@pytest.fixture(scope="module", params=[(name, space) for name in MODELS for space in SHAPES], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(name, space) for name in MODELS for space in SHAPES], ids="-".join
+)
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     name, space = request.param
     model = new(name, space)
     checkpoint = tmp_path_factory.mktemp(name) / "checkpoint.safetensors"
-    history = fit(model, normal_maps(space, 64, 1), normal_maps(space, 16, 2), OPTIONS, checkpoint, say=lambda line: None)
-    return Fitted(name, space, model, history, normal_maps(space, 20, 3), anomalous_maps(space, 20, 4))
+    history = fit(
+        model,
+        normal_maps(space, 64, 1),
+        normal_maps(space, 16, 2),
+        OPTIONS,
+        checkpoint,
+        say=lambda line: None,
+    )
+    return Fitted(
+        name, space, model, history, normal_maps(space, 20, 3), anomalous_maps(space, 20, 4)
+    )
 
 
 @torch.inference_mode()
@@ -92,10 +111,14 @@ def test_held_out_loss_falls(fitted: Fitted) -> None:
     if fitted.model.closed_form:
         other, shape = new(fitted.name, fitted.space), fitted.normal.shape[1:]
         other.fit_maps(torch.rand(64, *shape, generator=torch.Generator().manual_seed(5)))
-        loss, worse = (float(m.loss(fitted.normal, torch.zeros(20, 0), "model").mean()) for m in (fitted.model, other.eval()))
+        loss, worse = (
+            float(m.loss(fitted.normal, torch.zeros(20, 0), "model").mean())
+            for m in (fitted.model, other.eval())
+        )
         assert loss < worse - 0.2 * abs(worse)
         return
-    player = "generator" if fitted.name == "gan" else "model"  # a discriminator's loss rises as its opponent learns
+    # a discriminator's loss rises as its opponent learns
+    player = "generator" if fitted.name == "gan" else "model"
     first, last = (fitted.history[i]["held_out"][player] for i in (0, -1))
     assert last < first - 0.2 * abs(first)
 
@@ -136,7 +159,12 @@ def test_loss_is_per_sample_and_reaches_every_parameter(fitted: Fitted) -> None:
     for player, parameters in fitted.model.players().items():
         loss = fitted.model.loss(fitted.normal[:4], noise, player)
         assert loss.shape == (4,)
-        alone = torch.cat([fitted.model.loss(fitted.normal[i : i + 1], noise[i : i + 1], player) for i in range(4)])
+        alone = torch.cat(
+            [
+                fitted.model.loss(fitted.normal[i : i + 1], noise[i : i + 1], player)
+                for i in range(4)
+            ]
+        )
         torch.testing.assert_close(loss, alone, rtol=1e-4, atol=1e-5)
         gradients = torch.autograd.grad(loss.sum(), parameters)
         assert all(float(gradient.abs().max()) > 0 for gradient in gradients)
@@ -148,7 +176,9 @@ def test_players_share_no_parameter_and_leave_none_out(fitted: Fitted) -> None:
 
 
 def test_no_layer_mixes_the_images_of_a_batch(fitted: Fitted) -> None:
-    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fitted.model.modules())
+    assert not any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fitted.model.modules()
+    )
 
 
 @torch.inference_mode()
@@ -166,9 +196,15 @@ def test_loss_under_bf16_autocast_is_about_the_same(fitted: Fitted) -> None:
 def to_session(model: nn.Module, example: Tensor) -> onnxruntime.InferenceSession:
     with quiet():
         program = torch.onnx.export(
-            model, (example[:2],), dynamo=True, opset_version=18, external_data=False, input_names=["x"],
-            output_names=["heatmap", "reconstruction"], dynamic_shapes={"x": {0: "N"}},
-        )  # fmt: skip
+            model,
+            (example[:2],),
+            dynamo=True,
+            opset_version=18,
+            external_data=False,
+            input_names=["x"],
+            output_names=["heatmap", "reconstruction"],
+            dynamic_shapes={"x": {0: "N"}},
+        )
     buffer = io.BytesIO()
     onnx.save_model(program.model_proto, buffer)
     return onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
@@ -188,7 +224,9 @@ def test_state_makes_a_new_model_the_same(fitted: Fitted) -> None:
     torch.manual_seed(1)
     other = MODELS[fitted.name](*SHAPES[fitted.space], pixels=fitted.space == "pixels")
     other.load_state_dict(fitted.model.state_dict())
-    assert torch.equal(scores(other.eval(), fitted.anomalous), scores(fitted.model, fitted.anomalous))
+    assert torch.equal(
+        scores(other.eval(), fitted.anomalous), scores(fitted.model, fitted.anomalous)
+    )
 
 
 def test_the_seed_repeats_the_fit(fitted: Fitted, tmp_path: Path) -> None:
@@ -196,7 +234,14 @@ def test_the_seed_repeats_the_fit(fitted: Fitted, tmp_path: Path) -> None:
     runs = []
     for run in "ab":
         model = new(fitted.name, fitted.space)
-        fit(model, maps, held_out, FitOptions(epochs=1, seed=5), tmp_path / run / "c.safetensors", say=lambda line: None)
+        fit(
+            model,
+            maps,
+            held_out,
+            FitOptions(epochs=1, seed=5),
+            tmp_path / run / "c.safetensors",
+            say=lambda line: None,
+        )
         runs.append(scores(model, held_out))
     assert torch.equal(*runs)
 
@@ -217,21 +262,31 @@ def test_maps_of_any_size_pass(name: str, height: int, width: int) -> None:
     assert [part.shape for part in model(maps)] == [(4, height, width), (4, 5, height, width)]
 
 
-# --- what is special about one of them --------------------------------------------------------------------------------
+# --- what is special about one of them ------------------------------------------------------------
 def test_linear_autoencoder_is_scikit_learns_pca() -> None:
     maps, model = normal_maps("maps", 40, 5), new("linear", "maps")
     model.fit_maps(maps)
-    pca = PCA(n_components=len(model.components), svd_solver="full").fit(maps.flatten(1).double().numpy())
-    np.testing.assert_allclose(model.variances.numpy(), pca.explained_variance_ * 39 / 40, rtol=1e-4)
+    pca = PCA(n_components=len(model.components), svd_solver="full").fit(
+        maps.flatten(1).double().numpy()
+    )
+    np.testing.assert_allclose(
+        model.variances.numpy(), pca.explained_variance_ * 39 / 40, rtol=1e-4
+    )
     others = normal_maps("maps", 10, 6)
     code = pca.transform(others.flatten(1).double().numpy())
-    np.testing.assert_allclose(model.encode(others).abs().numpy(), np.abs(code), atol=1e-3)  # a component has no sign
+    # a component has no sign
+    np.testing.assert_allclose(model.encode(others).abs().numpy(), np.abs(code), atol=1e-3)
     shrunk = code * (model.variances / (model.variances + model.ridge)).double().numpy()
-    np.testing.assert_allclose(model(others)[1], pca.inverse_transform(shrunk).reshape(others.shape), atol=1e-5)
+    np.testing.assert_allclose(
+        model(others)[1], pca.inverse_transform(shrunk).reshape(others.shape), atol=1e-5
+    )
 
 
 def test_linear_heatmap_sums_to_numpys_mahalanobis_distance() -> None:
-    maps, others = normal_maps("maps", 40, 5)[:, :2, :4, :4], normal_maps("maps", 10, 6)[:, :2, :4, :4]
+    maps, others = (
+        normal_maps("maps", 40, 5)[:, :2, :4, :4],
+        normal_maps("maps", 10, 6)[:, :2, :4, :4],
+    )
     model = LinearAutoencoder(2, 4, 4, pixels=False)
     model.fit_maps(maps)
     rows = maps.flatten(1).double().numpy()
@@ -240,7 +295,8 @@ def test_linear_heatmap_sums_to_numpys_mahalanobis_distance() -> None:
     covariance = vectors @ np.diag(values + 2.0 * rows.var(0).mean()) @ vectors.T
     deviations = others.flatten(1).double().numpy() - rows.mean(0)
     expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(covariance), deviations)
-    np.testing.assert_allclose(2 * model(others)[0].sum((1, 2)), expected, rtol=1e-4)  # a location is the mean of 2 channels
+    # a location is the mean of 2 channels
+    np.testing.assert_allclose(2 * model(others)[0].sum((1, 2)), expected, rtol=1e-4)
 
 
 def test_linear_samples_vary_as_the_components_do() -> None:
@@ -251,14 +307,18 @@ def test_linear_samples_vary_as_the_components_do() -> None:
 
 
 def test_linear_autoencoder_takes_uint8_as_0_to_1() -> None:
-    maps, models = torch.randint(0, 256, (9, 12, 16, 16), dtype=torch.uint8), [new("linear", "maps") for _ in range(2)]
+    maps, models = (
+        torch.randint(0, 256, (9, 12, 16, 16), dtype=torch.uint8),
+        [new("linear", "maps") for _ in range(2)],
+    )
     models[0].fit_maps(maps)
     models[1].fit_maps(maps.float() / 255)
     assert torch.equal(models[0].mean, models[1].mean)
 
 
 def test_linear_autoencoder_drops_directions_that_are_rounding_noise() -> None:
-    rows = torch.randn(3, 500).repeat(5, 1)  # rank 2 after centring, and 13 eigenvalues of rounding noise
+    # rank 2 after centring, and 13 eigenvalues of rounding noise
+    rows = torch.randn(3, 500).repeat(5, 1)
     _, components, _, _ = principal_components(rows)
     assert len(components) == 2
     torch.testing.assert_close(components @ components.T, torch.eye(2, dtype=torch.float64))
@@ -277,7 +337,9 @@ def test_linear_autoencoder_of_many_maps_takes_a_subset_that_is_always_the_same(
     assert len(models[0].components) <= 9
 
 
-@pytest.mark.parametrize("image", [torch.zeros(1, 12, 16, 16), torch.ones(1, 12, 16, 16), normal_maps("maps", 1, 0)])
+@pytest.mark.parametrize(
+    "image", [torch.zeros(1, 12, 16, 16), torch.ones(1, 12, 16, 16), normal_maps("maps", 1, 0)]
+)
 def test_linear_autoencoder_refuses_identical_maps(image: Tensor) -> None:
     with pytest.raises(TrainingError, match="all 5 images to fit look the same"):
         new("linear", "maps").fit_maps(image.repeat(5, 1, 1, 1))
@@ -285,7 +347,9 @@ def test_linear_autoencoder_refuses_identical_maps(image: Tensor) -> None:
 
 @pytest.mark.parametrize("model", [ConvolutionalAutoencoder, DenseAutoencoder])
 @pytest.mark.parametrize("error", ERRORS)
-def test_autoencoders_score_pixels_by_the_error_that_was_chosen(model: Callable[..., nn.Module], error: str) -> None:
+def test_autoencoders_score_pixels_by_the_error_that_was_chosen(
+    model: Callable[..., nn.Module], error: str
+) -> None:
     fitted, x = model(3, 32, 32, pixels=True, error=error), normal_maps("pixels", 4, 8)
     heatmap, y = fitted(x)
     assert torch.equal(heatmap, ERRORS[error](x, y))
@@ -308,7 +372,10 @@ def test_vae_terms_are_those_of_torchs_distributions() -> None:
     expected = torch.distributions.Normal(y, sigma).log_prob(x).sum(1)
     torch.testing.assert_close(model.log_likelihood(x, y), expected, rtol=1e-4, atol=1e-4)
     mean, log_sigma = torch.randn(5, 8), torch.randn(5, 8)
-    posterior, prior = torch.distributions.Normal(mean, log_sigma.exp()), torch.distributions.Normal(0.0, 1.0)
+    posterior, prior = (
+        torch.distributions.Normal(mean, log_sigma.exp()),
+        torch.distributions.Normal(0.0, 1.0),
+    )
     expected = torch.distributions.kl_divergence(posterior, prior).sum(1)
     torch.testing.assert_close(divergence(mean, log_sigma), expected, rtol=1e-4, atol=1e-4)
 
@@ -316,5 +383,11 @@ def test_vae_terms_are_those_of_torchs_distributions() -> None:
 def test_vae_learns_the_noise_that_there_is(tmp_path: Path) -> None:
     model, random = new("vae", "maps"), torch.Generator().manual_seed(0)
     maps = 0.5 * torch.randn(400, *SHAPES["maps"], generator=random)
-    fit(model, maps, maps[:8], FitOptions(epochs=4, batch_size=8, learning_rate=5e-3), tmp_path / "c.safetensors")
+    fit(
+        model,
+        maps,
+        maps[:8],
+        FitOptions(epochs=4, batch_size=8, learning_rate=5e-3),
+        tmp_path / "c.safetensors",
+    )
     assert model.log_sigma().mean().exp().item() == pytest.approx(0.5, abs=0.03)
