@@ -6,8 +6,8 @@
       CalibrationError    the good images cannot carry the guarantee that was asked for
       DetectorError       the file is not a detector, is damaged, unsafe or of a newer format
       RuntimeMissing      ONNX Runtime, a provider or an optional extra is not there
-      TrainingError       training could not go on (NaN, too few images, a checkpoint that does not fit)
-      RequestError        a request to `anomaly serve` cannot be answered; it carries the HTTP status
+      TrainingError       training cannot go on (NaN, too few images, a checkpoint that misfits)
+      RequestError        `anomaly serve` cannot answer a request; carries the HTTP status
 
 A message says what was found, what was expected and what to do, in one line. The command line
 prints it and exits with 1; a traceback is a bug.

@@ -94,7 +94,8 @@ class Key:
         picture from its cache.
         """
         until = (int(_now(now)) // LINK_SECONDS + 2) * LINK_SECONDS
-        return f"/evidence/{finding}/{kind}?until={until}&sign={self._sign('link', f'{finding}/{kind}/{until}')}"
+        sign = self._sign("link", f"{finding}/{kind}/{until}")
+        return f"/evidence/{finding}/{kind}?until={until}&sign={sign}"
 
     def check_link(
         self, finding: int, kind: str, until: str, signature: str, now: float | None = None

@@ -40,7 +40,8 @@ _mask = _component("mask")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
     js="""export default function ({ data }) {
-  document.cookie = `${data.name}=${encodeURIComponent(data.value)}; path=/; max-age=31536000; SameSite=Strict`;
+  const value = encodeURIComponent(data.value);
+  document.cookie = `${data.name}=${value}; path=/; max-age=31536000; SameSite=Strict`;
 }""",
 )
 

@@ -1,4 +1,4 @@
-"""Solar cells by electroluminescence: writes a manifest of the images that the package elpv-dataset holds.
+"""Solar cells by electroluminescence: writes a manifest of the images in package elpv-dataset.
 
     pip install elpv-dataset==1.0.0.post1
     python -m data.elpv FOLDER

@@ -1,4 +1,4 @@
-"""Makes small synthetic parts and surfaces with known defects and their masks: for tests, pictures and a first try.
+"""Makes small synthetic images with known defects and masks: for tests, pictures, a first try.
 
     python -m data.synthetic FOLDER --kind disc
 

@@ -37,7 +37,8 @@ assert subprocess.run([*call, "review", "stats", "--db", database], cwd=home).re
 with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     port = s.getsockname()[1]
-board = subprocess.Popen([*call, "review", "--db", database, "--detector", str(run), "--port", str(port)], cwd=home)
+review = [*call, "review", "--db", database, "--detector", str(run), "--port", str(port)]
+board = subprocess.Popen(review, cwd=home)
 try:
     for attempt in range(600):
         try:

@@ -1,7 +1,8 @@
 """The training loop: it reads from top to bottom, and every model goes through it.
 
     fit(model, maps, validation, FitOptions(seed=0), run / "checkpoint.safetensors")
-    torchrun --nproc-per-node 2 -m anomaly train ...        # the same loop, each batch shared among the processes
+    # the same loop, each batch shared among the processes
+    torchrun --nproc-per-node 2 -m anomaly train ...
 
 Order, noise and learning rate are pure functions of (seed, epoch, step): a resumed run ends like an
 undisturbed one, and two processes compute what one would.

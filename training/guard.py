@@ -6,8 +6,9 @@ differences at seven scales) are compared with those of the training images in t
 image is in range only if it passes both:
 
 - the distance of Mahalanobis, for what nobody thought of, such as another product;
-- for each known change a linear discriminant (Fisher 1936) between good images and changed copies of them, because two
-  stops may lie within the spread of a set that was photographed at several exposures, and noise still tells them.
+- for each known change a linear discriminant (Fisher 1936) between good images and changed copies
+  of them, because two stops may lie within the spread of a set that was photographed at several
+  exposures, and noise still tells them.
 
 What must not put an image out of range is shown to both beside the good images: copies with a
 synthetic defect, which is the model's business, and copies compressed as JPEG. Limits are set on

@@ -3,10 +3,12 @@ never on real ones.
 
 A defect changes a blob or a line of a prepared image, at sizes from 3 to 30 % of its side:
 
-    patch      another place of another normal image, cut out and pasted with a hard edge (Li et al., "CutPaste", CVPR 2021)
-    blend      the same, faded in over its edge and brought to the brightness around it (Schlueter et al., "Natural synthetic
-               anomalies", ECCV 2022, who blend by Poisson's equation)
-    texture    noise of several octaves laid over it (Zavrtanik et al., "DRAEM", ICCV 2021, with Perlin's noise)
+    patch      another place of another normal image, cut out and pasted with a hard edge (Li et
+               al., "CutPaste", CVPR 2021)
+    blend      the same, faded in over its edge and brought to the brightness around it (Schlueter
+               et al., "Natural synthetic anomalies", ECCV 2022, who blend by Poisson's equation)
+    texture    noise of several octaves laid over it (Zavrtanik et al., "DRAEM", ICCV 2021, with
+               Perlin's noise)
     crack      a thin line that wanders, darker or brighter
     stain      darker or brighter, with a soft edge
     blur       out of focus or smeared

@@ -1,8 +1,9 @@
 """Large images, small defects: overlapping tiles under one model, their maps stitched, beside the
 whole image.
 
-    images -> whole image at s x s -> space, model -> its map ---------------------------\\
-           -> H x W -> tiles of s x s -> max-pooled filters, model of one tile -> stitched map -> the higher of both -> heatmap
+    images -> whole image at s x s -> space, model -> its map
+    images -> H x W -> tiles of s x s -> max-pooled filters, model of one tile -> stitched map
+    the higher of both maps -> heatmap
 
 All of it lies in the one graph: a static grid, a bounded number of tiles at a time. Whatever sees
 the image only (calibration, scoring, serving) does not know of tiles, and the guarantee is per

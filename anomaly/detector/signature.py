@@ -6,7 +6,8 @@ makes the keys and checks the signature too:
 
     openssl genpkey -algorithm ed25519 -out key.pem
     openssl pkey -in key.pem -pubout -out key.pub
-    openssl pkeyutl -verify -pubin -inkey key.pub -rawin -in detector.onnx -sigfile detector.onnx.sig
+    openssl pkeyutl -verify -pubin -inkey key.pub -rawin -in detector.onnx \\
+        -sigfile detector.onnx.sig
 """
 
 from __future__ import annotations

@@ -4,18 +4,24 @@ What the pixels of each kind of file become (the `decode` rule of a detector's c
 
     8-bit grey, RGB        as they are; grey in all three channels
     1 bit                  0 and 255
-    16-bit grey            scaled, never clipped: round(255 v / (2^bits - 1)); `bits` is the smallest of 10, 12, 14, 16
-                           that holds the image's largest value, and never less than the rule's
-    16-bit colour          the same, by the largest value of its channels; 16-bit alpha by its high byte
-    float, 32-bit (TIFF)   255 (v - low) / (high - low) by the rule's `scale` (low, high), which is that of the training
-                           images, and `bits` says 32; an image with a value outside is refused, never scaled by its own
-                           largest. Without a `scale` (to look at one image): float of 0..1 times 255; else 0..255
-                           rounded; else, and integers, 0..65535 as 16-bit grey. Anything else is refused
+    16-bit grey            scaled, never clipped: round(255 v / (2^bits - 1)); `bits` is the
+                           smallest of 10, 12, 14, 16 that holds the image's largest value, and
+                           never less than the rule's
+    16-bit colour          the same, by the largest value of its channels; 16-bit alpha by its
+                           high byte
+    float, 32-bit (TIFF)   255 (v - low) / (high - low) by the rule's `scale` (low, high), which
+                           is that of the training images, and `bits` says 32; an image with a
+                           value outside is refused, never scaled by its own largest. Without a
+                           `scale` (to look at one image): float of 0..1 times 255; else 0..255
+                           rounded; else, and integers, 0..65535 as 16-bit grey. Anything else
+                           is refused
     white is zero (TIFF)   inverted, at every depth
     palette, CMYK, ...     to RGB (GIF: as it looks at that frame)
-    PGM, PPM               as 8 or 16 bits; any other largest value is scaled to these by the file's own statement
+    PGM, PPM               as 8 or 16 bits; any other largest value is scaled to these by the
+                           file's own statement
     alpha, transparency    over white
-    several pages, frames  each is an image of its own (see `pages`): `decode_pages` gives them all, `decode` refuses
+    several pages, frames  each is an image of its own (see `pages`): `decode_pages` gives them
+                           all, `decode` refuses
     EXIF, XMP orientation  applied; metadata that cannot be read counts as none
     ICC profile            ignored: pixel values are compared, not looked at
 """

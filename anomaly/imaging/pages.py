@@ -1,8 +1,10 @@
 """The pages of an image file: every picture in it that somebody has to look at.
 
-    TIFF              each directory, but those that say they are a smaller copy (thumbnail, pyramid) and are smaller, or a mask
+    TIFF              each directory, but those that say they are a smaller copy (thumbnail,
+                      pyramid) and are smaller, or a mask
     GIF, PNG, WebP    each frame, as one sees it: drawn over those before
-    JPEG (MPO)        each view; previews (a third smaller at least), gain maps and depth maps belong to the first
+    JPEG (MPO)        each view; previews (a third smaller at least), gain maps and depth maps
+                      belong to the first
     PBM, PGM, PPM     each of the pictures that follow one another
 
 Pictures that cannot be opened one by one (whole files one after another, full-size pictures in a

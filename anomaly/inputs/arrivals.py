@@ -4,10 +4,13 @@ Two things tell of a file: the system's events, where there are any (extra `watc
 network share), and a look through the folders, again and again, which finds everything everywhere.
 A file is taken up
 
-    at once              when it was closed after writing, or renamed to its name, as far as events tell
-    after SETTLED        without a change, where no event tells, if its own end mark shows that it is whole (JPEG, PNG)
+    at once              when it was closed after writing, or renamed to its name, as far as events
+                         tell
+    after SETTLED        without a change, where no event tells, if its own end mark shows that it
+                         is whole (JPEG, PNG)
     after SURE           without a change, where it decodes but has no such mark
-    after the patience   without a change, whatever it is: what cannot be decoded then gets an error row
+    after the patience   without a change, whatever it is: what cannot be decoded then gets an
+                         error row
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@ same part.
 
 Three forms of a data set:
 
-    a folder of images      all normal; if it has a folder `good` (or OK, pass, gut ...: `labels`), the folders beside it
-                            name defects (`folders` says how far)
-    the layout of MVTec AD  train/good, test/good, test/<defect>, and masks ground_truth/<defect>/<stem>_mask.png
-    a manifest              .csv, .tsv, .txt or .parquet with `path` (relative to the manifest), and where known `split`
-                            ("train" or "test"), `label` ("good" or another word for it, or a defect), `group` and
-                            `mask` (else looked for in ground_truth/<label> beside the manifest)
+    a folder of images      all normal; if it has a folder `good` (or OK, pass, gut ...: `labels`),
+                            the folders beside it name defects (`folders` says how far)
+    the layout of MVTec AD  train/good, test/good, test/<defect>, and masks
+                            ground_truth/<defect>/<stem>_mask.png
+    a manifest              .csv, .tsv, .txt or .parquet with `path` (relative to the manifest), and
+                            where known `split` ("train" or "test"), `label` ("good" or another word
+                            for it, or a defect), `group` and `mask` (else looked for in
+                            ground_truth/<label> beside the manifest)
 """
 
 from __future__ import annotations

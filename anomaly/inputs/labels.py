@@ -27,8 +27,8 @@ apta fehlerfrei fehlerlos einwandfrei akzeptiert хороший хорошие �
 годные годный норма нормальный нормальные нормально исправный исправные 良品 良 合格 合格品 正常
 正常品 良好 好 好品 好的 正品 異常なし 異常無し 异常无 无异常 無異常 不良なし 欠陥なし 无缺陷 無缺陷
 无瑕疵 양품 정상 정상품 합격 합격품 양호 이상없음 결함없음 불량없음
-bun buna bune jo megfelelo hibatlan baik bagus saglam uygun godkjent godkjente god gode bra feilfri fejlfri felfri
-virheeton poprawny prawidlowy sprawny clean 未检出缺陷 未检出异常 未検出欠陥
+bun buna bune jo megfelelo hibatlan baik bagus saglam uygun godkjent godkjente god gode bra feilfri
+fejlfri felfri virheeton poprawny prawidlowy sprawny clean 未检出缺陷 未检出异常 未検出欠陥
 """
 _BAD = """
 bad ng nok notok nogo nogood nio nichtok nichtio fail failed fails failing failure failures reject
@@ -46,20 +46,23 @@ zmetek kotu hatali hata dalig defekter плохой плохие плохая п
 дефект дефекты дефектный дефектные негодный негодные аномалия аномалии ненормальный 不良 不良品
 不良部品 異常 異常品 异常 异常品 缺陷 缺陷品 欠陥 欠陥品 不合格 不合格品 不正常 非正常 瑕疵 瑕疵品
 次品 废品 廃品 坏 坏品 壞 불량 불량품 비정상 이상 결함 결함품 불합격 불합격품
-ngs noks bads nogos ko kos abnormality abnormalities outlier outliers outlying nonnormal subnormal incorrect imperfect
-fehlerteil fehlerteile fehlerbild darlig darlige feil feilen fejl fel felaktig virhe viallinen hiba hibas selejt selejtes
-hatalar rusak cacat gagal kasseret kassert kasserad underkand underkjent afvist avvist avvisad defectos anormale
-bware secondquality rework reworks reworked reworking nacharbeit nacharbeiten nachgearbeitet nachzuarbeiten retrabajo
-retravail rilavorazione suspect suspects suspected suspicious suspekt suspekte verdacht verdachtig verdachtige
-verdaechtig questionable doubtful substandard inferior sospechoso sospechosos sospetto poprawka podejrzany
-劣 劣品 劣质 劣質 劣化 次 返工 返修 可疑 疑似 手直し 二级品 二等品 二等 二級品 재작업 의심 подозрительный доработка
+ngs noks bads nogos ko kos abnormality abnormalities outlier outliers outlying nonnormal subnormal
+incorrect imperfect fehlerteil fehlerteile fehlerbild darlig darlige feil feilen fejl fel felaktig
+virhe viallinen hiba hibas selejt selejtes hatalar rusak cacat gagal kasseret kassert kasserad
+underkand underkjent afvist avvist avvisad defectos anormale bware secondquality rework reworks
+reworked reworking nacharbeit nacharbeiten nachgearbeitet nachzuarbeiten retrabajo retravail
+rilavorazione suspect suspects suspected suspicious suspekt suspekte verdacht verdachtig verdachtige
+verdaechtig questionable doubtful substandard inferior sospechoso sospechosos sospetto poprawka
+podejrzany 劣 劣品 劣质 劣質 劣化 次 返工 返修 可疑 疑似 手直し 二级品 二等品 二等 二級品 재작업
+의심 подозрительный доработка
 """
 _TYPES = """
 scratch scratches scratched crack cracks cracked dent dents dented stain stains stained broken
 damage damaged damages rust rusty contamination contaminated corrosion corroded burr burrs missing
-kratzer riss risse delle dellen beschaedigt beschadigt verschmutzt dirty dreckig schmutzig rayure rayures fissure fissures
-graffio graffi crepa crepe rayado aranazo aranazos grieta grietas risco trinca trincas царапина
-царапины трещина трещины キズ 傷 割れ クラック 打痕 汚れ 欠け 划痕 裂纹 裂紋 刮痕 스크래치 균열 찍힘
+kratzer riss risse delle dellen beschaedigt beschadigt verschmutzt dirty dreckig schmutzig rayure
+rayures fissure fissures graffio graffi crepa crepe rayado aranazo aranazos grieta grietas risco
+trinca trincas царапина царапины трещина трещины キズ 傷 割れ クラック 打痕 汚れ 欠け 划痕 裂纹 裂紋
+刮痕 스크래치 균열 찍힘
 """
 _FILLER = """
 part parts piece pieces image images img imgs pic pics picture pictures photo photos foto fotos
@@ -81,8 +84,9 @@ passing nominal conform conforme conformes accept accepts perfect correct correc
 bon bons bom boa bueno buena goods healthy intact apto apta clean bra god gode bun baik jo
 """
 _BEFORE = """
-no not non none without never nicht kein keine ohne sans pas senza sin sem nao geen niet zonder bez nie ne нет не без
-ikke ikkje inte icke ej ei nem nu un tidak bukan nincs utan uden uten 未 不 非 没 沒 無 无 不是 不太 未达 비 미 불
+no not non none without never nicht kein keine ohne sans pas senza sin sem nao geen niet zonder bez
+nie ne нет не без ikke ikkje inte icke ej ei nem nu un tidak bukan nincs utan uden uten 未 不 非 没
+沒 無 无 不是 不太 未达 비 미 불
 """.split()
 _BEHIND = "degil yok".split()  # Turkish says not behind the word
 _PREFIXES = "nicht ikke inte icke niet non not un no ne nie nao in im não не".split()

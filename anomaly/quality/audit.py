@@ -1,16 +1,17 @@
 """`anomaly report RUN --audit out.zip`: everything that an auditor asks of a detector, in one file
 that a command verifies.
 
-manifest.json    who made it and when, the detector, what it was trained on and guarantees, and of every other file its
-                 size and sha256; of what is left out for its size the sha256 too
+manifest.json    who made it and when, the detector, what it was trained on and guarantees, and of
+                 every other file its size and sha256; of what is left out for its size the sha256
+                 too
 manifest.sig     with a key: Ed25519 over manifest.json (see anomaly/detector/signature.py)
 summary.txt      the same for people
 card.json        the detector's card: options, versions, calibration scores, golden samples
-run/...          detector.onnx and those it was recalibrated into, images.csv (which image was used for what, with its
-                 sha256), report.html, train.jsonl, checks.jsonl, signatures
+run/...          detector.onnx and those it was recalibrated into, images.csv (which image was used
+                 for what, with its sha256), report.html, train.jsonl, checks.jsonl, signatures
 review/log.jsonl with a review database: verdicts, changes of the threshold and all else that was
-done with this detector; the
-                 manifest has the digest of the whole log (see anomaly/review/chain.py)
+                 done with this detector; the manifest has the digest of the whole log (see
+                 anomaly/review/chain.py)
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ class Outbox:
     """Stores findings in the review database ``database`` and their images under ``folder``.
 
         outbox = Outbox("review.db", Path("findings"), audit_share=0.01)
-        outbox.offer(data, scorer.score(data), scorer.card)         # returns at once, and never raises
-        outbox.close()                                              # stores what is waiting
+        outbox.offer(data, scorer.score(data), scorer.card)  # returns at once, never raises
+        outbox.close()                                       # stores what is waiting
 
     ``audit_share``: of all images, drawn at random; only they make recall measurable and may set a
     new threshold. ``say``: gets a line when something is wrong. ``every``: seconds between two

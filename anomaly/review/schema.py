@@ -4,8 +4,10 @@ them.
     detectors   a detector file by its digest, with its card where it was given
     runs        a score table that was imported
     roots       folders that a run's images may be read from
-    findings    an image's result in a run; only what its verdicts come to (state, defect_type, last_event) ever changes
-    events      who did what and when: append-only, the database itself refuses UPDATE and DELETE; chained by digests
+    findings    an image's result in a run; only what its verdicts come to (state, defect_type,
+                last_event) ever changes
+    events      who did what and when: append-only, the database itself refuses UPDATE and DELETE;
+                chained by digests
     verdicts    a view: the last verdict of each inspector on each finding that is not undone
     current     the same as a table, kept beside the events for speed
     leases      which image is in whose hands until when
@@ -105,8 +107,10 @@ APPEND_ONLY = {
         """CREATE TRIGGER events_keep_deleted BEFORE DELETE ON events
            BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
         # INSERT OR REPLACE deletes without firing a DELETE trigger
-        """CREATE TRIGGER events_keep_replaced BEFORE INSERT ON events WHEN EXISTS (SELECT 1 FROM events AS old
-             WHERE old.id = NEW.id OR old.key = NEW.key OR old.uuid = NEW.uuid OR old.undoes = NEW.undoes)
+        """CREATE TRIGGER events_keep_replaced BEFORE INSERT ON events
+           WHEN EXISTS (SELECT 1 FROM events AS old
+             WHERE old.id = NEW.id OR old.key = NEW.key OR old.uuid = NEW.uuid
+               OR old.undoes = NEW.undoes)
            BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
     ],
     "postgresql": [
@@ -120,47 +124,56 @@ APPEND_ONLY = {
 
 def m001_findings_and_events() -> list[str]:
     return [
-        """CREATE TABLE detectors ({id}, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, version TEXT NOT NULL,
-             card JSON)""",
-        """CREATE TABLE runs ({id}, name TEXT NOT NULL UNIQUE, source TEXT NOT NULL, fingerprint TEXT NOT NULL UNIQUE,
-             folder TEXT NOT NULL, detector BIGINT NOT NULL REFERENCES detectors (id), threshold DOUBLE PRECISION,
-             images BIGINT NOT NULL, flagged BIGINT NOT NULL, not_judged BIGINT NOT NULL, imported_at TEXT NOT NULL,
-             imported_by TEXT NOT NULL)""",
+        """CREATE TABLE detectors ({id}, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+             version TEXT NOT NULL, card JSON)""",
+        """CREATE TABLE runs ({id}, name TEXT NOT NULL UNIQUE, source TEXT NOT NULL,
+             fingerprint TEXT NOT NULL UNIQUE, folder TEXT NOT NULL,
+             detector BIGINT NOT NULL REFERENCES detectors (id), threshold DOUBLE PRECISION,
+             images BIGINT NOT NULL, flagged BIGINT NOT NULL, not_judged BIGINT NOT NULL,
+             imported_at TEXT NOT NULL, imported_by TEXT NOT NULL)""",
         """CREATE TABLE roots (run BIGINT NOT NULL REFERENCES runs (id), folder TEXT NOT NULL,
              PRIMARY KEY (run, folder))""",
-        """CREATE TABLE findings ({id}, run BIGINT NOT NULL REFERENCES runs (id), position BIGINT NOT NULL,
-             path TEXT NOT NULL, folder TEXT {bytes} NOT NULL, image TEXT NOT NULL, sha256 TEXT, width BIGINT,
-             height BIGINT, score DOUBLE PRECISION, p_value DOUBLE PRECISION, threshold DOUBLE PRECISION,
-             distance DOUBLE PRECISION, is_anomaly BOOLEAN, box_x BIGINT, box_y BIGINT, box_w BIGINT, box_h BIGINT,
-             area BIGINT, status TEXT NOT NULL, error TEXT, scored_at TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
-             defect_type TEXT, last_event BIGINT, UNIQUE (run, position))""",
+        """CREATE TABLE findings ({id}, run BIGINT NOT NULL REFERENCES runs (id),
+             position BIGINT NOT NULL, path TEXT NOT NULL, folder TEXT {bytes} NOT NULL,
+             image TEXT NOT NULL, sha256 TEXT, width BIGINT, height BIGINT,
+             score DOUBLE PRECISION, p_value DOUBLE PRECISION, threshold DOUBLE PRECISION,
+             distance DOUBLE PRECISION, is_anomaly BOOLEAN,
+             box_x BIGINT, box_y BIGINT, box_w BIGINT, box_h BIGINT, area BIGINT,
+             status TEXT NOT NULL, error TEXT, scored_at TEXT NOT NULL,
+             state TEXT NOT NULL DEFAULT 'open', defect_type TEXT, last_event BIGINT,
+             UNIQUE (run, position))""",
         "CREATE INDEX findings_by_score ON findings (run, state, score DESC {last}, id)",
         "CREATE INDEX findings_in_order ON findings (run, score DESC {last}, id, status)",
         "CREATE INDEX findings_by_distance ON findings (run, state, distance, id)",
         "CREATE INDEX findings_by_folder ON findings (run, folder, state, score DESC {last}, id)",
         "CREATE INDEX findings_by_image ON findings (image)",
         "CREATE INDEX findings_lately ON findings (run, last_event) WHERE last_event IS NOT NULL",
-        """CREATE TABLE events ({id}, uuid TEXT NOT NULL UNIQUE, key TEXT NOT NULL UNIQUE, at TEXT NOT NULL,
-             inspector TEXT NOT NULL, action TEXT NOT NULL, finding BIGINT REFERENCES findings (id),
-             run BIGINT REFERENCES runs (id), detector TEXT, threshold DOUBLE PRECISION, defect_type TEXT,
+        """CREATE TABLE events ({id}, uuid TEXT NOT NULL UNIQUE, key TEXT NOT NULL UNIQUE,
+             at TEXT NOT NULL, inspector TEXT NOT NULL, action TEXT NOT NULL,
+             finding BIGINT REFERENCES findings (id), run BIGINT REFERENCES runs (id),
+             detector TEXT, threshold DOUBLE PRECISION, defect_type TEXT,
              undoes BIGINT UNIQUE REFERENCES events (id), payload JSON NOT NULL)""",
         "CREATE INDEX events_by_finding ON events (finding, inspector, id)",
         "CREATE INDEX events_by_inspector ON events (inspector, id)",
         "CREATE INDEX events_by_run ON events (run, id)",
-        """CREATE VIEW verdicts AS SELECT e.id, e.finding, e.inspector, e.action AS verdict, e.defect_type, e.at
+        """CREATE VIEW verdicts AS SELECT e.id, e.finding, e.inspector, e.action AS verdict,
+             e.defect_type, e.at
            FROM events AS e WHERE e.action IN ('anomalous', 'normal', 'unsure', 'skip')
              AND NOT EXISTS (SELECT 1 FROM events AS u WHERE u.undoes = e.id)
-             AND NOT EXISTS (SELECT 1 FROM events AS l WHERE l.finding = e.finding AND l.inspector = e.inspector
+             AND NOT EXISTS (SELECT 1 FROM events AS l
+               WHERE l.finding = e.finding AND l.inspector = e.inspector
                AND l.id > e.id AND l.action IN ('anomalous', 'normal', 'unsure', 'skip')
                AND NOT EXISTS (SELECT 1 FROM events AS u WHERE u.undoes = l.id))""",
-        """CREATE TABLE current (finding BIGINT NOT NULL REFERENCES findings (id), inspector TEXT NOT NULL,
+        """CREATE TABLE current (finding BIGINT NOT NULL REFERENCES findings (id),
+             inspector TEXT NOT NULL,
              event BIGINT NOT NULL UNIQUE REFERENCES events (id), verdict TEXT NOT NULL,
              PRIMARY KEY (finding, inspector))""",
-        """CREATE TABLE leases (image TEXT PRIMARY KEY, inspector TEXT NOT NULL, queue TEXT NOT NULL,
+        """CREATE TABLE leases (image TEXT PRIMARY KEY, inspector TEXT NOT NULL,
+             queue TEXT NOT NULL,
              since DOUBLE PRECISION NOT NULL, until DOUBLE PRECISION NOT NULL)""",
         "CREATE INDEX leases_by_inspector ON leases (inspector)",
-        """CREATE TABLE defect_types (place BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BIGINT UNIQUE,
-             colour TEXT NOT NULL)""",
+        """CREATE TABLE defect_types (place BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+             key BIGINT UNIQUE, colour TEXT NOT NULL)""",
     ]
 
 
@@ -175,8 +188,9 @@ def m002_audit_sample() -> list[str]:
             "CREATE INDEX findings_by_stratum ON findings (run, stratum, state, folder) WHERE "
             "stratum IS NOT NULL"
         ),
-        """CREATE TABLE strata (run BIGINT NOT NULL REFERENCES runs (id), number BIGINT NOT NULL, low DOUBLE PRECISION,
-             high DOUBLE PRECISION, images BIGINT NOT NULL, drawn BIGINT NOT NULL, seed BIGINT NOT NULL,
+        """CREATE TABLE strata (run BIGINT NOT NULL REFERENCES runs (id),
+             number BIGINT NOT NULL, low DOUBLE PRECISION, high DOUBLE PRECISION,
+             images BIGINT NOT NULL, drawn BIGINT NOT NULL, seed BIGINT NOT NULL,
              size BIGINT NOT NULL, PRIMARY KEY (run, number))""",
     ]
 
@@ -206,7 +220,8 @@ def m006_first_defect_types() -> list[str]:
         f"({at}, '{name}', {at + 1}, '{colour}')" for at, (name, colour) in enumerate(FIRST_TYPES)
     )
     return [
-        f"""INSERT INTO defect_types (place, name, key, colour) SELECT * FROM (VALUES {types}) AS first
+        f"""INSERT INTO defect_types (place, name, key, colour)
+            SELECT * FROM (VALUES {types}) AS first
             WHERE NOT EXISTS (SELECT 1 FROM defect_types)"""
     ]
 

@@ -4,7 +4,8 @@ where it stopped.
 While a run is under way the folder OUT.chunks holds
 
     run.json         what the rows depend on: detector, device, options, columns
-    done.json        at the end: the same and all chunks, so that a run that is killed while it tidies up is known as done
+    done.json        at the end: the same and all chunks, so that a run that is killed while it
+                     tidies up is known as done
     00001000.csv     the rows of the images from number 1000 on (the first has number 0)
     00001000.json    how many they are, the digest of their names, and what the summary counts
 

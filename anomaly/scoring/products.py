@@ -2,8 +2,8 @@
 is told by its path.
 
     [[product]]
-    pattern = 'poly/'              # a regular expression, searched in the path (with / between folders)
-    detector = "runs/poly"         # a run folder or a detector file, from the project file's folder
+    pattern = 'poly/'       # a regular expression, searched in the path (with / between folders)
+    detector = "runs/poly"  # a run folder or a detector file, from the project file's folder
 
 An image that no pattern matches is an error, never good; one that several match stops the run,
 because the file is wrong.

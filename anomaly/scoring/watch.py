@@ -67,7 +67,8 @@ class FolderWatch:
     """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl;
     ``-``: to ``stdout``).
 
-        Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()      # until SIGTERM or Ctrl-C
+        # until SIGTERM or Ctrl-C
+        Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()
 
     ``patience``: seconds after which a file that never becomes whole gets an error row. ``say``:
     gets a line where images wait for more than a second. ``advance``: called for each row.

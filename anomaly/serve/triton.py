@@ -22,7 +22,8 @@ from anomaly.serve.names import name_of
 
 TYPES = {"float32": "TYPE_FP32", "bool": "TYPE_BOOL", "uint8": "TYPE_UINT8"}
 CONFIG = """# {identity}
-# On a GPU set NVIDIA_TF32_OVERRIDE=0: with TF32 scores are not those that the threshold was set with.
+# On a GPU set NVIDIA_TF32_OVERRIDE=0: with TF32 scores are not those that the threshold was set \
+with.
 name: {name}
 backend: "onnxruntime"
 max_batch_size: {batch}

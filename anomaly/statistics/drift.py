@@ -1,9 +1,11 @@
 """Do new images still look like those that set the threshold? Quantiles over time, and three
 alarms.
 
-    change      the scores ceased to be like the calibration scores: see anomaly/statistics/change_point.py for what is proven of it
+    change      the scores ceased to be like the calibration scores: see
+                anomaly/statistics/change_point.py for what is proven of it
     flagged     of the newest images more are flagged than is ordinary for good ones (beta-binomial)
-    not judged  of the newest images more were not judged than is ordinary: nobody has inspected them
+    not judged  of the newest images more were not judged than is ordinary: nobody has inspected
+                them
 
 What it takes: one image of each group, in the order they were taken, and nothing left out. A series
 with many more defects than before raises alarms too, and should.

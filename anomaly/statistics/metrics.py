@@ -5,11 +5,13 @@ Higher score = more anomalous; scores are used as they are, unclamped; a score t
 ranks highest and counts as flagged. Images of one group are not independent, so every interval is
 by group:
 
-- rates (recall, false alarms): one image drawn from each group, seeded, and the exact interval of Clopper and Pearson;
-- ranking figures (AUROC, average precision, AUPRO): all images, the standard error from a bootstrap of whole groups,
-  Student's t on the logit scale. (Plain percentiles of few groups are too narrow, most of all near 1.) Where there is
-  nothing to resample (a figure of exactly 0 or 1, a single group, no spread) the bootstrap would shrink to a point: an
-  exact bound takes its place, and (0, 1) where there is none.
+- rates (recall, false alarms): one image drawn from each group, seeded, and the exact interval of
+  Clopper and Pearson;
+- ranking figures (AUROC, average precision, AUPRO): all images, the standard error from a bootstrap
+  of whole groups, Student's t on the logit scale. (Plain percentiles of few groups are too narrow,
+  most of all near 1.) Where there is nothing to resample (a figure of exactly 0 or 1, a single
+  group, no spread) the bootstrap would shrink to a point: an exact bound takes its place, and
+  (0, 1) where there is none.
 """
 
 from __future__ import annotations

@@ -32,11 +32,15 @@ DEPTHS = {"all together": 0, "folder": 1, "subfolder": 2}
 QUANTILES = ("5 %", "25 %", "median", "75 %", "95 %")
 POINTS = 600  # of a line: more cannot be seen
 TO_DO = """
-1. Look at the newest images, and at those round a change: **Queue**, that folder. Dirt, a lamp, a new lot, real defects?
+1. Look at the newest images, and at those round a change: **Queue**, that folder. Dirt, a lamp,
+   a new lot, real defects?
 2. What was not judged has not been inspected: look at it, or take the pictures again.
-3. If good parts look different now: `anomaly check RUN NEW_GOOD` says whether to keep, recalibrate or retrain.
-4. If the camera or the light failed: mend it, and treat what was judged since then as not inspected.
-5. Until then the guaranteed rate does not hold: it is for good images like the ones that set the threshold.
+3. If good parts look different now: `anomaly check RUN NEW_GOOD` says whether to keep,
+   recalibrate or retrain.
+4. If the camera or the light failed: mend it, and treat what was judged since then as not
+   inspected.
+5. Until then the guaranteed rate does not hold: it is for good images like the ones that set the
+   threshold.
 """
 
 

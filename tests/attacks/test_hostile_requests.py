@@ -309,7 +309,8 @@ def test_an_answer_that_is_not_read_is_given_up(service: Service) -> None:
 # --- JSON -----------------------------------------------------------------------------------------
 def infer(data: str, shape: str = "[1,100,100,3]", datatype: str = "UINT8", **more: str) -> bytes:
     rest = "".join(f',"{name}":{value}' for name, value in more.items())
-    return f'{{"inputs":[{{"name":"images","datatype":"{datatype}","shape":{shape},"data":{data}}}]{rest}}}'.encode()
+    images = f'{{"name":"images","datatype":"{datatype}","shape":{shape},"data":{data}}}'
+    return f'{{"inputs":[{images}]{rest}}}'.encode()
 
 
 JSONS: dict[str, Callable[[], bytes]] = {

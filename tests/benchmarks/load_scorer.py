@@ -2,7 +2,7 @@
 callers, memory.
 
 python -m tests.benchmarks.load_scorer RUN IMAGES
-python -m tests.benchmarks.load_scorer RUN IMAGES --calls 50000       and the memory that so many calls leave behind
+python -m tests.benchmarks.load_scorer RUN IMAGES --calls 50000   and the memory they leave behind
 """
 
 from __future__ import annotations

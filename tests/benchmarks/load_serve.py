@@ -1,8 +1,10 @@
 """Measures `anomaly serve` with an open-loop client: requests leave at a constant rate, whether
 answers come or not.
 
-    python -m tests.benchmarks.load_serve RUN IMAGES                  against decoding and the bare session; at 50 % and 200 % load
-    python -m tests.benchmarks.load_serve RUN IMAGES --soak 15        15 minutes at 20 a second: is its memory flat?
+    python -m tests.benchmarks.load_serve RUN IMAGES
+        against decoding and the bare session; at 50 % and 200 % load
+    python -m tests.benchmarks.load_serve RUN IMAGES --soak 15
+        15 minutes at 20 a second: is its memory flat?
 
 Latency counts from the moment at which a request was due, so a server that stalls cannot hide it.
 Client and server share the machine; the client's own share of the processor is printed. JPEG bodies

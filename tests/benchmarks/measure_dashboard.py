@@ -1,4 +1,4 @@
-"""Measures the review dashboard with 100,000 findings, in a real browser; and kills its server at random moments.
+"""Measures the review dashboard with 100,000 findings in a browser, and kills its server.
 
     python -m tests.benchmarks.measure_dashboard                    all of it, some ten minutes
     python -m tests.benchmarks.measure_dashboard --kills 50         only the kills
@@ -6,7 +6,7 @@
 
 Says how long the queue takes to open, how long from a key press to the next image on the screen,
 how the server's memory grows over the verdicts, and whether every verdict that was acknowledged is
-there after each kill -9.
+there after each kill -9, at random moments.
 """
 
 from __future__ import annotations

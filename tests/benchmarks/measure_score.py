@@ -1,4 +1,4 @@
-"""Memory and CPU time of `anomaly score` from a thousand images to a hundred thousand, each in a process of its own.
+"""Memory and CPU time of `anomaly score` on 1,000 to 100,000 images, each in its own process.
 
     python -m tests.benchmarks.measure_score RUN IMAGES [--counts 1000 100000]
 

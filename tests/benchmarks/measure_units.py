@@ -1,7 +1,8 @@
 """How many good units of several views are flagged: the magnetic tiles, whose exposures are the
 views of a unit.
 
-    python -m tests.benchmarks.measure_units DATASETS --out FOLDER [--rate 0.1]      (from the repository's root; a trained split is kept)
+    python -m tests.benchmarks.measure_units DATASETS --out FOLDER [--rate 0.1]
+        (from the repository's root; a trained split is kept)
 
 On each grouped split: train on filters, set the threshold once by unit and once by image (one of
 each tile), score the good test images with both, and count the units of which a view was flagged.

@@ -366,8 +366,10 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
     for _ in range(60):
         page.keyboard.press("Tab")
         focus = page.evaluate(
-            """() => { let at = document.activeElement; while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
-              const style = getComputedStyle(at); return [at.dataset.part || at.dataset.verdict || at.className,
+            """() => { let at = document.activeElement;
+              while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+              const style = getComputedStyle(at);
+              return [at.dataset.part || at.dataset.verdict || at.className,
                 style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
         )
         if focus[0] in (

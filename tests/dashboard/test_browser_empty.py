@@ -54,7 +54,8 @@ def visible(page: Any, said: str) -> None:
         """(node) => { const box = node.getBoundingClientRect();
            return [box.top + 2, (box.top + box.bottom) / 2, box.bottom - 2].filter((y) => {
              const top = document.elementFromPoint(box.left + 20, y);
-             return !(top && (node.contains(top) || top.contains(node)) && !top.closest('header')); }); }"""
+             return !(top && (node.contains(top) || top.contains(node))
+               && !top.closest('header')); }); }"""
     )
     assert covered == [], said
 

@@ -19,9 +19,10 @@ from anomaly.inputs.labels import (
 )
 
 GOOD = """
-good Good GOOD OK ok Okay pass Passed normal nominal conforming accept accepted i.O. io iO gut bon bonne buono bueno bom goed
-dobry dobrý хороший ХОРОШИЕ 良品 合格 正常 OK品 양품 정상 0_good 01-OK good_parts OK_images OKImages goodParts \uff2f\uff2b OK1
-ok_front cam1_OK good.2024-01-01 良品画像 정상이미지 no_defect defect-free ohne_Fehler fehlerfrei 異常なし without_cracks
+good Good GOOD OK ok Okay pass Passed normal nominal conforming accept accepted i.O. io iO gut bon
+bonne buono bueno bom goed dobry dobrý хороший ХОРОШИЕ 良品 合格 正常 OK品 양품 정상 0_good 01-OK
+good_parts OK_images OKImages goodParts \uff2f\uff2b OK1 ok_front cam1_OK good.2024-01-01 良品画像
+정상이미지 no_defect defect-free ohne_Fehler fehlerfrei 異常なし without_cracks
 """
 BAD = """
 bad BAD NG N.G. n.i.O. niO nok NOK fail failed reject rejected anomaly anomalous
@@ -50,8 +51,8 @@ SEARCHED = (
     "cam A|linea B|indoor|notebook|impasse|kontrolle|unit 3|tokyo"
 )
 NEITHER = """
-goodyear okular bookcase passau camera1 lot_2 2024-01-05 monday okra badge nokia compass defense normandy book station iodine
-ongoing abc ok_ng good_and_bad カメラ1 月曜日 서울 камера 工场
+goodyear okular bookcase passau camera1 lot_2 2024-01-05 monday okra badge nokia compass defense
+normandy book station iodine ongoing abc ok_ng good_and_bad カメラ1 月曜日 서울 камера 工场
 """
 
 

@@ -305,10 +305,12 @@ def test_it_needs_no_torch_and_names_the_extra_where_onnx_is_missing(
 import sys
 sys.modules["torch"] = None
 from anomaly.commands.main import main
-print(main(["calibrate", {str(run)!r}, "--normal", {str(fresh)!r}, "--out", {str(tmp_path / "a.onnx")!r}, "--accept-worse"]))
+print(main(["calibrate", {str(run)!r}, "--normal", {str(fresh)!r},
+            "--out", {str(tmp_path / "a.onnx")!r}, "--accept-worse"]))
 sys.modules["onnx"] = None
 sys.stderr = sys.stdout
-print(main(["calibrate", {str(run)!r}, "--normal", {str(fresh)!r}, "--out", {str(tmp_path / "b.onnx")!r}]))
+print(main(["calibrate", {str(run)!r}, "--normal", {str(fresh)!r},
+            "--out", {str(tmp_path / "b.onnx")!r}]))
 """
     lines = in_a_fresh_process(code)
     assert lines[0].startswith(f"written                 {tmp_path / 'a.onnx'}   run@2 sha256:")

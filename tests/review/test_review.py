@@ -1380,18 +1380,18 @@ def test_precision_and_recall_of_a_run_that_is_reviewed(lite: Store, tmp_path: P
         0
     ].id
     assert (
-        verdicts.recall(lite.sample(run)).note
+        estimates.recall(lite.sample(run)).note
         == "100 of the flagged images are still to be judged."
     )
     for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
         give_verdict(lite, finding.id, "anomalous" if finding.position % 2 else "normal")
     sample = lite.sample(run)
-    assert (verdicts.precision(sample).n, verdicts.recall(sample).note) == (100, verdicts.NO_AUDIT)
+    assert (estimates.precision(sample).n, estimates.recall(sample).note) == (100, verdicts.NO_AUDIT)
     lite.draw_audit(run, 600, by="eve", key="draw")
     while hand := lite.next("ann", "audit", Filters(run=run), count=50):
         for finding in hand:
             give_verdict(lite, finding.id, "normal")
-    found = verdicts.recall(lite.sample(run))
+    found = estimates.recall(lite.sample(run))
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low is not None and 0.5 < found.low < 1
 

@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly.errors import DatasetError
 from anomaly.statistics import metrics as evaluation
+from anomaly.statistics import pixel_metrics, resampling
 from anomaly.statistics.calibration import Rate, calibrate
 from anomaly.statistics.intervals import clopper_pearson
 from anomaly.statistics.metrics import evaluate
@@ -133,11 +134,11 @@ def test_figures_are_scikit_learns_in_any_order(n, seed, random):
 def test_every_draw_is_scikit_learns_on_the_drawn_images():
     scores, labels = spread(60)
     groups = np.array([f"part {i // 4}" for i in range(60)])
-    test = evaluation._TestSet.of(scores, labels, groups.tolist(), None, None, None, 3)
-    auroc, precision, classes = evaluation._resampled(test)
+    test = resampling.TestSet.of(scores, labels, groups.tolist(), None, None, None, 3)
+    auroc, precision, classes = resampling.resampled_values(test)
     order = np.argsort(test.ranks, kind="stable")  # the draws are of the sorted images
     defect, hole = np.array(labels) != "good", np.array(labels) == "hole"
-    for draw, weights in enumerate(evaluation._group_draws(groups[order], defect[order], 3)):
+    for draw, weights in enumerate(resampling.group_draws(groups[order], defect[order], 3)):
         drawn = np.repeat(order, weights.astype(int))
         assert set(np.bincount(drawn, minlength=60)[:4]) == {weights[order == 0][0]}  # whole groups
         assert auroc[draw] == pytest.approx(roc_auc_score(defect[drawn], scores[drawn]))
@@ -209,7 +210,7 @@ def test_the_bound_of_a_perfect_precision_holds():
         scores = np.r_[generator.choice(defects, 20), generator.choice(good, 100)]
         if scores[:20].min() > scores[20:].max():
             perfect += 1
-            test = evaluation._TestSet.of(
+            test = resampling.TestSet.of(
                 scores, labels, [str(i) for i in range(120)], None, None, None, 0
             )
             missed += evaluation._average_precision(test, np.ones(2)).low > truth
@@ -418,9 +419,9 @@ def test_pixel_figures_agree_with_the_exact_ones(offset, noise):
     [((5, 7), (31, 64)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((2, 9), (50, 9))],
 )
 def test_heatmaps_are_enlarged_as_pillow_does(small_size, size, monkeypatch):
-    monkeypatch.setattr(evaluation, "_STRIPE", 200)  # so that there are several stripes
+    monkeypatch.setattr(pixel_metrics, "_STRIPE", 200)  # so that there are several stripes
     heatmap = np.random.default_rng(0).normal(size=small_size).astype(np.float32)
-    whole = np.concatenate([values for _, values in evaluation._enlarged(heatmap, size)])
+    whole = np.concatenate([values for _, values in pixel_metrics._enlarged(heatmap, size)])
     expected = enlarged(PixelMap(heatmap, None, size))
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
@@ -428,9 +429,9 @@ def test_heatmaps_are_enlarged_as_pillow_does(small_size, size, monkeypatch):
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=50), st.floats(-1e6, 1e6))
 def test_bins_keep_the_order(values, centre):
     values = np.sort(np.float32(values))
-    bins = evaluation._bins(values, centre)
+    bins = pixel_metrics._bins(values, centre)
     assert (np.diff(bins) >= 0).all() and bins.min() >= 0 and bins.max() < 1 << 18
-    assert len(set(evaluation._bins(np.float32([0.0, -0.0]), 0.0).tolist())) == 1
+    assert len(set(pixel_metrics._bins(np.float32([0.0, -0.0]), 0.0).tolist())) == 1
 
 
 def test_a_heatmap_that_shows_the_defect_exactly():

@@ -84,9 +84,11 @@ def wait_for_picture(page: Any) -> None:
     page.locator("[data-part=name]:not(:empty)").wait_for()
     page.wait_for_function(
         """() => { const find = (node) => node.querySelector('.review') ??
-             [...node.querySelectorAll('*')].map((one) => one.shadowRoot && find(one.shadowRoot)).find(Boolean);
+             [...node.querySelectorAll('*')]
+               .map((one) => one.shadowRoot && find(one.shadowRoot)).find(Boolean);
            const canvas = find(document).querySelector('[data-kind=original] canvas');
-           return canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data[3] > 0; }"""
+           const middle = [canvas.width >> 1, canvas.height >> 1];
+           return canvas.getContext('2d').getImageData(...middle, 1, 1).data[3] > 0; }"""
     )
 
 

@@ -200,7 +200,7 @@ def test_grey_images_of_12_bits_among_files_that_are_none(grey_run: Path) -> Non
 
 
 # --- the same again -------------------------------------------------------------------------------
-def test_weights_follow_from_seed_fit_and_validation_images_and_not_from_those_that_set_the_threshold(
+def test_weights_follow_from_seed_fit_and_validation_images_not_from_those_that_set_the_threshold(
     cells: Path, tmp_path: Path
 ) -> None:
     first = train(options_for(cells, tmp_path / "first"), lambda line: None)

@@ -1,7 +1,8 @@
 """What each choice brings, on synthetic defects, by which choices are made; and on real ones, for
 reporting only.
 
-    python -m training.experiments.ablation DATASETS --out ablation          (resumable; a finished case is not done again)
+    python -m training.experiments.ablation DATASETS --out ablation
+        (resumable; a finished case is not done again)
 
 For each real set the models are fitted on two thirds of the good training images. The other third
 (by group) is judged with and without synthetic defects: 30 of each kind. The AUROC of these, mean

@@ -1,9 +1,12 @@
 """The benchmark: trains with the default command on every real set, evaluates, judges the
 guarantees together.
 
-    python -m training.experiments.benchmark DATASETS --out bench            (resumable; a finished case is not done again)
-    python -m training.experiments.benchmark DATASETS --out bench-vae --model vae --space filters --seeds 0 1 2
-    python -m training.experiments.benchmark DATASETS --out bench-padim --model padim --space features    (or memory-bank: baselines)
+    python -m training.experiments.benchmark DATASETS --out bench
+        (resumable; a finished case is not done again)
+    python -m training.experiments.benchmark DATASETS --out bench-vae --model vae \\
+        --space filters --seeds 0 1 2
+    python -m training.experiments.benchmark DATASETS --out bench-padim --model padim \\
+        --space features    (or memory-bank: baselines)
 
 Nothing is chosen on test images: each case is trained once by `anomaly train` with the same
 options, and its last epoch is reported. DATASETS holds magnetic_tile and piped as data/README.md

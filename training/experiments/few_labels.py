@@ -1,7 +1,8 @@
 """What an encoder is worth by itself: fitted without labels, then a linear classifier on its
 latents from a few labels.
 
-    python -m training.experiments.few_labels FOLDER --model vae --space pixels        (FOLDER: the idx files of Fashion-MNIST)
+    python -m training.experiments.few_labels FOLDER --model vae --space pixels
+        (FOLDER: the idx files of Fashion-MNIST)
 
 Beside it the same classifier on raw pixels, from the same labels. Accuracy on the test set, last
 epoch, three draws of labels.

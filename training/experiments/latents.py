@@ -1,7 +1,8 @@
 """The encoder without its decoder: a run's frozen latents, and a linear classifier on them from a
 few labels.
 
-    python -m training.experiments.latents RUN LABELLED --labels 100     (LABELLED: a train/test folder or a manifest with labels)
+    python -m training.experiments.latents RUN LABELLED --labels 100
+        (LABELLED: a train/test folder or a manifest with labels)
 
 What a model learnt of normal images without labels is the start of a supervised model where a few
 labels arrive later.

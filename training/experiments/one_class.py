@@ -1,8 +1,10 @@
 """The one-class benchmark of MNIST and Fashion-MNIST: fit on one class, tell the others by the
 score; ten times.
 
-    python -m training.experiments.one_class FOLDER --out bench/mnist --model vae --seeds 0 1 2        (resumable)
-    python -m training.experiments.one_class FASHION --against MNIST --out bench/against --model vae   (fit on all classes of one set)
+    python -m training.experiments.one_class FOLDER --out bench/mnist --model vae --seeds 0 1 2
+        (resumable)
+    python -m training.experiments.one_class FASHION --against MNIST --out bench/against --model vae
+        (fit on all classes of one set)
 
 FOLDER holds the idx files (data/README.md). Each class's training images are divided into 85 % to
 fit and 15 % to validate by the seed; the figure is the AUROC over the whole test set, at the last

@@ -163,7 +163,7 @@ class HMM(nn.Module):
     def sample_size(self) -> int:
         return math.prod(self.grid) * (1 + len(self.mean))
 
-    # --- four readings: rows from the left, columns from above, rows from the right, columns from below ---------------
+    # --- four readings: rows from left, columns from above, rows from right, columns from below ---
     def readings(self, x: Tensor) -> Tensor:
         """Returns x (N, h, w, K) as four stacks of lines, (4, N, S, S, K), S the longer side; zeros
         fill up the shorter.
