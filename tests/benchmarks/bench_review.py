@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly.files.table import COLUMNS, Row, encode_rows
-from anomaly.review import DefectType, Filters, Store, default_key
+from anomaly.review import DefectType, Filters, Store, default_key, threshold_preview
 from anomaly.statistics import drift
 from anomaly.statistics.calibration import calibrate
 

@@ -38,6 +38,7 @@ from anomaly.review import (  # noqa: E402
     Finding,
     Store,
     default_key,
+    estimates,
     schema,
     verdicts,
 )
