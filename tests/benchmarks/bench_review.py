@@ -139,7 +139,9 @@ def measure_all(store: Store, table: Path) -> None:
     sample, scores = store.sample(run.id), store.scores(run.id)
     calibration = calibrate(np.random.default_rng(1).normal(size=500))
     measure(
-        "preview of a threshold", lambda: threshold_preview.preview(sample, scores, calibration, 2.0), 50
+        "preview of a threshold",
+        lambda: threshold_preview.preview(sample, scores, calibration, 2.0),
+        50,
     )
     measure("series", lambda: store.series(run.detector), 3)
     series = store.series(run.detector)

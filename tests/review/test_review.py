@@ -1387,7 +1387,10 @@ def test_precision_and_recall_of_a_run_that_is_reviewed(lite: Store, tmp_path: P
     for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
         give_verdict(lite, finding.id, "anomalous" if finding.position % 2 else "normal")
     sample = lite.sample(run)
-    assert (estimates.precision(sample).n, estimates.recall(sample).note) == (100, verdicts.NO_AUDIT)
+    assert (estimates.precision(sample).n, estimates.recall(sample).note) == (
+        100,
+        verdicts.NO_AUDIT,
+    )
     lite.draw_audit(run, 600, by="eve", key="draw")
     while hand := lite.next("ann", "audit", Filters(run=run), count=50):
         for finding in hand:
