@@ -72,4 +72,8 @@ class RequestError(AnomalyError):
         self.kind = kind
 
 
-NOT_ALL_JUDGED, FOUND_ANOMALY = 3, 4
+# Exit statuses of the command line. 0: done; 2: wrong usage, which argparse says.
+FAILED = 1  # one line says why
+NOT_ALL_JUDGED = 3  # done, but some images could not be judged, or were left out
+FOUND_ANOMALY = 4  # `score --fail-on-anomaly`; `check --fail-unless-keep` was not told to keep
+INTERRUPTED = 130  # Ctrl-C

@@ -1,6 +1,4 @@
-"""What several commands share: arguments and their types, exit statuses, how an answer
-is printed.
-"""
+"""What several commands share: arguments and their types, how an answer is printed."""
 
 from __future__ import annotations
 
@@ -21,12 +19,13 @@ def command(
     run: Callable[[argparse.Namespace], int | None],
     help: str,
     example: str,
+    description: str | None = None,
 ) -> argparse.ArgumentParser:
     """Adds a command with its one-line help and an example that can be typed as it is."""
     added: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help,
-        description=help,
+        description=description or help,
         epilog=f"example:  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -21,7 +21,6 @@ from anomaly.errors import AnomalyError
 from anomaly.inputs.labels import given_names
 
 
-# --- calibrate ------------------------------------------------------------------------------------
 def add_calibrate(commands: Any) -> None:
     p = command(
         commands,

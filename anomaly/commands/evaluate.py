@@ -17,7 +17,6 @@ from anomaly.errors import NOT_ALL_JUDGED
 from anomaly.inputs.labels import given_names
 
 
-# --- evaluate -------------------------------------------------------------------------------------
 def add_evaluate(commands: Any) -> None:
     p = command(
         commands, "evaluate", run_evaluate, "say how good a detector is on labelled images",

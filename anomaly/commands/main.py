@@ -1,9 +1,8 @@
 """The command `anomaly`. Each command is thin: it reads its arguments, calls one function and
 prints what that returns.
 
-Exit status 0: done. 1: could not do it, one line says why. 2: usage. 3: done, but some images could
-not be judged. 4: `score --fail-on-anomaly` found one. Heavy modules are imported by the command
-that needs them.
+The exit statuses are in anomaly/errors.py. Heavy modules are imported by the command that needs
+them.
 """
 
 from __future__ import annotations
@@ -19,26 +18,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from anomaly import __version__
-from anomaly.commands.arguments import (
-    say,
-)
+from anomaly.commands.arguments import say
+from anomaly.commands.bench import add_bench
 from anomaly.commands.calibrate import add_calibrate
-from anomaly.commands.check import add_check, add_compare, add_report, add_verify
-from anomaly.commands.detectors import (
-    add_bench,
-    add_doctor,
-    add_reconstruct,
-    add_sample,
-    add_show,
-    add_sign,
-)
+from anomaly.commands.check import add_check
+from anomaly.commands.compare import add_compare
+from anomaly.commands.demo import add_demo
+from anomaly.commands.doctor import add_doctor
 from anomaly.commands.evaluate import add_evaluate
-from anomaly.commands.retrain import add_mark, add_retrain
+from anomaly.commands.export import add_export
+from anomaly.commands.mark import add_mark
+from anomaly.commands.reconstruct import add_reconstruct
+from anomaly.commands.report import add_report
+from anomaly.commands.retrain import add_retrain
 from anomaly.commands.review import add_review
+from anomaly.commands.sample import add_sample
 from anomaly.commands.score import add_score
-from anomaly.commands.serve import add_export, add_serve
-from anomaly.commands.train import add_demo, add_train
-from anomaly.errors import AnomalyError
+from anomaly.commands.serve import add_serve
+from anomaly.commands.show import add_show
+from anomaly.commands.sign import add_sign
+from anomaly.commands.train import add_train
+from anomaly.commands.verify import add_verify
+from anomaly.errors import FAILED, INTERRUPTED, AnomalyError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +85,7 @@ def _noted(interrupts: list[int]) -> Iterator[None]:
 
 def _stopped(how: str) -> int:
     say(f"anomaly: {how or 'stopped'}")
-    return 130
+    return INTERRUPTED
 
 
 def _failed(error: Exception) -> int:
@@ -107,7 +108,7 @@ def _failed(error: Exception) -> int:
         say(f"anomaly: {where}{error.strerror or error}")
     else:
         raise error
-    return 1
+    return FAILED
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,4 @@
-"""The commands `anomaly mark` and `anomaly retrain`: a person looks at what sets the threshold, and
-defects leave.
-"""
+"""The command `anomaly retrain`: train again without the images marked as defects."""
 
 from __future__ import annotations
 
@@ -9,126 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.errors import AnomalyError
-
-
-def add_mark(commands: Any) -> None:
-    """Adds `mark` to the command line."""
-    p = commands.add_parser(
-        "mark",
-        help="say of images that set a threshold whether they are good or defects",
-        description="say of images that a run was trained on whether they are good or show a "
-        "defect; without images: list them",
-        epilog="example:  anomaly mark run --defect photos/good/0119.png",
-    )
-    p.set_defaults(run=run_mark)
-    p.add_argument("detector", type=Path, metavar="RUN")
-    for kind in ("good", "defect", "unknown"):
-        text = (
-            "take a mark back"
-            if kind == "unknown"
-            else f"it is {'good' if kind == 'good' else 'a defect'}"
-        )
-        p.add_argument(f"--{kind}", type=Path, nargs="+", default=[], metavar="IMAGE", help=text)
-    p.add_argument("--by", metavar="NAME", help="who says so (default: you)")
-
-
-def run_mark(options: argparse.Namespace) -> None:
-    """Notes the marks, or lists the images that set the threshold with theirs."""
-    from anomaly.detector.file import user
-    from anomaly.quality.marks import KINDS, add_mark, names_of, training_images
-
-    rows = training_images(options.detector)
-    names = names_of(options.detector)
-    given = [(kind, path) for kind in KINDS for path in getattr(options, kind)]
-    known = {row["sha256"]: row for row in rows}
-    digests = [(kind, path, find(options.detector, path, rows, names)) for kind, path in given]
-    said: dict[str, str] = {}
-    for kind, path, sha256 in digests:
-        if said.setdefault(sha256, kind) != kind:
-            raise AnomalyError(
-                f"{path}: --{said[sha256]} and --{kind} found, one of them expected; nothing was "
-                "marked"
-            )
-    for kind, path, sha256 in digests:
-        add_mark(options.detector, known[sha256]["path"], sha256, kind, options.by or user())
-        print(f"{kind:<24}{path}")
-    if not given:
-        print(list_text(options.detector))
-
-
-def find(run: Path, path: Path, rows: list[dict[str, str]], names: dict[str, str]) -> str:
-    """Returns the digest of the image that a path means: a file of the training, a name of the
-    list, or the end of one path.
-
-    ``rows``: of the run's images.csv; ``names``: digests of the listed images. Raises AnomalyError
-    where it is none of these.
-    """
-    from anomaly.quality.marks import sha256_of_image
-
-    known = {row["sha256"] for row in rows}
-    if path.is_file() and (own := sha256_of_image(path)) in known:
-        return own
-    ends = {
-        row["sha256"]: row["path"]
-        for row in rows
-        if Path(row["path"]).parts[-len(path.parts) :] == path.parts
-    }
-    listed = names.get(str(path))
-    found = [listed] if listed is not None else list(ends)
-    if len(found) == 1 and not changed(Path(ends.get(found[0], "")), found[0]):
-        return found[0]
-    why = (
-        (
-            f"the end of the paths of {len(found)} images that {run} was trained on, one expected: "
-            "give more of the path"
-        )
-        if len(found) > 1
-        else (
-            f"not an image that {run} was trained on, as it is now; a name that `anomaly mark "
-            f"{run}` lists expected"
-            f"{f', such as {next(iter(names))}' if names else ''}, or a path of images.csv beside "
-            "it"
-        )
-    )
-    raise AnomalyError(f"{path}: {why}; nothing was marked")
-
-
-def changed(path: Path, sha256: str) -> bool:
-    """Returns whether a file is there that has other bytes than it had in the training."""
-    from anomaly.quality.marks import sha256_of_image
-
-    return path.is_file() and sha256_of_image(path) != sha256
-
-
-def list_text(run: Path) -> str:
-    """Returns the images that set a run's threshold with their marks, a line each."""
-    from anomaly.quality.marks import read_highest, read_marks
-
-    card, highest = read_highest(run)
-    marks = read_marks(run)
-    threshold = 0.0 if card.calibration is None else float(card.calibration.threshold)
-    lines = [f"{'threshold':<24}{threshold:.4g}"]
-    for image in highest:
-        mark = marks.get(image.sha256)
-        said = "not marked" if mark is None else f"{mark.mark}, by {mark.by}"
-        lines.append(
-            f"{image.score:<24.4g}{image.name}   "
-            f"{said}{'' if image.score < threshold else '; sets the threshold'}"
-        )
-    return "\n".join(lines)
+from anomaly.commands.arguments import command, import_training, say
 
 
 def add_retrain(commands: Any) -> None:
     """Adds `retrain` to the command line."""
-    p = commands.add_parser(
+    p = command(
+        commands,
         "retrain",
-        help="train a run again without the images marked as defects",
-        description="train a run again by the options of its card, without the images marked as "
+        run_retrain,
+        "train a run again without the images marked as defects",
+        "anomaly retrain run --out run2",
+        "train a run again by the options of its card, without the images marked as "
         "defects and their groups",
-        epilog="example:  anomaly retrain run --out run2",
     )
-    p.set_defaults(run=run_retrain)
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("--out", type=Path, required=True, metavar="NEW", help="folder to write")
     p.add_argument(
@@ -148,7 +40,6 @@ def add_retrain(commands: Any) -> None:
 
 def run_retrain(options: argparse.Namespace) -> None:
     """Trains again, and says before and after."""
-    from anomaly.commands.arguments import import_training, say
     from anomaly.quality.before_after import Guarantee, rows, table
     from anomaly.reporting.wording import card_text
 

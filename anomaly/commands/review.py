@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.commands.arguments import command
+from anomaly.errors import NOT_ALL_JUDGED, AnomalyError, RuntimeMissing
 
 if TYPE_CHECKING:
     from anomaly.review import DefectType, Store
@@ -19,14 +20,15 @@ DATABASE = "review.db"
 
 def add_review(commands: Any) -> None:
     """Adds `review` and its actions to the command line."""
-    p = commands.add_parser(
+    p = command(
+        commands,
         "review",
-        help="judge flagged images in the dashboard",
-        description="judge flagged images in the dashboard, alone or together",
-        epilog="example:  anomaly score run photos/today --out today.csv --review review.db && "
+        run_dashboard,
+        "judge flagged images in the dashboard",
+        "anomaly score run photos/today --out today.csv --review review.db && "
         "anomaly review --detector run",
+        "judge flagged images in the dashboard, alone or together",
     )
-    p.set_defaults(run=run_dashboard)
     add_database(p, DATABASE)
     p.add_argument(
         "--detector",
@@ -176,12 +178,14 @@ def run_verify_log(options: argparse.Namespace) -> None:
 
 
 def add_types(actions: Any) -> None:
-    p = actions.add_parser(
+    p = command(
+        actions,
         "types",
-        help="list or edit the defect types that inspectors choose from",
-        description="list the defect types that inspectors choose from, or edit them; the first "
+        run_types,
+        "list or edit the defect types that inspectors choose from",
+        "anomaly review types --add burr 'loose wire=#3a86ff'",
+        "list the defect types that inspectors choose from, or edit them; the first "
         "nine have the keys 1 to 9",
-        epilog="example:  anomaly review types --add burr 'loose wire=#3a86ff'",
     )
     add_database(p)
     change = p.add_mutually_exclusive_group()
@@ -198,7 +202,6 @@ def add_types(actions: Any) -> None:
         "--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order"
     )
     p.add_argument("--json", action="store_true")
-    p.set_defaults(run=run_types)
 
 
 def run_dashboard(options: argparse.Namespace) -> int:
@@ -277,7 +280,7 @@ def run_export(options: argparse.Namespace) -> int:
     print(f"{'written':<24}{options.out}   {done.written} entries")
     for line in done.left_out:
         print(f"{'left out':<24}{line}")
-    return 3 if done.left_out else 0
+    return NOT_ALL_JUDGED if done.left_out else 0
 
 
 def run_stats(options: argparse.Namespace) -> None:

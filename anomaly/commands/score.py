@@ -19,7 +19,6 @@ from anomaly.commands.arguments import (
 from anomaly.errors import FOUND_ANOMALY, NOT_ALL_JUDGED, AnomalyError
 
 
-# --- score ----------------------------------------------------------------------------------------
 def add_score(commands: Any) -> None:
     p = command(
         commands, "score", run_score, "write a table with a row for each image",

@@ -1,4 +1,4 @@
-"""The commands `anomaly serve` and `anomaly export`."""
+"""The command `anomaly serve`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from anomaly.commands.arguments import command, number
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 
 def add_serve(commands: Any) -> None:
     """Adds `serve` to the command line."""
-    from anomaly.commands.arguments import command, number
-
     p = command(
         commands, "serve", run_serve, "judge images sent over HTTP", "anomaly serve run --port 8000"
     )
@@ -144,50 +143,3 @@ def run_serve(options: argparse.Namespace) -> int:
         audit_share=options.audit_share,
         create_review=options.create_review,
     )
-
-
-def add_export(commands: Any) -> None:
-    """Adds `export` to the command line."""
-    from anomaly.commands.arguments import command, number
-
-    p = command(
-        commands, "export", run_export, "write a detector for another server",
-        "anomaly export run --to triton models",
-    )  # fmt: skip
-    p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument(
-        "--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository"
-    )
-    p.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="what Triton is to run it on"
-    )
-    p.add_argument(
-        "--batch",
-        type=number(1),
-        default=8,
-        metavar="N",
-        help="images judged together at the most (8)",
-    )
-    p.add_argument(
-        "--delay",
-        type=number(0),
-        default=2000,
-        metavar="US",
-        help="microseconds to wait for a batch (2000)",
-    )
-
-
-def run_export(options: argparse.Namespace) -> None:
-    from anomaly.serve.triton import export_triton
-
-    what, folder = options.to
-    if what != "triton":
-        raise AnomalyError(f"--to {what} found, --to triton DIR expected")
-    out = export_triton(
-        options.detector,
-        Path(folder),
-        device=options.device,
-        batch=options.batch,
-        delay=options.delay,
-    )
-    print(f"{'written':<24}{out}   tritonserver --model-repository {folder}")

@@ -1,4 +1,4 @@
-"""The commands `anomaly train` and `anomaly demo`."""
+"""The command `anomaly train`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ DEPTHS = (10, 12, 14, 16)  # as anomaly.imaging.decode has them, which imports P
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
-# --- train ----------------------------------------------------------------------------------------
 def add_train(commands: Any) -> None:
     p = command(
         commands,
@@ -214,22 +213,3 @@ def run_train(options: argparse.Namespace) -> None:
         return
     print(f"written                 {options.out / 'detector.onnx'}   {card.identity}")
     print(card_text(card, str(options.out)))
-
-
-def add_demo(commands: Any) -> None:
-    p = command(
-        commands,
-        "demo",
-        run_demo,
-        "the main job on real images, to the end (in a checkout of the repository)",
-        "anomaly demo",
-    )
-    p.add_argument("--data", choices=("solar-cells", "synthetic"), default="solar-cells")
-    p.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
-
-
-def run_demo(options: argparse.Namespace) -> None:
-    import_training()
-    from training.demo import demo
-
-    demo(options.data, options.out)

@@ -1,0 +1,52 @@
+"""The command `anomaly bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from anomaly.commands.arguments import (
+    answer,
+    check_folders,
+    command,
+    number,
+)
+
+
+def add_bench(commands: Any) -> None:
+    p = command(
+        commands,
+        "bench",
+        run_bench,
+        "say how fast a detector scores images here, and what bounds it",
+        "anomaly bench run photos/new",
+    )
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGES",
+        help="as for score; up to 64 of the first 1,000 are used",
+    )
+    p.add_argument(
+        "--seconds", type=number(1), default=30, metavar="N", help="of measuring throughput (30)"
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures (- for standard output)"
+    )
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    from anomaly.inputs.sources import list_sources
+    from anomaly.quality.bench import bench
+
+    check_folders(options.json)
+    found = bench(
+        options.detector,
+        list_sources(options.inputs),
+        device=options.device,
+        seconds=options.seconds,
+    )
+    answer(found.to_json(), found.text(), options.json)

@@ -1,0 +1,50 @@
+"""The command `anomaly reconstruct`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from anomaly.commands.arguments import (
+    check_folders,
+    command,
+    number,
+    say,
+)
+from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
+
+
+def add_reconstruct(commands: Any) -> None:
+    p = command(
+        commands, "reconstruct", run_reconstruct, "show images beside what the model expected",
+        "anomaly reconstruct run photos/new --out pairs.png",
+    )  # fmt: skip
+    p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("images", type=Path, help="image, folder or manifest")
+    p.add_argument("--out", type=Path, required=True, metavar="PNG")
+    p.add_argument("--count", type=number(1), default=8, metavar="N", help="of images at the most")
+
+
+def run_reconstruct(options: argparse.Namespace) -> int:
+    from anomaly.imaging.overlay import save_png
+    from anomaly.quality.evaluation_report import reconstructions
+    from anomaly.scorer import Scorer
+
+    check_folders(options.out)
+    if options.images.is_dir() and Path(os.path.realpath(options.out)).is_relative_to(
+        os.path.realpath(options.images)
+    ):
+        raise AnomalyError(
+            f"--out {options.out}: lies among the images, and would be judged as one; choose "
+            "another folder"
+        )
+    picture, shown, errors = reconstructions(
+        Scorer(options.detector), options.images, options.count
+    )
+    for line in errors:
+        say(line)
+    save_png(options.out, picture)
+    print(f"written                 {options.out}   {shown} images: original, expected, heatmap")
+    return NOT_ALL_JUDGED if errors else 0

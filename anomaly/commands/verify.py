@@ -1,0 +1,127 @@
+"""The command `anomaly verify`: scores are right here, and known bad parts are flagged."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from anomaly.commands.arguments import add_good, command, import_training, say
+from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
+from anomaly.inputs.labels import given_names
+
+
+def add_verify(commands: Any) -> None:
+    """Adds `verify` to the command line."""
+    p = command(
+        commands,
+        "verify",
+        run_verify,
+        "check that a detector scores right on this machine, and flags known bad parts",
+        "anomaly verify run --challenge photos/known_bad",
+    )
+    p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
+    p.add_argument(
+        "images",
+        type=Path,
+        nargs="?",
+        help="your own images: torch and ONNX are compared on them (needs torch)",
+    )
+    p.add_argument(
+        "--challenge",
+        type=Path,
+        metavar="DIR",
+        help="known bad parts: exit with 1 unless all are flagged",
+    )
+    add_good(p)
+    p.add_argument(
+        "--repeat",
+        type=Path,
+        metavar="DIR",
+        help="the same parts photographed many times: count flips",
+    )
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="of --repeat: paths that match alike (first group) show one part",
+    )
+    p.add_argument(
+        "--key",
+        type=Path,
+        metavar="PUB",
+        help="a public key by which the file must be signed: anomaly sign",
+    )
+    p.add_argument(
+        "--audit",
+        type=Path,
+        metavar="ZIP",
+        help="instead: that an archive of anomaly report is whole",
+    )
+    p.add_argument(
+        "--review",
+        metavar="DB",
+        help="with --audit: the review database, whose log is compared with the archive's",
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from anomaly.quality.audit import note_check
+    from anomaly.quality.audit_check import verify_audit
+    from anomaly.scorer import Scorer
+
+    if options.audit:
+        if options.detector:
+            raise AnomalyError(
+                f"{options.detector} and --audit found, one of them expected: an archive is "
+                "verified by itself"
+            )
+        print(verify_audit(options.audit, options.key, options.review))
+        return 0
+    if options.review:
+        raise AnomalyError(
+            "--review without --audit found, both expected: anomaly review verify looks at a "
+            "database alone"
+        )
+    if not options.detector:
+        raise AnomalyError("nothing to verify found: give RUN, or --audit ZIP")
+    scorer = Scorer(options.detector, device=options.device, key=options.key)
+    if options.key:
+        print(
+            "signature               right: this very file was signed with the key of "
+            f"{options.key}"
+        )
+    worst = scorer.verify_golden()
+    samples = len(scorer.card.golden.get("samples", []))
+    print(
+        f"golden samples          {samples} of {samples} right on {scorer.device}, within "
+        f"{worst:.2g} of the tolerance"
+    )
+    if options.images:
+        import_training()
+        from training.restore import verify_images
+
+        print(verify_images(options.detector, options.images, scorer.card))
+    not_judged, found = 0, {"golden": f"{samples} of {samples} right on {scorer.device}"}
+    if options.repeat:
+        from anomaly.quality.challenge import repeat
+
+        repeated = repeat(scorer, options.repeat, options.group_by)
+        print(repeated.text())
+        found["repeat"] = repeated.text()
+        not_judged += repeated.not_judged
+    if options.challenge:
+        from anomaly.quality.challenge import challenge
+
+        challenged = challenge(scorer, options.challenge, given_names(options.good), say)
+        print(challenged.text())
+        found["challenge"] = challenged.text()
+        not_judged += len(challenged.not_judged)
+    note_check(options.detector, options.command_line, scorer.card, found)
+    if options.challenge and challenged.missed:
+        raise AnomalyError(
+            f"{len(challenged.missed)} of {challenged.judged} known bad parts were not flagged, "
+            "all expected: look; a higher --false-alarm-rate (anomaly calibrate) or more training "
+            "images may flag them"
+        )
+    return NOT_ALL_JUDGED if not_judged else 0
