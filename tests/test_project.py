@@ -207,7 +207,10 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
             "anomaly.__main__:run",
         ]
     assert {name.partition("/")[0] for name in shipped} <= {"anomaly", "training", "dashboard"}
-    assert {str(path.relative_to(ROOT)) for path in SOURCES} | {"anomaly/py.typed"} <= shipped
+    pages = {path for path in (ROOT / "anomaly/reporting/templates").rglob("*") if path.is_file()}
+    assert {path.suffix for path in pages} == {".html", ".css"}
+    assert {str(path.relative_to(ROOT)) for path in {*SOURCES, *pages}} <= shipped
+    assert "anomaly/py.typed" in shipped
 
 
 def test_no_tracked_file_is_large():

@@ -37,7 +37,7 @@ from anomaly.imaging.listing import passed_text
 from anomaly.imaging.mask import mask_facts, read_mask
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.used_images import IMAGES
-from anomaly.reporting.report import write_report
+from anomaly.reporting.page import write_report
 from anomaly.reporting.wording import tiles_said
 from anomaly.scoring.units import whole_units
 from anomaly.statistics.calibration import Calibration, calibrate, one_per_group, worst_per_unit

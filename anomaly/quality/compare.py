@@ -15,7 +15,8 @@ from anomaly.imaging.listing import passed_text
 from anomaly.inputs.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.quality.challenge import calibration_of, judge_records
 from anomaly.quality.evaluation_report import GALLERY, gallery_item
-from anomaly.reporting.report import Report, write_report
+from anomaly.reporting.page import templates, write_report
+from anomaly.reporting.report import Report
 from anomaly.reporting.wording import card_text
 from anomaly.scorer import Result, Scorer
 from anomaly.statistics.resampling import NORMAL
@@ -163,8 +164,11 @@ def compare(
     asked.
 
     ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as
-    good and what is not. Raises CalibrationError where one of them has no threshold, DatasetError.
+    good and what is not. Raises CalibrationError where one of them has no threshold, DatasetError,
+    RuntimeMissing where a report needs Jinja2.
     """
+    if report is not None:
+        templates()
     calibration_of(old), calibration_of(new)
     passed = Counter[str]()
     # a folder that says nothing: no labels

@@ -18,7 +18,7 @@ from anomaly.inputs.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.inputs.used_images import USED, divided, listing_of
 from anomaly.quality.evaluation import Judged
 from anomaly.quality.evaluation_report import build_report
-from anomaly.reporting.report import write_report
+from anomaly.reporting.page import templates, write_report
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.units import by_unit
 from anomaly.statistics.metrics import evaluate
@@ -38,8 +38,10 @@ def evaluate_labelled(
     """Returns how a detector does on labelled images, and writes the report where asked.
 
     Where the detector guarantees per unit, units are judged, each by its worst view. Raises
-    DatasetError where no image has a label.
+    DatasetError where no image has a label, RuntimeMissing where a report needs Jinja2.
     """
+    if report is not None:
+        templates()
     rule = UnitRule.of(scorer.card.training)
     passed = Counter[str]()
     records = labelled_test(read_dataset(labelled, group_by, passed, good, say=say), say)

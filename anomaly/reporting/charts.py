@@ -5,7 +5,7 @@ width and height.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,15 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scale:
-    """The scores from ``low`` to ``high`` that a chart is wide; low < high."""
+    """The values from ``low`` to ``high`` that a chart is wide; low < high.
+
+    ``bend`` makes an axis of roots or logarithms: distances on the chart are those of what it
+    returns.
+    """
 
     low: float
     high: float
+    bend: Callable[[float], float] = float
 
     @classmethod
     def over(cls, *series: Scores, marks: Sequence[float] = ()) -> Scale:
@@ -51,7 +56,9 @@ class Scale:
         """
         if math.isnan(score):
             return 1.0
-        return min(1.0, max(0.0, (score - self.low) / (self.high - self.low)))
+        low, high = self.bend(self.low), self.bend(self.high)
+        here = self.bend(min(self.high, max(self.low, score)))
+        return (here - low) / (high - low)
 
     def holds(self, score: float) -> bool:
         """Whether a score lies within the scale."""
@@ -67,9 +74,11 @@ class Scale:
         counts = np.histogram(finite, bins, (self.low, self.high))[0]
         return [round(math.sqrt(count / max(1, counts.max())), 4) for count in counts.tolist()]
 
-    def ticks(self, about: int = 6) -> Iterator[tuple[float, str]]:
-        """Yields round scores along the scale, as (place, text)."""
+    def ticks(self, about: int = 6, *, whole: bool = False) -> Iterator[tuple[float, str]]:
+        """Yields round values along the scale, as (place, text); ``whole``: no fractions."""
         raw = (self.high - self.low) / about
+        if whole:
+            raw = max(raw, 1.0)
         size = 10.0 ** math.floor(math.log10(raw))
         step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw)
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))

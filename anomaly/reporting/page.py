@@ -1,0 +1,196 @@
+"""The page of a report: one HTML file that stands alone, bounded in size.
+
+The page needs no network and no script: styles and drawings are inline, pictures are small JPEGs in
+the page. The templates escape whatever comes from outside (paths, labels, cards), and a content
+policy forbids the page to load or run anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomaly import __version__
+from anomaly.errors import RuntimeMissing
+from anomaly.files.table import whole_file
+from anomaly.imaging.mask import mask_of, mask_said
+from anomaly.imaging.overlay import shrink
+from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows
+from anomaly.reporting.figures import classes, counts_text, tiles
+from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks
+from anomaly.reporting.report import ROWS, Report
+
+if TYPE_CHECKING:
+    import jinja2
+
+Term = tuple[str, object]  # a label and what is said; no label: it goes on with the one before
+
+MAX_WORDS = 20_000  # characters of a text that is shown as it is
+
+
+def write_report(path: str | os.PathLike[str], report: Report) -> None:
+    """Writes the page; it appears whole or not at all, and stays below 8 MB whatever is in the
+    report. RuntimeMissing without Jinja2.
+    """
+    templates()
+    with whole_file(Path(path)) as file:
+        file.write(page(report).encode())
+
+
+def page(report: Report) -> str:
+    """Returns the whole page."""
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            title=report.title,
+            identity=_identity(report.card),
+            notes=report.notes,
+            tiles=tiles(report.figures) if report.figures else [],
+            counts=counts_text(report.figures) if report.figures else "",
+            figures_text=report.figures_text,
+            figures_terms=_terms(report.figures_text),
+            guarantee_text=report.guarantee,
+            guarantee_terms=_terms(report.guarantee),
+            galleries=galleries(report.galleries),
+            legend_colours=legend_colours(),
+            legend_ticks=legend_ticks(),
+            classes=classes(report),
+            scores=score_rows(report),
+            roc=roc_chart(report),
+            calibration=calibration_chart(report),
+            losses=loss_chart(report.curves),
+            detector=_detector(report.card),
+            mask=_mask(report.card),
+            rules=_rules(report.card),
+            version=__version__,
+            max_rows=ROWS,
+        )
+    )
+
+
+@functools.cache
+def templates() -> jinja2.Environment:
+    """Returns the templates of pages; RuntimeMissing without Jinja2.
+
+    Whoever writes a page at the end of long work asks for them before it.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise RuntimeMissing.extra("Jinja2", "evaluate", "an HTML report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"short": short, "visible": visible}
+    return environment
+
+
+# ---- words ----
+
+
+def short(value: object, length: int = 300) -> str:
+    """Returns anything as text on one line, its middle left out where it is long."""
+    shown = _visible(str(value)[: 10 * length])
+    if len(shown) > length:
+        shown = f"{shown[: length // 2]} … {shown[-length // 2 :]}"
+    return shown
+
+
+def visible(text: str) -> str:
+    """Returns lines as they are, the first ``MAX_WORDS`` characters."""
+    return "\n".join(map(_visible, text[:MAX_WORDS].split("\n")))
+
+
+def _visible(line: str) -> str:
+    """Returns a line with what has no picture (control characters, turns of direction, lone
+    surrogates) escaped.
+    """
+    return (
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    )
+
+
+def _terms(text: str) -> list[Term]:
+    """Returns lines of labels and what is said as such; nothing for text of another form."""
+    lines = [
+        re.split(r"\s{2,}", line.rstrip(), maxsplit=1) for line in text.splitlines() if line.strip()
+    ]
+    if any(len(line) < 2 for line in lines):
+        return []
+    return [(label, said) for label, said in lines[:ROWS]]
+
+
+# ---- the detector ----
+
+
+def _identity(card: Mapping[str, Any]) -> str:
+    digest = str(card.get("digest", ""))
+    return f"{card.get('name', '')}@{card.get('version', '')}" + (
+        f" sha256:{digest}" if digest else ""
+    )
+
+
+def _detector(card: Mapping[str, Any]) -> Sequence[Term]:
+    """Returns what was trained on what, by the card."""
+    training = card.get("training") or {}
+    calibration = card.get("calibration") or {}
+    sets = ", ".join(f"{count} {name}" for name, count in (training.get("sets") or {}).items())
+    groups = f" in {training['groups']} groups" if training.get("groups") else ""
+    versions, licences = training.get("versions") or {}, card.get("licences") or {}
+    size = f"{card.get('size')} x {card.get('size')} pixels"
+    rows = [
+        ("detector", _identity(card)),
+        ("model", f"{card.get('model')} on {card.get('space')}, {size}"),
+        ("score", card.get("score")),
+        (
+            "trained on",
+            f"{training.get('images')} good images{groups}" + (f": {sets}" if sets else ""),
+        ),
+        ("digest of the images", training.get("digest")),
+        (
+            "threshold",
+            f"{calibration['threshold']:.6g}, set by {calibration['n']} images"
+            if calibration
+            else "none: rank only",
+        ),
+        ("made", training.get("created")),
+        ("mask", mask_said(training)),
+        ("command", training.get("command")),
+        ("seed", training.get("seed")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("licences", "; ".join(f"{what}: {licence}" for what, licence in licences.items())),
+        ("recalibrated from", card.get("parent")),
+    ]
+    return [(label, said) for label, said in rows if said not in (None, "")]
+
+
+def _mask(card: Mapping[str, Any]) -> str:
+    """Returns the picture of what is inspected (white) and what is not (black), empty without a
+    mask.
+    """
+    mask = mask_of(card.get("training") or {})
+    if mask is None:
+        return ""
+    return data_uri(shrink(np.repeat(mask[..., None] * np.uint8(255), 3, 2)))
+
+
+def _rules(card: Mapping[str, Any]) -> str:
+    training = card.get("training") or {}
+    rules = {
+        name: training[name] for name in ("ranges", "target", "target_rate") if name in training
+    }
+    return json.dumps(rules | {"decode": card.get("decode")}, indent=2)
