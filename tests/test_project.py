@@ -236,17 +236,3 @@ def test_no_image_set_is_tracked():
     images = [path.relative_to(ROOT) for path in tracked_files() if path.suffix.lower() in suffixes]
     assert {str(path) for path in images if path.parts[0] != "docs"} == set()
     assert len(images) <= 20
-
-
-def test_every_source_file_has_a_test_file_of_the_same_name():
-    """A file in a package of its own may share one with it: ``models/vae.py`` is tested in
-    test_models.py.
-    """
-    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    missing = []
-    for path in SOURCES:
-        place = path.relative_to(ROOT)
-        names = {f"test_{name}" for name in (place.stem, *place.parts[1:-1])}
-        if place.parts[0] != "dashboard" and not place.stem.startswith("__") and not names & tests:
-            missing.append(str(place))
-    assert not missing, "no test file for " + ", ".join(missing)

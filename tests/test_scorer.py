@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,9 @@ from PIL import Image
 
 from anomaly import ImageError, Result, Scorer
 from anomaly.detector.file import CARD_KEY, set_calibration
-from anomaly.detector.in_memory import decode_array
-from anomaly.detector.session import installed_runtimes, open_session
-from anomaly.detector.training_range import outside
+from anomaly.detector.session import open_session
 from anomaly.errors import DetectorError, RuntimeMissing
-from anomaly.imaging.decode import Decoded, decode
+from anomaly.imaging.decode import decode
 from anomaly.inputs.dataset import labelled_test, read_dataset
 from anomaly.scorer import BATCH, golden_picture, hottest_region
 from data.synthetic import make
@@ -41,11 +38,6 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def scorer(run: Path) -> Scorer:
     return Scorer(run, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def grey_scorer(grey_run: Path) -> Scorer:
-    return Scorer(grey_run, device="cpu")
 
 
 def part(seed: int = 5, height: int = 64, width: int = 64) -> np.ndarray:
@@ -132,28 +124,6 @@ def test_orientation_is_applied_whichever_way_the_image_comes(
     from_bytes, from_pil = scorer.decode(data), scorer.decode(Image.open(io.BytesIO(data)))
     assert from_bytes.pixels.shape == ((60, 40, 3) if orientation in (6, 8) else (40, 60, 3))
     np.testing.assert_array_equal(from_bytes.pixels, from_pil.pixels)
-
-
-PICTURES = st.sampled_from([(), (1,), (3,), (4,)]).flatmap(
-    lambda channels: arrays(
-        np.uint8,
-        st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda size: (*size, *channels)),
-    )
-)
-
-
-@given(PICTURES)
-def test_an_array_is_decoded_like_a_file_of_the_same_pixels(array: np.ndarray) -> None:
-    found = decode_array(array)
-    expected = decode(
-        file_of(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array), "PNG")
-    )
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert (found.width, found.height, found.grey) == (
-        expected.width,
-        expected.height,
-        expected.grey,
-    )
 
 
 @pytest.mark.parametrize(
@@ -353,73 +323,6 @@ def test_a_score_that_is_no_number_is_an_error_and_never_good(run: Path, tmp_pat
         DetectorError, match=r"a golden sample scores differently here .*: nan instead of"
     ):
         scorer.verify_golden()
-
-
-# --- outside the range of the training images -----------------------------------------------------
-def grey(seed: int = 40, bits: int = 12) -> np.ndarray:
-    return make("cell", seed, 48)[0][..., 0].astype(np.uint16) << (bits - 8)
-
-
-def test_an_image_like_those_of_the_training_is_inside(grey_scorer: Scorer) -> None:
-    result = grey_scorer.score(Image.fromarray(grey()))
-    assert (result.status, result.error) == ("ok", None)
-    assert result.is_anomaly is not None
-
-
-@pytest.mark.parametrize(
-    ("image", "why"),
-    [
-        (
-            Image.fromarray(grey()[:20]),
-            (
-                r"^48x20 found, width:height 2\.40, 1\.00 in the training images: check that it is "
-                r"not turned, cut or of"
-            ),
-        ),
-        (
-            Image.fromarray(np.tile(grey(), (3, 3))),
-            (
-                r"^144x144 found, 20,736 pixels, 2,304 in the training images: check product and "
-                r"camera$"
-            ),
-        ),
-        (
-            Image.fromarray(grey(bits=16)),
-            r"^16 bits a channel found, 12 in the training images: check the camera's setting$",
-        ),
-        (
-            Image.fromarray(grey(bits=8).astype(np.uint8)),
-            r"^8 bits a channel found, 12 in the training images: check the camera's setting$",
-        ),
-        (
-            Image.fromarray(grey() // 12),
-            r"^brightness, contrast, colour, sharpness or direction unlike the training images",
-        ),
-        (Image.fromarray(grey()).transpose(Image.Transpose.ROTATE_90), None),
-    ],
-)
-def test_an_image_unlike_those_of_the_training_gets_no_verdict(
-    image: Image.Image, why: str | None, grey_scorer: Scorer
-) -> None:
-    result = grey_scorer.score(image)
-    if why is None:  # a solar cell turned by 90 degrees has its fingers upright
-        why = "direction unlike the training images"
-    assert (result.status, result.is_anomaly, result.kind) == ("outside", None, "outside")
-    assert result.score is not None and result.p_value is not None and result.heatmap is not None
-    assert result.error is not None
-    with pytest.raises(DetectorError, match=why):
-        raise DetectorError(result.error)
-
-
-def test_colour_among_grey_is_outside(grey_scorer: Scorer) -> None:
-    card = replace(grey_scorer.card, training={"ranges": {"grey": True}})
-    colour = Decoded(part(), 64, 64, 8, "RGB", grey=False, format="PNG")
-    assert (
-        outside(card, colour)
-        == "a colour image found, only grey ones in the training images: check product and camera"
-    )
-    assert outside(card, replace(colour, grey=True)) == ""
-    assert outside(replace(card, training={}), colour) == ""
 
 
 # --- the hottest region ---------------------------------------------------------------------------
@@ -747,15 +650,6 @@ def test_no_onnx_runtime_is_one_clear_line() -> None:
             "NVIDIA GPU"
         )
     ]
-
-
-def test_exactly_one_package_of_onnx_runtime_is_installed_here() -> None:
-    assert installed_runtimes() in (["onnxruntime"], ["onnxruntime-gpu"])
-
-
-def test_what_is_no_onnx_file_cannot_be_loaded() -> None:
-    with pytest.raises(DetectorError, match=r"^ONNX Runtime cannot load this file: "):
-        open_session(b"no model", "cpu", 1)
 
 
 def test_the_card_is_where_other_languages_find_it(run: Path) -> None:

@@ -193,8 +193,4 @@ def _line(error: Exception) -> str:
 
 def place_source(place: str) -> Source:
     """Returns the source of one image, a file or a URL."""
-    if is_url(place):
-        from anomaly.inputs.remote import Remote
-
-        return Remote(place)
-    return File(place)
+    return Remote(place) if is_url(place) else File(place)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from anomaly.detector.unit_rule import UnitRule
-from anomaly.files.numbers import one_in, percent
 from anomaly.reporting.wording import (
     PREVIEW,
     enough_rows,
@@ -302,28 +301,6 @@ def test_realised_false_alarms():
     assert realised_text(Rate.of(0, 1), found) == (
         "0 of 1 good image flagged (0 %; 95 %: 0 to 98 %); expected 0.01, up to 0 is ordinary"
     )
-
-
-@pytest.mark.parametrize(
-    ("rate", "text"),
-    [
-        (0.00995, "1 %"),
-        (0.0234, "2.3 %"),
-        (0.0909, "9 %"),
-        (0.259, "26 %"),
-        (0, "0 %"),
-        (0.00016, "0.016 %"),
-    ],
-)
-def test_percent(rate, text):
-    assert percent(rate) == text
-
-
-@pytest.mark.parametrize(
-    ("rate", "text"), [(2 / 201, "1 in 100"), (1 / 2000, "1 in 2,000"), (10 / 41, "24 in 100")]
-)
-def test_one_in(rate, text):
-    assert one_in(rate) == text
 
 
 def test_no_text_calls_the_p_value_a_chance():
