@@ -107,8 +107,8 @@ def add_good(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name of a folder or label of good images, where names do not tell (again, or several "
-        "parted by commas)",
+        help="folder name or label of good images, if it is not a usual one (may be repeated, or "
+        "separated by commas)",
     )
 
 
@@ -116,13 +116,13 @@ def add_unit_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--by-unit",
         metavar="REGEX",
-        help="guarantee per unit: images whose path matches alike (first group) are its views",
+        help="guarantee per unit: images with the same match (first group) are its views",
     )
     p.add_argument(
         "--views",
         type=number(1),
         metavar="N",
-        help="of --by-unit: only units with N images set the threshold",
+        help="with --by-unit: use only units of N images",
     )
 
 
@@ -130,7 +130,7 @@ def add_independent(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--independent",
         action="store_true",
-        help="images that look alike show different parts: join only those of the same pixels",
+        help="similar images show different parts: join only those with the same pixels",
     )
 
 

@@ -19,7 +19,7 @@ def add_bench(commands: Any) -> None:
         commands,
         "bench",
         run_bench,
-        "say how fast a detector scores images here, and what bounds it",
+        "measure the speed of a detector on this machine, and find the bottleneck",
         "anomaly bench run photos/new",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
@@ -27,14 +27,21 @@ def add_bench(commands: Any) -> None:
         "inputs",
         nargs="+",
         metavar="IMAGES",
-        help="as for score; up to 64 of the first 1,000 are used",
+        help="inputs as for score; up to 64 of the first 1,000 images are used",
     )
     p.add_argument(
-        "--seconds", type=number(1), default=30, metavar="N", help="of measuring throughput (30)"
+        "--seconds",
+        type=number(1),
+        default=30,
+        metavar="N",
+        help="seconds of measuring throughput (30)",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures (- for standard output)"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures as JSON (- for standard output)",
     )
 
 

@@ -30,20 +30,18 @@ def add_calibrate(commands: Any) -> None:
         "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
-    p.add_argument(
-        "--normal", type=Path, metavar="DIR", help="good images that training did not see"
-    )
+    p.add_argument("--normal", type=Path, metavar="DIR", help="good images not used in training")
     p.add_argument(
         "--verdicts",
         metavar="DB",
-        help="instead: images of a review's audit sample that were judged normal",
+        help="instead: images of a review's audit sample with the verdict normal",
     )
     p.add_argument(
         "--run",
         type=int,
         dest="run_number",
         metavar="N",
-        help="of the review's run N (default: the newest)",
+        help="run of the review (default: the newest)",
     )
     p.add_argument(
         "--out",
@@ -55,12 +53,12 @@ def add_calibrate(commands: Any) -> None:
         "--false-alarm-rate",
         type=rate,
         metavar="R",
-        help="share of good images flagged (default 0.01)",
+        help="target rate of good images flagged (default 0.01)",
     )
     p.add_argument(
         "--group-by",
         metavar="REGEX",
-        help="images whose path matches alike (first group) are one part or lot",
+        help="images with the same match (first group) in their path are one part or lot",
     )
     add_unit_arguments(p)
     add_good(p)
@@ -69,19 +67,19 @@ def add_calibrate(commands: Any) -> None:
         "--target",
         choices=("ort", "portable"),
         default="ort",
-        help="portable: exact in OpenVINO too, slower",
+        help="portable: also exact in OpenVINO, but slower",
     )
     p.add_argument(
         "--seed",
         type=number(0),
         default=0,
         metavar="N",
-        help="of the draw of one image from each group",
+        help="seed for drawing one image from each group",
     )
     p.add_argument(
         "--accept-worse",
         action="store_true",
-        help="write it even where the guaranteed rate gets worse",
+        help="write it even if the guarantee gets worse",
     )
     p.add_argument(
         "--json",
@@ -89,7 +87,7 @@ def add_calibrate(commands: Any) -> None:
         nargs="?",
         const=Path("-"),
         metavar="FILE",
-        help="write before and after as JSON (- or nothing: print)",
+        help="write the figures before and after as JSON (default: standard output)",
     )
 
 

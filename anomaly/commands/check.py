@@ -18,7 +18,7 @@ def add_check(commands: Any) -> None:
         commands,
         "check",
         run_check,
-        "say whether to keep, recalibrate or retrain a detector, from new good images",
+        "recommend from new good images to keep, recalibrate or retrain a detector",
         "anomaly check run photos/good_today",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
@@ -26,12 +26,12 @@ def add_check(commands: Any) -> None:
         "normal",
         type=Path,
         metavar="NEW_GOOD",
-        help="good images of today, which training did not see",
+        help="new good images, not used in training",
     )
     p.add_argument(
         "--group-by",
         metavar="REGEX",
-        help="images whose path matches alike (first group) are one part or lot",
+        help="images with the same match (first group) in their path are one part or lot",
     )
     add_good(p)
     add_independent(p)
@@ -40,11 +40,11 @@ def add_check(commands: Any) -> None:
         type=number(0),
         default=0,
         metavar="N",
-        help="of the draw of one image from each group",
+        help="seed for drawing one image from each group",
     )
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.add_argument(
-        "--fail-unless-keep", action="store_true", help="exit with 4 if the verdict is not keep"
+        "--fail-unless-keep", action="store_true", help="exit with 4 unless the result is keep"
     )
 
 

@@ -18,7 +18,7 @@ def add_compare(commands: Any) -> None:
         commands,
         "compare",
         run_compare,
-        "say which images a new detector would judge otherwise, both ways",
+        "list the images on which two detectors disagree",
         "anomaly compare run run2 photos --report flips.html",
     )
     p.add_argument("old", type=Path, metavar="OLD")
@@ -27,14 +27,14 @@ def add_compare(commands: Any) -> None:
         "images",
         type=Path,
         metavar="IMAGES",
-        help="a folder or manifest; labels say which one is better",
+        help="folder or manifest; with labels, the better detector is named",
     )
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
-        help="write an HTML report with pictures of the flips",
+        help="write an HTML report with pictures of these images",
     )
     add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -14,7 +14,7 @@ def add_demo(commands: Any) -> None:
         commands,
         "demo",
         run_demo,
-        "the main job on real images, to the end (in a checkout of the repository)",
+        "train, evaluate and score on real images (needs a checkout of the repository)",
         "anomaly demo",
     )
     p.add_argument("--data", choices=("solar-cells", "synthetic"), default="solar-cells")

@@ -15,7 +15,7 @@ def add_doctor(commands: Any) -> None:
         commands,
         "doctor",
         run_doctor,
-        "say what is installed and what really works here",
+        "test what is installed and what works on this machine",
         "anomaly doctor",
     )
     p.add_argument("--json", action="store_true")

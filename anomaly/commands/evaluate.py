@@ -19,21 +19,22 @@ from anomaly.inputs.labels import given_names
 
 def add_evaluate(commands: Any) -> None:
     p = command(
-        commands, "evaluate", run_evaluate, "say how good a detector is on labelled images",
+        commands, "evaluate", run_evaluate, "measure a detector on labelled images",
         "anomaly evaluate run photos --report report.html",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
+    p.add_argument("labelled", type=Path, help="train/test folder, or manifest with a label column")
     p.add_argument(
-        "labelled", type=Path, help="a train/test folder, or a manifest with a label column"
-    )
-    p.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures (- for standard output)"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures as JSON (- for standard output)",
     )
     p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
     p.add_argument(
         "--group-by",
         metavar="REGEX",
-        help="images whose path matches alike (first group) are one part or lot",
+        help="images with the same match (first group) in their path are one part or lot",
     )
     add_good(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

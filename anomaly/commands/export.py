@@ -18,17 +18,21 @@ def add_export(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument(
-        "--to", nargs=2, required=True, metavar=("triton", "DIR"), help="a Triton model repository"
+        "--to",
+        nargs=2,
+        required=True,
+        metavar=("triton", "DIR"),
+        help="write a Triton model repository",
     )
     p.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="what Triton is to run it on"
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device that Triton runs it on"
     )
     p.add_argument(
         "--batch",
         type=number(1),
         default=8,
         metavar="N",
-        help="images judged together at the most (8)",
+        help="largest batch (8)",
     )
     p.add_argument(
         "--delay",

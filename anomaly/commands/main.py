@@ -115,8 +115,8 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     whole = argparse.ArgumentParser(
         prog="anomaly",
-        description="Finds what is unlike good images. Train on good images only, get one ONNX "
-        "file with a guaranteed false-alarm rate, score with it.",
+        description="Visual anomaly detection. Train on good images only, get one ONNX file with a "
+        "guaranteed false-alarm rate, and score images with it.",
     )
     whole.add_argument("--version", action="version", version=f"anomaly {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)

@@ -16,20 +16,20 @@ def add_mark(commands: Any) -> None:
         commands,
         "mark",
         run_mark,
-        "say of images that set a threshold whether they are good or defects",
+        "mark images that set a threshold as good or as defects",
         "anomaly mark run --defect photos/good/0119.png",
-        "say of images that a run was trained on whether they are good or show a "
-        "defect; without images: list them",
+        "Marks images that a run was trained on as good or as defects; without images, lists "
+        "those that set the threshold.",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
     for kind in ("good", "defect", "unknown"):
         text = (
-            "take a mark back"
+            "remove a mark"
             if kind == "unknown"
-            else f"it is {'good' if kind == 'good' else 'a defect'}"
+            else f"mark as {'good' if kind == 'good' else 'a defect'}"
         )
         p.add_argument(f"--{kind}", type=Path, nargs="+", default=[], metavar="IMAGE", help=text)
-    p.add_argument("--by", metavar="NAME", help="who says so (default: you)")
+    p.add_argument("--by", metavar="NAME", help="who marks them (default: you)")
 
 
 def run_mark(options: argparse.Namespace) -> None:

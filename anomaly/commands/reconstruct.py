@@ -18,13 +18,15 @@ from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
 
 def add_reconstruct(commands: Any) -> None:
     p = command(
-        commands, "reconstruct", run_reconstruct, "show images beside what the model expected",
+        commands, "reconstruct", run_reconstruct, "show images beside the expected images",
         "anomaly reconstruct run photos/new --out pairs.png",
     )  # fmt: skip
     p.add_argument("detector", type=Path, metavar="RUN")
     p.add_argument("images", type=Path, help="image, folder or manifest")
     p.add_argument("--out", type=Path, required=True, metavar="PNG")
-    p.add_argument("--count", type=number(1), default=8, metavar="N", help="of images at the most")
+    p.add_argument(
+        "--count", type=number(1), default=8, metavar="N", help="at most this number of images (8)"
+    )
 
 
 def run_reconstruct(options: argparse.Namespace) -> int:

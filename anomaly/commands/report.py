@@ -15,7 +15,7 @@ def add_report(commands: Any) -> None:
         commands,
         "report",
         run_report,
-        "write what an auditor asks of a detector into one archive that can be verified",
+        "write a complete audit record of a detector, which can be verified",
         "anomaly report run --audit audit.zip --review review.db",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
@@ -23,13 +23,13 @@ def add_report(commands: Any) -> None:
     p.add_argument(
         "--review",
         metavar="DB",
-        help="a review database: its verdicts and changes of the threshold",
+        help="review database: include its verdicts and threshold changes",
     )
     p.add_argument(
         "--key",
         type=Path,
         metavar="PEM",
-        help="private key that signs it: openssl genpkey -algorithm ed25519",
+        help="private key to sign it with: openssl genpkey -algorithm ed25519",
     )
 
 

@@ -27,13 +27,13 @@ def add_retrain(commands: Any) -> None:
         "--images",
         type=Path,
         metavar="IMAGES",
-        help="where the images lie now (default: as in the training)",
+        help="where the images are now (default: as in training)",
     )
     p.add_argument(
         "--only",
         type=Path,
         metavar="FILE",
-        help="leave out these only, a path a line, each marked as a defect",
+        help="leave out only these (one path per line), each marked as a defect",
     )
     p.add_argument("--json", action="store_true", help="print before and after as JSON")
 

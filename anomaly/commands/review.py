@@ -24,10 +24,10 @@ def add_review(commands: Any) -> None:
         commands,
         "review",
         run_dashboard,
-        "judge flagged images in the dashboard",
+        "review flagged images in the dashboard",
         "anomaly score run photos/today --out today.csv --review review.db && "
         "anomaly review --detector run",
-        "judge flagged images in the dashboard, alone or together",
+        "review flagged images in the dashboard, alone or together",
     )
     add_database(p, DATABASE)
     p.add_argument(
@@ -36,7 +36,7 @@ def add_review(commands: Any) -> None:
         action="append",
         default=[],
         metavar="RUN",
-        help="for heatmaps and expected pictures",
+        help="detector, for heatmaps and expected images",
     )
     p.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
@@ -59,9 +59,9 @@ def add_review(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which browsers reach it",
+        help="host name that browsers use",
     )
-    p.add_argument("--insecure", action="store_true", help="a public address without a login")
+    p.add_argument("--insecure", action="store_true", help="allow a public address without a login")
     actions = p.add_subparsers(metavar="ACTION")
     add_import(actions)
     add_export(actions)
@@ -84,19 +84,19 @@ def add_database(parser: argparse.ArgumentParser, default: str = argparse.SUPPRE
 
 
 def add_import(actions: Any) -> None:
-    p = actions.add_parser("import", help="put a score table into the database")
+    p = actions.add_parser("import", help="import a score table into the database")
     add_database(p)
-    p.add_argument("table", type=Path, help="a table that anomaly score wrote")
-    p.add_argument("--name", help="of the run (default: the file's)")
+    p.add_argument("table", type=Path, help="table written by anomaly score")
+    p.add_argument("--name", help="name of the run (default: that of the file)")
     p.add_argument(
         "--detector", type=Path, action="append", default=argparse.SUPPRESS, metavar="RUN",
-        help="the detector that scored it: brings its calibration",
+        help="detector that scored it, for its calibration",
     )  # fmt: skip
     p.add_argument(
         "--folder",
         type=Path,
         metavar="DIR",
-        help="what relative paths are relative to (default: this folder)",
+        help="base of relative paths (default: this folder)",
     )
     p.add_argument(
         "--root",
@@ -104,7 +104,7 @@ def add_import(actions: Any) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder that images may be read from",
+        help="folder that images may be read from",
     )
     p.set_defaults(run=run_import)
 
@@ -115,18 +115,16 @@ def add_export(actions: Any) -> None:
     p.add_argument(
         "out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout"
     )
-    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
-    p.add_argument("--link", action="store_true", help="a folder of links instead of copies")
-    p.add_argument(
-        "--log", action="store_true", help="the log of everything that was done (.jsonl)"
-    )
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="only this run")
+    p.add_argument("--link", action="store_true", help="link images instead of copying them")
+    p.add_argument("--log", action="store_true", help="the log of all events (.jsonl)")
     p.set_defaults(run=run_export)
 
 
 def add_stats(actions: Any) -> None:
-    p = actions.add_parser("stats", help="how much is done, by whom, precision and recall")
+    p = actions.add_parser("stats", help="progress by inspector, precision and recall")
     add_database(p)
-    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="of one run only")
+    p.add_argument("--run", type=int, dest="run_number", metavar="N", help="only this run")
     p.add_argument("--json", action="store_true")
     p.set_defaults(run=run_stats)
 
@@ -135,22 +133,30 @@ def add_audit(actions: Any) -> None:
     p = actions.add_parser("audit", help="draw a random sample of images that were not flagged")
     add_database(p)
     p.add_argument(
-        "--run", type=int, dest="run_number", metavar="N", help="of which run (default: the newest)"
+        "--run",
+        type=int,
+        dest="run_number",
+        metavar="N",
+        help="run to draw from (default: the newest)",
     )
     p.add_argument(
-        "--images", type=int, default=100, metavar="N", help="about so many (default 100)"
+        "--images",
+        type=int,
+        default=100,
+        metavar="N",
+        help="approximate size of the sample (default 100)",
     )
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.set_defaults(run=run_audit)
 
 
 def add_verify_log(actions: Any) -> None:
-    p = actions.add_parser("verify", help="whether the log of what was done is as it was written")
+    p = actions.add_parser("verify", help="verify that the log is unchanged")
     add_database(p)
     p.add_argument(
         "--head",
         metavar="DIGEST",
-        help="a digest of the log that was kept elsewhere: it must still hold that",
+        help="digest of the log, stored elsewhere, that the log must still contain",
     )
     p.set_defaults(run=run_verify_log)
 
@@ -190,17 +196,15 @@ def add_types(actions: Any) -> None:
     add_database(p)
     change = p.add_mutually_exclusive_group()
     change.add_argument(
-        "--add", nargs="+", metavar="NAME[=#RRGGBB]", help="put these at the end of the list"
+        "--add", nargs="+", metavar="NAME[=#RRGGBB]", help="append these to the list"
     )
     change.add_argument(
         "--remove",
         nargs="+",
         metavar="NAME",
-        help="take these off; verdicts keep the names they have",
+        help="remove these; existing verdicts keep them",
     )
-    change.add_argument(
-        "--set", nargs="+", metavar="NAME[=#RRGGBB]", help="the whole list, in this order"
-    )
+    change.add_argument("--set", nargs="+", metavar="NAME[=#RRGGBB]", help="replace the list")
     p.add_argument("--json", action="store_true")
 
 

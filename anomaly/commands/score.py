@@ -42,31 +42,31 @@ def add_score(commands: Any) -> None:
         type=Path,
         metavar="TOML",
         action=InsteadOfRun,
-        help="instead of RUN: which detector judges which paths",
+        help="instead of RUN: file that assigns detectors to paths",
     )
     p.add_argument(
         "-0",
         dest="null",
         action="store_true",
-        help="the list of - ends each name by NUL (find -print0)",
+        help="names on standard input end with NUL (find -print0)",
     )
     p.add_argument(
         "--shard",
         type=shard_of,
         default=(1, 1),
         metavar="I/N",
-        help="only every N-th image from the I-th on (1/4 ... 4/4)",
+        help="only every N-th image, starting with the I-th (1/4 ... 4/4)",
     )
     p.add_argument(
         "--workers",
         type=number(1),
         metavar="N",
-        help="threads: more than cores where reading waits for a network",
+        help="number of threads; more than cores if reading waits for a network",
     )
     p.add_argument(
         "--keep-going",
         action="store_true",
-        help="an image whose server has gone gets a row; else the run stops",
+        help="write an error row if a server is unreachable, instead of stopping",
     )
     p.add_argument(
         "--out",
@@ -75,28 +75,28 @@ def add_score(commands: Any) -> None:
         metavar="F",
         help="table to write: .csv, .jsonl or .parquet, or - for JSON lines",
     )
-    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images there")
-    p.add_argument("--link", action="store_true", help="links instead of copies")
+    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images to this folder")
+    p.add_argument("--link", action="store_true", help="with --flagged: link instead of copying")
     p.add_argument(
         "--heatmaps",
         type=Path,
         metavar="DIR",
-        help="write each image's heatmap there (float32 TIFF)",
+        help="write the heatmaps to this folder (float32 TIFF)",
     )
     p.add_argument(
         "--overlays",
         type=Path,
         metavar="DIR",
-        help="write each image with its heatmap laid over it there (JPEG)",
+        help="write the images with heatmap overlays to this folder (JPEG)",
     )
     p.add_argument(
-        "--force", action="store_true", help="start over, even if F or a part of it is there"
+        "--force", action="store_true", help="start over, even if F or a part of it exists"
     )
     p.add_argument(
         "--engine",
         choices=("threads", "ray"),
         default="threads",
-        help="ray: on the cluster of RAY_ADDRESS, or here",
+        help="ray: on the cluster at RAY_ADDRESS, or on this machine",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument(
@@ -110,15 +110,15 @@ def add_score(commands: Any) -> None:
         "--key",
         type=Path,
         metavar="PUB",
-        help="a public key by which the detector must be signed: anomaly sign",
+        help="public key; the detector must be signed with it (anomaly sign)",
     )
     p.add_argument(
         "--review",
         metavar="DB",
-        help="also put the table into a review database (file or postgresql://)",
+        help="also write the table to a review database (file or postgresql://)",
     )
     p.add_argument(
-        "--fail-on-anomaly", action="store_true", help="exit with 4 if an image is anomalous"
+        "--fail-on-anomaly", action="store_true", help="exit with 4 if an image is flagged"
     )
     p.add_argument(
         "--watch",
@@ -127,7 +127,7 @@ def add_score(commands: Any) -> None:
     )
     p.add_argument(
         "--patience", type=number(1), default=10, metavar="N",
-        help="of --watch: seconds after which a file that is not whole gets an error row (10)",
+        help="with --watch: seconds until an incomplete file gets an error row (10)",
     )  # fmt: skip
 
 

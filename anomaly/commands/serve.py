@@ -13,86 +13,91 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 def add_serve(commands: Any) -> None:
     """Adds `serve` to the command line."""
     p = command(
-        commands, "serve", run_serve, "judge images sent over HTTP", "anomaly serve run --port 8000"
+        commands, "serve", run_serve, "serve detectors over HTTP", "anomaly serve run --port 8000"
     )
     p.add_argument(
         "detectors",
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="run folder or file; its name names the detector",
+        help="run folder or detector file; its name is the name of the detector",
     )
     p.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
-    p.add_argument("--port", type=number(0), default=8000, help="0: a free one")
+    p.add_argument("--port", type=number(0), default=8000, help="0: any free port")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument(
-        "--workers", type=number(1), metavar="N", help="images judged at once (default: the cores)"
+        "--workers",
+        type=number(1),
+        metavar="N",
+        help="images judged at the same time (default: number of cores)",
     )
     p.add_argument(
         "--waiting",
         type=number(0),
         default=32,
         metavar="N",
-        help="requests that may wait; more get 429 (32)",
+        help="requests that may wait; others get 429 (32)",
     )
     p.add_argument(
-        "--timeout", type=number(1), default=10, metavar="S", help="seconds for a request (10)"
+        "--timeout", type=number(1), default=10, metavar="S", help="seconds per request (10)"
     )
     p.add_argument(
         "--connections",
         type=number(1),
         default=512,
         metavar="N",
-        help="open at once, half of them from one address (512)",
+        help="open connections, at most half of them from one address (512)",
     )
     p.add_argument(
         "--max-bytes",
         type=number(1),
         default=32 << 20,
         metavar="N",
-        help="of a body; more get 413 (33554432)",
+        help="largest body; larger ones get 413 (33554432)",
     )
     p.add_argument(
         "--max-pixels",
         type=number(1),
         default=100_000_000,
         metavar="N",
-        help="of an image; more get 422 (100000000)",
+        help="largest image; larger ones get 422 (100000000)",
     )
-    p.add_argument("--api-keys", type=Path, metavar="FILE", help="a line NAME KEY for each client")
+    p.add_argument(
+        "--api-keys", type=Path, metavar="FILE", help="file with one line NAME KEY per client"
+    )
     p.add_argument(
         "--key",
         type=Path,
         metavar="PUB",
-        help="a public key by which every detector must be signed",
+        help="public key; every detector must be signed with it",
     )
     p.add_argument(
         "--review",
         metavar="DB",
-        help="store what is flagged, and an audit share, in a review database",
+        help="store flagged images and an audit sample in a review database",
     )
     p.add_argument(
         "--create-review",
         action="store_true",
-        help="make the database of --review where it is not there",
+        help="create the database of --review if it does not exist",
     )
     p.add_argument(
         "--review-images",
         type=Path,
         default=Path("findings"),
         metavar="DIR",
-        help="their images (findings)",
+        help="folder for their images (findings)",
     )
     p.add_argument(
         "--audit-share",
         type=share,
         default=0.01,
         metavar="R",
-        help="of all images, drawn at random (0.01)",
+        help="share of all images drawn for the audit sample (0.01)",
     )
-    p.add_argument("--insecure", action="store_true", help="a public address without keys")
+    p.add_argument("--insecure", action="store_true", help="allow a public address without keys")
 
 
 def share(text: str) -> float:

@@ -15,7 +15,7 @@ def add_show(commands: Any) -> None:
         commands,
         "show",
         run_show,
-        "say what a detector is and what it guarantees",
+        "describe a detector and what it guarantees",
         "anomaly show run",
     )
     p.add_argument("detector", type=Path, metavar="RUN")

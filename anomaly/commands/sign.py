@@ -14,7 +14,7 @@ def add_sign(commands: Any) -> None:
         commands,
         "sign",
         run_sign,
-        "sign a detector, so that others can tell it is yours",
+        "sign a detector, so that others can verify its origin",
         "anomaly sign run --key key.pem",
     )
     p.add_argument("detector", type=Path, metavar="RUN")

@@ -67,29 +67,29 @@ def add_train(commands: Any) -> None:
         "--quality",
         choices=("fast", "default", "best"),
         default="default",
-        help="speed against detection",
+        help="trade speed for detection",
     )
     p.add_argument(
         "--size",
         type=number(1),
         metavar="N",
-        help="pixels a side that images are squashed to (256; pixels: 128)",
+        help="model input size in pixels (256; in pixel space 128)",
     )
     p.add_argument(
         "--error",
         choices=("l2", "ssim", "gradient"),
-        help="what an autoencoder of pixels calls an error",
+        help="reconstruction error of an autoencoder of pixels",
     )
     p.add_argument(
         "--score",
         metavar="NAME",
-        help="what makes an image's score: hottest, mean, typicality, or the model's own",
+        help="image score: hottest, mean, typicality, or one of the model's own",
     )
     p.add_argument(
         "--epochs",
         type=number(1),
         metavar="N",
-        help="passes over the images, for models that are trained",
+        help="number of epochs, for models without a closed form",
     )
     p.add_argument(
         "--seed",
@@ -102,13 +102,13 @@ def add_train(commands: Any) -> None:
         "--false-alarm-rate",
         type=rate,
         metavar="R",
-        help="share of good images flagged (default 0.01)",
+        help="target rate of good images flagged (default 0.01)",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument(
         "--group-by",
         metavar="REGEX",
-        help="images whose path matches alike (first group) are one part or lot",
+        help="images with the same match (first group) in their path are one part or lot",
     )
     add_unit_arguments(p)
     add_good(p)
@@ -117,7 +117,7 @@ def add_train(commands: Any) -> None:
         "--exclude",
         type=Path,
         metavar="FILE",
-        help="a list of images to leave out, one path a line",
+        help="list of images to leave out, one path per line",
     )
     p.add_argument(
         "--tile",
@@ -129,44 +129,44 @@ def add_train(commands: Any) -> None:
         "--mask",
         type=Path,
         metavar="PNG",
-        help="picture of any size: where it is black, images are ignored",
+        help="image of any size; black regions are ignored",
     )
     p.add_argument(
         "--min-area",
         type=number(1),
         metavar="N",
-        help="what is high in fewer pixels of the original does not count",
+        help="ignore high regions smaller than N pixels of the original",
     )
     p.add_argument(
         "--rank-only",
         action="store_true",
-        help="order images, guarantee nothing (for very few images)",
+        help="rank images without a guarantee (for very few images)",
     )
     p.add_argument(
         "--target",
         choices=("ort", "portable"),
         default="ort",
-        help="portable: exact in OpenVINO too, slower",
+        help="portable: also exact in OpenVINO, but slower",
     )
     p.add_argument(
         "--decode",
         choices=("full", "reduced"),
         default="full",
-        help="reduced: large JPEG faster, in smaller scale",
+        help="reduced: decode large JPEG files faster, at a smaller scale",
     )
     p.add_argument(
         "--depth",
         type=int,
         choices=DEPTHS,
-        help="true bits of 16-bit files (default: found in all of them)",
+        help="true bit depth of 16-bit files (default: found from all files)",
     )
-    p.add_argument("--resume", action="store_true", help="go on from RUN/checkpoint.safetensors")
+    p.add_argument("--resume", action="store_true", help="resume from RUN/checkpoint.safetensors")
     p.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what these images can guarantee and what would be done, and stop",
+        help="print what these images can guarantee and what training would do, then exit",
     )
-    p.add_argument("--json", action="store_true", help="of --dry-run: print the figures")
+    p.add_argument("--json", action="store_true", help="with --dry-run: print the figures as JSON")
 
 
 def run_train(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ def add_verify(commands: Any) -> None:
         commands,
         "verify",
         run_verify,
-        "check that a detector scores right on this machine, and flags known bad parts",
+        "check that a detector works correctly on this machine and flags known defects",
         "anomaly verify run --challenge photos/known_bad",
     )
     p.add_argument("detector", type=Path, nargs="?", metavar="RUN")
@@ -25,42 +25,42 @@ def add_verify(commands: Any) -> None:
         "images",
         type=Path,
         nargs="?",
-        help="your own images: torch and ONNX are compared on them (needs torch)",
+        help="images to compare torch and ONNX on (needs torch)",
     )
     p.add_argument(
         "--challenge",
         type=Path,
         metavar="DIR",
-        help="known bad parts: exit with 1 unless all are flagged",
+        help="known defects: exit with 1 unless all are flagged",
     )
     add_good(p)
     p.add_argument(
         "--repeat",
         type=Path,
         metavar="DIR",
-        help="the same parts photographed many times: count flips",
+        help="repeated photographs of the same parts: count changes of the result",
     )
     p.add_argument(
         "--group-by",
         metavar="REGEX",
-        help="of --repeat: paths that match alike (first group) show one part",
+        help="with --repeat: images with the same match (first group) show one part",
     )
     p.add_argument(
         "--key",
         type=Path,
         metavar="PUB",
-        help="a public key by which the file must be signed: anomaly sign",
+        help="public key; the file must be signed with it (anomaly sign)",
     )
     p.add_argument(
         "--audit",
         type=Path,
         metavar="ZIP",
-        help="instead: that an archive of anomaly report is whole",
+        help="instead: check that an archive of anomaly report is intact",
     )
     p.add_argument(
         "--review",
         metavar="DB",
-        help="with --audit: the review database, whose log is compared with the archive's",
+        help="with --audit: review database to compare with the log in the archive",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
