@@ -25,9 +25,9 @@ def add_review(commands: Any) -> None:
         "review",
         run_dashboard,
         "review flagged images in the dashboard",
-        "anomaly score run photos/today --out today.csv --review review.db && "
         "anomaly review --detector run",
-        "review flagged images in the dashboard, alone or together",
+        "review flagged images in the dashboard, alone or together; anomaly score --review "
+        "writes the database",
     )
     add_database(p, DATABASE)
     p.add_argument(
