@@ -12,8 +12,8 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from anomaly.detector.file import write_atomically
 from anomaly.errors import AnomalyError, TrainingError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.regular_files import open_regular
 
 

@@ -14,8 +14,9 @@ import torch
 
 import anomaly
 from anomaly.detector.card import Card
-from anomaly.detector.file import user, write_atomically
+from anomaly.detector.file import user
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES
+from anomaly.files.atomic import write_atomically
 from anomaly.files.csv_cells import csv_text
 from anomaly.imaging.decode import DecodeRule
 from anomaly.imaging.mask import MOST_CELLS, Mask

@@ -18,19 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import (
-    read_card,
-    set_calibration,
-    set_card,
-    weights_digest,
-    write_atomically,
-)
+from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.session import available_cores, open_session
 from anomaly.detector.size_sensitivity import cost_of
 from anomaly.detector.trial import remember
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import DatasetError, TrainingError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.imaging.listing import passed_text

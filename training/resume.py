@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
-from anomaly.files.table import named
+from anomaly.files.atomic import errors_naming, write_atomically
 from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
 from training.options import FitOptions
 
@@ -184,5 +183,5 @@ def write_history(checkpoint: Path, history: list[dict[str, Any]]) -> None:
 
 def append_history(checkpoint: Path, row: dict[str, Any]) -> None:
     history = checkpoint.with_name("train.jsonl")
-    with named(history), open(history, "a", encoding="utf-8") as file:
+    with errors_naming(history), open(history, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import find_detector, read_card, write_atomically
+from anomaly.detector.file import find_detector, read_card
 from anomaly.errors import TrainingError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.delimited import read_lines
 from anomaly.inputs.dataset import Record, normal_training, read_dataset
 from anomaly.quality.marks import DEFECT, Mark, read_marks, sha256_of_image, training_images

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from anomaly.detector.file import write_atomically
 from anomaly.errors import TrainingError
+from anomaly.files.atomic import write_atomically
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
 from anomaly.reporting.report import GalleryItem

@@ -89,9 +89,9 @@ def answer(figures: dict[str, Any], text: str, file: Path | None) -> None:
     """
     written = json.dumps(figures, indent=2)
     if file is not None and file != Path("-"):
-        from anomaly.files.table import named
+        from anomaly.files.atomic import errors_naming
 
-        with named(file):
+        with errors_naming(file):
             file.write_text(written + "\n", encoding="utf-8")
     print(written if file == Path("-") else text)
 

@@ -26,8 +26,8 @@ from anomaly.detector.graph import check_wiring, read_model
 from anomaly.detector.size_sensitivity import at_threshold, cost_of
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.errors import AnomalyError, DetectorError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.regular_files import read_small
-from anomaly.files.table import named
 from anomaly.statistics.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -134,20 +134,6 @@ def one_name(text: str) -> str:
         " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255].strip()
         or "unknown"
     )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with named(path, temporary):
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def recalibrate(

@@ -16,8 +16,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from anomaly.detector.file import find_detector, read_checked, write_atomically
+from anomaly.detector.file import find_detector, read_checked
 from anomaly.errors import DetectorError, RuntimeMissing
+from anomaly.files.atomic import write_atomically
 from anomaly.files.regular_files import read_small
 
 LONGEST_KEY = 10_000  # bytes of a key's file

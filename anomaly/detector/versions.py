@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -24,6 +23,7 @@ import numpy as np
 from anomaly.detector.file import CARD_KEY, MAX_CARD_BYTES
 from anomaly.detector.graph import MODEL_METADATA
 from anomaly.errors import DetectorError
+from anomaly.files.atomic import append_line
 from anomaly.files.protobuf import fields
 
 # of which the versions are read: a folder with more detectors than that is an archive
@@ -82,13 +82,7 @@ def _append(file: Path, row: dict[str, Any]) -> bool:
     if not file.parent.is_dir():
         return False
     with suppress(OSError):
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            # one write: two at once lose nothing
-            os.write(handle, (json.dumps(row) + "\n").encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        append_line(file, json.dumps(row))
         return True
     return False
 

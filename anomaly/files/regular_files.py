@@ -1,5 +1,7 @@
-"""Small files beside images and detectors: a device, a FIFO, a folder or gigabytes under such a
-name are refused.
+"""Small files beside images and detectors, and those that a run folder must hold itself.
+
+A device, a FIFO, a folder or gigabytes under such a name are refused; of the run's own files a link
+is too, as it would put whatever it leads to into an archive or a check.
 """
 
 from __future__ import annotations
@@ -12,6 +14,13 @@ from pathlib import Path
 from anomaly.errors import AnomalyError
 
 
+def open_without_waiting(path: str, flags: int) -> int:
+    """Opens a file for `open`. A pipe that took its place after it was looked at gives nothing
+    instead of blocking.
+    """
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def open_regular(
     path: str | os.PathLike[str], error: type[AnomalyError] = AnomalyError, expected: str = "a file"
 ) -> BufferedReader:
@@ -19,7 +28,7 @@ def open_regular(
     FIFO is not waited for.
     """
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
+        file = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115  # the caller closes it
     except OSError as found:
         raise error(
             f"{path}: cannot be read ({found.strerror or found}), {expected} expected"
@@ -77,5 +86,44 @@ def read_small_text(
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+MAX_BYTES = 1 << 30  # bytes: that of a detector
+
+
+def open_own(path: str, flags: int) -> int:
+    """Opens a file that lies in the run folder itself: what a link or a pipe leads to is not the
+    run's.
+    """
+    if os.path.islink(path):
+        raise AnomalyError(
+            f"{path}: a link found, a file of the run itself expected: copy it there, or remove "
+            "the link"
+        )
+    handle = os.open(
+        path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o644
+    )
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise AnomalyError(
+            f"{path}: no regular file found, one of the run itself expected: remove it"
+        )
+    return handle
+
+
+def read_own(path: Path, most: int = MAX_BYTES) -> bytes:
+    """Returns the bytes of a file that lies in the run folder itself.
+
+    AnomalyError for a link, a pipe, a folder, and for more than ``most`` bytes.
+    """
+    try:
+        with open(path, "rb", opener=open_own) as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise AnomalyError(
+            f"{path}: cannot be read ({error.strerror}), a file of the run expected"
+        ) from error
+    if len(data) > most:
+        raise AnomalyError(
+            f"{path}: more than {most:,} bytes found, at most that many expected: not a file of "
+            "the run"
+        )
+    return data

@@ -11,15 +11,12 @@ program takes one leading apostrophe away again, as ``read_table`` does).
 from __future__ import annotations
 
 import csv
-import errno
 import importlib
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -322,57 +319,3 @@ def portable(name: str) -> str:
     """
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).rstrip(". ")
     return f"_{plain}" if RESERVED.match(plain) or not plain else plain
-
-
-def no_room(error: OSError) -> bool:
-    """Whether a file could not be written because its disk or a quota is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Names the file in an OSError that does not (a full disk), or that names the ``temporary`` one
-    in its place.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None and error.filename != str(temporary):
-            raise
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-
-
-@contextmanager
-def whole_file(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
-    """Opens a file that appears under its name when it is complete and on the disk; on an error it
-    never does.
-
-    Until then it lies hidden beside it, or in the folder ``inside``, which must be on the same file
-    system. An OSError names the file, also where the system does not (a full disk).
-    """
-    temporary = (inside or path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        with named(path, temporary):
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a loss of power."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:  # some network file systems do not sync folders, nor need it
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

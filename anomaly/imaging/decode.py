@@ -45,6 +45,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from anomaly.errors import DetectorError, ImageError
+from anomaly.files.regular_files import open_without_waiting
 from anomaly.imaging import listing
 from anomaly.imaging.bit_depth import (
     DEPTHS,
@@ -174,7 +175,7 @@ def head_of(path: str) -> bytes | str:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return listing.DEVICE
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
             return file.read(listing.HEAD)
     except FileNotFoundError:
         return listing.DANGLING
@@ -318,7 +319,7 @@ def has_depth(path: str | Path) -> bool:
     read.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file, quiet_pillow():
+        with open(path, "rb", opener=open_without_waiting) as file, quiet_pillow():
             reader = READERS.get(format_of(file.read(listing.HEAD)))
             if reader not in (PngImageFile, TiffImageFile, PpmImageFile):
                 return False
@@ -359,7 +360,7 @@ def read_file(path: str | Path, limit: int) -> bytes:
         if status.st_size > limit:
             size = f"file of {status.st_size:,} bytes, at most {limit:,}"
             raise ImageError("too large", f"{size} expected: --max-pixels allows more")
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             return file.read(status.st_size)
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
@@ -372,12 +373,6 @@ def read_file(path: str | Path, limit: int) -> bytes:
         raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
     except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
         raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # A pipe may take the file's place after it was looked at; opened like this it gives nothing
-    # instead of blocking.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def printable_text(name: str | bytes) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.files.table import whole_file
+from anomaly.files.atomic import whole_file
 from anomaly.imaging.colours import heatmap_colours, heatmap_scale, over
 from anomaly.imaging.pillow import Pixels
 

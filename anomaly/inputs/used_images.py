@@ -12,8 +12,8 @@ import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from anomaly.detector.file import write_atomically
 from anomaly.errors import DatasetError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.csv_cells import csv_text, unguarded
 from anomaly.files.delimited import read_delimited
 from anomaly.files.regular_files import open_regular

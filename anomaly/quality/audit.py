@@ -30,8 +30,9 @@ import anomaly
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector, read_card, user
 from anomaly.errors import AnomalyError
-from anomaly.files.own_files import open_own, read_own
-from anomaly.files.table import named, printable, whole_file
+from anomaly.files.atomic import errors_naming, whole_file
+from anomaly.files.regular_files import open_own, read_own
+from anomaly.files.table import printable
 from anomaly.reporting.wording import card_text
 
 FORMAT = 1
@@ -67,7 +68,7 @@ def note_check(detector: Path, command: str, card: Card, found: Mapping[str, Any
         "found": found,
     }
     checks = folder / CHECKS
-    with named(checks), open(checks, "a", encoding="utf-8", opener=open_own) as file:
+    with errors_naming(checks), open(checks, "a", encoding="utf-8", opener=open_own) as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import find_detector, read_card, write_atomically
+from anomaly.detector.file import find_detector, read_card
 from anomaly.errors import AnomalyError, DetectorError
+from anomaly.files.atomic import append_line, write_atomically
 
 HIGHEST, MARKS = "highest.json", "marks.jsonl"
 MAX_LISTED_IMAGES = 24  # images of highest.json at most
@@ -124,14 +124,7 @@ def add_mark(run: Path, path: str, sha256: str, mark: str, by: str) -> Mark:
     if mark not in KINDS:
         raise AnomalyError(f"mark {mark!r} found, {', '.join(KINDS)} expected")
     made = Mark(sha256, mark, by, datetime.now(UTC).isoformat(timespec="seconds"), path)
-    file = find_detector(run).with_name(MARKS)
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        # one write: two people at once lose nothing
-        os.write(handle, (json.dumps(asdict(made)) + "\n").encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    append_line(find_detector(run).with_name(MARKS), json.dumps(asdict(made)))
     return made
 
 

@@ -27,13 +27,13 @@ from anomaly.detector.file import (
     read_checked,
     set_calibration,
     set_card,
-    write_atomically,
 )
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.size_sensitivity import at_threshold
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.numbers import percent
 from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
 

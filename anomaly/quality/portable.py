@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.detector.file import import_onnx, read_checked, set_card, write_atomically
+from anomaly.detector.file import import_onnx, read_checked, set_card
 from anomaly.detector.golden import Golden, golden_picture
 from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import DetectorError
+from anomaly.files.atomic import write_atomically
 
 
 def write_portable(detector: Path, out: Path) -> None:

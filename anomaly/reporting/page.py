@@ -19,7 +19,7 @@ import numpy as np
 
 from anomaly import __version__
 from anomaly.errors import RuntimeMissing
-from anomaly.files.table import whole_file
+from anomaly.files.atomic import whole_file
 from anomaly.imaging.mask import mask_of, mask_said
 from anomaly.imaging.overlay import shrink
 from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
+from anomaly.files.atomic import whole_file
 from anomaly.files.csv_cells import csv_text
-from anomaly.files.table import portable, whole_file
+from anomaly.files.table import portable
 from anomaly.review.findings import Event, Filters, Finding
 from anomaly.review.store import Store
 from anomaly.review.verdicts import VERDICTS

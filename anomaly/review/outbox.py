@@ -24,8 +24,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomaly.detector.card import Card
-from anomaly.detector.file import write_atomically
 from anomaly.errors import AnomalyError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.table import Row, utc_text
 from anomaly.review.store import Store
 from anomaly.review.stream import Sent, Stream

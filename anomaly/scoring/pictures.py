@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anomaly.errors import AnomalyError
-from anomaly.files.table import whole_file
+from anomaly.files.atomic import whole_file
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.find import mark_ours
 from anomaly.imaging.listing import MARK

@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
-from anomaly.files.table import (
-    no_room,
-)
+from anomaly.files.atomic import no_room
 from anomaly.imaging.listing import MARK
 
 RUN, DONE, LOCK, ERROR = "run.json", "done.json", "lock", "error: "

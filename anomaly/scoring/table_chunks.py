@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
-from anomaly.files.table import (
-    encode_rows,
-    join_chunks,
-    whole_file,
-)
+from anomaly.files.atomic import whole_file
+from anomaly.files.table import encode_rows, join_chunks
 from anomaly.imaging.listing import MARK
 from anomaly.inputs.source import Source
 from anomaly.inputs.stamps import stamp_of

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 from anomaly.detector.unit_rule import UnitRule, compiled, unit_name
 from anomaly.errors import DatasetError, ImageError
+from anomaly.files.atomic import whole_file
 from anomaly.files.numbers import ordinary_text
-from anomaly.files.table import Row, read_table, table_suffix, whole_file, write_rows
+from anomaly.files.table import Row, read_table, table_suffix, write_rows
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anomaly.errors import AnomalyError
-from anomaly.files.table import COLUMNS, Row, encode_rows, no_room, read_table, whole_file
+from anomaly.files.atomic import no_room, whole_file
+from anomaly.files.table import COLUMNS, Row, encode_rows, read_table
 from anomaly.imaging.listing import file_and_page
 from anomaly.scoring.locks import lock
 

@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from anomaly.detector.file import find_detector, read_checked, write_atomically
+from anomaly.detector.file import find_detector, read_checked
 from anomaly.errors import AnomalyError
+from anomaly.files.atomic import write_atomically
 from anomaly.scorer import Scorer
 from anomaly.serve.names import name_of
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.files.atomic import whole_file
 from anomaly.files.table import (
     COLUMNS,
     SUFFIXES,
@@ -24,7 +25,6 @@ from anomaly.files.table import (
     read_table,
     shortest,
     table_suffix,
-    whole_file,
 )
 
 GOOD = Row(
@@ -339,18 +339,6 @@ def test_json_lines_are_read_by_any_reader(tmp_path: Path) -> None:
     lines = write(tmp_path / "t.jsonl", [row]).read_bytes().split(b"\n")
     assert json.loads(lines[0])["path"] == row.path
     assert lines[1:] == [b""]
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "whole.txt"
-    path.write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
-    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["whole.txt"])
-    with whole_file(path) as file:
-        file.write(b"new")
-    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"new", ["whole.txt"])
 
 
 def test_the_columns_are_these() -> None:

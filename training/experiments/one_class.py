@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.detector.file import write_atomically
+from anomaly.files.atomic import write_atomically
 from data.idx import read_subset
 from training.fit import fit
 from training.models import MODELS

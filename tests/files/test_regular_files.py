@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import AnomalyError
-from anomaly.files.own_files import open_own, read_own
+from anomaly.files.regular_files import open_own, read_own
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and pipes as POSIX has them")
 
