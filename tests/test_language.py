@@ -27,7 +27,7 @@ RETIRED = (
         "heatmap, location scale",
         r"\.css: ",
     ),
-    (r"\bhot\b", "high", r"tests/test_(scorer|mask|report)\.py: |one_hot"),
+    (r"\bhot\b", "high", r"tests/(imaging/)?test_(scorer|mask|overlay)\.py: |one_hot"),
     (r"\bdescend\(", "train_epochs", None),
     (
         r"\b(fit_prior|HiddenMarkov|parts_of|leave_far_out|see_tiles)\b",
@@ -39,7 +39,7 @@ RETIRED = (
         "size_sensitivity",
         r"anomaly\.sight|tests?[./]test_sight|sight\.py|(in|at first) sight\b",
     ),
-    (r"\bpeaks\b", "max_pooled", r"anomaly/copies\.py: "),
+    (r"\bpeaks\b", "max_pooled", r"anomaly/inputs/copies\.py: "),
     (r"\bwish(es)?\b", "target rate", None),
     (
         r"\b[Pp]romis(e|es|ed)\b",
