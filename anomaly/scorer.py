@@ -126,7 +126,7 @@ class Scorer:
         self.max_pixels = max_pixels
         self._threads = threads or available_cores()
         golden = Golden.from_json(self.card.golden, self.card.calibration)
-        sizes = training_sizes(self.card.training.get("ranges", {}))
+        sizes = training_sizes(self.card.training.ranges)
         _try_out(self.path, data, [sample[:4] for sample in golden.samples], self._threads, sizes)
         self._seconds, self._process = seconds, os.getpid()
         self._free = threading.BoundedSemaphore(at_once or available_cores())

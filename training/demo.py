@@ -168,7 +168,7 @@ def last_lines(
         (
             "torch against ONNX",
             (
-                f"scores agree to {card.training['parity']:.1e} of (threshold - typical); at most "
+                f"scores agree to {card.training.parity:.1e} of (threshold - typical); at most "
                 "1e-3 allowed"
             ),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import anomaly
 from anomaly.detector.card import Card
 from anomaly.detector.file import user
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.files.atomic import write_atomically
 from anomaly.files.csv_cells import csv_text
 from anomaly.imaging.decode import DecodeRule
@@ -94,13 +95,18 @@ def describe(
         decode=rule,
         calibration=calibration,
         band=None,
-        training=training,
+        training=TrainingFacts.from_json(training),
         golden={},
         licences={"weights": weights, "data": "not stated"},
         quality=None,
         parent=None,
         weights="",
     )
+
+
+def with_facts(training: TrainingFacts, facts: Mapping[str, Any]) -> TrainingFacts:
+    """Returns the facts of a card with more of them, in their order."""
+    return TrainingFacts.from_json({**training.to_json(), **facts})
 
 
 def list_images(path: Path, sets: Sets) -> None:
@@ -221,5 +227,5 @@ def training_report(
                 picture(suspect, sets, scorer) for suspect in suspects[:PICTURES_A_GALLERY]
             ],
         },
-        notes=[*card.training["warnings"], *unseen_suspects(suspects, options.out)],
+        notes=[*(card.training.warnings or ()), *unseen_suspects(suspects, options.out)],
     )

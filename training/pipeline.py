@@ -21,7 +21,8 @@ from anomaly.detector.card import Card
 from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.session import available_cores, open_session
-from anomaly.detector.size_sensitivity import cost_of
+from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
+from anomaly.detector.training_facts import TileFacts
 from anomaly.detector.trial import remember
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import DatasetError, TrainingError
@@ -39,7 +40,14 @@ from anomaly.statistics.calibration import Calibration, calibrate, one_per_group
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
 from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
-from training.describe import describe, list_highest, list_images, training_report, warn_of_mask
+from training.describe import (
+    describe,
+    list_highest,
+    list_images,
+    training_report,
+    warn_of_mask,
+    with_facts,
+)
 from training.explain import fit_decoder, steps_for
 from training.export import (
     DetectorGraph,
@@ -186,7 +194,8 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     trained = fit_model(options, prepare, space, to_heatmap, learnt, held_out, device, say)
     if tiling:
         if rank() == 0:
-            say(f"tiles: {tiles_said(tiling.facts(options.tile), options.size)}")
+            laid = TileFacts.from_json(tiling.facts(options.tile))
+            say(f"tiles: {tiles_said(laid, options.size)}")
         parts = (learnt.records, held_out.records)
         trained = replace(
             trained, tiles=fit_tiles(options, tiling, trained, everything, parts, rule, device, say)
@@ -229,10 +238,11 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
             (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (options.size, DEFECTS_PER_SIZE)
         )
         tried = (sets.calibration, rule, size, mask, options.seed)
-        facts["size_sensitivity"] = flagged_by_size(model, calibration, *tried, each)
-        facts["cost"] = cost_of(calibration, first, facts["size_sensitivity"])
+        found = SizeSensitivity.from_json(flagged_by_size(model, calibration, *tried, each))
+        facts["size_sensitivity"] = found
+        facts["cost"] = Cost.of_highest(calibration, first, found)
     facts["options"] = asked.to_json()
-    card = replace(card, training={**card.training, **facts})
+    card = replace(card, training=with_facts(card.training, facts))
     card = write(options, card, graph, model, trained, sets.calibration or sets.validation)
     for line in suspects_text(suspects, len(records), sets, options.images, options.out):
         say(line)
@@ -590,7 +600,7 @@ def write(
         golden=golden_samples(
             data, golden_sizes(card.size, trained.tiles and trained.tiles.prepare.shape), tolerance
         ),
-        training={**card.training, "parity": parity},
+        training=replace(card.training, parity=parity),
     )
     save_run(options, card, trained, graph)
     set_card(model, card)

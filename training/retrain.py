@@ -78,14 +78,14 @@ def options_of(card: Card, run: Path) -> TrainOptions:
     """Returns the options that a detector was trained by; TrainingError where its card does not say
     them all.
     """
-    said = card.training.get("options")
-    if card.training.get("recalibrated") or card.training.get("threshold_moved"):
+    said = None if card.training.options is None else card.training.options.to_json()
+    if card.training.recalibrated or card.training.threshold_moved:
         raise TrainingError(
             f"{run}: a threshold set after training found (anomaly calibrate, or by hand): give "
             "the run that was trained"
         )
     fields = TrainOptions.__dataclass_fields__
-    if not isinstance(said, dict) or not set(said) <= set(fields):
+    if said is None or not set(said) <= set(fields):
         raise TrainingError(
             f"{run}: its card does not say the options of its training: train once more by anomaly "
             "train"

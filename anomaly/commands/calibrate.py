@@ -95,7 +95,6 @@ def run_calibrate(options: argparse.Namespace) -> None:
     import tempfile
 
     from anomaly.detector.file import read_card
-    from anomaly.detector.unit_rule import UnitRule
     from anomaly.files.left_out import left_out_lines
     from anomaly.quality.before_after import Guarantee, rows, table, worse
     from anomaly.quality.recalibrate import recalibrate_on
@@ -107,7 +106,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
         )
     check_folders(options.json)
     old = read_card(options.detector)
-    if options.verdicts and (options.by_unit or UnitRule.of(old.training)):
+    if options.verdicts and (options.by_unit or old.training.by_unit):
         raise AnomalyError(
             "--verdicts and units found: an audit sample draws images: give whole units by "
             "--normal DIR"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import command, import_training, say
+
+if TYPE_CHECKING:
+    from anomaly.detector.card import Card
 
 
 def add_retrain(commands: Any) -> None:
@@ -73,14 +76,11 @@ def run_retrain(options: argparse.Namespace) -> None:
     print(table([*rows(before, after), ("synthetic defects", said[0], f"{said[1]} flagged")]))
 
 
-def flagged_of(card: Any) -> tuple[int, int] | None:
+def flagged_of(card: Card) -> tuple[int, int] | None:
     """Returns how many synthetic defects a detector flags, of how many, by its card; None where
     that is not known.
     """
-    from anomaly.detector.size_sensitivity import flagged
-
-    return (
-        None
-        if card.calibration is None
-        else flagged(card.training.get("size_sensitivity"), float(card.calibration.threshold))
-    )
+    sizes = card.training.size_sensitivity
+    if card.calibration is None or sizes is None:
+        return None
+    return sizes.flagged(float(card.calibration.threshold))

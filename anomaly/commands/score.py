@@ -162,7 +162,6 @@ def run_score(options: argparse.Namespace) -> int:
     if options.watch:
         return run_watch(options)
     from anomaly.detector.slow_images import SlowImages
-    from anomaly.detector.unit_rule import UnitRule
     from anomaly.files.progress import Progress
     from anomaly.inputs.sources import list_sources, shard
     from anomaly.scorer import Scorer
@@ -192,7 +191,7 @@ def run_score(options: argparse.Namespace) -> int:
             key=options.key,
         )
     end = b"\0" if options.null else b"\n"
-    rule = UnitRule.of(scorer.card.training)
+    rule = scorer.card.training.by_unit
     refuse_lines_of_units(lines, scorer)
     unit_of = project.unit_of if project else None if rule is None else rule.unit_of
     number, of = options.shard
@@ -314,7 +313,7 @@ def refuse_lines_of_units(lines: bool, scorer: Any) -> None:
     """Raises AnomalyError where lines on standard output are asked for and the detector guarantees
     per unit.
     """
-    if lines and scorer.card.training.get("by_unit"):
+    if lines and scorer.card.training.by_unit:
         raise AnomalyError(
             "--out - found, but this detector guarantees per unit, and units need a table: give a "
             "file name"

@@ -32,10 +32,8 @@ def run_show(options: argparse.Namespace) -> None:
         print(json.dumps({**card.to_json(), "digest": card.digest}, indent=2))
         return
     training = card.training
-    sets = training.get("sets", {})
-    chosen = ", ".join(
-        f"{name} {auroc:.3f}" for name, auroc in (training.get("choice") or {}).items()
-    )
+    sets, mask = training.sets or {}, training.mask
+    chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.choice or {}).items())
     rows = [
         ("detector", card.identity),
         (
@@ -44,20 +42,17 @@ def run_show(options: argparse.Namespace) -> None:
         ),
         (
             "trained",
-            (
-                f"{training.get('created')} on {training.get('images')} good images, "
-                f"{training.get('groups')} groups: "
-            )
+            (f"{training.created} on {training.images} good images, {training.groups} groups: ")
             + ", ".join(f"{count} {name}" for name, count in sets.items()),
         ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
-        ("mask", mask_said(training)),
-        ("input guard", guard_text(training.get("guard"))),
-        ("command", training.get("command")),
+        ("mask", mask and mask_said(mask.file, mask.share)),
+        ("input guard", guard_text(training.guard)),
+        ("command", training.command),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),
     ]
-    rows += [("warning", line) for line in training.get("warnings", [])]
+    rows += [("warning", line) for line in training.warnings or ()]
     lines = [f"{label:<24}{text}" for label, text in rows if text] + card_text(
         card, str(options.detector)
     ).splitlines()

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from anomaly.detector.calibration_nodes import import_onnx as import_onnx
 from anomaly.detector.calibration_nodes import set_calibration as set_calibration
 from anomaly.detector.card_agreement import check_agreement
-from anomaly.detector.card_facts import (
-    check_facts,
+from anomaly.detector.card_checks import (
+    by_name,
     check_json,
     check_quality,
     is_digest,
     is_line,
-    texts_by_name,
+    is_text,
 )
 from anomaly.detector.golden import Golden
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.decode import DecodeRule
-from anomaly.imaging.mask import mask_of
 from anomaly.statistics.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Card:
     decode: DecodeRule
     calibration: Calibration | None
     band: tuple[float, float] | None
-    training: dict[str, Any]
+    training: TrainingFacts
     golden: dict[str, Any]
     licences: dict[str, str]
     quality: dict[str, Any] | None
@@ -83,7 +83,7 @@ class Card:
             "decode": self.decode.to_json(),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "band": self.band,
-            "training": self.training,
+            "training": self.training.to_json(),
             "golden": self.golden,
             "licences": self.licences,
             "quality": self.quality,
@@ -204,11 +204,11 @@ def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | 
     return low, high
 
 
-def _training(value: Any, calibration: Calibration | None, size: int) -> dict[str, Any]:
-    facts = _table(value)
-    check_facts(facts)
+def _training(value: Any, calibration: Calibration | None, size: int) -> TrainingFacts:
+    facts = TrainingFacts.from_json(value)
     check_agreement(facts, calibration, size)
-    mask_of(facts)
+    if facts.mask is not None:
+        _ = facts.mask.mask  # which is decoded, or refused
     return facts
 
 
@@ -225,7 +225,7 @@ def _golden(value: Any, calibration: Calibration | None) -> dict[str, Any]:
 
 
 def _licences(value: Any) -> dict[str, str]:
-    if not texts_by_name(value):
+    if not by_name(is_text)(value):
         raise TypeError("licences by name expected")
     return dict(value)
 

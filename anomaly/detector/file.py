@@ -23,8 +23,9 @@ from anomaly.detector.calibration_nodes import set_calibration as set_calibratio
 from anomaly.detector.card import Card
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.graph import check_wiring, read_model
-from anomaly.detector.size_sensitivity import at_threshold, cost_of
+from anomaly.detector.size_sensitivity import Cost
 from anomaly.detector.trial import remember, trial_seconds, was_tried
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.files.atomic import write_atomically
 from anomaly.files.regular_files import read_small
@@ -36,6 +37,20 @@ if TYPE_CHECKING:
 CARD_KEY = "anomaly"
 MAX_FILE_BYTES = 1 << 30
 MAX_CARD_BYTES = 16 << 20
+RECALIBRATED = (  # the facts that a recalibration states, in the order in which they are written
+    "recalibrated",
+    "size_sensitivity",
+    "cost",
+    "recalibrated_by",
+    "recalibrated_on",
+    "highest",
+    "grouped",
+    "by_unit",
+    "accepted_worse",
+    "threshold_moved",
+    "threshold_moved_by",
+    "threshold_moved_from",
+)
 
 
 def find_detector(run: str | os.PathLike[str]) -> Path:
@@ -146,7 +161,7 @@ def recalibrate(
     images: int,
     groups: int,
     parent: str | None = None,
-    by_unit: dict[str, Any] | None = None,
+    by_unit: UnitRule | None = None,
     accepted: Sequence[str] = (),
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so
@@ -154,30 +169,32 @@ def recalibrate(
 
     ``highest`` names the calibration images with the highest scores, ``images`` and ``groups``
     count those given. ``parent``: the digest of the file that it comes from (default: that of
-    ``run``). ``by_unit``: see anomaly.scoring.units. ``accepted``: what of the guarantee got worse,
-    and was accepted.
+    ``run``). ``by_unit``: the rule of a guarantee per unit. ``accepted``: what of the guarantee got
+    worse, and was accepted.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
     model = onnx.load_model_from_string(data)
     set_calibration(model, calibration)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    size_sensitivity = at_threshold(
-        card.training.get("size_sensitivity"), float(calibration.threshold)
+    size_sensitivity = card.training.size_sensitivity
+    if size_sensitivity is not None:
+        size_sensitivity = size_sensitivity.at_threshold(float(calibration.threshold))
+    training = replace(
+        card.training,
+        stated=card.training.stating(*RECALIBRATED),
+        recalibrated=datetime.now(UTC).isoformat(timespec="seconds"),
+        recalibrated_by=user(),
+        recalibrated_on=images,
+        size_sensitivity=size_sensitivity,
+        cost=Cost.of_highest(calibration, highest, size_sensitivity),
+        highest=tuple(highest),
+        grouped=groups < images,
+        by_unit=by_unit,
+        accepted_worse=tuple(accepted),
+        threshold_moved=None,  # it is no preview any more
+        threshold_moved_by=None,
+        threshold_moved_from=None,
     )
-    facts = {
-        "recalibrated": now,
-        "size_sensitivity": size_sensitivity,
-        "cost": cost_of(calibration, highest, size_sensitivity),
-        "recalibrated_by": user(),
-        "recalibrated_on": images,
-        "highest": highest,
-        "grouped": groups < images,
-        "by_unit": by_unit,
-        "accepted_worse": list(accepted),
-        # it is no preview any more
-        **dict.fromkeys(("threshold_moved", "threshold_moved_by", "threshold_moved_from")),
-    }
     new = replace(
         card,
         version=version,
@@ -186,7 +203,7 @@ def recalibrate(
         band=None,
         quality=None,
         parent=parent or card.digest,
-        training={**card.training, **facts},
+        training=training,
     )
     set_card(model, new)
     changed = model.SerializeToString(deterministic=True)

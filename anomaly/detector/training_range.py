@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from anomaly.detector.card import Card
 from anomaly.detector.golden import golden_picture as golden_picture
+from anomaly.detector.training_facts import Ranges
 from anomaly.imaging.decode import Decoded
 
 if TYPE_CHECKING:
@@ -20,20 +21,20 @@ PIXELS_OUTSIDE = (
 
 def outside(card: Card, image: Decoded) -> str:
     """Returns why an image is unlike the training images by its file alone, or an empty string."""
-    ranges = card.training.get("ranges", {})
+    ranges = card.training.ranges or Ranges()
     if image.mode == "F" and card.decode.scale is None:
         return (
             "float values found, none in the training images that tell their scale: train with "
             "such images"
         )
-    bits = ranges.get("bits")
+    bits = ranges.bits
     if bits and image.bits not in bits:
         there = " or ".join(map(str, bits))
         return (
             f"{image.bits} bits a channel found, {there} in the training images: check the "
             "camera's setting"
         )
-    aspect = ranges.get("aspect")
+    aspect = ranges.aspect
     if aspect and not aspect[0] / 1.25 <= image.width / image.height <= aspect[1] * 1.25:
         here = f"{image.width}x{image.height} found, width:height {image.width / image.height:.2f}"
         there = _span(f"{aspect[0]:.2f}", f"{aspect[1]:.2f}")
@@ -41,7 +42,7 @@ def outside(card: Card, image: Decoded) -> str:
             f"{here}, {there} in the training images: check that it is not turned, cut or of "
             "another product"
         )
-    size = ranges.get("pixels")
+    size = ranges.pixels
     if size and not size[0] / 4 <= image.width * image.height <= size[1] * 4:
         here = f"{image.width}x{image.height} found, {image.width * image.height:,} pixels"
         return (
@@ -49,7 +50,7 @@ def outside(card: Card, image: Decoded) -> str:
             "product and camera"
         )
     # what a mask leaves out may have any colour
-    if ranges.get("grey") and not image.grey and not card.training.get("mask"):
+    if ranges.grey and not image.grey and not card.training.mask:
         return (
             "a colour image found, only grey ones in the training images: check product and camera"
         )

@@ -22,7 +22,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ from anomaly.errors import DetectorError
 
 if TYPE_CHECKING:
     import subprocess
+
+    from anomaly.detector.training_facts import Ranges
 
 SECONDS = 60.0  # for both: a detector of hundreds of tiles takes some 30 on one slow core
 VARIABLE = "ANOMALY_TRIAL_SECONDS"
@@ -74,16 +76,16 @@ def try_out(
     )
 
 
-def training_sizes(ranges: Mapping[str, Any]) -> list[Size]:
+def training_sizes(ranges: Ranges | None) -> list[Size]:
     """Returns the smallest, a typical and the largest size of a card's training range, (height,
     width), without repetition.
 
     A picture has at most ``MOST_PIXELS`` pixels, of the same width : height. Empty where the card
     has no range.
     """
-    pixels, aspect = ranges.get("pixels"), ranges.get("aspect")
-    if not pixels or not aspect:
+    if ranges is None or ranges.pixels is None or ranges.aspect is None:
         return []
+    pixels, aspect = ranges.pixels, ranges.aspect
     low, high = (min(number, MOST_PIXELS) for number in pixels)
     found = [
         (low, aspect[0]),

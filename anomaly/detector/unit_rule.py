@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from anomaly.detector.card_checks import is_text, whole
+from anomaly.detector.card_facts import Facts
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.imaging.listing import file_and_page
 
@@ -23,14 +25,15 @@ SECONDS = 1.0  # for one path: others take microseconds
 
 
 @dataclass(frozen=True)
-class UnitRule:
+class UnitRule(Facts):
     """How a path names its unit, and how many views (``least`` to ``most``) the units had that set
     the threshold.
     """
 
-    pattern: str
-    least: int
-    most: int
+    place: ClassVar[str] = "training.by_unit."
+    pattern: str = field(metadata={"check": is_text})
+    least: int = field(metadata={"check": whole(1)})
+    most: int = field(metadata={"check": whole(1)})
 
     def __post_init__(self) -> None:
         compiled(self.pattern)
@@ -39,6 +42,7 @@ class UnitRule:
                 f"{self.least} to {self.most} views of a unit found, 1 or more expected: train or "
                 "copy it again"
             )
+        super().__post_init__()
 
     def name_in(self, path: str) -> str | None:
         """Returns the name of the unit that an image shows; None where its path does not
@@ -67,20 +71,12 @@ class UnitRule:
         one = "1 view" if self.most == 1 else f"{self.most:,} views"
         return one if self.least == self.most else f"{self.least:,} to {self.most:,} views"
 
-    def to_json(self) -> dict[str, Any]:
-        return {"pattern": self.pattern, "least": self.least, "most": self.most}
-
     @classmethod
-    def of(cls, training: Mapping[str, Any]) -> UnitRule | None:
-        """Returns the rule in a card's ``training``; None where the guarantee is per image;
-        DetectorError if damaged.
-        """
-        facts = training.get("by_unit")
-        if facts is None:
-            return None
+    def from_json(cls, value: Any) -> Self:
+        """Returns the rule in a card; DetectorError if damaged."""
         try:
-            return cls(str(facts["pattern"]), int(facts["least"]), int(facts["most"]))
-        except (KeyError, TypeError, ValueError, OverflowError, DatasetError) as error:
+            return super().from_json(value)
+        except (TypeError, ValueError, DatasetError) as error:
             raise DetectorError(
                 f"the card's rule of units is damaged ({error}): train or copy it again"
             ) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,26 +109,18 @@ def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:
     }
 
 
-def mask_of(training: Mapping[str, Any]) -> Mask | None:
-    """Returns the mask in a card's ``training``, or None where the whole image is inspected;
-    DetectorError if damaged.
+def mask_of(png: str, share: float) -> Mask:
+    """Returns the mask that a card holds as a PNG in base 64; DetectorError if it is damaged, or
+    inspects another share than the card says.
     """
-    facts = training.get("mask")
-    if facts is None:
-        return None
     try:
-        mask: Mask = (
-            decode(base64.b64decode(facts["png"], validate=True), max_pixels=MOST_CELLS**2).pixels[
-                ..., 0
-            ]
-            > 0
-        )
-    except (KeyError, TypeError, ValueError, ImageError) as error:
+        data = base64.b64decode(png, validate=True)
+        mask: Mask = decode(data, max_pixels=MOST_CELLS**2).pixels[..., 0] > 0
+    except (ValueError, ImageError) as error:
         raise DetectorError(
             f"the card's mask is damaged ({error}): train or copy it again"
         ) from error
-    share = facts.get("share")
-    if share is not None and abs(float(share) - float(mask.mean())) > 1e-6:
+    if abs(share - float(mask.mean())) > 1e-6:
         raise DetectorError(
             f"the card says that its mask inspects {share:.6g} of the image, {mask.mean():.6g} by "
             "its pixels: copy it again"
@@ -136,12 +128,6 @@ def mask_of(training: Mapping[str, Any]) -> Mask | None:
     return mask
 
 
-def mask_said(training: Mapping[str, Any]) -> str:
-    """Returns in words what a detector looks at, or an empty text where that is the whole image."""
-    facts = training.get("mask")
-    if not isinstance(facts, dict):
-        return ""
-    return (
-        f"{facts.get('file')}: {100 * float(facts.get('share') or 0):.0f} % of the image is "
-        "inspected, the rest is ignored"
-    )
+def mask_said(file: str, share: float) -> str:
+    """Returns in words what a detector with a mask looks at."""
+    return f"{file}: {100 * share:.0f} % of the image is inspected, the rest is ignored"

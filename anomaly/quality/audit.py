@@ -187,7 +187,7 @@ def detectors_beside(detector: Path, card: Card) -> set[str]:
 
 def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Returns the manifest."""
-    training, calibration = card.training, card.calibration
+    stated, calibration = card.training.to_json(), card.calibration
     beside = [detector.with_name(name) for name in NAMED_ONLY]
     return {
         "format": FORMAT,
@@ -196,11 +196,11 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
         "made_with": f"anomaly {anomaly.__version__}",
         "detector": card.identity,
         "trained": {
-            name: training.get(name)
+            name: stated.get(name)
             for name in ("created", "by", "command", "images", "groups", "sets", "digest")
         },
         "recalibrated": {
-            name: training.get(name)
+            name: stated.get(name)
             for name in ("recalibrated", "recalibrated_by", "recalibrated_on")
         },
         "guarantee": None
@@ -222,21 +222,18 @@ def summary(card: Card, detector: Path, log: list[dict[str, Any]] | None) -> str
         ("detector", card.identity),
         (
             "trained",
-            (
-                f"{training.get('created')} by {training.get('by') or 'unknown'}, on "
-                f"{training.get('images')} good images"
-            ),
+            (f"{training.created} by {training.by or 'unknown'}, on {training.images} good images"),
         ),
-        ("images", f"digest {training.get('digest')}; one by one in run/{IMAGES}"),
-        ("command", str(training.get("command"))),
+        ("images", f"digest {training.digest}; one by one in run/{IMAGES}"),
+        ("command", str(training.command)),
     ]
-    if training.get("recalibrated"):
-        by = training.get("recalibrated_by") or "unknown"
-        on = f"on {training.get('recalibrated_on')} good images"
+    if training.recalibrated:
+        by = training.recalibrated_by or "unknown"
+        on = f"on {training.recalibrated_on} good images"
         lines.append(
-            ("recalibrated", f"{training['recalibrated']} by {by}, {on}; from sha256:{card.parent}")
+            ("recalibrated", f"{training.recalibrated} by {by}, {on}; from sha256:{card.parent}")
         )
-    lines += [("warning", line) for line in training.get("warnings", [])]
+    lines += [("warning", line) for line in training.warnings or ()]
     done = read_checks(detector.with_name(CHECKS))
     lines.append(
         (

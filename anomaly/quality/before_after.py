@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from anomaly.detector.card import Card
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import CalibrationError
 from anomaly.statistics.calibration import DEFAULT_RATE, Calibration
 
@@ -35,7 +34,7 @@ class Guarantee:
     @classmethod
     def of(cls, card: Card) -> Guarantee:
         """Returns what a detector guarantees by its card."""
-        what = "image" if UnitRule.of(card.training) is None else "unit"
+        what = "image" if card.training.by_unit is None else "unit"
         return cls(card.calibration, is_preview(card), what)
 
     @property
@@ -77,7 +76,7 @@ class Guarantee:
 
 def is_preview(card: Card) -> bool:
     """Whether a detector's threshold was moved by hand and not calibrated since."""
-    return card.calibration is not None and bool(card.training.get("threshold_moved"))
+    return card.calibration is not None and card.training.threshold_moved is not None
 
 
 def worse(before: Guarantee, after: Guarantee) -> list[str]:

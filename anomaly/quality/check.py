@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.detector.file import find_detector
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import CalibrationError, RuntimeMissing
 from anomaly.files.numbers import percent
 from anomaly.inputs.dataset import Say
@@ -175,7 +174,7 @@ def check(
             f"{run}: it ranks only and has no threshold to check; set one first: anomaly calibrate "
             f"{run} --normal {normal}"
         )
-    if group_by is not None and UnitRule.of(scorer.card.training) is not None:
+    if group_by is not None and scorer.card.training.by_unit is not None:
         raise CalibrationError(
             f"--group-by {group_by!r} found, but {run} guarantees per unit and knows its units: "
             "leave it out"

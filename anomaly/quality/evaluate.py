@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import DatasetError, ImageError
 from anomaly.files.progress import Progress
 from anomaly.imaging.defect_masks import MaskNotes, read_defect_mask
@@ -42,7 +41,7 @@ def evaluate_labelled(
     """
     if report is not None:
         templates()
-    rule = UnitRule.of(scorer.card.training)
+    rule = scorer.card.training.by_unit
     passed = Counter[str]()
     records = labelled_test(read_dataset(labelled, group_by, passed, good, say=say), say)
     if rule is not None and group_by is None:
@@ -115,7 +114,7 @@ def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
             progress.advance(1)
     milliseconds = 1000 * (time.perf_counter() - start) / len(records)
     told = len({record.group for record in records})
-    if UnitRule.of(scorer.card.training) is not None:
+    if scorer.card.training.by_unit is not None:
         records, results = worst_views(records, results)
     else:
         records = _joined(records, results, looks)

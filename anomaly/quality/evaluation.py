@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.imaging.defect_masks import MaskNotes
 from anomaly.inputs.dataset import Record
 from anomaly.scorer import Result, Scorer
@@ -37,7 +36,7 @@ class Judged:
     @property
     def what(self) -> str:
         """What is counted: images, or units by the worst view of each."""
-        return "image" if UnitRule.of(self.scorer.card.training) is None else "unit"
+        return "image" if self.scorer.card.training.by_unit is None else "unit"
 
     def needs_a_person(self, good: bool) -> tuple[int, int]:
         """Returns how many good (or defective) images were not judged (outside, or errors), and of

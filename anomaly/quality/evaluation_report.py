@@ -194,7 +194,7 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
             kind: [gallery_item(judged.scorer, r, x) for r, x in items]
             for kind, items in chosen_pictures(judged).items()
         },
-        notes=[*notes, *card.training.get("warnings", [])],
+        notes=[*notes, *(card.training.warnings or ())],
     )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,13 +28,20 @@ from anomaly.detector.file import (
     set_card,
 )
 from anomaly.detector.golden import kept_tolerance
-from anomaly.detector.size_sensitivity import at_threshold
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError
 from anomaly.files.atomic import write_atomically
 from anomaly.files.numbers import percent
 from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
+
+MOVED = (  # the facts that a moved threshold states, in the order in which they are written
+    "threshold_moved",
+    "threshold_moved_by",
+    "threshold_moved_from",
+    "size_sensitivity",
+    "cost",
+)
 
 
 def nearest(calibration: Calibration, threshold: float) -> Calibration:
@@ -107,21 +113,22 @@ def write_moved(
             f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected"
         )
     model = onnx.load_model_from_string(data)
-    moved: dict[str, Any] = {}
+    training, quality = card.training, card.quality
     if threshold == float(card.calibration.threshold):
         calibration = card.calibration
     else:
         set_calibration(model, calibration)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        moved = {
-            "threshold_moved": now,
-            "threshold_moved_by": one_name(by),
-            "threshold_moved_from": float(card.calibration.threshold),
-        }
-        moved |= {
-            "size_sensitivity": at_threshold(card.training.get("size_sensitivity"), threshold),
-            "cost": None,
-        }
+        sizes = training.size_sensitivity
+        training = replace(
+            training,
+            stated=training.stating(*MOVED),
+            threshold_moved=datetime.now(UTC).isoformat(timespec="seconds"),
+            threshold_moved_by=one_name(by),
+            threshold_moved_from=float(card.calibration.threshold),
+            size_sensitivity=None if sizes is None else sizes.at_threshold(threshold),
+            cost=None,
+        )
+        quality = None  # figures of the old threshold
     source = find_detector(run).parent
     version = next_version(card.version, versions_of(card.name, source, out.parent, known))
     new = replace(
@@ -130,9 +137,9 @@ def write_moved(
         calibration=calibration,
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
         band=None if low is None else (low, threshold),
-        quality=None if moved else card.quality,  # figures of the old threshold
+        quality=quality,
         parent=card.digest,
-        training={**card.training, **moved},
+        training=training,
     )
     set_card(model, new)
     changed = model.SerializeToString(deterministic=True)

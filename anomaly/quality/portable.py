@@ -53,7 +53,8 @@ def write_portable(detector: Path, out: Path) -> None:
     ]
     rescored = {**card.golden, "tolerance": golden.tolerance, "samples": scored}
     set_card(
-        model, replace(card, golden=rescored, training={**card.training, "target": "portable"})
+        model,
+        replace(card, golden=rescored, training=replace(card.training, target="portable")),
     )
     write_atomically(out, model.SerializeToString(deterministic=True))
 

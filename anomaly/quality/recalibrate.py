@@ -127,7 +127,7 @@ def _recalibrate_on(
         images=good.images,
         groups=len(values),
         parent=read_card(path).digest,
-        by_unit=None if good.rule is None else good.rule.to_json(),
+        by_unit=good.rule,
         accepted=worse(before, after),
     )
     note_calibration(path, target, good.judged)
@@ -155,7 +155,7 @@ class Grouping:
             raise CalibrationError(
                 "--by-unit and --group-by found, one of them expected: units are the groups"
             )
-        rule = UnitRule.of(card.training)
+        rule = card.training.by_unit
         if self.by_unit is not None or rule is None or self.group_by is not None:
             return self
         same = rule.least if rule.least == rule.most else None

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anomaly import __version__
+from anomaly.detector.training_facts import MaskFacts
 from anomaly.errors import RuntimeMissing
 from anomaly.files.atomic import whole_file
-from anomaly.imaging.mask import mask_of, mask_said
+from anomaly.imaging.mask import mask_said
 from anomaly.imaging.overlay import shrink
 from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows
 from anomaly.reporting.figures import classes, counts_text, tiles
@@ -147,7 +148,7 @@ def _identity(card: Mapping[str, Any]) -> str:
 def _detector(card: Mapping[str, Any]) -> Sequence[Term]:
     """Returns what was trained on what, by the card."""
     training = card.get("training") or {}
-    calibration = card.get("calibration") or {}
+    calibration, mask = card.get("calibration") or {}, _mask_facts(card)
     sets = ", ".join(f"{count} {name}" for name, count in (training.get("sets") or {}).items())
     groups = f" in {training['groups']} groups" if training.get("groups") else ""
     versions, licences = training.get("versions") or {}, card.get("licences") or {}
@@ -168,7 +169,7 @@ def _detector(card: Mapping[str, Any]) -> Sequence[Term]:
             else "none: rank only",
         ),
         ("made", training.get("created")),
-        ("mask", mask_said(training)),
+        ("mask", mask and mask_said(mask.file, mask.share)),
         ("command", training.get("command")),
         ("seed", training.get("seed")),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -182,10 +183,15 @@ def _mask(card: Mapping[str, Any]) -> str:
     """Returns the picture of what is inspected (white) and what is not (black), empty without a
     mask.
     """
-    mask = mask_of(card.get("training") or {})
-    if mask is None:
+    facts = _mask_facts(card)
+    if facts is None:
         return ""
-    return data_uri(shrink(np.repeat(mask[..., None] * np.uint8(255), 3, 2)))
+    return data_uri(shrink(np.repeat(facts.mask[..., None] * np.uint8(255), 3, 2)))
+
+
+def _mask_facts(card: Mapping[str, Any]) -> MaskFacts | None:
+    found = (card.get("training") or {}).get("mask")
+    return None if found is None else MaskFacts.from_json(found)
 
 
 def _rules(card: Mapping[str, Any]) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from anomaly.detector.size_sensitivity import cost_text
-from anomaly.detector.unit_rule import UnitRule
+from anomaly.detector.size_sensitivity import SizeSensitivity, cost_text
+from anomaly.detector.training_facts import GuardFacts, TileFacts, TrainingFacts
 from anomaly.files.numbers import count_text, one_in, percent, rounded_percent
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
@@ -103,17 +103,17 @@ def card_text(card: Card, run: str) -> str:
             "guaranteed"
         )
     facts = card.training
-    images = facts.get("recalibrated_on", facts.get("images", card.calibration.n))
-    rule = UnitRule.of(facts)
+    images = facts.recalibrated_on or facts.images or card.calibration.n
+    rule = facts.by_unit
     text = preview_text(card.calibration, facts, run) or guarantee_text(
         card.calibration,
         images,
-        highest=facts.get("highest", []),
-        grouped=bool(facts.get("grouped")),
+        highest=facts.highest or (),
+        grouped=bool(facts.grouped),
         run=run,
         views="" if rule is None else rule.views,
     )
-    tiles = tiles_said(facts.get("tiles"), card.size)
+    tiles = tiles_said(facts.tiles, card.size)
     return "\n".join(
         [
             text,
@@ -128,12 +128,11 @@ def _cost(card: Card, run: str) -> list[str]:
     """What the images that set the threshold cost if they are defects, and where they are looked
     at; lines.
     """
-    cost, calibration = card.training.get("cost"), card.calibration
+    cost, calibration = card.training.cost, card.calibration
     said = "" if calibration is None else cost_text(cost, float(calibration.threshold))
-    if not said or not isinstance(cost, Mapping) or card.training.get("threshold_moved"):
+    if not said or cost is None or card.training.threshold_moved:
         return []
-    names = " ".join(str(name) for name in cost["without"])
-    count = len(cost["without"])
+    names, count = " ".join(cost.without), len(cost.without)
     label, these = (
         ("without it", "it shows a defect")
         if count == 1
@@ -148,19 +147,16 @@ def _cost(card: Card, run: str) -> list[str]:
     rows = [
         *first,
         (label, f"if {these}: {said}"),
-        *([] if card.training.get("recalibrated") else [("", look)]),
+        *([] if card.training.recalibrated else [("", look)]),
     ]
     return [f"{left:<{_COLUMN}}{right}" for left, right in rows]
 
 
-def preview_text(calibration: Calibration, training: Mapping[str, Any], run: str = "RUN") -> str:
+def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "RUN") -> str:
     """What is said where a threshold was moved by hand, three lines; empty where it was not."""
-    if not training.get("threshold_moved"):
+    if training.threshold_moved is None:
         return ""
-    by, when = (
-        training.get("threshold_moved_by") or "somebody",
-        str(training["threshold_moved"])[:10],
-    )
+    by, when = training.threshold_moved_by or "somebody", training.threshold_moved[:10]
     place = f"the {calibration.k:,} highest of {_good(calibration.n)} reach it"
     lines = [
         (f"threshold {calibration.threshold:.4g}", f"moved by hand by {by} on {when}; {place}"),
@@ -173,16 +169,15 @@ def preview_text(calibration: Calibration, training: Mapping[str, Any], run: str
     return rows_text(lines)
 
 
-def tiles_said(tiles: object, size: int) -> str:
+def tiles_said(tiles: TileFacts | None, size: int) -> str:
     """How a detector cuts large images, by what its card says of its tiles; empty where it does
     not.
 
     ``size``: pixels a side that the model sees of a tile, and of the whole image.
     """
-    try:
-        tile, down, across = (int(tiles[name]) for name in ("tile", "down", "across"))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):  # a card from elsewhere may hold anything
+    if tiles is None:
         return ""
+    tile, down, across = tiles.tile, tiles.down, tiles.across
     seen = f"each seen at {size} x {size}; beside them the whole image at {size} x {size}"
     return (
         f"{down * across:,} ({across:,} across, {down:,} down) of {tile:,} pixels of yours a side, "
@@ -190,35 +185,31 @@ def tiles_said(tiles: object, size: int) -> str:
     )
 
 
-def size_sensitivity_text(training: Mapping[str, Any]) -> list[str]:
+def size_sensitivity_text(training: TrainingFacts) -> list[str]:
     """Which synthetic defects a detector flagged by their size, and the least area that counts, by
     its card; lines.
     """
-    try:
-        lines = _sizes(training["size_sensitivity"]) if training.get("size_sensitivity") else []
-        if training.get("min_area"):
-            lines.append(
-                ("least area", _least_area(training["min_area"], int(training["min_cells"])))
-            )
-    except (KeyError, TypeError, ValueError, IndexError):  # a card from elsewhere may hold anything
-        return []
+    found = training.size_sensitivity
+    lines = _sizes(found) if found is not None and found.sizes else []
+    if training.min_area and training.min_cells:
+        lines.append(("least area", _least_area(training.min_area, training.min_cells)))
     return [f"{label:<{_COLUMN}}{said}" for label, said in lines]
 
 
-def _sizes(size_sensitivity: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = size_sensitivity["sizes"]
-    seen = [row["pixels"] for row in rows if 2 * row["flagged"] >= row["of"]]
+def _sizes(size_sensitivity: SizeSensitivity) -> list[tuple[str, str]]:
+    rows = size_sensitivity.sizes
+    seen = [row.pixels for row in rows if 2 * row.flagged >= row.of]
     if not seen:
-        least = f"defects up to {rows[-1]['pixels']:,} pixels are likely unseen"
-    elif seen[0] > rows[0]["pixels"]:
+        least = f"defects up to {rows[-1].pixels:,} pixels are likely unseen"
+    elif seen[0] > rows[0].pixels:
         least = f"defects smaller than {seen[0]:,} pixels are likely unseen"
     else:
         least = "most of the smallest that were tried are seen"
-    flagged = ", ".join(f"{row['pixels']:,}: {row['flagged']} of {row['of']}" for row in rows)
+    flagged = ", ".join(f"{row.pixels:,}: {row.flagged} of {row.of}" for row in rows)
     return [
         (
             "smallest defects",
-            f"one pixel of the model is {size_sensitivity['pixel']:.3g} of yours a side; {least}",
+            f"one pixel of the model is {size_sensitivity.pixel:.3g} of yours a side; {least}",
         ),
         ("", f"synthetic ones flagged, by their diameter in pixels: {flagged}"),
     ]
@@ -232,15 +223,15 @@ def _least_area(pixels: int, cells: int) -> str:
     )
 
 
-def guard_text(guard: dict[str, Any] | None) -> str:
+def guard_text(guard: GuardFacts | None) -> str:
     """How well a detector's guard tells images that are unlike the training images; empty where the
     card does not say.
     """
     if not guard:
         return ""
-    noticed = ", ".join(f"{change} {percent(share)}" for change, share in guard["noticed"].items())
+    noticed = ", ".join(f"{change} {percent(share)}" for change, share in guard.noticed.items())
     return (
-        f"on the training images, left out in turn: {percent(guard['refused'])} of them not "
+        f"on the training images, left out in turn: {percent(guard.refused)} of them not "
         f"judged; noticed: {noticed}"
     )
 
@@ -318,12 +309,13 @@ def more_text(card: Card) -> list[str]:
     say on how many it stands.
     """
     facts, calibration = card.training, card.calibration
-    groups = (
-        facts.get("groups") if "recalibrated_on" not in facts else calibration and calibration.n
-    )
-    if calibration is None or not isinstance(groups, int) or not 0 < groups < 2**32:
+    if calibration is None:
         return []
-    rows = more_rows(groups, calibration.target_rate, training="recalibrated_on" not in facts)
+    trained = facts.recalibrated_on is None
+    groups = facts.groups if trained else calibration.n
+    if groups is None or not groups < 2**32:
+        return []
+    rows = more_rows(groups, calibration.target_rate, training=trained)
     return [f"{label:<{_COLUMN}}{said}" for label, said in rows]
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.detector.unit_rule import UnitRule
+from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import Calibration
 
 
@@ -56,10 +59,22 @@ class Detector:
         found = None if self.card is None else self.card.get("calibration")
         return None if found is None else Calibration.from_json(found)
 
+    @cached_property
+    def training(self) -> TrainingFacts | None:
+        """What the card says of the training; None without one, DetectorError if damaged."""
+        if self.card is None:
+            return None
+        try:
+            return TrainingFacts.from_json(self.card.get("training") or {})
+        except (TypeError, ValueError) as error:
+            raise DetectorError(
+                f"{self.name}: its card in the database is damaged ({error}): import it again"
+            ) from error
+
     @property
     def unit_rule(self) -> UnitRule | None:
         """How a path names its unit; None where the guarantee is per image."""
-        return None if self.card is None else UnitRule.of(self.card.get("training", {}))
+        return None if self.training is None else self.training.by_unit
 
 
 @dataclass(frozen=True)

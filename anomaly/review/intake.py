@@ -157,7 +157,7 @@ def _insert_rows(
     ``not_judged``.
     """
     counts: Counter[str] = Counter(images=0, flagged=0, not_judged=0)
-    rule = None if source.card is None else UnitRule.of(source.card.training)
+    rule = None if source.card is None else source.card.training.by_unit
     for some in chunks(enumerate(chain([first], rest)), CHUNK):
         values = [
             row_values(run, source.table, position, row, first, rule) for position, row in some

@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import regex
 import sqlalchemy as sa
 
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.detector.unit_rule import SECONDS, UnitRule, compiled, in_time
 from anomaly.errors import AnomalyError
 from anomaly.review.findings import Run
@@ -48,14 +48,13 @@ class Grouped:
     not_judged_share: float
 
     @classmethod
-    def of(cls, card: Mapping[str, Any] | None) -> Grouped:
-        training = {} if card is None else card.get("training") or {}
-        rule, guard = UnitRule.of(training), training.get("guard") or {}
-        share = max(NOT_JUDGED, _share(guard.get("refused")))
-        group_by = training.get("group_by")
-        return cls(
-            rule, _pattern(group_by), share if rule is None else 1 - (1 - share) ** rule.most
-        )
+    def of(cls, training: TrainingFacts | None) -> Grouped:
+        if training is None:
+            return cls(None, None, NOT_JUDGED)
+        rule, refused = training.by_unit, 0.0 if training.guard is None else training.guard.refused
+        share = max(NOT_JUDGED, refused if refused < 1 else 0.0)
+        pattern = _pattern(training.group_by)
+        return cls(rule, pattern, share if rule is None else 1 - (1 - share) ** rule.most)
 
     def key(self, row: Row, common: str) -> tuple[object, ...]:
         """Rows of the same key are one entry of a series."""
@@ -74,13 +73,9 @@ class Grouped:
         return match[1 if pattern.groups else 0] if match else None
 
 
-def _share(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0
-
-
-def _pattern(group_by: object) -> regex.Pattern[str] | None:
+def _pattern(group_by: str | None) -> regex.Pattern[str] | None:
     try:
-        return compiled(group_by) if isinstance(group_by, str) else None
+        return None if group_by is None else compiled(group_by)
     except AnomalyError:  # a damaged card: then every image is its own group, as without one
         return None
 
@@ -90,7 +85,7 @@ def series(
     runs: Sequence[Run],
     common: Mapping[int, str],
     depth: int,
-    card: Mapping[str, Any] | None,
+    training: TrainingFacts | None,
 ) -> list[Series]:
     """The scores of runs of one detector, for each folder; NaN for what was not judged.
 
@@ -98,7 +93,7 @@ def series(
     was scored again counts once. Of a service's run only the random sample counts: what else it
     stores was chosen by its score. ``common``: the folder of all a run's images.
     """
-    grouped, bases = Grouped.of(card), {run.id: run.folder for run in runs}
+    grouped, bases = Grouped.of(training), {run.id: run.folder for run in runs}
     services = {run.id for run in runs if run.source == "service"}
     groups: dict[tuple[object, ...], list[Row]] = {}
     seen: set[tuple[str, str]] = set()

@@ -781,9 +781,10 @@ class Store:
             run.id: os.path.commonpath([folder.path for folder in self.folders(run.id)] or ["."])
             for run in runs
         }
-        card = next((found.card for found in self.detectors() if found.digest == detector), None)
+        known = next((found for found in self.detectors() if found.digest == detector), None)
+        training = None if known is None else known.training
         with self._db.read() as c:
-            return over_time.series(c, runs, common, depth, card)
+            return over_time.series(c, runs, common, depth, training)
 
 
 def _check_defect_types(types: Sequence[DefectType]) -> None:

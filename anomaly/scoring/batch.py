@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anomaly.detector.session import available_cores
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.progress import Progress
 from anomaly.files.table import (
@@ -122,9 +121,7 @@ def score_table(
     """
     began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.chunks")
     judges = scorers(scorer, project)
-    found = {
-        one.card.identity: (UnitRule.of(one.card.training), one.card.calibration) for one in judges
-    }
+    found = {one.card.identity: (one.card.training.by_unit, one.card.calibration) for one in judges}
     rules = {
         identity: (rule, calibration)
         for identity, (rule, calibration) in found.items()

@@ -37,7 +37,7 @@ class Product:
     @property
     def rule(self) -> UnitRule | None:
         """How a path names its unit, where the detector guarantees per unit."""
-        return UnitRule.of(self.scorer.card.training)
+        return self.scorer.card.training.by_unit
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Work:
     @cached_property
     def rules(self) -> dict[str, UnitRule | None]:
         return {
-            scorer.card.identity: UnitRule.of(scorer.card.training)
+            scorer.card.identity: scorer.card.training.by_unit
             for scorer in scorers(self.scorer, self.project)
         }
 

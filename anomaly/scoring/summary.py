@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.files.numbers import ordinary_text
 from anomaly.files.progress import duration, speed_text
 from anomaly.files.table import (
@@ -156,7 +155,7 @@ def summary_of(
     ``counted`` returned.
     """
     calibration, ok = scorer.card.calibration, counts["ok"]
-    per_image = calibration if UnitRule.of(scorer.card.training) is None else None
+    per_image = calibration if scorer.card.training.by_unit is None else None
     return Summary(
         out=out,
         images=rows,

@@ -97,7 +97,7 @@ class FolderWatch:
         self._known: dict[str, bytes | None] = {}
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
         self._first = 0  # rows before those that are counted, in tables that were moved away
-        self._rule, self._force = UnitRule.of(scorer.card.training), force
+        self._rule, self._force = scorer.card.training.by_unit, force
         self._behind_since, self._say_after, self._looked_at = 0.0, SAY_WAITING_SECONDS, 0.0
 
     def run(self) -> Summary:

@@ -405,7 +405,7 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
     }
     answer["detector"] = card.identity
     answer["threshold"] = float(card.calibration.threshold) if card.calibration else None
-    per = "unit" if card.training.get("by_unit") else "image"
+    per = "unit" if card.training.by_unit else "image"
     answer["guaranteed_per"] = per if card.calibration else None
     answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
     if heatmap and result.heatmap is not None:

@@ -19,7 +19,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from anomaly.detector.session import available_cores
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import Service, build_app
@@ -157,7 +156,7 @@ def serve(
 def warn_of_units(name: str, detectors: Detectors) -> None:
     """Says in the log where a detector guarantees per unit: here images are judged one by one."""
     served = detectors.get(name)
-    rule = UnitRule.of(served.scorer.card.training) if served else None
+    rule = served.scorer.card.training.by_unit if served else None
     if rule is not None:
         say(PER_PART.format(views=rule.views), logging.WARNING, detector=name)
 

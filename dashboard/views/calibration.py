@@ -17,6 +17,7 @@ from anomaly.detector.file import find_detector
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_text
 from anomaly.errors import AnomalyError
 from anomaly.imaging.overlay import overlay, shrink
+from anomaly.imaging.pillow import Pixels
 from anomaly.quality.marks import (
     DEFECT,
     GOOD,
@@ -93,10 +94,10 @@ def introduce(card: Card, calibration: Calibration, folder: Path) -> None:
             "pass. Look at each before the detector is used."
         )
     )
-    cost = card.training.get("cost")
-    said = cost_text(cost, float(calibration.threshold))
-    if said:
-        names = [str(name) for name in cost["without"]]
+    cost = card.training.cost
+    if cost is not None:
+        said = cost_text(cost, float(calibration.threshold))
+        names = cost.without
         they = "shows a defect, without it" if len(names) == 1 else "show defects, without them"
         st.info(plain(f"If {' and '.join(names)} {they}: {said}."))
 
@@ -188,7 +189,7 @@ def finish(folder: Path, defects: list[Mark]) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner="reading an image")
-def pictures(detector: str, digest: str, path: str, sha256: str) -> tuple[object, object]:
+def pictures(detector: str, digest: str, path: str, sha256: str) -> tuple[Pixels, Pixels]:
     """Returns an image and the same with its heatmap, uint8 (h, w, 3); AnomalyError where it is not
     the one that was scored.
 

@@ -194,7 +194,8 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
             tooltip=["from:N", "quantile:N", "score:Q"],
         )
     )
-    return (band + threshold + drawn).properties(height=250)
+    chart: alt.LayerChart = (band + threshold + drawn).properties(height=250)
+    return chart
 
 
 def evidence_chart(one: ScoreWatch) -> alt.LayerChart:
@@ -226,7 +227,8 @@ def evidence_chart(one: ScoreWatch) -> alt.LayerChart:
     )
     begun = pd.DataFrame({"image": [change.changed_at + 1 for change in changes]})
     mark = alt.Chart(begun).mark_rule(color="#b7791f").encode(x="image:Q")
-    return (drawn + rule + mark).properties(height=250)
+    chart: alt.LayerChart = (drawn + rule + mark).properties(height=250)
+    return chart
 
 
 try:

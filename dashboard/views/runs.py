@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from anomaly.detector.unit_rule import UnitRule
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError
 from anomaly.reporting.wording import guarantee_text, preview_text
 from anomaly.review import Comparison, Detector, Run
@@ -79,20 +79,19 @@ def card(detector: Detector) -> None:
             "guarantee."
         )
         return
-    said = detector.card
     with st.container(border=True):
         st.markdown("###### Guarantee")
         calibration = detector.calibration
-        training = said.get("training", {})
-        if calibration is None:
+        training = detector.training
+        if calibration is None or training is None:
             st.write("Ranks only: orders images by score, guarantees nothing.")
         else:
-            rule = UnitRule.of(training)
+            rule = training.by_unit
             text = preview_text(calibration, training) or guarantee_text(
                 calibration,
-                int(training.get("images", calibration.n)),
-                highest=training.get("highest", []),
-                grouped=bool(training.get("grouped")),
+                training.images or calibration.n,
+                highest=training.highest or (),
+                grouped=bool(training.grouped),
                 views="" if rule is None else rule.views,
             )
             st.code(text, language=None)
@@ -121,16 +120,16 @@ def offer_report(desk: Desk, run: Run) -> None:
 def facts(detector: Detector) -> list[dict[str, str]]:
     """Returns the card as rows of a name and a value."""
     said = detector.card or {}
-    training = said.get("training", {})
+    training = detector.training or TrainingFacts()
     rows = {
         "name": f"{detector.name} {detector.version}",
         "digest": detector.digest,
         "parent": said.get("parent"),
         "model": f"{said.get('model')} on {said.get('space')}, {said.get('size')} pixels",
-        "trained": training.get("created"),
-        "good images": training.get("images"),
-        "command": training.get("command"),
-        "threshold moved by": training.get("threshold_moved_by"),
+        "trained": training.created,
+        "good images": training.images,
+        "command": training.command,
+        "threshold moved by": training.threshold_moved_by,
         "band for a person": said.get("band"),
         "licences": "; ".join(
             f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()
@@ -184,7 +183,7 @@ def first_pair(desk: Desk, numbers: list[int], chosen: int) -> tuple[int, int]:
     return min(chosen, other), max(chosen, other)
 
 
-def scatter(found: Comparison) -> alt.LayerChart:
+def scatter(found: Comparison) -> alt.LayerChart | alt.FacetChart:
     """Returns the scores of both runs against each other, the thresholds as lines, flips
     in colour.
     """

@@ -157,7 +157,7 @@ def say_all(card: Card) -> None:
     for text in (
         card_text(card, "RUN"),
         *more_text(card),
-        guard_text(card.training.get("guard")),
+        guard_text(card.training.guard),
         card.identity,
     ):
         assert isinstance(text, str)

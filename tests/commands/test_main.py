@@ -238,13 +238,13 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     again = f"anomaly train {photos} --exclude '{run / 'suspects.txt'}' --out NEW"
     assert suspects[-1] == f"{'':<24}{run / 'suspects.txt'}, then {again}"
     written = f"written                 {run / 'detector.onnx'}   {card.identity}"
-    cost = card.training["cost"]
+    cost = card.training.cost.to_json()
     flags = (
         f"flags {cost['flagged']} instead of {cost['flagged_now']} of {cost['of']} synthetic "
         "defects"
     )
     threshold = f"threshold {cost['threshold']:.4g} instead of {card.calibration.threshold:.4g}"
-    assert cost["without"] == card.training["highest"][:1] and cost["threshold"] == float(
+    assert cost["without"] == [card.training.highest[0]] and cost["threshold"] == float(
         card.calibration.scores[-2]
     )
     first = [
@@ -261,9 +261,7 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
         *first,
         *size_sensitivity_text(card.training),
     ]
-    assert (
-        card.training["command"] == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
-    )
+    assert card.training.command == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
     shown = shell("show", run)
     assert shown.fields["detector"] == card.identity
     assert (

@@ -29,7 +29,6 @@ pytest.importorskip("playwright")
 from playwright import sync_api
 
 from anomaly.detector.file import read_card
-from anomaly.detector.unit_rule import UnitRule
 from anomaly.imaging.decode import decode
 from anomaly.imaging.mask import read_mask
 from anomaly.inputs.sources import list_sources
@@ -77,7 +76,7 @@ def test_a_view_is_shown_with_its_part(
         seed=0,
         by_unit=r"(\d\d)\d\.png",
     )
-    rule = UnitRule.of(read_card(tmp_path / "detector.onnx").training)
+    rule = read_card(tmp_path / "detector.onnx").training.by_unit
     assert rule is not None and rule.most == 10
     photos = tmp_path / "photos"
     photos.mkdir()

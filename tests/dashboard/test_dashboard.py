@@ -965,7 +965,7 @@ def test_a_threshold_is_written_as_a_new_file_that_names_its_parent_and_who_did_
     card = read_card(events[0].payload["path"])
     assert (card.parent, card.version, card.calibration.k) == (before.digest, "2", 10)
     assert (
-        card.training["threshold_moved_by"] == events[0].inspector
+        card.training.threshold_moved_by == events[0].inspector
         and events[0].detector == card.digest
     )
     # the one in use is as it was

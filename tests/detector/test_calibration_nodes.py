@@ -176,7 +176,7 @@ def test_a_card_with_other_scores_than_the_graph_is_refused(run: Path, tmp_path:
     for scores, k in ((card.calibration.scores * np.float32(2), 1), (card.calibration.scores, 2)):
         other = with_rank(Calibration(scores, 1), k)
         training = {
-            **card.training,
+            **card.training.to_json(),
             "target_rate": other.target_rate,
             "size_sensitivity": None,
             "cost": None,

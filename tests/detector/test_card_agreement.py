@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from anomaly.detector.card_agreement import check_agreement
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.statistics.calibration import calibrate
 
 # The facts of a whole card against each other: tests/attacks/test_card_facts.py.
@@ -17,8 +18,8 @@ FACTS: dict[str, Any] = {
 
 
 def test_counts_that_add_up_agree() -> None:
-    check_agreement(FACTS, calibrate(range(10), 0.1), 64)
-    check_agreement({}, None, 64)
+    check_agreement(TrainingFacts.from_json(FACTS), calibrate(range(10), 0.1), 64)
+    check_agreement(TrainingFacts(), None, 64)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +41,4 @@ def test_counts_that_add_up_agree() -> None:
 )
 def test_facts_that_contradict_each_other_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_agreement({**FACTS, **change}, calibrate(range(10), 0.1), 64)
+        check_agreement(TrainingFacts.from_json(FACTS | change), calibrate(range(10), 0.1), 64)

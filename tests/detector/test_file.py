@@ -87,12 +87,12 @@ def test_the_card_holds_what_a_reader_needs(run: Path) -> None:
         64,
     )
     assert card.calibration is not None and card.calibration.n == 60
-    assert card.training["images"] == 120
-    assert card.training["sets"] == {"fit": 51, "validation": 9 + 2, "calibration": 60} | {
-        name: count for name, count in card.training["sets"].items() if name != "calibration"
+    assert card.training.images == 120
+    assert card.training.sets == {"fit": 51, "validation": 9 + 2, "calibration": 60} | {
+        name: count for name, count in card.training.sets.items() if name != "calibration"
     }
-    assert set(card.training["versions"]) == {"anomaly", "python", "torch", "onnxruntime", "numpy"}
-    assert card.training["ranges"]["bits"] == [8]
+    assert set(card.training.versions) == {"anomaly", "python", "torch", "onnxruntime", "numpy"}
+    assert card.training.ranges.to_json()["bits"] == [8]
     assert Card.from_json(card.to_json(), card.digest) == card
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from anomaly import Scorer
+from anomaly.detector.training_facts import Ranges, TrainingFacts
 from anomaly.detector.training_range import outside
 from anomaly.errors import DetectorError
 from anomaly.imaging.decode import Decoded
@@ -78,11 +79,11 @@ def test_an_image_unlike_those_of_the_training_gets_no_verdict(
 
 
 def test_colour_among_grey_is_outside(grey_scorer: Scorer) -> None:
-    card = replace(grey_scorer.card, training={"ranges": {"grey": True}})
+    card = replace(grey_scorer.card, training=TrainingFacts(ranges=Ranges(grey=True)))
     colour = Decoded(part(), 64, 64, 8, "RGB", grey=False, format="PNG")
     assert (
         outside(card, colour)
         == "a colour image found, only grey ones in the training images: check product and camera"
     )
     assert outside(card, replace(colour, grey=True)) == ""
-    assert outside(replace(card, training={}), colour) == ""
+    assert outside(replace(card, training=TrainingFacts()), colour) == ""

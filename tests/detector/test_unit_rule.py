@@ -43,8 +43,7 @@ def test_a_rule_is_that_of_the_units_seen_and_round_trips_through_a_card() -> No
     rule = UnitRule.seen(r"(\d)_", ["1", "2", "1", "2", "2"])
     assert (rule, rule.views) == (UnitRule(r"(\d)_", 2, 3), "2 to 3 views")
     assert (UnitRule("a", 6, 6).views, UnitRule("a", 1, 1).views) == ("6 views", "1 view")
-    assert UnitRule.of({"by_unit": rule.to_json()}) == rule
-    assert UnitRule.of({}) is None and UnitRule.of({"by_unit": None}) is None
+    assert UnitRule.from_json(rule.to_json()) == rule
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_a_rule_is_that_of_the_units_seen_and_round_trips_through_a_card() -> No
 )
 def test_a_damaged_rule_is_refused(facts: object) -> None:
     with pytest.raises(DetectorError, match=r"train or copy it again$"):
-        UnitRule.of({"by_unit": facts})
+        UnitRule.from_json(facts)
 
 
 def test_what_is_no_expression_is_one_line() -> None:

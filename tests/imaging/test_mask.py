@@ -18,6 +18,7 @@ from PIL import Image
 from anomaly import Scorer
 from anomaly.commands.main import main
 from anomaly.detector.file import read_card
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.imaging.mask import coarser, mask_of, mask_said, of_rectangles, read_mask, to_png
 from anomaly.quality.portable import write_portable
@@ -178,26 +179,24 @@ def test_card_show_and_report_say_what_is_inspected(
     masked: Path, capsys: pytest.CaptureFixture
 ) -> None:
     card = read_card(masked / "run")
-    assert np.array_equal(mask_of(card.training), MASK)
+    assert np.array_equal(card.training.mask.mask, MASK)
     said = f"mask.png: {100 * MASK.mean():.0f} % of the image is inspected, the rest is ignored"
-    assert mask_said(card.training) == said
+    facts = card.training.mask
+    assert mask_said(facts.file, facts.share) == said
     assert main(["show", str(masked / "run")]) == 0
     assert f"mask                    {said}" in capsys.readouterr().out
     page = (masked / "run" / "report.html").read_text(encoding="utf-8")
     assert said in page and 'alt="mask: white is inspected, black is not"' in page
-    assert "stretched over 40 of 40 images that have another shape" in card.training["warnings"][0]
+    assert "stretched over 40 of 40 images that have another shape" in card.training.warnings[0]
 
 
 def test_a_damaged_mask_in_a_card_is_said() -> None:
-    assert mask_of({}) is None and mask_of({"mask": None}) is None and mask_said({}) == ""
-    for facts in (
-        {},
-        {"png": "???"},
-        {"png": base64.b64encode(b"no picture").decode()},
-        {"png": 3},
-    ):
+    for png in ("???", base64.b64encode(b"no picture").decode()):
         with pytest.raises(DetectorError, match=r"^the card's mask is damaged"):
-            mask_of({"mask": facts})
+            mask_of(png, 1.0)
+    for facts in ({}, {"png": "???"}, {"png": base64.b64encode(b"no picture").decode()}, 3):
+        with pytest.raises(ValueError, match=r"^training\.mask: .* found, which it cannot be$"):
+            TrainingFacts.from_json({"mask": facts})
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_200_frames_of_20_parts_are_guaranteed_for_like_20_parts(tmp_path: Path)
     assert card is not None and card.calibration is not None and plan.prospect is not None
     assert (plan.images, plan.told, plan.groups, plan.prospect.n) == (200, 200, 20, 10)
     assert (card.calibration.n, card.calibration.guaranteed_rate) == (10, 1 / 11)
-    assert (card.training["groups"], card.training["sets"]) == (
+    assert (card.training.groups, card.training.sets) == (
         20,
         {"fit": 80, "validation": 20, "calibration": 100},
     )
@@ -201,7 +201,7 @@ def test_200_frames_of_20_parts_are_guaranteed_for_like_20_parts(tmp_path: Path)
         line for line in said if line.startswith("copies: 200 of 200 good images are copies")
     )
     assert "200 images count as 20 groups" in line and "--independent" in line
-    assert plan.warnings == [line] and line in card.training["warnings"]
+    assert plan.warnings == [line] and line in card.training.warnings
 
 
 def test_a_rate_that_copies_cannot_keep_is_refused_with_the_reason(tmp_path: Path) -> None:

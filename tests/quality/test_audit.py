@@ -98,7 +98,7 @@ def test_it_holds_what_was_trained_checked_and_said(
     } == {name: entry["sha256"] for name, entry in manifest["files"].items()}
     assert (
         manifest["detector"] == card.identity
-        and manifest["trained"]["images"] == card.training["images"] == 120
+        and manifest["trained"]["images"] == card.training.images == 120
     )
     assert manifest["trained"]["by"] and manifest["guarantee"]["k"] == card.calibration.k
     assert set(manifest["not_included"]) == {"checkpoint.safetensors", "explain.onnx"}

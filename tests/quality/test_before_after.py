@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_fewer_images_are_refused_and_accepted_when_told(
     status, out, err = command(run, 14, "--accept-worse")
     assert status == 0 and "6.67 % (1 of 15)" in out
     assert (
-        read_card(tmp_path / "new.onnx").training["accepted_worse"][0]
+        read_card(tmp_path / "new.onnx").training.accepted_worse[0]
         == "guaranteed rate 6.67 % instead of 1.64 %"
     )
 
@@ -274,12 +275,10 @@ def test_what_a_card_says_of_a_move_does_not_outlive_a_calibration(
 ) -> None:
     def move(model: onnx.ModelProto) -> None:
         training = read_card(run).training
-        edit_card(
-            model,
-            training={**training, "threshold_moved": "2026-01-01", "threshold_moved_by": "ann"},
-        )
+        moved = replace(training, threshold_moved="2026-01-01", threshold_moved_by="ann")
+        edit_card(model, training=moved.to_json())
 
     moved = changed(run, tmp_path / "moved.onnx", move)
     command(moved, 80)
     training = read_card(tmp_path / "new.onnx").training
-    assert training["threshold_moved"] is None and training["threshold_moved_by"] is None
+    assert training.threshold_moved is None and training.threshold_moved_by is None

@@ -115,7 +115,8 @@ def test_a_moved_threshold_is_a_new_file_with_the_same_weights(run: Path, tmp_pa
     card = write_moved(run, moved, tmp_path / "detector-2.onnx", by="ann", low=float(moved.median))
     assert (card.version, card.parent, card.weights) == ("2", parent.digest, parent.weights)
     assert card.calibration == moved and card.band == (float(moved.median), float(moved.threshold))
-    kept = {name: card.training[name] for name in ("threshold_moved_by", "threshold_moved_from")}
+    said = card.training.to_json()
+    kept = {name: said[name] for name in ("threshold_moved_by", "threshold_moved_from")}
     assert kept == {
         "threshold_moved_by": "ann",
         "threshold_moved_from": float(parent.calibration.threshold),

@@ -58,7 +58,7 @@ def test_calibrate_writes_it_and_says_where_it_comes_from(
         == 0
     )
     old, new = read_card(run), read_card(tmp_path / "p.onnx")
-    assert (new.parent, new.weights, new.version, new.training["target"]) == (
+    assert (new.parent, new.weights, new.version, new.training.target) == (
         old.digest,
         old.weights,
         "2",

@@ -49,10 +49,10 @@ def test_the_new_threshold_comes_from_the_new_images_alone(
     assert card.calibration == calibrate(scores, 0.1)
     assert (card.calibration.n, card.calibration.k) == (40, 4)
     assert (card.version, card.parent, card.weights) == ("2", old.digest, old.weights)
-    assert card.training["highest"] == [
+    assert list(card.training.highest) == [
         f"{i:04}.png" for i in np.argsort(-scores, kind="stable")[:5]
     ]
-    assert (card.training["recalibrated_on"], card.training["images"]) == (40, 120)
+    assert (card.training.recalibrated_on, card.training.images) == (40, 120)
     flagged = [
         Scorer(path, device="cpu").score(image).score > card.calibration.threshold
         for image in fresh.glob("*.png")
@@ -105,7 +105,7 @@ def test_one_image_of_each_group_is_drawn(run: Path, fresh: Path, tmp_path: Path
         scores_of(run, fresh), [path.name[:3] for path in paths], 0, [str(path) for path in paths]
     )
     assert drawn[0].calibration.scores.tolist() == sorted(expected.tolist())
-    assert drawn[0].training["grouped"]
+    assert drawn[0].training.grouped
 
 
 def test_copies_count_once_and_copies_of_training_images_not_at_all(
@@ -130,7 +130,7 @@ def test_copies_count_once_and_copies_of_training_images_not_at_all(
     card, path, left_out = recalibrate_on(
         run, good, out=tmp_path / "new.onnx", target_rate=0.1, group_by=None, seed=0
     )
-    assert card.calibration.n == 20 and card.training["grouped"]
+    assert card.calibration.n == 20 and card.training.grouped
     assert [line for line in left_out if "on which this detector was trained" in line] == left_out[
         :3
     ]

@@ -11,6 +11,7 @@ pytest.importorskip(
 )
 
 from anomaly.detector.card import Card
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.imaging.decode import DecodeRule
 from anomaly.review import Store
 from anomaly.review.stream import Sent, Stream
@@ -53,7 +54,7 @@ def carded(**training: object) -> Card:
         rule,
         calibration,
         None,
-        dict(training),
+        TrainingFacts.from_json(training),
         {},
         {},
         None,
@@ -86,7 +87,10 @@ def test_a_series_of_units_has_the_worst_view_of_each(lite: Store, tmp_path: Pat
     """Views of a unit come from different cameras; one that lacks a view, or has one that was not
     judged, was not judged.
     """
-    card = carded(by_unit={"pattern": r"u(\d+)", "least": 2, "most": 2}, guard={"refused": 0.01})
+    card = carded(
+        by_unit={"pattern": r"u(\d+)", "least": 2, "most": 2},
+        guard={"refused": 0.01, "noticed": {}},
+    )
     rows = [
         row(2 * i + j, 0.1 * i + 0.05 * j, path=f"/d/cam{j}/u{i}.png")
         for i in range(4)

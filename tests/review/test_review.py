@@ -29,6 +29,7 @@ from hypothesis import strategies as st  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from anomaly.detector.file import read_card  # noqa: E402
+from anomaly.detector.unit_rule import UnitRule  # noqa: E402
 from anomaly.errors import AnomalyError  # noqa: E402
 from anomaly.files.table import Row, encode_rows  # noqa: E402
 from anomaly.inputs.dataset import read_dataset  # noqa: E402
@@ -419,8 +420,8 @@ def test_without_sqlalchemy_the_extra_is_named() -> None:
 
 def test_a_part_is_judged_by_all_its_views(store: Store, run: Path, tmp_path: Path) -> None:
     card = read_card(run)
-    rule = {"pattern": r"/(\d)_cam", "least": 2, "most": 2}
-    card = dataclasses.replace(card, training={**card.training, "by_unit": rule})
+    rule = UnitRule(r"/(\d)_cam", 2, 2)
+    card = dataclasses.replace(card, training=dataclasses.replace(card.training, by_unit=rule))
     threshold = float(card.calibration.threshold) if card.calibration else 0.0
 
     def view(unit: int, cam: int, score: float | None) -> Row:

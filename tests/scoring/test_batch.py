@@ -27,6 +27,7 @@ from PIL import Image
 
 import anomaly.scoring.batch
 from anomaly.detector.card import Card
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.progress import Progress
 from anomaly.files.table import SUFFIXES, Row, read_table
@@ -58,7 +59,7 @@ def card(name: str = "brightness", threshold: Calibration | None = LIMIT) -> Car
         decode=DecodeRule(),
         calibration=threshold,
         band=None,
-        training={},
+        training=TrainingFacts(),
         golden={},
         licences={},
         quality=None,

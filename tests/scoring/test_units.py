@@ -237,9 +237,9 @@ def test_the_threshold_is_set_by_the_worst_view_of_each_unit(
         ]
     )
     assert card.calibration == calibrate(scores.max(1), 0.1)
-    assert UnitRule.of(card.training) == UnitRule(PATTERN, 3, 3)
+    assert card.training.by_unit == UnitRule(PATTERN, 3, 3)
     worst = int(scores.max(1).argmax())
-    assert card.training["highest"][0] == f"{worst:03}_cam{scores[worst].argmax()}.png"
+    assert card.training.highest[0] == f"{worst:03}_cam{scores[worst].argmax()}.png"
 
 
 def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_threshold(
@@ -251,7 +251,7 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
     card, _, left_out = recalibrate_on(
         per_unit, tmp_path / "new", out=tmp_path / "n.onnx", target_rate=0.1, group_by=None, seed=0
     )
-    assert (card.calibration.n, UnitRule.of(card.training)) == (22, UnitRule(PATTERN, 3, 3))
+    assert (card.calibration.n, card.training.by_unit) == (22, UnitRule(PATTERN, 3, 3))
     assert left_out[0] == "unit 003: 2 of 3 views found"
     assert sum("another view of its unit is left out" in line for line in left_out) == 2
     with pytest.raises(
@@ -274,7 +274,7 @@ def test_training_guarantees_per_unit(good: Path, tmp_path: Path) -> None:
     )
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None
-    assert (card.calibration.n, UnitRule.of(card.training)) == (
+    assert (card.calibration.n, card.training.by_unit) == (
         plan.prospect.n,
         UnitRule(PATTERN, 3, 3),
     )
@@ -283,7 +283,7 @@ def test_training_guarantees_per_unit(good: Path, tmp_path: Path) -> None:
         .splitlines()[1]
         .startswith("effective number        24 units of up to 3 views: a guarantee counts units")
     )
-    assert card.training["sets"]["calibration"] == 3 * card.calibration.n
+    assert card.training.sets["calibration"] == 3 * card.calibration.n
     scorer = Scorer(tmp_path / "run", device="cpu")
     with open(tmp_path / "run" / "images.csv") as file:
         used = [line.split(",")[0] for line in file if ",calibration," in line]
@@ -304,8 +304,8 @@ def test_views_of_a_unit_that_is_not_whole_are_not_used_nor_suspected(
         TrainOptions(folder, tmp_path / "run", space="pixels", size=32, by_unit=PATTERN),
         said.append,
     )
-    assert card is not None and (card.training["images"], card.training["groups"]) == (69, 23)
-    assert sum(card.training["sets"].values()) == 69
+    assert card is not None and (card.training.images, card.training.groups) == (69, 23)
+    assert sum(card.training.sets.values()) == 69
     assert "003_cam" not in (tmp_path / "run" / "suspects.txt").read_text()
     assert [line.removeprefix("left out: ") for line in said[1:3]] == [
         f"{folder / f'003_cam{view}.png'}: another view of its unit could not be read"

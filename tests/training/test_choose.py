@@ -61,7 +61,7 @@ def test_the_default_space_is_chosen_without_a_defect_and_told(
     options = TrainOptions(images=parts / "train" / "good", out=tmp_path / "run", size=64)
     train(options, say=lambda line: None)
     card = read_card(tmp_path / "run")
-    choice = card.training["choice"]
+    choice = card.training.choice
     assert choice.keys() == {"both", "features"}
     assert card.space == ("features" if choice["features"] > choice["both"] + 0.03 else "both")
     # the checkpoint knows which space it was
@@ -73,4 +73,4 @@ def test_the_default_space_is_chosen_without_a_defect_and_told(
         choose_space(space, maps, records[60:80], RULE, prepare, seed=3) for _ in range(2)
     )
     assert first == again and first.keys() == {"both", "features"}
-    assert read_card(run).training["choice"] is None
+    assert read_card(run).training.choice is None

@@ -11,6 +11,7 @@ import pytest
 
 from anomaly.commands.main import main
 from anomaly.detector.file import read_card
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.reporting.wording import size_sensitivity_text
 from data.synthetic import make
 from training.defect_sizes import DEFECTS_PER_SIZE, KINDS, diameters, drawn, meets
@@ -51,7 +52,7 @@ def test_the_card_says_which_sizes_are_flagged_and_boxes_meet_what_is_large(
     run: Path, capsys: pytest.CaptureFixture
 ) -> None:
     card = read_card(run)
-    size_sensitivity = card.training["size_sensitivity"]
+    size_sensitivity = card.training.size_sensitivity.to_json()
     assert size_sensitivity["pixel"] == 1.0 and [
         row["pixels"] for row in size_sensitivity["sizes"]
     ] == [2, 4, 8, 16]
@@ -77,15 +78,15 @@ def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -
         cards[area] = train(options, lambda line: None)
     plain, opened = cards[None], cards[20]
     assert (
-        opened.training["min_area"],
-        opened.training["min_cells"],
-        plain.training["min_cells"],
+        opened.training.min_area,
+        opened.training.min_cells,
+        plain.training.min_cells,
     ) == (20, 20, 1)
     # of images whose noise is high in single cells
     assert (opened.calibration.scores < plain.calibration.scores).all()
     assert (
         opened.calibration.guaranteed_rate == plain.calibration.guaranteed_rate
-        and opened.training["parity"] <= 1e-3
+        and opened.training.parity <= 1e-3
     )
     assert size_sensitivity_text(opened.training)[-1] == (
         "least area              what is high in less than 20 pixels (20 cells of the heatmap) "
@@ -98,23 +99,21 @@ def test_what_is_said_of_sizes() -> None:
         rows = [
             {"pixels": 4 * 2**i, "flagged": n, "of": 24, "met": 0} for i, n in enumerate(flagged)
         ]
-        return size_sensitivity_text({"size_sensitivity": {"pixel": 15.6, "sizes": rows}})[0].split(
-            "; "
-        )[1]
+        facts = {"size_sensitivity": {"pixel": 15.6, "sizes": rows}}
+        return size_sensitivity_text(TrainingFacts.from_json(facts))[0].split("; ")[1]
 
     assert said(0, 3, 12) == "defects smaller than 16 pixels are likely unseen"
     assert said(0, 3, 11) == "defects up to 16 pixels are likely unseen"
     assert said(20, 24) == "most of the smallest that were tried are seen"
-    assert size_sensitivity_text({"min_area": 9, "min_cells": 1}) == [
+    assert size_sensitivity_text(TrainingFacts(min_area=9, min_cells=1)) == [
         "least area              9 pixels changes nothing: one cell of the heatmap is larger"
     ]
-    for damaged in (
+    for nothing in (
         {},
-        {"size_sensitivity": 3},
+        {"size_sensitivity": None},
         {"size_sensitivity": {"sizes": [], "pixel": 1}},
-        {"size_sensitivity": {"sizes": [{}]}},
     ):
-        assert size_sensitivity_text(damaged) == []
+        assert size_sensitivity_text(TrainingFacts.from_json(nothing)) == []
 
 
 def test_a_new_threshold_counts_the_same_synthetic_defects_anew(
@@ -131,13 +130,13 @@ def test_a_new_threshold_counts_the_same_synthetic_defects_anew(
     assert main([*command, "--accept-worse"]) == 0
     old, new = read_card(run), read_card(tmp_path / "new.onnx")
     for card in (old, new):
-        rows = card.training["size_sensitivity"]["sizes"]
+        rows = card.training.size_sensitivity.to_json()["sizes"]
         assert [row["flagged"] for row in rows] == [
             int(card.calibration.is_anomaly(row["scores"]).sum()) for row in rows
         ]
         assert all(len(row["scores"]) == row["of"] for row in rows)
-    assert [row["scores"] for row in old.training["size_sensitivity"]["sizes"]] == [
-        row["scores"] for row in new.training["size_sensitivity"]["sizes"]
+    assert [row["scores"] for row in old.training.size_sensitivity.to_json()["sizes"]] == [
+        row["scores"] for row in new.training.size_sensitivity.to_json()["sizes"]
     ]
 
 

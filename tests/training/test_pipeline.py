@@ -143,24 +143,24 @@ def test_the_card_says_how_it_was_made(run: Path, parts: Path) -> None:
     assert card.score == "mean of the hottest 5 % of the heatmap"
     assert card.licences == {"weights": "none used", "data": "not stated"}
     facts = card.training
-    assert (facts["images"], facts["groups"], facts["grouped"], facts["seed"], facts["target"]) == (
+    assert (facts.images, facts.groups, facts.grouped, facts.seed, facts.target) == (
         120,
         120,
         False,
         0,
         "ort",
     )
-    assert facts["ranges"] == {
+    assert facts.ranges.to_json() == {
         "aspect": [1.0, 1.0],
         "pixels": [4096, 4096],
         "bits": [8],
         "grey": False,
     }
-    assert 0 <= facts["parity"] <= 1e-3
-    assert sorted(Path(name).name for name in facts["highest"]) == sorted(
-        facts["highest"][i][-8:] for i in range(5)
+    assert 0 <= facts.parity <= 1e-3
+    assert sorted(Path(name).name for name in facts.highest) == sorted(
+        facts.highest[i][-8:] for i in range(5)
     )
-    assert all((parts / name).is_file() for name in facts["highest"])
+    assert all((parts / name).is_file() for name in facts.highest)
 
 
 def test_calibration_scores_are_those_of_the_finished_file(run: Path, parts: Path) -> None:
@@ -173,27 +173,27 @@ def test_calibration_scores_are_those_of_the_finished_file(run: Path, parts: Pat
     }
     assert card.calibration.scores.tolist() == sorted(float(score) for score in scores.values())
     highest = sorted(scores, key=lambda name: -scores[name])[:5]
-    assert [Path(name).name for name in card.training["highest"]] == highest
+    assert [Path(name).name for name in card.training.highest] == highest
 
 
 def test_grey_images_of_12_bits_among_files_that_are_none(grey_run: Path) -> None:
     card = read_card(grey_run)
     assert card.decode.bits == 12
-    assert card.training["ranges"] == {
+    assert card.training.ranges.to_json() == {
         "aspect": [1.0, 1.0],
         "pixels": [2304, 2304],
         "bits": [12],
         "grey": True,
     }
-    assert (card.training["images"], card.training["groups"]) == (30, 30)
-    warnings = card.training["warnings"]
+    assert (card.training.images, card.training.groups) == (30, 30)
+    warnings = card.training.warnings
     assert [line.split(": ")[0] for line in warnings] == ["left out"] * 2
     assert [line.split("/")[-1].split(": ")[0] for line in warnings] == ["broken.png", "notes.png"]
     assert warnings[1].endswith(
         "begins with b'the ones', which is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, DIB: "
         "convert it"
     )
-    assert sum(card.training["sets"].values()) == 30
+    assert sum(card.training.sets.values()) == 30
     assert not {"broken.png", "notes.png"} & {
         name for subset in sets_of(grey_run).values() for name in subset
     }
@@ -440,7 +440,7 @@ def test_typicality_of_a_pixel_vae_holds_in_the_file(parts: Path, tmp_path: Path
     assert card.score.startswith(
         "rarity of the model's statistics among validation images, two-sided"
     )
-    assert 0 <= card.training["parity"] <= 1e-3
+    assert 0 <= card.training.parity <= 1e-3
     assert verify_images(tmp_path / "x", parts / "test" / "good", card).startswith(
         "torch against ONNX      30 of your images"
     )
@@ -531,7 +531,7 @@ def test_float_images_are_judged_by_the_scale_of_the_training_images(tmp_path: P
     card = train(options_for(good, tmp_path / "run"), lambda line: None)
     scorer = Scorer(tmp_path / "run", device="cpu")
     assert card is not None and card.decode.scale is not None and card.decode == scorer.card.decode
-    assert card.training["ranges"]["bits"] == [32]
+    assert card.training.ranges.to_json()["bits"] == [32]
     low, high = card.decode.scale
 
     def file_of(values: np.ndarray) -> bytes:

@@ -319,14 +319,14 @@ def test_training_does_as_was_said(tmp_path: Path) -> None:
         plan.prospect.guaranteed_rate,
         plan.prospect.upper_bound,
     )
-    assert card.training["sets"] == plan.to_json()["sets"]
-    assert card.training["ranges"] == plan.ranges
+    assert card.training.sets == plan.to_json()["sets"]
+    assert card.training.ranges.to_json() == plan.ranges
     assert (card.model, card.space, card.size) == (
         plan.options.model,
         plan.options.space,
         plan.options.size,
     )
-    assert card.training["warnings"] == plan.warnings
+    assert list(card.training.warnings) == plan.warnings
 
 
 def test_the_small_copies_are_those_that_training_compares() -> None:

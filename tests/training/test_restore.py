@@ -48,8 +48,8 @@ def test_the_restored_graph_is_the_one_in_the_file(
         "model": card.model,
         "space": card.space,
         "size": card.size,
-        "seed": card.training["seed"],
-        "target": card.training["target"],
+        "seed": card.training.seed,
+        "target": card.training.target,
     }
 
 

@@ -232,7 +232,7 @@ def test_train_lists_them_and_takes_the_list(contaminated: Path, tmp_path: Path)
         Path(row["path"]).name: row["set"]
         for row in csv.DictReader((run / "images.csv").read_text(encoding="utf-8").splitlines())
     }
-    assert Counter(used.values()) == read_card(run).training["sets"]
+    assert Counter(used.values()) == read_card(run).training.sets
     assert {used[name] for name in listed} - {"validation", "calibration"} == {"outliers"}
     assert "too far from all others" in page and "too far from all others" in "".join(said)
     records, _ = find_images(

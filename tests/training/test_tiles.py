@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from anomaly import Scorer
 from anomaly.commands.main import main
 from anomaly.detector.file import find_detector, read_card
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import TrainingError
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import read_dataset
@@ -340,12 +341,12 @@ def test_card_show_and_restore_know_the_tiles(
 ) -> None:
     card, restored = read_card(tiled), restore(tiled)
     facts = {"tile": 64, "down": 4, "across": 5, "height": 192, "width": 256}
-    assert card.training["tiles"] == facts and card.size == 64
+    assert card.training.tiles.to_json() == facts and card.size == 64
     said = (
         "20 (5 across, 4 down) of 64 pixels of yours a side, each seen at 64 x 64; beside them the "
         "whole image at 64 x 64"
     )
-    assert tiles_said(facts, 64) == said
+    assert tiles_said(card.training.tiles, 64) == said
     assert card.score == "mean of the 9 hottest places of the heatmap, 1/144 of a tile's"
     assert main(["show", str(tiled)]) == 0
     shown = capsys.readouterr().out
@@ -353,8 +354,8 @@ def test_card_show_and_restore_know_the_tiles(
         f"tiles                   {said}" in shown
         and "one pixel of the model is 0.999 of yours a side" in shown
     )
-    assert card.training["min_cells"] == 1 and "one cell of the heatmap is larger" in shown
-    assert all(row["of"] <= 12 for row in card.training["size_sensitivity"]["sizes"])
+    assert card.training.min_cells == 1 and "one cell of the heatmap is larger" in shown
+    assert all(row["of"] <= 12 for row in card.training.size_sensitivity.to_json()["sizes"])
     assert verify_images(tiled, sheets / "test" / "pit", card).startswith(
         "torch against ONNX      12 of your images: scores"
     )
@@ -366,10 +367,11 @@ def test_card_show_and_restore_know_the_tiles(
     ).shape == (96, 96, 3)
 
 
-def test_a_card_from_elsewhere_cannot_stop_show() -> None:
-    assert [
-        tiles_said(facts, 64) for facts in (None, {}, 3, {"tile": "x", "down": 1, "across": 1})
-    ] == [""] * 4
+def test_without_tiles_nothing_is_said_and_damaged_ones_are_refused() -> None:
+    assert tiles_said(None, 64) == ""
+    for damaged in ({}, 3, {"tile": "x", "down": 1, "across": 1}):
+        with pytest.raises(ValueError, match="which it cannot be"):
+            TrainingFacts.from_json({"tiles": damaged})
 
 
 def test_the_portable_form_keeps_both_sizes(tiled: Path, sheets: Path, tmp_path: Path) -> None:
@@ -410,7 +412,7 @@ def test_a_training_that_was_stopped_goes_on_with_its_tiles(sheets: Path, tmp_pa
     assert drawing and all(
         torch.equal(finished[f"model.{name}"], value) for name, value in drawing.items()
     )
-    assert {"tiles.scale"} < finished.keys() and card.training["parity"] <= 1e-3
+    assert {"tiles.scale"} < finished.keys() and card.training.parity <= 1e-3
     assert {path.name for path in (tmp_path / "run" / "tiles").iterdir()} == {
         "checkpoint.safetensors",
         "train.jsonl",

@@ -106,7 +106,7 @@ def run_case(case: Case, folder: Path, options: dict[str, Any]) -> dict[str, Any
         "k": calibration.k if calibration else None,
         "seconds_to_train": round(trained, 1),
         "ms_an_image": round(judged.milliseconds, 1),
-        "warned": bool(read_card(folder).training["warnings"]),
+        "warned": bool(read_card(folder).training.warnings),
     }
     result.write_text(json.dumps(row, indent=2))
     return row

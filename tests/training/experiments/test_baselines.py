@@ -61,7 +61,7 @@ def test_a_baseline_goes_the_whole_way(
         say=lambda line: None,
     )
     scorer = Scorer(tmp_path / "run", device="cpu")
-    assert scorer.card.training["parity"] is not None
+    assert scorer.card.training.parity is not None
     scores: dict[bool, list[float]] = {True: [], False: []}
     for record in labelled_test(read_dataset(parts)):
         scores[record.label == "good"].append(scorer.score(record.path).score or 0.0)
