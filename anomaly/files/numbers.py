@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 def ordinary_text(
     flagged: int, judged: int, expected: float, up_to: int, what: str = "image"

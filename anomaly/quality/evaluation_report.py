@@ -18,7 +18,7 @@ from anomaly.quality.evaluation import Judged
 from anomaly.reporting.report import GalleryItem, Report
 from anomaly.reporting.wording import card_text, realised_text, verdict_text
 from anomaly.scorer import Result, Scorer, colour_anchors
-from anomaly.statistics.calibration import one_per_group
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 
 GALLERY = 8  # pictures of each kind

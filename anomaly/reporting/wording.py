@@ -18,12 +18,11 @@ from anomaly.files.numbers import count_text, one_in, percent, rounded_percent
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
     Calibration,
-    Prospect,
     Rate,
     lowest_target_rate,
-    more_groups,
     needed,
 )
+from anomaly.statistics.prospect import Prospect, more_groups
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card

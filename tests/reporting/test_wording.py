@@ -20,7 +20,8 @@ from anomaly.reporting.wording import (
     verdict_text,
 )
 from anomaly.scoring.units import View, judge_unit
-from anomaly.statistics.calibration import Prospect, Rate, calibrate
+from anomaly.statistics.calibration import Rate, calibrate
+from anomaly.statistics.prospect import Prospect
 
 
 def with_threshold(threshold: float, n: int = 200, target_rate: float | None = None):
