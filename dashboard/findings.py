@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anomaly.reporting.charts import calibration_scale, place
-from anomaly.reporting.wording import unit_text, verdict_text
+from anomaly.reporting.verdict import unit_text, verdict_text
 from anomaly.review import VERDICTS, Event, Finding
 from dashboard.access import Person
 from dashboard.desk import Desk, Known

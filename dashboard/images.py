@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,14 +68,6 @@ class Pair:
         return self.expected.size + self.difference.size
 
 
-class Sized(Protocol):
-    @property
-    def size(self) -> int: ...
-
-
-Made = TypeVar("Made", bound=Sized)
-
-
 class Cache:
     """Pictures by key, the longest unused dropped first; the same one is not made twice at the same
     time.
@@ -83,24 +75,21 @@ class Cache:
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max = max_bytes
-        # each of the type that its key stands for
         self._held: OrderedDict[object, Any] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._making: dict[object, threading.Lock] = {}
 
-    def get(self, key: object, make: Callable[[], Made]) -> Made:
+    def get(self, key: object, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
-                kept: Made = self._held[key]
-                return kept
+                return self._held[key]
             making = self._making.setdefault(key, threading.Lock())
         with making:
             with self._lock:
                 if key in self._held:
-                    kept = self._held[key]
-                    return kept
+                    return self._held[key]
             try:
                 picture = make()
                 self._keep(key, picture)
@@ -109,7 +98,7 @@ class Cache:
                     self._making.pop(key, None)
         return picture
 
-    def _keep(self, key: object, picture: Sized) -> None:
+    def _keep(self, key: object, picture: Any) -> None:
         with self._lock:
             self._held[key] = picture
             self._bytes += picture.size
@@ -132,15 +121,20 @@ class Pictures:
             return replace(original(data, state, page), digest=hashlib.sha256(data).hexdigest())
         digest = hashlib.sha256(data).digest(), page
         if kind == "thumb":
-            return self._cache.get((digest, kind), lambda: thumbnail(data, page))
+            thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data, page))
+            return thumb
         if state == "changed":
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
         if kind == "heatmap":
-            key = digest, run.detector, kind
-            return self._cache.get(key, lambda: self._heat(run, data, page))
+            overlay: Picture = self._cache.get(
+                (digest, run.detector, kind), lambda: self._heat(run, data, page)
+            )
+            return overlay
         # one run of the model gives the expected picture and the difference
-        pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data, page))
+        pair: Pair = self._cache.get(
+            (digest, run.detector, "pair"), lambda: self._pair(run, data, page)
+        )
         return pair.expected if kind == "expected" else pair.difference
 
     def _read(self, finding_id: int) -> tuple[bytes, str, int | None]:

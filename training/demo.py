@@ -16,8 +16,9 @@ from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_
 from anomaly.quality.evaluate import judge_labelled
 from anomaly.quality.evaluation import Judged
 from anomaly.quality.evaluation_report import build_report, images_said, rate_said, said
+from anomaly.reporting.detector import card_text
+from anomaly.reporting.evaluation import realised_text
 from anomaly.reporting.page import write_report
-from anomaly.reporting.wording import card_text, realised_text
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from anomaly.statistics.resampling import NORMAL

@@ -24,8 +24,8 @@ from anomaly.imaging.mask import MOST_CELLS, Mask
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
 from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
+from anomaly.reporting.detector import card_text
 from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report
-from anomaly.reporting.wording import card_text
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.resampling import NORMAL

@@ -17,9 +17,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import read_card, set_card, weights_digest
+from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.session import available_cores, open_session
 from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
@@ -34,11 +33,10 @@ from anomaly.imaging.listing import passed_text
 from anomaly.imaging.mask import mask_facts, read_mask
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.used_images import IMAGES
+from anomaly.reporting.detector import tiles_said
 from anomaly.reporting.page import write_report
-from anomaly.reporting.wording import tiles_said
 from anomaly.scoring.units import whole_units
-from anomaly.statistics.calibration import Calibration, calibrate
-from anomaly.statistics.groups import one_per_group, worst_per_unit
+from anomaly.statistics.calibration import Calibration, calibrate, one_per_group, worst_per_unit
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.choose import choose_space
 from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size

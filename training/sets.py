@@ -24,10 +24,9 @@ from anomaly.imaging.decode import Decoded, DecodeRule, decode, has_depth, range
 from anomaly.imaging.listing import Passed
 from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
-from anomaly.reporting.wording import needs_text
+from anomaly.reporting.guarantee import needs_text
 from anomaly.scoring.units import by_unit
-from anomaly.statistics.calibration import lowest_target_rate, needed
-from anomaly.statistics.prospect import set_aside
+from anomaly.statistics.calibration import lowest_target_rate, needed, set_aside
 from training.options import TrainOptions
 
 Item = TypeVar("Item")

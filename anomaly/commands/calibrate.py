@@ -95,10 +95,13 @@ def run_calibrate(options: argparse.Namespace) -> None:
     import tempfile
 
     from anomaly.detector.file import read_card
+    from anomaly.detector.guarantee import Guarantee
     from anomaly.files.left_out import left_out_lines
-    from anomaly.quality.before_after import Guarantee, rows, table, worse
+    from anomaly.quality.before_after import worse
     from anomaly.quality.recalibrate import recalibrate_on
-    from anomaly.reporting.wording import card_text
+    from anomaly.reporting.detector import card_text
+    from anomaly.reporting.guarantee import change_rows, changes_text
+    from anomaly.reporting.lines import line_of
 
     if (options.normal is None) == (options.verdicts is None):
         raise AnomalyError(
@@ -138,8 +141,8 @@ def run_calibrate(options: argparse.Namespace) -> None:
     changed = {"before": before.to_json(), "after": after.to_json(), "worse": worse(before, after)}
     made = {"detector": card.identity, "path": str(out), "left_out": left_out}
     text = (
-        f"written                 {out}   {card.identity}\n{card_text(card, str(out))}\n"
-        f"{table(rows(before, after))}"
+        f"{line_of('written', f'{out}   {card.identity}')}\n{card_text(card, str(out))}\n"
+        f"{changes_text(change_rows(before, after))}"
     )
     answer(changed | made, text, options.json)
 

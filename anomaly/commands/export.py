@@ -8,6 +8,7 @@ from typing import Any
 
 from anomaly.commands.arguments import command, number
 from anomaly.errors import AnomalyError
+from anomaly.reporting.lines import line_of
 
 
 def add_export(commands: Any) -> None:
@@ -56,4 +57,4 @@ def run_export(options: argparse.Namespace) -> None:
         batch=options.batch,
         delay=options.delay,
     )
-    print(f"{'written':<24}{out}   tritonserver --model-repository {folder}")
+    print(line_of("written", f"{out}   tritonserver --model-repository {folder}"))

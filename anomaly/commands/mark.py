@@ -8,6 +8,7 @@ from typing import Any
 
 from anomaly.commands.arguments import command
 from anomaly.errors import AnomalyError
+from anomaly.reporting.lines import line_of
 
 
 def add_mark(commands: Any) -> None:
@@ -51,7 +52,7 @@ def run_mark(options: argparse.Namespace) -> None:
             )
     for kind, path, sha256 in digests:
         add_mark(options.detector, known[sha256]["path"], sha256, kind, options.by or user())
-        print(f"{kind:<24}{path}")
+        print(line_of(kind, path))
     if not given:
         print(list_text(options.detector))
 
@@ -107,12 +108,10 @@ def list_text(run: Path) -> str:
     card, highest = read_highest(run)
     marks = read_marks(run)
     threshold = 0.0 if card.calibration is None else float(card.calibration.threshold)
-    lines = [f"{'threshold':<24}{threshold:.4g}"]
+    lines = [line_of("threshold", f"{threshold:.4g}")]
     for image in highest:
         mark = marks.get(image.sha256)
         said = "not marked" if mark is None else f"{mark.mark}, by {mark.by}"
-        lines.append(
-            f"{image.score:<24.4g}{image.name}   "
-            f"{said}{'' if image.score < threshold else '; sets the threshold'}"
-        )
+        sets = "" if image.score < threshold else "; sets the threshold"
+        lines.append(line_of(f"{image.score:.4g}", f"{image.name}   {said}{sets}"))
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from anomaly.commands.arguments import (
     say,
 )
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
+from anomaly.reporting.lines import line_of
 
 
 def add_reconstruct(commands: Any) -> None:
@@ -48,5 +49,5 @@ def run_reconstruct(options: argparse.Namespace) -> int:
     for line in errors:
         say(line)
     save_png(options.out, picture)
-    print(f"written                 {options.out}   {shown} images: original, expected, heatmap")
+    print(line_of("written", f"{options.out}   {shown} images: original, expected, heatmap"))
     return NOT_ALL_JUDGED if errors else 0

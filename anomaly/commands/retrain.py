@@ -43,8 +43,10 @@ def add_retrain(commands: Any) -> None:
 
 def run_retrain(options: argparse.Namespace) -> None:
     """Trains again, and says before and after."""
-    from anomaly.quality.before_after import Guarantee, rows, table
-    from anomaly.reporting.wording import card_text
+    from anomaly.detector.guarantee import Guarantee
+    from anomaly.reporting.detector import card_text
+    from anomaly.reporting.guarantee import change_rows, changes_text
+    from anomaly.reporting.lines import line_of
 
     import_training()
     from training.retrain import train_again
@@ -70,10 +72,14 @@ def run_retrain(options: argparse.Namespace) -> None:
             )
         )
         return
-    print(f"written                 {options.out / 'detector.onnx'}   {new.identity}")
+    print(line_of("written", f"{options.out / 'detector.onnx'}   {new.identity}"))
     print(card_text(new, str(options.out)))
     said = ["unknown" if d is None else f"{d[0]:,} of {d[1]:,}" for d in defects]
-    print(table([*rows(before, after), ("synthetic defects", said[0], f"{said[1]} flagged")]))
+    print(
+        changes_text(
+            [*change_rows(before, after), ("synthetic defects", said[0], f"{said[1]} flagged")]
+        )
+    )
 
 
 def flagged_of(card: Card) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import command
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError, RuntimeMissing
+from anomaly.reporting.lines import line_of
 
 if TYPE_CHECKING:
     from anomaly.review import DefectType, Store
@@ -162,6 +163,7 @@ def add_verify_log(actions: Any) -> None:
 
 
 def run_verify_log(options: argparse.Namespace) -> None:
+    from anomaly.reporting.review import log_text
     from anomaly.review import Store
     from anomaly.review.chain import in_words
 
@@ -177,10 +179,8 @@ def run_verify_log(options: argparse.Namespace) -> None:
             f"{options.db}: digest {head[:16]} is none that the log had, it was rewritten: restore "
             "a backup"
         )
-    print(
-        f"{'whole':<24}{chain.text()}\n{'head':<24}sha256:{chain.head}   (keep it elsewhere; "
-        "--head compares)"
-    )
+    print(line_of("whole", log_text(len(chain.digests), chain.before)))
+    print(line_of("head", f"sha256:{chain.head}   (keep it elsewhere; --head compares)"))
 
 
 def add_types(actions: Any) -> None:
@@ -247,7 +247,7 @@ def import_into(
             table, name=name, folder=folder, roots=roots, card=card, by=user()
         )
     what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
-    return f"{'review':<24}{what}{'' if new else ' (it was there already)'} in {database}"
+    return line_of("review", f"{what}{'' if new else ' (it was there already)'} in {database}")
 
 
 def run_import(options: argparse.Namespace) -> None:
@@ -281,13 +281,14 @@ def run_export(options: argparse.Namespace) -> int:
             done = export_findings(store, options.out, filters)
         else:
             done = export_folder(store, options.out, filters, link=options.link)
-    print(f"{'written':<24}{options.out}   {done.written} entries")
+    print(line_of("written", f"{options.out}   {done.written} entries"))
     for line in done.left_out:
-        print(f"{'left out':<24}{line}")
+        print(line_of("left out", line))
     return NOT_ALL_JUDGED if done.left_out else 0
 
 
 def run_stats(options: argparse.Namespace) -> None:
+    from anomaly.reporting.review import estimate_text
     from anomaly.review import Store
     from anomaly.review.estimates import precision, recall
 
@@ -309,20 +310,20 @@ def run_stats(options: argparse.Namespace) -> None:
     for run, (p, r) in figures.items():
         done = progress[run]
         judged = f"{done.flagged_judged} of {done.flagged} flagged images judged"
-        print(
-            f"{f'run {run.id}':<24}{run.name}: {judged}; audit sample {done.audit_judged} of "
-            f"{done.audit}"
-        )
-        print(f"{'  precision':<24}{p.text()}\n{'  recall':<24}{r.text()}")
+        audit = f"audit sample {done.audit_judged} of {done.audit}"
+        print(line_of(f"run {run.id}", f"{run.name}: {judged}; {audit}"))
+        print(line_of("  precision", estimate_text(p)))
+        print(line_of("  recall", estimate_text(r)))
     for person in team.inspectors:
         said = (
             f"{person.anomalous} anomalous, {person.normal} normal, {person.unsure} unsure, "
             f"{person.skipped} skipped"
         )
-        print(f"{person.name:<24}{said}")
+        print(line_of(person.name, said))
     for pair in team.agreements:
         kappa = "unknown" if pair.kappa is None else f"{pair.kappa:.2f}"
-        print(f"{f'{pair.a} and {pair.b}':<24}{pair.same} of {pair.n} alike, kappa {kappa}")
+        alike = f"{pair.same} of {pair.n} alike, kappa {kappa}"
+        print(line_of(f"{pair.a} and {pair.b}", alike))
 
 
 def run_audit(options: argparse.Namespace) -> None:
@@ -341,8 +342,11 @@ def run_audit(options: argparse.Namespace) -> None:
         strata = store.draw_audit(run, options.images, options.seed, by=user(), key=default_key())
     drawn = sum(stratum.drawn for stratum in strata if stratum.number)
     print(
-        f"{'audit sample':<24}{drawn} images of run {run} that were not flagged, drawn at random; "
-        "judge them in the dashboard"
+        line_of(
+            "audit sample",
+            f"{drawn} images of run {run} that were not flagged, drawn at random; judge them in "
+            "the dashboard",
+        )
     )
 
 
@@ -358,7 +362,8 @@ def run_types(options: argparse.Namespace) -> None:
         print(json.dumps([asdict(kind) for kind in types], indent=2))
         return
     for kind in types:
-        print(f"{f'key {kind.key}' if kind.key else 'no key':<24}{kind.name} {kind.colour}")
+        key = f"key {kind.key}" if kind.key else "no key"
+        print(line_of(key, f"{kind.name} {kind.colour}"))
 
 
 def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:

@@ -12,6 +12,7 @@ from anomaly.commands.arguments import (
     import_training,
     number,
 )
+from anomaly.reporting.lines import line_of
 
 
 def add_sample(commands: Any) -> None:
@@ -36,7 +37,5 @@ def run_sample(options: argparse.Namespace) -> None:
     check_folders(options.out)
     pictures = sample(options.detector, options.count, options.seed)
     save_png(options.out, grid(pictures, columns=max(1, round(len(pictures) ** 0.5))))
-    print(
-        f"written                 {options.out}   {len(pictures)} images drawn from the model, "
-        "none of them is real"
-    )
+    drawn = f"{len(pictures)} images drawn from the model, none of them is real"
+    print(line_of("written", f"{options.out}   {drawn}"))

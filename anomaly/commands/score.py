@@ -164,6 +164,7 @@ def run_score(options: argparse.Namespace) -> int:
     from anomaly.detector.slow_images import SlowImages
     from anomaly.files.progress import Progress
     from anomaly.inputs.sources import list_sources, shard
+    from anomaly.reporting.scoring import summary_text
     from anomaly.scorer import Scorer
     from anomaly.scoring.batch import Pictures, score_in_threads, score_lines, score_table
     from anomaly.scoring.rows import largest_file
@@ -220,7 +221,7 @@ def run_score(options: argparse.Namespace) -> int:
 
     def then(summary: Summary) -> None:
         progress.finish()
-        print(summary.text(), flush=True)
+        print(summary_text(summary), flush=True)
         if options.review:
             from anomaly.commands.review import import_into
 
@@ -246,7 +247,7 @@ def run_score(options: argparse.Namespace) -> int:
                 **shared,
             )
     if lines:
-        say(summary.text())
+        say(summary_text(summary))
     if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_verdict else 0
@@ -257,6 +258,7 @@ def run_watch(options: argparse.Namespace) -> int:
     from anomaly.detector.slow_images import SlowImages
     from anomaly.files.progress import Progress
     from anomaly.inputs.watcher import check_folders as watched
+    from anomaly.reporting.scoring import summary_text
     from anomaly.scorer import Scorer
     from anomaly.scoring.pictures import Pictures
     from anomaly.scoring.watch import FolderWatch
@@ -303,7 +305,7 @@ def run_watch(options: argparse.Namespace) -> int:
             force=options.force,
         )
         summary = watch.run()
-    (say if lines else print)(summary.text())
+    (say if lines else print)(summary_text(summary))
     if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_verdict else 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.commands.arguments import command
+from anomaly.reporting.lines import line_of
 
 
 def add_sign(commands: Any) -> None:
@@ -30,7 +31,5 @@ def add_sign(commands: Any) -> None:
 def run_sign(options: argparse.Namespace) -> None:
     from anomaly.detector.signature import sign
 
-    print(
-        f"written                 {sign(options.detector, options.key)}   keep it beside the "
-        "detector"
-    )
+    signature = sign(options.detector, options.key)
+    print(line_of("written", f"{signature}   keep it beside the detector"))

@@ -18,6 +18,7 @@ from anomaly.commands.arguments import (
     say,
 )
 from anomaly.inputs.labels import given_names
+from anomaly.reporting.lines import line_of
 
 MODELS = (
     "auto",
@@ -170,7 +171,7 @@ def add_train(commands: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from anomaly.reporting.wording import card_text
+    from anomaly.reporting.detector import card_text
     from training.options import TrainOptions
 
     names = (
@@ -211,5 +212,5 @@ def run_train(options: argparse.Namespace) -> None:
     card = import_training().train(chosen, say)
     if card is None:  # another process of a data-parallel run writes the detector
         return
-    print(f"written                 {options.out / 'detector.onnx'}   {card.identity}")
+    print(line_of("written", f"{options.out / 'detector.onnx'}   {card.identity}"))
     print(card_text(card, str(options.out)))

@@ -9,6 +9,7 @@ from typing import Any
 from anomaly.commands.arguments import add_good, command, import_training, say
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
 from anomaly.inputs.labels import given_names
+from anomaly.reporting.lines import line_of
 
 
 def add_verify(commands: Any) -> None:
@@ -87,22 +88,18 @@ def run_verify(options: argparse.Namespace) -> int:
         raise AnomalyError("nothing to verify found: give RUN, or --audit ZIP")
     scorer = Scorer(options.detector, device=options.device, key=options.key)
     if options.key:
-        print(
-            "signature               right: this very file was signed with the key of "
-            f"{options.key}"
-        )
+        signed = f"right: this very file was signed with the key of {options.key}"
+        print(line_of("signature", signed))
     worst = scorer.verify_golden()
     samples = len(scorer.card.golden.get("samples", []))
-    print(
-        f"golden samples          {samples} of {samples} right on {scorer.device}, within "
-        f"{worst:.2g} of the tolerance"
-    )
+    right = f"{samples} of {samples} right on {scorer.device}"
+    print(line_of("golden samples", f"{right}, within {worst:.2g} of the tolerance"))
     if options.images:
         import_training()
         from training.restore import verify_images
 
         print(verify_images(options.detector, options.images, scorer.card))
-    not_judged, found = 0, {"golden": f"{samples} of {samples} right on {scorer.device}"}
+    not_judged, found = 0, {"golden": right}
     if options.repeat:
         from anomaly.quality.challenge import repeat
 

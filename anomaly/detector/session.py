@@ -9,11 +9,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anomaly.detector.golden import golden_picture as golden_picture
 from anomaly.errors import DetectorError, RuntimeMissing
+
+if TYPE_CHECKING:
+    pass
 
 
 # --- ONNX Runtime ---------------------------------------------------------------------------------

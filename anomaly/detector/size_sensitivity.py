@@ -147,18 +147,3 @@ class Cost(Facts):
             flagged_now=now and now[0],
             of=now and now[1],
         )
-
-
-def cost_text(cost: Cost | None, threshold: float) -> str:
-    """Returns in one line what the images that set a threshold cost, if they are defects; empty
-    where it is not known.
-    """
-    if cost is None:
-        return ""
-    text = f"threshold {cost.threshold:.4g} instead of {threshold:.4g}"
-    if cost.of:
-        text += (
-            f"; flags {cost.flagged:,} instead of {cost.flagged_now:,} of {cost.of:,} synthetic "
-            "defects"
-        )
-    return text

@@ -126,8 +126,3 @@ def mask_of(png: str, share: float) -> Mask:
             "its pixels: copy it again"
         )
     return mask
-
-
-def mask_said(file: str, share: float) -> str:
-    """Returns in words what a detector with a mask looks at."""
-    return f"{file}: {100 * share:.0f} % of the image is inspected, the rest is ignored"

@@ -33,7 +33,7 @@ from anomaly.errors import AnomalyError
 from anomaly.files.atomic import errors_naming, whole_file
 from anomaly.files.regular_files import open_own, read_own
 from anomaly.files.table import printable
-from anomaly.reporting.wording import card_text
+from anomaly.reporting.detector import card_text
 
 FORMAT = 1
 LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl

@@ -15,9 +15,9 @@ from anomaly.imaging.listing import passed_text
 from anomaly.inputs.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.quality.challenge import calibration_of, judge_records
 from anomaly.quality.evaluation_report import GALLERY, gallery_item
+from anomaly.reporting.detector import card_text
 from anomaly.reporting.page import templates, write_report
 from anomaly.reporting.report import Report
-from anomaly.reporting.wording import card_text
 from anomaly.scorer import Result, Scorer
 from anomaly.statistics.resampling import NORMAL
 

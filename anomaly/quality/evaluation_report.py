@@ -15,10 +15,12 @@ from anomaly.imaging.overlay import grid, overlay, shrink
 from anomaly.inputs.dataset import Record, read_dataset
 from anomaly.inputs.used_images import IMAGES
 from anomaly.quality.evaluation import Judged
+from anomaly.reporting.detector import card_text
+from anomaly.reporting.evaluation import realised_text
 from anomaly.reporting.report import GalleryItem, Report
-from anomaly.reporting.wording import card_text, realised_text, verdict_text
+from anomaly.reporting.verdict import verdict_text
 from anomaly.scorer import Result, Scorer, colour_anchors
-from anomaly.statistics.groups import one_per_group
+from anomaly.statistics.calibration import one_per_group
 from anomaly.statistics.resampling import NORMAL
 
 GALLERY = 8  # pictures of each kind

@@ -17,15 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly.detector.calibration_nodes import import_onnx, set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import find_detector, one_name, read_card, read_checked, set_card
+from anomaly.detector.file import (
+    find_detector,
+    import_onnx,
+    one_name,
+    read_card,
+    read_checked,
+    set_calibration,
+    set_card,
+)
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError
 from anomaly.files.atomic import write_atomically
-from anomaly.files.numbers import percent
 from anomaly.statistics.calibration import LARGEST_RATE, Calibration, rank
 
 MOVED = (  # the facts that a moved threshold states, in the order in which they are written
@@ -152,23 +158,3 @@ def free_name(detector: Path, version: str) -> Path:
     raise DetectorError(
         f"{detector.parent}: too many versions {version} are there already: move some of them away"
     )
-
-
-def said(calibration: Calibration, what: str = "image") -> str:
-    """Returns where a threshold stands among the good images (or units: ``what``), and what that
-    guarantees.
-    """
-    place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
-    return (
-        f"Set by the {place} of {calibration.n:,} good {what}s: "
-        f"{percent(calibration.guaranteed_rate)}; 95 % confident: at most "
-        f"{percent(calibration.upper_bound)} in the long run."
-    )
-
-
-def ordinal(number: int) -> str:
-    """Returns 1st, 2nd, 3rd, 4th ... 11th."""
-    ending = (
-        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    )
-    return f"{number:,}{ending}"

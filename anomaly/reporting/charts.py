@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from anomaly.reporting.verdict import rank_text
 from anomaly.statistics.calibration import Calibration
 
 Scores = npt.NDArray[np.float32]
@@ -125,22 +126,3 @@ def calibration_scale(calibration: Calibration) -> Scale:
     threshold = float(calibration.threshold)
     wide = max(high, threshold) - low or max(abs(high), 1.0)
     return Scale(low - 0.05 * wide, low + 1.5 * wide)
-
-
-def rank_text(calibration: Calibration, score: float, what: str = "image") -> str:
-    """Returns how many of the good images (or units: ``what``) that set the threshold
-    score lower.
-    """
-    n = calibration.n
-    below = (
-        int(np.searchsorted(calibration.scores, np.float32(score), side="left"))
-        if not math.isnan(score)
-        else n
-    )
-    if n == 1:
-        return f"{'higher' if below else 'not higher'} than the good {what} that set the threshold"
-    if below == n:
-        return f"higher than all {n:,} good {what}s that set the threshold"
-    if below == 0:
-        return f"higher than none of the {n:,} good {what}s that set the threshold"
-    return f"higher than {below:,} of the {n:,} good {what}s that set the threshold"

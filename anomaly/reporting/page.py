@@ -21,8 +21,8 @@ from anomaly import __version__
 from anomaly.detector.training_facts import MaskFacts
 from anomaly.errors import RuntimeMissing
 from anomaly.files.atomic import whole_file
-from anomaly.imaging.mask import mask_said
 from anomaly.imaging.overlay import shrink
+from anomaly.reporting.detector import mask_said
 from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows
 from anomaly.reporting.figures import classes, counts_text, tiles
 from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks

@@ -56,11 +56,6 @@ class Chain:
         """The digest of the whole log."""
         return self.digests[-1] if self.digests else START
 
-    def text(self) -> str:
-        """How many events there are, and how many digests cover them, in words."""
-        before = f"; {self.before:,} are from before digests were kept" if self.before else ""
-        return f"{len(self.digests):,} events, each as it was written{before}"
-
     def missing(self, events: int, head: str) -> str | None:
         """None where the log of its first ``events`` events had the digest ``head``; else what is
         wrong, in words.

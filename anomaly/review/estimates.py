@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.files.numbers import percent
 from anomaly.review.verdicts import (
     MIN_ANSWERS,
     NO_AUDIT,
@@ -17,56 +16,24 @@ from anomaly.review.verdicts import (
     flagged_at,
     import_extra,
 )
-from anomaly.statistics.intervals import clopper_pearson
+from anomaly.statistics.intervals import Estimate, clopper_pearson
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A share with its 95 % interval, or None with the reason in ``note`` where too little is
-    known.
-
-    ``n``: answers that it rests on; ``needed``: how many more until a figure can be shown, as
-    things stand.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    needed: int = 0
-    method: str = ""
-    note: str = ""
-
-    def text(self) -> str:
-        """The figure in words, counts with it."""
-        verdicts = f"{self.n:,} verdict{'' if self.n == 1 else 's'}"
-        if self.value is None or self.low is None or self.high is None:
-            more = (
-                f" {self.needed:,} more verdict{'' if self.needed == 1 else 's'} needed."
-                if self.needed
-                else ""
-            )
-            return f"unknown ({verdicts}):{more} {self.note}".rstrip(" :")
-        note = f". {self.note}" if self.note else ""
-        between = f"{percent(self.low).removesuffix(' %')} to {percent(self.high)}"
-        return f"{percent(self.value)} (95 %: {between}; {verdicts}){note}"
-
-
-def precision(sample: Sample) -> Figure:
+def precision(sample: Sample) -> Estimate:
     """Returns which share of the flagged images are anomalous, by the verdicts on them."""
     return (
-        Figure(None, None, None, 0, note=NO_THRESHOLD)
+        Estimate(None, None, None, 0, note=NO_THRESHOLD)
         if sample.threshold is None
         else precision_at(sample, sample.threshold)
     )
 
 
-def recall(sample: Sample) -> Figure:
+def recall(sample: Sample) -> Estimate:
     """Returns which share of the run's anomalous images was flagged, by flagged images and audit
     sample together.
     """
     return (
-        Figure(None, None, None, 0, note=NO_THRESHOLD)
+        Estimate(None, None, None, 0, note=NO_THRESHOLD)
         if sample.threshold is None
         else recall_at(sample, sample.threshold)
     )
@@ -84,7 +51,7 @@ EXACT = "exact (Clopper-Pearson)"
 WEIGHTED = "weighted by inverse sampling probability; gamma interval (Fay and Feuer 1997)"
 
 
-def precision_at(sample: Sample, threshold: float) -> Figure:
+def precision_at(sample: Sample, threshold: float) -> Estimate:
     """Returns which share of the images above ``threshold`` are anomalous.
 
     At or above the run's own threshold from the verdicts on flagged images, with the exact
@@ -96,14 +63,14 @@ def precision_at(sample: Sample, threshold: float) -> Figure:
         return problem
     n = int(np.count_nonzero(sample.usable & flagged_at(sample.scores, threshold)))
     if n < MIN_ANSWERS:
-        return Figure(None, None, None, n, MIN_ANSWERS - n, WEIGHTED, GO_ON)
+        return Estimate(None, None, None, n, MIN_ANSWERS - n, WEIGHTED, GO_ON)
     hits, others = (
         _count(sample, verdict, threshold, above=True) for verdict in ("anomalous", "normal")
     )
-    return Figure(*_ratio(hits, others), n, 0, WEIGHTED)
+    return Estimate(*_ratio(hits, others), n, 0, WEIGHTED)
 
 
-def recall_at(sample: Sample, threshold: float) -> Figure:
+def recall_at(sample: Sample, threshold: float) -> Estimate:
     """Returns which share of the anomalous images of the run lies above ``threshold``.
 
     It takes a verdict on every flagged image and an audit sample; else ``value`` is None and
@@ -115,7 +82,7 @@ def recall_at(sample: Sample, threshold: float) -> Figure:
     found, missed = (_count(sample, "anomalous", threshold, above=above) for above in (True, False))
     most = found.total(0.95)[0]
     if not most:
-        return Figure(None, None, None, n, 0, WEIGHTED, NOTHING_FOUND)
+        return Estimate(None, None, None, n, 0, WEIGHTED, NOTHING_FOUND)
     none_missed = replace(missed, hits=np.zeros_like(missed.hits))
     effort = _smallest(lambda sixteenths: none_missed.after(sixteenths / 16).total(0.95)[2] <= most)
     needed = int((none_missed.after(effort / 16).answered - missed.answered).sum())
@@ -126,28 +93,28 @@ def recall_at(sample: Sample, threshold: float) -> Figure:
             if needed > in_hand
             else GO_ON
         )
-        return Figure(None, None, None, n, needed, WEIGHTED, go_on)
-    return Figure(*_ratio(found, missed), n, 0, WEIGHTED)
+        return Estimate(None, None, None, n, needed, WEIGHTED, go_on)
+    return Estimate(*_ratio(found, missed), n, 0, WEIGHTED)
 
 
-def _not_yet(sample: Sample) -> Figure | None:
+def _not_yet(sample: Sample) -> Estimate | None:
     """What is missing before anything can be said of the whole run."""
     n = int(sample.usable.sum())
     if sample.waiting:
         are = "is" if sample.waiting == 1 else "are"
         note = f"{sample.waiting:,} of the flagged images {are} still to be judged."
-        return Figure(None, None, None, n, sample.waiting, WEIGHTED, note)
+        return Estimate(None, None, None, n, sample.waiting, WEIGHTED, note)
     if not any(stratum.drawn for stratum in sample.strata if stratum.number):
-        return Figure(None, None, None, n, 0, WEIGHTED, NO_AUDIT)
+        return Estimate(None, None, None, n, 0, WEIGHTED, NO_AUDIT)
     return None
 
 
-def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
+def _precision_of_flagged(sample: Sample, threshold: float) -> Estimate:
     flagged = (sample.stratum == 0) & flagged_at(sample.scores, threshold)
     n = int(np.count_nonzero(flagged & sample.usable))
     hits = int(np.count_nonzero(flagged & (sample.states == "anomalous")))
     if n < MIN_ANSWERS:
-        return Figure(
+        return Estimate(
             None, None, None, n, MIN_ANSWERS - n, EXACT, "Too few flagged images have been judged."
         )
     waiting = int(np.count_nonzero(flagged & (sample.states == "open")))
@@ -155,7 +122,7 @@ def _precision_of_flagged(sample: Sample, threshold: float) -> Figure:
         f"{waiting:,} more are not judged yet; the highest scores come first, so of all of them it "
         "is likely less."
     )
-    return Figure(hits / n, *clopper_pearson(hits, n), n, 0, EXACT, more if waiting else "")
+    return Estimate(hits / n, *clopper_pearson(hits, n), n, 0, EXACT, more if waiting else "")
 
 
 @dataclass(frozen=True, eq=False)

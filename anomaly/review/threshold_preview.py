@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anomaly.errors import AnomalyError
-from anomaly.files.numbers import one_in, percent
-from anomaly.reporting.wording import PREVIEW
-from anomaly.review.estimates import Figure, precision_at, recall_at
+from anomaly.review.estimates import precision_at, recall_at
 from anomaly.review.verdicts import Sample, flagged_at
 from anomaly.statistics.calibration import Calibration
-from anomaly.statistics.intervals import beta_quantile
+from anomaly.statistics.intervals import Estimate, beta_quantile
 
 
 @dataclass(frozen=True)
@@ -35,29 +33,8 @@ class Preview:
     guaranteed_rate: float | None
     upper_bound: float | None
     own: bool
-    precision: Figure
-    recall: Figure
-
-    def text(self) -> str:
-        """The preview in words, a fact a line."""
-        lines = [("images flagged", f"{self.flagged:,} of {self.images:,}")]
-        if self.guaranteed_rate is not None and self.upper_bound is not None:
-            most = f"95 % confident: at most {percent(self.upper_bound)} in the long run"
-            lines.append(
-                (
-                    "good images flagged",
-                    (
-                        f"about {one_in(self.guaranteed_rate)} ({percent(self.guaranteed_rate)}); "
-                        f"{most}"
-                    ),
-                )
-            )
-        lines += [
-            ("of these, defects", self.precision.text()),
-            ("of all defects", self.recall.text()),
-        ]
-        text = "\n".join(f"{label:<24}{line}" for label, line in lines)
-        return text if self.own else f"{text}\n{PREVIEW}"
+    precision: Estimate
+    recall: Estimate
 
 
 def preview(

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 from anomaly.detector.session import available_cores
 from anomaly.errors import AnomalyError
+from anomaly.files.numbers import images_text
 from anomaly.files.progress import Progress
 from anomaly.files.table import (
     COLUMNS,
@@ -43,7 +44,7 @@ from anomaly.scoring.pictures import NO_PICTURES, Pictures
 from anomaly.scoring.products import Project
 from anomaly.scoring.rows import Scored, Work, largest_file, score_sources, scorers
 from anomaly.scoring.run_files import DONE, OF, RUN, TRACES, already_finished, says_when_unwritable
-from anomaly.scoring.summary import Summary, images_text, summary_of
+from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.table_chunks import (
     TableChunk,
     begin_run,

@@ -7,12 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anomaly.files.numbers import ordinary_text
-from anomaly.files.progress import duration, speed_text
-from anomaly.files.table import (
-    printable,
-)
-from anomaly.imaging.listing import passed_text
 from anomaly.scorer import Scorer
 from anomaly.scoring.run_files import ERROR
 from anomaly.scoring.units import UnitsSummary
@@ -57,7 +51,7 @@ class Summary:
     @property
     def flagged_in_all(self) -> int:
         """Number of units flagged, and of images where the guarantee is per image."""
-        images = [one.flagged or 0 for _, one in self._each() if not one.per_unit]
+        images = [one.flagged or 0 for _, one in self.by_product if not one.per_unit]
         return sum(images) + (self.units.flagged if self.units else 0)
 
     @property
@@ -65,11 +59,13 @@ class Summary:
         """Number of units without a verdict, and of images where the guarantee is per image, or
         that are of no product.
         """
-        images = [one.not_judged for _, one in self._each() if not one.per_unit]
-        of_none = self.images - sum(one.images for _, one in self._each())
+        images = [one.not_judged for _, one in self.by_product if not one.per_unit]
+        of_none = self.images - sum(one.images for _, one in self.by_product)
         return sum(images) + of_none + (self.units.not_judged if self.units else 0)
 
-    def _each(self) -> Sequence[tuple[str, Summary]]:
+    @property
+    def by_product(self) -> Sequence[tuple[str, Summary]]:
+        """The summary of each product by its name; of one detector the whole as ``flagged``."""
         return self.products or (("flagged", self),)
 
     @property
@@ -80,65 +76,6 @@ class Summary:
     @property
     def images_per_second(self) -> float:
         return (self.images - self.resumed) / self.seconds if self.seconds > 0 else 0.0
-
-    def text(self) -> str:
-        """The summary in words, one fact a line, counts before percent."""
-        lines = [
-            ("scored", self._scored()),
-            *((name, one._flagged_said()) for name, one in self._each()),
-        ]
-        if self.not_judged:
-            lines.append(("not judged", self._not_judged()))
-        if self.passed_over:
-            lines.append(("passed over", passed_text(self.passed_over)))
-        if self.again:
-            lines.append(
-                (
-                    "scored again",
-                    (
-                        f"{images_text(self.again)}: kept rows, or image files, were changed since "
-                        "the last run"
-                    ),
-                )
-            )
-        elsewhere = (
-            f" ({self.images - self.moved:,} rows; {self.moved:,} in tables that were moved away)"
-            if self.moved
-            else ""
-        )
-        lines.append(("table", f"{self.out}{elsewhere}"))
-        lines += self.units.rows() if self.units else []
-        return printable("\n".join(f"{label:<24}{text}" for label, text in lines))
-
-    def _scored(self) -> str:
-        new = self.images - self.resumed
-        pace = "reading and decoding" if self.reading > self.judging else "the model"
-        how = f" ({speed_text(self.images_per_second)}; {pace} set the pace)" if new else ""
-        before = f", {self.resumed:,} of them before this run" if self.resumed else ""
-        return f"{images_text(self.images)}{before}, in {duration(self.seconds)}{how}"
-
-    def _flagged_said(self) -> str:
-        if self.flagged is None:
-            return "no threshold: this detector ranks only, without a guarantee"
-        if self.expected is None or self.ordinary_up_to is None:
-            return (
-                f"{self.flagged:,} of {images_text(self.ok)} judged; the guarantee is per unit, "
-                "not per image"
-            )
-        return ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to)
-
-    def _not_judged(self) -> str:
-        kinds = ([("unlike the training images", self.outside)] if self.outside else []) + sorted(
-            self.errors.items(), key=lambda item: (-item[1], item[0])
-        )
-        return (
-            f"{images_text(self.not_judged)}: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; "
-            "treat as not OK"
-        )
-
-
-def images_text(n: int) -> str:
-    return f"{n:,} image{'' if n == 1 else 's'}"
 
 
 def summary_of(

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 from anomaly.detector.unit_rule import UnitRule, compiled, unit_name
 from anomaly.errors import DatasetError, ImageError
 from anomaly.files.atomic import whole_file
-from anomaly.files.numbers import ordinary_text
 from anomaly.files.table import Row, read_table, table_suffix, write_rows
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
@@ -171,21 +170,6 @@ class UnitsSummary:
     def not_judged(self) -> int:
         """Number of units without a verdict, and of images of no unit."""
         return sum(self.others.values()) + self.of_no_unit
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The summary in words."""
-        rows = [
-            (
-                "units flagged",
-                ordinary_text(self.flagged, self.ok, self.expected, self.ordinary_up_to, "unit"),
-            )
-        ]
-        kinds = [f"{count:,} {kind}" for kind, count in sorted(self.others.items())]
-        if self.of_no_unit:
-            kinds.append(f"{self.of_no_unit:,} image{'s' * (self.of_no_unit != 1)} of no unit")
-        if kinds:
-            rows.append(("units not judged", f"{', '.join(kinds)}; treat as not OK"))
-        return [*rows, ("units table", str(self.out))]
 
 
 def units_table(table: Path) -> Path:

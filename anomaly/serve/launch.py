@@ -20,12 +20,12 @@ from fastapi import FastAPI
 
 from anomaly.detector.session import available_cores
 from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.reporting.lines import line_of
 from anomaly.serve.access import Keys, is_own, read_keys
-from anomaly.serve.app import build_app
+from anomaly.serve.app import Service, build_app
 from anomaly.serve.connections import BACKLOG, Crowd, Guarded, Limits, room
 from anomaly.serve.detectors import Detectors
 from anomaly.serve.log import say, set_up
-from anomaly.serve.service import Service
 from anomaly.serve.unread import CloseUnread
 from anomaly.serve.workers import SPARE_SECONDS, Workers
 
@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         names = ", ".join(self.app.state.service.detectors.names)
         print(
-            f"{'serve':<24}http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)",
+            line_of("serve", f"http://{host}:{self.config.port}   {names}   (Ctrl-C stops it)"),
             flush=True,
         )
 

@@ -177,67 +177,10 @@ class ScoreWatch:
     def alarm(self) -> bool:
         return self.change is not None or any(count.alarm for count in self.counts)
 
-    def text(self) -> str:
-        """What was found and, where there is an alarm, what to do: one line."""
-        found = [
-            *map(self._count_text, self._worst_counts()),
-            *([] if self.change is None else [self._change_text()]),
-        ]
-        if found:
-            return f"{self.name}: {'; '.join(found)}. {TO_DO}"
-        judged = (
-            f"{self.images - self.not_judged:,} {self.what}s judged, {self.not_judged:,} not judged"
-        )
-        if not len(self.log10_evidence):
-            return f"{self.name}: {judged}; no scores to compare"
-        evidence = (
-            f"evidence {10 ** float(self.log10_evidence[-1]):,.3g}, an alarm from "
-            f"{10**self.limit:,.0f} on"
-        )
-        return (
-            f"{self.name}: no sign that the scores changed ({judged}; "
-            f"{evidence}){self._past_text()}"
-        )
-
-    def _worst_counts(self) -> list[Count]:
-        """Of each kind of alarm the count over the fewest images, the newest."""
+    def worst_counts(self) -> list[Count]:
+        """Returns of each kind of alarm the count over the fewest images, the newest."""
         found = {count.kind: count for count in reversed(self.counts) if count.alarm}
         return [found[kind] for kind in ("not judged", "flagged") if kind in found]
-
-    def _count_text(self, count: Count) -> str:
-        blind = ", nobody has inspected them" if count.kind == "not judged" else ""
-        ordinary = f"up to {count.ordinary_up_to:,} is ordinary"
-        return (
-            f"{count.found:,} of the newest {count.images:,} {self.what}s {count.kind}, "
-            f"{ordinary}{blind}"
-        )
-
-    def _change_text(self) -> str:
-        change = self.changes[-1]
-        blind = "; with lower scores defects may pass" if change.direction == "lower" else ""
-        return (
-            f"the scores are {change.direction} since about {self.what} {change.changed_at + 1:,} "
-            f"of {self.images - self.not_judged:,} judged ({self.changed_time}), so the guaranteed "
-            f"false-alarm rate no longer holds here{blind}"
-        )
-
-    def _past_text(self) -> str:
-        if not self.changes:
-            return ""
-        last = self.changes[-1]
-        ago = self.images - self.not_judged - 1 - (last.ended_at or 0)
-        more = f", the last of {len(self.changes)}" if len(self.changes) > 1 else ""
-        return (
-            f". An earlier alarm ({self.changed_time}, {last.direction}{more}) ended {ago:,} "
-            f"{self.what}s ago"
-        )
-
-
-TO_DO = (
-    "Look at the newest images: light, focus, camera, dirt, a new lot, real defects? Mend that if "
-    "you can; else collect good images of today and run anomaly check, which says whether to "
-    "recalibrate or to train again"
-)
 
 
 def watch(

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share with its 95 % interval, or None with the reason in ``note`` where too little is
+    known.
+
+    ``n``: answers that it rests on; ``needed``: how many more until a figure can be shown, as
+    things stand.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    needed: int = 0
+    method: str = ""
+    note: str = ""
 
 
 def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, float]:

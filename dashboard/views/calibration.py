@@ -14,7 +14,7 @@ import streamlit as st
 
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector
-from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, cost_text
+from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES
 from anomaly.errors import AnomalyError
 from anomaly.imaging.overlay import overlay, shrink
 from anomaly.imaging.pillow import Pixels
@@ -28,6 +28,7 @@ from anomaly.quality.marks import (
     read_highest,
     read_marks,
 )
+from anomaly.reporting.detector import cost_text
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person

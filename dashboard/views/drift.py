@@ -4,12 +4,15 @@ where they are not.
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from anomaly.errors import AnomalyError
+from anomaly.reporting.drift import score_watch_text
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.change_point import RUN_LENGTH
 from anomaly.statistics.drift import (
@@ -83,11 +86,11 @@ def verdict(watches: list[ScoreWatch]) -> None:
     """Says for each series whether there is an alarm, the alarms first, and what to do."""
     alarms = [one for one in watches if one.alarm]
     for one in alarms:
-        st.error(plain(one.text()), icon=":material/warning:")
+        st.error(plain(score_watch_text(one)), icon=":material/warning:")
     if alarms:
         with st.expander("What to do", expanded=True):
             st.markdown(TO_DO)
-    texts = [one.text() for one in watches if not one.alarm]
+    texts = [score_watch_text(one) for one in watches if not one.alarm]
     if texts:
         st.success(
             plain(texts[0])
@@ -135,7 +138,7 @@ def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: flo
     )
 
 
-def window_row(window: Window) -> dict[str, object]:
+def window_row(window: Window) -> dict[str, Any]:
     """Returns one window as a row."""
     ordinary = "" if window.ordinary_up_to is None else f"up to {window.ordinary_up_to:,}"
     return {

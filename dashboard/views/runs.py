@@ -12,7 +12,7 @@ import streamlit as st
 
 from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError
-from anomaly.reporting.wording import guarantee_text, preview_text
+from anomaly.reporting.guarantee import guarantee_text, preview_text
 from anomaly.review import Comparison, Detector, Run
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain

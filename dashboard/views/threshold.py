@@ -6,27 +6,21 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from anomaly.detector.file import read_card
+from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.versions import next_version, versions_of
 from anomaly.errors import AnomalyError
 from anomaly.files.numbers import one_in, percent
 from anomaly.files.table import shortest
-from anomaly.quality.before_after import Guarantee, rows, worse
-from anomaly.quality.moved_threshold import (
-    free_name,
-    largest_rank,
-    nearest,
-    said,
-    with_rank,
-    write_moved,
-)
+from anomaly.quality.before_after import worse
+from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, with_rank, write_moved
 from anomaly.reporting.charts import Scale
-from anomaly.reporting.wording import PREVIEW
+from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text
+from anomaly.reporting.review import estimate_text
 from anomaly.review import Run, default_key
 from anomaly.review.threshold_preview import Preview, band, preview
 from anomaly.review.verdicts import Sample
@@ -152,12 +146,12 @@ def show_between(desk: Desk, low: float, high: float) -> None:
 
 def chart_data(
     sample: Sample,
-    scores: NDArray[np.float32],
+    scores: Any,
     calibration: Calibration,
     tried: Calibration,
     low: float | None,
     what: str,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
     threshold, old = float(tried.threshold), float(calibration.threshold)
     scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
@@ -194,9 +188,7 @@ def chart_data(
     }
 
 
-def tell(
-    shown: Preview, tried: Calibration, low: float | None, scores: NDArray[np.float32], what: str
-) -> None:
+def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, what: str) -> None:
     """Says what the threshold would do, counts before percent, and nothing that the verdicts do not
     carry.
     """
@@ -211,14 +203,14 @@ def tell(
             )
     with columns[1].container(border=True, height="stretch"):
         st.metric(f"Good {what}s flagged", f"about {one_in(tried.guaranteed_rate)}")
-        st.caption(said(tried, what) + ("" if shown.own else f" {PREVIEW}"))
+        st.caption(place_text(tried, what) + ("" if shown.own else f" {PREVIEW}"))
     for column, name, figure in (
         (columns[2], "Of the flagged, defects", shown.precision),
         (columns[3], "Of all defects, flagged", shown.recall),
     ):
         with column.container(border=True, height="stretch"):
             st.metric(name, "unknown" if figure.value is None else percent(figure.value))
-            st.caption(plain(figure.text()))
+            st.caption(plain(estimate_text(figure)))
 
 
 def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
@@ -258,7 +250,9 @@ def offer(
         str(file),
     ):
         suggest(desk, run, file)
-    shown = [{"": label, "Before": old, "After": new} for label, old, new in rows(before, after)]
+    shown = [
+        {"": label, "Before": old, "After": new} for label, old, new in change_rows(before, after)
+    ]
     with st.form("keep", border=True):
         st.dataframe(shown, hide_index=True, width="stretch")
         if reasons:

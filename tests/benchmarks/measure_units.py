@@ -19,6 +19,7 @@ from anomaly.commands.arguments import rate
 from anomaly.files.table import read_table
 from anomaly.inputs.dataset import read_dataset
 from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.reporting.scoring import summary_text, units_rows
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from training.options import TrainOptions
@@ -69,9 +70,9 @@ def measure(folder: Path, target_rate: float | None) -> None:
             f"{len(parts)} parts have a flagged view"
         )
         print(
-            "\n".join(f"{label:<24}{text}" for label, text in summary.units.rows())
+            "\n".join(f"{label:<24}{text}" for label, text in units_rows(summary.units))
             if summary.units
-            else summary.text()
+            else summary_text(summary)
         )
 
 

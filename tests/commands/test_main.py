@@ -27,7 +27,7 @@ from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.files.table import COLUMNS, read_table
 from anomaly.imaging.decode import decode
-from anomaly.reporting.wording import size_sensitivity_text
+from anomaly.reporting.detector import size_sensitivity_text
 from data.synthetic import make
 from tests.test_scorer import ROOT, alone, in_a_fresh_process
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomaly.detector.size_sensitivity import Cost, SizeSensitivity, cost_text
+from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
 from anomaly.detector.training_facts import TrainingFacts
+from anomaly.reporting.detector import cost_text
 from anomaly.statistics.calibration import calibrate
 
 ROWS = [

@@ -20,8 +20,9 @@ from anomaly.commands.main import main
 from anomaly.detector.file import read_card
 from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import DatasetError, DetectorError, ImageError
-from anomaly.imaging.mask import coarser, mask_of, mask_said, of_rectangles, read_mask, to_png
+from anomaly.imaging.mask import coarser, mask_of, of_rectangles, read_mask, to_png
 from anomaly.quality.portable import write_portable
+from anomaly.reporting.detector import mask_said
 from data.synthetic import make
 from tests.training.test_export import COMBINATIONS, graph_of, run
 from tests.training.test_spaces import needs_weights

@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.quality.moved_threshold import (
-    free_name,
-    largest_rank,
-    nearest,
-    ordinal,
-    said,
-    with_rank,
-    write_moved,
-)
+from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, with_rank, write_moved
+from anomaly.reporting.guarantee import ordinal, place_text
 from anomaly.statistics.calibration import Calibration, calibrate
 
 scores = st.lists(st.integers(-50, 50), min_size=1, max_size=80).map(
@@ -68,13 +61,13 @@ def test_no_threshold_stops_more_than_half_of_the_good_images() -> None:
 
 def test_said_with_its_bound() -> None:
     calibration = calibrate(np.arange(99))
-    assert said(with_rank(calibration, 1)) == (
+    assert place_text(with_rank(calibration, 1)) == (
         "Set by the highest of 99 good images: 1 %; 95 % confident: at most 3 % in the long run."
     )
-    assert said(with_rank(calibration, 1), "unit") == said(with_rank(calibration, 1)).replace(
-        "images", "units"
-    )
-    assert said(with_rank(calibration, 5)) == (
+    assert place_text(with_rank(calibration, 1), "unit") == place_text(
+        with_rank(calibration, 1)
+    ).replace("images", "units")
+    assert place_text(with_rank(calibration, 5)) == (
         "Set by the 5th highest of 99 good images: 5 %; 95 % confident: at most 9 % in the long "
         "run."
     )

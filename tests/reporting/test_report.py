@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.reporting.guarantee import guarantee_text
 from anomaly.reporting.page import page
 from anomaly.reporting.report import GalleryItem, Report
-from anomaly.reporting.wording import guarantee_text
 from anomaly.statistics.calibration import Rate, calibrate
 
 RNG = np.random.default_rng(0)

@@ -8,20 +8,18 @@ import numpy as np
 import pytest
 
 from anomaly.detector.unit_rule import UnitRule
-from anomaly.reporting.wording import (
+from anomaly.reporting.evaluation import realised_text
+from anomaly.reporting.guarantee import (
     PREVIEW,
     enough_rows,
     guarantee_text,
     more_rows,
     needs_text,
-    realised_text,
     too_few_text,
-    unit_text,
-    verdict_text,
 )
+from anomaly.reporting.verdict import unit_text, verdict_text
 from anomaly.scoring.units import View, judge_unit
-from anomaly.statistics.calibration import Rate, calibrate
-from anomaly.statistics.prospect import Prospect
+from anomaly.statistics.calibration import Prospect, Rate, calibrate
 
 
 def with_threshold(threshold: float, n: int = 200, target_rate: float | None = None):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from anomaly.errors import AnomalyError
-from anomaly.review.estimates import Figure, precision, precision_at, recall, recall_at
+from anomaly.reporting.review import estimate_text
+from anomaly.review.estimates import precision, precision_at, recall, recall_at
 from anomaly.review.inspectors import Act, agreement, team
 from anomaly.review.threshold_preview import Band, band, histograms, preview
 from anomaly.review.verdicts import (
@@ -23,7 +24,7 @@ from anomaly.review.verdicts import (
     resolve,
 )
 from anomaly.statistics.calibration import Calibration, calibrate
-from anomaly.statistics.intervals import clopper_pearson
+from anomaly.statistics.intervals import Estimate, clopper_pearson
 
 pytest.importorskip("scipy", reason="SciPy is not installed: intervals of recall need it")
 
@@ -200,12 +201,12 @@ def test_precision_is_a_count_with_its_exact_interval(anomalous: int, normal: in
 
 def test_precision_of_a_part_says_so() -> None:
     found = precision(flagged_only(40, 10, waiting=150))
-    assert found.text() == (
+    assert estimate_text(found) == (
         "80 % (95 %: 66 to 90 %; 50 verdicts). 150 more are not judged yet; the highest scores "
         "come first, so of all of them it is likely less."
     )
     assert (
-        precision(flagged_only(3, 2)).text()
+        estimate_text(precision(flagged_only(3, 2)))
         == "unknown (5 verdicts): 15 more verdicts needed. Too few flagged images have been judged."
     )
 
@@ -214,7 +215,7 @@ def test_precision_of_a_part_says_so() -> None:
 
 
 def test_verdicts_on_flagged_images_alone_give_no_recall() -> None:
-    assert recall(flagged_only(40, 10)) == Figure(
+    assert recall(flagged_only(40, 10)) == Estimate(
         None, None, None, 50, 0, recall(flagged_only(40, 10)).method, NO_AUDIT
     )
     waiting = recall(flagged_only(40, 10, waiting=1))
@@ -372,20 +373,17 @@ def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
     calibration = calibrate(np.linspace(0, 1, 200), 0.02)
     sample = dataclasses.replace(flagged_only(40, 10), threshold=float(calibration.threshold))
     own = preview(sample, [0.5, 0.99, 2.0], calibration, float(calibration.threshold))
-    assert own.text() == (
-        "images flagged          2 of 3\n"
-        "good images flagged     about 1 in 50 (2 %); 95 % confident: at most 3.8 % in the long "
-        "run\n"
-        "of these, defects       80 % (95 %: 66 to 90 %; 50 verdicts)\n"
-        "of all defects          unknown (50 verdicts): Verdicts on flagged images cannot show "
-        "what was missed: draw an audit sample."
+    assert (own.own, own.flagged, own.images) == (True, 2, 3)
+    assert (own.k, own.n, own.guaranteed_rate) == (4, 200, 4 / 201)
+    assert own.upper_bound == pytest.approx(0.038, abs=0.0005)
+    assert estimate_text(own.precision) == "80 % (95 %: 66 to 90 %; 50 verdicts)"
+    assert estimate_text(own.recall) == (
+        "unknown (50 verdicts): Verdicts on flagged images cannot show what was missed: draw an "
+        "audit sample."
     )
     moved = preview(sample, [0.5, 0.99, 2.0], calibration, 0.4)
     assert (moved.flagged, moved.k, moved.guaranteed_rate) == (3, 121, 121 / 201)
-    assert (
-        moved.text().splitlines()[-1]
-        == "Preview: the guarantee returns when fresh good images confirm it."
-    )
+    assert not moved.own
     assert preview(sample, [0.5], None, 0.4).guaranteed_rate is None
 
 

@@ -32,6 +32,7 @@ from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.progress import Progress
 from anomaly.files.table import SUFFIXES, Row, read_table
 from anomaly.imaging.decode import Decoded, DecodeRule, decode_pages
+from anomaly.reporting.scoring import summary_text
 from anomaly.scorer import Result
 from anomaly.scoring.batch import (
     COLUMNS,
@@ -265,7 +266,7 @@ def test_parts_and_threads_do_not_show(
 def test_no_images_make_an_empty_table(tmp_path: Path, suffix: str) -> None:
     summary = score_table(Brightness(), [], tmp_path / f"t{suffix}")
     assert list(read_table(tmp_path / f"t{suffix}")) == []
-    assert summary.text().splitlines()[1] == "flagged                 0 of 0 images judged"
+    assert summary_text(summary).splitlines()[1] == "flagged                 0 of 0 images judged"
 
 
 def test_a_detector_without_a_threshold_stops_nothing(tmp_path: Path, pictures: list[Path]) -> None:
@@ -276,7 +277,7 @@ def test_a_detector_without_a_threshold_stops_nothing(tmp_path: Path, pictures: 
     assert (summary.flagged, summary.expected, summary.ordinary_up_to) == (None, None, None)
     assert (
         "flagged                 no threshold: this detector ranks only, without a guarantee"
-        in summary.text()
+        in summary_text(summary)
     )
 
 
@@ -472,7 +473,9 @@ def test_an_image_that_changed_before_the_run_went_on_is_scored_again(
         changed.write_bytes(other.read_bytes() + b" ")
     summary = score_table(Brightness(), copies, out)
     assert (summary.resumed, summary.again) == (10, 27)
-    assert "27 images: kept rows, or image files, were changed since the last run" in summary.text()
+    assert "27 images: kept rows, or image files, were changed since the last run" in summary_text(
+        summary
+    )
     score_table(Brightness(), copies, tmp_path / "plain.csv")
     assert undated(out) == undated(tmp_path / "plain.csv")
 
@@ -606,7 +609,7 @@ def summary(**changes: object) -> Summary:
 
 
 def test_a_summary_in_words() -> None:
-    assert summary().text().splitlines() == [
+    assert summary_text(summary()).splitlines() == [
         "scored                  404 images, in 7.0 s (58 a second; the model set the pace)",
         "flagged                 11 of 400 images judged (2.8 %); if all are good expect 4, up to "
         "9 is ordinary, 10 or more: anomaly check",
@@ -616,7 +619,9 @@ def test_a_summary_in_words() -> None:
         ),
         "table                   scores.csv",
     ]
-    assert summary(resumed=304, reading=13.0, outside=0, errors={}).text().splitlines()[0::2] == [
+    assert summary_text(summary(resumed=304, reading=13.0, outside=0, errors={})).splitlines()[
+        0::2
+    ] == [
         "scored                  404 images, 304 of them before this run, in 7.0 s (14 a second; "
         "reading and decoding set the pace)",
         "table                   scores.csv",

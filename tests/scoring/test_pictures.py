@@ -19,6 +19,7 @@ from anomaly.files.table import read_table
 from anomaly.imaging.listing import MARK
 from anomaly.inputs.source import Held
 from anomaly.inputs.sources import list_sources
+from anomaly.reporting.scoring import summary_text
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.pictures import OURS, Pictures, _name
@@ -263,7 +264,7 @@ def test_pictures_among_the_inputs_are_never_judged(
         )
         # and t.csv.parts
         assert summary.images == 8 and summary.passed_over["folder written by anomaly"] == 2
-        assert "2 folders written by anomaly" in summary.text()
+        assert "2 folders written by anomaly" in summary_text(summary)
     assert len(files(out)) == 3
     assert listed(home) == (expected, {"folder written by anomaly": 1, ".csv": 3})
     assert len(listed(out)[0]) == 3  # named itself, it is judged

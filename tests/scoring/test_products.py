@@ -18,6 +18,7 @@ from anomaly.errors import AnomalyError
 from anomaly.files.table import read_table
 from anomaly.inputs.sources import list_sources
 from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.reporting.scoring import summary_text
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.products import Project, read_project
 
@@ -62,7 +63,8 @@ def scored(plant: Path, out: Path) -> tuple[dict[str, object], str]:
     summary = score_table(
         found.products[0].scorer, list_sources([plant / "in"]), out, project=found
     )
-    return {"/".join(Path(row.path).parts[-2:]): row for row in read_table(out)}, summary.text()
+    rows = {"/".join(Path(row.path).parts[-2:]): row for row in read_table(out)}
+    return rows, summary_text(summary)
 
 
 def test_each_image_is_judged_by_its_own_detector_as_if_alone(plant: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from anomaly.quality.check import check
 from anomaly.quality.evaluate import evaluate_labelled
 from anomaly.quality.evaluation_report import figures_text
 from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.reporting.scoring import summary_text
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.units import (
     UnitRow,
@@ -40,8 +41,7 @@ from anomaly.scoring.units import (
     whole_units,
     write_units,
 )
-from anomaly.statistics.calibration import calibrate
-from anomaly.statistics.groups import worst_per_unit
+from anomaly.statistics.calibration import calibrate, worst_per_unit
 from data.synthetic import make
 from tests.scoring.test_watch import Line, until
 from tests.support.serving import serving
@@ -366,7 +366,7 @@ def test_units_are_judged_and_what_is_not_wholly_seen_is_never_good(
     ) == (5, 2, 1, 1)
     assert summary.units.others == {"incomplete": 1, "outside": 1, "error": 1}
     assert summary.units.not_judged == 4
-    said = summary.text().splitlines()
+    said = summary_text(summary).splitlines()
     assert said[1].endswith("images judged; the guarantee is per unit, not per image")
     assert said[-3].startswith(
         "units flagged           1 of 2 units judged (50 %); if all are good expect 0.16, up to "

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 from anomaly.errors import AnomalyError
+from anomaly.reporting.drift import TO_DO, score_watch_text
 from anomaly.statistics.calibration import calibrate
 from anomaly.statistics.drift import (
     LEVELS,
-    TO_DO,
     Series,
     calibration_quantiles,
     count_level,
@@ -47,10 +47,10 @@ def test_many_flagged_are_an_alarm_by_their_count() -> None:
     scores[1] = scores[3] = BAD
     found = watch([series(scores)], CALIBRATION)[0]
     assert found.alarm and CALIBRATION.ordinary_up_to(44) <= 3
-    assert found.text().startswith(
+    assert score_watch_text(found).startswith(
         "cam1: 24 of the newest 44 images flagged, up to 2 is ordinary; "
     )
-    assert found.text().endswith(TO_DO)
+    assert score_watch_text(found).endswith(TO_DO)
 
 
 @pytest.mark.parametrize("calm", [0, 1_000, 30_000])
@@ -75,15 +75,17 @@ def test_many_not_judged_are_an_alarm(missing: float | None, calm: int) -> None:
     )[0]
     assert found.alarm and found.not_judged == 69 and found.change is None
     newest = 120 if not calm else 200
-    assert f"69 of the newest {newest} images not judged, up to " in found.text()
-    assert "nobody has inspected them" in found.text()
+    assert f"69 of the newest {newest} images not judged, up to " in score_watch_text(found)
+    assert "nobody has inspected them" in score_watch_text(found)
 
 
 def test_a_detector_that_only_ranks_counts_those_not_judged() -> None:
     found = watch([series([*good(51), *[math.nan] * 69]), series(good(100), "cam2")], None)
     assert [one.alarm for one in found] == [True, False]
     assert len(found[0].log10_evidence) == 0
-    assert found[1].text() == "cam2: 100 images judged, 0 not judged; no scores to compare"
+    assert (
+        score_watch_text(found[1]) == "cam2: 100 images judged, 0 not judged; no scores to compare"
+    )
 
 
 def test_what_is_ordinary_is_no_alarm() -> None:
@@ -120,12 +122,12 @@ def test_a_change_says_since_when_and_what_to_do() -> None:
     calm, changed = random.normal(size=400), random.normal(size=400)
     changed[200:] -= 2
     quiet, loud = watch([series(calm, "cam1"), series(changed, "cam2")], CALIBRATION)
-    assert quiet.text() == (
+    assert score_watch_text(quiet) == (
         "cam1: no sign that the scores changed (400 images judged, 0 not judged; evidence "
         f"{10 ** quiet.log10_evidence[-1]:.3g}, an alarm from 100,000 on)"
     )
     assert loud.change is not None
-    assert loud.text() == (
+    assert score_watch_text(loud) == (
         f"cam2: the scores are lower since about image {loud.change.changed_at + 1} of 400 judged "
         f"({loud.changed_time}), so the guaranteed false-alarm rate no longer holds here; with "
         f"lower scores defects may pass. {TO_DO}"
@@ -139,7 +141,7 @@ def test_an_alarm_that_ended_is_said_and_is_none() -> None:
     found = watch([series(scores)], CALIBRATION)[0]
     assert not found.alarm and found.changes[-1].ended_at is not None
     ago = 2999 - found.changes[-1].ended_at
-    assert found.text().endswith(
+    assert score_watch_text(found).endswith(
         f". An earlier alarm ({found.changed_time}, higher) ended {ago:,} images ago"
     )
 

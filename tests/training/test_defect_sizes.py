@@ -12,7 +12,7 @@ import pytest
 from anomaly.commands.main import main
 from anomaly.detector.file import read_card
 from anomaly.detector.training_facts import TrainingFacts
-from anomaly.reporting.wording import size_sensitivity_text
+from anomaly.reporting.detector import size_sensitivity_text
 from data.synthetic import make
 from training.defect_sizes import DEFECTS_PER_SIZE, KINDS, diameters, drawn, meets
 from training.pipeline import TrainOptions, train

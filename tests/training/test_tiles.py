@@ -23,7 +23,7 @@ from anomaly.errors import TrainingError
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import read_dataset
 from anomaly.quality.portable import write_portable
-from anomaly.reporting.wording import tiles_said
+from anomaly.reporting.detector import tiles_said
 from data.synthetic import sheet
 from tests.training.test_export import COMBINATIONS, graph_of, run
 from training.checkpoint import load_checkpoint, tensors_of

@@ -1,0 +1,51 @@
+"""What a detector guarantees, by its card. It may be nothing: it only ranks, or its threshold was
+moved by hand after results were seen (a preview).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from anomaly.detector.card import Card
+from anomaly.statistics.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What a detector guarantees. ``calibration``: None where it only ranks. ``preview``: its
+    threshold was moved by hand, so that its rate holds no more. ``what``: what the rate counts,
+    ``image`` or ``unit``."""
+
+    calibration: Calibration | None
+    preview: bool = False
+    what: str = "image"
+
+    @classmethod
+    def of(cls, card: Card) -> Guarantee:
+        """Returns what a detector guarantees by its card."""
+        what = "image" if card.training.by_unit is None else "unit"
+        return cls(card.calibration, is_preview(card), what)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a guaranteed rate."""
+        return self.calibration is not None and not self.preview
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data; rate and bound are null where nothing is guaranteed."""
+        c = self.calibration
+        return {
+            "threshold": None if c is None else float(c.threshold),
+            "guaranteed_rate": c.guaranteed_rate if c is not None and self.holds else None,
+            "upper_bound": c.upper_bound if c is not None and self.holds else None,
+            "n": None if c is None else c.n,
+            "k": None if c is None else c.k,
+            "counts": self.what,
+            "preview": self.preview,
+        }
+
+
+def is_preview(card: Card) -> bool:
+    """Whether a detector's threshold was moved by hand and not calibrated since."""
+    return card.calibration is not None and card.training.threshold_moved is not None

@@ -1,0 +1,205 @@
+"""What a detector is, in words, by its card."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
+from anomaly.detector.training_facts import GuardFacts, TileFacts, TrainingFacts
+from anomaly.files.numbers import percent
+from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
+from anomaly.reporting.lines import line_of, lines_of
+
+if TYPE_CHECKING:
+    from anomaly.detector.card import Card
+
+
+def detector_lines(card: Card, run: str) -> list[str]:
+    """Returns what a detector is, what it was trained on and what it guarantees, a line each;
+    ``run``: what the user calls it.
+    """
+    training = card.training
+    sets, mask = training.sets or {}, training.mask
+    chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.choice or {}).items())
+    rows = [
+        ("detector", card.identity),
+        (
+            "model",
+            f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}",
+        ),
+        (
+            "trained",
+            (f"{training.created} on {training.images} good images, {training.groups} groups: ")
+            + ", ".join(f"{count} {name}" for name, count in sets.items()),
+        ),
+        ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
+        ("mask", mask and mask_said(mask.file, mask.share)),
+        ("input guard", guard_text(training.guard)),
+        ("command", training.command),
+        ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
+        ("parent", card.parent),
+    ]
+    rows += [("warning", line) for line in training.warnings or ()]
+    known = [(label, said) for label, said in rows if said]
+    return [*lines_of(known), *card_text(card, run).splitlines(), *more_text(card)]
+
+
+def card_text(card: Card, run: str) -> str:
+    """What a detector's card guarantees; ``run``: what the user calls the detector."""
+    if card.calibration is None:
+        return line_of(
+            "rank only",
+            "orders images by score; there is no threshold, so nothing is guaranteed",
+        )
+    facts = card.training
+    images = facts.recalibrated_on or facts.images or card.calibration.n
+    rule = facts.by_unit
+    text = preview_text(card.calibration, facts, run) or guarantee_text(
+        card.calibration,
+        images,
+        highest=facts.highest or (),
+        grouped=bool(facts.grouped),
+        run=run,
+        views="" if rule is None else rule.views,
+    )
+    tiles = tiles_said(facts.tiles, card.size)
+    return "\n".join(
+        [
+            text,
+            *_cost(card, run),
+            *([line_of("tiles", tiles)] if tiles else []),
+            *size_sensitivity_text(facts),
+        ]
+    )
+
+
+def _cost(card: Card, run: str) -> list[str]:
+    """What the images that set the threshold cost if they are defects, and where they are looked
+    at; lines.
+    """
+    cost, calibration = card.training.cost, card.calibration
+    said = "" if calibration is None else cost_text(cost, float(calibration.threshold))
+    if not said or cost is None or card.training.threshold_moved:
+        return []
+    names, count = " ".join(cost.without), len(cost.without)
+    label, these = (
+        ("without it", "it shows a defect")
+        if count == 1
+        else (f"without these {count}", "they show defects")
+    )
+    first = (
+        [("look at these first", names)] if calibration is not None and calibration.too_few else []
+    )
+    folder = PurePath(run).parent if run.endswith(".onnx") else PurePath(run)
+    review = shlex.join(["anomaly", "review", "--detector", run])
+    look = f"look before it is used: {folder / 'report.html'}, or {review}, page Calibration"
+    rows = [
+        *first,
+        (label, f"if {these}: {said}"),
+        *([] if card.training.recalibrated else [("", look)]),
+    ]
+    return lines_of(rows)
+
+
+def cost_text(cost: Cost | None, threshold: float) -> str:
+    """Returns in one line what the images that set a threshold cost, if they are defects; empty
+    where it is not known.
+    """
+    if cost is None:
+        return ""
+    text = f"threshold {cost.threshold:.4g} instead of {threshold:.4g}"
+    if cost.of:
+        text += (
+            f"; flags {cost.flagged:,} instead of {cost.flagged_now:,} of {cost.of:,} synthetic "
+            "defects"
+        )
+    return text
+
+
+def mask_said(file: str, share: float) -> str:
+    """Returns in words what a detector with a mask looks at."""
+    return f"{file}: {100 * share:.0f} % of the image is inspected, the rest is ignored"
+
+
+def tiles_said(tiles: TileFacts | None, size: int) -> str:
+    """How a detector cuts large images, by what its card says of its tiles; empty where it does
+    not.
+
+    ``size``: pixels a side that the model sees of a tile, and of the whole image.
+    """
+    if tiles is None:
+        return ""
+    tile, down, across = tiles.tile, tiles.down, tiles.across
+    seen = f"each seen at {size} x {size}; beside them the whole image at {size} x {size}"
+    return (
+        f"{down * across:,} ({across:,} across, {down:,} down) of {tile:,} pixels of yours a side, "
+        f"{seen}"
+    )
+
+
+def size_sensitivity_text(training: TrainingFacts) -> list[str]:
+    """Which synthetic defects a detector flagged by their size, and the least area that counts, by
+    its card; lines.
+    """
+    found = training.size_sensitivity
+    lines = _sizes(found) if found is not None and found.sizes else []
+    if training.min_area and training.min_cells:
+        lines.append(("least area", _least_area(training.min_area, training.min_cells)))
+    return lines_of(lines)
+
+
+def _sizes(size_sensitivity: SizeSensitivity) -> list[tuple[str, str]]:
+    rows = size_sensitivity.sizes
+    seen = [row.pixels for row in rows if 2 * row.flagged >= row.of]
+    if not seen:
+        least = f"defects up to {rows[-1].pixels:,} pixels are likely unseen"
+    elif seen[0] > rows[0].pixels:
+        least = f"defects smaller than {seen[0]:,} pixels are likely unseen"
+    else:
+        least = "most of the smallest that were tried are seen"
+    flagged = ", ".join(f"{row.pixels:,}: {row.flagged} of {row.of}" for row in rows)
+    return [
+        (
+            "smallest defects",
+            f"one pixel of the model is {size_sensitivity.pixel:.3g} of yours a side; {least}",
+        ),
+        ("", f"synthetic ones flagged, by their diameter in pixels: {flagged}"),
+    ]
+
+
+def _least_area(pixels: int, cells: int) -> str:
+    if cells == 1:
+        return f"{pixels:,} pixels changes nothing: one cell of the heatmap is larger"
+    return (
+        f"what is high in less than {pixels:,} pixels ({cells} cells of the heatmap) does not count"
+    )
+
+
+def guard_text(guard: GuardFacts | None) -> str:
+    """How well a detector's guard tells images that are unlike the training images; empty where the
+    card does not say.
+    """
+    if not guard:
+        return ""
+    noticed = ", ".join(f"{change} {percent(share)}" for change, share in guard.noticed.items())
+    return (
+        f"on the training images, left out in turn: {percent(guard.refused)} of them not "
+        f"judged; noticed: {noticed}"
+    )
+
+
+def more_text(card: Card) -> list[str]:
+    """What more good images would bring to a detector, a line each; none where its card does not
+    say on how many it stands.
+    """
+    facts, calibration = card.training, card.calibration
+    if calibration is None:
+        return []
+    trained = facts.recalibrated_on is None
+    groups = facts.groups if trained else calibration.n
+    if groups is None or not groups < 2**32:
+        return []
+    rows = more_rows(groups, calibration.target_rate, training=trained)
+    return lines_of(rows)

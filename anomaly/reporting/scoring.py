@@ -1,0 +1,98 @@
+"""What a run of many images came to, in words: counts before percent."""
+
+from __future__ import annotations
+
+from anomaly.files.numbers import count_text, images_text, percent
+from anomaly.files.progress import duration, speed_text
+from anomaly.files.table import printable
+from anomaly.imaging.listing import passed_text
+from anomaly.reporting.lines import rows_text
+from anomaly.scoring.summary import Summary
+from anomaly.scoring.units import UnitsSummary
+
+
+def summary_text(summary: Summary) -> str:
+    """Returns what a run came to, one fact a line, counts before percent."""
+    lines = [
+        ("scored", _scored(summary)),
+        *((name, _flagged(one)) for name, one in summary.by_product),
+    ]
+    if summary.not_judged:
+        lines.append(("not judged", _not_judged(summary)))
+    if summary.passed_over:
+        lines.append(("passed over", passed_text(summary.passed_over)))
+    if summary.again:
+        lines.append(
+            (
+                "scored again",
+                f"{images_text(summary.again)}: kept rows, or image files, were changed since the "
+                "last run",
+            )
+        )
+    elsewhere = (
+        f" ({summary.images - summary.moved:,} rows; {summary.moved:,} in tables that were moved "
+        "away)"
+        if summary.moved
+        else ""
+    )
+    lines.append(("table", f"{summary.out}{elsewhere}"))
+    lines += units_rows(summary.units) if summary.units else []
+    return printable(rows_text(lines))
+
+
+def units_rows(units: UnitsSummary) -> list[tuple[str, str]]:
+    """Returns what became of units of several views."""
+    rows = [
+        (
+            "units flagged",
+            _ordinary(units.flagged, units.ok, units.expected, units.ordinary_up_to, "unit"),
+        )
+    ]
+    kinds = [f"{count:,} {kind}" for kind, count in sorted(units.others.items())]
+    if units.of_no_unit:
+        kinds.append(f"{units.of_no_unit:,} image{'s' * (units.of_no_unit != 1)} of no unit")
+    if kinds:
+        rows.append(("units not judged", f"{', '.join(kinds)}; treat as not OK"))
+    return [*rows, ("units table", str(units.out))]
+
+
+def _scored(summary: Summary) -> str:
+    new = summary.images - summary.resumed
+    pace = "reading and decoding" if summary.reading > summary.judging else "the model"
+    how = f" ({speed_text(summary.images_per_second)}; {pace} set the pace)" if new else ""
+    before = f", {summary.resumed:,} of them before this run" if summary.resumed else ""
+    return f"{images_text(summary.images)}{before}, in {duration(summary.seconds)}{how}"
+
+
+def _flagged(summary: Summary) -> str:
+    if summary.flagged is None:
+        return "no threshold: this detector ranks only, without a guarantee"
+    if summary.expected is None or summary.ordinary_up_to is None:
+        return (
+            f"{summary.flagged:,} of {images_text(summary.ok)} judged; the guarantee is per unit, "
+            "not per image"
+        )
+    return _ordinary(summary.flagged, summary.ok, summary.expected, summary.ordinary_up_to)
+
+
+def _not_judged(summary: Summary) -> str:
+    kinds = ([("unlike the training images", summary.outside)] if summary.outside else []) + sorted(
+        summary.errors.items(), key=lambda item: (-item[1], item[0])
+    )
+    return (
+        f"{images_text(summary.not_judged)}: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; "
+        "treat as not OK"
+    )
+
+
+def _ordinary(flagged: int, judged: int, expected: float, up_to: int, what: str = "image") -> str:
+    """Returns how many of the images or units judged were flagged, and how many would be if all
+    were good.
+    """
+    count = f"{judged:,} {what}{'' if judged == 1 else 's'} judged"
+    if not judged:
+        return f"0 of {count}"
+    return (
+        f"{flagged:,} of {count} ({percent(flagged / judged)}); if all are good expect "
+        f"{count_text(expected)}, up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check"
+    )
