@@ -23,7 +23,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Plane = NDArray[np.float32]  # (H, W), or (3, H, W) for a colour picture; 0 is black, 1 white
+Plane = NDArray[np.floating]  # (H, W), or (3, H, W) for a colour picture; 0 is black, 1 white
 Point = tuple[float, float]
 
 DEFECTS = {
@@ -120,7 +120,8 @@ def inside(distance: Plane, soft: float = 0.0) -> Plane:
     """
     width = max(2 / len(distance), soft)
     t = np.clip(0.5 - distance / width, 0, 1)
-    return t * t * (3 - 2 * t)
+    smooth: Plane = t * t * (3 - 2 * t)
+    return smooth
 
 
 def mix(below: Plane, above: Plane | float, amount: Plane) -> Plane:
@@ -147,7 +148,8 @@ def lit(height: Plane, strength: float) -> Plane:
     the light.
     """
     down, across = np.gradient(height, 2 / len(height))
-    return -strength * (LIGHT[0] * across + LIGHT[1] * down)
+    brighter: Plane = -strength * (LIGHT[0] * across + LIGHT[1] * down)
+    return brighter
 
 
 def rings(rng: Generator, radius: Plane, count: int) -> Plane:
@@ -273,7 +275,8 @@ def lost_thread(rng: Generator, x: Plane, row: Plane) -> Plane:
     """Returns where a thread of the weft has broken and is gone."""
     which = rng.integers(int(row.min()) + 3, int(row.max()) - 3)
     middle, half = rng.uniform(-0.8, 0.8), rng.uniform(0.35, 0.6)
-    return (row == which) * inside(abs(x - middle) - half, 0.05)
+    gone: Plane = (row == which) * inside(abs(x - middle) - half, 0.05)
+    return gone
 
 
 def cell(rng: Generator, size: int, flaw: Flaw | None) -> Part:

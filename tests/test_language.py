@@ -31,7 +31,7 @@ RETIRED = (
     (r"\bdescend\(", "train_epochs", None),
     (
         r"\b(fit_prior|HiddenMarkov|parts_of|leave_far_out|see_tiles)\b",
-        "finish, folds, extract_tiles",
+        "finish, folds, TileReader",
         None,
     ),
     (

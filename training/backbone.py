@@ -27,6 +27,9 @@ class SameConv(nn.Module):
     right and below).
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(
         self,
         weights: dict[str, Tensor],
@@ -34,7 +37,7 @@ class SameConv(nn.Module):
         norm: str,
         stride: int = 1,
         depthwise: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + 1e-3)
         self.register_buffer("weight", weights[f"{conv}.weight"] * gain[:, None, None, None])

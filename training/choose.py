@@ -19,7 +19,9 @@ from anomaly.inputs.dataset import Record
 from training.fit import fit
 from training.models import MODELS
 from training.options import FitOptions
+from training.pixels import to_levels, to_unit
 from training.preprocess import Preprocess
+from training.protocols import Space
 from training.scores import Heatmap
 from training.sets import decode_all
 from training.spaces import BothSpace, make_space
@@ -53,7 +55,7 @@ def choose_space(
     to_heatmap = Heatmap(prepare.coverage(space.grid))
     raw = [maps, *(raw_maps(space, some) for some in (pictures, made))]
     found = {}
-    for name, channels in (("both", maps.shape[1]), ("features", space.parts[0].inputs)):
+    for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
         whitened = whiten(make_space(name, prepare.size), [some[:, :channels] for some in raw])
         good, bad = (
             to_heatmap.pool(heatmap).numpy()
@@ -70,10 +72,7 @@ def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -
     )
     with torch.inference_mode():
         return torch.cat(
-            [
-                (prepare(torch.from_numpy(image.pixels)[None]) * 255).round().byte()
-                for image in decoded
-            ]
+            [to_levels(prepare(torch.from_numpy(image.pixels)[None])) for image in decoded]
         )
 
 
@@ -114,17 +113,20 @@ def defect_inside(
 
 
 @torch.inference_mode()
-def raw_maps(space: torch.nn.Module, pictures: Tensor) -> Tensor:
+def raw_maps(space: Space, pictures: Tensor) -> Tensor:
     """Returns the maps before whitening, float32 (n, C, h, w), of pictures uint8 (n, 3, s, s)."""
     with one_thread_each():
-        return torch.cat([space.raw(batch.float() / 255) for batch in pictures.split(8)])
+        return torch.cat([space.raw(to_unit(batch)) for batch in pictures.split(8)])
 
 
 @torch.inference_mode()
-def whiten(space: torch.nn.Module, raw: Sequence[Tensor]) -> list[Tensor]:
-    """Returns maps whitened by the statistics of the first of them."""
-    space.whitening.fit(raw[0].split(64))
-    return [torch.cat([space.whitening(batch) for batch in some.split(64)]) for some in raw]
+def whiten(space: Space, raw: Sequence[Tensor]) -> list[Tensor]:
+    """Returns maps whitened by the statistics of the first of them; pixels as they are."""
+    whitening = space.whitening
+    if whitening is None:
+        return list(raw)
+    whitening.fit(raw[0].split(64))
+    return [torch.cat([whitening(batch) for batch in some.split(64)]) for some in raw]
 
 
 def heatmaps_of(
@@ -138,9 +140,9 @@ def heatmaps_of(
     ``groups`` may be told.
     """
     torch.manual_seed(0)
-    made = MODELS[model](*maps.shape[1:], pixels=False)
-    if hasattr(made, "groups"):
-        made.groups = groups
+    _, channels, height, width = maps.shape
+    made = MODELS[model](channels, height, width, pixels=False)
+    made.groups = groups
     with tempfile.TemporaryDirectory() as scratch:
         fit(
             made,

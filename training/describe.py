@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import torch
 import anomaly
 from anomaly.detector.card import Card
 from anomaly.detector.file import user
-from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES
+from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, Cost, SizeSensitivity
 from anomaly.detector.training_facts import TrainingFacts
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.files.atomic import write_atomically
 from anomaly.files.csv_cells import csv_text
-from anomaly.imaging.decode import DecodeRule
-from anomaly.imaging.mask import MOST_CELLS, Mask
+from anomaly.imaging.mask import MOST_CELLS, Mask, mask_facts
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
 from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
@@ -29,12 +29,10 @@ from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.resampling import NORMAL
+from training.guard import guard_facts
 from training.options import TrainOptions
-from training.sets import (
-    Sets,
-    file_ranges,
-    name_of,
-)
+from training.sets import Sets, file_ranges, name_of
+from training.stages import Calibrated, Job
 from training.suspects import SUSPECTS, Suspect, picture
 from training.tensors import Extracted, digest_of, sha256_of
 
@@ -52,34 +50,12 @@ def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
     ]
 
 
-def describe(
-    options: TrainOptions,
-    rule: DecodeRule,
-    records: Sequence[Record],
-    sets: Sets,
-    seen: Extracted,
-    calibration: Calibration | None,
-    warnings: Sequence[str],
-) -> Card:
+def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card:
     """Returns the detector's card; what only the finished file knows (golden samples, digests) is
     still empty.
     """
-    training = {
-        "images": len(seen.records),
-        "groups": len({record.group for record in records}),
-        "grouped": len({record.group for record in records}) < len(records),
-        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
-        "digest": digest_of(seen.records),
-        "ranges": file_ranges(seen.subset(sets.development).facts),
-        "seed": options.seed,
-        "versions": versions(),
-        "command": options.command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": user(),
-        "warnings": list(warnings),
-        "target": options.target,
-        "target_rate": options.false_alarm_rate,
-    }
+    split, trained = calibrated.fitted.chosen.split, calibrated.fitted.trained
+    options = split.job.options
     weights = (
         "efficientnet-lite0: ImageNet weights, Apache-2.0"
         if options.space in ("features", "both")
@@ -90,12 +66,12 @@ def describe(
         version="1",
         model=options.model,
         space=options.space,
-        size=options.size or 0,
-        score="",
-        decode=rule,
-        calibration=calibration,
+        size=split.job.size,
+        score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words(),
+        decode=split.rule,
+        calibration=calibrated.calibration,
         band=None,
-        training=TrainingFacts.from_json(training),
+        training=TrainingFacts.from_json(training_facts(calibrated, sensitivity)),
         golden={},
         licences={"weights": weights, "data": "not stated"},
         quality=None,
@@ -104,9 +80,55 @@ def describe(
     )
 
 
-def with_facts(training: TrainingFacts, facts: Mapping[str, Any]) -> TrainingFacts:
-    """Returns the facts of a card with more of them, in their order."""
-    return TrainingFacts.from_json({**training.to_json(), **facts})
+def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns what the card says of the training, but for the parity of the finished file."""
+    chosen, trained = calibrated.fitted.chosen, calibrated.fitted.trained
+    split, calibration = chosen.split, calibrated.calibration
+    job, options, seen, sets = split.job, split.job.options, split.seen, split.sets
+    groups = {record.group for record in split.records}
+    highest = [name_of(record, options.images) for record in calibrated.highest[:5]]
+    facts: dict[str, Any] = {
+        "images": len(seen.records),
+        "groups": len(groups),
+        "grouped": len(groups) < len(split.records),
+        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
+        "digest": digest_of(seen.records),
+        "ranges": file_ranges(seen.subset(sets.development).facts),
+        "seed": options.seed,
+        "versions": versions(),
+        "command": options.command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": user(),
+        "warnings": [*split.warnings, *trained.warnings],
+        "target": options.target,
+        "target_rate": options.false_alarm_rate,
+        "highest": highest,
+        "choice": chosen.choice,
+        "mask": mask_of(job),
+    }
+    if options.by_unit is not None and calibration is not None:
+        units = [record.group for record in sets.calibration]
+        facts["by_unit"] = UnitRule.seen(options.by_unit, units).to_json()
+    facts |= {
+        "min_area": options.min_area,
+        "min_cells": (trained.tiles or trained).to_heatmap.cells,
+        "size_sensitivity": sensitivity,
+        "guard": guard_facts(calibrated.guard),
+        "group_by": options.group_by,
+    }
+    if chosen.tiling is not None:
+        facts["tiles"] = chosen.tiling.facts(options.tile or 0)
+    if calibration is not None:
+        sizes = None if sensitivity is None else SizeSensitivity.from_json(sensitivity)
+        cost = Cost.of_highest(calibration, highest, sizes)
+        facts["cost"] = None if cost is None else cost.to_json()
+    return facts | {"options": job.asked.to_json()}
+
+
+def mask_of(job: Job) -> dict[str, Any] | None:
+    """Returns what the card says of a mask."""
+    path, mask = job.options.mask, job.mask
+    return None if path is None or mask is None else mask_facts(path, mask)
 
 
 def list_images(path: Path, sets: Sets) -> None:

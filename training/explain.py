@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.pixels import to_unit
+from training.protocols import Model
 from training.sets import PICTURE
 
 BATCH = 16
@@ -19,6 +21,8 @@ WIDTHS = (64, 48, 24)  # channels at g, 24 and 48 cells a side
 
 class PictureDecoder(nn.Module):
     """Maps (N, C, g, g) -> pictures (N, 3, 96, 96) in 0..1, as a correction of the mean picture."""
+
+    mean: Tensor
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
@@ -53,7 +57,7 @@ def steps_for(images: int) -> int:
 
 
 def fit_decoder(
-    model: nn.Module,
+    model: Model,
     maps: Tensor,
     pictures: Tensor,
     seed: int,
@@ -78,7 +82,7 @@ def fit_decoder(
         index = torch.randint(len(maps), (BATCH,), generator=order)
         with torch.no_grad():
             expected = model(maps[index].to(device))[1]
-        loss = F.mse_loss(decoder.unclamped(expected), pictures[index].to(device).float() / 255)
+        loss = F.mse_loss(decoder.unclamped(expected), to_unit(pictures[index].to(device)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

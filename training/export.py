@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import TrainingError
 from training.guard import Guard
 from training.preprocess import Preprocess
+from training.protocols import Model, Space
 from training.scores import Heatmap, ImageScore
 from training.tiles import Tiles
 
@@ -34,8 +35,8 @@ class DetectorGraph(nn.Module):
     def __init__(
         self,
         prepare: Preprocess,
-        space: nn.Module,
-        model: nn.Module,
+        space: Space,
+        model: Model,
         score: ImageScore,
         guard: Guard,
         to_heatmap: Heatmap | None = None,
@@ -78,9 +79,7 @@ class ExplainGraph(nn.Module):
 
     output_names = ("reconstruction",)
 
-    def __init__(
-        self, prepare: Preprocess, space: nn.Module, model: nn.Module, decoder: nn.Module
-    ) -> None:
+    def __init__(self, prepare: Preprocess, space: Space, model: Model, decoder: nn.Module) -> None:
         super().__init__()
         self.prepare, self.space, self.model, self.decoder = prepare, space, model, decoder
 
@@ -98,7 +97,7 @@ def to_picture(x: Tensor) -> Tensor:
     )
 
 
-def to_onnx(graph: nn.Module) -> onnx.ModelProto:
+def to_onnx(graph: DetectorGraph | ExplainGraph) -> onnx.ModelProto:
     """Returns a graph as an ONNX model of opset 18 with open N, H and W, nodes named
     ``prepare/...`` and ``judge/...``.
     """
@@ -114,6 +113,7 @@ def to_onnx(graph: nn.Module) -> onnx.ModelProto:
             output_names=list(graph.output_names),
             dynamic_shapes={"images": {0: "N", 1: "H", 2: "W"}},
         )
+    assert program is not None  # it is None where a file is named
     buffer = io.BytesIO()
     onnx.save_model(program.model_proto, buffer)
     model = onnx.load_model_from_string(buffer.getvalue())
@@ -122,7 +122,7 @@ def to_onnx(graph: nn.Module) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Silences the exporter, which talks of its own insides."""
     level = logging.getLogger("torch.onnx").level
     with (
@@ -214,7 +214,7 @@ def golden_samples(
 
 
 def check_parity(
-    graph: nn.Module, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float
+    graph: DetectorGraph, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float
 ) -> float:
     """Returns the largest difference between torch and ONNX Runtime over images of odd sizes and
     batches of 1, 2 and 7.

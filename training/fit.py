@@ -26,8 +26,11 @@ from torch import Tensor, nn
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from training.checkpoint import save_checkpoint
+from training.folds import all_alike
 from training.options import FitOptions
+from training.pixels import to_unit
 from training.processes import joined_processes, processes, rank, shard, sum_over_processes
+from training.protocols import Model
 from training.resume import (
     Keeper,
     append_history,
@@ -42,7 +45,7 @@ STEPS = 1500  # of the optimiser, that training makes where no number of epochs 
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     maps: Tensor,
     validation: Tensor,
     options: FitOptions,
@@ -89,7 +92,7 @@ def fit(
 
 
 def fit_closed_form(
-    model: nn.Module, maps: Tensor, validation: Tensor, options: FitOptions
+    model: Model, maps: Tensor, validation: Tensor, options: FitOptions
 ) -> list[dict[str, Any]]:
     """Fits a model that needs no gradient; every process computes the same. Returns a history of
     one row, epoch 0.
@@ -107,7 +110,7 @@ def fit_closed_form(
 
 
 def train_epochs(
-    model: nn.Module,
+    model: Model,
     maps: Tensor,
     validation: Tensor,
     options: FitOptions,
@@ -120,8 +123,8 @@ def train_epochs(
     options = replace(options, epochs=epochs)
     steps = math.ceil(len(maps) / options.batch_size)  # in an epoch
     # players who answer each other want a short memory
-    betas = getattr(model, "betas", (0.9, 0.999))
-    players = {
+    betas = model.betas
+    players: dict[str, torch.optim.Optimizer] = {
         player: torch.optim.AdamW(
             parameters, options.learning_rate, betas, weight_decay=options.weight_decay
         )
@@ -182,7 +185,7 @@ def train_epochs(
 
 
 def step(
-    model: nn.Module,
+    model: Model,
     player: str,
     optimiser: torch.optim.Optimizer,
     rate: float,
@@ -216,7 +219,7 @@ def step(
 
 @torch.no_grad()
 def mean_loss(
-    model: nn.Module, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True
+    model: Model, players: list[str], maps: Tensor, options: FitOptions, shared: bool = True
 ) -> dict[str, float]:
     """Returns each player's mean loss over maps, in float32 and under the same noise every time."""
     random = generator(options.seed, 0)
@@ -235,8 +238,7 @@ def mean_loss(
 
 def to_float(maps: Tensor, device: str) -> Tensor:
     """Returns maps on the device as float32; uint8 pixels are divided by 255."""
-    maps = maps.to(device, memory_format=torch.channels_last)
-    return maps.float() / 255 if maps.dtype == torch.uint8 else maps
+    return to_unit(maps.to(device, memory_format=torch.channels_last))
 
 
 def learning_rate(options: FitOptions, step: int, steps: int) -> float:
@@ -276,12 +278,9 @@ def check_maps(maps: Tensor, validation: Tensor, least: int) -> None:
                 "this"
             )
     first = maps[0].float()
-    least = 1e-5 * float(first.abs().max())
-    if all(float((other.float() - first).abs().max()) <= least for other in maps[1:]):
-        raise TrainingError(
-            f"all {len(maps)} images to fit look the same to the model, photographs of different "
-            "good parts expected: check that the folder does not hold copies of one image"
-        )
+    rounding = 1e-5 * float(first.abs().max())
+    if all(float((other.float() - first).abs().max()) <= rounding for other in maps[1:]):
+        raise all_alike(f"all {len(maps)} images to fit")
 
 
 def broke_down(

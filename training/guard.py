@@ -74,6 +74,9 @@ class Statistics(nn.Module):
     """
 
     mask: Tensor | None
+    fine: Tensor
+    coarse: Tensor
+    kept: Tensor
 
     def __init__(self, mask: Tensor | None = None) -> None:
         super().__init__()
@@ -216,6 +219,12 @@ class Guard(nn.Module):
     had not seen the image's group.
     """
 
+    centre: Tensor
+    scale: Tensor
+    whiten: Tensor
+    weights: Tensor
+    limits: Tensor
+
     def __init__(
         self,
         centre: Tensor,
@@ -303,10 +312,10 @@ def fit_guard(
         held[:, out] = [side.checks(each[out]) for each in (*accepted, *changed)]
     limits = limits_of(held[:own], held[own:], len(set(groups)))
     side = Side.of(accepted, changed)
-    guard = Guard(
-        *map(torch.from_numpy, (side.centre, side.scale, side.whiten, side.weights, limits)),
-        mask=mask,
+    centre, scale, whiten, weights, limits_ = map(
+        torch.from_numpy, (side.centre, side.scale, side.whiten, side.weights, limits)
     )
+    guard = Guard(centre, scale, whiten, weights, limits_, mask)
     beyond = (held > limits).any(2).mean(1)
     guard.refused, guard.noticed = (
         float(beyond[0]),

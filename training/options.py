@@ -110,8 +110,7 @@ def pixel_size(model: str) -> int:
     """Returns the size at which a model of pixels is fitted unless another is asked for."""
     from training.models import MODELS  # torch
 
-    size: int = getattr(MODELS[model], "pixel_size", DEFAULT_SIZE["pixels"])
-    return size
+    return MODELS[model].pixel_size
 
 
 def make_run(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector
@@ -26,6 +26,7 @@ from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.preprocess import Preprocess
+from training.protocols import Model, Space
 from training.scores import DensityOfStates, Heatmap, ImageScore
 from training.sets import decode_all
 from training.spaces import make_space
@@ -73,13 +74,7 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
         density = DensityOfStates(*reversed(states["references"].shape))
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
-    guard = Guard(
-        *(
-            tensors_of(tensors, "guard")[name]
-            for name in ("centre", "scale", "whiten", "weights", "limits")
-        ),
-        mask=tensors.get("mask"),
-    )
+    guard = Guard(**tensors_of(tensors, "guard"), mask=tensors.get("mask"))
     prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
     to_heatmap = Heatmap(prepare.coverage(grid), facts.get("cells", 1))
     tiles = None
@@ -89,14 +84,14 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     return Run(graph.eval(), decoder, facts)
 
 
-def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[nn.Module, nn.Module]:
+def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Space, Model]:
     """Returns the space and the model whose weights are among the tensors."""
     space = make_space(facts["space"], facts["size"], facts["grey"])
     if space.whitening is not None:
         space.whitening.load_state_dict(tensors_of(tensors, "space"))
-    chosen = {} if facts["error"] is None else {"error": facts["error"]}
+    pixels = facts["space"] == "pixels"
     model = MODELS[facts["model"]](
-        space.channels, space.grid, space.grid, pixels=facts["space"] == "pixels", **chosen
+        space.channels, space.grid, space.grid, pixels=pixels, error=facts["error"]
     )
     model.load_state_dict(tensors_of(tensors, "model"))
     return space, model
@@ -143,8 +138,8 @@ def sample(run: Path, count: int, seed: int) -> np.ndarray:
     cannot draw.
     """
     restored = restore(run)
-    model: nn.Module = restored.graph.model
-    if not hasattr(model, "sample"):
+    model = restored.graph.model
+    if not model.can_sample:
         raise TrainingError(
             f"the model {restored.facts['model']} cannot draw new images; train a generative one: "
             "--model vae"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly.errors import TrainingError
 from anomaly.files.atomic import errors_naming, write_atomically
 from training.checkpoint import fitting, load_checkpoint, save_checkpoint, tensors_of
 from training.options import FitOptions
+from training.protocols import Model
 
 # seconds between two writings of the checkpoint at least: an epoch may be shorter than the writing
 WRITE_EVERY = 3.0
@@ -23,7 +24,7 @@ WRITE_EVERY = 3.0
 
 # --- checkpoint -----------------------------------------------------------------------------------
 def state(
-    model: nn.Module,
+    model: Model,
     players: dict[str, torch.optim.Optimizer],
     facts: dict[str, Any],
     fingerprints: Tensor,
@@ -90,7 +91,7 @@ def history_of(text: str) -> list[dict[str, Any]]:
 
 
 def restore(
-    model: nn.Module,
+    model: Model,
     players: dict[str, torch.optim.Optimizer],
     facts: dict[str, Any],
     fingerprints: Tensor,
@@ -157,7 +158,7 @@ def refuse_another(path: Path, before: dict[str, Any], now: dict[str, Any]) -> N
         )
 
 
-def identity(model: nn.Module, maps: Tensor, options: FitOptions) -> dict[str, Any]:
+def identity(model: Model, maps: Tensor, options: FitOptions) -> dict[str, Any]:
     """Returns what a run must have in common with a checkpoint to go on with it; it may do so on
     another device.
     """

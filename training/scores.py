@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
 from training.complexity import complexity
+from training.pixels import to_unit
+from training.protocols import Model
 
 SHARE = 0.05  # of a heatmap's locations, the hottest, make the score
 LARGEST_HEATMAP = 64  # cells a side; a finer map is averaged down: a defect is larger than a pixel
@@ -132,6 +134,7 @@ class Heatmap(nn.Module):
 
     coverage: Tensor | None
     inside: Tensor | None
+    index: Tensor | None
 
     def __init__(
         self,
@@ -171,6 +174,8 @@ class Heatmap(nn.Module):
         """Returns the heatmap with its lowest value inside the mask wherever the mask
         leaves out.
         """
+        if self.inside is None:
+            return heatmap
         lowest = torch.where(
             self.inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
         ).amin((1, 2), keepdim=True)
@@ -243,9 +248,7 @@ def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
 
 
 # --- image scores ---------------------------------------------------------------------------------
-def image_scores(
-    model: nn.Module, x: Tensor, to_heatmap: Heatmap | None = None
-) -> dict[str, Tensor]:
+def image_scores(model: Model, x: Tensor, to_heatmap: Heatmap | None = None) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
 
     ``hottest``: the mean of the hottest 5 % of the smoothed heatmap; ``mean``: of the whole map;
@@ -256,11 +259,10 @@ def image_scores(
     """
     heatmap, to_heatmap = model(x)[0], to_heatmap or Heatmap()
     scores = {"hottest": to_heatmap.pool(to_heatmap(heatmap)), "mean": to_heatmap.mean(heatmap)}
-    if hasattr(model, "statistics"):
-        scores |= model.statistics(x)
+    scores |= model.statistics(x)
     if model.pixels:
         scores["complexity"] = complexity(x) / x[0].numel()
-    if model.pixels and getattr(model, "likelihood", False):
+    if model.pixels and model.likelihood:
         scores["corrected"] = heatmap.sum((1, 2)) / x[0].numel() - scores["complexity"]
     return scores
 
@@ -283,9 +285,7 @@ class ImageScore(nn.Module):
         super().__init__()
         self.name, self.density = name, density
 
-    def forward(
-        self, model: nn.Module, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap
-    ) -> Tensor:
+    def forward(self, model: Model, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap) -> Tensor:
         """``heatmap`` (N, h, w) is what ``to_heatmap`` made of the model's map of errors."""
         if self.name == "hottest":
             return to_heatmap.pool(heatmap)
@@ -309,7 +309,7 @@ SCORE_WORDS = {
 }
 
 
-def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
+def score_names(model: Model, shape: torch.Size) -> list[str]:
     """Returns the names of the image scores that a model has for maps of a shape (C, h, w)."""
     with torch.no_grad():
         return [*image_scores(model.eval(), torch.zeros(1, *shape)), TYPICALITY]
@@ -317,7 +317,7 @@ def score_names(model: nn.Module, shape: torch.Size) -> list[str]:
 
 @torch.inference_mode()
 def scores_of(
-    model: nn.Module,
+    model: Model,
     maps: Tensor,
     device: str = "cpu",
     batch: int = 64,
@@ -326,13 +326,9 @@ def scores_of(
     """Returns all image scores of maps (n, C, h, w), by name, each (n,) on the CPU; uint8 maps
     stand for 0..1.
     """
-    scale, to_heatmap = (
-        255 if maps.dtype == torch.uint8 else 1,
-        (to_heatmap or Heatmap()).to(device),
-    )
+    to_heatmap = (to_heatmap or Heatmap()).to(device)
     batches = [
-        image_scores(model, some.to(device).float() / scale, to_heatmap)
-        for some in maps.split(batch)
+        image_scores(model, to_unit(some.to(device)), to_heatmap) for some in maps.split(batch)
     ]
     return {name: torch.cat([scores[name] for scores in batches]).cpu() for name in batches[0]}
 
@@ -347,6 +343,8 @@ class DensityOfStates(nn.Module):
     """
 
     references: Tensor
+    location: Tensor
+    bandwidth: Tensor
 
     def __init__(self, statistics: int = 0, images: int = 0) -> None:
         super().__init__()

@@ -180,9 +180,10 @@ def three_sets(
     by_group: dict[str, list[Record]] = {}
     for record in records:
         by_group.setdefault(record.group, []).append(record)
-    return Sets(
-        *([record for group in sorted(subset) for record in by_group[group]] for subset in subsets)
+    fit, held_out, threshold = (
+        [record for group in sorted(subset) for record in by_group[group]] for subset in subsets
     )
+    return Sets(fit, held_out, threshold)
 
 
 def decode_all(
@@ -336,12 +337,11 @@ def sets_of_copies(
     if options.by_unit is None:
         return sets
     own = {record.path: record for record in before}
-    return Sets(
-        *(
-            [own[record.path] for record in subset]
-            for subset in (sets.fit, sets.validation, sets.calibration)
-        )
+    fit, validation, calibration = (
+        [own[record.path] for record in subset]
+        for subset in (sets.fit, sets.validation, sets.calibration)
     )
+    return Sets(fit, validation, calibration)
 
 
 def copies_text(

@@ -9,15 +9,17 @@ set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.errors import TrainingError
 from training.backbone import Backbone
+from training.folds import all_alike
+from training.pixels import to_levels
 from training.preprocess import triangle_weights
+from training.protocols import Space
 
 SPACES = ("pixels", "filters", "features", "both", "all")
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
@@ -37,6 +39,8 @@ class Resample(nn.Module):
     constant matrices.
     """
 
+    weights: Tensor
+
     def __init__(self, length: int, grid: int) -> None:
         super().__init__()
         self.register_buffer(
@@ -52,6 +56,8 @@ class Highest(nn.Module):
 
     What is much smaller than a cell would be averaged away.
     """
+
+    index: Tensor
 
     def __init__(self, length: int, grid: int) -> None:
         super().__init__()
@@ -77,9 +83,12 @@ class Whitening(nn.Module):
     loud as the rest.
     """
 
+    mean: Tensor
+    matrix: Tensor
+
     def __init__(self, inputs: int, channels: int, rotate: bool = True) -> None:
         super().__init__()
-        self.rotate = rotate
+        self.rotate, self.inputs = rotate, inputs
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("matrix", torch.eye(channels, inputs))
 
@@ -88,7 +97,8 @@ class Whitening(nn.Module):
 
     def fit(self, maps: Iterable[Tensor]) -> None:
         """Sets mean and matrix from batches of maps (N, C, h, w), in one pass and in float64."""
-        count, total, products = 0, torch.zeros_like(self.mean, dtype=torch.float64), 0.0
+        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        products = torch.zeros((), dtype=torch.float64)
         for batch in maps:
             vectors = batch.double().permute(1, 0, 2, 3).flatten(1)  # (C, N h w)
             count += vectors.shape[1]
@@ -101,11 +111,7 @@ class Whitening(nn.Module):
         else:
             values, directions = covariance.diag(), torch.eye(len(covariance), dtype=torch.float64)
         if not values.max() > 1e-10:
-            raise TrainingError(
-                "all training images look the same to the model (no variance at all); photographs "
-                "of different good parts are expected: check that the folder does not hold copies "
-                "of one image"
-            )
+            raise all_alike("all training images")
         channels = self.matrix.shape[0]
         scale = torch.sqrt(values[:channels] + 1e-6 * values.max())
         self.mean.copy_(mean)
@@ -119,7 +125,12 @@ class PixelSpace(nn.Module):
 
     def __init__(self, size: int, grey: bool = False) -> None:
         super().__init__()
-        self.channels, self.grid, self.whitening = 1 if grey else 3, size, None
+        self.channels, self.grid = 1 if grey else 3, size
+        self.whitening: None = None
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Returns all three colours, uint8."""
+        return to_levels(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1, keepdim=True) if self.channels == 1 else x
@@ -133,6 +144,9 @@ class FilterSpace(nn.Module):
     (1991). ``max_pooled``: a cell has the highest energy in it, not the mean, for defects much
     smaller than a cell.
     """
+
+    kernels: Tensor
+    window: Tensor
 
     def __init__(self, size: int, grid: int | None = None, max_pooled: bool = False) -> None:
         super().__init__()
@@ -148,11 +162,12 @@ class FilterSpace(nn.Module):
             (Highest if max_pooled else Resample)(length, self.grid) for length in lengths
         )
         self.resample = Resample(size, self.grid)
-        self.whitening: nn.Module = Whitening(26, 26, rotate=False)
+        whitening = Whitening(26, 26, rotate=False)
         # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and an
         # outlier
-        if max_pooled:
-            self.whitening = SideBySide([self.whitening], [1.0])
+        self.whitening: Whitening | SideBySide = (
+            SideBySide([whitening], [1.0]) if max_pooled else whitening
+        )
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
@@ -222,15 +237,23 @@ class BothSpace(nn.Module):
         self.grid = features[0].grid
         filters = FilterSpace(size, self.grid)
         self.subspaces = nn.ModuleList([*features, filters])
-        self.channels = sum(subspace.channels for subspace in self.subspaces)
+        # as what they are
+        self.first = (features[0],)
+        self.in_order: tuple[FeatureSpace | FilterSpace, ...] = (*features, filters)
+        self.channels: int = sum(subspace.channels for subspace in self.in_order)
         gains = [1 / math.sqrt(len(features))] * len(features) + [
             math.sqrt(FEATURE_CHANNELS / filters.channels)
         ]
-        self.whitening = SideBySide([subspace.whitening for subspace in self.subspaces], gains)
+        self.whitening = SideBySide([subspace.whitening for subspace in self.in_order], gains)
+
+    @property
+    def features(self) -> FeatureSpace:
+        """The features of the first backbone alone; their maps are the first channels."""
+        return self.first[0]
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        return torch.cat([subspace.raw(x) for subspace in self.subspaces], 1)
+        return torch.cat([subspace.raw(x) for subspace in self.in_order], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
@@ -244,19 +267,21 @@ class SideBySide(nn.Module):
     defect and set the threshold.
     """
 
-    def __init__(self, subspaces: Sequence[Whitening], gains: Sequence[float]) -> None:
+    def __init__(self, subspaces: Sequence[Whitening | SideBySide], gains: Sequence[float]) -> None:
         super().__init__()
         self.subspaces, self.gains = nn.ModuleList(subspaces), gains
-        self.inputs = [subspace.mean.numel() for subspace in subspaces]
+        self.in_order = tuple(subspaces)  # as what they are
+        self.sizes: list[int] = [subspace.inputs for subspace in subspaces]
+        self.inputs: int = sum(self.sizes)
 
     def fit(self, maps: Iterable[Tensor]) -> None:
         """Sets all from batches of maps (N, C, h, w)."""
-        batches = [batch.split(self.inputs, 1) for batch in maps]
-        for subspace, of_subspace in zip(self.subspaces, zip(*batches, strict=True), strict=True):
+        batches = [batch.split(self.sizes, 1) for batch in maps]
+        for subspace, of_subspace in zip(self.in_order, zip(*batches, strict=True), strict=True):
             subspace.fit(of_subspace)
 
     def forward(self, x: Tensor) -> Tensor:
-        pieces = zip(self.subspaces, self.gains, x.split(self.inputs, 1), strict=True)
+        pieces = zip(self.in_order, self.gains, x.split(self.sizes, 1), strict=True)
         return torch.cat([gain * squash(subspace(piece)) for subspace, gain, piece in pieces], 1)
 
 
@@ -280,7 +305,7 @@ def squash(x: Tensor) -> Tensor:
     return MAX_MAP_SDS * torch.tanh(x / MAX_MAP_SDS)
 
 
-def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
+def make_space(name: str, size: int, grey: bool = False) -> Space:
     """Returns the space of that name for prepared images of ``size`` pixels a side, all of them
     ``grey`` or not.
 
@@ -293,7 +318,12 @@ def make_space(name: str, size: int, grey: bool = False) -> nn.Module:
         return FilterSpace(size, max_pooled=True)
     if name == "all":
         return BothSpace(size, tuple(FEATURE_STAGES))
-    return {"filters": FilterSpace, "features": FeatureSpace, "both": BothSpace}[name](size)
+    made: dict[str, Callable[[int], Space]] = {
+        "filters": FilterSpace,
+        "features": FeatureSpace,
+        "both": BothSpace,
+    }
+    return made[name](size)
 
 
 def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:

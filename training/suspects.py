@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly.errors import TrainingError
 from anomaly.files.atomic import write_atomically
@@ -30,8 +30,9 @@ from anomaly.inputs.dataset import Record
 from anomaly.reporting.report import GalleryItem
 from anomaly.scorer import Scorer
 from training.folds import folds
-from training.models import MODELS
-from training.models.autoencoder import inner_products
+from training.models.autoencoder import LinearAutoencoder, inner_products
+from training.pixels import to_unit
+from training.protocols import Space
 from training.scores import Heatmap, averaged
 from training.sets import Sets, name_of
 
@@ -70,7 +71,7 @@ class Suspect:
 
 
 def find_suspects(
-    records: Sequence[Record], maps: Tensor, space: nn.Module, to_heatmap: Heatmap
+    records: Sequence[Record], maps: Tensor, space: Space, to_heatmap: Heatmap
 ) -> list[Suspect]:
     """Returns the most unusual 5 % of the images (at least 5), the most unusual first.
 
@@ -102,7 +103,7 @@ def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Float
     return scores, heatmaps
 
 
-def outliers(maps: Tensor, space: nn.Module, to_heatmap: Heatmap) -> npt.NDArray[np.bool_]:
+def outliers(maps: Tensor, space: Space, to_heatmap: Heatmap) -> npt.NDArray[np.bool_]:
     """Returns which images of the fit set are so unlike all others that a model had better not
     learn from them, bool (n,).
 
@@ -138,7 +139,7 @@ class CrossFit:
     """
 
     @torch.inference_mode()
-    def __init__(self, maps: Tensor, space: nn.Module, to_heatmap: Heatmap) -> None:
+    def __init__(self, maps: Tensor, space: Space, to_heatmap: Heatmap) -> None:
         self.maps, self.space, self.to_heatmap = maps, space, to_heatmap
         self.known = np.sort(np.random.default_rng(0).permutation(len(maps))[:MAX_MODEL_IMAGES])
         self.learnt = torch.cat([self.ready(batch) for batch in maps[self.known].split(64)])
@@ -147,7 +148,7 @@ class CrossFit:
     def ready(self, batch: Tensor) -> Tensor:
         """Returns raw maps as the model takes them."""
         return (
-            batch[:, : self.space.channels].float() / 255
+            to_unit(batch[:, : self.space.channels])
             if self.space.whitening is None
             else self.space.whitening(batch)
         )
@@ -184,11 +185,11 @@ class CrossFit:
             errors += [model(self.ready(batch))[0] for batch in self.maps[fold == k].split(64)]
         return torch.cat(errors)[np.argsort(np.argsort(fold, kind="stable"))]
 
-    def without(self, left_out: npt.NDArray[np.bool_]) -> nn.Module:
+    def without(self, left_out: npt.NDArray[np.bool_]) -> LinearAutoencoder:
         """Returns the linear Gaussian of the images that are not left out, bool (known,)."""
         kept = torch.from_numpy(~left_out)
         _, channels, height, width = self.learnt.shape
-        model = MODELS["linear"](channels, height, width, pixels=self.space.whitening is None)
+        model = LinearAutoencoder(channels, height, width, pixels=self.space.whitening is None)
         if self.to_heatmap.coverage is not None:
             model.inspected = float(self.to_heatmap.coverage.mean())
         model.fit_maps(self.learnt[kept], self.products[kept][:, kept])

@@ -130,7 +130,8 @@ def crack_shape(side: int, rng: Generator) -> Plane:
         width=max(1, round(rng.uniform(0.003, 0.012) * side * scale)),
         joint="curve",
     )
-    return np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float32) / 255
+    coverage = np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float32) / 255
+    return coverage.astype(np.float32)
 
 
 def noise(side: int, rng: Generator) -> Plane:

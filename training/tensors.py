@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly.detector.session import available_cores
@@ -21,7 +21,9 @@ from anomaly.errors import DatasetError, ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.copies import THUMB, digest
 from anomaly.inputs.dataset import Record
+from training.pixels import to_levels
 from training.preprocess import Preprocess
+from training.protocols import Space
 from training.sets import PICTURE, batched
 
 
@@ -63,7 +65,7 @@ def extract(
     records: Sequence[Record],
     rule: DecodeRule,
     prepare: Preprocess,
-    space: nn.Module,
+    space: Space,
     device: str,
     seen: Callable[[], object],
 ) -> Extracted:
@@ -80,10 +82,10 @@ def extract(
             return error
         with torch.inference_mode():  # a thread has a mode of its own
             x = prepare(torch.from_numpy(image.pixels)[None].to(device))
-            picture = (small(x, PICTURE)[0] * 255).round().byte().cpu()
+            picture = to_levels(small(x, PICTURE)[0]).cpu()
             facts = (image.width, image.height, image.bits, image.grey)
             return (
-                map_of(space, x),
+                space.raw(x)[0].cpu(),
                 picture,
                 small(x, THUMB)[0].mean(0).cpu(),
                 facts,
@@ -126,14 +128,6 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def map_of(space: nn.Module, x: Tensor) -> Tensor:
-    """Returns what a space makes of one prepared picture (1, 3, s, s) before whitening, (C, h, w);
-    pixels stay uint8.
-    """
-    raw = getattr(space, "raw", None)
-    return (x[0] * 255).round().byte().cpu() if raw is None else raw(x)[0].float().cpu()
 
 
 def small(x: Tensor, side: int) -> Tensor:

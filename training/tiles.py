@@ -27,9 +27,10 @@ from anomaly.errors import ImageError, TrainingError
 from anomaly.imaging.decode import Decoded, DecodeRule, decode
 from anomaly.inputs.dataset import Record
 from training.preprocess import Preprocess, triangle_weights
+from training.protocols import Model, Space
 from training.scores import Heatmap, coarse, heatmap_factor
 from training.sets import batched, decode_all
-from training.tensors import map_of, one_thread_each
+from training.tensors import one_thread_each
 
 OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
 AT_ONCE = 8  # tiles of an image that go through the model together: by them memory is bounded
@@ -168,12 +169,16 @@ class Tiles(nn.Module):
     """
 
     scale: Tensor
+    rows: Tensor
+    columns: Tensor
+    up: Tensor
+    across: Tensor
 
     def __init__(
         self,
         prepare: Preprocess,
-        space: nn.Module,
-        model: nn.Module,
+        space: Space,
+        model: Model,
         tiling: Tiling,
         whole: int,
         cells: int,
@@ -289,57 +294,63 @@ def tile_space(name: str) -> str:
     return "pixels" if name == "pixels" else "max_pooled"
 
 
-@torch.inference_mode()
-def extract_tiles(
-    records: Sequence[Record],
-    rule: DecodeRule,
-    prepare: Preprocess,
-    space: nn.Module,
-    tiling: Tiling,
-    device: str,
-    seed: int,
-    most: int,
-    seen: Callable[[], object],
-) -> tuple[Tensor, float]:
-    """Returns the raw maps of tiles, as ``extract`` has those of images, and which share of them is
-    inspected on average.
+@dataclass(frozen=True)
+class TileReader:
+    """Reads tiles of images, prepared on ``device``, as raw maps of a space."""
 
-    At most ``most``, as many of each image, at random places; those that a mask hides wholly are
-    left out.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = [records[i] for i in np.sort(rng.permutation(len(records))[:most])]
-    coverage = prepare.coverage(tiling.height, tiling.width)
-    shares = [1.0] * len(tiling.places) if coverage is None else [
-        float(tiling.cut(coverage[None, None], [place]).mean()) for place in tiling.places
-    ]  # fmt: skip
-    inspected = [number for number, share in enumerate(shares) if share > 0]
-    each = min(len(inspected), most // len(chosen))
-    drawn = [np.sort(rng.permutation(inspected)[:each]) for _ in chosen]
+    rule: DecodeRule
+    prepare: Preprocess
+    space: Space
+    tiling: Tiling
+    device: str
+    seed: int
 
-    def maps_of(record: Record, numbers: Sequence[int]) -> Tensor | None:
+    @torch.inference_mode()
+    def extract(
+        self, records: Sequence[Record], most: int, seen: Callable[[], object]
+    ) -> tuple[Tensor, float]:
+        """Returns the raw maps of tiles, as ``extract`` has those of images, and which share of
+        them is inspected on average; ``seen`` is called after each image.
+
+        At most ``most``, as many of each image, at random places; those that a mask hides wholly
+        are left out.
+        """
+        rng, shares = np.random.default_rng(self.seed), self.shares()
+        chosen = [records[i] for i in np.sort(rng.permutation(len(records))[:most])]
+        inspected = [number for number, share in enumerate(shares) if share > 0]
+        each = min(len(inspected), most // len(chosen))
+        drawn = [np.sort(rng.permutation(inspected)[:each]) for _ in chosen]
+        found: list[Tensor] = []
+        threads = min(available_cores(), MOST_THREADS)
+        with one_thread_each(), ThreadPoolExecutor(threads) as pool:
+            for some in batched(list(zip(chosen, drawn, strict=True)), 2 * threads):
+                for maps in pool.map(self.maps_of, *zip(*some, strict=True)):
+                    seen()
+                    found += [] if maps is None else [maps]
+        if not found:
+            raise TrainingError(
+                f"none of {len(chosen)} images could be read a second time, the files of before "
+                "expected"
+            )
+        return torch.cat(found), float(
+            np.mean([shares[number] for numbers in drawn for number in numbers])
+        )
+
+    def shares(self) -> list[float]:
+        """Returns which share of each tile is inspected."""
+        coverage = self.prepare.coverage(self.tiling.height, self.tiling.width)
+        if coverage is None:
+            return [1.0] * len(self.tiling.places)
+        whole = coverage[None, None]
+        return [float(self.tiling.cut(whole, [place]).mean()) for place in self.tiling.places]
+
+    def maps_of(self, record: Record, numbers: Sequence[int]) -> Tensor | None:
+        """Returns the raw maps of some tiles of an image, (tiles, C, h, w)."""
         try:
-            image = decode(record.path, rule)
+            image = decode(record.path, self.rule)
         except ImageError:
             return None  # it was read a moment ago, and is missed in the sample only
         with torch.inference_mode():  # a thread has a mode of its own
-            x = prepare(torch.from_numpy(image.pixels)[None].to(device))
-            return torch.stack(
-                [map_of(space, tiling.cut(x, [tiling.places[number]])) for number in numbers]
-            )
-
-    found: list[Tensor] = []
-    threads = min(available_cores(), MOST_THREADS)
-    with one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        for some in batched(list(zip(chosen, drawn, strict=True)), 2 * threads):
-            for maps in pool.map(maps_of, *zip(*some, strict=True)):
-                seen()
-                found += [] if maps is None else [maps]
-    if not found:
-        raise TrainingError(
-            f"none of {len(chosen)} images could be read a second time, the files of before "
-            "expected"
-        )
-    return torch.cat(found), float(
-        np.mean([shares[number] for numbers in drawn for number in numbers])
-    )
+            x = self.prepare(torch.from_numpy(image.pixels)[None].to(self.device))
+            cut = [self.tiling.cut(x, [self.tiling.places[number]]) for number in numbers]
+            return torch.stack([self.space.raw(tile)[0].cpu() for tile in cut])

@@ -20,8 +20,10 @@ from anomaly.errors import TrainingError
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.fit import enough_epochs, fit, generator, learning_rate
 from training.models import MODELS
+from training.models.base import GenerativeModel
 from training.options import FitOptions
 from training.processes import pick_device, shard
+from training.protocols import Model
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = FitOptions(epochs=4, batch_size=8, warm_up=2)
@@ -42,7 +44,7 @@ def maps(count: int, seed: int) -> Tensor:
     return torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def new_model(name: str = "vae") -> nn.Module:
+def new_model(name: str = "vae") -> Model:
     torch.manual_seed(0)
     return MODELS[name](4, 8, 8, pixels=False)
 
@@ -51,23 +53,15 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
 
 
-class Stumbling(nn.Module):
+class Stumbling(GenerativeModel):
     """One number that is learned; its loss is not finite from the third epoch (of three batches)
     on.
     """
 
-    closed_form = False
-
     def __init__(self, stumble: float) -> None:
-        super().__init__()
+        super().__init__(pixels=False)
         self.level = nn.Parameter(torch.zeros(()))
         self.calls, self.stumble = 0, stumble
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": [self.level]}
-
-    def noise_size(self) -> int:
-        return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         self.calls += torch.is_grad_enabled()
@@ -303,7 +297,7 @@ def stopped_after(
             raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr("training.resume.append_history", stop)
+        patch.setattr("training.fit.append_history", stop)
         fit(new_model(name), maps(20, 1), maps(5, 2), options, path)
 
 
@@ -412,10 +406,10 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
 # --- processes ------------------------------------------------------------------------------------
 PROGRAM = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import torch
-from test_fit import OPTIONS, maps, new_model
+from tests.training.test_fit import OPTIONS, maps, new_model
 from training.fit import FitOptions, fit
 torch.set_num_threads(1)
 """

@@ -37,8 +37,10 @@ from data.synthetic import make
 from tests.training.test_tensors import extracted_of
 from training.checkpoint import load_checkpoint
 from training.describe import unseen_suspects
+from training.learnt import learnt_and_held_out
 from training.options import TrainOptions
-from training.pipeline import learnt_and_held_out, train, warn
+from training.pipeline import train
+from training.reading import warn
 from training.restore import verify_images
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace

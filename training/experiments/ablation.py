@@ -32,7 +32,7 @@ from training.models import MODELS
 from training.preprocess import Preprocess
 from training.scores import pool
 from training.sets import find_rule
-from training.spaces import make_space
+from training.spaces import FEATURE_STAGES, BothSpace, make_space
 
 DEFECTS_PER_KIND = 30  # synthetic defects of a kind
 HELD_OUT = 90  # images that they are made on, at most
@@ -77,14 +77,14 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
     rule, real = find_rule(fit_on), np.array([record.label != NORMAL for record in test])
     found: dict[str, dict[str, float]] = {}
     for size in sorted({recipe.size for recipe in recipes}, reverse=True):
-        prepare, space = Preprocess(size, "ort"), make_space("all", size).eval()
+        prepare, space = Preprocess(size, "ort"), BothSpace(size, tuple(FEATURE_STAGES)).eval()
         seen, good, tested = (
             prepared(subset, rule, prepare) for subset in (fit_on, held_out[:HELD_OUT], test)
         )
         made, kinds = make_defects(good, DEFECTS_PER_KIND, seed=0)
         raw = [raw_maps(space, subset) for subset in (seen, good, made, tested)]
         lite0, lite2, filters = np.split(
-            np.arange(raw[0].shape[1]), np.cumsum(space.whitening.inputs[:2])
+            np.arange(raw[0].shape[1]), np.cumsum(space.whitening.sizes[:2])
         )
         channels = {
             "features": lite0,

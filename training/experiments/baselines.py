@@ -10,28 +10,25 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from training.models import ModelKind
+from training.models.base import GenerativeModel
 
 RIDGE = 0.01  # PaDiM's, on the covariance's diagonal
 CORESET = 0.01  # share of the neighbourhoods that PatchCore-1 % keeps
 
 
-class ClosedForm(nn.Module):
-    """What `training.fit` and the export expect of a model that is not trained by gradient."""
+class ClosedForm(GenerativeModel):
+    """A model that is not trained by gradient, and expects the mean map."""
 
     closed_form: ClassVar[bool] = True
+    mean: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
         self.register_buffer("mean", torch.zeros(channels, height, width))
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {}
-
-    def noise_size(self) -> int:
-        return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the mean of each heatmap, (N,)."""
@@ -42,6 +39,10 @@ class ClosedForm(nn.Module):
         reconstruction.
         """
         return self.heatmap(x), self.mean.expand_as(x)
+
+    def heatmap(self, x: Tensor) -> Tensor:
+        """Returns the heatmap of maps, (N, h, w)."""
+        raise NotImplementedError
 
 
 class Padim(ClosedForm):
@@ -108,4 +109,7 @@ def neighbourhoods(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-BASELINES = {"padim": Padim, "memory-bank": MemoryBank}
+BASELINES = {
+    "padim": ModelKind(Padim, closed_form=True),
+    "memory-bank": ModelKind(MemoryBank, closed_form=True),
+}

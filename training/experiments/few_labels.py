@@ -78,7 +78,8 @@ def latents_of(
     labels.
     """
     torch.manual_seed(0)
-    model = MODELS[given.model](*maps.shape[1:], pixels=given.space == "pixels")
+    _, channels, height, width = maps.shape
+    model = MODELS[given.model](channels, height, width, pixels=given.space == "pixels")
     check_encoder(model)
     with tempfile.TemporaryDirectory() as scratch:
         options = FitOptions(epochs=given.epochs, batch_size=64)
@@ -87,7 +88,7 @@ def latents_of(
 
 
 def flat(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
 def accuracy(

@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly.detector.file import read_card
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.imaging.decode import Decoded
 from anomaly.inputs.dataset import Record, read_dataset
+from training.pixels import to_unit
+from training.protocols import Model
 from training.restore import restore
 from training.sets import decode_all
 
@@ -53,19 +55,18 @@ def latents(run: Path, records: Sequence[Record]) -> tuple[npt.NDArray[np.float3
     return torch.cat(found).numpy(), kept
 
 
-def check_encoder(model: nn.Module) -> None:
+def check_encoder(model: Model) -> None:
     """Raises TrainingError where a model has no encoder."""
-    if not hasattr(model, "encode"):
+    if not model.can_encode:
         raise TrainingError(
             f"{type(model).__name__} has no encoder; train one that has, such as --model vae"
         )
 
 
 @torch.inference_mode()
-def encode(model: nn.Module, maps: Tensor, batch: int = 500) -> Tensor:
+def encode(model: Model, maps: Tensor, batch: int = 500) -> Tensor:
     """Returns the latents (n, k) of maps (n, C, h, w); uint8 maps stand for 0..1."""
-    scale = 255 if maps.dtype == torch.uint8 else 1
-    return torch.cat([model.encode(subset.float() / scale) for subset in maps.split(batch)])
+    return torch.cat([model.encode(to_unit(subset)) for subset in maps.split(batch)])
 
 
 def scaled(x: npt.NDArray[np.float32], like: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

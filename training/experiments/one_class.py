@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly.files.atomic import write_atomically
@@ -36,6 +37,8 @@ from data.idx import read_subset
 from training.fit import fit
 from training.models import MODELS
 from training.options import FitOptions
+from training.pixels import to_unit
+from training.protocols import Model
 from training.scores import TYPICALITY, DensityOfStates, scores_of, states
 from training.spaces import make_space
 
@@ -80,14 +83,14 @@ def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dic
     )
     maps, held_out, judged = to_maps(case.space, case.size, fit_on, validation, judged)
     torch.manual_seed(case.seed)
-    model = MODELS[case.model](*maps.shape[1:], pixels=case.space == "pixels")
+    _, channels, height, width = maps.shape
+    model = MODELS[case.model](channels, height, width, pixels=case.space == "pixels")
     options = FitOptions(epochs=case.epochs, batch_size=case.batch_size, seed=case.seed)
     with tempfile.TemporaryDirectory() as scratch:
         history = fit(
             model, maps, held_out, options, Path(scratch) / "c.safetensors", say=lambda line: None
         )
-    if hasattr(model, "finish"):
-        model.finish(maps)
+    model.finish(maps)
     fitted = time.monotonic()
     scores = scores_of_model(model, held_out, judged)
     result = {
@@ -101,7 +104,7 @@ def run(case: Case, folder: Path, out: Path, against: Path | None = None) -> dic
     return result
 
 
-def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, npt.NDArray[np.bool_]]:
     """Returns images to fit, to validate and to judge, uint8 (n, 1, 28, 28), and which of the last
     are anomalous.
     """
@@ -120,13 +123,13 @@ def divide(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor, np.ndarray
     else:
         judged, of = read_subset(folder, "test")
         anomalous = of != case.one
-    subsets = (images[own[round(0.15 * len(own)) :]], images[held], judged)
-    return (*(torch.from_numpy(subset.copy())[:, None] for subset in subsets), anomalous)
+    fit_on = own[round(0.15 * len(own)) :]
+    return one_channel(images[fit_on]), one_channel(images[held]), one_channel(judged), anomalous
 
 
 def divide_sets(
     case: Case, folder: Path, against: Path
-) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+) -> tuple[Tensor, Tensor, Tensor, npt.NDArray[np.bool_]]:
     """Returns what ``divide`` does, of all classes of one set, and to judge the test images of both
     sets.
     """
@@ -134,11 +137,14 @@ def divide_sets(
     images = images[np.random.default_rng(case.seed).permutation(len(images))[:IMAGES]]
     normal, anomalous = (read_subset(subset, "test")[0] for subset in (folder, against))
     held = round(0.15 * len(images))
-    subsets = (images[held:], images[:held], np.concatenate([normal, anomalous]))
-    return (
-        *(torch.from_numpy(subset.copy())[:, None] for subset in subsets),
-        np.arange(len(subsets[2])) >= len(normal),
-    )
+    judged = np.concatenate([normal, anomalous])
+    of_other = np.arange(len(judged)) >= len(normal)
+    return one_channel(images[held:]), one_channel(images[:held]), one_channel(judged), of_other
+
+
+def one_channel(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Returns images (n, h, w) as maps of one channel."""
+    return torch.from_numpy(images.copy())[:, None]
 
 
 @torch.inference_mode()
@@ -151,16 +157,19 @@ def to_maps(space_name: str, size: int, *subsets: Tensor) -> list[Tensor]:
     space = make_space(space_name, size)
 
     def raw(images: Tensor) -> Tensor:
-        x = F.interpolate(images.float() / 255, (size, size), mode="bilinear", antialias=True)
+        x = F.interpolate(to_unit(images), (size, size), mode="bilinear", antialias=True)
         return space.raw(x.expand(-1, 3, -1, -1))
 
     maps = [torch.cat([raw(batch) for batch in subset.split(250)]) for subset in subsets]
-    space.whitening.fit(maps[0].split(1000))
-    return [torch.cat([space.whitening(batch) for batch in subset.split(1000)]) for subset in maps]
+    whitening = space.whitening
+    if whitening is None:
+        return maps
+    whitening.fit(maps[0].split(1000))
+    return [torch.cat([whitening(batch) for batch in subset.split(1000)]) for subset in maps]
 
 
 @torch.inference_mode()
-def scores_of_model(model: nn.Module, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
+def scores_of_model(model: Model, validation: Tensor, judged: Tensor) -> dict[str, np.ndarray]:
     """Returns the scores of the images to judge, by name; the validation images set the density of
     states.
     """
@@ -233,7 +242,7 @@ def main() -> None:
                 run(replace(case, one=one, seed=seed), given.folder, given.out, given.against)
             )
             print(f"{given.model} class {one} seed {seed}", file=sys.stderr)
-    print(table(results, given.score or getattr(MODELS[given.model], "score", "hottest")))
+    print(table(results, given.score or MODELS[given.model].score))
 
 
 if __name__ == "__main__":

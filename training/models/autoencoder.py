@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
-from training.folds import folds
+from training.folds import all_alike, folds, seeded_subset
+from training.models.base import GenerativeModel
+from training.pixels import to_unit
 from training.scores import ERRORS, averaged, squared_error
 
 MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
@@ -38,7 +40,7 @@ SQUARED_ERROR_WEIGHT = 10.0
 WIDTHS = (32, 48, 64, 96, 128)  # channels after each halving of pixels; the last is repeated
 
 
-class LinearAutoencoder(nn.Module):
+class LinearAutoencoder(GenerativeModel):
     """The linear autoencoder of whole maps and its Gaussian, in closed form, from their principal
     components.
 
@@ -57,10 +59,10 @@ class LinearAutoencoder(nn.Module):
     """
 
     closed_form: ClassVar[bool] = True
-    # share of a map that can vary: what a mask leaves out has no variance to take a mean of
-    inspected: float = 1.0
-    # of the maps to fit on, set before the fit; None: a place has no location scale
-    groups: Sequence[str] | None = None
+    can_sample: ClassVar[bool] = True
+    can_encode: ClassVar[bool] = True
+    # inspected: what a mask leaves out has no variance to take a mean of
+    # groups, of the maps to fit on; None: a place has no location scale
     mean: Tensor
     usual: Tensor
     components: Tensor
@@ -68,8 +70,7 @@ class LinearAutoencoder(nn.Module):
     ridge: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
         self.shape = (channels, height, width)
         self.register_buffer("mean", torch.zeros(channels * height * width))
         # (r, D), orthonormal rows
@@ -79,7 +80,7 @@ class LinearAutoencoder(nn.Module):
         self.register_buffer("usual", torch.ones(height, width))  # u^a
         # How many components there are is only known after the fit: a saved state brings its own
         # number.
-        self.register_load_state_dict_pre_hook(_make_room_for_components)
+        self.register_load_state_dict_pre_hook(_make_room_for_components)  # type: ignore[no-untyped-call]
 
     def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
         """Sets the Gaussian from maps (n, C, h, w), and the location scale of each place where
@@ -97,25 +98,14 @@ class LinearAutoencoder(nn.Module):
                 ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
             ).to(self.mean)
         if len(maps) > MOST_MAPS:
-            maps = maps[
-                torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:MOST_MAPS]
-                .sort()
-                .values
-            ]
-        rows = maps.flatten(1).to(self.mean)
-        rows = rows / 255 if maps.dtype == torch.uint8 else rows
+            maps = maps[seeded_subset(len(maps), MOST_MAPS)]
+        rows = to_unit(maps.flatten(1).to(self.mean.device), self.mean.dtype)
         mean, components, variances, total = principal_components(rows, products)
         self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
         kept = variances > MIN_VARIANCE_RIDGES * self.ridge.double()
         self.mean, self.components, self.variances = (
             x.to(self.mean) for x in (mean, components[kept], variances[kept])
         )
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {}
-
-    def noise_size(self) -> int:
-        return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the mean squared error of each map, (N,)."""
@@ -183,7 +173,8 @@ def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
     total = torch.zeros(maps.shape[2:])
     for fold in fold_numbers.unique():
         kept = fold_numbers != fold
-        model = LinearAutoencoder(*maps.shape[1:], pixels=False)
+        _, channels, height, width = maps.shape
+        model = LinearAutoencoder(channels, height, width, pixels=False)
         try:
             model.fit_maps(maps[kept], products[kept][:, kept])
         except TrainingError:
@@ -197,15 +188,8 @@ def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
     """Returns maps as float32 and their groups; of more than 800 a random subset, always
     the same.
     """
-    chosen = (
-        torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:LOCATION_SCALE_MAPS]
-        .sort()
-        .values
-    )
-    maps = maps[chosen].cpu()
-    return maps.float() / 255 if maps.dtype == torch.uint8 else maps, [
-        groups[i] for i in chosen.tolist()
-    ]
+    chosen = seeded_subset(len(maps), LOCATION_SCALE_MAPS)
+    return to_unit(maps[chosen].cpu()), [groups[i] for i in chosen.tolist()]
 
 
 def principal_components(
@@ -225,10 +209,7 @@ def principal_components(
     values, vectors = (x.flip(-1) for x in torch.linalg.eigh(gram))
     # float32 maps of one image seen twice differ by about 1e-7 of their size.
     if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
-        raise TrainingError(
-            f"all {len(rows)} images to fit look the same to the model, photographs of different "
-            "good parts expected: check that the folder does not hold copies of one image"
-        )
+        raise all_alike(f"all {len(rows)} images to fit")
     r = min(MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
     scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
     components = torch.cat([scaled.T @ block for block in centred_blocks(rows)], 1)
@@ -259,7 +240,7 @@ def double_centred(products: Tensor) -> Tensor:
     return products.double() - means - means[:, None] + means.mean()
 
 
-class ConvolutionalAutoencoder(nn.Module):
+class ConvolutionalAutoencoder(GenerativeModel):
     """Strided convolutions down to 8 x 8 or so, a dense code of 256 numbers for the whole map, and
     the way back.
 
@@ -270,27 +251,28 @@ class ConvolutionalAutoencoder(nn.Module):
     2025).
     """
 
-    closed_form: ClassVar[bool] = False
+    can_encode: ClassVar[bool] = True
+    own_error: ClassVar[str] = "gradient"
+    code: ClassVar[int] = CODE
 
     def __init__(
-        self, channels: int, height: int, width: int, pixels: bool, error: str = "gradient"
+        self, channels: int, height: int, width: int, pixels: bool, error: str | None = None
     ) -> None:
-        super().__init__()
-        self.pixels = pixels
-        self.error_name = error if pixels else "l2"
+        super().__init__(pixels)
+        self.error_name = (error or self.own_error) if pixels else "l2"
         self.error = ERRORS[self.error_name]
-        widths = WIDTHS if pixels else (128,)
-        self.encoder = Encoder(channels, height, width, CODE, widths)
-        self.decoder = Decoder(channels, height, width, CODE, widths)
+        self.encoder, self.decoder = self.networks(channels, height, width)
+
+    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
+        widths = WIDTHS if self.pixels else (128,)
+        encoder = Encoder(channels, height, width, self.code, widths)
+        return encoder, Decoder(channels, height, width, self.code, widths)
 
     def extra_repr(self) -> str:
         return f"error={self.error_name}"
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
-
     def noise_size(self) -> int:
-        return CODE
+        return self.code
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the reconstruction error of each map, (N,), under noise (N, 256) that multiplies
@@ -331,20 +313,12 @@ class DenseAutoencoder(ConvolutionalAutoencoder):
     2006). For small images.
     """
 
-    pixel_size: ClassVar[int] = 32
+    own_error: ClassVar[str] = "l2"
+    code: ClassVar[int] = DENSE_CODE
 
-    def __init__(
-        self, channels: int, height: int, width: int, pixels: bool, error: str = "l2"
-    ) -> None:
-        nn.Module.__init__(self)
-        self.pixels = pixels
-        self.error_name = error if pixels else "l2"
-        self.error = ERRORS[self.error_name]
-        self.encoder = dense_encoder(channels, height, width, 256, DENSE_CODE)
-        self.decoder = dense_decoder(channels, height, width, 256, DENSE_CODE)
-
-    def noise_size(self) -> int:
-        return DENSE_CODE
+    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
+        encoder = dense_encoder(channels, height, width, 256, self.code)
+        return encoder, dense_decoder(channels, height, width, 256, self.code)
 
 
 def dense_encoder(channels: int, height: int, width: int, hidden: int, code: int) -> nn.Sequential:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.base import GenerativeModel
+
 HIDDEN = 256  # binary units
 CHAINS = 64  # that live on from step to step
 STEPS = 200  # of Gibbs sampling before a sample is shown
@@ -19,7 +21,7 @@ SCALE_RATE_FACTOR = 10.0
 MIN_LOGIT_DISTANCE = 1 / 510  # half a grey level: a pixel's logit cannot be known better
 
 
-class BoltzmannMachine(nn.Module):
+class BoltzmannMachine(GenerativeModel):
     """Binary hidden units h, visible units v, and nothing that joins two of a kind; p(v) =
     exp(-F(v)) / Z.
 
@@ -37,13 +39,12 @@ class BoltzmannMachine(nn.Module):
         E(v, h) = |(v - b) / sigma|^2 / 2 - c h - (h - 1/2) W v / sigma  of maps
     """
 
-    closed_form: ClassVar[bool] = False
-    pixel_size: ClassVar[int] = 32
+    can_sample: ClassVar[bool] = True
+    can_encode: ClassVar[bool] = True
     chains: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
         self.shape = (channels, height, width)
         self.visible = channels * height * width
         self.weight = nn.Parameter(0.01 * torch.randn(HIDDEN, self.visible))
@@ -53,9 +54,6 @@ class BoltzmannMachine(nn.Module):
             self.channel_sigma = nn.Parameter(torch.zeros(channels, 1))  # log sigma / 10
         # part of the checkpoint: a resumed run goes on with them
         self.register_buffer("chains", torch.zeros(CHAINS, HIDDEN))
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
 
     def noise_size(self) -> int:
         return 2 * self.sample_size()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.base import GenerativeModel
+
 STEPS = 6  # couplings
 HIDDEN = 32  # channels of their subnetworks on maps
 PIXEL_HIDDEN = 64  # on pixels, where four pixels are one location of the subnetwork
@@ -28,7 +30,7 @@ LATENT_MEAN_SQUARE = 1.0
 TEMPERATURE = 0.7  # of the latents that samples come from
 
 
-class Flow(nn.Module):
+class Flow(GenerativeModel):
     """Affine couplings of whole maps, after Dinh, Sohl-Dickstein & Bengio, "Density estimation
     using Real NVP" (ICLR 2017).
 
@@ -38,23 +40,17 @@ class Flow(nn.Module):
     the locations of the map; that neighbours matter is the subnetworks' part.
     """
 
-    closed_form: ClassVar[bool] = False
-    pixel_size: ClassVar[int] = 32
+    can_sample: ClassVar[bool] = True
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
         self.shape = (channels, height, width)
         self.noise = PIXEL_NOISE if pixels else NOISE
         # What is learned for each number alone: its mean and spread, as a first affine step.
         self.shift = nn.Parameter(torch.zeros(self.shape))
         self.log_scale = nn.Parameter(torch.zeros(self.shape))
-        self.couplings = nn.ModuleList(
-            Coupling(*self.shape, pixels, number) for number in range(STEPS)
-        )
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
+        couplings = [Coupling(*self.shape, pixels, number) for number in range(STEPS)]
+        self.couplings, self.in_order = nn.ModuleList(couplings), tuple(couplings)
 
     def noise_size(self) -> int:
         return math.prod(self.shape)
@@ -118,7 +114,7 @@ class Flow(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Returns the maps (N, C, h, w) of latents: the exact inverse of ``encode_map``."""
-        for coupling in reversed(self.couplings):
+        for coupling in reversed(self.in_order):
             z = coupling.inverse(z)
         return (
             z * (-LOCATION_RATE_FACTOR * self.log_scale).exp() + LOCATION_RATE_FACTOR * self.shift
@@ -183,8 +179,9 @@ class Subnetwork(nn.Module):
             torch.zeros(hidden, -(-height // self.block), -(-width // self.block))
         )
         self.last = nn.Conv2d(hidden, 2 * channels * many, 3, padding=1)
-        nn.init.zeros_(self.last.weight)  # the flow starts as the identity
-        nn.init.zeros_(self.last.bias)
+        with torch.no_grad():  # the flow starts as the identity
+            for parameter in self.last.parameters():
+                parameter.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.block > 1:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.models.autoencoder import Decoder, Encoder, pyramid
+from training.models.base import GenerativeModel
 from training.models.vae import divergence
+from training.pixels import to_unit
 from training.scores import squared_error
 
 # of Adam: the other player moves on, so old gradients mislead (Radford et al., ICLR 2016)
@@ -40,19 +42,14 @@ WIDTH = 128  # channels of the discriminator
 CODE = 64  # numbers that the generator describes a whole map by
 
 
-class GAN:
-    """GAN(channels, height, width, pixels) is a PixelGAN or a FeatureGAN: it draws images, or
-    spoils and restores features.
+def gan(channels: int, height: int, width: int, pixels: bool) -> PixelGAN | FeatureGAN:
+    """Returns a GAN that draws images of pixels; of other maps one that spoils and restores
+    features.
     """
-
-    closed_form: ClassVar[bool] = False
-    pixel_size: ClassVar[int] = 64
-
-    def __new__(cls, channels: int, height: int, width: int, pixels: bool) -> PixelGAN | FeatureGAN:  # type: ignore[misc]
-        return (PixelGAN if pixels else FeatureGAN)(channels, height, width)
+    return (PixelGAN if pixels else FeatureGAN)(channels, height, width)
 
 
-class PixelGAN(nn.Module):
+class PixelGAN(GenerativeModel):
     """Goodfellow et al., "Generative adversarial nets" (NeurIPS 2014), with an encoder so that
     scoring needs no search.
 
@@ -63,13 +60,13 @@ class PixelGAN(nn.Module):
     residual would be that of an anomaly.
     """
 
-    closed_form: ClassVar[bool] = False
+    can_sample: ClassVar[bool] = True
+    can_encode: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = BETAS
-    pixels: ClassVar[bool] = True
     scales: Tensor
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        super().__init__()
+        super().__init__(pixels=True)
         self.generator = Generator(channels, height, width, LATENT, WIDTHS)
         self.encoder = Encoder(channels, height, width, 2 * LATENT, WIDTHS)
         self.discriminator = Discriminator(channels, height, width, WIDTHS)
@@ -174,7 +171,7 @@ class PixelGAN(nn.Module):
         """Sets the scales of the heatmap's two terms to their means over normal images."""
         sums = torch.zeros_like(self.scales)
         for part in maps.split(64):
-            x = to_unit(part, self.scales.device)
+            x = to_unit(part.to(self.scales.device))
             sums += torch.stack(
                 [residual.mean((1, 2)).sum() for residual in self.residuals(x, self.reconstruct(x))]
             )
@@ -208,7 +205,7 @@ class PixelGAN(nn.Module):
         noise = torch.randn(len(maps), LATENT, generator=random)
         drawn = torch.cat([self.sample(part.to(self.scales.device)) for part in noise.split(64)])
         return nearest_distance(drawn) / max(
-            nearest_distance(to_unit(maps, self.scales.device)), 1e-8
+            nearest_distance(to_unit(maps.to(self.scales.device))), 1e-8
         )
 
 
@@ -223,7 +220,7 @@ def nearest_distance(x: Tensor) -> float:
     return distances.amin(1).median().item()
 
 
-class FeatureGAN(nn.Module):
+class FeatureGAN(GenerativeModel):
     """A discriminator that tells each location's normal feature vector from near-normal ones, made
     by noise.
 
@@ -234,12 +231,10 @@ class FeatureGAN(nn.Module):
     ``forward`` returns.
     """
 
-    closed_form: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = BETAS
-    pixels: ClassVar[bool] = False
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        super().__init__()
+        super().__init__(pixels=False)
         self.shape = (channels, height, width)
         self.discriminator = nn.Sequential(
             nn.Conv2d(channels, WIDTH, 1),
@@ -347,8 +342,3 @@ def logit_and_squared_gradient(discriminator: nn.Module, x: Tensor) -> tuple[Ten
         logit = discriminator(x)
         (gradient,) = torch.autograd.grad(logit.sum(), x, create_graph=training)
     return logit, gradient.float().square().sum((1, 2, 3))
-
-
-def to_unit(maps: Tensor, device: torch.device) -> Tensor:
-    """Returns maps as float32 on the device; uint8 stands for 0..1."""
-    return maps.to(device).float() / 255 if maps.dtype == torch.uint8 else maps.to(device)

@@ -8,8 +8,12 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from training.folds import seeded_subset
+from training.models.base import GenerativeModel
+from training.pixels import to_unit
 
 STATES = 64
 PATCH = 4  # pixels a side; of other maps every cell is a patch
@@ -27,7 +31,7 @@ GREY = 1.0
 COUNT = 0.1
 
 
-class HMM(nn.Module):
+class HMM(GenerativeModel):
     """A hidden state steps along a line of patches; each state emits embeddings from a Gaussian
     with diagonal covariance.
 
@@ -40,7 +44,7 @@ class HMM(nn.Module):
 
     closed_form: ClassVar[bool] = True
     likelihood: ClassVar[bool] = True
-    pixel_size: ClassVar[int] = 64
+    can_sample: ClassVar[bool] = True
 
     mean: Tensor
     axes: Tensor
@@ -55,8 +59,7 @@ class HMM(nn.Module):
     column_marginals: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
         self.patch = PATCH if pixels else 1
         self.size = (height, width)
         self.grid = (math.ceil(height / self.patch), math.ceil(width / self.patch))
@@ -76,12 +79,6 @@ class HMM(nn.Module):
         )
         self.register_buffer("row_marginals", torch.full((self.grid[1], STATES), 1 / STATES))
         self.register_buffer("column_marginals", torch.full((self.grid[0], STATES), 1 / STATES))
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {}
-
-    def noise_size(self) -> int:
-        return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the negative log-likelihood of each map in nats per number, mean over the four
@@ -119,15 +116,11 @@ class HMM(nn.Module):
         """
         most = max(2, MOST_CELLS // math.prod(self.grid))
         if len(maps) > most:
-            maps = maps[
-                torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))[:most]
-                .sort()
-                .values
-            ]
+            maps = maps[seeded_subset(len(maps), most)]
         self.double()
-        x = maps.to(self.mean)
-        self.turn(x / 255 if maps.dtype == torch.uint8 else x)
-        o = self.embed(x / 255 if maps.dtype == torch.uint8 else x)
+        x = to_unit(maps.to(self.mean.device), self.mean.dtype)
+        self.turn(x)
+        o = self.embed(x)
         floor = self.initialise(o)
         last = -math.inf
         for _ in range(ITERATIONS):
@@ -335,7 +328,8 @@ def expect(joint: Tensor, start: Tensor, transition: Tensor) -> tuple[Tensor, Te
     """
     most = joint.amax(-1, keepdim=True)
     b = (joint - most).exp()
-    alphas, scales = [], []
+    alphas: list[Tensor] = []
+    scales: list[Tensor] = []
     for t in range(b.shape[1]):
         alpha = (start if t == 0 else alphas[-1] @ transition) * b[:, t]
         scales.append(alpha.sum(-1, keepdim=True))

@@ -12,17 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WIDTH = {"pixels": 32, "maps": 64}
+from training.models.base import GenerativeModel
+from training.pixels import to_unit
+
+PIXEL_WIDTH, MAP_WIDTH = 32, 64
 # Of the layers' windows: as far as the map is wide. Six layers (1, 2, 4, 1, 2, 4) were no better
 # for the same time.
-DILATIONS = {"pixels": (1, 2, 4, 8), "maps": (1, 2, 1, 2)}
+PIXEL_DILATIONS, MAP_DILATIONS = (1, 2, 4, 8), (1, 2, 1, 2)
 COMPONENTS = 5  # of the mixture over a pixel's levels
 MAX_CELLS_A_SIDE = 8  # cells a side, at most, of the heatmap whose density is a score
 # of the parts' mean variance, added to each: without it, directions that hardly vary decide
 SHRINKAGE = 0.3
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(GenerativeModel):
     """van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural networks" (ICML 2016):
     p(x) = prod_i p(x_i | x_<i).
 
@@ -32,20 +35,17 @@ class PixelCNN(nn.Module):
     p(x).
     """
 
-    closed_form: ClassVar[bool] = False
     likelihood: ClassVar[bool] = True
-    pixel_size: ClassVar[int] = 32
-    score: ClassVar[str] = "cells"
+    can_sample: ClassVar[bool] = True
     cells_mean: Tensor
     cells_factor: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.shape, self.pixels = (channels, height, width), pixels
+        super().__init__(pixels)
+        self.shape = (channels, height, width)
         self.density = DiscretisedLogistics(channels) if pixels else Gaussians(channels)
-        hidden, dilations = (
-            choice["pixels" if pixels else "maps"] for choice in (WIDTH, DILATIONS)
-        )
+        hidden = PIXEL_WIDTH if pixels else MAP_WIDTH
+        dilations = PIXEL_DILATIONS if pixels else MAP_DILATIONS
         self.first = CausalConv(channels, hidden, rows=3, columns=3, own=False)
         # parts are aligned: a bias for each location
         self.position = nn.Parameter(torch.zeros(hidden, height, width))
@@ -62,12 +62,6 @@ class PixelCNN(nn.Module):
         count = self.to_cells(torch.zeros(1, height, width)).shape[1]
         self.register_buffer("cells_mean", torch.zeros(count))
         self.register_buffer("cells_factor", torch.eye(count))
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
-
-    def noise_size(self) -> int:
-        return 0
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the negative log-likelihood of each map in nats per number of the map, (N,)."""
@@ -100,9 +94,8 @@ class PixelCNN(nn.Module):
         """Fits the Gaussian that ``cells`` measures by to the heatmaps of normal maps; heatmap and
         samples ignore it.
         """
-        scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.cells_mean.device
-        heatmaps = (self.forward(batch.to(device).float() / scale)[0] for batch in maps.split(64))
+        heatmaps = (self.forward(to_unit(batch.to(device)))[0] for batch in maps.split(64))
         cells = torch.cat([self.to_cells(heatmap) for heatmap in heatmaps]).double()
         covariance = torch.cov(cells.T)
         ridge = (

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from training.models.autoencoder import WIDTHS, Decoder, Encoder, dense_decoder, dense_encoder
+from training.models.base import GenerativeModel
+from training.pixels import to_unit
 
 LATENT = 64
 DENSE_LATENT = 10
@@ -24,7 +26,7 @@ SIGMA_RATE_FACTOR = 10.0
 MIN_LOG_SIGMA = -4.0
 
 
-class VAE(nn.Module):
+class VAE(GenerativeModel):
     """Kingma & Welling, "Auto-encoding variational Bayes" (ICLR 2014): z ~ N(0, 1), x | z ~
     N(mu(z), sigma^2).
 
@@ -33,31 +35,32 @@ class VAE(nn.Module):
     unit, nats.
     """
 
-    closed_form: ClassVar[bool] = False
     likelihood: ClassVar[bool] = True
+    can_sample: ClassVar[bool] = True
+    can_encode: ClassVar[bool] = True
     latent: ClassVar[int] = LATENT
+    latent_mean: Tensor
+    latent_factor: Tensor
+    draws: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__()
-        self.pixels = pixels
+        super().__init__(pixels)
+        self.density = self.density_of(channels, height, width)
         self.encoder, self.decoder = self.networks(channels, height, width)
-        # log sigma = 10 (a_c + b_hw)
-        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.location_sigma = nn.Parameter(torch.zeros(height, width))
         self.register_buffer("latent_mean", torch.zeros(self.latent))
         self.register_buffer("latent_factor", torch.eye(self.latent))
         # The same draws for every image, in the file too: same input, same score.
         draws = torch.randn(DRAWS, self.latent, generator=torch.Generator().manual_seed(0))
         self.register_buffer("draws", draws, persistent=False)
 
+    def density_of(self, channels: int, height: int, width: int) -> Gaussian | Bernoulli:
+        return Gaussian(channels, height, width)
+
     def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
         # Wider ones fit better and generalise worse: the held-out bound decided.
         widths = WIDTHS if self.pixels else (64,)
         encoder = Encoder(channels, height, width, 2 * self.latent, widths)
         return encoder, Decoder(channels, height, width, self.latent, widths)
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
 
     def noise_size(self) -> int:
         return self.latent
@@ -68,7 +71,9 @@ class VAE(nn.Module):
         """
         mean, log_sigma = self.posterior(x)
         z = mean + log_sigma.exp() * noise  # reparametrisation (Kingma & Welling, equation 4)
-        bound = -self.log_likelihood(x, self.decode(z)).sum((1, 2)) + divergence(mean, log_sigma)
+        bound = -self.density.log_likelihood(x, self.decode(z)).sum((1, 2)) + divergence(
+            mean, log_sigma
+        )
         return bound / x[0].numel()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +88,7 @@ class VAE(nn.Module):
         mean, log_sigma = self.posterior(x)
         y = self.decode(mean)
         share = divergence(mean, log_sigma) / (x.shape[2] * x.shape[3])
-        return share[:, None, None] - self.log_likelihood(x, y), y
+        return share[:, None, None] - self.density.log_likelihood(x, y), y
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         """Returns further scores (N,), in nats for a number of the map, higher = more anomalous.
@@ -100,7 +105,7 @@ class VAE(nn.Module):
         y = self.decode(z.flatten(0, 1)).unflatten(0, (DRAWS, -1))  # (K, N, C, h, w)
         # (K, N)
         log_likelihood = torch.stack(
-            [self.log_likelihood(x, y[k]).sum((1, 2)) for k in range(DRAWS)]
+            [self.density.log_likelihood(x, y[k]).sum((1, 2)) for k in range(DRAWS)]
         )
         # log p(z) - log q(z | x): the constants of the two Gaussians cancel.
         log_ratio = (0.5 * noise**2 + log_sigma - 0.5 * z**2).sum(2)
@@ -127,10 +132,9 @@ class VAE(nn.Module):
         """Fits the Gaussian that ``sample`` draws latents from to the posterior means of normal
         maps; scores ignore it.
         """
-        scale = 255.0 if maps.dtype == torch.uint8 else 1.0
         device = self.latent_mean.device
         latents = torch.cat(
-            [self.posterior(part.to(device).float() / scale)[0] for part in maps.split(64)]
+            [self.posterior(to_unit(batch.to(device)))[0] for batch in maps.split(64)]
         ).double()
         covariance = torch.cov(latents.T) + 1e-6 * torch.eye(
             self.latent, dtype=torch.float64, device=device
@@ -154,6 +158,32 @@ class VAE(nn.Module):
         y = self.decoder(z).float()
         return torch.sigmoid(y) if self.pixels else y
 
+
+class DenseVAE(VAE):
+    """The textbook one: two hidden layers and a latent of 10 numbers (Kingma & Welling, section 5).
+    For small images.
+    """
+
+    # of pixels it is a ratio of likelihoods, which needs no correction by complexity
+    likelihood: ClassVar[bool] = False
+    latent: ClassVar[int] = DENSE_LATENT
+
+    def density_of(self, channels: int, height: int, width: int) -> Gaussian | Bernoulli:
+        return Bernoulli() if self.pixels else Gaussian(channels, height, width)
+
+    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
+        encoder = dense_encoder(channels, height, width, 512, 2 * self.latent)
+        return encoder, dense_decoder(channels, height, width, 512, self.latent)
+
+
+class Gaussian(nn.Module):
+    """x | z ~ N(mu(z), sigma^2), sigma learned: log sigma = 10 (a_c + b_hw)."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.channel_sigma = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.location_sigma = nn.Parameter(torch.zeros(height, width))
+
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns log N(x; y, sigma^2) summed over channels, (N, h, w), in nats."""
         log_sigma = self.log_sigma()
@@ -168,24 +198,8 @@ class VAE(nn.Module):
         return MIN_LOG_SIGMA + nn.functional.softplus(log_sigma - MIN_LOG_SIGMA)
 
 
-class DenseVAE(VAE):
-    """The textbook one: two hidden layers and a latent of 10 numbers (Kingma & Welling, section 5).
-    For small images.
-    """
-
-    pixel_size: ClassVar[int] = 32
-    # of pixels it is a ratio of likelihoods, which needs no correction by complexity
-    likelihood: ClassVar[bool] = False
-    latent: ClassVar[int] = DENSE_LATENT
-
-    def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
-        super().__init__(channels, height, width, pixels)
-        if pixels:  # a chance has no spread of its own
-            del self.channel_sigma, self.location_sigma
-
-    def networks(self, channels: int, height: int, width: int) -> tuple[nn.Module, nn.Module]:
-        encoder = dense_encoder(channels, height, width, 512, 2 * self.latent)
-        return encoder, dense_decoder(channels, height, width, 512, self.latent)
+class Bernoulli(nn.Module):
+    """Pixels as chances, which have no spread of their own."""
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns log p(x | y) - log p(x | x) of Bernoulli pixels, summed over channels, (N, h, w),
@@ -195,8 +209,6 @@ class DenseVAE(VAE):
         unlikely whatever is expected (Chauhan et al., "Robust outlier detection by de-biasing VAE
         likelihoods", CVPR 2022, section 3). Training ignores it.
         """
-        if not self.pixels:
-            return super().log_likelihood(x, y)
         x, y = x.clamp(1e-4, 1 - 1e-4), y.clamp(1e-4, 1 - 1e-4)
         return (x * (y / x).log() + (1 - x) * ((1 - y) / (1 - x)).log()).sum(1)
 

@@ -368,7 +368,7 @@ def test_vae_terms_are_those_of_torchs_distributions() -> None:
     torch.manual_seed(0)
     model, x = VAE(12, 16, 16, pixels=False), normal_maps("maps", 5, 10)
     y = torch.randn(x.shape)
-    sigma = model.log_sigma().detach().exp().expand(x.shape)
+    sigma = model.density.log_sigma().detach().exp().expand(x.shape)
     expected = torch.distributions.Normal(y, sigma).log_prob(x).sum(1)
     torch.testing.assert_close(model.log_likelihood(x, y), expected, rtol=1e-4, atol=1e-4)
     mean, log_sigma = torch.randn(5, 8), torch.randn(5, 8)
@@ -390,4 +390,4 @@ def test_vae_learns_the_noise_that_there_is(tmp_path: Path) -> None:
         FitOptions(epochs=4, batch_size=8, learning_rate=5e-3),
         tmp_path / "c.safetensors",
     )
-    assert model.log_sigma().mean().exp().item() == pytest.approx(0.5, abs=0.03)
+    assert model.density.log_sigma().mean().exp().item() == pytest.approx(0.5, abs=0.03)

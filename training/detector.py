@@ -1,0 +1,248 @@
+"""Trained parts -> one graph with its threshold -> the files of RUN and their report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from torch import Tensor
+
+from anomaly.detector.card import Card
+from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest
+from anomaly.detector.golden import kept_tolerance
+from anomaly.detector.session import available_cores, open_session
+from anomaly.detector.trial import remember
+from anomaly.files.atomic import write_atomically
+from anomaly.files.progress import Progress
+from anomaly.imaging.decode import Decoded, DecodeRule
+from anomaly.inputs.dataset import Record
+from anomaly.inputs.used_images import IMAGES
+from anomaly.reporting.page import write_report
+from anomaly.statistics.calibration import Calibration, one_per_group, worst_per_unit
+from anomaly.statistics.calibration import calibrate as threshold_of
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
+from training.describe import describe, list_highest, list_images, training_report
+from training.export import (
+    DetectorGraph,
+    ExplainGraph,
+    check_parity,
+    golden_samples,
+    golden_sizes,
+    to_onnx,
+)
+from training.guard import Guard, learn_guard
+from training.options import TrainOptions
+from training.protocols import Module
+from training.sets import decode_all
+from training.stages import Calibrated, Exported, Fitted, Job, Trained
+from training.suspects import find_suspects, suspects_text, write_suspects
+
+
+def calibrate(fitted: Fitted) -> Calibrated:
+    """Returns the detector as one graph, with the threshold that the graph's own scores set."""
+    split, trained = fitted.chosen.split, fitted.trained
+    options, seen = split.job.options, split.seen
+    to_heatmap = fitted.chosen.to_heatmap
+    suspects = find_suspects(seen.records, seen.maps, split.space, to_heatmap)
+    write_suspects(options.out, suspects, options.images)
+    guard = learn_guard(split.sets.development, split.rule, trained.prepare)
+    graph, model = join(trained, guard)
+    calibration, highest = calibrate_on(
+        model, split.sets.calibration, split.rule, options, split.groups
+    )
+    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest)
+
+
+def export(calibrated: Calibrated) -> Exported:
+    """Checks the file against torch and writes RUN; what is not the detector itself comes first."""
+    split = calibrated.fitted.chosen.split
+    options = split.job.options
+    list_images(options.out / IMAGES, split.sets)
+    list_highest(options, calibrated.calibration, calibrated.highest)
+    card = describe(calibrated, size_sensitivity(calibrated))
+    card = write(split.job, card, calibrated, split.sets.calibration or split.sets.validation)
+    return Exported(calibrated, card)
+
+
+def report(exported: Exported) -> Card:
+    """Says which images to look at, writes the report, and returns the detector's card."""
+    calibrated, card = exported.calibrated, exported.card
+    split, options = calibrated.fitted.chosen.split, calibrated.fitted.chosen.split.job.options
+    suspects, sets = calibrated.suspects, split.sets
+    split.job.tell(suspects_text(suspects, len(split.records), sets, options.images, options.out))
+    history = calibrated.fitted.trained.history
+    write_report(
+        options.out / "report.html",
+        training_report(options, card, suspects, calibrated.highest, sets, history),
+    )
+    return card
+
+
+def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
+    """Returns how many synthetic defects of each size are flagged; None without a threshold."""
+    chosen, calibration = calibrated.fitted.chosen, calibrated.calibration
+    if calibration is None:
+        return None
+    split, tiling = chosen.split, chosen.tiling
+    job = split.job
+    size, each = (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (job.size, DEFECTS_PER_SIZE)
+    return flagged_by_size(
+        calibrated.model,
+        calibration,
+        split.sets.calibration,
+        split.rule,
+        size,
+        job.mask,
+        job.options.seed,
+        each,
+    )
+
+
+def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
+    """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
+    parts = (trained.prepare, trained.space, trained.model, trained.score)
+    graph = DetectorGraph(*parts, guard, trained.to_heatmap, trained.tiles).eval()
+    return graph, to_onnx(graph)
+
+
+def calibrate_on(
+    model: onnx.ModelProto,
+    records: Sequence[Record],
+    rule: DecodeRule,
+    options: TrainOptions,
+    joined: Mapping[Path, str],
+) -> tuple[Calibration | None, list[Record]]:
+    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images,
+    the highest first.
+
+    ``joined``: the group of each image once copies were joined.
+    """
+    if options.rank_only:
+        return None, []
+    session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
+    found: list[np.float32] = []
+    kept: list[Record] = []
+    with Progress(len(records), "setting the threshold") as progress:
+        for record, image in decode_all(records, rule, options.size or 0):
+            progress.advance(1)
+            if isinstance(image, Decoded):
+                found.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
+                kept.append(record)
+    scores = np.array(found, np.float32)
+    if options.by_unit is not None:
+        scores, worst = worst_per_unit(scores, [r.group for r in kept])
+        kept = [kept[i] for i in worst]
+    paths = [record.path for record in kept]
+    values, drawn = one_per_group(
+        scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths]
+    )
+    order = np.argsort(-values, kind="stable")
+    return threshold_of(values, options.false_alarm_rate), [kept[int(drawn[i])] for i in order]
+
+
+def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record]) -> Card:
+    """Checks the file against torch and writes RUN: first what belongs to the detector, last
+    detector.onnx itself.
+    """
+    model, trained = calibrated.model, calibrated.fitted.trained
+    if card.calibration is not None:
+        set_calibration(model, card.calibration)
+    sample = [
+        image.pixels
+        for _, image in decode_all(records[:7], card.decode, card.size)
+        if isinstance(image, Decoded)
+    ]
+    data = model.SerializeToString(deterministic=True)
+    unit = score_unit(card.calibration, data, sample)
+    parity = check_parity(calibrated.graph, data, sample, unit)
+    tolerance = (
+        1e-3 * unit if card.calibration is None else kept_tolerance(1e-3 * unit, card.calibration)
+    )
+    tiled = None if trained.tiles is None else trained.tiles.prepare.shape
+    card = replace(
+        card,
+        weights=weights_digest(model),
+        golden=golden_samples(data, golden_sizes(card.size, tiled), tolerance),
+        training=replace(card.training, parity=parity),
+    )
+    save_run(job.options, card, trained, calibrated.guard)
+    set_card(model, card)
+    finished = model.SerializeToString(deterministic=True)
+    remember(finished)  # its golden samples were scored here just now
+    write_atomically(job.options.out / "detector.onnx", finished)
+    return read_card(job.options.out)
+
+
+def score_unit(
+    calibration: Calibration | None, data: bytes, images: Sequence[npt.NDArray[np.uint8]]
+) -> float:
+    """Returns threshold - m, by which differences of scores are judged; without a threshold the
+    scores' own size.
+    """
+    if calibration is not None and calibration.threshold > calibration.median:
+        return float(calibration.threshold - calibration.median)
+    session, _ = open_session(data, "cpu", available_cores())
+    scores = [float(session.run(["score"], {"images": image[None]})[0][0]) for image in images]
+    return max(float(np.ptp(scores)), 1e-2 * float(np.abs(scores).max()), 1e-6)
+
+
+def save_run(options: TrainOptions, card: Card, trained: Trained, guard: Guard) -> None:
+    """Writes explain.onnx and the checkpoint that holds all weights (for sample, reconstruct and
+    --resume).
+    """
+    if trained.decoder is not None:
+        explain = to_onnx(
+            ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder)
+        )
+        onnx.helper.set_model_props(explain, {"weights": card.weights})
+        drawn = explain.SerializeToString(deterministic=True)
+        remember(drawn)
+        write_atomically(options.out / "explain.onnx", drawn)
+    path = options.out / "checkpoint.safetensors"
+    tensors, facts = load_checkpoint(path)
+    tensors |= weights_of(trained, guard)
+    save_checkpoint(path, tensors, {**facts, "run": json.dumps(built_by(options, trained))})
+
+
+def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:
+    """Returns all tensors of a detector by the names that training.restore reads."""
+    tiles, mask = trained.tiles, trained.prepare.mask
+    parts: dict[str, Module | None] = {
+        "model": trained.model,
+        "space": trained.space.whitening,
+        "density": trained.score.density,
+        "decoder": trained.decoder,
+        "tiles.model": None if tiles is None else tiles.model,
+        "tiles.space": None if tiles is None else tiles.space.whitening,
+        "guard": guard,
+    }
+    tensors = {} if mask is None else {"mask": mask}
+    for prefix, module in parts.items():
+        weights = {} if module is None else module.state_dict()
+        tensors |= {f"{prefix}.{name}": value for name, value in weights.items()}
+    return tensors if tiles is None else tensors | {"tiles.scale": tiles.scale}
+
+
+def built_by(options: TrainOptions, trained: Trained) -> dict[str, object]:
+    """Returns the facts by which training.restore builds the modules again."""
+    built: dict[str, object] = {
+        "model": options.model,
+        "space": options.space,
+        "size": options.size,
+        "error": options.error,
+        "score": options.score,
+        "seed": options.seed,
+        "target": options.target,
+        "cells": trained.to_heatmap.cells,
+    }
+    if trained.tiles is not None:
+        tiles = trained.tiles
+        built["tiles"] = {**asdict(tiles.tiling), "cells": tiles.to_heatmap.cells}
+    built["grey"] = trained.space.whitening is None and trained.space.channels == 1
+    return built

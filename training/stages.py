@@ -1,0 +1,160 @@
+"""What each stage of a training hands to the next (see training/pipeline.py)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import Tensor, nn
+
+from anomaly.detector.card import Card
+from anomaly.imaging.decode import DecodeRule
+from anomaly.imaging.mask import Mask
+from anomaly.inputs.dataset import Record
+from anomaly.statistics.calibration import Calibration
+from training.export import DetectorGraph
+from training.guard import Guard
+from training.options import TrainOptions
+from training.preprocess import Preprocess
+from training.processes import rank
+from training.protocols import Model, Space
+from training.scores import Heatmap, ImageScore
+from training.sets import Sets
+from training.suspects import Suspect
+from training.tensors import Extracted
+from training.tiles import Tiles, Tiling
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for, and what it comes to. ``options``: with every choice made."""
+
+    asked: TrainOptions
+    options: TrainOptions
+    size: int  # pixels a side of the prepared image
+    score: str  # a name of training.scores.image_scores, or typicality
+    device: str
+    mask: Mask | None
+    say: Callable[[str], None]
+
+    def tell(self, lines: Iterable[str]) -> None:
+        """Says lines once, however many processes there are."""
+        for line in lines if rank() == 0 else ():
+            self.say(line)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which files there are. ``passed``: what folders hold besides images, by kind; ``excluded``:
+    how many images a list left out.
+    """
+
+    job: Job
+    records: list[Record]
+    excluded: int
+    passed: Counter[str]
+    rule: DecodeRule
+
+
+@dataclass(frozen=True)
+class Represented:
+    """What was seen of the images that can be read, each decoded once."""
+
+    found: Found
+    prepare: Preprocess
+    space: Space
+    seen: Extracted
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets. ``records``: with copies of each other in one group; ``warnings``: what
+    the user must know of the images.
+    """
+
+    job: Job
+    rule: DecodeRule
+    prepare: Preprocess
+    space: Space
+    seen: Extracted
+    records: list[Record]
+    sets: Sets
+    warnings: list[str]
+
+    @property
+    def groups(self) -> dict[Path, str]:
+        """The group of each image once copies were joined."""
+        return {record.path: record.group for record in self.records}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the model learns from, in a space that is whitened by it.
+
+    ``choice``: the AUROC on synthetic defects by which the space was chosen, if it was.
+    ``tiling``: the grid of tiles, None where there are none.
+    """
+
+    split: Split
+    choice: dict[str, float] | None
+    learnt: Extracted
+    held_out: Extracted
+    tiling: Tiling | None
+    to_heatmap: Heatmap
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The parts of a detector before they are joined and written."""
+
+    prepare: Preprocess
+    space: Space
+    model: Model
+    to_heatmap: Heatmap
+    score: ImageScore
+    decoder: nn.Module | None
+    history: list[dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
+    tiles: Tiles | None = None
+
+    def map_of(self, images: Tensor) -> Tensor:
+        """Returns the heatmap of whole images, (N, g, g)."""
+        heatmap: Tensor = self.to_heatmap(self.model(self.space(self.prepare(images)))[0])
+        return heatmap
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The parts of a detector, and what they were fitted on."""
+
+    chosen: Chosen
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A detector in one graph, with the threshold that its own scores set.
+
+    ``calibration``: None with --rank-only. ``highest``: the images that set the threshold and those
+    next to it, the highest first.
+    """
+
+    fitted: Fitted
+    suspects: list[Suspect]
+    guard: Guard
+    graph: DetectorGraph
+    model: onnx.ModelProto
+    calibration: Calibration | None
+    highest: list[Record]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A detector whose file is written."""
+
+    calibrated: Calibrated
+    card: Card

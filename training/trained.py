@@ -1,0 +1,191 @@
+"""The parts of a detector, fitted: the model, the picture decoder, the model of one tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import training.fit
+from anomaly.detector.training_facts import TileFacts
+from anomaly.errors import TrainingError
+from anomaly.files.progress import Progress
+from anomaly.reporting.detector import tiles_said
+from training.explain import PictureDecoder, fit_decoder, steps_for
+from training.learnt import cells_of
+from training.models import MODELS
+from training.options import FitOptions, TrainOptions
+from training.preprocess import Preprocess
+from training.processes import rank
+from training.protocols import Model, Space, Whitener
+from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
+from training.spaces import make_space
+from training.stages import Chosen, Fitted, Job, Trained
+from training.tiles import MOST_MAPS, TileReader, Tiles, Tiling, finer, tile_space
+
+
+def fit(chosen: Chosen) -> Fitted:
+    """Returns the parts of a detector, fitted: of whole images, and of tiles where they are asked
+    for.
+    """
+    job, trained = chosen.split.job, fit_whole(chosen)
+    if chosen.tiling is not None:
+        tile = job.options.tile or 0
+        laid = TileFacts.from_json(chosen.tiling.facts(tile))
+        job.tell([f"tiles: {tiles_said(laid, job.size)}"])
+        trained = with_tiles(chosen, chosen.tiling, trained)
+    return Fitted(chosen, trained)
+
+
+def fit_whole(chosen: Chosen) -> Trained:
+    """Fits the model on maps of a whitened space, and in feature and filter space the picture
+    decoder.
+    """
+    split, learnt, to_heatmap = chosen.split, chosen.learnt, chosen.to_heatmap
+    job, space = split.job, split.space
+    share = 1.0 if to_heatmap.coverage is None else float(to_heatmap.coverage.mean())
+    groups = [record.group for record in learnt.records]
+    raw = (learnt.maps, chosen.held_out.maps)
+    fitted = fit_maps(job, space, raw, share, job.options.out, groups)
+    density = None
+    if job.score == TYPICALITY:
+        scores = scores_of(fitted.model, fitted.held_out, job.device, to_heatmap=to_heatmap)
+        density = DensityOfStates.of(states(scores))
+    decoder: PictureDecoder | None = None
+    if space.whitening is not None and rank() == 0:
+        steps = steps_for(len(fitted.maps))
+        with Progress(steps, "learning to draw what is expected") as progress:
+            decoder = fit_decoder(
+                fitted.model,
+                fitted.maps,
+                learnt.pictures,
+                job.options.seed,
+                job.device,
+                lambda: progress.advance(1),
+            ).cpu()
+    return Trained(
+        split.prepare.cpu(),
+        space.cpu(),
+        fitted.model.cpu().eval(),
+        to_heatmap.cpu(),
+        ImageScore(job.score, density),
+        decoder,
+        fitted.history,
+        fitted.warnings,
+    )
+
+
+@dataclass(frozen=True)
+class FittedMaps:
+    """A model, the maps that it learnt from and those it did not, and what came of the fit."""
+
+    model: Model
+    maps: Tensor
+    held_out: Tensor
+    history: list[dict[str, Any]]
+    warnings: list[str]
+
+
+def fit_maps(
+    job: Job,
+    space: Space,
+    raw: tuple[Tensor, Tensor],
+    share: float,
+    folder: Path,
+    groups: Sequence[str] | None = None,
+) -> FittedMaps:
+    """Fits a new model on maps of a whitened space.
+
+    ``raw``: to learn from and held out, (n, C, h, w). ``share`` of them is inspected. The
+    checkpoint lies in ``folder``. ``groups``: of the maps to learn from; None where these are of
+    tiles, whose places are not those of a part.
+    """
+    maps, held_out = whitened(space, raw, job.device)
+    model = build_model(job.options, maps)
+    model.inspected, model.groups = share, groups
+    check_score(job.score, model, maps)
+    fit_options = FitOptions(seed=job.options.seed, device=job.device)
+    if job.options.epochs is not None:
+        fit_options = replace(fit_options, epochs=job.options.epochs)
+    checkpoint = folder / "checkpoint.safetensors"
+    history = training.fit.fit(
+        model, maps, held_out, fit_options, checkpoint, job.options.resume, job.say
+    )
+    model.finish(maps)
+    warnings = model.warnings(maps)
+    job.tell(warnings)
+    return FittedMaps(model, maps, held_out, history, warnings)
+
+
+def whitened(space: Space, raw: tuple[Tensor, Tensor], device: str) -> tuple[Tensor, Tensor]:
+    """Returns maps to learn from and held out as the model takes them; pixels stay uint8."""
+    first, second = raw
+    if space.whitening is None:
+        return first[:, : space.channels], second[:, : space.channels]
+    space.whitening.cpu()
+    with torch.inference_mode():
+        maps, held_out = whiten_all(space.whitening, first), whiten_all(space.whitening, second)
+    space.whitening.to(device)
+    return maps, held_out
+
+
+def with_tiles(chosen: Chosen, tiling: Tiling, whole: Trained) -> Trained:
+    """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on
+    the validation set.
+    """
+    split, job = chosen.split, chosen.split.job
+    learnt, held_out = chosen.learnt.records, chosen.held_out.records
+    prepare = Preprocess(tiling.height, job.options.target, whole.prepare.mask, tiling.width).to(
+        job.device
+    )
+    grey = whole.space.whitening is None and whole.space.channels == 1
+    space = make_space(tile_space(job.options.space), job.size, grey).to(job.device).eval()
+    count = len(learnt) + len(held_out)
+    with Progress(count, "looking at tiles", quiet=rank() > 0) as progress:
+        reader = TileReader(split.rule, prepare, space, tiling, job.device, job.options.seed)
+        (maps, share), (held_out_maps, _) = (
+            reader.extract(records, most, lambda: progress.advance(1))
+            for records, most in zip((learnt, held_out), MOST_MAPS, strict=True)
+        )
+    if space.whitening is not None:
+        space.whitening.cpu().fit(maps.split(64))
+    fitted = fit_maps(job, space, (maps, held_out_maps), share, job.options.out / "tiles")
+    # places of the stitched map to a cell: an area within one says nothing
+    fine = finer(space.grid) ** 2
+    places = math.prod(tiling.stitched(space.grid)) // fine
+    cells = cells_of(job.options.min_area, split.seen, places)
+    cells = 1 if cells == 1 else cells * fine
+    tiles = Tiles(
+        prepare.cpu(), space.cpu(), fitted.model.cpu().eval(), tiling, whole.space.grid, cells
+    )
+    label = "bringing tiles and whole to one scale"
+    with Progress(len(held_out), label, quiet=rank() > 0) as progress:
+        tiles.fit_scale(whole.map_of, held_out, split.rule, lambda: progress.advance(1))
+    return replace(whole, tiles=tiles, warnings=[*whole.warnings, *fitted.warnings])
+
+
+def check_score(name: str, model: Model, maps: Tensor) -> None:
+    """Raises TrainingError where the model has no image score of that name."""
+    names = score_names(model, maps.shape[1:])
+    if name not in names:
+        raise TrainingError(
+            f"--score {name} found, one of {', '.join(names)} expected of this model in this space"
+        )
+
+
+def build_model(options: TrainOptions, maps: Tensor) -> Model:
+    """Returns a new model for maps (n, C, h, w); its weights follow from the seed alone."""
+    torch.manual_seed(options.seed)
+    _, channels, height, width = maps.shape
+    pixels = options.space == "pixels"
+    return MODELS[options.model](channels, height, width, pixels=pixels, error=options.error)
+
+
+def whiten_all(whitening: Whitener, maps: Tensor) -> Tensor:
+    """Returns whitened maps, a few images at a time, so that memory holds only one copy more."""
+    return torch.cat([whitening(subset) for subset in maps.split(64)])
