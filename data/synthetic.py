@@ -137,19 +137,19 @@ def noise(rng: Generator, size: int, across: int, down: int | None = None) -> Pl
 
 def rough(rng: Generator, size: int, coarsest: int, octaves: int, fade: float = 0.6) -> Plane:
     """Returns noise summed over octaves, each finer and weaker by ``fade``."""
-    return sum(
-        (noise(rng, size, coarsest << i) * fade**i for i in range(octaves)),
-        np.zeros((size, size), np.float32),
-    )
+    total: Plane = np.zeros((size, size), np.float32)
+    for i in range(octaves):
+        total = total + noise(rng, size, coarsest << i) * fade**i
+    return total
 
 
 def lit(height: Plane, strength: float) -> Plane:
     """Returns how much brighter a slope of the ``height`` is than level ground, by the direction of
     the light.
     """
-    down, across = np.gradient(height, 2 / len(height))
-    brighter: Plane = -strength * (LIGHT[0] * across + LIGHT[1] * down)
-    return brighter
+    slopes: tuple[Plane, ...] = tuple(np.gradient(height, 2 / len(height)))
+    down, across = slopes
+    return -strength * (LIGHT[0] * across + LIGHT[1] * down)
 
 
 def rings(rng: Generator, radius: Plane, count: int) -> Plane:

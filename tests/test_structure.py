@@ -115,7 +115,6 @@ LONG_FILES = {
     "data/synthetic.py",
     "training/guard.py",
     "training/models/autoencoder.py",
-    "training/pipeline.py",
 }
 LONG_FUNCTIONS = {
     "anomaly/commands/calibrate.py run_calibrate",
@@ -140,10 +139,6 @@ LONG_FUNCTIONS = {
     "training/demo.py last_lines",
     "training/experiments/ablation.py run_case",
     "training/fit.py train_epochs",
-    "training/pipeline.py fit_tiles",
-    "training/pipeline.py train",
-    "training/tensors.py extract",
-    "training/tiles.py extract_tiles",
 }
 MANY_PARAMETERS = {
     "anomaly/detector/file.py recalibrate",
@@ -155,7 +150,6 @@ MANY_PARAMETERS = {
     "anomaly/scoring/watch.py __init__",
     "anomaly/serve/launch.py serve",
     "anomaly/statistics/metrics.py evaluate",
-    "training/tiles.py extract_tiles",
 }
 FUNCTIONS = [function for path in source_files() for function in functions_of(path)]
 

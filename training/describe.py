@@ -32,7 +32,7 @@ from anomaly.statistics.resampling import NORMAL
 from training.guard import guard_facts
 from training.options import TrainOptions
 from training.sets import Sets, file_ranges, name_of
-from training.stages import Calibrated, Job
+from training.stages import Calibrated, Job, Split
 from training.suspects import SUSPECTS, Suspect, picture
 from training.tensors import Extracted, digest_of, sha256_of
 
@@ -84,16 +84,9 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
     """Returns what the card says of the training, but for the parity of the finished file."""
     chosen, trained = calibrated.fitted.chosen, calibrated.fitted.trained
     split, calibration = chosen.split, calibrated.calibration
-    job, options, seen, sets = split.job, split.job.options, split.seen, split.sets
-    groups = {record.group for record in split.records}
+    job, options = split.job, split.job.options
     highest = [name_of(record, options.images) for record in calibrated.highest[:5]]
-    facts: dict[str, Any] = {
-        "images": len(seen.records),
-        "groups": len(groups),
-        "grouped": len(groups) < len(split.records),
-        "sets": {name: len(subset) for name, subset in sets.by_name().items()},
-        "digest": digest_of(seen.records),
-        "ranges": file_ranges(seen.subset(sets.development).facts),
+    facts: dict[str, Any] = image_facts(split) | {
         "seed": options.seed,
         "versions": versions(),
         "command": options.command,
@@ -107,7 +100,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "mask": mask_of(job),
     }
     if options.by_unit is not None and calibration is not None:
-        units = [record.group for record in sets.calibration]
+        units = [record.group for record in split.sets.calibration]
         facts["by_unit"] = UnitRule.seen(options.by_unit, units).to_json()
     facts |= {
         "min_area": options.min_area,
@@ -123,6 +116,19 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         cost = Cost.of_highest(calibration, highest, sizes)
         facts["cost"] = None if cost is None else cost.to_json()
     return facts | {"options": job.asked.to_json()}
+
+
+def image_facts(split: Split) -> dict[str, Any]:
+    """Returns what the card says of the images."""
+    seen, groups = split.seen, {record.group for record in split.records}
+    return {
+        "images": len(seen.records),
+        "groups": len(groups),
+        "grouped": len(groups) < len(split.records),
+        "sets": {name: len(subset) for name, subset in split.sets.by_name().items()},
+        "digest": digest_of(seen.records),
+        "ranges": file_ranges(seen.subset(split.sets.development).facts),
+    }
 
 
 def mask_of(job: Job) -> dict[str, Any] | None:

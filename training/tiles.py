@@ -303,11 +303,10 @@ class TileReader:
     space: Space
     tiling: Tiling
     device: str
-    seed: int
 
     @torch.inference_mode()
     def extract(
-        self, records: Sequence[Record], most: int, seen: Callable[[], object]
+        self, records: Sequence[Record], most: int, seed: int, seen: Callable[[], object]
     ) -> tuple[Tensor, float]:
         """Returns the raw maps of tiles, as ``extract`` has those of images, and which share of
         them is inspected on average; ``seen`` is called after each image.
@@ -315,7 +314,7 @@ class TileReader:
         At most ``most``, as many of each image, at random places; those that a mask hides wholly
         are left out.
         """
-        rng, shares = np.random.default_rng(self.seed), self.shares()
+        rng, shares = np.random.default_rng(seed), self.shares()
         chosen = [records[i] for i in np.sort(rng.permutation(len(records))[:most])]
         inspected = [number for number, share in enumerate(shares) if share > 0]
         each = min(len(inspected), most // len(chosen))

@@ -138,35 +138,46 @@ def with_tiles(chosen: Chosen, tiling: Tiling, whole: Trained) -> Trained:
     """Fits the model of one tile on tiles of the fit set, and its scale and the whole image's on
     the validation set.
     """
-    split, job = chosen.split, chosen.split.job
-    learnt, held_out = chosen.learnt.records, chosen.held_out.records
-    prepare = Preprocess(tiling.height, job.options.target, whole.prepare.mask, tiling.width).to(
-        job.device
-    )
+    job, held_out = chosen.split.job, chosen.held_out.records
+    prepare = Preprocess(tiling.height, job.options.target, whole.prepare.mask, tiling.width)
     grey = whole.space.whitening is None and whole.space.channels == 1
-    space = make_space(tile_space(job.options.space), job.size, grey).to(job.device).eval()
-    count = len(learnt) + len(held_out)
-    with Progress(count, "looking at tiles", quiet=rank() > 0) as progress:
-        reader = TileReader(split.rule, prepare, space, tiling, job.device, job.options.seed)
-        (maps, share), (held_out_maps, _) = (
-            reader.extract(records, most, lambda: progress.advance(1))
-            for records, most in zip((learnt, held_out), MOST_MAPS, strict=True)
-        )
-    if space.whitening is not None:
-        space.whitening.cpu().fit(maps.split(64))
-    fitted = fit_maps(job, space, (maps, held_out_maps), share, job.options.out / "tiles")
-    # places of the stitched map to a cell: an area within one says nothing
-    fine = finer(space.grid) ** 2
-    places = math.prod(tiling.stitched(space.grid)) // fine
-    cells = cells_of(job.options.min_area, split.seen, places)
-    cells = 1 if cells == 1 else cells * fine
-    tiles = Tiles(
-        prepare.cpu(), space.cpu(), fitted.model.cpu().eval(), tiling, whole.space.grid, cells
+    space = make_space(tile_space(job.options.space), job.size, grey)
+    prepare, space = prepare.to(job.device), space.to(job.device).eval()
+    raw, share = tile_maps(
+        chosen, TileReader(chosen.split.rule, prepare, space, tiling, job.device)
     )
+    if space.whitening is not None:
+        space.whitening.cpu().fit(raw[0].split(64))
+    fitted = fit_maps(job, space, raw, share, job.options.out / "tiles")
+    model, cells = fitted.model.cpu().eval(), stitched_cells(chosen, tiling, space.grid)
+    tiles = Tiles(prepare.cpu(), space.cpu(), model, tiling, whole.space.grid, cells)
     label = "bringing tiles and whole to one scale"
     with Progress(len(held_out), label, quiet=rank() > 0) as progress:
-        tiles.fit_scale(whole.map_of, held_out, split.rule, lambda: progress.advance(1))
+        tiles.fit_scale(whole.map_of, held_out, chosen.split.rule, lambda: progress.advance(1))
     return replace(whole, tiles=tiles, warnings=[*whole.warnings, *fitted.warnings])
+
+
+def tile_maps(chosen: Chosen, reader: TileReader) -> tuple[tuple[Tensor, Tensor], float]:
+    """Returns raw maps of tiles to learn from and held out, and which share of the first is
+    inspected.
+    """
+    sets = (chosen.learnt.records, chosen.held_out.records)
+    seed = chosen.split.job.options.seed
+    with Progress(sum(map(len, sets)), "looking at tiles", quiet=rank() > 0) as progress:
+        (maps, share), (held_out, _) = (
+            reader.extract(records, most, seed, lambda: progress.advance(1))
+            for records, most in zip(sets, MOST_MAPS, strict=True)
+        )
+    return (maps, held_out), share
+
+
+def stitched_cells(chosen: Chosen, tiling: Tiling, grid: int) -> int:
+    """Returns how many places of the stitched map make the least area that counts."""
+    # places of the stitched map to a cell: an area within one says nothing
+    fine = finer(grid) ** 2
+    whole = math.prod(tiling.stitched(grid)) // fine
+    cells = cells_of(chosen.split.job.options.min_area, chosen.split.seen, whole)
+    return 1 if cells == 1 else cells * fine
 
 
 def check_score(name: str, model: Model, maps: Tensor) -> None:

@@ -206,8 +206,8 @@ def test_tiles_that_a_mask_hides_are_not_learnt_from(tmp_path: Path) -> None:
     prepare = Preprocess(TILING.height, "ort", torch.from_numpy(mask), TILING.width)
     for seed in range(3):
         Image.fromarray(sheet(seed, WIDTH, HEIGHT)[0]).save(tmp_path / f"{seed}.png")
-    reader = TileReader(DecodeRule(), prepare, PixelSpace(64), TILING, "cpu", 0)
-    drawn = [reader.extract(read_dataset(tmp_path), most, lambda: None) for most in (99, 6)]
+    reader = TileReader(DecodeRule(), prepare, PixelSpace(64), TILING, "cpu")
+    drawn = [reader.extract(read_dataset(tmp_path), most, 0, lambda: None) for most in (99, 6)]
     # all of two columns; two of each image
     assert [len(maps) for maps, _ in drawn] == [3 * 2 * len(TILING.tops), 6]
     assert drawn[0][1] == pytest.approx((64 + 22) / 128)
