@@ -243,7 +243,7 @@ def training_report(
     }
     return Report(
         title=f"{card.name}: training",
-        card={**card.to_json(), "digest": card.digest},
+        card=card,
         guarantee=card_text(card, str(options.out)),
         scores={} if calibration is None else {NORMAL: calibration.scores},
         threshold=None if calibration is None else float(calibration.threshold),

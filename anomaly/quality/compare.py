@@ -222,7 +222,7 @@ def _report(comparison: Comparison) -> Report:
     }
     return Report(
         title=f"{comparison.old.card.name} against {new.card.name}",
-        card={**new.card.to_json(), "digest": new.card.digest},
+        card=new.card,
         guarantee=card_text(new.card, str(new.path)),
         figures_text=comparison.text(),
         galleries=galleries,

@@ -183,7 +183,7 @@ def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> R
     calibration = card.calibration
     return Report(
         title=f"{card.name} on {labelled.name}",
-        card={**card.to_json(), "digest": card.digest},
+        card=card,
         guarantee=card_text(card, str(judged.scorer.path)),
         figures=judged.to_json(),
         figures_text=figures_text(judged),

@@ -197,11 +197,11 @@ def calibration_chart(report: Report) -> Chart | None:
     If they are exchangeable with the calibration images, their number follows a beta-binomial at
     each level.
     """
-    calibration = report.card.get("calibration") or {}
-    n, guaranteed_rate = calibration.get("n"), calibration.get("guaranteed_rate")
+    calibration = report.card.calibration
     p = np.asarray([] if report.p_values is None else report.p_values, np.float64)
-    if not n or not len(p):
+    if calibration is None or not len(p):
         return None
+    n, guaranteed_rate = calibration.n, calibration.guaranteed_rate
     ranks = np.unique(np.rint((n + 1) * np.linspace(0, 1, 81)[1:] ** 2).clip(1, n).astype(int))
     levels = ranks / (n + 1)
     # p-values are whole multiples of 1 / (n + 1): half a step away no rounding can move one across
@@ -216,9 +216,8 @@ def calibration_chart(report: Report) -> Chart | None:
         axes.line([0, 1], [0, 1], "chance"),
         axes.line([0, *levels], [0, *(counts / len(p))], "curve"),
     ]
-    if guaranteed_rate:
-        counted = float(np.interp(guaranteed_rate, levels, counts / len(p)))
-        marks.append(axes.dot(guaranteed_rate, counted))
+    counted = float(np.interp(guaranteed_rate, levels, counts / len(p)))
+    marks.append(axes.dot(guaranteed_rate, counted))
     ticks = [(value, f"{100 * value:g} %") for value in (0, 0.01, 0.05, 0.25, 0.5, 1)]
     outside = int(((counts < low) | (counts > high)).sum())
     return Chart(

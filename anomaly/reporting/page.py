@@ -11,13 +11,14 @@ import functools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anomaly import __version__
+from anomaly.detector.card import Card
 from anomaly.detector.training_facts import MaskFacts
 from anomaly.errors import RuntimeMissing
 from anomaly.files.atomic import whole_file
@@ -69,7 +70,7 @@ def page(report: Report) -> str:
             calibration=calibration_chart(report),
             losses=loss_chart(report.curves),
             detector=_detector(report.card),
-            mask=_mask(report.card),
+            mask=_mask(report.card.training.mask),
             rules=_rules(report.card),
             version=__version__,
             max_rows=ROWS,
@@ -138,65 +139,49 @@ def _terms(text: str) -> list[Term]:
 # ---- the detector ----
 
 
-def _identity(card: Mapping[str, Any]) -> str:
-    digest = str(card.get("digest", ""))
-    return f"{card.get('name', '')}@{card.get('version', '')}" + (
-        f" sha256:{digest}" if digest else ""
-    )
+def _identity(card: Card) -> str:
+    return f"{card.name}@{card.version}" + (f" sha256:{card.digest}" if card.digest else "")
 
 
-def _detector(card: Mapping[str, Any]) -> Sequence[Term]:
+def _detector(card: Card) -> Sequence[Term]:
     """Returns what was trained on what, by the card."""
-    training = card.get("training") or {}
-    calibration, mask = card.get("calibration") or {}, _mask_facts(card)
-    sets = ", ".join(f"{count} {name}" for name, count in (training.get("sets") or {}).items())
-    groups = f" in {training['groups']} groups" if training.get("groups") else ""
-    versions, licences = training.get("versions") or {}, card.get("licences") or {}
-    size = f"{card.get('size')} x {card.get('size')} pixels"
+    training, calibration, mask = card.training, card.calibration, card.training.mask
+    sets = ", ".join(f"{count} {name}" for name, count in (training.sets or {}).items())
+    groups = f" in {training.groups} groups" if training.groups else ""
+    versions = (training.versions or {}).items()
     rows = [
         ("detector", _identity(card)),
-        ("model", f"{card.get('model')} on {card.get('space')}, {size}"),
-        ("score", card.get("score")),
-        (
-            "trained on",
-            f"{training.get('images')} good images{groups}" + (f": {sets}" if sets else ""),
-        ),
-        ("digest of the images", training.get("digest")),
+        ("model", f"{card.model} on {card.space}, {card.size} x {card.size} pixels"),
+        ("score", card.score),
+        ("trained on", f"{training.images} good images{groups}" + (f": {sets}" if sets else "")),
+        ("digest of the images", training.digest),
         (
             "threshold",
-            f"{calibration['threshold']:.6g}, set by {calibration['n']} images"
-            if calibration
-            else "none: rank only",
+            "none: rank only"
+            if calibration is None
+            else f"{calibration.threshold:.6g}, set by {calibration.n} images",
         ),
-        ("made", training.get("created")),
+        ("made", training.created),
         ("mask", mask and mask_said(mask.file, mask.share)),
-        ("command", training.get("command")),
-        ("seed", training.get("seed")),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("licences", "; ".join(f"{what}: {licence}" for what, licence in licences.items())),
-        ("recalibrated from", card.get("parent")),
+        ("command", training.command),
+        ("seed", training.seed),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
+        ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
+        ("recalibrated from", card.parent),
     ]
     return [(label, said) for label, said in rows if said not in (None, "")]
 
 
-def _mask(card: Mapping[str, Any]) -> str:
+def _mask(facts: MaskFacts | None) -> str:
     """Returns the picture of what is inspected (white) and what is not (black), empty without a
     mask.
     """
-    facts = _mask_facts(card)
     if facts is None:
         return ""
     return data_uri(shrink(np.repeat(facts.mask[..., None] * np.uint8(255), 3, 2)))
 
 
-def _mask_facts(card: Mapping[str, Any]) -> MaskFacts | None:
-    found = (card.get("training") or {}).get("mask")
-    return None if found is None else MaskFacts.from_json(found)
-
-
-def _rules(card: Mapping[str, Any]) -> str:
-    training = card.get("training") or {}
-    rules = {
-        name: training[name] for name in ("ranges", "target", "target_rate") if name in training
-    }
-    return json.dumps(rules | {"decode": card.get("decode")}, indent=2)
+def _rules(card: Card) -> str:
+    said = card.training.to_json()
+    rules = {name: said[name] for name in ("ranges", "target", "target_rate") if name in said}
+    return json.dumps(rules | {"decode": card.decode.to_json()}, indent=2)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from anomaly.detector.card import Card
 from anomaly.imaging.pillow import Pixels
 
 NORMAL = "good"
@@ -41,7 +42,7 @@ class GalleryItem:
 class Report:
     """What the page shows; sections without data are left out.
 
-    ``card``: the detector's card with ``digest``. ``guarantee``: the lines of
+    ``card``: the detector's. ``guarantee``: the lines of
     ``wording.guarantee_text``. ``figures``: what ``Evaluation.to_json`` returns, ``figures_text``
     these or others in words. ``roc``: false-alarm rates and recalls, ascending. ``scores``: by
     label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``: of
@@ -50,7 +51,7 @@ class Report:
     """
 
     title: str
-    card: Mapping[str, Any]
+    card: Card
     guarantee: str
     figures: Mapping[str, Any] | None = None
     figures_text: str = ""

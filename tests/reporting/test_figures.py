@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from anomaly.reporting.page import page
 from tests.reporting.test_report import CARD, FIGURES, full, section
 
@@ -29,7 +31,7 @@ def test_a_broken_guarantee_is_said() -> None:
 
 
 def test_without_a_threshold_nothing_is_claimed() -> None:
-    card = CARD | {"calibration": None}
+    card = dataclasses.replace(CARD, calibration=None)
     figures = FIGURES | {"false_alarms": None, "recall": None}
     source = page(full(card=card, figures=figures, threshold=None, median=None, p_values=None))
     assert (

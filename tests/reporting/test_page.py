@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anomaly.detector.training_facts import Ranges, TrainingFacts
 from anomaly.errors import RuntimeMissing
 from anomaly.reporting.page import page, templates, write_report
 from tests.reporting.test_report import CALIBRATION, CARD, FIGURES, RNG, Page, full, item
@@ -33,13 +35,14 @@ ATTACKS = [
 
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_nothing_from_outside_becomes_markup(tmp_path: Path, text: str) -> None:
-    card = dict.fromkeys(CARD, text) | {
-        "calibration": CALIBRATION.to_json() | {text: text},
-        "licences": {text: text},
-        "training": dict.fromkeys(CARD["training"], text)
-        | {"sets": {text: text}, "versions": {text: text}, "ranges": {text: text}},
-        "decode": {text: text},
-    }
+    facts = dict.fromkeys(("command", "target", "group_by"), text)
+    facts |= {"sets": {text: 1}, "versions": {text: text}, "ranges": {text: text}, text: text}
+    card = dataclasses.replace(
+        CARD,
+        **dict.fromkeys(("name", "version", "model", "space", "score", "parent", "digest"), text),
+        training=TrainingFacts.from_json(facts),
+        licences={text: text},
+    )
     figures = FIGURES | {"per_class": {text: FIGURES["per_class"]["crack"]}, "detector": text}
     report = full(
         title=text,
@@ -99,6 +102,7 @@ def test_a_report_of_10_000_images_stays_small(tmp_path: Path) -> None:
     ]
     many = {f"kind {i} {'z' * 200}": FIGURES["per_class"]["crack"] for i in range(10_000)}
     scores = RNG.normal(0.4, 0.1, 10_000)
+    ranges = Ranges.from_json({str(i): i for i in range(100_000)})
     report = full(
         galleries={"misses": items, "false alarms": items, "most anomalous": items, "other": items},
         figures=FIGURES | {"per_class": many},
@@ -108,8 +112,7 @@ def test_a_report_of_10_000_images_stays_small(tmp_path: Path) -> None:
         roc=(np.linspace(0, 1, 10_000), np.linspace(0, 1, 10_000)),
         curves={str(i): scores for i in range(100)},
         notes=["note " * 1000] * 10_000,
-        card=CARD
-        | {"training": CARD["training"] | {"ranges": {str(i): i for i in range(100_000)}}},
+        card=dataclasses.replace(CARD, training=dataclasses.replace(CARD.training, ranges=ranges)),
     )
     write_report(tmp_path / "r.html", report)
     assert 1_000_000 < (tmp_path / "r.html").stat().st_size < 8_000_000

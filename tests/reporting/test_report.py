@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.detector.card import Card
+from anomaly.detector.training_facts import TrainingFacts
+from anomaly.imaging.decode import DecodeRule
 from anomaly.reporting.guarantee import guarantee_text
 from anomaly.reporting.page import page
 from anomaly.reporting.report import GalleryItem, Report
@@ -17,26 +20,30 @@ from anomaly.statistics.calibration import Rate, calibrate
 RNG = np.random.default_rng(0)
 CALIBRATION = calibrate(np.linspace(0.2, 0.6, 199))
 GREY = np.full((40, 60, 3), 128, np.uint8)
-CARD: dict[str, Any] = {
-    "name": "tiles",
-    "version": "2",
-    "digest": "00ff",
-    "model": "linear",
-    "space": "features",
-    "size": 256,
-    "score": "largest value of the heatmap",
-    "decode": {"alpha": "white"},
-    "calibration": CALIBRATION.to_json(),
-    "licences": {"weights": "Apache-2.0"},
-    "parent": None,
-    "training": {
-        "images": 600,
-        "groups": 599,
-        "sets": {"fit": 400, "calibration": 199},
-        "seed": 0,
-        "command": "train",
-    },
-}
+CARD = Card(
+    name="tiles",
+    version="2",
+    digest="00ff",
+    model="linear",
+    space="features",
+    size=256,
+    score="largest value of the heatmap",
+    decode=DecodeRule(alpha="white"),
+    calibration=CALIBRATION,
+    band=None,
+    training=TrainingFacts(
+        images=600,
+        groups=599,
+        sets={"fit": 400, "calibration": 199},
+        seed=0,
+        command="train",
+    ),
+    golden={},
+    licences={"weights": "Apache-2.0"},
+    quality=None,
+    parent=None,
+    weights="",
+)
 
 
 def interval(value: float, low: float, high: float) -> dict[str, float]:
@@ -162,7 +169,9 @@ def test_a_full_report_has_every_section() -> None:
 
 def test_a_report_of_a_training_alone_leaves_out_what_there_is_not() -> None:
     source = page(
-        Report("tiles", {"name": "tiles", "version": "1"}, "rank only: guarantees nothing")
+        Report(
+            "tiles", dataclasses.replace(CARD, calibration=None), "rank only: guarantees nothing"
+        )
     )
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", source) == ["What is guaranteed", "The detector"]
     assert section(source, "guarantee") == "What is guaranteed rank only: guarantees nothing"
