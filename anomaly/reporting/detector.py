@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
-from anomaly.detector.training_facts import GuardFacts, TileFacts, TrainingFacts
+from anomaly.detector.training_facts import GuardFacts, MaskFacts, TileFacts, TrainingFacts
 from anomaly.files.numbers import percent
 from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
 from anomaly.reporting.lines import line_of, lines_of
@@ -21,7 +21,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
     ``run``: what the user calls it.
     """
     training = card.training
-    sets, mask = training.sets or {}, training.mask
+    sets = training.sets or {}
     chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.choice or {}).items())
     rows = [
         ("detector", card.identity),
@@ -35,7 +35,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
             + ", ".join(f"{count} {name}" for name, count in sets.items()),
         ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
-        ("mask", mask and mask_said(mask.file, mask.share)),
+        ("mask", mask_said(training.mask)),
         ("input guard", guard_text(training.guard)),
         ("command", training.command),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
@@ -118,9 +118,11 @@ def cost_text(cost: Cost | None, threshold: float) -> str:
     return text
 
 
-def mask_said(file: str, share: float) -> str:
-    """Returns in words what a detector with a mask looks at."""
-    return f"{file}: {100 * share:.0f} % of the image is inspected, the rest is ignored"
+def mask_said(mask: MaskFacts | None) -> str:
+    """Returns in words what a detector looks at; empty where that is the whole image."""
+    if mask is None:
+        return ""
+    return f"{mask.file}: {100 * mask.share:.0f} % of the image is inspected, the rest is ignored"
 
 
 def tiles_said(tiles: TileFacts | None, size: int) -> str:

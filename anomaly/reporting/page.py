@@ -145,7 +145,7 @@ def _identity(card: Card) -> str:
 
 def _detector(card: Card) -> Sequence[Term]:
     """Returns what was trained on what, by the card."""
-    training, calibration, mask = card.training, card.calibration, card.training.mask
+    training, calibration = card.training, card.calibration
     sets = ", ".join(f"{count} {name}" for name, count in (training.sets or {}).items())
     groups = f" in {training.groups} groups" if training.groups else ""
     versions = (training.versions or {}).items()
@@ -162,7 +162,7 @@ def _detector(card: Card) -> Sequence[Term]:
             else f"{calibration.threshold:.6g}, set by {calibration.n} images",
         ),
         ("made", training.created),
-        ("mask", mask and mask_said(mask.file, mask.share)),
+        ("mask", mask_said(training.mask)),
         ("command", training.command),
         ("seed", training.seed),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions)),

@@ -182,8 +182,7 @@ def test_card_show_and_report_say_what_is_inspected(
     card = read_card(masked / "run")
     assert np.array_equal(card.training.mask.mask, MASK)
     said = f"mask.png: {100 * MASK.mean():.0f} % of the image is inspected, the rest is ignored"
-    facts = card.training.mask
-    assert mask_said(facts.file, facts.share) == said
+    assert mask_said(card.training.mask) == said
     assert main(["show", str(masked / "run")]) == 0
     assert f"mask                    {said}" in capsys.readouterr().out
     page = (masked / "run" / "report.html").read_text(encoding="utf-8")
