@@ -8,7 +8,7 @@ into the HTML.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,14 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:^&])", r"\\\1", text)
 
 
-def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def cells(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     """Returns the rows of a table as they are shown: who looks at it can save it as CSV, and open
     that in a spreadsheet.
     """
     return [{name: _cell(value) for name, value in row.items()} for row in rows]
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return guarded(value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
 
 

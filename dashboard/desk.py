@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from dashboard.images import Pictures
 from dashboard.settings import Settings
 
 MAX_KEPT_RESULTS = 6  # results that are kept; each a few MB at 100,000 images
+
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,22 @@ class Desk:
 
     def scores(self, run: int) -> NDArray[np.float32]:
         """Returns the scores of a run's judged images."""
-        found: NDArray[np.float32] = self._keep(("scores", run), lambda: self.store.scores(run))
-        return found
+        return self._keep(("scores", run), lambda: self.store.scores(run))
 
     def series(self, detector: str, depth: int) -> list[Series]:
         """Returns the scores of all runs of a detector in the order of time, for each folder."""
         # a service's runs grow
         runs = tuple((run.id, run.images) for run in self.store.runs() if run.detector == detector)
-        found: list[Series] = self._keep(
-            ("series", runs, depth), lambda: self.store.series(detector, depth=depth)
-        )
-        return found
+        return self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
 
     def with_common_images(self, run: int) -> list[int]:
         """Returns the other runs that judged an image of this run too, the newest first."""
         runs = tuple((one.id, one.images) for one in self.store.runs())
-        found: list[int] = self._keep(
-            ("common", run, runs), lambda: self.store.with_common_images(run)
-        )
-        return found
+        return self._keep(("common", run, runs), lambda: self.store.with_common_images(run))
 
-    def _keep(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+    def _keep(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
         """Runs never change, so what was read of one is kept, of the last few."""
-        found = self._kept.get(key)
+        found: Kept | None = self._kept.get(key)  # of the type that its key stands for
         if found is None:
             found = make()
             for old in list(self._kept)[: 1 - MAX_KEPT_RESULTS]:

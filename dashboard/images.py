@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,14 @@ class Pair:
         return self.expected.size + self.difference.size
 
 
+class Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+Made = TypeVar("Made", bound=Sized)
+
+
 class Cache:
     """Pictures by key, the longest unused dropped first; the same one is not made twice at the same
     time.
@@ -75,21 +83,24 @@ class Cache:
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max = max_bytes
+        # each of the type that its key stands for
         self._held: OrderedDict[object, Any] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._making: dict[object, threading.Lock] = {}
 
-    def get(self, key: object, make: Callable[[], Any]) -> Any:
+    def get(self, key: object, make: Callable[[], Made]) -> Made:
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
-                return self._held[key]
+                kept: Made = self._held[key]
+                return kept
             making = self._making.setdefault(key, threading.Lock())
         with making:
             with self._lock:
                 if key in self._held:
-                    return self._held[key]
+                    kept = self._held[key]
+                    return kept
             try:
                 picture = make()
                 self._keep(key, picture)
@@ -98,7 +109,7 @@ class Cache:
                     self._making.pop(key, None)
         return picture
 
-    def _keep(self, key: object, picture: Any) -> None:
+    def _keep(self, key: object, picture: Sized) -> None:
         with self._lock:
             self._held[key] = picture
             self._bytes += picture.size
@@ -121,20 +132,15 @@ class Pictures:
             return replace(original(data, state, page), digest=hashlib.sha256(data).hexdigest())
         digest = hashlib.sha256(data).digest(), page
         if kind == "thumb":
-            thumb: Picture = self._cache.get((digest, kind), lambda: thumbnail(data, page))
-            return thumb
+            return self._cache.get((digest, kind), lambda: thumbnail(data, page))
         if state == "changed":
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
         if kind == "heatmap":
-            overlay: Picture = self._cache.get(
-                (digest, run.detector, kind), lambda: self._heat(run, data, page)
-            )
-            return overlay
+            key = digest, run.detector, kind
+            return self._cache.get(key, lambda: self._heat(run, data, page))
         # one run of the model gives the expected picture and the difference
-        pair: Pair = self._cache.get(
-            (digest, run.detector, "pair"), lambda: self._pair(run, data, page)
-        )
+        pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data, page))
         return pair.expected if kind == "expected" else pair.difference
 
     def _read(self, finding_id: int) -> tuple[bytes, str, int | None]:

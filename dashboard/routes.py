@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -55,7 +55,7 @@ Action = Callable[[Desk, Person, dict[str, Any]], dict[str, Any]]
 def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
     """Returns all routes; the desk is opened with the first request."""
 
-    def posted(action: Action, role: str = "inspector") -> Callable[[Request], Any]:
+    def posted(action: Action, role: str = "inspector") -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             return await answered(
                 request, lambda desk, person, body: action(desk, person, body), open_desk, role

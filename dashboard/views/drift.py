@@ -4,8 +4,6 @@ where they are not.
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -138,7 +136,7 @@ def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: flo
     )
 
 
-def window_row(window: Window) -> dict[str, Any]:
+def window_row(window: Window) -> dict[str, object]:
     """Returns one window as a row."""
     ordinary = "" if window.ordinary_up_to is None else f"up to {window.ordinary_up_to:,}"
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -24,6 +24,8 @@ from dashboard.address import (
 from dashboard.components import plain, sheet
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, rows, short_path
+
+Option = TypeVar("Option", int, str)
 
 A_PAGE = 60
 PAGE = "page of the queue"
@@ -67,8 +69,8 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
     columns = iter(st.columns([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1]))
 
     def choose(
-        label: str, options: list[Any], value: object, names: dict[Any, str] | None = None
-    ) -> Any:
+        label: str, options: list[Option], value: object, names: dict[Option, str] | None = None
+    ) -> Option:
         if fresh or label not in st.session_state or st.session_state[label] not in options:
             st.session_state[label] = value if value in options else options[0]
         said = (lambda option: names[option]) if names else str

@@ -4,8 +4,6 @@ eyes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from anomaly.errors import AnomalyError
@@ -87,7 +85,7 @@ def progress(desk: Desk, run: Run) -> None:
         column.metric(name, value, border=True)
 
 
-def inspector_row(one: Inspector) -> dict[str, Any]:
+def inspector_row(one: Inspector) -> dict[str, object]:
     """Returns one inspector as a row: counts first, and how they did on known images with its
     interval.
     """
@@ -111,7 +109,7 @@ def inspector_row(one: Inspector) -> dict[str, Any]:
     }
 
 
-def agreement_row(one: Agreement) -> dict[str, Any]:
+def agreement_row(one: Agreement) -> dict[str, object]:
     """Returns a pair of inspectors as a row."""
     kappa = (
         f"{one.kappa:.2f}"
@@ -168,7 +166,7 @@ def audit(desk: Desk, person: Person, run: Run) -> None:
             st.rerun()
 
 
-def stratum_row(stratum: Stratum) -> dict[str, Any]:
+def stratum_row(stratum: Stratum) -> dict[str, object]:
     """Returns one stratum of the audit sample as a row."""
     between = (
         ""

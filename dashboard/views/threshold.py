@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from anomaly.detector.file import read_card
 from anomaly.detector.guarantee import Guarantee
@@ -146,12 +147,12 @@ def show_between(desk: Desk, low: float, high: float) -> None:
 
 def chart_data(
     sample: Sample,
-    scores: Any,
+    scores: NDArray[np.float32],
     calibration: Calibration,
     tried: Calibration,
     low: float | None,
     what: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
     threshold, old = float(tried.threshold), float(calibration.threshold)
     scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
@@ -188,7 +189,9 @@ def chart_data(
     }
 
 
-def tell(shown: Preview, tried: Calibration, low: float | None, scores: Any, what: str) -> None:
+def tell(
+    shown: Preview, tried: Calibration, low: float | None, scores: NDArray[np.float32], what: str
+) -> None:
     """Says what the threshold would do, counts before percent, and nothing that the verdicts do not
     carry.
     """
