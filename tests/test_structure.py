@@ -131,7 +131,6 @@ LONG_FUNCTIONS = {
     "anomaly/review/handout.py hand_out",
     "anomaly/scoring/batch.py score_table",
     "anomaly/serve/launch.py serve",
-    "dashboard/views/queue.py filter_row",
     "data/synthetic.py cell",
     "data/synthetic.py disc",
     "data/synthetic.py fabric",

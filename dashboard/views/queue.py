@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -60,49 +60,58 @@ def show(desk: Desk, person: Person) -> None:
     findings_sheet(desk, filters, queue, query, page)
 
 
+class Fields:
+    """The fields of the filters side by side; ``fresh``: they say what the address says."""
+
+    def __init__(self, widths: Sequence[float], fresh: bool) -> None:
+        self._columns, self._fresh = iter(st.columns(widths)), fresh
+
+    def choice(
+        self,
+        label: str,
+        offered: list[Option],
+        value: Option | None,
+        names: dict[Option, str] | None = None,
+    ) -> Option:
+        """Shows the next field, one to choose from, and returns what it says."""
+        state = st.session_state
+        if self._fresh or label not in state or state[label] not in offered:
+            state[label] = value if value in offered else offered[0]
+        said = (lambda option: names[option]) if names else str
+        return next(self._columns).selectbox(label, offered, key=label, format_func=said)
+
+    def choice_or_any(self, label: str, known: Iterable[str], value: str | None) -> str | None:
+        """Shows the next field, which offers any beside what is known; None: any."""
+        return _unless_any(self.choice(label, options(known, value), value))
+
+    def number(self, label: str, value: float | None) -> float | None:
+        """Shows the next field, a number or nothing, and returns what it says."""
+        if self._fresh or label not in st.session_state:
+            st.session_state[label] = value
+        return next(self._columns).number_input(label, key=label, value=None, format="%.4g")
+
+
 def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[Filters, str]:
     """Shows one field for each filter and returns what they say now; ``fresh``: what the address
     says.
     """
-    store = desk.store
+    store, fields = desk.store, Fields([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1], fresh)
     runs = {one.id: one.name for one in store.runs()}
-    columns = iter(st.columns([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1]))
-
-    def choose(
-        label: str, options: list[Option], value: object, names: dict[Option, str] | None = None
-    ) -> Option:
-        if fresh or label not in st.session_state or st.session_state[label] not in options:
-            st.session_state[label] = value if value in options else options[0]
-        said = (lambda option: names[option]) if names else str
-        return next(columns).selectbox(label, options, key=label, format_func=said)
-
-    def number(label: str, value: float | None) -> float | None:
-        if fresh or label not in st.session_state:
-            st.session_state[label] = value
-        return next(columns).number_input(label, key=label, value=None, format="%.4g")
-
-    run = choose("Run", list(runs), filters.run, runs)
-    queue = choose("Order", list(QUEUE_NAMES), queue, QUEUE_NAMES)
-    folder = choose("Folder", *folder_options(desk, run, filters))
-    said = choose("Detector says", list(DETECTOR_SAYS), detector_said(filters))
+    run = fields.choice("Run", list(runs), filters.run, runs)
+    queue = fields.choice("Order", list(QUEUE_NAMES), queue, QUEUE_NAMES)
+    folder = fields.choice("Folder", *folder_options(desk, run, filters))
+    said = fields.choice("Detector says", list(DETECTOR_SAYS), detector_said(filters))
+    defect_types = (one.name for one in store.defect_types())
     chosen = Filters(
         run=run,
         folder=_unless_any(folder),
         flagged=DETECTOR_SAYS[said][0],
         status=DETECTOR_SAYS[said][1],
-        state=_unless_any(choose("Verdict", [ANY, "judged", *STATES], filters.state)),
-        defect_type=_unless_any(
-            choose(
-                "Defect type",
-                options((k.name for k in store.defect_types()), filters.defect_type),
-                filters.defect_type,
-            )
-        ),
-        inspector=_unless_any(
-            choose("Judged by", options(store.inspectors(), filters.inspector), filters.inspector)
-        ),
-        low=number("Score from", filters.low),
-        high=number("to", filters.high),
+        state=_unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state)),
+        defect_type=fields.choice_or_any("Defect type", defect_types, filters.defect_type),
+        inspector=fields.choice_or_any("Judged by", store.inspectors(), filters.inspector),
+        low=fields.number("Score from", filters.low),
+        high=fields.number("to", filters.high),
     )
     return chosen, queue
 
