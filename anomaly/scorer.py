@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -16,21 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.detector.calibration_nodes import OUTPUTS as CALIBRATED
-from anomaly.detector.calibration_nodes import alone
 from anomaly.detector.file import MAX_FILE_BYTES, find_detector, read_checked
-from anomaly.detector.golden import Golden, Sample
-from anomaly.detector.golden import golden_picture as golden_picture
+from anomaly.detector.golden import Golden
+from anomaly.detector.golden_check import check_flags_around, check_golden_scores
 from anomaly.detector.graph import check_model
 from anomaly.detector.in_memory import decode_array, decode_pil
-from anomaly.detector.session import available_cores, import_runtime, open_session, session_options
+from anomaly.detector.inference import check_shape, run_session, run_watched
+from anomaly.detector.session import available_cores, import_runtime, open_session
 from anomaly.detector.training_range import PIXELS_OUTSIDE, outside
 from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
 from anomaly.files.regular_files import read_small
 from anomaly.imaging.decode import Decoded, decode, decode_pages
-from anomaly.imaging.region import connected_region
-from anomaly.statistics.calibration import Calibration
+from anomaly.imaging.region import hottest_region
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,14 +46,6 @@ OUTPUTS = {  # of a detector: type and number of dimensions
     "heatmap": ("tensor(float)", 3),
     "reconstruction": ("tensor(uint8)", 4),
 }
-# A GPU judges as many images at once, of at most so many bytes together: on an H200 16 took 0.3 ms
-# each, 64 0.2 and one alone 3 (0.9 in threads). Always as many, by a session of its own: where
-# their number changes, cuDNN plans every convolution anew, which took 30 times as long. So five are
-# judged in vain rather than one by one.
-# of a heatmap or reconstruction: those of a detector have a million at the most
-MOST_PLACES = 1 << 25
-MOST_TRIED = 200  # of the calibration scores, by verify
-MOST_COMPARED = 1 << 24  # scores with calibration scores at once: a byte and a float each
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 
 
@@ -335,13 +325,13 @@ class Scorer:
             )
         with self._free:
             if self._slow is None:
-                found = _run(session, self._outputs, images, self._seconds)
+                found = run_session(session, self._outputs, images, self._seconds)
             else:
-                found = _run_watched(session, self._outputs, images, self._slow, self._slow_seconds)
+                found = run_watched(session, self._outputs, images, self._slow, self._slow_seconds)
         outputs = dict(zip(self._outputs, found, strict=True))
         for name, kind in OUTPUTS.items():
             if name in outputs:
-                _check_shape(name, outputs[name], len(images), kind[1])
+                check_shape(name, outputs[name], len(images), kind[1])
         return outputs
 
     def explain(self, image: Source | Decoded) -> Pixels | None:
@@ -353,7 +343,7 @@ class Scorer:
         """
         pixels = image.pixels if isinstance(image, Decoded) else self.decode(image).pixels
         if "reconstruction" in self._outputs:
-            picture: Pixels = _run(self._session, ["reconstruction"], pixels[None])[0][0]
+            picture: Pixels = run_session(self._session, ["reconstruction"], pixels[None])[0][0]
             return picture
         if self._explain is None:
             self._explain = (
@@ -362,7 +352,7 @@ class Scorer:
             )
         if not self._explain:
             return None
-        expected: Pixels = _run(self._explain, ["reconstruction"], pixels[None])[0][0]
+        expected: Pixels = run_session(self._explain, ["reconstruction"], pixels[None])[0][0]
         return expected
 
     def verify_golden(self) -> float:
@@ -373,120 +363,12 @@ class Scorer:
         tolerance of 1e-5 of that. Raises DetectorError where this runtime does not give the scores
         that the card guarantees.
         """
-        golden = Golden.from_json(self.card.golden, self.card.calibration)
-        typical = float(self.card.calibration.median) if self.card.calibration else 0.0
-        worst = max(
-            self._difference(sample, golden.tolerance, typical) for sample in golden.samples
-        )
+        worst = check_golden_scores(self.path, self.card, self.run)
         if self.card.calibration is not None:
-            self._check_both_sides(self.card.calibration)
+            check_flags_around(
+                self.path, self.card.calibration, self._session.get_providers(), self._threads
+            )
         return worst
-
-    def _check_both_sides(self, calibration: Calibration) -> None:
-        """Tries the calibration part of the graph at, below and above every calibration score, on
-        the scorer's device.
-        """
-        runtime = import_runtime()
-        providers = self._session.get_providers()
-        session = runtime.InferenceSession(
-            alone(calibration), session_options(runtime, self._threads), providers=providers
-        )
-        near = np.clip(np.arange(-2, 3) + calibration.n - calibration.k, 0, calibration.n - 1)
-        spread = np.linspace(0, calibration.n - 1, min(calibration.n, MOST_TRIED)).astype(np.int64)
-        exact, infinite = calibration.scores[np.concatenate([near, spread])], np.float32(np.inf)
-        odd = np.array([np.nan, infinite, -infinite], np.float32)
-        scores = np.concatenate(
-            [np.nextafter(exact, -infinite), exact, np.nextafter(exact, infinite), odd]
-        )
-        for few in np.array_split(scores, -(-len(scores) * calibration.n // MOST_COMPARED)):
-            found = dict(
-                zip(CALIBRATED, session.run(list(CALIBRATED), {"score": few}), strict=True)
-            )
-            check_flags(self.path, calibration, {**found, "score": few})
-
-    def _difference(self, sample: Sample, tolerance: float, typical: float) -> float:
-        """Returns how far a golden sample's score is off, as a share of its tolerance;
-        DetectorError above 1.
-        """
-        height, width, a, b, expected = sample
-        outputs = self.run(golden_picture(height, width, a, b)[None])
-        score = float(outputs["score"][0])
-        # The tolerance is a thousandth of threshold - typical; of a synthetic picture far beyond
-        # that, what float32 holds.
-        difference = abs(score - expected) / max(tolerance, 1e-5 * abs(expected - typical))
-        if not difference <= 1.0:  # NaN too
-            raise DetectorError(
-                f"{self.path}: a golden sample scores differently here ({width}x{height}: {score} "
-                f"instead of {expected}); this runtime or driver computes something else: try "
-                "device='cpu', another version of ONNX Runtime, or export with --target portable"
-            )
-        if self.card.calibration is not None:
-            check_flags(self.path, self.card.calibration, outputs)
-        return difference
-
-
-def check_flags(
-    path: Path, calibration: Calibration, outputs: Mapping[str, npt.NDArray[Any]]
-) -> None:
-    """Raises DetectorError unless a graph's p_value and is_anomaly are those that the card's
-    calibration gives its score.
-    """
-    score = outputs["score"]
-    expected = {
-        "p_value": calibration.p_value(score).astype(np.float32),
-        "is_anomaly": calibration.is_anomaly(score),
-    }
-    wrong = [name for name, right in expected.items() if not np.array_equal(outputs[name], right)]
-    if wrong:
-        name = wrong[0]
-        at = (
-            int(np.flatnonzero(outputs[name] != expected[name])[0])
-            if outputs[name].shape == score.shape
-            else 0
-        )
-        found, right = outputs[name].reshape(-1)[at : at + 1].tolist(), expected[name][at]
-        raise DetectorError(
-            f"{path}: {name} of a score of {score[at]:.6g} is {found} here and {right} by the "
-            "card: graph and card contradict each other, or this runtime or driver computes "
-            "something else; copy the file again, or try device='cpu'"
-        )
-
-
-def hottest_region(
-    heatmap: npt.NDArray[np.float32], width: int, height: int, normal: float | None
-) -> tuple[tuple[int, int, int, int], int]:
-    """Returns box (x, y, w, h) and area, in pixels of the original, of the region around the
-    hottest cell.
-
-    The region holds the cells connected with the hottest one that are nearer to it than to
-    ``normal``, the median calibration score (without one: the heatmap's own median).
-    """
-    high = (
-        heatmap
-        >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
-    )
-    y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
-    first_row, first_column, last_row, last_column, cells = connected_region(high, int(y), int(x))
-    sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
-    top, left = int(first_row * sy), int(first_column * sx)
-    bottom, right = -int(-last_row * sy // 1), -int(-last_column * sx // 1)
-    box = (left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
-    return box, max(1, round(cells * sy * sx))
-
-
-def _check_shape(name: str, output: npt.NDArray[Any], images: int, dimensions: int) -> None:
-    """Raises ImageError unless an output has as many rows as images went in: what a graph declares
-    need not be true.
-    """
-    right = output.ndim == dimensions and len(output) == images and output.size > 0
-    channels = output.shape[3:] in ((), (3,))
-    if not right or not channels or math.prod(output.shape[1:3]) > MOST_PLACES:
-        raise ImageError(
-            "runtime",
-            f"output {name!r} of shape {output.shape} found for {images} "
-            f"image{'' if images == 1 else 's'}: the detector is damaged; run anomaly verify, or "
-            "copy it again",
-        )
 
 
 def _try_out(
@@ -497,60 +379,6 @@ def _try_out(
         try_out(data, pictures, threads, sizes=sizes)
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
-
-
-def _run(
-    session: Any, outputs: list[str], images: Pixels, seconds: float | None = None
-) -> list[npt.NDArray[Any]]:
-    found: list[npt.NDArray[Any]]
-    with _errors_of_the_runtime(seconds or math.inf):
-        found = (
-            session.run(outputs, {"images": images})
-            if seconds is None
-            else _run_within(session, outputs, images, seconds)
-        )
-    return found
-
-
-def _run_watched(
-    session: Any, outputs: list[str], images: Pixels, slow: SlowImages, seconds: float
-) -> list[npt.NDArray[Any]]:
-    options = import_runtime().RunOptions()
-    with _errors_of_the_runtime(seconds), slow.watched(options, seconds):
-        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
-    return found
-
-
-@contextlib.contextmanager
-def _errors_of_the_runtime(seconds: float) -> Iterator[None]:
-    """Turns what ONNX Runtime raises into an ImageError; ``seconds``: after which an inference was
-    to be ended.
-    """
-    try:
-        yield
-    except Exception as error:  # ONNX Runtime's own exceptions have no common public base
-        if "terminate flag" in str(error):
-            raise ImageError(
-                "too slow",
-                f"not judged within {seconds:g} s: a smaller image, or more seconds, expected",
-            ) from error
-        raise ImageError(
-            "runtime", f"ONNX Runtime failed on this image: {str(error).splitlines()[0][:300]}"
-        ) from error
-
-
-def _run_within(
-    session: Any, outputs: list[str], images: Pixels, seconds: float
-) -> list[npt.NDArray[Any]]:
-    options = import_runtime().RunOptions()
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
-    try:
-        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
-        return found
-    finally:
-        timer.cancel()
 
 
 def open_explain(path: Path, weights: str, threads: int) -> Any:

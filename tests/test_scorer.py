@@ -23,12 +23,15 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from anomaly import ImageError, Result, Scorer
-from anomaly.detector.file import CARD_KEY, set_calibration
+from anomaly.detector.calibration_nodes import set_calibration
+from anomaly.detector.file import CARD_KEY
+from anomaly.detector.golden import golden_picture
 from anomaly.detector.session import open_session
 from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.imaging.decode import decode
+from anomaly.imaging.region import hottest_region
 from anomaly.inputs.dataset import labelled_test, read_dataset
-from anomaly.scorer import BATCH, golden_picture, hottest_region
+from anomaly.scorer import BATCH
 from data.synthetic import make
 from tests.detector.test_file import changed, edit_card
 

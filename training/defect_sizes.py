@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from anomaly.detector.session import available_cores, open_session
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.imaging.mask import Mask
+from anomaly.imaging.region import hottest_region
 from anomaly.inputs.dataset import Record
-from anomaly.scorer import hottest_region
 from anomaly.statistics.calibration import Calibration
 from training.preprocess import stretched
 from training.sets import decode_all

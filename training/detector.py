@@ -12,8 +12,9 @@ import numpy.typing as npt
 import onnx
 from torch import Tensor
 
+from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import read_card, set_calibration, set_card, weights_digest
+from anomaly.detector.file import read_card, set_card, weights_digest
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.session import available_cores, open_session
 from anomaly.detector.trial import remember
@@ -23,8 +24,9 @@ from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.used_images import IMAGES
 from anomaly.reporting.page import write_report
-from anomaly.statistics.calibration import Calibration, one_per_group, worst_per_unit
+from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.calibration import calibrate as threshold_of
+from anomaly.statistics.groups import one_per_group, worst_per_unit
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
 from training.describe import describe, list_highest, list_images, training_report

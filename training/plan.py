@@ -17,12 +17,13 @@ from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.listing import passed_text
 from anomaly.imaging.mask import read_mask
-from anomaly.inputs.copies import THUMB, digest, thumb
+from anomaly.inputs.copies import digest, thumb
 from anomaly.inputs.dataset import Record, Say
+from anomaly.inputs.near_copies import THUMB
 from anomaly.reporting.guarantee import enough_rows, more_rows
 from anomaly.reporting.lines import rows_text
 from anomaly.scoring.units import whole_units
-from anomaly.statistics.calibration import Prospect, more_groups
+from anomaly.statistics.prospect import Prospect, more_groups
 from training.options import TrainOptions, check_out, resolve
 from training.sets import (
     Sets,

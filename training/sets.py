@@ -26,7 +26,8 @@ from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
 from anomaly.reporting.guarantee import needs_text
 from anomaly.scoring.units import by_unit
-from anomaly.statistics.calibration import lowest_target_rate, needed, set_aside
+from anomaly.statistics.calibration import lowest_target_rate, needed
+from anomaly.statistics.prospect import set_aside
 from training.options import TrainOptions
 
 Item = TypeVar("Item")

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from anomaly.detector.session import available_cores
 from anomaly.errors import DatasetError, ImageError
 from anomaly.imaging.decode import DecodeRule, decode
-from anomaly.inputs.copies import THUMB, digest
+from anomaly.inputs.copies import digest
 from anomaly.inputs.dataset import Record
+from anomaly.inputs.near_copies import THUMB
 from training.pixels import to_levels
 from training.preprocess import Preprocess
 from training.protocols import Space

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from anomaly.detector.calibration_nodes import import_onnx as import_onnx
-from anomaly.detector.calibration_nodes import set_calibration as set_calibration
 from anomaly.detector.card_agreement import check_agreement
 from anomaly.detector.card_checks import (
     by_name,
@@ -22,10 +20,6 @@ from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.decode import DecodeRule
 from anomaly.statistics.calibration import Calibration
-
-if TYPE_CHECKING:
-    pass
-
 
 FORMAT = 2
 

@@ -17,9 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly.detector.calibration_nodes import PREFIX, check_calibration
-from anomaly.detector.calibration_nodes import import_onnx as import_onnx
-from anomaly.detector.calibration_nodes import set_calibration as set_calibration
+from anomaly.detector.calibration_nodes import (
+    PREFIX,
+    check_calibration,
+    import_onnx,
+    set_calibration,
+)
 from anomaly.detector.card import Card
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.graph import check_wiring, read_model

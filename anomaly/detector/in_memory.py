@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.detector.card import Card
-from anomaly.detector.golden import golden_picture as golden_picture
 from anomaly.errors import ImageError
 from anomaly.imaging.decode import Decoded, decode
 from anomaly.imaging.pages import several

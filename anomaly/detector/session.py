@@ -9,15 +9,11 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from anomaly.detector.golden import golden_picture as golden_picture
 from anomaly.errors import DetectorError, RuntimeMissing
-
-if TYPE_CHECKING:
-    pass
 
 
 # --- ONNX Runtime ---------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anomaly.detector.card import Card
-from anomaly.detector.golden import golden_picture as golden_picture
 from anomaly.detector.training_facts import Ranges
 from anomaly.imaging.decode import Decoded
 

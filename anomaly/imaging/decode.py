@@ -28,18 +28,13 @@ What the pixels of each kind of file become (the `decode` rule of a detector's c
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
-import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -49,7 +44,6 @@ from anomaly.files.regular_files import open_without_waiting
 from anomaly.imaging import listing
 from anomaly.imaging.bit_depth import (
     DEPTHS,
-    PLANAR_FOUND,
     Eight,
     Scale,
     check_kind,
@@ -62,6 +56,8 @@ from anomaly.imaging.bit_depth import (
     needs_scale,
     values_of,
 )
+from anomaly.imaging.damage import says_what_is_wrong
+from anomaly.imaging.image_file import printable_text, read_file
 from anomaly.imaging.pages import DRAWN_OVER, OpenPage, pages_of, several
 from anomaly.imaging.pillow import (
     READERS,
@@ -79,16 +75,6 @@ MAX_PIXELS = 100_000_000
 
 SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
 SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: some seconds of work
-# What the system says of every file on a disk or share that has gone: no file is to blame.
-GONE_ERRORS = {
-    errno.ENODEV,
-    errno.ENOTCONN,
-    errno.ESTALE,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ETIMEDOUT,
-}
-UNREADABLE = "check its permissions and its disk"
 # times max_pixels: of a file's pages together, so that a small file costs no hours
 MANY_PAGES = 100
 MAX_TILES = 200_000  # of an uncompressed TIFF; each costs Python's time
@@ -166,21 +152,6 @@ class Decoded:
     mode: str
     grey: bool
     format: str
-
-
-def head_of(path: str) -> bytes | str:
-    """Returns the first bytes of a file, or the kind of what has none; a pipe or device is not
-    opened.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return listing.DEVICE
-        with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
-            return file.read(listing.HEAD)
-    except FileNotFoundError:
-        return listing.DANGLING
-    except OSError:
-        return listing.UNREADABLE
 
 
 def decode(
@@ -261,7 +232,7 @@ def _decode(
 
 def _pages(data: bytes) -> list[OpenPage]:
     reader = reader_for(data)
-    with _says_what_is_wrong(data):
+    with says_what_is_wrong(data):
         return pages_of(reader(BytesIO(data)), data)
 
 
@@ -273,25 +244,11 @@ def _page(
     max_pixels: int,
     reduce_to: int | None,
 ) -> Decoded:
-    with _says_what_is_wrong(data):
+    with says_what_is_wrong(data):
         image = pages[number]()
         _check_size(image, data, max_pixels)
         check_kind(image)
         return _decoded(image, rule, reduce_to, lambda: _pages(data)[number]())
-
-
-@contextmanager
-def _says_what_is_wrong(data: bytes) -> Iterator[None]:
-    try:
-        with quiet_pillow():
-            yield
-    except ImageError:
-        raise
-    except Exception as error:
-        # Broad on purpose: on damaged files Pillow raises nearly everything there is (struct.error,
-        # SyntaxError, ValueError, ZeroDivisionError, OSError ...), and one bad image must not end a
-        # run over a million.
-        raise ImageError(*_what_is_wrong(error, data, format_of(data))) from error
 
 
 def _decoded(
@@ -337,7 +294,7 @@ def range_of(path: str | Path) -> tuple[Scale, bool] | None:
     """
     data = read_file(path, limit=8 * MAX_PIXELS + (1 << 24))
     pages = _pages(data)
-    with _says_what_is_wrong(data):
+    with says_what_is_wrong(data):
         image = pages[0]()
         _check_size(image, data, MAX_PIXELS)
         if not is_wide(image):
@@ -345,43 +302,6 @@ def range_of(path: str | Path) -> tuple[Scale, bool] | None:
         image.load()
         found = finite_range(values_of(image))
         return found, needs_scale(image, *found)
-
-
-# ---- files ----
-
-
-def read_file(path: str | Path, limit: int) -> bytes:
-    """Returns the bytes of a regular file; never waits for a pipe."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise ImageError("not a file", f"is {what}, an image file expected")
-        if status.st_size > limit:
-            size = f"file of {status.st_size:,} bytes, at most {limit:,}"
-            raise ImageError("too large", f"{size} expected: --max-pixels allows more")
-        with open(path, "rb", opener=open_without_waiting) as file:
-            return file.read(status.st_size)
-    except FileNotFoundError as error:
-        raise ImageError("missing", "no such file") from error
-    except OSError as error:
-        kind, advice = (
-            ("unreachable", "is the disk still there?")
-            if error.errno in GONE_ERRORS
-            else ("unreadable", UNREADABLE)
-        )
-        raise ImageError(kind, f"cannot be read ({error.strerror or error}): {advice}") from error
-    except (ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
-        raise ImageError("unreadable", f"cannot be read ({error}): {UNREADABLE}") from error
-
-
-def printable_text(name: str | bytes) -> str:
-    """Returns a file's name on one line: line breaks and bytes that are not UTF-8 escaped."""
-    name = os.fsdecode(name)
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
-# ---- what is wrong ----
 
 
 def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
@@ -399,59 +319,3 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
         raise ImageError(
             "too large", "progressive JPEG of too many scans: save it again as a baseline JPEG"
         )
-
-
-def _what_is_wrong(error: Exception, data: bytes, format: str) -> tuple[str, str]:
-    """Returns the kind and the message for an exception out of Pillow."""
-    text = " ".join(str(error).split())[:100] or type(error).__name__
-    if isinstance(error, MemoryError):
-        return (
-            "too large",
-            "not enough memory to decode it: --max-pixels refuses such images beforehand",
-        )
-    if (
-        isinstance(error, Image.DecompressionBombError)
-        or "too large" in text
-        or "Too much memory" in text
-    ):
-        return (
-            "too large",
-            f"{format} too large ({text}): save it again, smaller or without its metadata",
-        )
-    if re.search("unknown pixel mode|not supported|[Uu]nsupported", text):
-        return (
-            "unsupported",
-            f"{format} of a kind that is not read ({text}): convert it to 8-bit grey or RGB",
-        )
-    # it has more planes than its mode has letters
-    if format == "TIFF" and text == "string index out of range":
-        return "unsupported", PLANAR_FOUND
-    if "truncated" in text.lower() or ends_early(data, format):
-        return (
-            "truncated",
-            f"{format} that ends early after {len(data):,} bytes ({text}): copy it again",
-        )
-    return "damaged", f"{format} that is damaged ({text}): copy it again"
-
-
-def ends_early(data: bytes, format: str) -> bool:
-    """Whether an image file lacks its end, by its end mark (JPEG, PNG) or the length that
-    it names.
-    """
-    if format == "JPEG":
-        return not data.endswith(b"\xff\xd9")
-    if format == "PNG":
-        return b"IEND" not in data[-12:]
-    if len(data) < 12:
-        return True
-    if format == "GIF":
-        return b";" not in data[-2:]
-    # the directory, not of BigTIFF, lies behind the end
-    if format == "TIFF" and data[2:4] in (b"*\0", b"\0*"):
-        return int(struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]) >= len(data)
-    if format == "WEBP":
-        return int(struct.unpack_from("<I", data, 4)[0]) + 8 > len(data)
-    return format == "BMP" and int(struct.unpack_from("<I", data, 2)[0]) > len(data)
-
-
-# ---- pixels ----

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anomaly.errors import DatasetError
 from anomaly.imaging import listing
-from anomaly.imaging.decode import head_of, printable_text
+from anomaly.imaging.image_file import head_of, printable_text
 from anomaly.imaging.listing import Passed, count, wanted
 
 

@@ -71,3 +71,25 @@ def _labels(runs: int, one: Ints, other: Ints) -> Ints:
         np.minimum.at(labels, high[apart], low[apart])
         while (labels[labels] != labels).any():
             labels = labels[labels]
+
+
+def hottest_region(
+    heatmap: npt.NDArray[np.float32], width: int, height: int, normal: float | None
+) -> tuple[tuple[int, int, int, int], int]:
+    """Returns box (x, y, w, h) and area, in pixels of the original, of the region around the
+    hottest cell.
+
+    The region holds the cells connected with the hottest one that are nearer to it than to
+    ``normal``, the median calibration score (without one: the heatmap's own median).
+    """
+    high = (
+        heatmap
+        >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
+    )
+    y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
+    first_row, first_column, last_row, last_column, cells = connected_region(high, int(y), int(x))
+    sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
+    top, left = int(first_row * sy), int(first_column * sx)
+    bottom, right = -int(-last_row * sy // 1), -int(-last_column * sx // 1)
+    box = (left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
+    return box, max(1, round(cells * sy * sx))

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple, Protocol
 
 from anomaly.errors import ImageError
-from anomaly.imaging.decode import read_file
+from anomaly.imaging.image_file import read_file
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 from anomaly.imaging import listing
-from anomaly.imaging.decode import head_of
 from anomaly.imaging.find import is_ours, walk_images
+from anomaly.imaging.image_file import head_of
 from anomaly.imaging.listing import Passed, count, is_image_head, is_image_name, wanted
 from anomaly.inputs.arrivals import CHANGED, CLOSED, FOUND, GONE, SETTLED, State, state_of
 

@@ -20,7 +20,7 @@ from anomaly.reporting.evaluation import realised_text
 from anomaly.reporting.report import GalleryItem, Report
 from anomaly.reporting.verdict import verdict_text
 from anomaly.scorer import Result, Scorer, colour_anchors
-from anomaly.statistics.calibration import one_per_group
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 
 GALLERY = 8  # pictures of each kind

@@ -17,16 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from anomaly.detector.calibration_nodes import import_onnx, set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import (
-    find_detector,
-    import_onnx,
-    one_name,
-    read_card,
-    read_checked,
-    set_calibration,
-    set_card,
-)
+from anomaly.detector.file import find_detector, one_name, read_card, read_checked, set_card
 from anomaly.detector.golden import kept_tolerance
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of

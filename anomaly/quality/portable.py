@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.detector.file import import_onnx, read_checked, set_card
+from anomaly.detector.calibration_nodes import import_onnx
+from anomaly.detector.file import read_checked, set_card
 from anomaly.detector.golden import Golden, golden_picture
 from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import DetectorError

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.detector.calibration_nodes import import_onnx
 from anomaly.detector.card import Card
-from anomaly.detector.file import find_detector, import_onnx, read_card, recalibrate
+from anomaly.detector.file import find_detector, read_card, recalibrate
 from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
@@ -36,7 +37,8 @@ from anomaly.quality.before_after import refuse_worse, worse
 from anomaly.quality.portable import write_portable
 from anomaly.scorer import Scorer
 from anomaly.scoring.units import by_unit, whole_units
-from anomaly.statistics.calibration import calibrate, one_per_group, worst_per_unit
+from anomaly.statistics.calibration import calibrate
+from anomaly.statistics.groups import one_per_group, worst_per_unit
 
 
 def recalibrate_on(

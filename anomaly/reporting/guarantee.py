@@ -21,12 +21,11 @@ from anomaly.reporting.lines import rows_text
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
     Calibration,
-    Prospect,
     Rate,
     lowest_target_rate,
-    more_groups,
     needed,
 )
+from anomaly.statistics.prospect import Prospect, more_groups
 
 Change = tuple[str, str, str]  # a label, the figure before and the figure after
 

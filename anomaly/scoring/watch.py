@@ -30,7 +30,8 @@ from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.table import Row, encode_rows
 from anomaly.files.threads import interruptible
-from anomaly.imaging.decode import Decoded, ends_early
+from anomaly.imaging.damage import ends_early
+from anomaly.imaging.decode import Decoded
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.arrivals import Arrival, Arrivals, state_of
 from anomaly.inputs.source import File

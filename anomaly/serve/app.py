@@ -4,196 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anomaly import __version__
 from anomaly.errors import RequestError
 from anomaly.scorer import Result
 from anomaly.serve import bodies, protocol
-from anomaly.serve.access import Keys
-from anomaly.serve.detectors import Detectors, Served
+from anomaly.serve.answers import (
+    IMAGE_BODY,
+    INFER_BODY,
+    JUDGED,
+    Live,
+    Ready,
+    ServerMetadata,
+    Verdict,
+    problem,
+    problems,
+)
+from anomaly.serve.detectors import Served
 from anomaly.serve.judging import judge_in_time
 from anomaly.serve.log import say
-from anomaly.serve.metrics import Metrics
 from anomaly.serve.numbers import text_of
-from anomaly.serve.workers import SPARE_SECONDS, Deadline, Place, Workers
+from anomaly.serve.request_log import RequestLog
+from anomaly.serve.service import Service
+from anomaly.serve.workers import Deadline, Place
 
-if TYPE_CHECKING:
-    from anomaly.review.outbox import Outbox
-
-OPEN_ROUTES = ("/v2/health/live", "/v2/health/ready")  # probes carry no key
 STATUSES = {"damaged detector": 500, "too slow": 504}  # of what is not the image's fault
-REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 RELOAD_SECONDS = 1.0
 
 
-@dataclass
-class Service:
-    """What the routes work with. ``max_bytes``: of a request's body; ``outbox``: to the review
-    database.
-    """
-
-    detectors: Detectors
-    workers: Workers
-    keys: Keys = field(default_factory=Keys)
-    max_bytes: int = 32 << 20
-    outbox: Outbox | None = None
-    metrics: Metrics = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.metrics = Metrics(lambda: self.workers.inside)
-        if (outbox := self.outbox) is not None:
-            self.metrics.watch_outbox(lambda: outbox.stored, lambda: outbox.dropped)
-        for name in self.detectors.names:
-            self.metrics.watch(self.detector(name))
-
-    def close(self) -> None:
-        """Waits for the jobs that were taken, not for ever, and for the findings that they left."""
-        if running := self.workers.close():
-            seconds = f"{self.workers.seconds + SPARE_SECONDS:g} s"
-            say(
-                f"not done within {seconds}: they end with the process",
-                logging.WARNING,
-                running=running,
-            )
-        if self.outbox is not None:
-            self.outbox.close()
-
-    def detector(self, name: str | None, version: str | None = None) -> Served:
-        """Returns a detector by its name, the only one where none is named; RequestError 404
-        or 422.
-        """
-        names = self.detectors.names
-        if name is None and len(names) != 1:
-            raise RequestError(
-                422, f"no detector named, one of {', '.join(names)} expected: /score?detector=NAME"
-            )
-        served = self.detectors.get(names[0] if name is None else name)
-        if served is None:
-            raise RequestError(
-                404, f"detector {name!r} is not served here; there are {', '.join(names)}"
-            )
-        if version not in (None, served.scorer.card.version):
-            raise RequestError(
-                404,
-                f"version {version!r} is not served here, version {served.scorer.card.version!r} "
-                "is",
-            )
-        return served
-
-    def refresh(self) -> None:
-        """Loads what has changed on the disk."""
-        for served, error in self.detectors.refresh():
-            self.metrics.reloads.labels(served.name, "failed" if error else "loaded").inc()
-            if error is None:
-                self.metrics.watch(served)
-                say(
-                    "detector loaded anew",
-                    detector=served.name,
-                    identity=served.scorer.card.identity,
-                )
-            else:
-                say("the old detector stays", logging.ERROR, detector=served.name, error=str(error))
-
-
-class Box(BaseModel):
-    x: int
-    y: int
-    w: int
-    h: int
-
-
-class Verdict(BaseModel):
-    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never
-    good.
-
-    ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where
-    nothing is guaranteed.
-    """
-
-    detector: str
-    status: str
-    score: float
-    threshold: float | None
-    p_value: float | None
-    is_anomaly: bool | None
-    width: int
-    height: int
-    box: Box | None
-    area: int | None
-    error: str | None
-    guaranteed_per: str | None
-    heatmap: list[list[float]] | None = None
-
-
-class Problem(BaseModel):
-    """What was found, what was expected, what to do."""
-
-    error: str
-    kind: str | None = None
-
-
-class Live(BaseModel):
-    live: bool
-
-
-class Ready(BaseModel):
-    ready: bool
-
-
-class ServerMetadata(BaseModel):
-    name: str
-    version: str
-    extensions: list[str]
-
-
-Responses = dict[int | str, dict[str, Any]]
-
-
-def problems(*statuses: int) -> Responses:
-    """What OpenAPI says of answers that are no success."""
-    return {
-        status: {"model": Problem, "description": HTTPStatus(status).phrase}
-        for status in (401, *statuses)
-    }
-
-
-BINARY = {"type": "string", "format": "binary"}
-IMAGE_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": {"schema": BINARY},
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}
-            },
-        },
-    }
-}
-INFER_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": protocol.request_schema()}},
-    }
-}
-JUDGED = problems(400, 404, 408, 413, 415, 422, 429, 500, 504)
 Name = Annotated[
     str, Path(description="A detector's name: that of its run folder, or its file's stem")
 ]
@@ -211,7 +60,7 @@ def detector_of(request: Request, name: str | None, version: str | None = None) 
     return served
 
 
-# --- health and metadata --------------------------------------------------------------------------
+# --- health and metadata ---
 @router.get("/v2/health/live", tags=["health"])
 async def live() -> Live:
     """Whether the server runs."""
@@ -412,76 +261,6 @@ def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -
         protocol.check_length(result.heatmap.size)
         answer["heatmap"] = text_of(result.heatmap, deadline.check)
     return msgspec.json.encode(answer)
-
-
-# --- around every request -------------------------------------------------------------------------
-class RequestLog:
-    """Around every request: its number, its key, its line in the log, and its place in
-    the metrics.
-    """
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self.app, self.service = app, service
-        # uuid4 asks the system each time
-        self._numbers = map(f"{uuid.uuid4().hex[:16]}{{:016x}}".format, itertools.count())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, request, code = time.monotonic(), Request(scope), 500
-        given = request.headers.get("x-request-id", "")
-        number = given if REQUEST_ID.fullmatch(given) else next(self._numbers)
-        log: dict[str, Any] = {}
-        scope.setdefault("state", {})["log"] = log
-
-        async def sending(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", number.encode()),
-                ]
-            await send(message)
-
-        holder = self.service.keys.holder(request.headers)
-        try:
-            if self.service.keys and holder is None and scope["path"] not in OPEN_ROUTES:
-                headers = {"WWW-Authenticate": "Bearer"}
-                await problem(
-                    401, "no known API key found, Authorization: Bearer KEY expected", headers
-                )(scope, receive, sending)
-            else:
-                await self.app(scope, receive, sending)
-        finally:
-            self._note(
-                scope,
-                {"request": number, "client": holder, "code": code, **log},
-                time.monotonic() - start,
-            )
-
-    def _note(self, scope: Scope, fields: dict[str, Any], seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unknown")
-        metrics, detector, code = self.service.metrics, fields.get("detector", ""), fields["code"]
-        metrics.requests.labels(route, detector, str(code)).inc()
-        metrics.seconds.labels(route, detector).observe(seconds)
-        fields.pop("read", None)
-        if route not in OPEN_ROUTES:
-            say(
-                "request",
-                **fields,
-                method=scope["method"],
-                route=route,
-                ms=round(1000 * seconds, 1),
-            )
-
-
-def problem(status: int, error: str, headers: Any = None, kind: str | None = None) -> JSONResponse:
-    """Returns an answer that says in one line what is wrong."""
-    return JSONResponse(
-        {"error": error} if kind is None else {"error": error, "kind": kind}, status, headers
-    )
 
 
 async def refused(request: Request, error: Exception) -> Response:

@@ -22,10 +22,11 @@ from anomaly.detector.session import available_cores
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.reporting.lines import line_of
 from anomaly.serve.access import Keys, is_own, read_keys
-from anomaly.serve.app import Service, build_app
+from anomaly.serve.app import build_app
 from anomaly.serve.connections import BACKLOG, Crowd, Guarded, Limits, room
 from anomaly.serve.detectors import Detectors
 from anomaly.serve.log import say, set_up
+from anomaly.serve.service import Service
 from anomaly.serve.unread import CloseUnread
 from anomaly.serve.workers import SPARE_SECONDS, Workers
 

@@ -14,9 +14,8 @@ good.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -108,14 +107,14 @@ class Calibration:
         NaN 1 / (n + 1).
         """
         # NaN sorts above every number
-        below = np.searchsorted(self.scores, _float32(scores), side="left")
+        below = np.searchsorted(self.scores, as_float32(scores), side="left")
         return np.asarray((1 + self.n - below) / (self.n + 1), dtype=np.float64)
 
     def is_anomaly(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at
         most the guarantee.
         """
-        return np.asarray(~(_float32(scores) <= self.threshold))
+        return np.asarray(~(as_float32(scores) <= self.threshold))
 
     def expected(self, images: int) -> float:
         """Number of ``images`` new normal images that are flagged on average, at most."""
@@ -165,7 +164,7 @@ class Calibration:
                 f"the card says k = {k!r}, target rate = {target_rate!r}; expected an integer and "
                 "a rate: export it again"
             )
-        found = cls(_float32(scores), k, None if target_rate is None else float(target_rate))
+        found = cls(as_float32(scores), k, None if target_rate is None else float(target_rate))
         right = rank(DEFAULT_RATE if found.target_rate is None else found.target_rate, found.n)
         if k != max(1, right):
             raise CalibrationError(
@@ -234,78 +233,6 @@ def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibratio
     return Calibration(found, k, float(target_rate))
 
 
-@dataclass(frozen=True)
-class Prospect:
-    """What ``groups`` independent good images can guarantee before one is scored; ``n`` set the
-    threshold, at rank k.
-    """
-
-    groups: int
-    n: int
-    k: int
-
-    @classmethod
-    def of(cls, groups: int, target_rate: float | None = None, n: int | None = None) -> Prospect:
-        """What training makes of them (``n``: another number sets the threshold); as in
-        ``calibrate`` k is at least 1.
-        """
-        n = set_aside(groups, target_rate) if n is None else n
-        return cls(groups, n, max(1, rank(DEFAULT_RATE if target_rate is None else target_rate, n)))
-
-    @classmethod
-    def lowest(cls, groups: int) -> Prospect:
-        """The lowest guaranteed rate there is: half of them set the threshold, at the highest
-        score.
-        """
-        return cls(groups, groups // 2, 1)
-
-    @property
-    def guaranteed_rate(self) -> float:
-        return guaranteed_rate_of(self.k, self.n)
-
-    @property
-    def upper_bound(self) -> float:
-        return upper_bound_of(self.k, self.n)
-
-    def to_json(self) -> dict[str, float | int]:
-        return {
-            "groups": self.groups,
-            "n": self.n,
-            "k": self.k,
-            "guaranteed_rate": self.guaranteed_rate,
-            "upper_bound": self.upper_bound,
-        }
-
-
-def set_aside(groups: int, target_rate: float | None = None) -> int:
-    """How many groups of good images set the threshold: a fifth, and up to half where the target
-    rate (None: 1 %) needs it.
-
-    Of the numbers near a fifth it is one that keeps the target rate exactly, k / (n + 1): with a
-    few more the threshold is higher than was asked for, and flags fewer defects. k = 2 is worth a
-    third of the groups: with k = 1 one odd image sets it.
-    """
-    rate = _exact(DEFAULT_RATE if target_rate is None else target_rate)
-    n = max(round(0.20 * groups), min(needed(float(rate)), groups // 2))
-    if rate * (n + 1) < 1:
-        return n
-    k = round(rate * (n + 1))
-    if k == 1 and math.ceil(2 / rate) - 1 <= groups // 3:
-        k = 2
-    return math.ceil(k / rate) - 1
-
-
-def more_groups(groups: int, target_rate: float | None = None, share: int = 2) -> list[int]:
-    """Larger numbers of groups worth asking about: twice and five times as many, and the fewest
-    that can keep the target rate.
-
-    One in ``share`` sets the threshold at the most: 2 in training, 1 in recalibration, which fits
-    nothing.
-    """
-    fewest = share * needed(DEFAULT_RATE if target_rate is None else target_rate)
-    return sorted({number for number in (2 * groups, 5 * groups, fewest) if number > groups})[:3]
-
-
 def guaranteed_rate_of(k: int, n: int) -> float:
     """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at
     most this.
@@ -324,12 +251,12 @@ def rank(target_rate: float, n: int) -> int:
     """k = floor(target rate * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although
     0.29 * 100 < 29.
     """
-    return math.floor(_exact(target_rate) * (n + 1))
+    return math.floor(exact_rate(target_rate) * (n + 1))
 
 
 def needed(target_rate: float) -> int:
     """How many calibration scores (groups) a target rate needs: the smallest n with k >= 1."""
-    return math.ceil(1 / _exact(target_rate)) - 1
+    return math.ceil(1 / exact_rate(target_rate)) - 1
 
 
 def lowest_target_rate(n: int) -> float:
@@ -340,53 +267,7 @@ def lowest_target_rate(n: int) -> float:
     return float(Fraction(math.ceil(Fraction(10**places, n + 1)), 10**places))
 
 
-def one_per_group(
-    scores: ArrayLike, groups: Sequence[str], seed: int, members: Sequence[str] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """One score of each group and its index in ``scores``, in the order of the groups' names.
-
-    The draw depends on the seed, the group's name and its members only: neither on the order of the
-    inputs nor on other groups. ``members`` are names within the group (paths); without them its
-    scores take that place.
-    """
-    values = _float32(scores)
-    if not len(values) == len(groups) == len(groups if members is None else members):
-        raise CalibrationError(
-            f"{len(values)} scores for {len(groups)} groups: expected one group (and one name) for "
-            "each score"
-        )
-    inside: dict[str, list[tuple[str, bool, float, int]]] = {}
-    for index, (group, value) in enumerate(zip(groups, values.tolist(), strict=True)):
-        name = "" if members is None else members[index]
-        inside.setdefault(group, []).append((name, math.isnan(value), value, index))
-    chosen = [
-        sorted(inside[group])[_draw(seed, group, len(inside[group]))][-1]
-        for group in sorted(inside)
-    ]
-    indices = np.array(chosen, dtype=np.int64)
-    return values[indices], indices
-
-
-def worst_per_unit(
-    scores: ArrayLike, units: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The highest score of each unit's views and its index in ``scores``, in the order of the
-    units' names.
-
-    A view without a score (NaN) is the worst there is. The maximum is exchangeable between units as
-    their views are.
-    """
-    values = _float32(scores)
-    worst: dict[str, int] = {}
-    for index, unit in enumerate(units):
-        best = worst.setdefault(unit, index)
-        if not values[index] <= values[best] and not math.isnan(values[best]):
-            worst[unit] = index
-    indices = np.array([worst[unit] for unit in sorted(worst)], dtype=np.int64)
-    return values[indices], indices
-
-
-def _exact(target_rate: float) -> Fraction:
+def exact_rate(target_rate: float) -> Fraction:
     """The rate as the decimal fraction that was written; CalibrationError outside (0, 0.5]."""
     if not 0 < target_rate <= LARGEST_RATE:
         raise CalibrationError(
@@ -396,7 +277,7 @@ def _exact(target_rate: float) -> Fraction:
     return Fraction(str(float(target_rate)))
 
 
-def _float32(scores: ArrayLike) -> NDArray[np.float32]:
+def as_float32(scores: ArrayLike) -> NDArray[np.float32]:
     """Returns scores as float32, -0.0 as 0.0: a sort leaves the two zeros in an order that depends
     on the processor.
     """
@@ -405,7 +286,7 @@ def _float32(scores: ArrayLike) -> NDArray[np.float32]:
 
 
 def _finite(scores: ArrayLike) -> NDArray[np.float32]:
-    found = _float32(scores)
+    found = as_float32(scores)
     if found.ndim != 1 or len(found) == 0:
         raise CalibrationError(
             f"calibration scores of shape {found.shape}: expected one score for each good image, "
@@ -431,8 +312,3 @@ def _agrees(name: str, found: object, right: object) -> bool:
     if name == "upper_bound":
         return _is_float32(found) and math.isclose(found, right, rel_tol=1e-6)  # type: ignore[arg-type]
     return type(found) is not bool and found == right
-
-
-def _draw(seed: int, group: str, count: int) -> int:
-    digest = hashlib.sha256(f"{seed}\n{group}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest, "big") % count

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomaly.statistics.calibration import Calibration, Rate, one_per_group
+from anomaly.statistics.calibration import Calibration, Rate
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.pixel_metrics import PixelFigures, PixelMap, pixel_figures
 from anomaly.statistics.resampling import (
     NORMAL,

@@ -28,7 +28,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
-from anomaly.statistics.calibration import calibrate, one_per_group
+from anomaly.statistics.calibration import calibrate
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 from training.choose import whiten
 from training.models import MODELS

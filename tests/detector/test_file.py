@@ -12,15 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import (
-    CARD_KEY,
-    find_detector,
-    read_card,
-    recalibrate,
-    set_calibration,
-    weights_digest,
-)
+from anomaly.detector.file import CARD_KEY, find_detector, read_card, recalibrate, weights_digest
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
 

@@ -14,8 +14,9 @@ from PIL import Image, ImageFilter
 
 from anomaly.errors import CalibrationError, DatasetError
 from anomaly.imaging.decode import decode
-from anomaly.inputs.copies import THUMB, Copies, digest, joined_groups, near_copies, thumb
+from anomaly.inputs.copies import Copies, digest, joined_groups, thumb
 from anomaly.inputs.dataset import read_dataset
+from anomaly.inputs.near_copies import THUMB, near_copies
 from data.synthetic import DEFECTS, make
 from tests.training.test_sets import photographed_again
 from training.options import TrainOptions

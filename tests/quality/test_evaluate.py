@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anomaly import Scorer
-from anomaly.detector.file import set_calibration
+from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.quality.evaluate import evaluate_labelled, judge_labelled

@@ -12,9 +12,10 @@ import pytest
 
 from anomaly.commands.main import main
 from anomaly.detector.file import read_card
+from anomaly.detector.golden import golden_picture
 from anomaly.errors import DetectorError
 from anomaly.quality.portable import write_portable
-from anomaly.scorer import Scorer, golden_picture
+from anomaly.scorer import Scorer
 
 
 @pytest.mark.parametrize("which", ["run", "pixel_run", "grey_run"])

@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 
 from anomaly import Scorer
-from anomaly.detector.file import read_card, set_calibration
+from anomaly.detector.calibration_nodes import set_calibration
+from anomaly.detector.file import read_card
 from anomaly.errors import CalibrationError, DetectorError
 from anomaly.inputs.dataset import labelled_test, normal_training, read_dataset
 from anomaly.inputs.used_images import IMAGES
 from anomaly.quality.check import check
 from anomaly.quality.recalibrate import recalibrate_on, without_training_images
-from anomaly.statistics.calibration import calibrate, one_per_group
+from anomaly.statistics.calibration import calibrate
+from anomaly.statistics.groups import one_per_group
 from data.synthetic import write_dataset
 from tests.detector.test_file import changed, edit_card
 from tests.test_scorer import in_a_fresh_process

@@ -19,7 +19,8 @@ from anomaly.reporting.guarantee import (
 )
 from anomaly.reporting.verdict import unit_text, verdict_text
 from anomaly.scoring.units import View, judge_unit
-from anomaly.statistics.calibration import Prospect, Rate, calibrate
+from anomaly.statistics.calibration import Rate, calibrate
+from anomaly.statistics.prospect import Prospect
 
 
 def with_threshold(threshold: float, n: int = 200, target_rate: float | None = None):

@@ -41,7 +41,8 @@ from anomaly.scoring.units import (
     whole_units,
     write_units,
 )
-from anomaly.statistics.calibration import calibrate, worst_per_unit
+from anomaly.statistics.calibration import calibrate
+from anomaly.statistics.groups import worst_per_unit
 from data.synthetic import make
 from tests.scoring.test_watch import Line, until
 from tests.support.serving import serving

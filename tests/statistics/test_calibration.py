@@ -19,21 +19,20 @@ from anomaly.errors import CalibrationError
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
     Calibration,
-    Prospect,
     Rate,
     calibrate,
     lowest_target_rate,
-    more_groups,
     needed,
-    one_per_group,
     rank,
 )
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.intervals import (
     beta_binomial_limit,
     beta_quantile,
     clopper_pearson,
     joint_limits,
 )
+from anomaly.statistics.prospect import Prospect, more_groups
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 few_values = st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, -3.0])  # so that ties are common

@@ -28,8 +28,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from anomaly.detector.golden import golden_picture
 from anomaly.imaging.find import find_images
-from anomaly.scorer import Scorer, golden_picture
+from anomaly.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "embed"

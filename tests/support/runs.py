@@ -36,7 +36,7 @@ def run(session_folder: Path, parts: Path) -> Path:
 @pytest.fixture(scope="session")
 def rank_only(session_folder: Path, run: Path) -> Path:
     """Returns the run's detector without a threshold."""
-    from anomaly.detector.file import set_calibration
+    from anomaly.detector.calibration_nodes import set_calibration
     from tests.detector.test_file import changed, edit_card
 
     def strip(model: onnx.ModelProto) -> None:

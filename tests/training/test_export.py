@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from anomaly.detector.golden import golden_picture
 from anomaly.detector.graph import ALLOWED_OPERATORS, OPSET, check_model
 from anomaly.detector.session import open_session
 from anomaly.errors import TrainingError
-from anomaly.scorer import golden_picture
 from data.synthetic import make
 from training.explain import PictureDecoder
 from training.export import (

@@ -11,8 +11,8 @@ from PIL import Image
 
 from anomaly.errors import DatasetError
 from anomaly.imaging.decode import DecodeRule
-from anomaly.inputs.copies import THUMB
 from anomaly.inputs.dataset import Record, read_dataset
+from anomaly.inputs.near_copies import THUMB
 from data.synthetic import make
 from tests.training.test_sets import names, record
 from training.preprocess import Preprocess
