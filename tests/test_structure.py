@@ -112,9 +112,6 @@ LONG_FILES = {
     "anomaly/scorer.py",
     "anomaly/serve/app.py",
     "anomaly/statistics/calibration.py",
-    "data/synthetic.py",
-    "training/guard.py",
-    "training/models/autoencoder.py",
 }
 LONG_FUNCTIONS = {
     "anomaly/commands/calibrate.py run_calibrate",
@@ -131,13 +128,6 @@ LONG_FUNCTIONS = {
     "anomaly/review/handout.py hand_out",
     "anomaly/scoring/batch.py score_table",
     "anomaly/serve/launch.py serve",
-    "data/synthetic.py cell",
-    "data/synthetic.py disc",
-    "data/synthetic.py fabric",
-    "data/synthetic.py sheet",
-    "training/demo.py last_lines",
-    "training/experiments/ablation.py run_case",
-    "training/fit.py train_epochs",
 }
 MANY_PARAMETERS = {
     "anomaly/detector/file.py recalibrate",

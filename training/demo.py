@@ -18,6 +18,7 @@ from anomaly.quality.evaluation import Judged
 from anomaly.quality.evaluation_report import build_report, images_said, rate_said, said
 from anomaly.reporting.detector import card_text
 from anomaly.reporting.evaluation import realised_text
+from anomaly.reporting.lines import LABEL_WIDTH, lines_of
 from anomaly.reporting.page import write_report
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
@@ -128,15 +129,10 @@ def last_lines(
     e, card = judged.evaluation, judged.scorer.card
     calibration, alarms = card.calibration, e.false_alarms
     assert calibration is not None and alarms is not None
-    told = card_text(card, str(folder / "run")).splitlines()
-    if calibration.too_few:
-        guarantee = [("threshold and guarantee", told[0])]
-    else:
-        guarantee = [(told[0][:24].rstrip(), told[0][24:]), ("guarantee", told[1][24:])]
     sure = e.per_class[defect] if defect else None
     weak = {name: figures for name, figures in e.per_class.items() if name != defect}
     ranking, recall = (sure.image_auroc, sure.recall) if sure else (e.image_auroc, e.recall)
-    rows = [
+    rows: list[tuple[str, str]] = [
         (
             "ranking",
             f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}",
@@ -165,7 +161,7 @@ def last_lines(
                 f"{name} {f.recall.flagged} of {f.recall.n}" for name, f in weak.items() if f.recall
             ),
         ),
-        *guarantee,
+        *guarantee_rows(judged, folder / "run"),
         (
             "torch against ONNX",
             (
@@ -183,11 +179,23 @@ def last_lines(
         ("detector", str(folder / "run" / "detector.onnx")),
         ("scores and report", f"{folder / 'scores.csv'}   {folder / 'report.html'}"),
     ]
-    if attribution:
-        rows.append(("data", attribution))
-    lines = [f"{label:<24}{text}" for label, text in rows]
     anomaly = Path(sys.executable).with_name("anomaly")
-    lines.append(f"{'next':<24}{anomaly} show {folder / 'run'}")
-    lines.append(f"{'':<24}{anomaly} score {folder / 'run'} YOUR_IMAGES --out scores.csv")
-    lines.append(f"{'':<24}{anomaly} train YOUR_GOOD_IMAGES --out run")
-    return lines
+    rows += [("data", attribution)] if attribution else []
+    rows += [
+        ("next", f"{anomaly} show {folder / 'run'}"),
+        ("", f"{anomaly} score {folder / 'run'} YOUR_IMAGES --out scores.csv"),
+        ("", f"{anomaly} train YOUR_GOOD_IMAGES --out run"),
+    ]
+    return lines_of(rows)
+
+
+def guarantee_rows(judged: Judged, run: Path) -> list[tuple[str, str]]:
+    """Returns label and text of the threshold and what it guarantees."""
+    calibration = judged.scorer.card.calibration
+    told = card_text(judged.scorer.card, str(run)).splitlines()
+    if calibration is None or calibration.too_few:
+        return [("threshold and guarantee", told[0])]
+    return [
+        (told[0][:LABEL_WIDTH].rstrip(), told[0][LABEL_WIDTH:]),
+        ("guarantee", told[1][LABEL_WIDTH:]),
+    ]

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,7 @@ def train_epochs(
     """Fits a model by AdamW, its players in alternation on each batch, and returns the history."""
     epochs = options.epochs or enough_epochs(len(maps), options.batch_size)
     options = replace(options, epochs=epochs)
-    steps = math.ceil(len(maps) / options.batch_size)  # in an epoch
-    # players who answer each other want a short memory
-    betas = model.betas
-    players: dict[str, torch.optim.Optimizer] = {
-        player: torch.optim.AdamW(
-            parameters, options.learning_rate, betas, weight_decay=options.weight_decay
-        )
-        for player, parameters in model.players().items()
-    }
+    players = optimisers(model, options)
     facts, fingerprints = identity(model, maps, options), fingerprint(maps)
     history = restore(model, players, facts, fingerprints, checkpoint, resume, say)
     if rank() == 0:
@@ -142,46 +135,66 @@ def train_epochs(
         progress.skip(len(history) * len(maps))
         for epoch in range(len(history) + 1, epochs + 1):
             began = time.monotonic()
-            random = generator(options.seed, epoch)
-            sums = dict.fromkeys(players, 0.0)
-            for i, index in enumerate(
-                torch.randperm(len(maps), generator=random).split(options.batch_size)
-            ):
-                rate = learning_rate(options, (epoch - 1) * steps + i, epochs * steps)
-                x = to_float(maps[shard(index)], options.device)
-                for player, optimiser in players.items():
-                    # The noise of the whole batch on every process, so that their number changes
-                    # nothing.
-                    noise = torch.randn(len(index), model.noise_size(), generator=random)
-                    loss = step(
-                        model, player, optimiser, rate, x, shard(noise), len(index), options
-                    )
-                    if not math.isfinite(loss):
-                        raise TrainingError(
-                            broke_down(epoch, loss, len(history), options, checkpoint)
-                        )
-                    sums[player] += loss * len(index)
-                progress.advance(len(index), note)
-
-            means = {player: total / len(maps) for player, total in sums.items()}
+            seen = partial(progress.advance, note=note)
+            losses, rate = train_epoch(model, maps, players, options, epoch, checkpoint, seen)
             held_out = mean_loss(model, list(players), validation, options)
-            seconds = round(time.monotonic() - began, 3)
             row = {
                 "epoch": epoch,
-                "loss": means,
+                "loss": losses,
                 "held_out": held_out,
                 "learning_rate": rate,
-                "seconds": seconds,
+                "seconds": round(time.monotonic() - began, 3),
             }
             history.append(row)
             if rank() == 0:
                 keeper.keep(*state(model, players, facts, fingerprints, history))
                 append_history(checkpoint, row)
             note = f"epoch {epoch} of {epochs}, " + ", ".join(
-                f"{player} loss {means[player]:.4g} (held out {held_out[player]:.4g})"
+                f"{player} loss {losses[player]:.4g} (held out {held_out[player]:.4g})"
                 for player in players
             )
     return history
+
+
+def optimisers(model: Model, options: FitOptions) -> dict[str, torch.optim.Optimizer]:
+    """Returns an optimiser for each player."""
+    # players who answer each other want a short memory: the model's betas
+    return {
+        player: torch.optim.AdamW(
+            parameters, options.learning_rate, model.betas, weight_decay=options.weight_decay
+        )
+        for player, parameters in model.players().items()
+    }
+
+
+def train_epoch(
+    model: Model,
+    maps: Tensor,
+    players: dict[str, torch.optim.Optimizer],
+    options: FitOptions,
+    epoch: int,
+    checkpoint: Path,
+    seen: Callable[[int], object],
+) -> tuple[dict[str, float], float]:
+    """Moves the players once through all maps; returns the mean loss of each, and the last learning
+    rate. ``seen`` gets the size of each batch.
+    """
+    random, rate = generator(options.seed, epoch), 0.0
+    sums = dict.fromkeys(players, 0.0)
+    batches = torch.randperm(len(maps), generator=random).split(options.batch_size)
+    for i, index in enumerate(batches):
+        done, steps = (epoch - 1) * len(batches) + i, (options.epochs or epoch) * len(batches)
+        rate = learning_rate(options, done, steps)
+        x = to_float(maps[shard(index)], options.device)
+        for player, optimiser in players.items():
+            # The noise of the whole batch on every process, so that their number changes nothing.
+            noise = torch.randn(len(index), model.noise_size(), generator=random)
+            loss = step(model, player, optimiser, rate, x, shard(noise), len(index), options)
+            if not math.isfinite(loss):
+                raise TrainingError(broke_down(epoch, loss, epoch - 1, options, checkpoint))
+            sums[player] += loss * len(index)
+        seen(len(index))
+    return {player: total / len(maps) for player, total in sums.items()}, rate
 
 
 def step(

@@ -17,15 +17,13 @@ images left out of the fit, whole groups at a time.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,19 +31,17 @@ from anomaly.detector.session import available_cores
 from anomaly.errors import ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.dataset import Record
+from training.changed_copies import CHANGES, Pixels, compressed, marked
 from training.folds import folds
 from training.preprocess import Preprocess, stretched
-from training.synthetic_defects import DEFECTS, add_defect
 from training.tensors import one_thread_each
 
 Array = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
 # fewer where they are large: a changed copy of 12 million pixels takes a second
 MAX_GUARD_IMAGES = 400
 MOST_PIXELS = 1_200_000_000
-# copies with a synthetic defect, and the side of the square that it is drawn in
-MARKS, MARKED = 2, 1024
+MARKS = 2  # copies with a synthetic defect
 # standard deviations of a discriminant, more where few groups are known
 DISCRIMINANT_TAIL_SDS = 2.7
 DISTANCE_TAIL_SDS = 4.0  # the same of the logarithm of the distance
@@ -157,56 +153,6 @@ def strips(images: Tensor) -> Tensor:
 def by_row(grey: Tensor) -> Tensor:
     """Returns (N, 192, W) with the three rows of every strip as channels, (N, 3, 64, W)."""
     return grey.unflatten(1, (STRIPS, 3)).transpose(1, 2)
-
-
-# ---- copies: of these a guard must refuse some and accept others ----
-def _stops(stops: float) -> npt.NDArray[np.uint8]:
-    """Returns the table that makes sRGB pixels darker by so many stops of light."""
-    v = np.arange(256) / 255
-    light = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4) * 0.5**stops
-    return np.rint(
-        255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    ).astype(np.uint8)
-
-
-def darker(pixels: Pixels) -> Pixels:
-    return _stops(2)[pixels]
-
-
-def out_of_focus(pixels: Pixels) -> Pixels:
-    return np.array(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2)))
-
-
-def turned(pixels: Pixels) -> Pixels:
-    return np.ascontiguousarray(np.rot90(pixels))
-
-
-CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
-    "two stops darker": darker,
-    "out of focus": out_of_focus,
-    "turned by 90 degrees": turned,
-}
-
-
-def marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Returns the image with a synthetic defect, up to four tenths of its shorter side
-    in radius.
-    """
-    side = min(*pixels.shape[:2], MARKED)
-    top, left = (int(rng.integers(length - side + 1)) for length in pixels.shape[:2])
-    here, made = (slice(top, top + side), slice(left, left + side)), pixels.copy()
-    radius = side * np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
-    made[here], _ = add_defect(
-        pixels[here], pixels[here][::-1, ::-1], str(rng.choice(list(DEFECTS))), rng, radius
-    )
-    return made
-
-
-def compressed(pixels: Pixels) -> Pixels:
-    """Returns the image as a JPEG of common quality has it."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=75)
-    return np.array(Image.open(file).convert("RGB"))
 
 
 # ---- the guard ----

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,8 @@ def options_of(card: Card, run: Path) -> TrainOptions:
             f"{run}: a threshold set after training found (anomaly calibrate, or by hand): give "
             "the run that was trained"
         )
-    fields = TrainOptions.__dataclass_fields__
-    if said is None or not set(said) <= set(fields):
+    names = {field.name for field in fields(TrainOptions)}
+    if said is None or not set(said) <= names:
         raise TrainingError(
             f"{run}: its card does not say the options of its training: train once more by anomaly "
             "train"

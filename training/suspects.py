@@ -27,6 +27,7 @@ from anomaly.errors import TrainingError
 from anomaly.files.atomic import write_atomically
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
+from anomaly.reporting.lines import lines_of
 from anomaly.reporting.report import GalleryItem
 from anomaly.scorer import Scorer
 from training.folds import folds
@@ -238,7 +239,7 @@ def suspects_text(
         "the good ones from"
     )
     lines.append(f"{run / SUSPECTS}, then {again}")
-    return [f"{'' if i else 'suspects':<24}{line}" for i, line in enumerate(lines)]
+    return lines_of(("" if i else "suspects", line) for i, line in enumerate(lines))
 
 
 def use(suspect: Suspect, sets: Sets) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -174,35 +175,10 @@ def run_train(options: argparse.Namespace) -> None:
     from anomaly.reporting.detector import card_text
     from training.options import TrainOptions
 
-    names = (
-        "images",
-        "out",
-        "model",
-        "space",
-        "quality",
-        "size",
-        "error",
-        "score",
-        "epochs",
-        "seed",
-        "false_alarm_rate",
-        "device",
-        "group_by",
-        "by_unit",
-        "views",
-        "independent",
-        "exclude",
-        "tile",
-        "mask",
-        "min_area",
-        "rank_only",
-        "target",
-        "decode",
-        "depth",
-        "resume",
-    )
-    given = {name: getattr(options, name) for name in names}
-    chosen = TrainOptions(**given, good=given_names(options.good), command=options.command_line)
+    names = {field.name for field in fields(TrainOptions)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    given |= {"good": given_names(options.good), "command": options.command_line}
+    chosen = TrainOptions(**given)
     if options.dry_run:
         from training.plan import dry_run
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.synthetic import SMALL_DEFECTS, sheet
+from data.sheet import SMALL_DEFECTS, sheet
 
 ANOMALY = [sys.executable, "-m", "anomaly"]
 SCORED = 20  # good sheets by which time and memory of scoring are measured

@@ -24,7 +24,7 @@ from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import read_dataset
 from anomaly.quality.portable import write_portable
 from anomaly.reporting.detector import tiles_said
-from data.synthetic import sheet
+from data.sheet import sheet
 from tests.training.test_export import COMBINATIONS, graph_of, run
 from training.checkpoint import load_checkpoint, tensors_of
 from training.export import DetectorGraph, check_parity, golden_sizes, to_onnx

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.statistics.resampling import NORMAL
@@ -83,30 +85,40 @@ def run_case(case: Case, recipes: Sequence[Recipe]) -> dict[str, dict[str, float
         )
         made, kinds = make_defects(good, DEFECTS_PER_KIND, seed=0)
         raw = [raw_maps(space, subset) for subset in (seen, good, made, tested)]
-        lite0, lite2, filters = np.split(
-            np.arange(raw[0].shape[1]), np.cumsum(space.whitening.sizes[:2])
-        )
-        channels = {
-            "features": lite0,
-            "filters": filters,
-            "both": np.r_[lite0, filters],
-            "all": np.r_[lite0, lite2, filters],
-        }
+        channels, groups = channels_of(space), [record.group for record in fit_on]
         of_size = [recipe for recipe in recipes if recipe.size == size]
         for model, name in {(recipe.model, recipe.space): None for recipe in of_size}:
             whitened = whiten(make_space(name, size), [subset[:, channels[name]] for subset in raw])
-            heatmaps = heatmaps_of(model, *whitened, groups=[record.group for record in fit_on])
+            heatmaps = heatmaps_of(model, *whitened, groups=groups)
             for recipe in of_size:
                 if (recipe.model, recipe.space) == (model, name):
-                    normal, anomalous, scores = (
-                        pool(heatmap, recipe.share).numpy() for heatmap in heatmaps
-                    )
-                    made_up, on_real = (
-                        auroc_by_kind(normal, anomalous, kinds),
-                        float(roc_auc_score(real, scores)),
-                    )
-                    found[recipe.name] = {"made up": made_up, "real": on_real}
+                    found[recipe.name] = figures(recipe, heatmaps, kinds, real)
     return found
+
+
+def channels_of(space: BothSpace) -> dict[str, npt.NDArray[np.intp]]:
+    """Returns which channels of the space ``all`` each of the spaces has."""
+    sizes = space.whitening.sizes
+    lite0, lite2, filters = np.split(np.arange(sum(sizes)), np.cumsum(sizes[:2]))
+    return {
+        "features": lite0,
+        "filters": filters,
+        "both": np.r_[lite0, filters],
+        "all": np.r_[lite0, lite2, filters],
+    }
+
+
+def figures(
+    recipe: Recipe, heatmaps: Sequence[Tensor], kinds: Sequence[str], real: npt.NDArray[np.bool_]
+) -> dict[str, float]:
+    """Returns the AUROC on synthetic and on real defects, from heatmaps of good images, of images
+    with synthetic defects and of the test images.
+    """
+    normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
+    return {
+        "made up": auroc_by_kind(normal, anomalous, kinds),
+        "real": float(roc_auc_score(real, scores)),
+    }
 
 
 def thirds(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.autoencoder import Decoder, Encoder, pyramid
 from training.models.base import GenerativeModel
+from training.models.networks import Decoder, Encoder, pyramid
 from training.models.vae import divergence
 from training.pixels import to_unit
 from training.scores import squared_error

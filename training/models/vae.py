@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.models.autoencoder import WIDTHS, Decoder, Encoder, dense_decoder, dense_encoder
+from training.models.autoencoder import WIDTHS
 from training.models.base import GenerativeModel
+from training.models.networks import Decoder, Encoder, dense_decoder, dense_encoder
 from training.pixels import to_unit
 
 LATENT = 64
