@@ -14,14 +14,14 @@ from anomaly.errors import DatasetError
 from anomaly.imaging.decode import decode
 from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_dataset
 from anomaly.quality.evaluate import judge_labelled
-from anomaly.quality.evaluation import Judged
-from anomaly.quality.evaluation_report import build_report, images_said, rate_said, said
 from anomaly.reporting.detector import card_text
-from anomaly.reporting.evaluation import realised_text
+from anomaly.reporting.evaluation import every_image_text, interval_text, rate_text, realised_text
+from anomaly.reporting.evaluation_report import build_report
 from anomaly.reporting.lines import LABEL_WIDTH, lines_of
 from anomaly.reporting.page import write_report
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
+from anomaly.scoring.evaluation import Judged
 from anomaly.statistics.resampling import NORMAL
 from training.options import TrainOptions
 from training.pipeline import train
@@ -135,15 +135,16 @@ def last_lines(
     rows: list[tuple[str, str]] = [
         (
             "ranking",
-            f"AUROC {said(ranking)}, good against {defect or 'defects'}; pixel PCA {baseline:.3f}",
+            f"AUROC {interval_text(ranking)}, good against {defect or 'defects'}; "
+            f"pixel PCA {baseline:.3f}",
         ),
         *(
             [
                 (
                     "",
                     (
-                        f"AUROC {said(e.image_auroc)}, good against all {e.n_anomalous} defects, "
-                        "weak ones too"
+                        f"AUROC {interval_text(e.image_auroc)}, good against all "
+                        f"{e.n_anomalous} defects, weak ones too"
                     ),
                 )
             ]
@@ -153,7 +154,7 @@ def last_lines(
         ("good images flagged", realised_text(alarms.flagged, calibration)),
         (
             f"{defect or 'defects'} flagged",
-            rate_said(recall) + ("" if sure else images_said(e.recall_images)),
+            rate_text(recall) + ("" if sure else every_image_text(e.recall_images)),
         ),
         (
             "weak defects flagged" if defect else "by kind",

@@ -48,6 +48,7 @@ def add_bench(commands: Any) -> None:
 def run_bench(options: argparse.Namespace) -> None:
     from anomaly.inputs.sources import list_sources
     from anomaly.quality.bench import bench
+    from anomaly.reporting.quality import bench_text
 
     check_folders(options.json)
     found = bench(
@@ -56,4 +57,4 @@ def run_bench(options: argparse.Namespace) -> None:
         device=options.device,
         seconds=options.seconds,
     )
-    answer(found.to_json(), found.text(), options.json)
+    answer(found.to_json(), bench_text(found), options.json)

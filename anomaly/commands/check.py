@@ -53,6 +53,7 @@ def run_check(options: argparse.Namespace) -> int:
     from anomaly.files.left_out import left_out_lines
     from anomaly.quality.audit import note_check
     from anomaly.quality.check import check
+    from anomaly.reporting.quality import check_text
 
     found = check(
         options.detector,
@@ -65,7 +66,7 @@ def run_check(options: argparse.Namespace) -> int:
     )
     for line in left_out_lines(found.left_out):
         say(line)
-    text = found.text(str(options.detector), str(options.normal))
+    text = check_text(found, str(options.detector), str(options.normal))
     note_check(options.detector, options.command_line, read_card(options.detector), found.to_json())
     print(json.dumps(found.to_json(), indent=2) if options.json else text)
     return FOUND_ANOMALY if options.fail_unless_keep and found.verdict != "keep" else 0

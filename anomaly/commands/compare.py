@@ -43,6 +43,7 @@ def add_compare(commands: Any) -> None:
 def run_compare(options: argparse.Namespace) -> int:
     from anomaly.quality.audit import note_check
     from anomaly.quality.compare import compare
+    from anomaly.reporting.comparison import comparison_text
     from anomaly.scorer import Scorer
 
     check_folders(options.report)
@@ -50,6 +51,6 @@ def run_compare(options: argparse.Namespace) -> int:
     found = compare(
         old, new, options.images, report=options.report, good=given_names(options.good), say=say
     )
-    print(json.dumps(found.to_json(), indent=2) if options.json else found.text())
+    print(json.dumps(found.to_json(), indent=2) if options.json else comparison_text(found))
     note_check(options.new, options.command_line, new.card, found.to_json())
     return NOT_ALL_JUDGED if found.not_judged else 0

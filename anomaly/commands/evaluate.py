@@ -43,7 +43,7 @@ def add_evaluate(commands: Any) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     from anomaly.quality.audit import note_check
     from anomaly.quality.evaluate import evaluate_labelled
-    from anomaly.quality.evaluation_report import figures_text
+    from anomaly.reporting.evaluation import figures_text
     from anomaly.scorer import Scorer
 
     check_folders(options.json, options.report)

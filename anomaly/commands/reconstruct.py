@@ -32,7 +32,7 @@ def add_reconstruct(commands: Any) -> None:
 
 def run_reconstruct(options: argparse.Namespace) -> int:
     from anomaly.imaging.overlay import save_png
-    from anomaly.quality.evaluation_report import reconstructions
+    from anomaly.quality.reconstructions import reconstructions
     from anomaly.scorer import Scorer
 
     check_folders(options.out)

@@ -35,7 +35,7 @@ def add_report(commands: Any) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     from anomaly.quality.audit import write_audit
+    from anomaly.reporting.audit import audit_text
 
-    print(
-        write_audit(options.detector, options.audit, review=options.review, key=options.key).text()
-    )
+    audit = write_audit(options.detector, options.audit, review=options.review, key=options.key)
+    print(audit_text(audit))

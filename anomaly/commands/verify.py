@@ -68,17 +68,10 @@ def add_verify(commands: Any) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     from anomaly.quality.audit import note_check
-    from anomaly.quality.audit_check import verify_audit
     from anomaly.scorer import Scorer
 
     if options.audit:
-        if options.detector:
-            raise AnomalyError(
-                f"{options.detector} and --audit found, one of them expected: an archive is "
-                "verified by itself"
-            )
-        print(verify_audit(options.audit, options.key, options.review))
-        return 0
+        return run_verify_audit(options)
     if options.review:
         raise AnomalyError(
             "--review without --audit found, both expected: anomaly review verify looks at a "
@@ -102,17 +95,19 @@ def run_verify(options: argparse.Namespace) -> int:
     not_judged, found = 0, {"golden": right}
     if options.repeat:
         from anomaly.quality.challenge import repeat
+        from anomaly.reporting.quality import repeat_text
 
         repeated = repeat(scorer, options.repeat, options.group_by)
-        print(repeated.text())
-        found["repeat"] = repeated.text()
+        found["repeat"] = repeat_text(repeated)
+        print(found["repeat"])
         not_judged += repeated.not_judged
     if options.challenge:
         from anomaly.quality.challenge import challenge
+        from anomaly.reporting.quality import challenge_text
 
         challenged = challenge(scorer, options.challenge, given_names(options.good), say)
-        print(challenged.text())
-        found["challenge"] = challenged.text()
+        found["challenge"] = challenge_text(challenged)
+        print(found["challenge"])
         not_judged += len(challenged.not_judged)
     note_check(options.detector, options.command_line, scorer.card, found)
     if options.challenge and challenged.missed:
@@ -122,3 +117,17 @@ def run_verify(options: argparse.Namespace) -> int:
             "images may flag them"
         )
     return NOT_ALL_JUDGED if not_judged else 0
+
+
+def run_verify_audit(options: argparse.Namespace) -> int:
+    """Verifies an archive of `anomaly report`."""
+    from anomaly.quality.audit_check import verify_audit
+    from anomaly.reporting.audit import verified_text
+
+    if options.detector:
+        raise AnomalyError(
+            f"{options.detector} and --audit found, one of them expected: an archive is verified "
+            "by itself"
+        )
+    print(verified_text(verify_audit(options.audit, options.key, options.review)))
+    return 0

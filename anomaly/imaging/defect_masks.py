@@ -5,7 +5,6 @@ they are missing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from PIL import Image, ImageOps
 from anomaly.imaging.decode import decode
 
 LEVELS = 8  # values of a mask that was drawn; one with more has soft edges, or was saved as JPEG
-MAX_NAMES_SHOWN = 5  # names in a line
 
 Marked = npt.NDArray[np.bool_]
 
@@ -85,32 +83,9 @@ class MaskNotes:
         elif mask.mean() > 0.5:
             self.large.append(image)
 
-    def text(self) -> str:
-        """What is to be known of the masks, an empty text where nothing is."""
-        said = []
-        if self.missing:
-            said.append(f"{len(self.missing)} of {self.of} without a mask ({_names(self.missing)})")
-        if self.empty:
-            said.append(f"{len(self.empty)} of {self.of} with an empty mask ({_names(self.empty)})")
-        left_out = (
-            "defect images: " + ", ".join(said) + ": left out of the pixel figures" if said else ""
-        )
-        if not self.large:
-            return left_out
-        large = (
-            f"{len(self.large)} of {self.of} masks mark more than half of the image "
-            f"({_names(self.large)}): inverted?"
-        )
-        return f"{left_out}; {large}" if left_out else large
-
     def to_json(self) -> dict[str, Any]:
         names = {"missing": self.missing, "empty": self.empty, "large": self.large}
         return {
             "defects": self.of,
             **{name: [str(path) for path in paths] for name, paths in names.items()},
         }
-
-
-def _names(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - MAX_NAMES_SHOWN} more" if len(paths) > MAX_NAMES_SHOWN else ""
-    return " ".join("/".join(path.parts[-2:]) for path in paths[:MAX_NAMES_SHOWN]) + more

@@ -21,7 +21,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from anomaly.errors import AnomalyError
 from anomaly.files.atomic import errors_naming, whole_file
 from anomaly.files.regular_files import open_own, read_own
 from anomaly.files.table import printable
-from anomaly.reporting.detector import card_text
+from anomaly.reporting.audit import Audit, audit_summary
 
 FORMAT = 1
 LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl
@@ -100,48 +100,19 @@ def read_checks(path: Path) -> list[dict[str, Any]]:
 # ---- writing ----
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What was written. ``digest``: sha256 of the manifest, by which two people can compare theirs;
-    ``review``: of the log.
-    """
-
-    out: Path
-    files: int
-    digest: str
-    signed: bool
-
-    review: dict[str, Any] | None = None
-
-    def text(self) -> str:
-        signed = "signed" if self.signed else "not signed: --key signs it"
-        log = "" if self.review is None else f"{'review log':<24}{review_text(self.review)}\n"
-        return (
-            f"{'written':<24}{self.out}   {self.files} files\n"
-            f"{log}{'manifest':<24}sha256:{self.digest}   ({signed})\n"
-            f"{'to verify':<24}anomaly verify --audit "
-            f"{self.out}{' --key PUB' if self.signed else ''}"
-        )
-
-
 def write_audit(
     run: Path, out: Path, *, review: str | None = None, key: Path | None = None
 ) -> Audit:
     """Writes the archive; ``review``: a review database, ``key``: a private key. Raises
     AnomalyError, DetectorError.
     """
-    if out.suffix.lower() != ".zip":
-        raise AnomalyError(
-            f"{out}: {out.suffix or 'no suffix'} found, the name of a .zip to write expected"
-        )
-    if out.exists():
-        raise AnomalyError(f"{out} is there already and stays as it is: choose another name")
-    if not out.parent.is_dir():
-        raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another name")
+    _check_name(out)
     detector, card = find_detector(run), read_card(run)
     log, chain = review_log(review, detectors_beside(detector, card)) if review else (None, None)
     made = {
-        "summary.txt": summary(card, detector, log).encode(),
+        "summary.txt": audit_summary(
+            card, str(detector.parent), read_checks(detector.with_name(CHECKS)), log
+        ).encode(),
         "card.json": _json(card.to_json()),
     }
     if log is not None:
@@ -163,6 +134,18 @@ def write_audit(
 
             _add(archive, SIGNATURE, sign_bytes(manifest, key))
     return Audit(out, len(files), hashlib.sha256(manifest).hexdigest(), key is not None, chain)
+
+
+def _check_name(out: Path) -> None:
+    """Raises AnomalyError where no new archive can be written to ``out``."""
+    if out.suffix.lower() != ".zip":
+        raise AnomalyError(
+            f"{out}: {out.suffix or 'no suffix'} found, the name of a .zip to write expected"
+        )
+    if out.exists():
+        raise AnomalyError(f"{out} is there already and stays as it is: choose another name")
+    if not out.parent.is_dir():
+        raise AnomalyError(f"{out.parent}: no such folder; make it first, or choose another name")
 
 
 def kept_files(detector: Path) -> Iterator[Path]:
@@ -213,53 +196,6 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
             if os.path.lexists(path)
         },
     }
-
-
-def summary(card: Card, detector: Path, log: list[dict[str, Any]] | None) -> str:
-    """Returns the archive's content in words."""
-    training = card.training
-    lines = [
-        ("detector", card.identity),
-        (
-            "trained",
-            (f"{training.created} by {training.by or 'unknown'}, on {training.images} good images"),
-        ),
-        ("images", f"digest {training.digest}; one by one in run/{IMAGES}"),
-        ("command", str(training.command)),
-    ]
-    if training.recalibrated:
-        by = training.recalibrated_by or "unknown"
-        on = f"on {training.recalibrated_on} good images"
-        lines.append(
-            ("recalibrated", f"{training.recalibrated} by {by}, {on}; from sha256:{card.parent}")
-        )
-    lines += [("warning", line) for line in training.warnings or ()]
-    done = read_checks(detector.with_name(CHECKS))
-    lines.append(
-        (
-            "checks since",
-            f"{len(done)}"
-            + (f", in run/{CHECKS}" if done else ": none was noted in the run folder"),
-        )
-    )
-    lines += [("", f"{entry['at']} {entry['by']}: {entry['command']}") for entry in done]
-    lines.append(
-        ("review", "no database was given (--review DB)" if log is None else _counted(log))
-    )
-    text = "\n".join(f"{label:<24}{text}" for label, text in lines)
-    return printable(f"{text}\n{card_text(card, str(detector.parent))}\n")
-
-
-def _counted(log: list[dict[str, Any]]) -> str:
-    actions = [event["action"] for event in log]
-    counts = ", ".join(f"{actions.count(action)} {action}" for action in sorted(set(actions)))
-    return f"{len(log)} events in review/log.jsonl" + (f": {counts}" if log else "")
-
-
-def review_text(review: Mapping[str, Any]) -> str:
-    """Returns in words whether a review database's log was as it was written, and its digest."""
-    whole = f"rewritten: {review['wrong'][0]}" if review["wrong"] else "each as it was written"
-    return f"{review['events']} events, {whole}; head sha256:{review['head']}"
 
 
 def review_log(database: str, detectors: set[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -20,14 +20,14 @@ from anomaly.quality.audit import (
     MAX_MEMBERS,
     MAX_PROBLEMS_SHOWN,
     SIGNATURE,
-    review_text,
 )
+from anomaly.reporting.audit import VerifiedAudit
 
 MAX_MANIFEST, MAX_SIGNATURE, PIECE = 64 << 20, 1 << 10, 1 << 20
 
 
-def verify_audit(path: Path, key: Path | None = None, review: str | None = None) -> str:
-    """Returns in words what a whole archive holds; AnomalyError naming every file that was changed,
+def verify_audit(path: Path, key: Path | None = None, review: str | None = None) -> VerifiedAudit:
+    """Returns what a whole archive holds; AnomalyError naming every file that was changed,
     added or is missing.
 
     ``key``: a public key by which the manifest must be signed. Without one the digests show
@@ -63,9 +63,6 @@ def verify_audit(path: Path, key: Path | None = None, review: str | None = None)
             else ""
         )
         raise AnomalyError(f"{path}: not whole: {'; '.join(wrong[:MAX_PROBLEMS_SHOWN])}{more}")
-    signed = "not signed: shows accidents, not a forger"
-    if signature is not None:
-        signed = "signed; --key PUB checks by whom"
     if key is not None:
         from anomaly.detector.signature import is_signed
 
@@ -79,13 +76,12 @@ def verify_audit(path: Path, key: Path | None = None, review: str | None = None)
                 f"{path}: {found} found, one by the key of {key} expected: get it again from whom "
                 "you trust"
             )
-        signed = f"signed with the key of {key}"
-    log = _compared_log(path, manifest, review)
-    return (
-        f"{'whole':<24}{len(manifest['files'])} files as the manifest says; {signed}\n"
-        f"{'manifest':<24}sha256:{hashlib.sha256(data).hexdigest()}, made {manifest['made_at']} by "
-        f"{manifest['made_by']}\n"
-        f"{'detector':<24}{manifest['detector']}{log}"
+    return VerifiedAudit(
+        manifest,
+        hashlib.sha256(data).hexdigest(),
+        signature is not None,
+        key,
+        None if review is None else (review, _compared_log(path, manifest, review)),
     )
 
 
@@ -117,15 +113,11 @@ def _wrong_log(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"the review log was rewritten before the archive was made: {printable(str(line))}"
 
 
-def _compared_log(path: Path, manifest: dict[str, Any], review: str | None) -> str:
-    """Returns what is said of the review log; AnomalyError where ``review`` does not hold the
-    archive's any more.
+def _compared_log(path: Path, manifest: dict[str, Any], review: str) -> int:
+    """Returns how many events a review database has; AnomalyError where it does not hold the
+    archive's log any more.
     """
     said = manifest.get("review")
-    if review is None:
-        return (
-            "" if said is None else f"\n{'review log':<24}{review_text(said)}; --review DB compares"
-        )
     if said is None:
         raise AnomalyError(
             f"{path}: no review log in it, one to compare with {review} expected: report it with "
@@ -142,10 +134,7 @@ def _compared_log(path: Path, manifest: dict[str, Any], review: str | None) -> s
         raise AnomalyError(
             f"{review}: the log is not that of {path}: {in_words(wrong)}: restore a backup"
         )
-    return (
-        f"\n{'review log':<24}{said['events']} events of the archive are in {review} as they were, "
-        f"of {len(chain.digests)}"
-    )
+    return len(chain.digests)
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any], bytes]:

@@ -12,10 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,95 +25,13 @@ from anomaly.inputs.source import Source
 from anomaly.inputs.sources import list_sources
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_in_threads, score_table
+from anomaly.scoring.speed import Bench
 
 ROUNDS = 3  # of the three throughputs in turn, so that a busy minute of the machine spoils no ratio
 LOOKED_AT, USED, HELD = 1000, 64, 512_000_000  # images, images, bytes of pixels
 COLD_STARTS = 3
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99_9": 99.9, "max": 100.0}
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What was measured. ``decode``, ``model``, ``end_to_end``: images a second, all threads
-    together.
-
-    ``decode`` reads files and decodes them, ``model`` runs the graph on decoded pixels,
-    ``end_to_end`` is what `anomaly score` does. ``one_image``: milliseconds from a path to a
-    verdict for one image at a time (the graph on all cores), percentiles over ``calls`` calls.
-    ``start_up``: seconds from starting the program to a table of one row. ``loaded``, ``peak``:
-    megabytes that a process holds with the detector loaded, and while it scores.
-    """
-
-    detector: str
-    device: str
-    threads: int
-    images: int
-    sizes: str
-    decode: float
-    model: float
-    end_to_end: float
-    one_image: dict[str, float]
-    calls: int
-    start_up: float
-    loaded: float
-    peak: float
-
-    @property
-    def bound(self) -> float:
-        """Images a second that decoding and the model allow: on a CPU they share the cores, on a
-        GPU the slower one.
-        """
-        return (
-            1 / (1 / self.decode + 1 / self.model)
-            if self.device == "cpu"
-            else min(self.decode, self.model)
-        )
-
-    @property
-    def reached(self) -> float:
-        """End to end as a share of the bound. (Above 1 where reading or computing overlaps with
-        something else.)
-        """
-        return self.end_to_end / self.bound
-
-    @property
-    def bounded_by(self) -> str:
-        return "decoding" if self.decode < self.model else "the model"
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the figures as plain data."""
-        return {
-            **asdict(self),
-            "bound": self.bound,
-            "reached": self.reached,
-            "bounded_by": self.bounded_by,
-        }
-
-    def text(self) -> str:
-        """Returns the figures in words, one a line."""
-        per_image = ", ".join(
-            f"{name.replace('_', '.')} {value:.1f} ms" for name, value in self.one_image.items()
-        )
-        lines = {
-            "images": f"{self.images} of {self.sizes}; {self.threads} threads, {self.device}",
-            "decode alone": _rate(self.decode),
-            "model alone": _rate(self.model),
-            "end to end": (
-                f"{_rate(self.end_to_end)}: {self.reached:.2f} of the {self.bound:,.1f} that both "
-                f"allow; {self.bounded_by} bounds it"
-            ),
-            "one image": f"{per_image} (alone, of {self.calls:,} calls)",
-            "start-up": f"{self.start_up:.2f} s from a cold start to a table of one image",
-            "memory": (
-                f"{self.peak:.0f} MB at most, {self.loaded:.0f} MB of it before the first image"
-            ),
-        }
-        return "\n".join(f"{label:<24}{text}" for label, text in lines.items())
-
-
-def _rate(images_per_second: float) -> str:
-    return f"{images_per_second:,.1f} a second ({1000 / images_per_second:.2f} ms each)"
 
 
 def bench(

@@ -6,67 +6,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from anomaly.errors import CalibrationError, DatasetError
-from anomaly.files.numbers import percent
 from anomaly.files.progress import Progress
-from anomaly.imaging.listing import passed_text
 from anomaly.inputs.dataset import Record, Say, read_dataset
 from anomaly.quality.evaluate import score_one
 from anomaly.scorer import Result, Scorer
 from anomaly.statistics.calibration import Calibration
-from anomaly.statistics.intervals import beta_quantile
+from anomaly.statistics.known_parts import Challenge, Repeat
 from anomaly.statistics.resampling import NORMAL
-
-MAX_NAMES_SHOWN = 5  # names in a line
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """Known bad parts under a detector: ``missed`` are those not flagged, ``not_judged`` had no
-    verdict.
-    """
-
-    images: int
-    missed: tuple[str, ...]
-    not_judged: tuple[str, ...]
-    passed_over: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def judged(self) -> int:
-        return self.images - len(self.not_judged)
-
-    @property
-    def upper_bound(self) -> float:
-        """With 95 % confidence at most this share of such parts is missed (Clopper-Pearson,
-        one-sided).
-        """
-        missed = len(self.missed)
-        return (
-            1.0 if missed >= self.judged else beta_quantile(0.95, missed + 1, self.judged - missed)
-        )
-
-    def text(self) -> str:
-        lines = [
-            (
-                "challenge parts",
-                (
-                    f"{len(self.missed)} of {self.judged} missed; up to "
-                    f"{percent(self.upper_bound)} could be missed (95 %)"
-                ),
-            )
-        ]
-        if self.missed:
-            lines.append(("missed", _names(self.missed)))
-        if self.not_judged:
-            lines.append(("not judged", f"{_names(self.not_judged)}: treat as not OK"))
-        if self.passed_over:
-            lines.append(("passed over", passed_text(self.passed_over)))
-        return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
 
 def challenge(
@@ -97,44 +49,6 @@ def challenge(
         str(r.path) for r, x in zip(records, results, strict=True) if x.is_anomaly is None
     ]
     return Challenge(len(records), tuple(missed), tuple(not_judged), dict(passed))
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Photographs of the same parts, several of each: a gauge study.
-
-    ``flipping``: parts that were flagged in some photographs and passed in others; ``odd``:
-    photographs whose verdict is not that of most of their part; ``spread``: standard deviation of a
-    part's scores, pooled, as a share of threshold - typical.
-    """
-
-    parts: int
-    images: int
-    flipping: tuple[str, ...]
-    odd: int
-    spread: float
-    not_judged: int
-    passed_over: dict[str, int] = field(default_factory=dict)
-
-    def text(self) -> str:
-        lines = [
-            (
-                "repeated parts",
-                f"{self.parts} parts, {self.images} photographs; {len(self.flipping)} parts flip",
-            ),
-            ("flips", f"{self.odd} of {self.images} photographs differ from most of their part"),
-            (
-                "spread of one part",
-                f"{self.spread:.2f} of (threshold - typical), standard deviation",
-            ),
-        ]
-        if self.flipping:
-            lines.insert(1, ("flipping", _names(self.flipping)))
-        if self.not_judged:
-            lines.append(("not judged", f"{self.not_judged} photographs: treat as not OK"))
-        if self.passed_over:
-            lines.append(("passed over", passed_text(self.passed_over)))
-        return "\n".join(f"{label:<24}{text}" for label, text in lines)
 
 
 def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
@@ -210,8 +124,3 @@ def _pooled_deviation(groups: Sequence[Sequence[Result]]) -> float:
     return (
         float(np.sqrt(sum(float((d**2).sum()) for d in deviations) / freedom)) if freedom else 0.0
     )
-
-
-def _names(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - MAX_NAMES_SHOWN} more" if len(paths) > MAX_NAMES_SHOWN else ""
-    return " ".join(paths[:MAX_NAMES_SHOWN]) + more

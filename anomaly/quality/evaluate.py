@@ -15,10 +15,10 @@ from anomaly.imaging.defect_masks import MaskNotes, read_defect_mask
 from anomaly.inputs.copies import Looks, regrouped
 from anomaly.inputs.dataset import Record, Say, labelled_test, read_dataset
 from anomaly.inputs.used_images import USED, divided, listing_of
-from anomaly.quality.evaluation import Judged
-from anomaly.quality.evaluation_report import build_report
+from anomaly.reporting.evaluation_report import build_report
 from anomaly.reporting.page import templates, write_report
 from anomaly.scorer import Result, Scorer
+from anomaly.scoring.evaluation import Judged
 from anomaly.scoring.units import by_unit
 from anomaly.statistics.metrics import evaluate
 from anomaly.statistics.pixel_metrics import PixelMap

@@ -191,17 +191,25 @@ def roc_chart(report: Report) -> Chart | None:
     )
 
 
-def calibration_chart(report: Report) -> Chart | None:
-    """Returns the share of good test images with p-values up to a level, against that level.
-
-    If they are exchangeable with the calibration images, their number follows a beta-binomial at
-    each level.
+@dataclass(frozen=True, eq=False)
+class LevelCounts:
+    """Good test images with p-values up to each of some levels: ``counts``, and the ``low`` and
+    ``high`` that 95 of 100 sets of exchangeable images keep to (beta-binomial).
     """
-    calibration = report.card.calibration
-    p = np.asarray([] if report.p_values is None else report.p_values, np.float64)
-    if calibration is None or not len(p):
-        return None
-    n, guaranteed_rate = calibration.n, calibration.guaranteed_rate
+
+    levels: Values
+    counts: npt.NDArray[np.intp]
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+
+    @property
+    def outside(self) -> int:
+        """The number of levels whose count is not between ``low`` and ``high``."""
+        return int(((self.counts < self.low) | (self.counts > self.high)).sum())
+
+
+def level_counts(p: Values, n: int) -> LevelCounts:
+    """Returns the counts of p-values against ``n`` calibration images."""
     ranks = np.unique(np.rint((n + 1) * np.linspace(0, 1, 81)[1:] ** 2).clip(1, n).astype(int))
     levels = ranks / (n + 1)
     # p-values are whole multiples of 1 / (n + 1): half a step away no rounding can move one across
@@ -210,29 +218,38 @@ def calibration_chart(report: Report) -> Chart | None:
         np.array([beta_binomial_limit(len(p), int(k), int(n + 1 - k), q) for k in ranks])
         for q in (0.025, 0.975)
     )
-    axes = Axes(Scale(0, 1, math.sqrt), Scale(0, 1, math.sqrt))
+    return LevelCounts(levels, counts, low, high)
+
+
+def calibration_chart(report: Report) -> Chart | None:
+    """Returns the share of good test images with p-values up to a level, against that level."""
+    calibration = report.card.calibration
+    p = np.asarray([] if report.p_values is None else report.p_values, np.float64)
+    if calibration is None or not len(p):
+        return None
+    n, guaranteed_rate = calibration.n, calibration.guaranteed_rate
+    found = level_counts(p, n)
+    axes, shares = Axes(Scale(0, 1, math.sqrt), Scale(0, 1, math.sqrt)), found.counts / len(p)
     marks = [
-        axes.band(levels, low / len(p), high / len(p)),
+        axes.band(found.levels, found.low / len(p), found.high / len(p)),
         axes.line([0, 1], [0, 1], "chance"),
-        axes.line([0, *levels], [0, *(counts / len(p))], "curve"),
+        axes.line([0, *found.levels], [0, *shares], "curve"),
+        axes.dot(guaranteed_rate, float(np.interp(guaranteed_rate, found.levels, shares))),
     ]
-    counted = float(np.interp(guaranteed_rate, levels, counts / len(p)))
-    marks.append(axes.dot(guaranteed_rate, counted))
-    ticks = [(value, f"{100 * value:g} %") for value in (0, 0.01, 0.05, 0.25, 0.5, 1)]
-    outside = int(((counts < low) | (counts > high)).sum())
+    ticks = [(axes.x.at(v), f"{100 * v:g} %") for v in (0, 0.01, 0.05, 0.25, 0.5, 1)]
     return Chart(
         "Good images flagged, guaranteed and counted",
         "guaranteed at a threshold",
         "counted",
-        axes.x_ticks((axes.x.at(value), text) for value, text in ticks),
-        axes.y_ticks((axes.y.at(value), text) for value, text in ticks),
+        axes.x_ticks(ticks),
+        axes.y_ticks(ticks),
         marks,
         f"For every threshold that {n:,} calibration images can set: the share of good images that "
         f"it guarantees to flag at most, and the share of {len(p):,} good test images that it "
-        f"flags. The band holds what chance does in 95 of 100 cases at each of {len(levels)} "
-        f"levels; the curve is outside at {outside} (by chance alone about "
-        f"{0.05 * len(levels):.0f}, often side by side). The dot is the threshold in use. Axes are "
-        "square roots, so that small rates can be seen.",
+        f"flags. The band holds what chance does in 95 of 100 cases at each of {len(found.levels)} "
+        f"levels; the curve is outside at {found.outside} (by chance alone about "
+        f"{0.05 * len(found.levels):.0f}, often side by side). The dot is the threshold in use. "
+        "Axes are square roots, so that small rates can be seen.",
     )
 
 

@@ -42,8 +42,8 @@ class GalleryItem:
 class Report:
     """What the page shows; sections without data are left out.
 
-    ``card``: the detector's. ``guarantee``: the lines of
-    ``wording.guarantee_text``. ``figures``: what ``Evaluation.to_json`` returns, ``figures_text``
+    ``card``: the detector's. ``guarantee``: the lines of ``detector.card_text``. ``figures``: what
+    ``Evaluation.to_json`` returns, ``figures_text``
     these or others in words. ``roc``: false-alarm rates and recalls, ascending. ``scores``: by
     label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``: of
     good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``:

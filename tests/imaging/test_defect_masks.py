@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from anomaly.imaging.defect_masks import MaskNotes, read_defect_mask
+from anomaly.reporting.evaluation import masks_text
 
 MARKED = np.zeros((40, 60), bool)
 MARKED[10:20, 15:45] = True
@@ -96,10 +97,10 @@ def test_what_masks_lack_is_counted_and_named():
         ("b/5.png", None),
     ):
         notes.add(Path("x") / name, mask)
-    assert notes.text() == (
+    assert masks_text(notes) == (
         "defect images: 2 of 5 without a mask (a/1.png b/5.png), 1 of 5 with an empty mask "
         "(a/2.png): left out of the pixel figures; 1 of 5 masks mark more than half of the image "
         "(b/4.png): inverted?"
     )
     assert notes.to_json()["missing"] == ["x/a/1.png", "x/b/5.png"]
-    assert MaskNotes().text() == ""
+    assert masks_text(MaskNotes()) == ""

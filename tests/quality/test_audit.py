@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError, DetectorError
-from anomaly.quality.audit import CHECKS, MANIFEST, MAX_MEMBERS, SIGNATURE, Audit, write_audit
+from anomaly.quality.audit import CHECKS, MANIFEST, MAX_MEMBERS, SIGNATURE, write_audit
 from anomaly.quality.audit_check import verify_audit
+from anomaly.reporting.audit import Audit, audit_text, verified_text
 from anomaly.review import Store
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
@@ -344,9 +345,9 @@ def test_whatever_was_changed_added_or_removed_is_named(
 def test_a_forged_manifest_is_found_by_the_key_alone(
     signed: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    assert f"signed with the key of {keys[1]}" in verify_audit(signed, keys[1])
+    assert f"signed with the key of {keys[1]}" in verified_text(verify_audit(signed, keys[1]))
     forgery = written(tmp_path / "forged.zip", forged(members(signed)))
-    assert "--key PUB checks by whom" in verify_audit(forgery)
+    assert "--key PUB checks by whom" in verified_text(verify_audit(forgery))
     with pytest.raises(
         AnomalyError, match="a signature of another key or of another manifest found"
     ):
@@ -423,5 +424,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
 
 def test_the_text_says_how_to_verify(tmp_path: Path) -> None:
     assert (
-        Audit(tmp_path / "a.zip", 3, "ab", True).text().splitlines()[-1].endswith("a.zip --key PUB")
+        audit_text(Audit(tmp_path / "a.zip", 3, "ab", True))
+        .splitlines()[-1]
+        .endswith("a.zip --key PUB")
     )

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,53 +13,8 @@ from PIL import Image
 from anomaly.commands.main import main
 from anomaly.errors import AnomalyError
 from anomaly.inputs.sources import list_sources
-from anomaly.quality.bench import Bench, bench, choose, rate
+from anomaly.quality.bench import bench, choose, rate
 from anomaly.scorer import Scorer
-
-FIGURES = Bench(
-    detector="run@1 sha256:00ff",
-    device="cpu",
-    threads=2,
-    images=60,
-    sizes="300x300 JPEG",
-    decode=300.0,
-    model=100.0,
-    end_to_end=60.0,
-    one_image={"p50": 10.0, "p95": 11.5, "p99_9": 20.0, "max": 31.25},
-    calls=1200,
-    start_up=0.5,
-    loaded=90.0,
-    peak=120.4,
-)
-
-
-def test_on_a_cpu_decoder_and_model_share_the_cores() -> None:
-    assert FIGURES.bound == pytest.approx(75)  # 1 / (1/300 + 1/100)
-    assert FIGURES.reached == pytest.approx(0.8)
-    assert FIGURES.bounded_by == "the model"
-
-
-def test_on_a_gpu_the_slower_one_bounds() -> None:
-    on_gpu = replace(FIGURES, device="cuda", decode=80.0)
-    assert (on_gpu.bound, on_gpu.reached, on_gpu.bounded_by) == (80, 0.75, "decoding")
-
-
-def test_the_figures_in_words() -> None:
-    assert FIGURES.text().splitlines() == [
-        "images                  60 of 300x300 JPEG; 2 threads, cpu",
-        "decode alone            300.0 a second (3.33 ms each)",
-        "model alone             100.0 a second (10.00 ms each)",
-        (
-            "end to end              60.0 a second (16.67 ms each): 0.80 of the 75.0 that both "
-            "allow; the model bounds it"
-        ),
-        (
-            "one image               p50 10.0 ms, p95 11.5 ms, p99.9 20.0 ms, max 31.2 ms (alone, "
-            "of 1,200 calls)"
-        ),
-        "start-up                0.50 s from a cold start to a table of one image",
-        "memory                  120 MB at most, 90 MB of it before the first image",
-    ]
 
 
 def test_a_rate_counts_all_threads() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from anomaly import Scorer
 from anomaly.errors import CalibrationError, DatasetError
 from anomaly.imaging.find import find_images
-from anomaly.quality.challenge import Challenge, challenge, repeat
+from anomaly.quality.challenge import challenge, repeat
 from data.synthetic import make
 from tests.commands.test_main import Shell
 
@@ -34,17 +34,6 @@ def bad(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for number, path in enumerate(islice(flagged, 4)):
         shutil.copy(path, folder / f"{number}.png")
     return folder
-
-
-def test_the_bound_is_clopper_pearsons() -> None:
-    assert Challenge(12, (), ()).upper_bound == pytest.approx(1 - 0.05 ** (1 / 12))
-    assert (
-        Challenge(12, (), ()).text()
-        == "challenge parts         0 of 12 missed; up to 22 % could be missed (95 %)"
-    )
-    assert "3 of 3 missed; up to 100 % could be missed" in Challenge(3, ("a", "b", "c"), ()).text()
-    assert Challenge(2, (), ("a", "b")).upper_bound == 1  # none was judged: nothing is known
-    assert "2 of 12 missed; up to 44 %" in Challenge(12, ("a", "b"), ()).text()
 
 
 def test_verify_succeeds_only_if_all_known_bad_parts_are_flagged(

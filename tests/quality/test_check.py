@@ -10,8 +10,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from anomaly.errors import CalibrationError
-from anomaly.quality.check import LEVEL, check, decide
+from anomaly.quality.check import check
+from anomaly.reporting.quality import check_text
 from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.check import LEVEL, decide
 from data.synthetic import make
 from tests.commands.test_main import Shell
 
@@ -53,7 +55,7 @@ def test_the_verdict_follows_from_what_changed(
 ) -> None:
     found = decide(OLD, scores, outside)
     assert found.verdict == verdict and found.images == len(scores)
-    said = found.text("run", "new")
+    said = check_text(found, "run", "new")
     assert said.startswith(f"verdict                 {verdict}: ")
     assert ("anomaly calibrate run --normal new" in said) == (verdict == "recalibrate")
     assert ("show a large change only" in said) == (len(scores) < 20)
@@ -67,7 +69,7 @@ def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
     usual = np.linspace(0, 0.99, 87, dtype=np.float32)
     found = decide(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
     assert (found.verdict, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
-    assert found.text("run", "new").startswith(
+    assert check_text(found, "run", "new").startswith(
         "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed "
         "rate no longer holds\n"
     )

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from anomaly import Scorer
 from anomaly.detector.file import read_card, recalibrate
 from anomaly.errors import CalibrationError
 from anomaly.files.table import Row, read_table
 from anomaly.inputs.sources import list_sources
-from anomaly.quality.compare import Pairs, compare
+from anomaly.quality.compare import compare
 from anomaly.scoring.batch import score_table
 from anomaly.statistics.calibration import Calibration
 from tests.commands.test_main import Shell
@@ -47,15 +46,6 @@ def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         parent=card.digest,
     )
     return out
-
-
-@pytest.mark.parametrize(("only_new", "only_old"), [(0, 0), (5, 0), (3, 9), (8, 8)])
-def test_the_paired_test_is_mcnemars(only_new: int, only_old: int) -> None:
-    flips = only_new + only_old
-    expected = 1.0 if flips == 0 else binomtest(only_new, flips).pvalue
-    assert Pairs(100, 20, 20 + only_new - only_old, only_new, only_old).p_value == pytest.approx(
-        expected
-    )
 
 
 def test_flips_are_counted_both_ways(

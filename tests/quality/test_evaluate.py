@@ -16,14 +16,11 @@ from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
-from anomaly.quality.evaluation import Judged
-from anomaly.quality.evaluation_report import (
-    build_report,
-    chosen_pictures,
-    figures_text,
-    reconstructions,
-)
+from anomaly.quality.reconstructions import reconstructions
+from anomaly.reporting.evaluation import figures_text, masks_text
+from anomaly.reporting.evaluation_report import build_report, chosen_pictures
 from anomaly.scorer import colour_anchors
+from anomaly.scoring.evaluation import Judged
 from tests.detector.test_file import changed, edit_card
 from tests.test_scorer import alone
 
@@ -345,7 +342,7 @@ def test_masks_of_0_and_1_count_and_those_that_lack_are_named(
         Image.fromarray((np.asarray(Image.open(path).convert("L")) > 0).astype(np.uint8)).save(path)
     again = evaluate_labelled(scorer, tmp_path)
     assert again.evaluation.pixels == whole.evaluation.pixels is not None
-    assert again.masks.text() == ""
+    assert masks_text(again.masks) == ""
     masks[0].unlink()
     Image.new("L", (64, 64)).save(masks[1])
     lacking = evaluate_labelled(scorer, tmp_path)
@@ -363,11 +360,13 @@ def test_a_mirrored_layout_of_cameras_is_evaluated_with_its_masks(
     shutil.copytree(parts / "ground_truth" / "missing", tmp_path / "cam1" / "ground_truth" / "NG")
     found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path)
     assert (found.evaluation.n_normal, found.evaluation.n_anomalous) == (30, 4)
-    assert found.evaluation.pixels is not None and found.masks.text() == ""
+    assert found.evaluation.pixels is not None and masks_text(found.masks) == ""
 
 
 def test_masks_by_other_names_are_missed(run: Path, parts: Path, tmp_path: Path) -> None:
     shutil.copytree(parts / "test", tmp_path / "test")
     (tmp_path / "ground_truth").mkdir()
     found = evaluate_labelled(Scorer(run, device="cpu"), tmp_path)
-    assert found.masks.text().startswith("defect images: 24 of 24 without a mask (chip/0000.png")
+    assert masks_text(found.masks).startswith(
+        "defect images: 24 of 24 without a mask (chip/0000.png"
+    )

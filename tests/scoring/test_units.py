@@ -28,8 +28,9 @@ from anomaly.inputs.dataset import Record
 from anomaly.inputs.sources import list_sources, shard
 from anomaly.quality.check import check
 from anomaly.quality.evaluate import evaluate_labelled
-from anomaly.quality.evaluation_report import figures_text
 from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.reporting.evaluation import figures_text
+from anomaly.reporting.quality import check_text
 from anomaly.reporting.scoring import summary_text
 from anomaly.scoring.batch import score_table
 from anomaly.scoring.units import (
@@ -599,7 +600,7 @@ def test_figures_count_units(per_unit: Path, good: Path, tmp_path: Path) -> None
 def test_check_judges_units(per_unit: Path, good: Path, tmp_path: Path) -> None:
     found = check(per_unit, good)
     assert (found.images, found.verdict, found.flagged) == (24, "keep", 1)
-    assert "good units flagged      1 of 24" in found.text("run", "good")
+    assert "good units flagged      1 of 24" in check_text(found, "run", "good")
     with pytest.raises(
         CalibrationError, match="guarantees per unit and knows its units: leave it out"
     ):

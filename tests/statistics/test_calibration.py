@@ -436,7 +436,7 @@ def test_groups_must_match_scores():
 
 def test_scoring_needs_neither_scipy_nor_scikit_learn():
     code = (
-        "import sys, anomaly.reporting.wording, anomaly.statistics.metrics; print({'scipy', "
+        "import sys, anomaly.reporting.guarantee, anomaly.statistics.metrics; print({'scipy', "
         "'sklearn', 'torch'} & set(sys.modules))"
     )
     assert (

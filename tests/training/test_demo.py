@@ -17,7 +17,7 @@ from anomaly.detector.file import recalibrate
 from anomaly.errors import DatasetError
 from anomaly.inputs.dataset import labelled_test, normal_training, read_dataset
 from anomaly.quality.evaluate import judge_labelled
-from anomaly.quality.evaluation import Judged
+from anomaly.scoring.evaluation import Judged
 from anomaly.statistics.calibration import calibrate
 from training.demo import ATTRIBUTION, last_lines, pixel_pca, prepare
 
