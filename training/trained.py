@@ -15,7 +15,7 @@ import training.fit
 from anomaly.detector.training_facts import TileFacts
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
-from anomaly.reporting.detector import tiles_said
+from anomaly.reporting.detector import tiles_text
 from training.explain import PictureDecoder, fit_decoder, steps_for
 from training.learnt import cells_of
 from training.models import MODELS
@@ -37,7 +37,7 @@ def fit(chosen: Chosen) -> Fitted:
     if chosen.tiling is not None:
         tile = job.options.tile or 0
         laid = TileFacts.from_json(chosen.tiling.facts(tile))
-        job.tell([f"tiles: {tiles_said(laid, job.size)}"])
+        job.tell([f"tiles: {tiles_text(laid, job.size)}"])
         trained = with_tiles(chosen, chosen.tiling, trained)
     return Fitted(chosen, trained)
 

@@ -35,7 +35,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
             + ", ".join(f"{count} {name}" for name, count in sets.items()),
         ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
-        ("mask", mask_said(training.mask)),
+        ("mask", mask_text(training.mask)),
         ("input guard", guard_text(training.guard)),
         ("command", training.command),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
@@ -43,11 +43,11 @@ def detector_lines(card: Card, run: str) -> list[str]:
     ]
     rows += [("warning", line) for line in training.warnings or ()]
     known = [(label, said) for label, said in rows if said]
-    return [*lines_of(known), *card_text(card, run).splitlines(), *more_text(card)]
+    return [*lines_of(known), *card_text(card, run).splitlines(), *more_lines(card)]
 
 
 def card_text(card: Card, run: str) -> str:
-    """What a detector's card guarantees; ``run``: what the user calls the detector."""
+    """Returns what a detector's card guarantees; ``run``: what the user calls the detector."""
     if card.calibration is None:
         return line_of(
             "rank only",
@@ -64,20 +64,20 @@ def card_text(card: Card, run: str) -> str:
         run=run,
         views="" if rule is None else rule.views,
     )
-    tiles = tiles_said(facts.tiles, card.size)
+    tiles = tiles_text(facts.tiles, card.size)
     return "\n".join(
         [
             text,
             *_cost(card, run),
             *([line_of("tiles", tiles)] if tiles else []),
-            *size_sensitivity_text(facts),
+            *size_sensitivity_lines(facts),
         ]
     )
 
 
 def _cost(card: Card, run: str) -> list[str]:
-    """What the images that set the threshold cost if they are defects, and where they are looked
-    at; lines.
+    """Returns what the images that set the threshold cost if they are defects, and where they are
+    looked at; lines.
     """
     cost, calibration = card.training.cost, card.calibration
     said = "" if calibration is None else cost_text(cost, float(calibration.threshold))
@@ -118,16 +118,15 @@ def cost_text(cost: Cost | None, threshold: float) -> str:
     return text
 
 
-def mask_said(mask: MaskFacts | None) -> str:
+def mask_text(mask: MaskFacts | None) -> str:
     """Returns in words what a detector looks at; empty where that is the whole image."""
     if mask is None:
         return ""
     return f"{mask.file}: {100 * mask.share:.0f} % of the image is inspected, the rest is ignored"
 
 
-def tiles_said(tiles: TileFacts | None, size: int) -> str:
-    """How a detector cuts large images, by what its card says of its tiles; empty where it does
-    not.
+def tiles_text(tiles: TileFacts | None, size: int) -> str:
+    """Returns how a detector cuts large images, by its card; empty where it does not.
 
     ``size``: pixels a side that the model sees of a tile, and of the whole image.
     """
@@ -141,9 +140,9 @@ def tiles_said(tiles: TileFacts | None, size: int) -> str:
     )
 
 
-def size_sensitivity_text(training: TrainingFacts) -> list[str]:
-    """Which synthetic defects a detector flagged by their size, and the least area that counts, by
-    its card; lines.
+def size_sensitivity_lines(training: TrainingFacts) -> list[str]:
+    """Returns which synthetic defects a detector flagged by their size, and the least area that
+    counts, by its card; lines.
     """
     found = training.size_sensitivity
     lines = _sizes(found) if found is not None and found.sizes else []
@@ -180,8 +179,8 @@ def _least_area(pixels: int, cells: int) -> str:
 
 
 def guard_text(guard: GuardFacts | None) -> str:
-    """How well a detector's guard tells images that are unlike the training images; empty where the
-    card does not say.
+    """Returns how well a detector's guard tells images that are unlike the training images; empty
+    where the card does not say.
     """
     if not guard:
         return ""
@@ -192,9 +191,9 @@ def guard_text(guard: GuardFacts | None) -> str:
     )
 
 
-def more_text(card: Card) -> list[str]:
-    """What more good images would bring to a detector, a line each; none where its card does not
-    say on how many it stands.
+def more_lines(card: Card) -> list[str]:
+    """Returns what more good images would bring to a detector, a line each; none where its card
+    does not say on how many it stands.
     """
     facts, calibration = card.training, card.calibration
     if calibration is None:

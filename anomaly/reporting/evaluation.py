@@ -151,7 +151,8 @@ def realised_text(
     every_image: tuple[int, int] | None = None,
     what: str = "image",
 ) -> str:
-    """Good test images (or units: ``what``) that were flagged, beside what was guaranteed.
+    """Returns how many good test images (or units: ``what``) were flagged, beside what was
+    guaranteed.
 
     ``flagged`` counts one image of each group; ``every_image``, where groups have several, is
     (flagged, of) all.

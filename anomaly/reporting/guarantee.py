@@ -43,8 +43,8 @@ def guarantee_text(
     run: str = "RUN",
     views: str = "",
 ) -> str:
-    """What a calibration guarantees, five lines; where there were too few images for the default
-    rate, one.
+    """Returns what a calibration guarantees, five lines; where there were too few images for the
+    default rate, one.
 
     ``good_images``: all that were given, those for training included. ``highest``: names of the
     calibration images, the highest score first. ``recall``: of labelled defect images, if there
@@ -94,7 +94,9 @@ def guarantee_text(
 
 
 def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "RUN") -> str:
-    """What is said where a threshold was moved by hand, three lines; empty where it was not."""
+    """Returns what holds where a threshold was moved by hand, three lines; empty where it was
+    not.
+    """
     if training.threshold_moved is None:
         return ""
     by, when = training.threshold_moved_by or "somebody", training.threshold_moved[:10]
@@ -111,7 +113,7 @@ def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "
 
 
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
-    """What fewer good images than the default rate needs can guarantee, and what to do."""
+    """Returns what fewer good images than the default rate needs can guarantee, and what to do."""
     n = calibration.n
     # anomaly calibrate has it not
     rank_only = "" if good_images == n else ", or --rank-only (order, no guarantee)"
@@ -126,14 +128,14 @@ def too_few_text(calibration: Calibration, good_images: int, what: str = "image"
 
 
 def needs_text(target_rate: float) -> str:
-    """How many good images (of different groups) must set the threshold for a false-alarm rate of
-    ``target_rate``.
+    """Returns how many good images (of different groups) must set the threshold for a false-alarm
+    rate of ``target_rate``.
     """
     return f"{100 * target_rate:.6g} % needs {needed(target_rate):,} to set the threshold."
 
 
 def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str, str]]:
-    """What good images will guarantee before one is scored, and the lowest guaranteed rate;
+    """Returns what good images will guarantee before one is scored, and the lowest guaranteed rate;
     ``target_rate``: as asked for.
     """
     lowest, asked = (
@@ -162,8 +164,8 @@ def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str
 def more_rows(
     groups: int, target_rate: float | None, *, training: bool = True
 ) -> list[tuple[str, str]]:
-    """What more good images (of different groups) than ``groups`` would bring: a row for each
-    number worth asking about.
+    """Returns what more good images (of different groups) than ``groups`` would bring: a row for
+    each number worth asking about.
 
     In training some of them set the threshold; in recalibration (not ``training``) all do.
     """
@@ -194,10 +196,10 @@ def change_rows(before: Guarantee, after: Guarantee) -> list[Change]:
     after.
     """
     labels = ("threshold", "guaranteed rate", "upper bound (95 %)", "set by")
-    return list(zip(labels, figures_said(before), figures_said(after), strict=True))
+    return list(zip(labels, guarantee_figures(before), guarantee_figures(after), strict=True))
 
 
-def figures_said(guarantee: Guarantee) -> tuple[str, str, str, str]:
+def guarantee_figures(guarantee: Guarantee) -> tuple[str, str, str, str]:
     """Returns threshold, guaranteed rate, upper bound, and what set the threshold, in words."""
     c = guarantee.calibration
     if c is None:

@@ -23,7 +23,7 @@ from anomaly.detector.training_facts import MaskFacts
 from anomaly.errors import RuntimeMissing
 from anomaly.files.atomic import whole_file
 from anomaly.imaging.overlay import shrink
-from anomaly.reporting.detector import mask_said
+from anomaly.reporting.detector import mask_text
 from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows
 from anomaly.reporting.figures import classes, counts_text, tiles
 from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks
@@ -162,7 +162,7 @@ def _detector(card: Card) -> Sequence[Term]:
             else f"{calibration.threshold:.6g}, set by {calibration.n} images",
         ),
         ("made", training.created),
-        ("mask", mask_said(training.mask)),
+        ("mask", mask_text(training.mask)),
         ("command", training.command),
         ("seed", training.seed),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions)),

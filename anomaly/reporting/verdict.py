@@ -1,4 +1,4 @@
-"""What is said of one image or unit.
+"""Returns what is said of one image or unit.
 
 The p-value is said as how rare a score is among good images, never as a chance that the part is
 bad.
@@ -32,9 +32,9 @@ def verdict_text(
     error: str | None = None,
     what: str = "image",
 ) -> str:
-    """What is said of one image. ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it
-    was not judged.
+    """Returns what is said of one image.
 
+    ``status``: ``ok``, ``outside`` or ``error``; ``error``: why it was not judged;
     ``what``: ``unit`` where the threshold was set by units, each by its worst view.
     """
     if status == "outside":
@@ -56,7 +56,7 @@ def verdict_text(
 
 
 def unit_text(unit: UnitRow) -> str:
-    """What is said of a unit of several views."""
+    """Returns what is said of a unit of several views."""
     if unit.is_anomaly:
         return f"FLAGGED by its view {PurePath(unit.worst or '').name}, whatever the others show."
     if unit.status != "ok":

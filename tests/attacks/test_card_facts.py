@@ -24,7 +24,7 @@ from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.mask import mask_facts, read_mask
 from anomaly.quality.moved_threshold import largest_rank, with_rank
-from anomaly.reporting.detector import card_text, guard_text, more_text
+from anomaly.reporting.detector import card_text, guard_text, more_lines
 from anomaly.statistics.calibration import Calibration, calibrate, rank
 from tests.support.serving import serving
 from training.options import TrainOptions
@@ -156,7 +156,7 @@ def say_all(card: Card) -> None:
     """Says all that is said of a card; whatever is raised here is a bug."""
     for text in (
         card_text(card, "RUN"),
-        *more_text(card),
+        *more_lines(card),
         guard_text(card.training.guard),
         card.identity,
     ):

@@ -27,7 +27,7 @@ from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.files.table import COLUMNS, read_table
 from anomaly.imaging.decode import decode
-from anomaly.reporting.detector import size_sensitivity_text
+from anomaly.reporting.detector import size_sensitivity_lines
 from data.synthetic import make
 from tests.test_scorer import ROOT, alone, in_a_fresh_process
 
@@ -259,7 +259,7 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
         written,
         TOO_FEW,
         *first,
-        *size_sensitivity_text(card.training),
+        *size_sensitivity_lines(card.training),
     ]
     assert card.training.command == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
     shown = shell("show", run)
@@ -279,7 +279,7 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
     assert shown.out.splitlines()[-9:-1] == [
         TOO_FEW,
         *first,
-        *size_sensitivity_text(card.training),
+        *size_sensitivity_lines(card.training),
         f"{'more good images':<24}{more[0]}",
         " " * 24 + more[1],
     ]

@@ -22,7 +22,7 @@ from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.imaging.mask import coarser, mask_of, of_rectangles, read_mask, to_png
 from anomaly.quality.portable import write_portable
-from anomaly.reporting.detector import mask_said
+from anomaly.reporting.detector import mask_text
 from data.synthetic import make
 from tests.training.test_export import COMBINATIONS, graph_of, run
 from tests.training.test_spaces import needs_weights
@@ -182,7 +182,7 @@ def test_card_show_and_report_say_what_is_inspected(
     card = read_card(masked / "run")
     assert np.array_equal(card.training.mask.mask, MASK)
     said = f"mask.png: {100 * MASK.mean():.0f} % of the image is inspected, the rest is ignored"
-    assert mask_said(card.training.mask) == said
+    assert mask_text(card.training.mask) == said
     assert main(["show", str(masked / "run")]) == 0
     assert f"mask                    {said}" in capsys.readouterr().out
     page = (masked / "run" / "report.html").read_text(encoding="utf-8")

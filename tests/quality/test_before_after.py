@@ -17,7 +17,7 @@ from anomaly.detector.file import read_card
 from anomaly.detector.guarantee import Guarantee
 from anomaly.quality.before_after import worse
 from anomaly.quality.moved_threshold import nearest, write_moved
-from anomaly.reporting.guarantee import figures_said
+from anomaly.reporting.guarantee import guarantee_figures
 from anomaly.statistics.calibration import Calibration, calibrate
 from data.synthetic import write_dataset
 from tests.detector.test_file import changed, edit_card
@@ -103,7 +103,7 @@ def test_what_gets_worse(before: Guarantee, after: Guarantee, found: list[str]) 
 
 def test_ties_and_identical_scores_change_nothing_of_the_rate() -> None:
     same = Guarantee(calibrate(np.full(60, 3.0)))
-    assert worse(of(60), same) == [] and figures_said(same)[:2] == ("3", "1.64 % (1 of 61)")
+    assert worse(of(60), same) == [] and guarantee_figures(same)[:2] == ("3", "1.64 % (1 of 61)")
     tied = Calibration(np.r_[np.arange(55), np.full(5, 90.0)], 3, 0.05)
     assert worse(Guarantee(tied), of(60, 0.05)) == []
 

@@ -12,7 +12,7 @@ import pytest
 from anomaly.commands.main import main
 from anomaly.detector.file import read_card
 from anomaly.detector.training_facts import TrainingFacts
-from anomaly.reporting.detector import size_sensitivity_text
+from anomaly.reporting.detector import size_sensitivity_lines
 from data.synthetic import make
 from training.defect_sizes import DEFECTS_PER_SIZE, KINDS, diameters, drawn, meets
 from training.pipeline import TrainOptions, train
@@ -68,7 +68,7 @@ def test_the_card_says_which_sizes_are_flagged_and_boxes_meet_what_is_large(
     assert main(["show", str(run)]) == 0
     shown = capsys.readouterr().out
     assert "smallest defects        one pixel of the model is 1 of yours a side; defects" in shown
-    assert all(line in shown for line in size_sensitivity_text(card.training))
+    assert all(line in shown for line in size_sensitivity_lines(card.training))
 
 
 def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_min_area_is_part_of_the_calibrated_score(parts: Path, tmp_path: Path) -
         opened.calibration.guaranteed_rate == plain.calibration.guaranteed_rate
         and opened.training.parity <= 1e-3
     )
-    assert size_sensitivity_text(opened.training)[-1] == (
+    assert size_sensitivity_lines(opened.training)[-1] == (
         "least area              what is high in less than 20 pixels (20 cells of the heatmap) "
         "does not count"
     )
@@ -100,12 +100,12 @@ def test_what_is_said_of_sizes() -> None:
             {"pixels": 4 * 2**i, "flagged": n, "of": 24, "met": 0} for i, n in enumerate(flagged)
         ]
         facts = {"size_sensitivity": {"pixel": 15.6, "sizes": rows}}
-        return size_sensitivity_text(TrainingFacts.from_json(facts))[0].split("; ")[1]
+        return size_sensitivity_lines(TrainingFacts.from_json(facts))[0].split("; ")[1]
 
     assert said(0, 3, 12) == "defects smaller than 16 pixels are likely unseen"
     assert said(0, 3, 11) == "defects up to 16 pixels are likely unseen"
     assert said(20, 24) == "most of the smallest that were tried are seen"
-    assert size_sensitivity_text(TrainingFacts(min_area=9, min_cells=1)) == [
+    assert size_sensitivity_lines(TrainingFacts(min_area=9, min_cells=1)) == [
         "least area              9 pixels changes nothing: one cell of the heatmap is larger"
     ]
     for nothing in (
@@ -113,7 +113,7 @@ def test_what_is_said_of_sizes() -> None:
         {"size_sensitivity": None},
         {"size_sensitivity": {"sizes": [], "pixel": 1}},
     ):
-        assert size_sensitivity_text(TrainingFacts.from_json(nothing)) == []
+        assert size_sensitivity_lines(TrainingFacts.from_json(nothing)) == []
 
 
 def test_a_new_threshold_counts_the_same_synthetic_defects_anew(

@@ -23,7 +23,7 @@ from anomaly.errors import TrainingError
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import read_dataset
 from anomaly.quality.portable import write_portable
-from anomaly.reporting.detector import tiles_said
+from anomaly.reporting.detector import tiles_text
 from data.sheet import sheet
 from tests.training.test_export import COMBINATIONS, graph_of, run
 from training.checkpoint import load_checkpoint, tensors_of
@@ -346,7 +346,7 @@ def test_card_show_and_restore_know_the_tiles(
         "20 (5 across, 4 down) of 64 pixels of yours a side, each seen at 64 x 64; beside them the "
         "whole image at 64 x 64"
     )
-    assert tiles_said(card.training.tiles, 64) == said
+    assert tiles_text(card.training.tiles, 64) == said
     assert card.score == "mean of the 9 hottest places of the heatmap, 1/144 of a tile's"
     assert main(["show", str(tiled)]) == 0
     shown = capsys.readouterr().out
@@ -368,7 +368,7 @@ def test_card_show_and_restore_know_the_tiles(
 
 
 def test_without_tiles_nothing_is_said_and_damaged_ones_are_refused() -> None:
-    assert tiles_said(None, 64) == ""
+    assert tiles_text(None, 64) == ""
     for damaged in ({}, 3, {"tile": "x", "down": 1, "across": 1}):
         with pytest.raises(ValueError, match="which it cannot be"):
             TrainingFacts.from_json({"tiles": damaged})
