@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import (
     add_good,
@@ -19,6 +19,9 @@ from anomaly.commands.arguments import (
 )
 from anomaly.errors import AnomalyError
 from anomaly.inputs.labels import given_names
+
+if TYPE_CHECKING:
+    from anomaly.quality.recalibrate import GoodImages
 
 
 def add_calibrate(commands: Any) -> None:
@@ -119,19 +122,13 @@ def run_calibrate(options: argparse.Namespace) -> None:
         normal = options.normal or audited(options.verdicts, options.run_number, manifest)
         card, out, left_out = recalibrate_on(
             options.detector,
-            normal,
+            good_images(options, normal),
             out=options.out,
             target_rate=options.false_alarm_rate,
-            group_by=options.group_by,
-            seed=options.seed,
             portable=options.target == "portable",
-            by_unit=options.by_unit,
-            views=options.views,
             accept_worse=options.accept_worse,
             known=versions_in(options.verdicts) if options.verdicts else (),
-            good=given_names(options.good),
             say=say,
-            independent=options.independent,
         )
     if options.verdicts:
         note_threshold(options.verdicts, options.run_number, card, out)
@@ -145,6 +142,21 @@ def run_calibrate(options: argparse.Namespace) -> None:
         f"{changes_text(change_rows(before, after))}"
     )
     answer(changed | made, text, options.json)
+
+
+def good_images(options: argparse.Namespace, place: Path) -> GoodImages:
+    """Returns the good images that set the threshold."""
+    from anomaly.quality.recalibrate import GoodImages
+
+    return GoodImages(
+        place,
+        given_names(options.good),
+        options.group_by,
+        options.seed,
+        options.by_unit,
+        options.views,
+        options.independent,
+    )
 
 
 def versions_in(database: str) -> list[tuple[str, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import (
     command,
@@ -17,6 +18,14 @@ from anomaly.commands.arguments import (
     shard_of,
 )
 from anomaly.errors import FOUND_ANOMALY, NOT_ALL_JUDGED, AnomalyError
+
+if TYPE_CHECKING:
+    from anomaly.inputs.source import Source
+    from anomaly.scorer import Scorer
+    from anomaly.scoring.batch import RunOptions
+    from anomaly.scoring.pictures import Pictures
+    from anomaly.scoring.products import Project
+    from anomaly.scoring.summary import Summary
 
 
 def add_score(commands: Any) -> None:
@@ -68,30 +77,7 @@ def add_score(commands: Any) -> None:
         action="store_true",
         help="write an error row if a server is unreachable, instead of stopping",
     )
-    p.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="F",
-        help="table to write: .csv, .jsonl or .parquet, or - for JSON lines",
-    )
-    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images to this folder")
-    p.add_argument("--link", action="store_true", help="with --flagged: link instead of copying")
-    p.add_argument(
-        "--heatmaps",
-        type=Path,
-        metavar="DIR",
-        help="write the heatmaps to this folder (float32 TIFF)",
-    )
-    p.add_argument(
-        "--overlays",
-        type=Path,
-        metavar="DIR",
-        help="write the images with heatmap overlays to this folder (JPEG)",
-    )
-    p.add_argument(
-        "--force", action="store_true", help="start over, even if F or a part of it exists"
-    )
+    add_outputs(p)
     p.add_argument(
         "--engine",
         choices=("threads", "ray"),
@@ -131,6 +117,34 @@ def add_score(commands: Any) -> None:
     )  # fmt: skip
 
 
+def add_outputs(p: argparse.ArgumentParser) -> None:
+    """Adds what is written, and where."""
+    p.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="table to write: .csv, .jsonl or .parquet, or - for JSON lines",
+    )
+    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images to this folder")
+    p.add_argument("--link", action="store_true", help="with --flagged: link instead of copying")
+    p.add_argument(
+        "--heatmaps",
+        type=Path,
+        metavar="DIR",
+        help="write the heatmaps to this folder (float32 TIFF)",
+    )
+    p.add_argument(
+        "--overlays",
+        type=Path,
+        metavar="DIR",
+        help="write the images with heatmap overlays to this folder (JPEG)",
+    )
+    p.add_argument(
+        "--force", action="store_true", help="start over, even if F or a part of it exists"
+    )
+
+
 class InsteadOfRun(argparse.Action):
     """Takes --project: the first INPUT stands where RUN would, so that no other is required."""
 
@@ -146,78 +160,27 @@ class InsteadOfRun(argparse.Action):
 
 
 def run_score(options: argparse.Namespace) -> int:
-    if options.project:  # there is no RUN then
-        options.inputs, options.detector = [options.detector, *(options.inputs or [])], None
-        refused = {
-            "--watch": options.watch,
-            "--review": options.review,
-            "--engine ray": options.engine == "ray",
-        }
-        refused["--out -"] = options.out == Path("-")
-        for name in [name for name, given in refused.items() if given]:
-            raise AnomalyError(
-                f"{name} found, which --project cannot do: leave it out, or score each product by "
-                "itself"
-            )
+    if options.project:
+        take_project(options)
     if options.watch:
         return run_watch(options)
     from anomaly.detector.slow_images import SlowImages
     from anomaly.files.progress import Progress
-    from anomaly.inputs.sources import list_sources, shard
     from anomaly.reporting.scoring import summary_text
-    from anomaly.scorer import Scorer
-    from anomaly.scoring.batch import Pictures, score_in_threads, score_lines, score_table
-    from anomaly.scoring.rows import largest_file
-    from anomaly.scoring.summary import Summary
+    from anomaly.scoring.batch import score_lines, score_table
+    from anomaly.scoring.rows import scorers
 
     lines = options.out == Path("-")
     if lines and options.review:
         raise AnomalyError(
             "--out -: --review needs a table: give a file name, or import the lines later"
         )
-    project = None
-    if options.project:
-        from anomaly.scoring.products import read_project
-
-        project = read_project(
-            options.project, device=options.device, max_pixels=options.max_pixels, key=options.key
-        )
-        scorer = project.products[0].scorer
-    else:
-        scorer = Scorer(
-            options.detector,
-            device=options.device,
-            max_pixels=options.max_pixels,
-            threads=1,
-            key=options.key,
-        )
-    end = b"\0" if options.null else b"\n"
-    rule = scorer.card.training.by_unit
+    project = project_of(options)
+    scorer = project.products[0].scorer if project else scorer_of(options)
     refuse_lines_of_units(lines, scorer)
-    unit_of = project.unit_of if project else None if rule is None else rule.unit_of
-    number, of = options.shard
     passed = Counter[str]()
-    sources = shard(
-        list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed),
-        number,
-        of,
-        unit_of,
-    )
-    pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
-    pictures.check_apart(options.inputs)
-    engine = partial(score_in_threads, workers=options.workers)
-    shared: dict[str, Any] = {
-        "keep_going": options.keep_going,
-        "pictures": pictures,
-        "force": options.force,
-        "engine": engine,
-        "passed": passed,
-    }
-    if options.engine == "ray":
-        from anomaly.scoring.cluster import import_ray, score_on_ray
-
-        import_ray()
-        shared["engine"] = score_on_ray
+    sources = sources_of(options, scorer, project, passed)
+    how = how_to_run(options)
 
     def then(summary: Summary) -> None:
         progress.finish()
@@ -232,22 +195,113 @@ def run_score(options: argparse.Namespace) -> int:
         say(f"anomaly: {line}")
 
     with Progress(None, "scoring") as progress, closing(SlowImages(tell)) as slow:
-        for one in [product.scorer for product in project.products] if project else [scorer]:
+        for one in scorers(scorer, project):
             one.watch(slow)
         if lines:
-            summary = score_lines(scorer, sources, sys.stdout.buffer, progress=progress, **shared)
+            stdout = sys.stdout.buffer
+            summary = score_lines(scorer, sources, stdout, how, progress=progress, passed=passed)
         else:
             summary = score_table(
                 scorer,
                 sources,
                 options.out,
+                how,
                 then=then,
                 progress=progress,
                 project=project,
-                **shared,
+                passed=passed,
             )
     if lines:
         say(summary_text(summary))
+    return status_of(summary, options)
+
+
+def take_project(options: argparse.Namespace) -> None:
+    """Puts the first INPUT where it belongs: with --project there is no RUN. Raises AnomalyError
+    for what a project cannot do.
+    """
+    options.inputs, options.detector = [options.detector, *(options.inputs or [])], None
+    refuse(
+        {
+            "--watch": options.watch,
+            "--review": options.review,
+            "--engine ray": options.engine == "ray",
+            "--out -": options.out == Path("-"),
+        },
+        "which --project cannot do: leave it out, or score each product by itself",
+    )
+
+
+def refuse(given: dict[str, Any], why: str) -> None:
+    """Raises AnomalyError for the first option that was given."""
+    for name in [name for name, value in given.items() if value]:
+        raise AnomalyError(f"{name} found, {why}")
+
+
+def project_of(options: argparse.Namespace) -> Project | None:
+    """Returns the project that assigns detectors to paths, None where one RUN judges all."""
+    if not options.project:
+        return None
+    from anomaly.scoring.products import read_project
+
+    return read_project(
+        options.project, device=options.device, max_pixels=options.max_pixels, key=options.key
+    )
+
+
+def scorer_of(options: argparse.Namespace) -> Scorer:
+    """Returns who judges; the threads of the run share the cores."""
+    from anomaly.scorer import Scorer
+
+    return Scorer(
+        options.detector,
+        device=options.device,
+        max_pixels=options.max_pixels,
+        threads=1,
+        key=options.key,
+    )
+
+
+def sources_of(
+    options: argparse.Namespace, scorer: Scorer, project: Project | None, passed: Counter[str]
+) -> Iterator[Source]:
+    """Yields what there is to score of this shard; ``passed`` counts what is passed over."""
+    from anomaly.inputs.sources import list_sources, shard
+    from anomaly.scoring.rows import largest_file
+
+    rule = scorer.card.training.by_unit
+    unit_of = project.unit_of if project else None if rule is None else rule.unit_of
+    number, of = options.shard
+    end = b"\0" if options.null else b"\n"
+    found = list_sources(options.inputs, limit=largest_file(scorer), end=end, passed=passed)
+    return shard(found, number, of, unit_of)
+
+
+def pictures_of(options: argparse.Namespace) -> Pictures:
+    """Returns which pictures are written, and where."""
+    from anomaly.scoring.pictures import Pictures
+
+    pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
+    pictures.check_apart(options.inputs)
+    return pictures
+
+
+def how_to_run(options: argparse.Namespace) -> RunOptions:
+    """Returns the options of the run itself."""
+    from anomaly.scoring.batch import RunOptions, score_in_threads
+
+    pictures = pictures_of(options)
+    engine: Any = partial(score_in_threads, workers=options.workers)
+    if options.engine == "ray":
+        from anomaly.scoring.cluster import import_ray, score_on_ray
+
+        import_ray()
+        engine = score_on_ray
+    return RunOptions(engine, pictures, options.keep_going, options.force)
+
+
+def status_of(summary: Summary, options: argparse.Namespace) -> int:
+    """Returns the exit status."""
     if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_verdict else 0
@@ -259,32 +313,21 @@ def run_watch(options: argparse.Namespace) -> int:
     from anomaly.files.progress import Progress
     from anomaly.inputs.watcher import check_folders as watched
     from anomaly.reporting.scoring import summary_text
-    from anomaly.scorer import Scorer
-    from anomaly.scoring.pictures import Pictures
-    from anomaly.scoring.watch import FolderWatch
+    from anomaly.scoring.watch import FolderWatch, WatchOptions
 
-    refused = {
-        "--review": options.review,
-        "--engine ray": options.engine == "ray",
-        "--shard": options.shard != (1, 1),
-    }
-    for name in [name for name, given in refused.items() if given]:
-        raise AnomalyError(
-            f"{name} found, which --watch cannot do: leave it out (anomaly review import takes the "
-            "table later)"
-        )
-    folders = watched(options.inputs)
-    scorer = Scorer(
-        options.detector,
-        device=options.device,
-        max_pixels=options.max_pixels,
-        threads=1,
-        key=options.key,
+    refuse(
+        {
+            "--review": options.review,
+            "--engine ray": options.engine == "ray",
+            "--shard": options.shard != (1, 1),
+        },
+        "which --watch cannot do: leave it out (anomaly review import takes the table later)",
     )
+    folders = watched(options.inputs)
+    scorer = scorer_of(options)
     lines = options.out == Path("-")
     refuse_lines_of_units(lines, scorer)
-    pictures = Pictures(options.flagged, options.heatmaps, options.overlays, options.link)
-    pictures.check_apart(options.inputs)
+    how = WatchOptions(pictures_of(options), options.patience, options.workers, options.force)
 
     def tell(line: str) -> None:
         progress.finish()
@@ -296,19 +339,14 @@ def run_watch(options: argparse.Namespace) -> int:
             scorer,
             folders,
             options.out,
-            pictures=pictures,
+            how,
             say=tell,
-            patience=options.patience,
-            workers=options.workers,
             stdout=sys.stdout.buffer if lines else None,
             advance=progress.advance,
-            force=options.force,
         )
         summary = watch.run()
     (say if lines else print)(summary_text(summary))
-    if options.fail_on_anomaly and summary.flagged_in_all:
-        return FOUND_ANOMALY
-    return NOT_ALL_JUDGED if summary.without_verdict else 0
+    return status_of(summary, options)
 
 
 def refuse_lines_of_units(lines: bool, scorer: Any) -> None:

@@ -73,6 +73,12 @@ def add_serve(commands: Any) -> None:
         metavar="PUB",
         help="public key; every detector must be signed with it",
     )
+    add_review_arguments(p)
+    p.add_argument("--insecure", action="store_true", help="allow a public address without keys")
+
+
+def add_review_arguments(p: argparse.ArgumentParser) -> None:
+    """Adds the review database and what goes into it."""
     p.add_argument(
         "--review",
         metavar="DB",
@@ -97,7 +103,6 @@ def add_serve(commands: Any) -> None:
         metavar="R",
         help="share of all images drawn for the audit sample (0.01)",
     )
-    p.add_argument("--insecure", action="store_true", help="allow a public address without keys")
 
 
 def share(text: str) -> float:
@@ -124,27 +129,31 @@ def run_serve(options: argparse.Namespace) -> int:
             "--create-review without --review found, both expected: give --review DB"
         )
     try:
-        from anomaly.serve.launch import serve
+        from anomaly.serve.launch import Review, ServeOptions, serve
     except ImportError as error:
         if error.name and error.name.split(".")[0] == "anomaly":
             raise
         raise RuntimeMissing.extra(error.name or "fastapi", "serve", "the service") from error
+    review = None
+    if options.review is not None:
+        review = Review(
+            options.review, options.review_images, options.audit_share, options.create_review
+        )
     return serve(
         options.detectors,
-        options.host,
-        options.port,
-        device=options.device,
-        workers=options.workers,
-        waiting=options.waiting,
-        timeout=options.timeout,
-        connections=options.connections,
-        max_bytes=options.max_bytes,
-        max_pixels=options.max_pixels,
-        keys_file=options.api_keys,
-        insecure=options.insecure,
-        key=options.key,
-        review=options.review,
-        review_images=options.review_images,
-        audit_share=options.audit_share,
-        create_review=options.create_review,
+        ServeOptions(
+            host=options.host,
+            port=options.port,
+            device=options.device,
+            workers=options.workers,
+            waiting=options.waiting,
+            timeout=options.timeout,
+            connections=options.connections,
+            max_bytes=options.max_bytes,
+            max_pixels=options.max_pixels,
+            keys_file=options.api_keys,
+            insecure=options.insecure,
+            key=options.key,
+            review=review,
+        ),
     )

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,26 +154,33 @@ def one_name(text: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class CalibrationImages:
+    """The good images behind a threshold: the names of those with the highest scores, how many
+    there are in how many groups, and the rule of a guarantee per unit.
+    """
+
+    highest: Sequence[str]
+    count: int
+    groups: int
+    by_unit: UnitRule | None = None
+
+
 def recalibrate(
     run: str | os.PathLike[str],
     calibration: Calibration,
     out: Path,
+    images: CalibrationImages,
     *,
     version: str,
-    highest: list[str],
-    images: int,
-    groups: int,
     parent: str | None = None,
-    by_unit: UnitRule | None = None,
     accepted: Sequence[str] = (),
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so
     explain.onnx, stay as they are.
 
-    ``highest`` names the calibration images with the highest scores, ``images`` and ``groups``
-    count those given. ``parent``: the digest of the file that it comes from (default: that of
-    ``run``). ``by_unit``: the rule of a guarantee per unit. ``accepted``: what of the guarantee got
-    worse, and was accepted.
+    ``parent``: the digest of the file that it comes from (default: that of ``run``). ``accepted``:
+    what of the guarantee got worse, and was accepted.
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -187,12 +194,12 @@ def recalibrate(
         stated=card.training.stating(*RECALIBRATED),
         recalibrated=datetime.now(UTC).isoformat(timespec="seconds"),
         recalibrated_by=user(),
-        recalibrated_on=images,
+        recalibrated_on=images.count,
         size_sensitivity=size_sensitivity,
-        cost=Cost.of_highest(calibration, highest, size_sensitivity),
-        highest=tuple(highest),
-        grouped=groups < images,
-        by_unit=by_unit,
+        cost=Cost.of_highest(calibration, images.highest, size_sensitivity),
+        highest=tuple(images.highest),
+        grouped=images.groups < images.count,
+        by_unit=images.by_unit,
         accepted_worse=tuple(accepted),
         threshold_moved=None,  # it is no preview any more
         threshold_moved_by=None,

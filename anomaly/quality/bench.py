@@ -24,7 +24,7 @@ from anomaly.imaging.decode import Decoded
 from anomaly.inputs.source import Source
 from anomaly.inputs.sources import list_sources
 from anomaly.scorer import Scorer
-from anomaly.scoring.batch import score_in_threads, score_table
+from anomaly.scoring.batch import RunOptions, score_in_threads, score_table
 from anomaly.scoring.speed import Bench
 
 ROUNDS = 3  # of the three throughputs in turn, so that a busy minute of the machine spoils no ratio
@@ -170,7 +170,7 @@ def score_rate(scorer: Scorer, sources: Iterable[Source], threads: int) -> float
             scorer,
             sources,
             Path(folder) / "table.csv",
-            engine=partial(score_in_threads, workers=threads),
+            options=RunOptions(engine=partial(score_in_threads, workers=threads)),
         ).images_per_second
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from anomaly.detector.file import find_detector
 from anomaly.errors import CalibrationError
 from anomaly.inputs.dataset import Say
-from anomaly.quality.recalibrate import Grouping, score_good
+from anomaly.quality.recalibrate import GoodImages, score_good
 from anomaly.scorer import Scorer
 from anomaly.statistics.check import Check, decide
 
@@ -50,7 +50,7 @@ def check(
             "leave it out"
         )
     scored = score_good(
-        scorer, path, normal, Grouping(group_by, seed, independent=independent), good, say
+        scorer, path, GoodImages(normal, good, group_by, seed, independent=independent), say
     )
     found = decide(calibration, scored.scores, int(scored.outside.sum()), tuple(scored.left_out))
     return found if scored.rule is None else replace(found, what="unit")

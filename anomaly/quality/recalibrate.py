@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anomaly.detector.calibration_nodes import import_onnx
 from anomaly.detector.card import Card
-from anomaly.detector.file import find_detector, read_card, recalibrate
+from anomaly.detector.file import CalibrationImages, find_detector, read_card, recalibrate
 from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
@@ -35,124 +35,31 @@ from anomaly.inputs.used_images import (
 )
 from anomaly.quality.before_after import refuse_worse, worse
 from anomaly.quality.portable import write_portable
-from anomaly.scorer import Scorer
+from anomaly.scorer import Result, Scorer
 from anomaly.scoring.units import by_unit, whole_units
 from anomaly.statistics.calibration import calibrate
 from anomaly.statistics.groups import one_per_group, worst_per_unit
 
 
-def recalibrate_on(
-    run: Path,
-    normal: Path,
-    *,
-    out: Path | None,
-    target_rate: float | None,
-    group_by: str | None,
-    seed: int,
-    portable: bool = False,
-    by_unit: str | None = None,
-    views: int | None = None,
-    accept_worse: bool = True,
-    known: Iterable[Identity] = (),
-    good: Sequence[str] = (),
-    say: Say | None = None,
-    independent: bool = False,
-) -> tuple[Card, Path, list[str]]:
-    """Writes a detector whose threshold is set by the good images ``normal``; returns its card, its
-    path and what was left out.
-
-    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained
-    this detector are left out, as far as the run folder tells: a guarantee made on them is false.
-    Without ``target_rate`` that of the detector is kept. ``portable``: the file is written in the
-    form that is exact in OpenVINO too. ``by_unit``: the threshold is set by the worst view of each
-    unit, named by this expression (default: that of the detector), of ``views`` views each. Without
-    ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises
-    CalibrationError, and nothing is written. ``known``: detectors elsewhere, whose versions are not
-    given again.
-    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as
-    good and what is not. Copies and near-copies are one group, and those of training images are
-    left out (``independent``: only equal pixels). Raises CalibrationError, DatasetError,
-    DetectorError.
-    """
-    import_onnx()
-    path = find_detector(run)
-    with tempfile.TemporaryDirectory() as folder:
-        source = path
-        if portable:
-            source = Path(folder) / path.name
-            write_portable(path, source)
-        grouping = Grouping(group_by, seed, by_unit, views, independent)
-        return _recalibrate_on(
-            path, source, normal, out, target_rate, grouping, accept_worse, known, good, say
-        )
-
-
-def _recalibrate_on(
-    path: Path,
-    source: Path,
-    normal: Path,
-    out: Path | None,
-    target_rate: float | None,
-    grouping: Grouping,
-    accept_worse: bool,
-    known: Iterable[Identity],
-    good_names: Sequence[str],
-    say: Say | None,
-) -> tuple[Card, Path, list[str]]:
-    """Recalibrates ``source``, which is the detector at ``path`` or its portable form."""
-    scorer = Scorer(source, device="cpu")
-    folder = path.parent if out is None else out.parent
-    version = next_version(
-        scorer.card.version, versions_of(scorer.card.name, path.parent, folder, known)
-    )
-    target = out or path.with_name(f"{path.stem}-{version}.onnx")
-    check_free(target)
-    good = score_good(scorer, path, normal, grouping, good_names, say)
-    values = good.scores
-    if target_rate is None and scorer.card.calibration is not None:
-        target_rate = scorer.card.calibration.target_rate
-    calibration = calibrate(values, target_rate)
-    before, after = (
-        Guarantee.of(scorer.card),
-        Guarantee(calibration, what="image" if good.rule is None else "unit"),
-    )
-    if not accept_worse:
-        refuse_worse(before, after)
-    # before it is there: rather one too many
-    note_version(scorer.card.name, version, path.parent, folder)
-    highest = [good.paths[i].name for i in np.argsort(-values, kind="stable")[:5]]
-    recalibrate(
-        source,
-        calibration,
-        target,
-        version=version,
-        highest=highest,
-        images=good.images,
-        groups=len(values),
-        parent=read_card(path).digest,
-        by_unit=good.rule,
-        accepted=worse(before, after),
-    )
-    note_calibration(path, target, good.judged)
-    return read_card(target), target, good.left_out
-
-
 @dataclass(frozen=True)
-class Grouping:
-    """Which images are not independent, and which score stands for them.
+class GoodImages:
+    """Good images in a folder or manifest, and which of them are not independent.
 
-    ``group_by``: of each group one image is drawn by ``seed``. ``by_unit``: of each unit, named by
-    the expression, the worst of its ``views`` views (None: however many it has). ``independent``:
-    images that look alike show different parts.
+    ``good``: names of the folders or labels of good images. ``group_by``: of each group one image
+    is drawn by ``seed``. ``by_unit``: of each unit, named by the expression, the worst of its
+    ``views`` views (None: however many it has). ``independent``: images that look alike show
+    different parts, only equal pixels are copies.
     """
 
+    place: Path
+    good: Sequence[str] = ()
     group_by: str | None = None
     seed: int = 0
     by_unit: str | None = None
     views: int | None = None
     independent: bool = False
 
-    def of(self, card: Card) -> Grouping:
+    def of(self, card: Card) -> GoodImages:
         """Returns what holds for a detector: where nothing was asked for, its own rule of units."""
         if self.by_unit is not None and self.group_by is not None:
             raise CalibrationError(
@@ -163,6 +70,72 @@ class Grouping:
             return self
         same = rule.least if rule.least == rule.most else None
         return replace(self, by_unit=rule.pattern, views=self.views or same)
+
+
+def recalibrate_on(
+    run: Path,
+    images: GoodImages,
+    *,
+    out: Path | None,
+    target_rate: float | None,
+    portable: bool = False,
+    accept_worse: bool = True,
+    known: Iterable[Identity] = (),
+    say: Say | None = None,
+) -> tuple[Card, Path, list[str]]:
+    """Writes a detector whose threshold is set by good images; returns its card, its path and what
+    was left out.
+
+    Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained
+    this detector are left out, as far as the run folder tells, and so are their copies: a guarantee
+    made on them is false. Without ``target_rate`` that of the detector is kept. ``portable``: the
+    file is written in the form that is exact in OpenVINO too. Without ``accept_worse`` a guarantee
+    that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing is written.
+    ``known``: detectors elsewhere, whose versions are not given again. ``say`` gets a line on what
+    is read as good and what is not. Raises CalibrationError, DatasetError, DetectorError.
+    """
+    import_onnx()
+    path = find_detector(run)
+    with tempfile.TemporaryDirectory() as folder:
+        source = path
+        if portable:
+            source = Path(folder) / path.name
+            write_portable(path, source)
+        scorer = Scorer(source, device="cpu")
+        version, target = _free_version(scorer.card, path, out, known)
+        good = score_good(scorer, path, images, say)
+        if target_rate is None and scorer.card.calibration is not None:
+            target_rate = scorer.card.calibration.target_rate
+        calibration = calibrate(good.scores, target_rate)
+        before = Guarantee.of(scorer.card)
+        after = Guarantee(calibration, what="image" if good.rule is None else "unit")
+        if not accept_worse:
+            refuse_worse(before, after)
+        # before it is there: rather one too many
+        note_version(scorer.card.name, version, path.parent, target.parent)
+        highest = [good.paths[i].name for i in np.argsort(-good.scores, kind="stable")[:5]]
+        recalibrate(
+            source,
+            calibration,
+            target,
+            CalibrationImages(highest, good.images, len(good.scores), good.rule),
+            version=version,
+            parent=read_card(path).digest,
+            accepted=worse(before, after),
+        )
+    note_calibration(path, target, good.judged)
+    return read_card(target), target, good.left_out
+
+
+def _free_version(
+    card: Card, path: Path, out: Path | None, known: Iterable[Identity]
+) -> tuple[str, Path]:
+    """Returns the version of the new detector and the file that it is written to."""
+    folder = path.parent if out is None else out.parent
+    version = next_version(card.version, versions_of(card.name, path.parent, folder, known))
+    target = out or path.with_name(f"{path.stem}-{version}.onnx")
+    check_free(target)
+    return version, target
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,25 +159,19 @@ class GoodScores:
 
 
 def score_good(
-    scorer: Scorer,
-    detector: Path,
-    normal: Path,
-    grouping: Grouping,
-    good: Sequence[str] = (),
-    say: Say | None = None,
+    scorer: Scorer, detector: Path, images: GoodImages, say: Say | None = None
 ) -> GoodScores:
-    """Returns the scores of a folder or manifest of good images; CalibrationError where none can be
-    used.
+    """Returns the scores of good images; CalibrationError where none can be used.
 
-    ``good``: names of the folders or labels of good images; ``say`` gets a line on what is read as
-    good and what is not.
+    ``say`` gets a line on what is read as good and what is not.
     """
-    grouping = grouping.of(scorer.card)
+    images = images.of(scorer.card)
     no_views: list[str] = []
     passed = Counter[str]()
-    found = normal_training(read_dataset(normal, grouping.group_by, passed, good, say=say), say)
-    if grouping.by_unit is not None:
-        found, no_views = by_unit(found, grouping.by_unit, grouping.views)
+    dataset = read_dataset(images.place, images.group_by, passed, images.good, say=say)
+    found = normal_training(dataset, say)
+    if images.by_unit is not None:
+        found, no_views = by_unit(found, images.by_unit, images.views)
     listing = listing_of(detector) or detector.with_name(IMAGES)
     records, left_out = without_training_images(found, listing)
     results, kept, looks = [], [], Looks(scorer.card.size)
@@ -216,34 +183,24 @@ def score_good(
             looks.add(image.pixels)
         except ImageError as error:
             left_out.append(str(error))
-    grouped, copied = _joined(scorer, listing, kept, looks, grouping)
-    usable, gone = _usable(kept, found, copied, whole=grouping.by_unit is not None)
+    grouped, copied = _joined(scorer, listing, kept, looks, images)
+    usable, gone = _usable(kept, found, copied, whole=images.by_unit is not None)
     left_out += gone
     if passed:
         no_views = [f"no images: {passed_text(passed)}", *no_views]
     if not usable:
         raise CalibrationError(
-            f"no good image of {normal} can be used ({(left_out or ['none found'])[0]}): add new "
-            "ones"
+            f"no good image of {images.place} can be used ({(left_out or ['none found'])[0]}): "
+            "add new ones"
         )
     results = [results[i] for i in usable]
     kept, grouped = ([one[i] for i in usable] for one in (kept, grouped))
     left_out += _counted_once(kept, grouped)
-    scores = np.array(
-        [np.nan if result.score is None else result.score for result in results], np.float32
-    )
-    rule, worst = None, np.arange(len(kept))
-    if grouping.by_unit is not None:
-        rule = UnitRule.seen(grouping.by_unit, [r.group for r in kept])
-        scores, worst = worst_per_unit(scores, [r.group for r in kept])
-    names = [str(kept[i].path) for i in worst]
-    values, drawn = one_per_group(scores, [grouped[i].group for i in worst], grouping.seed, names)
-    index = worst[drawn]
-    outside = np.array([results[i].status == "outside" for i in index])
+    values, drawn, rule = _drawn(results, kept, grouped, images)
     return GoodScores(
         values,
-        outside,
-        [kept[i].path for i in index],
+        np.array([results[i].status == "outside" for i in drawn]),
+        [kept[i].path for i in drawn],
         len(kept),
         [*no_views, *left_out],
         rule,
@@ -251,8 +208,27 @@ def score_good(
     )
 
 
+def _drawn(
+    results: Sequence[Result], kept: Sequence[Record], grouped: Sequence[Record], images: GoodImages
+) -> tuple[NDArray[np.float32], NDArray[np.int64], UnitRule | None]:
+    """Returns one score for each group or unit, the indices of their images, and the rule of the
+    units.
+    """
+    scores = np.array(
+        [np.nan if result.score is None else result.score for result in results], np.float32
+    )
+    rule, worst = None, np.arange(len(kept))
+    if images.by_unit is not None:
+        rule = UnitRule.seen(images.by_unit, [r.group for r in kept])
+        scores, worst = worst_per_unit(scores, [r.group for r in kept])
+    names = [str(kept[i].path) for i in worst.tolist()]
+    groups = [grouped[i].group for i in worst.tolist()]
+    values, drawn = one_per_group(scores, groups, images.seed, names)
+    return values, worst[drawn], rule
+
+
 def _joined(
-    scorer: Scorer, listing: Path, kept: Sequence[Record], looks: Looks, grouping: Grouping
+    scorer: Scorer, listing: Path, kept: Sequence[Record], looks: Looks, images: GoodImages
 ) -> tuple[list[Record], dict[Path, Path]]:
     """Returns the records with copies in one group, and of each that is a copy of a training image
     the latter's path.
@@ -261,20 +237,20 @@ def _joined(
     they would look alike.
     """
     groups = [r.group for r in kept]
-    among = looks.copies(groups, same_only=grouping.independent)
+    among = looks.copies(groups, same_only=images.independent)
     paths = [r.path for r in kept]
     for path in training_images(listing):
         with contextlib.suppress(ImageError):
             looks.add(scorer.decode(path).pixels)
             paths.append(path)
-    everything = looks.copies([str(i) for i in range(len(paths))], same_only=grouping.independent)
+    everything = looks.copies([str(i) for i in range(len(paths))], same_only=images.independent)
     taught = {int(among.scene[i]): paths[j] for i, j, _ in everything.pairs if i < len(kept) <= j}
     copied = {
         r.path: taught[scene]
         for r, scene in zip(kept, among.scene.tolist(), strict=True)
         if scene in taught
     }
-    return regrouped(kept, among, whole=grouping.by_unit is not None), copied
+    return regrouped(kept, among, whole=images.by_unit is not None), copied
 
 
 def _usable(

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,17 +81,38 @@ def score_in_threads(
         yield from chunks.watch(done)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run scores images.
+
+    ``engine``: who reads, decodes and judges (default: a thread for each core; the scorer should
+    compute with one thread then). ``pictures`` of an image are there before its row is safe.
+
+    Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is
+    back; ``keep_going`` gives such an image an error row.
+
+    A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an
+    AnomalyError, as is an unfinished one of another detector, options or images; ``force`` replaces
+    both. A chunk of the table is safe after ``chunk_rows`` images or a minute.
+    """
+
+    engine: Engine = score_in_threads
+    pictures: Pictures = NO_PICTURES
+    keep_going: bool = False
+    force: bool = False
+    resume: bool = True
+    chunk_rows: int = 1000
+
+
+DEFAULTS = RunOptions()
+
+
 def score_table(
     scorer: Scorer,
     sources: Iterable[Source | str | os.PathLike[str]],
     out: Path,
+    options: RunOptions = DEFAULTS,
     *,
-    engine: Engine = score_in_threads,
-    chunk_rows: int = 1000,
-    resume: bool = True,
-    force: bool = False,
-    keep_going: bool = False,
-    pictures: Pictures = NO_PICTURES,
     then: Callable[[Summary], None] = lambda summary: None,
     progress: Progress | None = None,
     project: Project | None = None,
@@ -101,65 +122,31 @@ def score_table(
     it holds.
 
     ``sources`` may be an iterator of any length: it is read as the work goes on. An image that
-    cannot be judged has its row. ``engine``: who reads, decodes and judges (default: a thread for
-    each core; the scorer should compute with one thread then). A chunk of the table is safe after
-    ``chunk_rows`` images or a minute.
+    cannot be judged has its row. ``then`` is called when the table is whole and before the traces
+    of the run are removed: after a death in between it is called again. ``passed``: what
+    ``sources`` counts of what it passes over, for the summary. ``project``: its products' detectors
+    judge instead, each its images (not with an engine of other processes).
 
-    Where an image's disk or server has gone the run stops with an AnomalyError, to go on when it is
-    back; ``keep_going`` gives such an image an error row.
-
-    ``pictures`` of an image are there before its row is safe. ``then`` is called when the table is
-    whole and before the traces of the run are removed: after a death in between it is called again.
-
-    A run that was interrupted goes on; ``resume=False`` starts it over. A table that is there is an
-    AnomalyError, as is an unfinished one of another detector, options or images; ``force`` replaces
-    both. KeyboardInterrupt says in its message how to go on, a full disk is an AnomalyError that
-    does.
-
-    ``passed``: what ``sources`` counts of what it passes over, for the summary.
-    ``project``: its products' detectors judge instead, each its images (not with an engine of other
-    processes).
+    KeyboardInterrupt says in its message how to go on, a full disk is an AnomalyError that does.
     """
-    began, suffix, folder = time.monotonic(), table_suffix(out), out.with_name(f"{out.name}.chunks")
+    began, _ = time.monotonic(), table_suffix(out)
+    folder = out.with_name(f"{out.name}.chunks")
+    work = Work(scorer, options.keep_going, options.pictures, out, project)
     judges = scorers(scorer, project)
-    found = {one.card.identity: (one.card.training.by_unit, one.card.calibration) for one in judges}
     rules = {
-        identity: (rule, calibration)
-        for identity, (rule, calibration) in found.items()
-        if rule is not None
+        one.card.identity: (one.card.training.by_unit, one.card.calibration)
+        for one in judges
+        if one.card.training.by_unit is not None
     }
-    _refuse_to_overwrite(out, folder, force, bool(rules))
+    _refuse_to_overwrite(out, folder, options.force, bool(rules))
     for one in judges:
-        pictures.check(one)
+        options.pictures.check(one)
     chunks: list[TableChunk] = []
-    again = 0
-    reading = judging = 0.0
     with sole_writer(out, folder), _says_how_to_go_on(folder, chunks):
-        run = _run(scorer, pictures) | ({} if project is None else {"detector": project.to_json()})
-        given: Iterator[Source] = map(as_source, sources)
-        start_over = force or not resume
-        # the table may be gone since
-        finished = None if start_over or not out.exists() else read_json(folder / DONE)
-        if finished is None:
-            begin_run(out, folder, run, pictures, start_over)
-            kept, given, again = finished_chunks(folder, suffix, given)
-            chunks += kept
-        else:
-            chunks += chunks_of(finished, out, folder, run, given)
-        resumed, files = row_count(chunks), sum(chunk.files for chunk in chunks)
-        if progress:
-            progress.skip(resumed)
-        if finished is None:
-            with closing(
-                engine(Work(scorer, keep_going, pictures, out, project), enumerate(given, files))
-            ) as done:
-                for scored in _cut(done, chunk_rows, progress):
-                    reading += sum(one.reading for one in scored)
-                    judging += sum(one.judging for one in scored)
-                    chunks.append(write_chunk(out, folder, suffix, row_count(chunks), scored))
-            finish_table(out, folder, suffix, chunks)
-        summary = _summary(scorer, out, chunks, resumed, time.monotonic() - began, reading, judging)
-        summary = replace(summary, passed_over=dict(passed or {}), again=again)
+        run = _what_rows_depend_on(work)
+        added = _score_missing(work, map(as_source, sources), options, run, chunks, progress)
+        summary = _summary(scorer, out, chunks, added, time.monotonic() - began)
+        summary = replace(summary, passed_over=dict(passed or {}), again=added.again)
         if project is not None:
             summary = replace(summary, products=_products(project, summary, chunks))
         if rules:
@@ -172,43 +159,89 @@ def score_table(
     return summary
 
 
+@dataclass(frozen=True)
+class _Added:
+    """What a run added to what was there: ``resumed`` rows were, ``again`` images were scored once
+    more; seconds of reading and judging of all threads together.
+    """
+
+    resumed: int = 0
+    again: int = 0
+    reading: float = 0.0
+    judging: float = 0.0
+
+
+def _score_missing(
+    work: Work,
+    sources: Iterator[Source],
+    options: RunOptions,
+    run: dict[str, Any],
+    chunks: list[TableChunk],
+    progress: Progress | None,
+) -> _Added:
+    """Scores the images that no chunk holds yet, and joins all chunks into the table.
+
+    ``chunks``: gets those that are there, and then each one that is written.
+    """
+    out, suffix = work.out, table_suffix(work.out)
+    folder = out.with_name(f"{out.name}.chunks")
+    start_over = options.force or not options.resume
+    # the table may be gone since
+    finished = None if start_over or not out.exists() else read_json(folder / DONE)
+    again, files = 0, 0
+    if finished is None:
+        begin_run(out, folder, run, options.pictures, start_over)
+        kept, sources, again = finished_chunks(folder, suffix, sources)
+        chunks += kept
+        files = sum(chunk.files for chunk in kept)
+    else:
+        chunks += chunks_of(finished, out, folder, run, sources)
+    resumed, reading, judging = row_count(chunks), 0.0, 0.0
+    if progress:
+        progress.skip(resumed)
+    if finished is None:
+        with closing(options.engine(work, enumerate(sources, files))) as done:
+            for scored in _cut(done, options.chunk_rows, progress):
+                reading += sum(one.reading for one in scored)
+                judging += sum(one.judging for one in scored)
+                chunks.append(write_chunk(out, folder, suffix, row_count(chunks), scored))
+        finish_table(out, folder, suffix, chunks)
+    return _Added(resumed, again, reading, judging)
+
+
 def score_lines(
     scorer: Scorer,
     sources: Iterable[Source | str | os.PathLike[str]],
     out: BinaryIO,
+    options: RunOptions = DEFAULTS,
     *,
-    engine: Engine = score_in_threads,
-    keep_going: bool = False,
-    pictures: Pictures = NO_PICTURES,
-    force: bool = False,
     progress: Progress | None = None,
     passed: Passed | None = None,
 ) -> Summary:
     """Writes a row for every image to a stream, as a line of JSON and as soon as it is known, and
     returns what they hold.
 
-    There is nothing to go on from: who reads the stream keeps it. Parts are not joined. For the
+    There is nothing to go on from: who reads the stream keeps it. Units are not joined. For the
     rest see `score_table`.
     """
     began = time.monotonic()
-    pictures.check(scorer)
-    pictures.begin(force)
+    options.pictures.check(scorer)
+    options.pictures.begin(options.force)
     counts, rows, reading, judging = Counter[str](), 0, 0.0, 0.0
-    work = Work(scorer, keep_going, pictures, Path("-"))
-    with closing(engine(work, enumerate(map(as_source, sources)))) as done:
+    work = Work(scorer, options.keep_going, options.pictures, Path("-"))
+    with closing(options.engine(work, enumerate(map(as_source, sources)))) as done:
         for one in done:
             out.write(encode_rows(one.rows, ".jsonl"))
             out.flush()
             counts.update(one.counted)
-            rows, reading, judging = (
-                rows + len(one.rows),
-                reading + one.reading,
-                judging + one.judging,
-            )
+            rows += len(one.rows)
+            reading += one.reading
+            judging += one.judging
             if progress:
                 progress.advance(len(one.rows))
     chunk = TableChunk(0, rows, 0, "", dict(counts), 0, "", "")
-    summary = _summary(scorer, Path("-"), [chunk], 0, time.monotonic() - began, reading, judging)
+    added = _Added(reading=reading, judging=judging)
+    summary = _summary(scorer, Path("-"), [chunk], added, time.monotonic() - began)
     return replace(summary, passed_over=dict(passed or {}))
 
 
@@ -297,15 +330,16 @@ class _Chunks:
 # ---- chunks ----
 
 
-def _run(scorer: Scorer, pictures: Pictures) -> dict[str, Any]:
-    """What the rows depend on. The number of threads is not in it: scores agree whatever it is."""
+def _what_rows_depend_on(work: Work) -> dict[str, Any]:
+    """The number of threads is not in it: scores agree whatever it is."""
     return {
         "format": FORMAT,
-        "detector": scorer.card.identity,
-        "device": scorer.device,
-        "max_pixels": scorer.max_pixels,
+        "detector": work.scorer.card.identity,
+        "device": work.scorer.device,
+        "max_pixels": work.scorer.max_pixels,
         "columns": list(COLUMNS),
-        "pictures": pictures.to_json(),
+        "pictures": work.pictures.to_json(),
+        **({} if work.project is None else {"detector": work.project.to_json()}),
     }
 
 
@@ -326,16 +360,13 @@ def _says_how_to_go_on(folder: Path, chunks: Sequence[TableChunk]) -> Iterator[N
 
 
 def _summary(
-    scorer: Scorer,
-    out: Path,
-    chunks: Sequence[TableChunk],
-    resumed: int,
-    seconds: float,
-    reading: float,
-    judging: float,
+    scorer: Scorer, out: Path, chunks: Sequence[TableChunk], added: _Added, seconds: float
 ) -> Summary:
     counts = Counter({name: n for name, n in _counts(chunks).items() if OF not in name})
-    return summary_of(scorer, out, counts, row_count(chunks), resumed, seconds, reading, judging)
+    rows = row_count(chunks)
+    return summary_of(
+        scorer, out, counts, rows, added.resumed, seconds, added.reading, added.judging
+    )
 
 
 def _counts(chunks: Sequence[TableChunk]) -> Counter[str]:

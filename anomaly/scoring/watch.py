@@ -64,6 +64,21 @@ class _Looked:
     judging: float
 
 
+@dataclass(frozen=True)
+class WatchOptions:
+    """How a folder is watched.
+
+    ``patience``: seconds after which a file that never becomes whole gets an error row.
+    ``workers``: threads (default: the cores). ``force``: an earlier table and its pictures are
+    removed.
+    """
+
+    pictures: Pictures
+    patience: float = 10.0
+    workers: int | None = None
+    force: bool = False
+
+
 class FolderWatch:
     """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl;
     ``-``: to ``stdout``).
@@ -71,9 +86,8 @@ class FolderWatch:
         # until SIGTERM or Ctrl-C
         Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()
 
-    ``patience``: seconds after which a file that never becomes whole gets an error row. ``say``:
-    gets a line where images wait for more than a second. ``advance``: called for each row.
-    ``force``: an earlier table and its pictures are removed. Raises AnomalyError.
+    ``say``: gets a line where images wait for more than a second. ``advance``: called for each row.
+    Raises AnomalyError.
     """
 
     def __init__(
@@ -81,24 +95,21 @@ class FolderWatch:
         scorer: Scorer,
         folders: Sequence[Path],
         out: Path,
+        options: WatchOptions,
         *,
-        pictures: Pictures,
         say: Callable[[str], object],
-        patience: float = 10.0,
-        workers: int | None = None,
         stdout: BinaryIO | None = None,
         advance: Callable[[], object] = lambda: None,
-        force: bool = False,
     ) -> None:
-        self._work = Work(scorer, keep_going=True, pictures=pictures, out=out)
+        self._work = Work(scorer, keep_going=True, pictures=options.pictures, out=out)
         self._folders, self._say, self._advance, self._stdout = folders, say, advance, stdout
-        self._workers = workers or available_cores()
-        self._arrivals, self._inbox = Arrivals(patience), SimpleQueue[Any]()
+        self._workers = options.workers or available_cores()
+        self._arrivals, self._inbox = Arrivals(options.patience), SimpleQueue[Any]()
         # path as rows have it -> digest of its newest row
         self._known: dict[str, bytes | None] = {}
         self._counts, self._rows, self._reading, self._judging = Counter[str](), 0, 0.0, 0.0
         self._first = 0  # rows before those that are counted, in tables that were moved away
-        self._rule, self._force = scorer.card.training.by_unit, force
+        self._rule, self._force = scorer.card.training.by_unit, options.force
         self._behind_since, self._say_after, self._looked_at = 0.0, SAY_WAITING_SECONDS, 0.0
 
     def run(self) -> Summary:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -34,13 +34,11 @@ if TYPE_CHECKING:
     from anomaly.review.outbox import Outbox
 
 
-PER_PART = (
+PER_UNIT = (
     "this detector guarantees per unit of {views}, and images are judged here one by one: a unit "
     "is flagged where is_anomaly is true for any of its views, and good only where it is false for "
     "all of them; anomaly score over their files joins units"
 )
-
-
 ENDED = (
     b'{"level": "warning", "message": "asked to stop again: ended at once, with what was not '
     b'done"}\n'
@@ -81,64 +79,65 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(
-    places: Sequence[Path],
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    *,
-    device: str = "auto",
-    workers: int | None = None,
-    waiting: int = 32,
-    timeout: float = 10.0,
-    connections: int = 512,
-    max_bytes: int = 32 << 20,
-    max_pixels: int = 100_000_000,
-    keys_file: Path | None = None,
-    insecure: bool = False,
-    key: Path | None = None,
-    review: str | None = None,
-    review_images: Path = Path("findings"),
-    audit_share: float = 0.01,
-    create_review: bool = False,
-) -> int:
-    """Serves detectors over HTTP until Ctrl-C or SIGTERM and returns the exit status (0: stopped as
-    asked).
-
-    It finishes what it took, within ``timeout`` and a few seconds; a second Ctrl-C or SIGTERM ends
-    the process at once.
-
-    ``places``: run folders or files. ``workers``: images judged at once (default: the cores).
-    ``waiting``: requests that may wait besides; more are told to come again. ``timeout``: seconds
-    for a request. ``connections``: open at once, half of them from one address. ``key``: a public
-    key by which every detector must be signed. ``review``: a database for what is flagged and for
-    ``audit_share`` of all images, which are kept in ``review_images``; it is made where it is not
-    there only with ``create_review``. Without keys it listens on addresses of this machine only,
-    unless ``insecure``. Raises AnomalyError.
+@dataclass(frozen=True)
+class Review:
+    """Where flagged images and ``audit_share`` of all images go: a review database, made where it
+    is not there only with ``create``, and a folder for their files.
     """
-    if not is_own(host) and keys_file is None and not insecure:
-        raise AnomalyError(
-            f"{host} can be reached from other machines and anybody could use it: give --api-keys "
-            "FILE, or --insecure where the network itself keeps strangers out"
-        )
-    keys = Keys() if keys_file is None else read_keys(keys_file)
-    detectors = Detectors(places, device=device, max_pixels=max_pixels, seconds=timeout, key=key)
-    inside = Workers(workers or available_cores(), waiting, timeout, most_bytes=BODIES * max_bytes)
-    service = Service(detectors, inside, keys, max_bytes)
-    if review is not None:
-        service = replace(
-            service, outbox=open_outbox(review, review_images, audit_share, create_review)
-        )
-    listening = listen(host, port)
+
+    database: str
+    images: Path = Path("findings")
+    audit_share: float = 0.01
+    create: bool = False
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How detectors are served.
+
+    ``workers``: images judged at once (default: the cores). ``waiting``: requests that may wait
+    besides; more are told to come again. ``timeout``: seconds for a request. ``connections``: open
+    at once, half of them from one address. ``max_bytes``: of a body. ``key``: a public key by which
+    every detector must be signed. Without keys the service listens on addresses of this machine
+    only, unless ``insecure``.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str = "auto"
+    workers: int | None = None
+    waiting: int = 32
+    timeout: float = 10.0
+    connections: int = 512
+    max_bytes: int = 32 << 20
+    max_pixels: int = 100_000_000
+    keys_file: Path | None = None
+    insecure: bool = False
+    key: Path | None = None
+    review: Review | None = None
+
+
+def serve(places: Sequence[Path], options: ServeOptions) -> int:
+    """Serves detectors (run folders or files) over HTTP until Ctrl-C or SIGTERM and returns the
+    exit status (0: stopped as asked).
+
+    It finishes what it took, within ``options.timeout`` and a few seconds; a second Ctrl-C or
+    SIGTERM ends the process at once. Raises AnomalyError.
+    """
+    service = service_of(places, options)
+    listening = listen(options.host, options.port)
     set_up()
-    for name in detectors.names:
-        warn_of_units(name, detectors)
-    crowd = Crowd(Limits(room(connections), seconds=timeout), service.metrics.refuse)
+    for name in service.detectors.names:
+        warn_of_units(name, service.detectors)
+    crowd = Crowd(
+        Limits(room(options.connections), seconds=options.timeout), service.metrics.refuse
+    )
     service.metrics.watch_connections(lambda: len(crowd))
     app = build_app(service)
     config = uvicorn.Config(
-        CloseUnread(app, most=max_bytes + (8 << 20)),
+        CloseUnread(app, most=options.max_bytes + (8 << 20)),
         http=functools.partial(Guarded, crowd),  # type: ignore[arg-type]
-        host=host,
+        host=options.host,
         port=listening.getsockname()[1],
         backlog=BACKLOG,
         log_config=None,
@@ -146,7 +145,7 @@ def serve(
         server_header=False,
         ws="none",
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(timeout + SPARE_SECONDS),
+        timeout_graceful_shutdown=int(options.timeout + SPARE_SECONDS),
     )
     # uvicorn raises the signal that stopped it again at its end
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -155,15 +154,42 @@ def serve(
     return 0
 
 
+def service_of(places: Sequence[Path], options: ServeOptions) -> Service:
+    """Returns the service with its detectors loaded; AnomalyError where strangers could use it."""
+    if not is_own(options.host) and options.keys_file is None and not options.insecure:
+        raise AnomalyError(
+            f"{options.host} can be reached from other machines and anybody could use it: give "
+            "--api-keys FILE, or --insecure where the network itself keeps strangers out"
+        )
+    keys = Keys() if options.keys_file is None else read_keys(options.keys_file)
+    detectors = Detectors(
+        places,
+        device=options.device,
+        max_pixels=options.max_pixels,
+        seconds=options.timeout,
+        key=options.key,
+    )
+    workers = Workers(
+        options.workers or available_cores(),
+        options.waiting,
+        options.timeout,
+        most_bytes=BODIES * options.max_bytes,
+    )
+    service = Service(detectors, workers, keys, options.max_bytes)
+    if options.review is not None:
+        service = replace(service, outbox=open_outbox(options.review))
+    return service
+
+
 def warn_of_units(name: str, detectors: Detectors) -> None:
     """Says in the log where a detector guarantees per unit: here images are judged one by one."""
     served = detectors.get(name)
     rule = served.scorer.card.training.by_unit if served else None
     if rule is not None:
-        say(PER_PART.format(views=rule.views), logging.WARNING, detector=name)
+        say(PER_UNIT.format(views=rule.views), logging.WARNING, detector=name)
 
 
-def open_outbox(database: str, folder: Path, audit_share: float, create: bool) -> Outbox:
+def open_outbox(review: Review) -> Outbox:
     """Returns the way to the review database; RuntimeMissing where SQLAlchemy is not installed."""
     try:
         from anomaly.review.outbox import Outbox
@@ -174,7 +200,12 @@ def open_outbox(database: str, folder: Path, audit_share: float, create: bool) -
         say(line, logging.ERROR)
 
     return Outbox(
-        database, folder, audit_share=audit_share, name="serve", say=complain, create=create
+        review.database,
+        review.images,
+        audit_share=review.audit_share,
+        name="serve",
+        say=complain,
+        create=review.create,
     )
 
 

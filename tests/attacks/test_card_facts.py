@@ -19,7 +19,7 @@ from PIL import Image
 
 from anomaly.commands.main import main
 from anomaly.detector.card import Card
-from anomaly.detector.file import CARD_KEY, read_card, recalibrate
+from anomaly.detector.file import CARD_KEY, CalibrationImages, read_card, recalibrate
 from anomaly.detector.trial import remember
 from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.mask import mask_facts, read_mask
@@ -351,7 +351,11 @@ def test_every_command_works_on_a_file_that_is_not_refused(
         assert "Traceback" not in said.err and "\x1b" not in said.out and "\u202e" not in said.out
     new = tmp_path / "new.onnx"
     recalibrate(
-        folder, calibrate(np.arange(40)), new, version="2", highest=["a"], images=40, groups=40
+        folder,
+        calibrate(np.arange(40)),
+        new,
+        CalibrationImages(highest=["a"], count=40, groups=40),
+        version="2",
     )
     assert read_card(new).parent == read_card(folder).digest
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from anomaly.commands.arguments import rate
 from anomaly.files.table import read_table
 from anomaly.inputs.dataset import read_dataset
-from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.quality.recalibrate import GoodImages, recalibrate_on
 from anomaly.reporting.scoring import summary_text, units_rows
 from anomaly.scorer import Scorer
-from anomaly.scoring.batch import score_table
+from anomaly.scoring.batch import RunOptions, score_table
 from training.options import TrainOptions
 from training.pipeline import train
 
@@ -51,15 +51,15 @@ def measure(folder: Path, target_rate: float | None) -> None:
         detector.unlink(missing_ok=True)
         recalibrate_on(
             folder / "run",
-            folder / "train",
+            GoodImages(folder / "train", group_by=group_by, by_unit=by_unit),
             out=detector,
             target_rate=target_rate,
-            group_by=group_by,
-            seed=0,
-            by_unit=by_unit,
         )
         summary = score_table(
-            Scorer(detector, threads=1), sorted((folder / "test").iterdir()), table, force=True
+            Scorer(detector, threads=1),
+            sorted((folder / "test").iterdir()),
+            table,
+            options=RunOptions(force=True),
         )
         parts = defaultdict(list)
         for row in read_table(table):

@@ -16,11 +16,12 @@ from onnx import helper, numpy_helper
 
 from anomaly.commands.main import main
 from anomaly.detector.calibration_nodes import alone, check_calibration, set_calibration
-from anomaly.detector.file import read_card, recalibrate
+from anomaly.detector.file import CalibrationImages, read_card, recalibrate
+from anomaly.detector.golden_check import check_flags
 from anomaly.detector.graph import check_wiring, read_model
 from anomaly.errors import DetectorError
 from anomaly.quality.moved_threshold import nearest, with_rank, write_moved
-from anomaly.scorer import Scorer, check_flags
+from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration, calibrate
 from tests.detector.test_file import changed, edit_card
 
@@ -201,13 +202,15 @@ def test_what_this_program_writes_never_contradicts(
         run,
         calibrate(scores, 0.1),
         tmp_path / "a.onnx",
+        CalibrationImages(highest=[], count=300, groups=300),
         version="2",
-        highest=[],
-        images=300,
-        groups=300,
     )
     recalibrate(
-        run, calibrate(np.ones(9)), tmp_path / "b.onnx", version="3", highest=[], images=9, groups=9
+        run,
+        calibrate(np.ones(9)),
+        tmp_path / "b.onnx",
+        CalibrationImages(highest=[], count=9, groups=9),
+        version="3",
     )
     write_moved(run, nearest(card.calibration, 0.0), tmp_path / "c.onnx", by="me")
     for path in (run, pixel_run, rank_only, *sorted(tmp_path.glob("*.onnx"))):

@@ -14,7 +14,14 @@ import pytest
 
 from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.detector.card import Card
-from anomaly.detector.file import CARD_KEY, find_detector, read_card, recalibrate, weights_digest
+from anomaly.detector.file import (
+    CARD_KEY,
+    CalibrationImages,
+    find_detector,
+    read_card,
+    recalibrate,
+    weights_digest,
+)
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
 
@@ -126,10 +133,8 @@ def test_recalibration_changes_the_threshold_and_nothing_else(run: Path, tmp_pat
         run,
         calibration,
         tmp_path / "new.onnx",
+        CalibrationImages(highest=["a.png"], count=200, groups=200),
         version="2",
-        highest=["a.png"],
-        images=200,
-        groups=200,
     )
     card, after = read_card(tmp_path / "new.onnx"), onnx.load(tmp_path / "new.onnx")
     assert card.calibration == calibration

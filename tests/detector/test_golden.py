@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly.detector.file import read_card, recalibrate
+from anomaly.detector.file import CalibrationImages, read_card, recalibrate
 from anomaly.detector.golden import MOST_PIXELS, MOST_SAMPLES, golden_picture
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
@@ -58,10 +58,8 @@ def test_a_tolerance_follows_the_threshold_when_that_is_set_anew(run: Path, tmp_
         run,
         calibrate(scores, 0.05),
         tmp_path / "new.onnx",
+        CalibrationImages(highest=[], count=200, groups=200),
         version="2",
-        highest=[],
-        images=200,
-        groups=200,
     )
     after = read_card(tmp_path / "new.onnx")
     assert after.calibration is not None

@@ -18,7 +18,7 @@ from anomaly.errors import AnomalyError, DatasetError, RuntimeMissing
 from anomaly.inputs.remote import place_source
 from anomaly.inputs.source import Source
 from anomaly.inputs.sources import list_sources
-from anomaly.scoring.batch import score_in_threads, score_table
+from anomaly.scoring.batch import RunOptions, score_in_threads, score_table
 from tests.attacks.corpus import encoded, picture
 from tests.inputs.test_archives import LISTED, write_tar, write_zip
 from tests.inputs.test_sources import said
@@ -204,7 +204,10 @@ def test_a_bucket_that_is_unplugged_and_comes_back(
     type(bucket).clear_instance_cache()
     try:
         score_table(
-            Brightness(), list_sources(["s3://parts/night"]), tmp_path / "whole.csv", chunk_rows=1
+            Brightness(),
+            list_sources(["s3://parts/night"]),
+            tmp_path / "whole.csv",
+            options=RunOptions(chunk_rows=1),
         )
         with pytest.raises(
             AnomalyError,
@@ -212,12 +215,18 @@ def test_a_bucket_that_is_unplugged_and_comes_back(
         ):
             one = partial(score_in_threads, workers=1)
             score_table(
-                Brightness(), _unplugged(server), tmp_path / "t.csv", chunk_rows=1, engine=one
+                Brightness(),
+                _unplugged(server),
+                tmp_path / "t.csv",
+                options=RunOptions(chunk_rows=1, engine=one),
             )
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         server.start()
         summary = score_table(
-            Brightness(), list_sources(["s3://parts/night"]), tmp_path / "t.csv", chunk_rows=1
+            Brightness(),
+            list_sources(["s3://parts/night"]),
+            tmp_path / "t.csv",
+            options=RunOptions(chunk_rows=1),
         )
         assert 0 < summary.resumed < summary.images == len(NIGHT)
         assert undated(tmp_path / "t.csv") == undated(tmp_path / "whole.csv")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from anomaly import Scorer
-from anomaly.detector.file import read_card, recalibrate
+from anomaly.detector.file import CalibrationImages, read_card, recalibrate
 from anomaly.errors import CalibrationError
 from anomaly.files.table import Row, read_table
 from anomaly.inputs.sources import list_sources
@@ -39,10 +39,8 @@ def stricter(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run / "detector.onnx",
         low,
         out,
+        CalibrationImages(highest=[], count=60, groups=60),
         version="2",
-        highest=[],
-        images=60,
-        groups=60,
         parent=card.digest,
     )
     return out

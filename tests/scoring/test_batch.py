@@ -38,6 +38,7 @@ from anomaly.scoring.batch import (
     COLUMNS,
     Engine,
     Pictures,
+    RunOptions,
     score_in_threads,
     score_lines,
     score_table,
@@ -255,8 +256,7 @@ def test_parts_and_threads_do_not_show(
         Brightness(),
         iter(pictures),
         tmp_path / "t.csv",
-        chunk_rows=chunk_rows,
-        engine=threads(workers),
+        options=RunOptions(chunk_rows=chunk_rows, engine=threads(workers)),
     )
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
 
@@ -311,7 +311,7 @@ def test_a_finished_table_is_replaced_only_by_force(tmp_path: Path, pictures: li
     ):
         score_table(Brightness(), pictures, out)
     assert len(undated(out)) == 10
-    score_table(Brightness(), pictures, out, force=True)
+    score_table(Brightness(), pictures, out, options=RunOptions(force=True))
     assert len(undated(out)) == 60
     assert os.listdir(tmp_path) == ["t.csv"]
 
@@ -344,7 +344,10 @@ def unfinished(
 ) -> Path:
     with pytest.raises(Stop):
         score_table(
-            scorer or Brightness(), stopping(paths, after), out, chunk_rows=10, engine=threads(2)
+            scorer or Brightness(),
+            stopping(paths, after),
+            out,
+            options=RunOptions(chunk_rows=10, engine=threads(2)),
         )
     return out.with_name(f"{out.name}.chunks")
 
@@ -357,7 +360,7 @@ def test_an_unfinished_run_goes_on_where_it_stopped(tmp_path: Path, pictures: li
         "00000000.csv", "00000010.csv", "00000020.csv", "00000030.csv",
     ]  # fmt: skip
     kept = (parts / "00000000.csv").read_text("utf-8")
-    summary = score_table(Brightness(), pictures, out, chunk_rows=7)
+    summary = score_table(Brightness(), pictures, out, options=RunOptions(chunk_rows=7))
     assert summary.resumed == 37
     assert kept in out.read_text("utf-8")  # with its times: it was not scored again
     score_table(Brightness(), pictures, tmp_path / "plain.csv")
@@ -389,7 +392,7 @@ def test_another_detector_or_other_options_are_refused(
         f"{parts}: an unfinished run with {message}: --force starts over, another --out keeps both"
     )
     assert sorted(os.listdir(parts)) == before
-    score_table(Brightness(**change), pictures, out, force=True)  # type: ignore[arg-type]
+    score_table(Brightness(**change), pictures, out, options=RunOptions(force=True))  # type: ignore[arg-type]
     assert len(undated(out)) == 60
 
 
@@ -405,13 +408,18 @@ def test_other_images_are_refused(tmp_path: Path, pictures: list[Path]) -> None:
         with pytest.raises(AnomalyError) as error:
             score_table(Brightness(), paths, out)
         assert str(error.value) == message
-    score_table(Brightness(), changed, out, force=True)
+    score_table(Brightness(), changed, out, options=RunOptions(force=True))
     assert [row.path for row in read_table(out)] == [str(path) for path in changed]
 
 
 def test_a_run_is_started_over_without_resume(tmp_path: Path, pictures: list[Path]) -> None:
     unfinished(tmp_path / "t.csv", pictures, 25)
-    assert score_table(Brightness(), pictures, tmp_path / "t.csv", resume=False).resumed == 0
+    assert (
+        score_table(
+            Brightness(), pictures, tmp_path / "t.csv", options=RunOptions(resume=False)
+        ).resumed
+        == 0
+    )
 
 
 def test_a_replacement_goes_on_and_the_old_table_stays_until_then(
@@ -420,7 +428,9 @@ def test_a_replacement_goes_on_and_the_old_table_stays_until_then(
     out = tmp_path / "t.csv"
     score_table(Brightness(), pictures[:10], out)
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(pictures, 25), out, chunk_rows=10, force=True)
+        score_table(
+            Brightness(), stopping(pictures, 25), out, options=RunOptions(chunk_rows=10, force=True)
+        )
     assert len(undated(out)) == 10
     assert score_table(Brightness(), pictures, out).resumed == 25
     assert len(undated(out)) == 60
@@ -519,9 +529,9 @@ def test_what_is_not_ours_is_never_deleted(tmp_path: Path, pictures: list[Path])
     (tmp_path / "t.csv.chunks" / "thesis.txt").write_text("only copy")
     with pytest.raises(
         AnomalyError,
-        match=r"t\.csv\.chunks: thesis\.txt found, only parts of a table expected: move",
+        match=r"t\.csv\.chunks: thesis\.txt found, only chunks of a table expected: move",
     ):
-        score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
+        score_table(Brightness(), pictures, tmp_path / "t.csv", options=RunOptions(force=True))
     assert os.listdir(tmp_path / "t.csv.chunks") == ["thesis.txt"]
 
 
@@ -539,7 +549,7 @@ def test_two_runs_do_not_write_one_table(tmp_path: Path, pictures: list[Path]) -
     with pytest.raises(
         AnomalyError, match=r"t\.csv: another process is writing this table: wait for it"
     ):
-        score_table(Brightness(), pictures, tmp_path / "t.csv", force=True)
+        score_table(Brightness(), pictures, tmp_path / "t.csv", options=RunOptions(force=True))
     go_on.set()
     first.join()
     assert len(undated(tmp_path / "t.csv")) == 60
@@ -551,7 +561,7 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, pictures: list[Path]) ->
             Brightness(),
             stopping(pictures, 35, KeyboardInterrupt),
             tmp_path / "t.csv",
-            engine=threads(2),
+            options=RunOptions(engine=threads(2)),
         )
     said = re.fullmatch(
         r"stopped; (\d+) images kept in (.*): run the same command again \(without --force\) to go "
@@ -617,7 +627,7 @@ def test_memory_is_flat_and_a_list_is_streamed(tmp_path: Path) -> None:
             last[0] = next(taken)
             yield image
 
-    score_table(Counting(), paths(), tmp_path / "t.csv", engine=threads(2))
+    score_table(Counting(), paths(), tmp_path / "t.csv", options=RunOptions(engine=threads(2)))
     # two chunks at work, four that wait, one that is gathered; of 16 images
     assert max(ahead) <= (2 + 2 * 2 + 1) * 16
 
@@ -630,7 +640,9 @@ def test_workers_share_reading_and_judging(tmp_path: Path) -> None:
             return super().decode_pages(data)
 
     paths = [picture(tmp_path / "x.png", 100)] * 40
-    found = score_table(Slow(seconds=0.02), paths, tmp_path / "t.csv", engine=threads(4))
+    found = score_table(
+        Slow(seconds=0.02), paths, tmp_path / "t.csv", options=RunOptions(engine=threads(4))
+    )
     assert found.seconds < 40 * 0.05 * 0.8
     assert found.reading > 40 * 0.03 and found.judging > 40 * 0.02
 
@@ -676,7 +688,12 @@ def test_large_images_are_held_one_by_one(tmp_path: Path) -> None:
             held[isinstance(image, Decoded) and image.width == 2000] -= 1
             return super()._judge(image)
 
-    score_table(Counting(), [small] * 300 + [large] * 32, tmp_path / "t.csv", engine=threads(1))
+    score_table(
+        Counting(),
+        [small] * 300 + [large] * 32,
+        tmp_path / "t.csv",
+        options=RunOptions(engine=threads(1)),
+    )
     assert 1 < most[False] <= 16 and most[True] <= 2
 
 
@@ -719,7 +736,7 @@ def test_a_killed_run_ends_like_a_whole_one(
     print(f"seed {seed}")
     draw = random.Random(seed)
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
-    score_table(Brightness(), pictures, whole, chunk_rows=3)
+    score_table(Brightness(), pictures, whole, options=RunOptions(chunk_rows=3))
     kills = 0
     while kills < KILLS[suffix]:
         run = start(folder, out, 3, seconds=0.008)
@@ -747,14 +764,14 @@ def test_a_death_at_every_change_of_the_disk_loses_nothing(
     and goes on.
     """
     folder = pictures[0].parent
-    score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", options=RunOptions(chunk_rows=25))
     for change in itertools.count(1):
         out = tmp_path / f"{change}.csv"
         run = start(folder, out, 25, dies_before=change)
         stderr = run.communicate()[1]
         assert (run.returncode, stderr) in [(9, ""), (0, "")]
         try:
-            score_table(Brightness(), pictures, out, chunk_rows=25)
+            score_table(Brightness(), pictures, out, options=RunOptions(chunk_rows=25))
         except AnomalyError as error:  # it died in its last act, or not at all
             assert "a finished table found" in str(error)
         assert not (tmp_path / f"{change}.csv.chunks").exists()
@@ -774,13 +791,13 @@ def test_a_table_that_is_gone_after_a_death_in_the_tidying_is_made_again(
     """What the finished run left says that it was finished: without its table that is no longer
     true.
     """
-    score_table(Brightness(), pictures, tmp_path / "whole.csv", chunk_rows=25)
+    score_table(Brightness(), pictures, tmp_path / "whole.csv", options=RunOptions(chunk_rows=25))
     out = tmp_path / "t.csv"
     run = start(pictures[0].parent, out, 25, dies_before=change)
     run.communicate()
     assert run.returncode == 9 and out.exists() and (tmp_path / "t.csv.chunks" / DONE).exists()
     out.unlink()
-    score_table(Brightness(), pictures, out, chunk_rows=25)
+    score_table(Brightness(), pictures, out, options=RunOptions(chunk_rows=25))
     assert undated(out) == undated(tmp_path / "whole.csv")
     assert sorted(os.listdir(tmp_path)) == ["t.csv", "whole.csv"]
 
@@ -793,14 +810,14 @@ def test_a_full_disk_loses_nothing(
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 60_000)
     with pytest.raises(AnomalyError) as error:
-        score_table(Brightness(), paths, out, chunk_rows=20)
+        score_table(Brightness(), paths, out, options=RunOptions(chunk_rows=20))
     assert str(error.value) == (
         f"{out}: no room left to write it (No space left on device); what was finished is kept in "
         f"t{suffix}.chunks: make room and run the same command again (without --force) to go on"
     )
     assert not list(small_disk.glob("**/*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    found = score_table(Brightness(), paths, out, chunk_rows=20)
+    found = score_table(Brightness(), paths, out, options=RunOptions(chunk_rows=20))
     assert found.resumed > 0
     score_table(Brightness(), paths, tmp_path / f"t{suffix}")
     assert undated(out) == undated(tmp_path / f"t{suffix}")
@@ -815,7 +832,9 @@ def test_a_quota_loses_nothing(tmp_path: Path, pictures: list[Path]) -> None:
         with pytest.raises(
             AnomalyError, match=r"t\.csv: no room left to write it \(File too large\); what was "
         ):
-            score_table(Brightness(), pictures, tmp_path / "t.csv", chunk_rows=10)
+            score_table(
+                Brightness(), pictures, tmp_path / "t.csv", options=RunOptions(chunk_rows=10)
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
@@ -886,14 +905,10 @@ def pages_in(path: Path) -> int:
 def test_a_run_over_pages_goes_on_where_it_stopped(
     tmp_path: Path, paged: list[Path], after: int, chunk_rows: int
 ) -> None:
-    options: dict[str, Any] = {
-        "chunk_rows": chunk_rows,
-        "engine": threads(2),
-        "pictures": Pictures(tmp_path / "flagged"),
-    }
+    options = RunOptions(threads(2), Pictures(tmp_path / "flagged"), chunk_rows=chunk_rows)
     with pytest.raises(Stop):
-        score_table(Brightness(), stopping(paged, after), tmp_path / "t.csv", **options)
-    summary = score_table(Brightness(), paged, tmp_path / "t.csv", **options)
+        score_table(Brightness(), stopping(paged, after), tmp_path / "t.csv", options)
+    summary = score_table(Brightness(), paged, tmp_path / "t.csv", options)
     score_table(Brightness(), paged, tmp_path / "plain.csv")
     assert undated(tmp_path / "t.csv") == undated(tmp_path / "plain.csv")
     assert summary.resumed == sum(map(pages_in, paged[:after]))
@@ -932,7 +947,7 @@ def main(folder: str, out: str, chunk_rows: str, seconds: str, dies_before: str)
             Brightness(seconds=float(seconds)),
             sorted(Path(folder).iterdir()),
             Path(out),
-            chunk_rows=int(chunk_rows),
+            options=RunOptions(chunk_rows=int(chunk_rows)),
         )
     except AnomalyError as error:
         raise SystemExit(str(error)) from error

@@ -15,7 +15,7 @@ from anomaly.files.table import Row, read_table
 from anomaly.inputs.source import File, Held, Source
 from anomaly.inputs.sources import list_sources
 from anomaly.scorer import Scorer
-from anomaly.scoring.batch import score_table
+from anomaly.scoring.batch import RunOptions, score_table
 from anomaly.scoring.cluster import import_ray, score_on_ray, windows
 from tests.support.failing_sources import Deadly, Gone
 
@@ -61,7 +61,9 @@ def test_a_killed_worker_does_not_show(
     score_table(scorer, images, tmp_path / "threads.csv")
     (tmp_path / "killed").mkdir()
     sources = [*images[:40], Deadly(images[40].name, tmp_path / "killed"), *images[41:]]
-    summary = score_table(scorer, sources, tmp_path / "ray.csv", engine=score_on_ray)
+    summary = score_table(
+        scorer, sources, tmp_path / "ray.csv", options=RunOptions(engine=score_on_ray)
+    )
     assert len(list((tmp_path / "killed").iterdir())) == 1
     assert undated(tmp_path / "ray.csv") == undated(tmp_path / "threads.csv")
     assert (summary.images, summary.errors) == (90, {"not an image": 1})
@@ -74,8 +76,8 @@ def test_an_unfinished_run_goes_on_with_either_engine(
     gone = [*images[:30], Gone("s3://bucket/1.png"), *images[31:]]
     out = tmp_path / "t.jsonl"
     with pytest.raises(AnomalyError, match=r"s3://bucket: cannot be reached"):
-        score_table(scorer, gone, out, engine=score_on_ray, chunk_rows=10)
-    summary = score_table(scorer, images, out, engine=score_on_ray)
+        score_table(scorer, gone, out, options=RunOptions(engine=score_on_ray, chunk_rows=10))
+    summary = score_table(scorer, images, out, options=RunOptions(engine=score_on_ray))
     assert summary.resumed == 30
     score_table(scorer, images, tmp_path / "threads.jsonl")
     assert undated(out) == undated(tmp_path / "threads.jsonl")

@@ -21,7 +21,7 @@ from anomaly.inputs.source import Held
 from anomaly.inputs.sources import list_sources
 from anomaly.reporting.scoring import summary_text
 from anomaly.scorer import Scorer
-from anomaly.scoring.batch import score_table
+from anomaly.scoring.batch import RunOptions, score_table
 from anomaly.scoring.pictures import OURS, Pictures, _name
 from tests.scoring.test_batch import Brightness, Stop, card, picture, stopping, threads
 
@@ -61,7 +61,9 @@ def test_flagged_images_are_copied_under_names_of_their_own(
     tmp_path: Path, inputs: list[Path]
 ) -> None:
     out = tmp_path / "flagged"
-    score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(flagged=out))
+    score_table(
+        Brightness(), inputs, tmp_path / "t.csv", options=RunOptions(pictures=Pictures(flagged=out))
+    )
     assert files(out) == FLAGGED
     rows = list(read_table(tmp_path / "t.csv"))
     for name in FLAGGED:
@@ -79,7 +81,12 @@ def test_links_lead_to_files_and_what_is_in_an_archive_is_copied(
         archive.write(inputs[1], "../../../evil.png")
     monkeypatch.chdir(tmp_path)
     sources = list_sources(["in/b/x.png", "x.zip"])
-    score_table(Brightness(), sources, Path("t.csv"), pictures=Pictures(Path("flagged"), link=True))
+    score_table(
+        Brightness(),
+        sources,
+        Path("t.csv"),
+        options=RunOptions(pictures=Pictures(Path("flagged"), link=True)),
+    )
     assert files(tmp_path / "flagged") == ["00000000-x.png", "00000001-evil.png"]
     assert (tmp_path / "flagged" / "00000000-x.png").readlink() == inputs[1]
     assert not (tmp_path / "flagged" / "00000001-evil.png").is_symlink()
@@ -104,7 +111,12 @@ def test_no_name_leads_out_of_the_folder(
     tmp_path: Path, inputs: list[Path], name: str, written: str
 ) -> None:
     source = Held(name, inputs[1].read_bytes())
-    score_table(Brightness(), [source], tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged"))
+    score_table(
+        Brightness(),
+        [source],
+        tmp_path / "t.csv",
+        options=RunOptions(pictures=Pictures(tmp_path / "flagged")),
+    )
     assert files(tmp_path / "flagged") == [written]
 
 
@@ -112,7 +124,12 @@ def test_heatmaps_and_overlays_of_a_detector(tmp_path: Path, run: Path, parts: P
     images = sorted((parts / "test").rglob("*.png"))[:5]
     wanted = Pictures(heatmaps=tmp_path / "heatmaps", overlays=tmp_path / "overlays")
     scorer = Scorer(run)
-    score_table(scorer, [*images, tmp_path / "none.png"], tmp_path / "t.csv", pictures=wanted)
+    score_table(
+        scorer,
+        [*images, tmp_path / "none.png"],
+        tmp_path / "t.csv",
+        options=RunOptions(pictures=wanted),
+    )
     for number, path in enumerate(images):
         with Image.open(tmp_path / "heatmaps" / f"{number:08d}-{path.stem}.tif") as stored:
             assert stored.mode == "F"
@@ -128,19 +145,19 @@ def test_heatmaps_and_overlays_of_a_detector(tmp_path: Path, run: Path, parts: P
 def test_pictures_of_a_killed_run_end_like_those_of_a_whole_one(
     tmp_path: Path, inputs: list[Path]
 ) -> None:
-    out, again = tmp_path / "flagged", {"pictures": Pictures(tmp_path / "flagged")}
+    out = tmp_path / "flagged"
     with pytest.raises(Stop):
         score_table(
             Brightness(),
             stopping(inputs, 5),
             tmp_path / "t.csv",
-            chunk_rows=2,
-            engine=threads(1),
-            **again,
-        )  # type: ignore[arg-type]
+            options=RunOptions(threads(1), Pictures(out), chunk_rows=2),
+        )
     (out / ".00000003-_1_1.png.123.tmp").write_bytes(b"half")
     (out / FLAGGED[2]).write_bytes(b"of a row that was not safe yet")
-    score_table(Brightness(), inputs, tmp_path / "t.csv", **again)  # type: ignore[arg-type]
+    score_table(
+        Brightness(), inputs, tmp_path / "t.csv", options=RunOptions(pictures=Pictures(out))
+    )
     assert files(out) == FLAGGED
     assert [(out / name).read_bytes() for name in FLAGGED] == [
         inputs[number].read_bytes() for number in (1, 3, 6)
@@ -152,13 +169,19 @@ def test_a_run_that_is_gone_on_with_has_the_same_pictures(
 ) -> None:
     with pytest.raises(Stop):
         score_table(
-            Brightness(), stopping(inputs, 5), tmp_path / "t.csv", chunk_rows=2, engine=threads(1)
+            Brightness(),
+            stopping(inputs, 5),
+            tmp_path / "t.csv",
+            options=RunOptions(chunk_rows=2, engine=threads(1)),
         )
     with pytest.raises(
         AnomalyError, match=r"an unfinished run with pictures .* found, this one has pictures"
     ):
         score_table(
-            Brightness(), inputs, tmp_path / "t.csv", pictures=Pictures(tmp_path / "flagged")
+            Brightness(),
+            inputs,
+            tmp_path / "t.csv",
+            options=RunOptions(pictures=Pictures(tmp_path / "flagged")),
         )
     assert not (tmp_path / "flagged").exists()
 
@@ -167,17 +190,21 @@ def test_pictures_go_into_an_empty_folder_and_force_removes_only_ours(
     tmp_path: Path, inputs: list[Path]
 ) -> None:
     out = Pictures(tmp_path / "flagged")
-    score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=out)
+    score_table(Brightness(), inputs, tmp_path / "t.csv", options=RunOptions(pictures=out))
     with pytest.raises(
         AnomalyError,
         match=r"flagged: 00000001-x\.png found, an empty folder expected: choose another, or",
     ):
-        score_table(Brightness(), inputs, tmp_path / "u.csv", pictures=out)
-    score_table(Brightness(), inputs[:3], tmp_path / "t.csv", pictures=out, force=True)
+        score_table(Brightness(), inputs, tmp_path / "u.csv", options=RunOptions(pictures=out))
+    score_table(
+        Brightness(), inputs[:3], tmp_path / "t.csv", options=RunOptions(pictures=out, force=True)
+    )
     assert files(tmp_path / "flagged") == FLAGGED[:1]
     (tmp_path / "flagged" / "thesis.txt").write_text("only copy")
     with pytest.raises(AnomalyError, match=r"flagged: thesis\.txt found, an empty folder expected"):
-        score_table(Brightness(), inputs, tmp_path / "t.csv", pictures=out, force=True)
+        score_table(
+            Brightness(), inputs, tmp_path / "t.csv", options=RunOptions(pictures=out, force=True)
+        )
     assert files(tmp_path / "flagged") == [*FLAGGED[:1], "thesis.txt"]
 
 
@@ -207,7 +234,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, inputs: 
     ]
     for scorer, pictures, message in cases:
         with pytest.raises(AnomalyError, match=message):
-            score_table(scorer, inputs, tmp_path / "t.csv", pictures=pictures)
+            score_table(scorer, inputs, tmp_path / "t.csv", options=RunOptions(pictures=pictures))
     assert files(tmp_path) == ["file", "in"]
 
 
@@ -220,12 +247,20 @@ def test_a_full_disk_in_the_middle_of_the_pictures_loses_nothing(
         AnomalyError,
         match=r"flagged/0.*\.png: no room left to write it .*: make room and run the same",
     ):
-        score_table(Brightness(), paths, tmp_path / "t.csv", chunk_rows=10, pictures=Pictures(out))
+        score_table(
+            Brightness(),
+            paths,
+            tmp_path / "t.csv",
+            options=RunOptions(chunk_rows=10, pictures=Pictures(out)),
+        )
     assert 0 < len(files(out)) < 300 and {path.name for path in out.glob(".*")} == {MARK}
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert (
         score_table(
-            Brightness(), paths, tmp_path / "t.csv", chunk_rows=10, pictures=Pictures(out)
+            Brightness(),
+            paths,
+            tmp_path / "t.csv",
+            options=RunOptions(chunk_rows=10, pictures=Pictures(out)),
         ).resumed
         > 0
     )
@@ -257,10 +292,8 @@ def test_pictures_among_the_inputs_are_never_judged(
             Brightness(),
             sources,
             home / name,
-            pictures=Pictures(out),
+            options=RunOptions(pictures=Pictures(out), force=force, chunk_rows=2),
             passed=passed,
-            force=force,
-            chunk_rows=2,
         )
         # and t.csv.parts
         assert summary.images == 8 and summary.passed_over["folder written by anomaly"] == 2

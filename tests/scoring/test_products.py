@@ -17,9 +17,9 @@ from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.files.table import read_table
 from anomaly.inputs.sources import list_sources
-from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.quality.recalibrate import GoodImages, recalibrate_on
 from anomaly.reporting.scoring import summary_text
-from anomaly.scoring.batch import score_table
+from anomaly.scoring.batch import RunOptions, score_table
 from anomaly.scoring.products import Project, read_project
 
 
@@ -124,7 +124,9 @@ def test_a_killed_run_goes_on_and_another_project_is_refused(plant: Path, tmp_pa
             yield source
 
     with pytest.raises(KeyboardInterrupt):
-        score_table(found.products[0].scorer, killed(), out, chunk_rows=2, project=found)
+        score_table(
+            found.products[0].scorer, killed(), out, options=RunOptions(chunk_rows=2), project=found
+        )
     shutil.copytree(plant / "runs", tmp_path / "runs")
     other = opened(project(tmp_path, ("discs/", "runs/discs"), ("ring", "runs/rings")))
     with pytest.raises(AnomalyError, match="an unfinished run with detector"):
@@ -272,12 +274,9 @@ def test_products_may_have_parts(plant: Path, parts: Path, tmp_path: Path) -> No
     shutil.copy(plant / "runs" / "discs" / "detector.onnx", run)
     recalibrate_on(
         run,
-        tmp_path / "good",
+        GoodImages(tmp_path / "good", by_unit=r"(\d+)_"),
         out=tmp_path / "per-part.onnx",
         target_rate=0.1,
-        group_by=None,
-        seed=0,
-        by_unit=r"(\d+)_",
     )
     shutil.copytree(plant / "runs" / "rings", tmp_path / "rings")
     found = opened(project(tmp_path, (r"good/", "per-part.onnx"), ("rings/", "rings")))

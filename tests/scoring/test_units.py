@@ -28,11 +28,11 @@ from anomaly.inputs.dataset import Record
 from anomaly.inputs.sources import list_sources, shard
 from anomaly.quality.check import check
 from anomaly.quality.evaluate import evaluate_labelled
-from anomaly.quality.recalibrate import recalibrate_on
+from anomaly.quality.recalibrate import GoodImages, recalibrate_on
 from anomaly.reporting.evaluation import figures_text
 from anomaly.reporting.quality import check_text
 from anomaly.reporting.scoring import summary_text
-from anomaly.scoring.batch import score_table
+from anomaly.scoring.batch import RunOptions, score_table
 from anomaly.scoring.units import (
     UnitRow,
     View,
@@ -77,7 +77,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def per_unit(run: Path, good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a detector whose threshold was set by these units, at 10 %."""
     out = tmp_path_factory.mktemp("per-part") / "detector.onnx"
-    recalibrate_on(run, good, out=out, target_rate=0.1, group_by=None, seed=0, by_unit=PATTERN)
+    recalibrate_on(run, GoodImages(good, by_unit=PATTERN), out=out, target_rate=0.1)
     return out
 
 
@@ -252,7 +252,7 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
     (tmp_path / "new" / "003_cam1.png").unlink()
     (tmp_path / "new" / "004_cam1.png").write_bytes(b"")
     card, _, left_out = recalibrate_on(
-        per_unit, tmp_path / "new", out=tmp_path / "n.onnx", target_rate=0.1, group_by=None, seed=0
+        per_unit, GoodImages(tmp_path / "new"), out=tmp_path / "n.onnx", target_rate=0.1
     )
     assert (card.calibration.n, card.training.by_unit) == (22, UnitRule(PATTERN, 3, 3))
     assert left_out[0] == "unit 003: 2 of 3 views found"
@@ -262,12 +262,9 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
     ):
         recalibrate_on(
             per_unit,
-            good,
+            GoodImages(good, group_by="a", by_unit="b"),
             out=tmp_path / "m.onnx",
             target_rate=0.1,
-            group_by="a",
-            seed=0,
-            by_unit="b",
         )
 
 
@@ -418,9 +415,9 @@ def test_a_killed_run_ends_with_the_same_units(per_unit: Path, line: Path, tmp_p
             yield source
 
     with pytest.raises(KeyboardInterrupt):
-        score_table(scorer, killed(), table, chunk_rows=2)
+        score_table(scorer, killed(), table, options=RunOptions(chunk_rows=2))
     assert not units_table(table).exists()
-    score_table(scorer, list_sources([line]), table, chunk_rows=2)
+    score_table(scorer, list_sources([line]), table, options=RunOptions(chunk_rows=2))
     assert folds(table) == folds(whole)
     assert not (tmp_path / "killed.jsonl.chunks").exists()
     with pytest.raises(AnomalyError, match=r"killed.jsonl: a finished table found"):

@@ -24,14 +24,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from anomaly.detector.file import recalibrate
+from anomaly.detector.file import CalibrationImages, recalibrate
 from anomaly.errors import AnomalyError, RequestError
 from anomaly.scorer import Result, Scorer
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import STATUSES
 from anomaly.serve.detectors import Detectors
 from anomaly.serve.judging import judge_in_time
-from anomaly.serve.launch import serve
+from anomaly.serve.launch import ServeOptions, serve
 from anomaly.serve.numbers import text_of
 from anomaly.serve.protocol import Inference, read_request, write_response
 from anomaly.serve.workers import Deadline, Workers
@@ -780,10 +780,8 @@ def test_a_recalibrated_detector_comes_in_without_a_lost_request(
             run,
             calibration,
             tmp_path / "line.onnx",
+            CalibrationImages(highest=["a"], count=200, groups=200),
             version="2",
-            highest=["a"],
-            images=200,
-            groups=200,
         )
         waited = time.monotonic()
         while not found or not found[-1][1].startswith("run@2"):
@@ -849,11 +847,11 @@ def test_what_cannot_be_served_is_said_at_the_start(run: Path) -> None:
     with pytest.raises(AnomalyError, match="two detectors named 'run'"):
         Detectors([run, run])
     with pytest.raises(AnomalyError, match=r"0\.0\.0\.0 can be reached from other machines"):
-        serve([run], "0.0.0.0")
+        serve([run], ServeOptions("0.0.0.0"))
     with socket.socket() as taken, pytest.raises(AnomalyError, match="cannot be listened on"):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        serve([run], port=taken.getsockname()[1])
+        serve([run], ServeOptions(port=taken.getsockname()[1]))
     assert [
         is_own(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example.com")
     ] == [True] * 3 + [False] * 2

@@ -21,12 +21,13 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from anomaly.commands.main import main as anomaly
 from anomaly.files.table import Row, read_table
 from anomaly.review import Store
-from anomaly.scoring.batch import score_table
+from anomaly.scoring import batch
 from tests.inputs.test_archives import write_tar, write_zip
 
 CHUNK_ROWS = 20  # so that a run of a second has many parts
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--score", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.score:
-        (score_table.__kwdefaults__ or {})["chunk_rows"] = CHUNK_ROWS
+        batch.RunOptions = partial(batch.RunOptions, chunk_rows=CHUNK_ROWS)  # type: ignore
         raise SystemExit(anomaly(options.score))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from anomaly import Scorer
-from anomaly.detector.file import recalibrate
+from anomaly.detector.file import CalibrationImages, recalibrate
 from anomaly.errors import DatasetError
 from anomaly.inputs.dataset import labelled_test, normal_training, read_dataset
 from anomaly.quality.evaluate import judge_labelled
@@ -33,10 +33,8 @@ def judged(run: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         run,
         calibrate(scores, 0.02),
         path,
+        CalibrationImages(highest=["a.png", "b.png"], count=99, groups=99),
         version="2",
-        highest=["a.png", "b.png"],
-        images=99,
-        groups=99,
     )
     return judge_labelled(Scorer(path, device="cpu"), labelled_test(read_dataset(parts)))
 
