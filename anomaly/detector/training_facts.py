@@ -124,6 +124,7 @@ class Options(Facts):
     by_unit: str | None = fact(or_none(is_text))
     views: int | None = fact(or_none(whole(0)))
     good: tuple[str, ...] | None = fact(every(is_text))
+    independent: bool | None = fact(is_flag)
     exclude: str | None = fact(or_none(is_text))
     tile: int | None = fact(or_none(whole(0)))
     mask: str | None = fact(or_none(is_text))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from anomaly.detector.training_facts import Options
 from anomaly.errors import TrainingError
 from training.options import TrainOptions, resolve
 
@@ -35,3 +36,8 @@ def test_quality_chooses_space_and_size(quality: str, space: str, size: int) -> 
             match=f"--quality {quality} with --space pixels found, one of them expected",
         ):
             resolve(replace(options, space="pixels"))
+
+
+def test_the_card_knows_every_option_that_is_kept() -> None:
+    kept = TrainOptions(images=Path("a"), out=Path("b")).to_json()
+    assert set(kept) <= {field.name for field in fields(Options)}
