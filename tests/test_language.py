@@ -39,7 +39,7 @@ RETIRED = (
         "size_sensitivity",
         r"anomaly\.sight|tests?[./]test_sight|sight\.py|(in|at first) sight\b",
     ),
-    (r"\bpeaks\b", "max_pooled", r"anomaly/inputs/copies\.py: "),
+    (r"\bpeaks\b", "max_pooled", r"anomaly/inputs/near_copies\.py: "),
     (r"\bwish(es)?\b", "target rate", None),
     (
         r"\b[Pp]romis(e|es|ed)\b",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def test_packages_import_downwards_only():
 
 def test_every_package_has_its_place():
     assert {package_of(module) for module in MODULES} == set(PACKAGES)
+
+
+def test_the_guide_names_paths_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:anomaly|training|dashboard|data|tests)/[\w/.]*\w/?", text))
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 def mirrored(module: str) -> Path:

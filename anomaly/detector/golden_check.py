@@ -1,4 +1,4 @@
-"""Does this runtime give the scores that the card promises, and flag as its calibration says?"""
+"""Does this runtime give the scores that the card holds, and flag as its calibration says?"""
 
 from __future__ import annotations
 
