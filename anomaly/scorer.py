@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.detector.file import MAX_FILE_BYTES, find_detector, read_checked
+from anomaly.detector.explain import open_explain
+from anomaly.detector.file import find_detector, read_checked
 from anomaly.detector.golden import Golden
 from anomaly.detector.golden_check import check_flags_around, check_golden_scores
-from anomaly.detector.graph import check_model
 from anomaly.detector.in_memory import decode_array, decode_pil
 from anomaly.detector.inference import check_shape, run_session, run_watched
 from anomaly.detector.session import available_cores, import_runtime, open_session
 from anomaly.detector.training_range import PIXELS_OUTSIDE, outside
 from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
 from anomaly.errors import DetectorError, ImageError, RuntimeMissing
-from anomaly.files.regular_files import read_small
 from anomaly.imaging.decode import Decoded, decode, decode_pages
 from anomaly.imaging.region import hottest_region
 
@@ -377,22 +376,6 @@ def _try_out(
     import_runtime()
     try:
         try_out(data, pictures, threads, sizes=sizes)
-    except DetectorError as error:
-        raise DetectorError(f"{path}: {error}") from error
-
-
-def open_explain(path: Path, weights: str, threads: int) -> Any:
-    """Returns a session of explain.onnx, or None where there is none for these weights;
-    DetectorError if it is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        data = read_small(path, MAX_FILE_BYTES, DetectorError)
-        if check_model(memoryview(data)).get("weights", b"").decode("ascii", "replace") != weights:
-            return None
-        try_out(data, [(64, 80, 3, 5)], threads)
-        return open_session(data, "cpu", threads)[0]
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
 

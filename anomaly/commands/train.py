@@ -56,6 +56,62 @@ def add_train(commands: Any) -> None:
         help="folder of good images, a train/test folder, or a manifest (.csv, .tsv, .parquet)",
     )
     p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
+    add_model_arguments(p)
+    p.add_argument(
+        "--epochs",
+        type=number(1),
+        metavar="N",
+        help="number of epochs, for models without a closed form",
+    )
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="the same seed gives the same detector",
+    )
+    p.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        metavar="R",
+        help="target rate of good images flagged (default 0.01)",
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_image_arguments(p)
+    p.add_argument(
+        "--rank-only",
+        action="store_true",
+        help="rank images without a guarantee (for very few images)",
+    )
+    p.add_argument(
+        "--target",
+        choices=("ort", "portable"),
+        default="ort",
+        help="portable: also exact in OpenVINO, but slower",
+    )
+    p.add_argument(
+        "--decode",
+        choices=("full", "reduced"),
+        default="full",
+        help="reduced: decode large JPEG files faster, at a smaller scale",
+    )
+    p.add_argument(
+        "--depth",
+        type=int,
+        choices=DEPTHS,
+        help="true bit depth of 16-bit files (default: found from all files)",
+    )
+    p.add_argument("--resume", action="store_true", help="resume from RUN/checkpoint.safetensors")
+    p.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what these images can guarantee and what training would do, then exit",
+    )
+    p.add_argument("--json", action="store_true", help="with --dry-run: print the figures as JSON")
+
+
+def add_model_arguments(p: argparse.ArgumentParser) -> None:
+    """Adds what is learnt, and how it is scored."""
     p.add_argument(
         "--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder"
     )
@@ -87,26 +143,10 @@ def add_train(commands: Any) -> None:
         metavar="NAME",
         help="image score: hottest, mean, typicality, or one of the model's own",
     )
-    p.add_argument(
-        "--epochs",
-        type=number(1),
-        metavar="N",
-        help="number of epochs, for models without a closed form",
-    )
-    p.add_argument(
-        "--seed",
-        type=number(0),
-        default=0,
-        metavar="N",
-        help="the same seed gives the same detector",
-    )
-    p.add_argument(
-        "--false-alarm-rate",
-        type=rate,
-        metavar="R",
-        help="target rate of good images flagged (default 0.01)",
-    )
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def add_image_arguments(p: argparse.ArgumentParser) -> None:
+    """Adds which images are learnt from, and what of them."""
     p.add_argument(
         "--group-by",
         metavar="REGEX",
@@ -139,36 +179,6 @@ def add_train(commands: Any) -> None:
         metavar="N",
         help="ignore high regions smaller than N pixels of the original",
     )
-    p.add_argument(
-        "--rank-only",
-        action="store_true",
-        help="rank images without a guarantee (for very few images)",
-    )
-    p.add_argument(
-        "--target",
-        choices=("ort", "portable"),
-        default="ort",
-        help="portable: also exact in OpenVINO, but slower",
-    )
-    p.add_argument(
-        "--decode",
-        choices=("full", "reduced"),
-        default="full",
-        help="reduced: decode large JPEG files faster, at a smaller scale",
-    )
-    p.add_argument(
-        "--depth",
-        type=int,
-        choices=DEPTHS,
-        help="true bit depth of 16-bit files (default: found from all files)",
-    )
-    p.add_argument("--resume", action="store_true", help="resume from RUN/checkpoint.safetensors")
-    p.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print what these images can guarantee and what training would do, then exit",
-    )
-    p.add_argument("--json", action="store_true", help="with --dry-run: print the figures as JSON")
 
 
 def run_train(options: argparse.Namespace) -> None:

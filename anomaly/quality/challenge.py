@@ -57,19 +57,7 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     """
     calibration = calibration_of(scorer)
     passed = Counter[str]()
-    records = read_dataset(images, group_by, passed, plain=None)
-    if len({record.group for record in records}) == len(records):
-        records = [replace(record, group=str(record.path.parent)) for record in records]
-    parts = {
-        name: [r for r in records if r.group == name]
-        for name in sorted({record.group for record in records})
-    }
-    parts = {name: members for name, members in parts.items() if len(members) > 1}
-    if not parts:
-        raise DatasetError(
-            f"{images}: no part with several photographs found; one sub-folder a part, a "
-            "manifest's group column or --group-by REGEX expected"
-        )
+    parts = _repeated_parts(images, group_by, passed)
     judged = [record for members in parts.values() for record in members]
     found = dict(
         zip((record.path for record in judged), judge_records(scorer, judged), strict=True)
@@ -91,6 +79,26 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
         not_judged=sum(result.is_anomaly is None for result in found.values()),
         passed_over=dict(passed),
     )
+
+
+def _repeated_parts(
+    images: Path, group_by: str | None, passed: Counter[str]
+) -> dict[str, list[Record]]:
+    """Returns the photographs of each part that has several, by its name."""
+    records = read_dataset(images, group_by, passed, plain=None)
+    if len({record.group for record in records}) == len(records):
+        records = [replace(record, group=str(record.path.parent)) for record in records]
+    parts = {
+        name: [r for r in records if r.group == name]
+        for name in sorted({record.group for record in records})
+    }
+    parts = {name: members for name, members in parts.items() if len(members) > 1}
+    if not parts:
+        raise DatasetError(
+            f"{images}: no part with several photographs found; one sub-folder a part, a "
+            "manifest's group column or --group-by REGEX expected"
+        )
+    return parts
 
 
 def judge_records(scorer: Scorer, records: Sequence[Record]) -> list[Result]:

@@ -20,7 +20,7 @@ from anomaly.reporting.page import templates, write_report
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.evaluation import Judged
 from anomaly.scoring.units import by_unit
-from anomaly.statistics.metrics import evaluate
+from anomaly.statistics.metrics import LabelledScores, evaluate
 from anomaly.statistics.pixel_metrics import PixelMap
 from anomaly.statistics.resampling import NORMAL
 
@@ -120,18 +120,20 @@ def judge_labelled(scorer: Scorer, records: list[Record]) -> Judged:
         records = _joined(records, results, looks)
     copies = (told, len({record.group for record in records}))
     calibration, notes = scorer.card.calibration, MaskNotes()
-    inspected = [result.score is not None for result in results]
     scores = np.array(
         [np.nan if result.score is None else result.score for result in results], np.float32
     )
-    evaluation = evaluate(
+    images = LabelledScores(
         scores,
         [record.label or NORMAL for record in records],
         [record.group for record in records],
         calibration.is_anomaly(scores) if calibration else None,
+        [str(record.path) for record in records],
+        [result.score is not None for result in results],
+    )
+    evaluation = evaluate(
+        images,
         calibration,
-        names=[str(record.path) for record in records],
-        inspected=inspected,
         maps=pixel_maps(records, results, notes)
         if any(record.mask for record in records)
         else None,

@@ -21,6 +21,7 @@ from anomaly.detector.calibration_nodes import import_onnx, set_calibration
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector, one_name, read_card, read_checked, set_card
 from anomaly.detector.golden import kept_tolerance
+from anomaly.detector.training_facts import TrainingFacts
 from anomaly.detector.trial import remember, trial_seconds, was_tried
 from anomaly.detector.versions import Identity, next_version, note_version, versions_of
 from anomaly.errors import CalibrationError, DetectorError
@@ -94,32 +95,15 @@ def write_moved(
             f"{find_detector(run)}: its calibration scores are others than the threshold was "
             "chosen on; choose again"
         )
-    if out.exists():
-        raise DetectorError(
-            f"{out} is there already; a detector in use must not change under its name: choose "
-            "another"
-        )
     threshold = float(calibration.threshold)
-    if low is not None and low > threshold:
-        raise DetectorError(
-            f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected"
-        )
+    _check_free(out, low, threshold)
     model = onnx.load_model_from_string(data)
     training, quality = card.training, card.quality
     if threshold == float(card.calibration.threshold):
         calibration = card.calibration
     else:
         set_calibration(model, calibration)
-        sizes = training.size_sensitivity
-        training = replace(
-            training,
-            stated=training.stating(*MOVED),
-            threshold_moved=datetime.now(UTC).isoformat(timespec="seconds"),
-            threshold_moved_by=one_name(by),
-            threshold_moved_from=float(card.calibration.threshold),
-            size_sensitivity=None if sizes is None else sizes.at_threshold(threshold),
-            cost=None,
-        )
+        training = _moved_by(card, by, float(card.calibration.threshold), threshold)
         quality = None  # figures of the old threshold
     source = find_detector(run).parent
     version = next_version(card.version, versions_of(card.name, source, out.parent, known))
@@ -140,6 +124,36 @@ def write_moved(
     note_version(card.name, version, source, out.parent)
     write_atomically(out, changed)
     return read_card(out)
+
+
+def _moved_by(card: Card, by: str, old: float, threshold: float) -> TrainingFacts:
+    """Returns the card's facts with who moved the threshold, and when."""
+    training = card.training
+    sizes = training.size_sensitivity
+    return replace(
+        training,
+        stated=training.stating(*MOVED),
+        threshold_moved=datetime.now(UTC).isoformat(timespec="seconds"),
+        threshold_moved_by=one_name(by),
+        threshold_moved_from=None
+        if card.calibration is None
+        else float(card.calibration.threshold),
+        size_sensitivity=None if sizes is None else sizes.at_threshold(threshold),
+        cost=None,
+    )
+
+
+def _check_free(out: Path, low: float | None, threshold: float) -> None:
+    """Raises DetectorError where the file is there already, or the band upside down."""
+    if out.exists():
+        raise DetectorError(
+            f"{out} is there already; a detector in use must not change under its name: choose "
+            "another"
+        )
+    if low is not None and low > threshold:
+        raise DetectorError(
+            f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected"
+        )
 
 
 def free_name(detector: Path, version: str) -> Path:

@@ -96,24 +96,30 @@ def _replace(graph: Any, resize: Any, height: int, width: int) -> None:
         graph.node.insert(at, node)
 
 
+class _Named:
+    """Nodes and constants of a graph whose names begin alike."""
+
+    def __init__(self, graph: Any, name: str) -> None:
+        self.graph, self.name, self.onnx = graph, name, import_onnx()
+
+    def of(self, what: str) -> str:
+        return f"{self.name}_{what}" if what else self.name
+
+    def constant(self, what: str, value: Any) -> str:
+        array = self.onnx.numpy_helper.from_array(np.asarray(value), self.of(what))
+        self.graph.initializer.append(array)
+        return self.of(what)
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: int) -> Any:
+        return self.onnx.helper.make_node(operator, inputs, [self.of(output)], **attributes)
+
+
 def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> list[Any]:
     """The nodes that compute the (size, L) matrix that resamples a line of L pixels to ``size``
     (rows sum to 1).
     """
-    onnx = import_onnx()
-
-    def constant(what: str, value: Any) -> str:
-        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), f"{name}_{what}"))
-        return f"{name}_{what}"
-
-    def node(operator: str, inputs: list[str], output: str, **attributes: int) -> Any:
-        return onnx.helper.make_node(
-            operator, inputs, [f"{name}_{output}" if output else name], **attributes
-        )
-
-    def of(what: str) -> str:
-        return f"{name}_{what}"
-
+    onnx, named = import_onnx(), _Named(graph, name)
+    of, node, constant = named.of, named.node, named.constant
     zero, one, none = (
         constant("zero", np.int64(0)),
         constant("one", np.int64(1)),
@@ -121,7 +127,7 @@ def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> li
     )
     unit, half = constant("unit", np.float32(1)), constant("half", np.float32(0.5))
     middles = constant("middles", (np.arange(size, dtype=np.float32) + 0.5)[:, None])
-    return [
+    positions = [
         node("Shape", [x], "shape", start=axis, end=axis + 1),
         node("Squeeze", [of("shape")], "length"),
         node("Range", [zero, of("length"), one], "numbers"),
@@ -130,6 +136,15 @@ def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> li
         node("Div", [of("pixels"), constant("size", np.float32(size))], "scale"),
         node("Mul", [middles, of("scale")], "centres"),
         node("Add", [of("positions"), half], "edges"),
+    ]
+    return [*positions, *_weights(named, unit, none)]
+
+
+def _weights(named: _Named, unit: str, none: str) -> list[Any]:
+    """The nodes from the pixels' edges and the centres to the weights."""
+    of, node = named.of, named.node
+    axis = named.constant("axis", np.array([1], np.int64))
+    return [
         node("Sub", [of("edges"), of("centres")], "away"),
         node("Max", [of("scale"), unit], "width"),
         node("Div", [of("away"), of("width")], "distance"),
@@ -138,7 +153,7 @@ def _triangle_weights(graph: Any, name: str, x: str, axis: int, size: int) -> li
         node("Max", [of("slope"), none], "weights"),
         node(
             "ReduceSum",
-            [of("weights"), constant("axis", np.array([1], np.int64))],
+            [of("weights"), axis],
             "total",
             keepdims=1,
         ),

@@ -174,15 +174,8 @@ def score_good(
         found, no_views = by_unit(found, images.by_unit, images.views)
     listing = listing_of(detector) or detector.with_name(IMAGES)
     records, left_out = without_training_images(found, listing)
-    results, kept, looks = [], [], Looks(scorer.card.size)
-    for record in records:
-        try:
-            image = scorer.decode(record.path)
-            results.append(scorer.judge(image))
-            kept.append(record)
-            looks.add(image.pixels)
-        except ImageError as error:
-            left_out.append(str(error))
+    results, kept, looks, unreadable = _judged(scorer, records)
+    left_out += unreadable
     grouped, copied = _joined(scorer, listing, kept, looks, images)
     usable, gone = _usable(kept, found, copied, whole=images.by_unit is not None)
     left_out += gone
@@ -206,6 +199,26 @@ def score_good(
         rule,
         [r.path for r in kept],
     )
+
+
+def _judged(
+    scorer: Scorer, records: Sequence[Record]
+) -> tuple[list[Result], list[Record], Looks, list[str]]:
+    """Returns the results of what can be judged, its records and looks, and a line for each of the
+    rest.
+    """
+    results: list[Result] = []
+    kept: list[Record] = []
+    looks, lines = Looks(scorer.card.size), []
+    for record in records:
+        try:
+            image = scorer.decode(record.path)
+            results.append(scorer.judge(image))
+            kept.append(record)
+            looks.add(image.pixels)
+        except ImageError as error:
+            lines.append(str(error))
+    return results, kept, looks, lines
 
 
 def _drawn(

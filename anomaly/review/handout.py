@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -29,43 +29,52 @@ QUEUES = ("anomalous", "uncertain", "audit", "second")
 ORDER = {"anomalous": "score", "uncertain": "uncertain", "audit": "lot", "second": "score"}
 
 
-def hand_out(
-    c: sa.Connection,
-    now: float,
-    inspector: str,
-    queue: str,
-    filters: Filters,
-    *,
-    count: int,
-    seconds: float,
-    known_share: float,
-    after: int | None = None,
-    besides: Collection[int] = (),
-) -> list[Row]:
-    """Up to ``count`` findings that are now leased to the inspector: what is in hand already first,
-    then new ones.
+@dataclass(frozen=True)
+class Asked:
+    """What an inspector asks for: see ``Store.next``."""
+
+    inspector: str
+    queue: str
+    filters: Filters
+    count: int
+    seconds: float
+    known_share: float
+    after: int | None = None
+    besides: Collection[int] = ()
+
+    def conditions(self) -> tuple[Condition, Condition]:
+        """Returns those of the queue's findings and of the hidden known images."""
+        unseen = ~sa.exists().where(
+            VERDICT.finding == FINDING.id, VERDICT.inspector == self.inspector
+        )
+        others = [unseen, *([FINDING.id.not_in(list(self.besides))] if self.besides else [])]
+        behind = [] if self.after is None else [following(self.after, ORDER[self.queue])]
+        return (
+            sa.and_(*others, *behind, *_queued(self.queue, self.filters)),
+            sa.and_(*others, FINDING.truth.is_not(None)),
+        )
+
+
+def hand_out(c: sa.Connection, now: float, asked: Asked) -> list[Row]:
+    """Up to ``asked.count`` findings that are now leased to the inspector: what is in hand already
+    first, then new ones.
     """
-    unseen = ~sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == inspector)
-    others = [unseen, *([FINDING.id.not_in(list(besides))] if besides else [])]
-    behind = [] if after is None else [following(after, ORDER[queue])]
-    wanted, known = (
-        sa.and_(*others, *behind, *_queued(queue, filters)),
-        sa.and_(*others, FINDING.truth.is_not(None)),
-    )
+    inspector, queue, count = asked.inspector, asked.queue, asked.count
+    wanted, known = asked.conditions()
     c.execute(schema.leases.delete().where(LEASE.until <= now))
     held = _held(c, inspector, wanted, known, queue, count)
     missing = count - len(held)
     tests = _known(
         c,
-        sa.and_(known, _same_detector(filters)),
-        sum(random.random() < known_share for _ in range(missing)),
+        sa.and_(known, _same_detector(asked.filters)),
+        sum(random.random() < asked.known_share for _ in range(missing)),
     )
     fresh = _free(c, wanted, queue, missing - len(tests), {row.image for row in tests})
     new = [(row, queue) for row in fresh]
     for row in tests:
         new.insert(random.randint(0, len(new)), (row, "known"))
-    _prolong(c, inspector, [row.image for row in held], now + seconds)
-    lease(c, inspector, [(row.image, name) for row, name in new], now, seconds)
+    _prolong(c, inspector, [row.image for row in held], now + asked.seconds)
+    lease(c, inspector, [(row.image, name) for row, name in new], now, asked.seconds)
     return [*held, *(row for row, _ in new)]
 
 

@@ -438,12 +438,9 @@ class Store:
                 "compare"
             )
         who = journal.name(inspector)
+        asked = handout.Asked(who, queue, filters, count, seconds, known_share, after, besides)
         with self._db.write(lasting=False) as c:
-            rows = handout.hand_out(
-                c, self._db.now(c), who, queue, filters,
-                count=count, seconds=seconds, known_share=known_share, after=after, besides=besides,
-            )  # fmt: skip
-            return [as_finding(row) for row in rows]
+            return [as_finding(row) for row in handout.hand_out(c, self._db.now(c), asked)]
 
     def renew(
         self, inspector: str, findings: Collection[int], seconds: float = LEASE_SECONDS

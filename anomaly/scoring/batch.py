@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anomaly.detector.session import available_cores
+from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.numbers import images_text
 from anomaly.files.progress import Progress
@@ -58,6 +59,7 @@ from anomaly.scoring.table_chunks import (
     write_json,
 )
 from anomaly.scoring.units import units_table, write_units
+from anomaly.statistics.calibration import Calibration
 
 __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "score_table"]
 
@@ -133,11 +135,7 @@ def score_table(
     folder = out.with_name(f"{out.name}.chunks")
     work = Work(scorer, options.keep_going, options.pictures, out, project)
     judges = scorers(scorer, project)
-    rules = {
-        one.card.identity: (one.card.training.by_unit, one.card.calibration)
-        for one in judges
-        if one.card.training.by_unit is not None
-    }
+    rules = _unit_rules(judges)
     _refuse_to_overwrite(out, folder, options.force, bool(rules))
     for one in judges:
         options.pictures.check(one)
@@ -157,6 +155,15 @@ def score_table(
             write_json(folder / DONE, {"run": run, "chunks": [asdict(chunk) for chunk in chunks]})
             clear_folder(folder, last=TRACES)
     return summary
+
+
+def _unit_rules(judges: Sequence[Scorer]) -> dict[str, tuple[UnitRule, Calibration | None]]:
+    """Returns the rule and calibration of each detector that guarantees per unit."""
+    return {
+        one.card.identity: (one.card.training.by_unit, one.card.calibration)
+        for one in judges
+        if one.card.training.by_unit is not None
+    }
 
 
 @dataclass(frozen=True)

@@ -128,30 +128,42 @@ class Evaluation:
         }
 
 
-def evaluate(
-    scores: ArrayLike,
-    labels: Sequence[str],
-    groups: Sequence[str],
-    flagged: ArrayLike | None,
-    calibration: Calibration | None,
-    *,
-    names: Sequence[str] | None = None,
-    inspected: ArrayLike | None = None,
-    maps: Iterable[PixelMap] | None = None,
-    detector: str = "",
-    seed: int = 0,
-) -> Evaluation:
-    """The figures of N labelled images, each argument in the same order.
+@dataclass(frozen=True, eq=False)
+class LabelledScores:
+    """N labelled images, each field in the same order.
 
     ``scores``: float32 (N,), raw. ``labels``: "good" or a class of defects. ``groups``: images that
     are not independent share one. ``flagged``: bool (N,), and None for a detector that only ranks.
     ``names``: paths, which make the draw from a group the same in any order. ``inspected``: bool
-    (N,), false where an image could not be judged (its score is not looked at). ``maps``: one
-    PixelMap for each image, read once, one at a time. Raises DatasetError where they do not fit
-    together and RuntimeMissing without scikit-learn.
+    (N,), false where an image could not be judged (its score is not looked at).
+    """
+
+    scores: ArrayLike
+    labels: Sequence[str]
+    groups: Sequence[str]
+    flagged: ArrayLike | None
+    names: Sequence[str] | None = None
+    inspected: ArrayLike | None = None
+
+
+def evaluate(
+    images: LabelledScores,
+    calibration: Calibration | None,
+    *,
+    maps: Iterable[PixelMap] | None = None,
+    detector: str = "",
+    seed: int = 0,
+) -> Evaluation:
+    """The figures of labelled images.
+
+    ``maps``: one PixelMap for each image, read once, one at a time. Raises DatasetError where they
+    do not fit together and RuntimeMissing without scikit-learn.
     """
     import_metrics()
-    test = TestSet.of(scores, labels, groups, flagged, inspected, names, seed)
+    labels, groups = images.labels, images.groups
+    test = TestSet.of(
+        images.scores, labels, groups, images.flagged, images.inspected, images.names, seed
+    )
     ranking = _ranking(test)
     return Evaluation(
         image_auroc=ranking.auroc,

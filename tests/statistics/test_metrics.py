@@ -22,7 +22,7 @@ from anomaly.statistics import metrics as evaluation
 from anomaly.statistics import pixel_metrics, resampling
 from anomaly.statistics.calibration import Rate, calibrate
 from anomaly.statistics.intervals import clopper_pearson
-from anomaly.statistics.metrics import evaluate
+from anomaly.statistics.metrics import LabelledScores, evaluate
 from anomaly.statistics.pixel_metrics import PixelMap
 from anomaly.statistics.resampling import Interval
 
@@ -34,7 +34,11 @@ def small(scores, labels, groups=None, **options):
     nothing is said.
     """
     groups = groups or [f"{i:03}" for i in range(len(scores))]
-    return evaluate(scores, labels, groups, CALIBRATION.is_anomaly(scores), CALIBRATION, **options)
+    given = {name: options.pop(name) for name in ("names", "inspected") if name in options}
+    flagged = CALIBRATION.is_anomaly(scores)
+    return evaluate(
+        LabelledScores(scores, labels, groups, flagged, **given), CALIBRATION, **options
+    )
 
 
 def spread(n, seed=0, shift=1.5):
@@ -237,13 +241,13 @@ def test_a_single_group_gives_no_interval():
 
 
 def test_not_a_number_ranks_highest_and_is_flagged():
-    found = evaluate(
+    images = LabelledScores(
         [0.1, math.inf, math.nan, 0.2],
         ["good", "good", "hole", "hole"],
         list("abcd"),
         [False, True, False, False],
-        None,
     )
+    found = evaluate(images, None)
     assert found.image_auroc.value == 0.75
     assert (found.recall.flagged, found.recall.n) == (1, 2)
     assert found.false_alarms is None
@@ -271,7 +275,7 @@ def test_one_kind_of_image_only(label):
 
 
 def test_no_image_at_all():
-    found = evaluate([], [], [], [], CALIBRATION)
+    found = evaluate(LabelledScores([], [], [], []), CALIBRATION)
     assert (found.image_auroc, found.recall, found.false_alarms, found.roc, found.per_class) == (
         None,
         None,
@@ -282,7 +286,7 @@ def test_no_image_at_all():
 
 
 def test_a_detector_that_only_ranks_has_no_rates():
-    found = evaluate([0.1, 0.9], ["good", "hole"], ["a", "b"], None, None)
+    found = evaluate(LabelledScores([0.1, 0.9], ["good", "hole"], ["a", "b"], None), None)
     assert found.image_auroc.value == 1.0
     assert found.false_alarms is found.recall is found.recall_images is None
     assert found.per_class["hole"].recall is None
@@ -320,13 +324,9 @@ def test_details_for_the_report():
 def test_false_alarms_beside_their_guarantee():
     calibration = calibrate(np.arange(300.0))
     scores = np.r_[np.full(5, 500.0), np.zeros(297)]
-    found = evaluate(
-        scores,
-        ["good"] * 302,
-        [str(i) for i in range(302)],
-        calibration.is_anomaly(scores),
-        calibration,
-    )
+    groups = [str(i) for i in range(302)]
+    images = LabelledScores(scores, ["good"] * 302, groups, calibration.is_anomaly(scores))
+    found = evaluate(images, calibration)
     assert found.false_alarms.to_json() == {
         "guaranteed_rate": 3 / 301,
         "upper_bound": pytest.approx(0.020836230527, rel=1e-9),
@@ -341,11 +341,13 @@ def test_false_alarms_beside_their_guarantee():
 
 @pytest.mark.parametrize("what", ["scores", "groups", "flagged", "inspected", "names"])
 def test_arguments_must_match_the_labels(what):
-    given = {"scores": [0.1, 0.2], "groups": ["a", "b"], "flagged": None, "calibration": None}
+    given = {"scores": [0.1, 0.2], "groups": ["a", "b"], "flagged": None}
     with pytest.raises(
         DatasetError, match=rf"{what} of shape \(3,\) for 2 labels: expected one for each image"
     ):
-        evaluate(**(given | {"labels": ["good", "hole"], what: ["a", "b", "c"]}))
+        evaluate(
+            LabelledScores(**(given | {"labels": ["good", "hole"], what: ["a", "b", "c"]})), None
+        )
 
 
 # Pixels
@@ -509,9 +511,9 @@ def test_heatmap_values_that_are_not_finite_rank_as_scores_do():
 def test_without_scikit_learn_the_extra_is_named():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from anomaly.statistics.metrics import evaluate\n"
+        "from anomaly.statistics.metrics import LabelledScores, evaluate\n"
         "from anomaly.errors import RuntimeMissing\n"
-        "try: evaluate([0.1], ['good'], ['a'], None, None)\n"
+        "try: evaluate(LabelledScores([0.1], ['good'], ['a'], None), None)\n"
         "except RuntimeMissing as error: print(error)"
     )
     said = subprocess.run(
