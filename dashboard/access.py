@@ -32,7 +32,7 @@ from anomaly.files.regular_files import read_small_text
 ROLES = ("viewer", "inspector", "admin")  # each may do what those before it may
 TOKEN_SECONDS = 12 * 3600  # a long shift; a page that reconnects gets a new one
 LINK_SECONDS = 3600
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
 
 class AccessError(AnomalyError):
@@ -156,7 +156,7 @@ def clean_name(text: str) -> str:
     are dropped.
     """
     return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())[
-        :LONGEST_NAME
+        :MAX_NAME_LENGTH
     ]
 
 

@@ -34,7 +34,7 @@ KINDS = ("original", "expected", "difference", "heatmap", "thumb")
 READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 CACHE_BYTES = 64 << 20
-LONGEST_SIDE = 16_384  # of a picture that browsers put on a canvas
+MAX_CANVAS_SIDE_PIXELS = 16_384  # of a picture that browsers put on a canvas
 THUMB_SIDE = 192
 
 
@@ -171,11 +171,11 @@ def original(data: bytes, state: str, page: int | None = None) -> Picture:
     page's) as PNG, without loss.
     """
     decoded = decode(data, page=page)
-    if max(decoded.width, decoded.height) > LONGEST_SIDE:
+    if max(decoded.width, decoded.height) > MAX_CANVAS_SIDE_PIXELS:
         raise ImageError(
             "too large",
-            f"{decoded.width} x {decoded.height} pixels: no browser shows more than {LONGEST_SIDE} "
-            "a side",
+            f"{decoded.width} x {decoded.height} pixels: no browser shows more than "
+            f"{MAX_CANVAS_SIDE_PIXELS} a side",
         )
     if page is None and is_readable(decoded):
         return Picture(data, READABLE[decoded.format], state)

@@ -28,9 +28,9 @@ from dashboard.images import KINDS
 from dashboard.words import readable
 
 MAX_BODY = 64 << 10
-MOST_AHEAD = 64  # findings that one page may hold leases on
+MAX_LEASED_AHEAD = 64  # findings that one page may hold leases on
 LEASE_SECONDS = 300
-LONGEST_COMMENT = 2000
+MAX_COMMENT_CHARACTERS = 2000
 
 
 class Number(Convertor[int]):
@@ -139,7 +139,7 @@ def hand_out(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]
     """
     filters = Filters.from_query(query_of(body, "filters"))
     held = numbers(body, "held")
-    count = min(max(1, whole(body, "count")), MOST_AHEAD)
+    count = min(max(1, whole(body, "count")), MAX_LEASED_AHEAD)
     queue = one_of(body, "order", QUEUES)
     after = anchor(desk, filters, body)
     if person.may("inspector"):
@@ -214,7 +214,7 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
         verdict,
         key=text(body, "key", 100),
         defect_type=(text(body, "type", 200) or None) if verdict == "anomalous" else None,
-        comment=text(body, "comment", LONGEST_COMMENT),
+        comment=text(body, "comment", MAX_COMMENT_CHARACTERS),
         seconds=float(seconds) if isinstance(seconds, int | float) and abs(seconds) < 1e9 else None,
     )
     return {"event": event.id, "at": event.at}

@@ -20,7 +20,7 @@ from anomaly.detector.training_facts import TrainingFacts
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.files.atomic import write_atomically
 from anomaly.files.csv_cells import csv_text
-from anomaly.imaging.mask import MOST_CELLS, Mask, mask_facts
+from anomaly.imaging.mask import MAX_CELLS, Mask, mask_facts
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
 from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
@@ -42,7 +42,7 @@ def warn_of_mask(mask: Mask, seen: Extracted) -> list[str]:
     height, width = mask.shape
     other = sum(not 0.9 < width / height * h / w < 1.1 for w, h, _, _ in seen.facts)
     # a large one was made smaller, and has lost its own shape
-    if not other or max(mask.shape) == MOST_CELLS:
+    if not other or max(mask.shape) == MAX_CELLS:
         return []
     return [
         f"the mask of {width} x {height} pixels is stretched over {other} of {len(seen.facts)} "

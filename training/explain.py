@@ -15,7 +15,7 @@ from training.protocols import Model
 from training.sets import PICTURE
 
 BATCH = 16
-PASSES, MOST_STEPS = 20, 300
+PASSES, MAX_STEPS = 20, 300
 WIDTHS = (64, 48, 24)  # channels at g, 24 and 48 cells a side
 
 
@@ -53,7 +53,7 @@ class PictureDecoder(nn.Module):
 
 def steps_for(images: int) -> int:
     """Returns how many steps the fit takes for so many images."""
-    return min(MOST_STEPS, -(-images * PASSES // BATCH))
+    return min(MAX_STEPS, -(-images * PASSES // BATCH))
 
 
 def fit_decoder(

@@ -176,7 +176,7 @@ def tidy(model: onnx.ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
-LONGEST_GOLDEN = 10_000  # pixels a side, as the scorer takes them
+MAX_GOLDEN_SIDE_PIXELS = 10_000  # pixels a side, as the scorer takes them
 GOLDEN_STEPS = ((3, 5), (7, 2), (11, 13), (1, 0), (2, 9))
 
 
@@ -187,7 +187,9 @@ def golden_sizes(size: int, tiled: tuple[int, int] | None = None) -> list[tuple[
     ``tiled``: height and width that an image is brought to before it is cut into tiles; two are
     larger on one side only.
     """
-    height, width = (0, 0) if tiled is None else (min(side, LONGEST_GOLDEN // 2) for side in tiled)
+    height, width = (
+        (0, 0) if tiled is None else (min(side, MAX_GOLDEN_SIDE_PIXELS // 2) for side in tiled)
+    )
     return [
         (size // 2 + 1, size // 2 + 7),
         (max(2 * size + 3, 2 * height), 3 * size + 1),

@@ -40,7 +40,7 @@ Array = npt.NDArray[np.float64]
 
 # fewer where they are large: a changed copy of 12 million pixels takes a second
 MAX_GUARD_IMAGES = 400
-MOST_PIXELS = 1_200_000_000
+MAX_TOTAL_PIXELS = 1_200_000_000
 MARKS = 2  # copies with a synthetic defect
 # standard deviations of a discriminant, more where few groups are known
 DISCRIMINANT_TAIL_SDS = 2.7
@@ -337,11 +337,11 @@ def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def spaced(records: Sequence[Record], rule: DecodeRule) -> Sequence[Record]:
-    """Returns up to MOST records, evenly spaced; of large images no more than MOST_PIXELS hold, and
-    at least 50.
+    """Returns up to MOST records, evenly spaced; of large images no more than MAX_TOTAL_PIXELS,
+    and at least 50.
     """
     first = decode(records[0].path, rule)
-    count = min(MAX_GUARD_IMAGES, max(50, MOST_PIXELS // first.pixels[..., 0].size))
+    count = min(MAX_GUARD_IMAGES, max(50, MAX_TOTAL_PIXELS // first.pixels[..., 0].size))
     if len(records) <= count:
         return records
     return [records[i] for i in np.linspace(0, len(records) - 1, count).astype(int)]

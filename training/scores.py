@@ -21,7 +21,7 @@ from training.protocols import Model
 SHARE = 0.05  # of a heatmap's locations, the hottest, make the score
 LARGEST_HEATMAP = 64  # cells a side; a finer map is averaged down: a defect is larger than a pixel
 TYPICALITY = "typicality"  # the name of the density of states as an image score
-MOST_REFERENCES = 1000  # validation images that a density of states remembers
+MAX_REFERENCES = 1000  # validation images that a density of states remembers
 
 
 def squared_error(x: Tensor, y: Tensor) -> Tensor:
@@ -360,7 +360,7 @@ class DensityOfStates(nn.Module):
                 f"{len(states)} validation image found, at least 2 expected for this score: add "
                 "good images"
             )
-        states = states[:MOST_REFERENCES].float()
+        states = states[:MAX_REFERENCES].float()
         density = DensityOfStates(states.shape[1], len(states))
         spread = torch.minimum(
             states.std(0), (states.quantile(0.75, 0) - states.quantile(0.25, 0)) / 1.34

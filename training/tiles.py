@@ -35,11 +35,11 @@ from training.tensors import one_thread_each
 OVERLAP = 1 / 8  # of a tile's side, at least: what is smaller lies whole in one of the tiles
 AT_ONCE = 8  # tiles of an image that go through the model together: by them memory is bounded
 # of a grid, so that the graph does not grow without end: beyond, more go together
-MOST_PORTIONS = 32
-MOST_PIXELS = 400 * 256**2  # of all tiles of an image, as the model sees them
+MAX_PORTIONS = 32
+MAX_TOTAL_PIXELS = 400 * 256**2  # of all tiles of an image, as the model sees them
 # tiles that the model is fitted on, and validated on, from as many images as there are
-MOST_MAPS = (3072, 512)
-MOST_THREADS = 4  # that look at images at once: each holds one of many megapixels
+MAX_MAPS = (3072, 512)
+MAX_THREADS = 4  # that look at images at once: each holds one of many megapixels
 # places of the stitched map to a tile's side, about: fewer would blunt the peak of a single cell
 PLACES_PER_TILE_SIDE = 36
 # The score is the mean of the hottest area as large as a tile's by so many a side: of a small
@@ -73,8 +73,8 @@ class Tiling:
             )
         scale = size / tile
         tiling = cls(size, max(size, round(height * scale)), max(size, round(width * scale)))
-        if len(tiling.places) * size**2 > MOST_PIXELS:
-            most = MOST_PIXELS // size**2
+        if len(tiling.places) * size**2 > MAX_TOTAL_PIXELS:
+            most = MAX_TOTAL_PIXELS // size**2
             least = math.ceil(tile * math.sqrt(len(tiling.places) / most) / 32) * 32
             raise TrainingError(
                 f"--tile {tile} cuts images of {width} x {height} into {len(tiling.places)} tiles, "
@@ -236,7 +236,7 @@ class Tiles(nn.Module):
         """
         places = self.tiling.places
         at_once = (
-            max(AT_ONCE, -(-len(places) // MOST_PORTIONS)) if torch.compiler.is_exporting() else 1
+            max(AT_ONCE, -(-len(places) // MAX_PORTIONS)) if torch.compiler.is_exporting() else 1
         )
         return batched(places, at_once)
 
@@ -320,7 +320,7 @@ class TileReader:
         each = min(len(inspected), most // len(chosen))
         drawn = [np.sort(rng.permutation(inspected)[:each]) for _ in chosen]
         found: list[Tensor] = []
-        threads = min(available_cores(), MOST_THREADS)
+        threads = min(available_cores(), MAX_THREADS)
         with one_thread_each(), ThreadPoolExecutor(threads) as pool:
             for some in batched(list(zip(chosen, drawn, strict=True)), 2 * threads):
                 for maps in pool.map(self.maps_of, *zip(*some, strict=True)):

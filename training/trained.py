@@ -26,7 +26,7 @@ from training.protocols import Model, Space, Whitener
 from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
 from training.spaces import make_space
 from training.stages import Chosen, Fitted, Job, Trained
-from training.tiles import MOST_MAPS, TileReader, Tiles, Tiling, finer, tile_space
+from training.tiles import MAX_MAPS, TileReader, Tiles, Tiling, finer, tile_space
 
 
 def fit(chosen: Chosen) -> Fitted:
@@ -166,7 +166,7 @@ def tile_maps(chosen: Chosen, reader: TileReader) -> tuple[tuple[Tensor, Tensor]
     with Progress(sum(map(len, sets)), "looking at tiles", quiet=rank() > 0) as progress:
         (maps, share), (held_out, _) = (
             reader.extract(records, most, seed, lambda: progress.advance(1))
-            for records, most in zip(sets, MOST_MAPS, strict=True)
+            for records, most in zip(sets, MAX_MAPS, strict=True)
         )
     return (maps, held_out), share
 

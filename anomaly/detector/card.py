@@ -24,7 +24,7 @@ from anomaly.statistics.calibration import Calibration
 FORMAT = 2
 
 
-LONGEST_MESSAGE = 600  # characters, whatever a card holds
+MAX_MESSAGE_CHARACTERS = 600  # characters, whatever a card holds
 
 
 LARGEST_SIZE = 10_000  # pixels a side that a model sees
@@ -128,9 +128,9 @@ class Card:
                 digest=digest,
             )
         except AnomalyError as error:
-            if len(str(error)) < LONGEST_MESSAGE:
+            if len(str(error)) < MAX_MESSAGE_CHARACTERS:
                 raise
-            raise DetectorError(f"{str(error)[:LONGEST_MESSAGE]}...") from error
+            raise DetectorError(f"{str(error)[:MAX_MESSAGE_CHARACTERS]}...") from error
         except (
             KeyError,
             TypeError,

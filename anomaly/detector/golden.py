@@ -17,9 +17,9 @@ import numpy.typing as npt
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import Calibration
 
-MOST_SAMPLES = 32
+MAX_GOLDEN_SAMPLES = 32
 # of all of them together; those of a finely tiled detector have some 70 million
-MOST_PIXELS = 200_000_000
+MAX_TOTAL_PIXELS = 200_000_000
 MAX_SIDE_PIXELS = 10_000  # pixels a side
 # of the way from the median calibration score to the threshold: what a tolerance may be
 MAX_TOLERANCE = 0.1
@@ -60,10 +60,10 @@ class Golden:
 
     def _check(self, calibration: Calibration | None) -> None:
         pixels = sum(sample.height * sample.width for sample in self.samples)
-        if pixels > MOST_PIXELS:
+        if pixels > MAX_TOTAL_PIXELS:
             raise DetectorError(
-                f"golden samples of {pixels:,} pixels found in the card, at most {MOST_PIXELS:,} "
-                "expected: not loaded"
+                f"golden samples of {pixels:,} pixels found in the card, at most "
+                f"{MAX_TOTAL_PIXELS:,} expected: not loaded"
             )
         most = MAX_TOLERANCE * _unit(calibration, [sample.score for sample in self.samples])
         if not 0 < self.tolerance <= most:
@@ -103,9 +103,9 @@ def golden_picture(height: int, width: int, a: int, b: int) -> npt.NDArray[np.ui
 
 
 def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not 0 < len(value) <= MOST_SAMPLES:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_GOLDEN_SAMPLES:
         found = len(value) if isinstance(value, list) else type(value).__name__
-        raise ValueError(f"{found} samples, 1 to {MOST_SAMPLES} expected")
+        raise ValueError(f"{found} samples, 1 to {MAX_GOLDEN_SAMPLES} expected")
     return value
 
 

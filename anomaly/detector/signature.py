@@ -21,8 +21,8 @@ from anomaly.errors import DetectorError, RuntimeMissing
 from anomaly.files.atomic import write_atomically
 from anomaly.files.regular_files import read_small
 
-LONGEST_KEY = 10_000  # bytes of a key's file
-LONGEST_SIGNATURE = 1000  # a signature has 64
+MAX_KEY_BYTES = 10_000  # bytes of a key's file
+MAX_SIGNATURE_BYTES = 1000  # a signature has 64
 
 
 def signature_of(detector: Path) -> Path:
@@ -73,7 +73,7 @@ def check_signature(detector: Path, data: bytes, key: str | os.PathLike[str]) ->
             f"{detector}: no signature found ({file.name}), one expected beside it: anomaly sign "
             "makes it"
         )
-    found = read_small(file, LONGEST_SIGNATURE, DetectorError)
+    found = read_small(file, MAX_SIGNATURE_BYTES, DetectorError)
     if not is_signed(data, found, Path(key)):
         raise DetectorError(
             f"{detector}: not the file that {file.name} signs with the key of {key}: copy both "
@@ -90,7 +90,7 @@ def _key(file: Path, kind: str) -> Any:
     except ImportError as error:
         raise RuntimeMissing.extra("cryptography", "sign", "a signature") from error
     try:
-        text = read_small(file, LONGEST_KEY, DetectorError)
+        text = read_small(file, MAX_KEY_BYTES, DetectorError)
         private = kind == "private"
         key: Any = (
             serialization.load_pem_private_key(text, None)

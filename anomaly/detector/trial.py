@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 SECONDS = 60.0  # for both: a detector of hundreds of tiles takes some 30 on one slow core
 VARIABLE = "ANOMALY_TRIAL_SECONDS"
 CACHE = "ANOMALY_CACHE"
-MOST_MEMORY = 8 << 30  # that a file may ask for; a finely tiled detector takes 3 GB
+MAX_MEMORY_BYTES = 8 << 30  # that a file may ask for; a finely tiled detector takes 3 GB
 OVERHEAD = 512 << 20  # of the interpreter and ONNX Runtime
-LONGEST_ANSWER = 10_000  # bytes
+MAX_ANSWER_BYTES = 10_000  # bytes
 ROUND = 2  # of what is tried: a file that an earlier release tried with less is tried again
-MOST_PIXELS, LONGEST = 1 << 22, 10_000  # of a picture of the training range, and a side of it
+MAX_TOTAL_PIXELS, LONGEST = 1 << 22, 10_000  # of a picture of the training range, and a side of it
 GOLDEN = b"golden samples scored\n"
 
 Picture = tuple[int, int, int, int]  # of golden.golden_picture
@@ -80,13 +80,13 @@ def training_sizes(ranges: Ranges | None) -> list[Size]:
     """Returns the smallest, a typical and the largest size of a card's training range, (height,
     width), without repetition.
 
-    A picture has at most ``MOST_PIXELS`` pixels, of the same width : height. Empty where the card
-    has no range.
+    A picture has at most ``MAX_TOTAL_PIXELS`` pixels, of the same width : height. Empty where the
+    card has no range.
     """
     if ranges is None or ranges.pixels is None or ranges.aspect is None:
         return []
     pixels, aspect = ranges.pixels, ranges.aspect
-    low, high = (min(number, MOST_PIXELS) for number in pixels)
+    low, high = (min(number, MAX_TOTAL_PIXELS) for number in pixels)
     found = [
         (low, aspect[0]),
         (math.sqrt(low * high), math.sqrt(aspect[0] * aspect[1])),
@@ -213,7 +213,7 @@ def _try(
                 _running.discard(process)
     if process.returncode == 0 and answer.endswith(b"done"):
         return _seconds_in(answer)
-    said = answer.removeprefix(GOLDEN)[:LONGEST_ANSWER].decode("utf-8", "replace")
+    said = answer.removeprefix(GOLDEN)[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
     what = "".join(char for char in " ".join(said.split()) if char.isprintable())[:400]
     raise DetectorError(
         what
@@ -300,7 +300,7 @@ def _grey_and_noise(sizes: Sequence[Size]) -> Iterator[Any]:
 def _memory_allowed() -> int:
     from anomaly.detector.session import available_memory
 
-    return min(available_memory() * 3 // 4, MOST_MEMORY) + OVERHEAD
+    return min(available_memory() * 3 // 4, MAX_MEMORY_BYTES) + OVERHEAD
 
 
 def _bound_memory(most: int) -> None:

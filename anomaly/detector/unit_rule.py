@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import regex
 
 MAX_PATTERN_CHARACTERS = 500  # characters of a pattern
-MOST_VIEWS = 1_000_000
+MAX_VIEWS = 1_000_000
 SECONDS = 1.0  # for one path: others take microseconds
 
 
@@ -37,7 +37,7 @@ class UnitRule(Facts):
 
     def __post_init__(self) -> None:
         compiled(self.pattern)
-        if not 1 <= self.least <= self.most <= MOST_VIEWS:
+        if not 1 <= self.least <= self.most <= MAX_VIEWS:
             raise DetectorError(
                 f"{self.least} to {self.most} views of a unit found, 1 or more expected: train or "
                 "copy it again"

@@ -27,10 +27,10 @@ from anomaly.files.atomic import append_line
 from anomaly.files.protobuf import fields
 
 # of which the versions are read: a folder with more detectors than that is an archive
-MOST_FILES = 2_000
+MAX_NOTED_FILES = 2_000
 GIVEN = "versions.jsonl"  # in a run folder: the versions that were given, a line each
-MOST_BYTES = 16 << 20  # of such a file
-MOST_FOLDERS = 1_000
+MAX_NOTES_BYTES = 16 << 20  # of such a file
+MAX_NOTED_FOLDERS = 1_000
 MAX_VERSION_DIGITS = 9  # digits of a version that is counted on
 
 Identity = tuple[str, str]  # name and version of a detector
@@ -51,7 +51,7 @@ def versions_of(name: str, source: Path, target: Path, known: Iterable[Identity]
     ``target``, and in ``known``.
     """
     found = {version for other, version in known if other == name}
-    for file in sorted(_detectors_near(source.resolve(), target.resolve()))[:MOST_FILES]:
+    for file in sorted(_detectors_near(source.resolve(), target.resolve()))[:MAX_NOTED_FILES]:
         identity = identity_of(file)
         if identity is not None and identity[0] == name:
             found.add(identity[1])
@@ -93,7 +93,7 @@ def _given(name: str, folders: Iterable[Path]) -> Iterator[tuple[Path, list[dict
     """
     waiting = [folder.resolve() for folder in folders]
     seen = set(waiting)
-    while waiting and len(seen) <= MOST_FOLDERS:
+    while waiting and len(seen) <= MAX_NOTED_FOLDERS:
         folder = waiting.pop()
         rows = [row for row in _noted(folder / GIVEN) if row["name"] == name]
         yield folder, rows
@@ -105,7 +105,7 @@ def _given(name: str, folders: Iterable[Path]) -> Iterator[tuple[Path, list[dict
 def _noted(file: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a file of versions; a line that was cut off is passed over."""
     with suppress(OSError):
-        if not file.is_file() or file.stat().st_size > MOST_BYTES:
+        if not file.is_file() or file.stat().st_size > MAX_NOTES_BYTES:
             return
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, RecursionError):

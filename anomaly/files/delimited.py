@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-MOST_BESIDES = 1 << 20  # characters of a line beside its longest cell
+MAX_OTHER_CHARACTERS = 1 << 20  # characters of a line beside its longest cell
 HEAD = 1 << 16  # bytes looked at to find encoding and separator
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -65,7 +65,7 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
     """Yields lines; csv.Error where one is longer than any cell may be, instead of holding all that
     comes.
     """
-    most = csv.field_size_limit() + MOST_BESIDES
+    most = csv.field_size_limit() + MAX_OTHER_CHARACTERS
     while line := text.readline(most):
         if len(line) == most:
             raise csv.Error(f"a line of more than {most:,} characters found")

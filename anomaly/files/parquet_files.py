@@ -17,7 +17,7 @@ FEW_ROWS = 10_000
 # of a column in one row group, unpacked: so many, or so many times its packed size
 FEW_BYTES, TIMES = 1 << 28, 200
 AT_ONCE = 1 << 28  # bytes that repeated values held at a time may take
-MOST_TEXT = 1 << 16  # characters of a path or another text
+MAX_TEXT_CHARACTERS = 1 << 16  # characters of a path or another text
 
 
 class TooLarge(ValueError):
@@ -88,6 +88,8 @@ def _values(arrow: Any, name: str, column: Any) -> list[Any]:
         return list(column.to_pylist())
     known = column.dictionary.to_pylist()
     longest = max((len(value) for value in known if value is not None), default=0)
-    if longest > MOST_TEXT:
-        raise TooLarge(f"a {name} of {longest:,} characters, at most {MOST_TEXT:,} expected")
+    if longest > MAX_TEXT_CHARACTERS:
+        raise TooLarge(
+            f"a {name} of {longest:,} characters, at most {MAX_TEXT_CHARACTERS:,} expected"
+        )
     return [None if index is None else known[index] for index in column.indices.to_pylist()]

@@ -12,7 +12,7 @@ from anomaly.errors import DetectorError
 Value: TypeAlias = int | memoryview
 
 NOT_ONNX = "not an ONNX file, or a truncated one: copy it again"
-MOST_FIELDS = 2_000_000  # of one file: reading so many takes seconds; ours have some ten thousand
+MAX_FIELDS = 2_000_000  # of one file: reading so many takes seconds; ours have some ten thousand
 
 
 class Budget:
@@ -20,7 +20,7 @@ class Budget:
     minutes.
     """
 
-    def __init__(self, left: int = MOST_FIELDS) -> None:
+    def __init__(self, left: int = MAX_FIELDS) -> None:
         self._left = left
 
     def spend(self) -> None:
@@ -28,7 +28,7 @@ class Budget:
         self._left -= 1
         if self._left < 0:
             raise DetectorError(
-                f"more than {MOST_FIELDS} fields found in the file: not a detector, not loaded"
+                f"more than {MAX_FIELDS} fields found in the file: not a detector, not loaded"
             )
 
 

@@ -68,7 +68,7 @@ class Row(NamedTuple):
 COLUMNS = Row._fields
 TEXTS = ("path", "sha256", "status", "error", "detector", "scored_at")
 FLOATS = ("score", "p_value", "threshold")
-LONGEST_LINE = 1 << 20  # bytes of one row in JSON lines
+MAX_LINE_BYTES = 1 << 20  # bytes of one row in JSON lines
 PRESENT = ("path", "status", "detector", "scored_at")  # never null
 
 
@@ -284,9 +284,9 @@ def _value(name: str, cell: str) -> str | float | bool | None:
 
 
 def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    while line := file.readline(LONGEST_LINE + 1):
-        if len(line) > LONGEST_LINE:
-            raise ValueError(f"a line of more than {LONGEST_LINE:,} bytes")
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {MAX_LINE_BYTES:,} bytes")
         yield json.loads(line)
 
 

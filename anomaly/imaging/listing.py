@@ -42,7 +42,7 @@ SIDECARS = frozenset(
 HEAD = 132  # bytes that tell what a file is: DICOM has its mark behind 128 others
 # a file that says of its folder: written by this program, no images to judge
 MARK = ".anomaly-output"
-LONGEST_SUFFIX = 10
+MAX_SUFFIX_CHARACTERS = 10
 # What ends with #3 in a manifest may be its third row.
 PAGE = re.compile(
     r"(?P<file>.+?)(?<!\.csv)(?<!\.parquet)#(?P<page>[1-9]\d{0,4})", re.DOTALL | re.IGNORECASE
@@ -179,7 +179,7 @@ def kind_of(name: str) -> str:
         return NO_SUFFIX
     if suffix[1:].isdecimal():
         return NUMBERED
-    plain = len(suffix) <= LONGEST_SUFFIX and re.fullmatch(r"\.[\w~+-]+", suffix) is not None
+    plain = len(suffix) <= MAX_SUFFIX_CHARACTERS and re.fullmatch(r"\.[\w~+-]+", suffix) is not None
     return suffix if plain and suffix.isprintable() else ODD
 
 

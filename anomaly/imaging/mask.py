@@ -23,7 +23,7 @@ from anomaly.imaging.decode import decode
 Mask = npt.NDArray[np.bool_]  # (h, w), true where it is inspected
 
 # of a mask's side in a detector: a finer one is made coarser, and what is left out grows by that
-MOST_CELLS = 1024
+MAX_CELLS = 1024
 LOSSLESS = ("PNG", "BMP", "TIFF")  # a lossy file has no exact black
 
 
@@ -44,7 +44,7 @@ def read_mask(path: Path) -> Mask:
             f"{path}: {found} found; a mask is black where images are not to be inspected, white "
             "elsewhere"
         )
-    mask = coarser(whole, MOST_CELLS)
+    mask = coarser(whole, MAX_CELLS)
     if not mask.any():
         raise DatasetError(
             f"{path}: what is not black is thinner than a thousandth of the picture: draw it wider"
@@ -115,7 +115,7 @@ def mask_of(png: str, share: float) -> Mask:
     """
     try:
         data = base64.b64decode(png, validate=True)
-        mask: Mask = decode(data, max_pixels=MOST_CELLS**2).pixels[..., 0] > 0
+        mask: Mask = decode(data, max_pixels=MAX_CELLS**2).pixels[..., 0] > 0
     except (ValueError, ImageError) as error:
         raise DetectorError(
             f"the card's mask is damaged ({error}): train or copy it again"

@@ -30,8 +30,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from anomaly.errors import ImageError
 from anomaly.imaging.trailing import end_of, is_preview, picture_behind
 
-MOST_PAGES = 10_000
-MOST_TAGS = 4096  # of a directory: a photograph's has dozens
+MAX_PAGES = 10_000
+MAX_TAGS = 4096  # of a directory: a photograph's has dozens
 DRAWN_OVER = ("GIF", "PNG", "WEBP")  # a frame that cannot be read spoils those behind it
 GAIN_MAP = re.compile(rb"hdrgm:|HDRGainMap|iso:ts:21496|Device:DepthMap", re.IGNORECASE)
 PNM_GAP = rb"(?:\s+|#[^\r\n]*[\r\n])"
@@ -116,9 +116,9 @@ def _cut(data: bytes) -> ImageFile:
 
 
 def _bounded(count: int) -> int:
-    if count > MOST_PAGES:
+    if count > MAX_PAGES:
         raise ImageError(
-            "too large", f"{count:,} pages found, at most {MOST_PAGES:,} expected: split the file"
+            "too large", f"{count:,} pages found, at most {MAX_PAGES:,} expected: split the file"
         )
     return count
 
@@ -165,7 +165,7 @@ def _pages_of_tiff(data: bytes) -> tuple[list[int], int]:
             "unsupported",
             "TIFF of smaller copies only (a camera's raw format?): convert it to TIFF or PNG",
         )
-    inside = [_directory(data, at)[0] for one in found for at in one.inside[:MOST_PAGES] if at]
+    inside = [_directory(data, at)[0] for one in found for at in one.inside[:MAX_PAGES] if at]
     largest = max((one.size for one in found if not _says_aside(one.tags)), default=(0, 0))
     hidden = sum(not _is_aside(one, largest) for one in inside)
     if hidden:
@@ -217,7 +217,7 @@ def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
     order, offset, entry = _layout(data)
     number = order + ("Q" if offset == "Q" else "H")
     (count,) = struct.unpack_from(number, data, at)
-    if count > MOST_TAGS:
+    if count > MAX_TAGS:
         raise ImageError("damaged", f"TIFF with a directory of {count:,} tags: copy it again")
     first = at + struct.calcsize(number)
     behind = first + entry * count

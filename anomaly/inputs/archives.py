@@ -25,7 +25,7 @@ from anomaly.imaging.listing import Passed, count, wanted
 from anomaly.inputs.remote import open_place
 from anomaly.inputs.source import Held, Refused, Source, is_url, too_large
 
-LONGEST_HEADER = 1 << 20  # bytes of a tar's extended header: names, not images
+MAX_HEADER_BYTES = 1 << 20  # bytes of a tar's extended header: names, not images
 EXTENDED = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -272,7 +272,7 @@ def _header(ended: list[Exception]) -> type[tarfile.TarInfo]:
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
             try:
                 found = super().frombuf(buf, encoding, errors)
-                if found.size < 0 or (found.type in EXTENDED and found.size > LONGEST_HEADER):
+                if found.size < 0 or (found.type in EXTENDED and found.size > MAX_HEADER_BYTES):
                     raise tarfile.HeaderError(f"a header of {found.size:,} bytes")
             except tarfile.HeaderError as error:
                 if any(buf) or not buf:

@@ -34,7 +34,7 @@ from anomaly.inputs.source import File, Refused, Source, is_url
 ZIP = re.compile(r"\.zip$", re.IGNORECASE)
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 MANIFEST = re.compile(r"\.(csv|tsv|parquet)$", re.IGNORECASE)
-LONGEST_NAME = 1 << 20  # bytes in a list of names: more is something else
+MAX_NAME_LENGTH = 1 << 20  # bytes in a list of names: more is something else
 NO_IMAGE = "no image in it; JPEG, PNG, BMP, TIFF, WebP, GIF or PGM files expected"
 
 
@@ -243,9 +243,9 @@ def _names_from(stream: BinaryIO, end: bytes) -> Iterator[str]:
         piece, begun = piece if begun else _unmarked(piece), True
         *whole, rest = (rest + piece).split(end)
         yield from (os.fsdecode(name) for line in whole if (name := _bare(line, end)))
-        if len(rest) > LONGEST_NAME:
+        if len(rest) > MAX_NAME_LENGTH:
             raise DatasetError(
-                f"standard input: a name of more than {LONGEST_NAME:,} bytes found, paths of "
+                f"standard input: a name of more than {MAX_NAME_LENGTH:,} bytes found, paths of "
                 "images expected"
             )
     if name := _bare(rest, end):

@@ -24,7 +24,7 @@ from anomaly.imaging.listing import file_and_page, page_name
 from anomaly.inputs.source import is_url
 from anomaly.review import schema
 from anomaly.review.evidence import folder_of
-from anomaly.review.journal import LONGEST_NAME, line
+from anomaly.review.journal import MAX_NAME_LENGTH, line
 from anomaly.review.queries import FINDING, chunks
 
 CHUNK = 5_000  # rows that are inserted at a time
@@ -108,7 +108,7 @@ def free_name(c: sa.Connection, source: Source) -> str:
     """The name that was asked for, or the file's, numbered where it is taken."""
     taken = set(c.execute(sa.select(schema.runs.c.name)).scalars())
     if source.name is not None:
-        name = line(source.name, "name of a run", LONGEST_NAME)
+        name = line(source.name, "name of a run", MAX_NAME_LENGTH)
         if name in taken:
             raise AnomalyError(
                 f"a run {name!r} is there already with another table: choose another --name"
@@ -116,7 +116,7 @@ def free_name(c: sa.Connection, source: Source) -> str:
         return name
     stem = (
         "".join(char for char in printable(source.table.stem) if char.isprintable())[
-            : LONGEST_NAME - 10
+            : MAX_NAME_LENGTH - 10
         ]
         or "run"
     )

@@ -19,7 +19,7 @@ from anomaly.review.findings import Event
 from anomaly.review.queries import EVENT, EVENTS, FINDING, VERDICT, Condition, Row, as_event, undo
 from anomaly.review.verdicts import VERDICTS, resolve
 
-LONGEST_NAME, LONGEST_KEY, LONGEST_COMMENT = 200, 200, 10_000
+MAX_NAME_LENGTH, MAX_KEY_BYTES, MAX_COMMENT_CHARACTERS = 200, 200, 10_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Click:
 
     @classmethod
     def of(cls, inspector: str, key: str) -> Click:
-        return cls(name(inspector), line(key, "key of a click", LONGEST_KEY))
+        return cls(name(inspector), line(key, "key of a click", MAX_KEY_BYTES))
 
 
 def find(c: sa.Connection, which: Condition) -> Event:
@@ -166,7 +166,7 @@ def name(text: str) -> str:
     """A person's name as it is stored; AnomalyError where it is empty, too long or not on
     one line.
     """
-    return line(text, "name of a person", LONGEST_NAME)
+    return line(text, "name of a person", MAX_NAME_LENGTH)
 
 
 def line(text: str, what: str, longest: int) -> str:
@@ -180,9 +180,10 @@ def line(text: str, what: str, longest: int) -> str:
 
 def comment(text: str) -> str:
     found = printable(text).replace("\0", "").strip()
-    if not found or len(found) > LONGEST_COMMENT:
+    if not found or len(found) > MAX_COMMENT_CHARACTERS:
         raise AnomalyError(
-            f"a comment of {len(found):,} characters found, 1 to {LONGEST_COMMENT:,} expected"
+            f"a comment of {len(found):,} characters found, 1 to "
+            f"{MAX_COMMENT_CHARACTERS:,} expected"
         )
     return found
 

@@ -14,7 +14,7 @@ from anomaly.review.findings import Event, Filters, Finding, Run
 from anomaly.review.verdicts import STATES
 
 ORDERS = ("score", "uncertain", "recent", "position")
-MOST_VALUES = 500  # in one IN (...)
+MAX_QUERY_VALUES = 500  # in one IN (...)
 
 Condition: TypeAlias = sa.ColumnElement[bool]
 Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes

@@ -44,7 +44,7 @@ from anomaly.review.queries import (
     EVENTS,
     FINDING,
     FINDINGS,
-    MOST_VALUES,
+    MAX_QUERY_VALUES,
     ROOTS,
     RUNS,
     VERDICT,
@@ -313,19 +313,6 @@ class Store:
         )
         with self._db.read() as c:
             return np.fromiter(c.execute(query).scalars(), dtype=np.float32)
-
-    def same_image(self, finding: int) -> list[Finding]:
-        """What was found in the very same image elsewhere, by other detectors or in other runs; the
-        newest first.
-        """
-        with self._db.read() as c:
-            row = find_row(c, finding)
-            query = (
-                FINDINGS.where(FINDING.image == row.image, FINDING.id != finding)
-                .order_by(FINDING.id.desc())
-                .limit(50)
-            )
-            return [as_finding(found) for found in c.execute(query)] if row.sha256 else []
 
     def other_detectors(self, finding: int, limit: int = 8) -> list[Finding]:
         """What other detectors found in the very same image: of each its newest finding, the newest
@@ -706,25 +693,10 @@ class Store:
         sample = self.sample(run)
         return self._by_number(sample.findings[calibration_rows(sample)].tolist())
 
-    def judged_anomalous(self, sha256s: Collection[str]) -> list[Finding]:
-        """Which of these images were judged anomalous, in any run: such a one should not set a
-        threshold.
-        """
-        with self._db.read() as c:
-            queries = (
-                FINDINGS.where(FINDING.image.in_(some), FINDING.state == "anomalous")
-                for some in chunks(sha256s, MOST_VALUES)
-            )
-            return [
-                as_finding(row)
-                for query in queries
-                for row in c.execute(query.order_by(FINDING.id))
-            ]
-
     def _by_number(self, numbers: Sequence[int]) -> list[Finding]:
         with self._db.read() as c:
             queries = (
-                FINDINGS.where(FINDING.id.in_(some)) for some in chunks(numbers, MOST_VALUES)
+                FINDINGS.where(FINDING.id.in_(some)) for some in chunks(numbers, MAX_QUERY_VALUES)
             )
             found = {row.id: as_finding(row) for query in queries for row in c.execute(query)}
         return [found[number] for number in numbers]

@@ -65,7 +65,7 @@ __all__ = ["COLUMNS", "Pictures", "Summary", "largest_file", "score_lines", "sco
 
 FORMAT = 4
 CHUNKS_AHEAD_PER_THREAD = 2  # chunks for each thread that wait for it or for an earlier one
-CHUNK_SECONDS, LONGEST_CHUNK = 0.05, 16  # of work that a thread takes at a time, and images
+CHUNK_SECONDS, MAX_CHUNK_IMAGES = 0.05, 16  # of work that a thread takes at a time, and images
 SECONDS_A_CHUNK = 60.0  # of work that a kill can cost, however slow the model
 
 
@@ -330,7 +330,7 @@ class _Chunks:
         """
         for chunk in done:
             seconds = sum(one.reading + one.judging for one in chunk) / len(chunk)
-            self.size = max(1, min(LONGEST_CHUNK, int(CHUNK_SECONDS / seconds)))
+            self.size = max(1, min(MAX_CHUNK_IMAGES, int(CHUNK_SECONDS / seconds)))
             yield from chunk
 
 

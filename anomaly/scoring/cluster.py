@@ -29,7 +29,7 @@ from anomaly.scoring.rows import Scored, Work, score_sources
 
 # sources of one Ray Data set, and bytes that came with them
 WINDOW, WINDOW_BYTES = 100_000, 256_000_000
-LONGEST_BLOCK = 64  # sources that an actor gets at a time; a killed one costs no more
+MAX_BLOCK_SOURCES = 64  # sources that an actor gets at a time; a killed one costs no more
 MAX_ACTOR_DEATHS = 3  # of actors over one block, before the run stops: an image may be to blame
 
 
@@ -52,7 +52,7 @@ def score_on_ray(
         options = (work.scorer.max_pixels, work.keep_going, work.pictures, work.out)
         actors = max(1, int(ray.cluster_resources().get("CPU", 1)))
         for window in windows(sources):
-            size = max(1, min(LONGEST_BLOCK, len(window) // (8 * actors)))
+            size = max(1, min(MAX_BLOCK_SOURCES, len(window) // (8 * actors)))
             blocks = ray.data.from_items(
                 [
                     {"sources": pack(window[start : start + size])}

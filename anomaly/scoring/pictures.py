@@ -34,7 +34,7 @@ SUFFIXES = {
     "GIF": ".gif",
 }
 SUFFIXES |= {"PPM": ".ppm", "DIB": ".dib", "MPO": ".jpg"}
-LONGEST_STEM = 50  # characters, of up to 4 bytes
+MAX_STEM_CHARACTERS = 50  # characters, of up to 4 bytes
 SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
 
 
@@ -192,7 +192,7 @@ def _save_overlay(file: BinaryIO, image: Decoded, result: Result, scorer: Scorer
 def _name(number: int, source: Source, suffix: str, page: int | None = None) -> str:
     member = source.name.split("::")[0]
     stem = os.path.splitext(re.split(r"[/\\]", member)[-1])[0]
-    plain = re.sub(r"[^\w.-]", "_", stem)[:LONGEST_STEM]
+    plain = re.sub(r"[^\w.-]", "_", stem)[:MAX_STEM_CHARACTERS]
     return f"{number:08d}-{plain}{'' if page is None else f'-page{page}'}{suffix}"
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from anomaly.errors import RequestError
 
 PIECE = 1 << 18  # bytes of text, or numbers, taken at once
-MOST_NUMBERS = 2_000_000  # in an answer as JSON: some 40 MB of text
+MAX_JSON_NUMBERS = 2_000_000  # in an answer as JSON: some 40 MB of text
 
 NO_PIXEL = re.compile(rb'(?<![\d.eE+"-])(?:-\d+|25[6-9]|2[6-9]\d|[3-9]\d\d|\d{4,})(?![\d.eE"])')
 

@@ -23,11 +23,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from anomaly.errors import RequestError
 from anomaly.scorer import Result
-from anomaly.serve.numbers import MOST_NUMBERS, Check, pixels_of, text_of, unbounded
+from anomaly.serve.numbers import MAX_JSON_NUMBERS, Check, pixels_of, text_of, unbounded
 
 JSON_BYTES = 16 << 20  # of the JSON in a request
 HEAD_BYTES = 64 << 10  # of that JSON without the tensor's data
-MOST_IMAGES = 256
+MAX_REQUEST_IMAGES = 256
 MOST_ANSWER_BYTES = 64 << 20  # of an answer's binary tensors
 DATATYPES = {"uint8": "UINT8", "float32": "FP32", "bool": "BOOL"}
 Array = npt.NDArray[Any]
@@ -248,9 +248,9 @@ def _pixels(
 ) -> Sequence[Array]:
     """Raw pixels, N arrays uint8 (H, W, 3)."""
     shape = tensor.shape
-    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or shape[0] > MOST_IMAGES:
+    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or shape[0] > MAX_REQUEST_IMAGES:
         raise RequestError(
-            400, f"shape {shape} found, [N, H, W, 3] with N from 1 to {MOST_IMAGES} expected"
+            400, f"shape {shape} found, [N, H, W, 3] with N from 1 to {MAX_REQUEST_IMAGES} expected"
         )
     if raw is None:
         return list(pixels_of(data or b"", shape, check))
@@ -262,11 +262,14 @@ def _pixels(
 def _encoded(tensor: InputTensor, data: bytes | None, raw: memoryview | None) -> Sequence[bytes]:
     """Encoded files."""
     files = _split(raw) if raw is not None else list(map(_from_base64, _texts(data or b"")))
-    if tensor.shape not in ([len(files)], [len(files), 1]) or not 1 <= len(files) <= MOST_IMAGES:
+    if (
+        tensor.shape not in ([len(files)], [len(files), 1])
+        or not 1 <= len(files) <= MAX_REQUEST_IMAGES
+    ):
         raise RequestError(
             400,
             f"{len(files)} files and shape {tensor.shape} found, [N] with N from 1 to "
-            f"{MOST_IMAGES} expected",
+            f"{MAX_REQUEST_IMAGES} expected",
         )
     return files
 
@@ -275,10 +278,11 @@ def _texts(data: bytes) -> list[str]:
     """The strings of a JSON array. They are base64, which has neither quotes nor commas: both are
     counted first.
     """
-    if data.count(b'"') > 2 * MOST_IMAGES or data.count(b",") >= MOST_IMAGES:
+    if data.count(b'"') > 2 * MAX_REQUEST_IMAGES or data.count(b",") >= MAX_REQUEST_IMAGES:
         raise RequestError(
             400,
-            f"more than {MOST_IMAGES} values found, as base64 1 to {MOST_IMAGES} files expected",
+            f"more than {MAX_REQUEST_IMAGES} values found, as base64 1 to "
+            f"{MAX_REQUEST_IMAGES} files expected",
         )
     try:
         return FILES.decode(data)
@@ -292,7 +296,7 @@ def _split(raw: memoryview) -> list[bytes]:
     """Each file behind its length, four bytes, the lowest first."""
     files: list[bytes] = []
     at = 0
-    while at < len(raw) and len(files) <= MOST_IMAGES:
+    while at < len(raw) and len(files) <= MAX_REQUEST_IMAGES:
         length = struct.unpack_from("<I", raw, at)[0] if at + 4 <= len(raw) else len(raw)
         if at + 4 + length > len(raw):
             raise RequestError(
@@ -348,7 +352,7 @@ def write_response(
 
 def check_length(numbers: int) -> None:
     """RequestError 422 where an answer would have too many numbers as JSON."""
-    bound(numbers, MOST_NUMBERS, "numbers as JSON")
+    bound(numbers, MAX_JSON_NUMBERS, "numbers as JSON")
 
 
 def bound(found: int, most: int, what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anomaly.detector.file import CalibrationImages, read_card, recalibrate
-from anomaly.detector.golden import MOST_PIXELS, MOST_SAMPLES, golden_picture
+from anomaly.detector.golden import MAX_GOLDEN_SAMPLES, MAX_TOTAL_PIXELS, golden_picture
 from anomaly.errors import DetectorError
 from anomaly.statistics.calibration import calibrate
 from tests.detector.test_file import changed, edit_card
@@ -21,9 +21,12 @@ SAMPLE = {"height": 40, "width": 40, "a": 1, "b": 1, "score": 0.5}
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([SAMPLE] * 200_000, f"200000 samples, 1 to {MOST_SAMPLES} expected"),
-        ([SAMPLE] * (MOST_SAMPLES + 1), f"33 samples, 1 to {MOST_SAMPLES} expected"),
-        ([{**SAMPLE, "height": 10_000, "width": 10_000}] * 3, f"at most {MOST_PIXELS:,} expected"),
+        ([SAMPLE] * 200_000, f"200000 samples, 1 to {MAX_GOLDEN_SAMPLES} expected"),
+        ([SAMPLE] * (MAX_GOLDEN_SAMPLES + 1), f"33 samples, 1 to {MAX_GOLDEN_SAMPLES} expected"),
+        (
+            [{**SAMPLE, "height": 10_000, "width": 10_000}] * 3,
+            f"at most {MAX_TOTAL_PIXELS:,} expected",
+        ),
         ([{**SAMPLE, "a": 10**9}], r"0 to 65535 expected"),
     ],
     ids=["200,000", "33", "300 million pixels", "a huge step"],

@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
 from anomaly.errors import ImageError
 from anomaly.imaging.decode import Decoded, DecodeRule, decode, decode_pages
 from anomaly.imaging.listing import file_and_page, page_name
-from anomaly.imaging.pages import MOST_PAGES
+from anomaly.imaging.pages import MAX_PAGES
 
 PAGES = [
     np.random.default_rng(seed).integers(0, 256, (14, 22, 3), dtype=np.uint8) for seed in range(4)
@@ -248,7 +248,7 @@ def test_pictures_that_follow_one_another_in_a_pnm_file() -> None:
 
 
 def test_too_many_pages_are_refused_at_once() -> None:
-    assert pages(tiff(*[{}] * (MOST_PAGES + 1))) == [(None, "too large")]
+    assert pages(tiff(*[{}] * (MAX_PAGES + 1))) == [(None, "too large")]
 
 
 def test_frames_that_an_animation_only_claims_are_one_error() -> None:

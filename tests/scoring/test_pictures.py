@@ -295,7 +295,7 @@ def test_pictures_among_the_inputs_are_never_judged(
             options=RunOptions(pictures=Pictures(out), force=force, chunk_rows=2),
             passed=passed,
         )
-        # and t.csv.parts
+        # and t.csv.chunks
         assert summary.images == 8 and summary.passed_over["folder written by anomaly"] == 2
         assert "2 folders written by anomaly" in summary_text(summary)
     assert len(files(out)) == 3
@@ -320,9 +320,9 @@ def test_a_folder_with_images_of_others_is_not_marked_as_ours(tmp_path: Path) ->
     picture(home / "a.png", 100)
     Pictures(overlays=home).go_on(0)
     assert not (home / MARK).exists() and (home / "a.png").exists()
-    (tmp_path / "t.csv.parts").mkdir()
-    picture(tmp_path / "t.csv.parts" / "b.png", 100)
-    with pytest.raises(AnomalyError, match=r"t\.csv\.parts: b\.png found"):
+    (tmp_path / "t.csv.chunks").mkdir()
+    picture(tmp_path / "t.csv.chunks" / "b.png", 100)
+    with pytest.raises(AnomalyError, match=r"t\.csv\.chunks: b\.png found"):
         score_table(Brightness(), [], tmp_path / "t.csv")
     assert listed(tmp_path)[0] == ["a.png", "b.png"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anomaly import Scorer
 from data.synthetic import make
-from training.explain import BATCH, MOST_STEPS, PictureDecoder, fit_decoder, steps_for
+from training.explain import BATCH, MAX_STEPS, PictureDecoder, fit_decoder, steps_for
 from training.preprocess import Preprocess
 from training.sets import PICTURE
 from training.tensors import small
@@ -75,8 +75,8 @@ def test_steps_grow_with_the_images_up_to_a_limit() -> None:
         2,
         20,
         125,
-        MOST_STEPS,
-        MOST_STEPS,
+        MAX_STEPS,
+        MAX_STEPS,
     ]
 
 

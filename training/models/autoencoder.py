@@ -21,12 +21,12 @@ from training.models.networks import Decoder, Encoder, dense_decoder, dense_enco
 from training.pixels import to_unit
 from training.scores import ERRORS, averaged, squared_error
 
-MOST_COMPONENTS = 256  # of the linear code, so that the file stays small
+MAX_COMPONENTS = 256  # of the linear code, so that the file stays small
 # what is added to every variance of the Gaussian, in units of their mean: see docs/results.md
 RIDGE = 2.0
 # a component with less variance than this share of the ridge changes nothing
 MIN_VARIANCE_RIDGES = 0.02
-MOST_MAPS = 4096  # that the closed form uses: its cost grows with their square
+MAX_MAPS = 4096  # that the closed form uses: its cost grows with their square
 # with as many maps the root of a place's location scale is divided out: see docs/results.md
 LOCATION_SCALE_PRIOR_MAPS = 100
 # Of the mean heatmap value that a place has usually at least: where nothing varies there is
@@ -98,8 +98,8 @@ class LinearAutoencoder(GenerativeModel):
                 location_scale(maps, self.groups)
                 ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
             ).to(self.mean)
-        if len(maps) > MOST_MAPS:
-            maps = maps[seeded_subset(len(maps), MOST_MAPS)]
+        if len(maps) > MAX_MAPS:
+            maps = maps[seeded_subset(len(maps), MAX_MAPS)]
         rows = to_unit(maps.flatten(1).to(self.mean.device), self.mean.dtype)
         mean, components, variances, total = principal_components(rows, products)
         self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
@@ -211,7 +211,7 @@ def principal_components(
     # float32 maps of one image seen twice differ by about 1e-7 of their size.
     if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
         raise all_alike(f"all {len(rows)} images to fit")
-    r = min(MOST_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
+    r = min(MAX_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
     scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
     components = torch.cat([scaled.T @ block for block in centred_blocks(rows)], 1)
     return mean, components, values[:r] / len(rows), values.clamp(min=0).sum() / len(rows)

@@ -17,7 +17,7 @@ from training.pixels import to_unit
 
 STATES = 64
 PATCH = 4  # pixels a side; of other maps every cell is a patch
-MOST_CELLS = 150_000  # that the fit uses: its cost grows with their number
+MAX_CELLS = 150_000  # that the fit uses: its cost grows with their number
 ITERATIONS = 30  # of expectation and maximisation at most
 GAIN = 1e-4  # relative, of the objective, below which they end
 # least variance of a state, as a share of that of all patches: or one state could shrink to one
@@ -114,7 +114,7 @@ class HMM(GenerativeModel):
         """Fits states and chains to maps (n, C, h, w) by the Baum-Welch algorithm, in float64 and
         always the same.
         """
-        most = max(2, MOST_CELLS // math.prod(self.grid))
+        most = max(2, MAX_CELLS // math.prod(self.grid))
         if len(maps) > most:
             maps = maps[seeded_subset(len(maps), most)]
         self.double()

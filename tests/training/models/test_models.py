@@ -327,7 +327,7 @@ def test_linear_autoencoder_drops_directions_that_are_rounding_noise() -> None:
 def test_linear_autoencoder_of_many_maps_takes_a_subset_that_is_always_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("training.models.autoencoder.MOST_MAPS", 10)
+    monkeypatch.setattr("training.models.autoencoder.MAX_MAPS", 10)
     maps = normal_maps("maps", 40, 7)
     models = [new("linear", "maps") for _ in range(2)]
     for model in models:
