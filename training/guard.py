@@ -337,9 +337,7 @@ def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def spaced(records: Sequence[Record], rule: DecodeRule) -> Sequence[Record]:
-    """Returns up to MOST records, evenly spaced; of large images no more than MAX_TOTAL_PIXELS,
-    and at least 50.
-    """
+    """Returns up to MAX_GUARD_IMAGES records, evenly spaced; of large images fewer, at least 50."""
     first = decode(records[0].path, rule)
     count = min(MAX_GUARD_IMAGES, max(50, MAX_TOTAL_PIXELS // first.pixels[..., 0].size))
     if len(records) <= count:
