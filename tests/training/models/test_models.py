@@ -247,7 +247,7 @@ def test_the_seed_repeats_the_fit(fitted: Fitted, tmp_path: Path) -> None:
 
 
 def test_samples_have_the_shape_of_maps(fitted: Fitted) -> None:
-    if not hasattr(fitted.model, "sample"):
+    if not fitted.model.can_sample:
         pytest.skip("this model draws no samples")
     drawn = fitted.model.sample(torch.randn(3, fitted.model.sample_size()))
     assert drawn.shape == (3, *SHAPES[fitted.space])
