@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomaly.inputs.dataset import Say, labelled_test, read_dataset
+from anomaly.inputs.labels import GOOD, is_bad_alone
 from anomaly.quality.challenge import calibration_of, judge_records
 from anomaly.reporting.comparison import comparison_report
 from anomaly.reporting.page import templates, write_report
@@ -37,8 +38,11 @@ def compare(
         templates()
     calibration_of(old), calibration_of(new)
     passed = Counter[str]()
-    # a folder that says nothing: no labels
-    given = read_dataset(images, passed=passed, good=good, plain=None, say=say)
+    # images of a folder named by a defect, in which no name says more, are not good ones
+    defects_alone = images.is_dir() and is_bad_alone(images.resolve().name)
+    given = read_dataset(
+        images, passed=passed, good=good, plain=None if defects_alone else GOOD, say=say
+    )
     records = [record for record in given if record.split != "train"] or given
     labelled_test(records, say)
     results = list(zip(judge_records(old, records), judge_records(new, records), strict=True))
