@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from anomaly.errors import AnomalyError
 from anomaly.review import schema
 from anomaly.review.findings import Event, Filters, Finding, Run
-from anomaly.review.verdicts import STATES
+from anomaly.review.inspectors import Act
+from anomaly.review.verdicts import STATES, VERDICTS
 
 ORDERS = ("score", "uncertain", "recent", "position")
 MAX_QUERY_VALUES = 500  # in one IN (...)
@@ -154,3 +155,23 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(values)
     while some := list(islice(rest, size)):
         yield some
+
+
+def acts_and_truths(c: sa.Connection, run: int | None) -> tuple[list[Act], dict[int, str]]:
+    """Returns the verdicts of a run, or of all, in order, and what is known of findings by id."""
+    query = EVENTS.add_columns(VERDICT.event.label("current")).where(EVENT.action.in_(VERDICTS))
+    query = query.outerjoin(schema.current, VERDICT.event == EVENT.id).order_by(EVENT.id)
+    query = query if run is None else query.where(EVENT.run == run)
+    known = sa.select(FINDING.id, FINDING.truth).where(FINDING.truth.is_not(None))
+    acts = [
+        Act(
+            row.inspector,
+            row.finding,
+            row.action,
+            row.undone,
+            row.current is not None,
+            row.payload.get("seconds"),
+        )
+        for row in c.execute(query)
+    ]
+    return acts, {row.id: row.truth for row in c.execute(known)}
