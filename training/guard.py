@@ -1,4 +1,4 @@
-"""The input guard: is an image like the training images at all? Two stops darker, out of focus,
+"""The training range: is an image like the training images at all? Two stops darker, out of focus,
 turned, another product.
 
 Some fifty statistics of an image (brightness, contrast, colour, and the energy and direction of its

@@ -36,7 +36,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
         ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
         ("mask", mask_text(training.mask)),
-        ("input guard", guard_text(training.guard)),
+        ("training range", guard_text(training.guard)),
         ("command", training.command),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),

@@ -1,5 +1,5 @@
-"""How well a detector's input guard works: how many good test images are not judged, and how many
-changed copies are.
+"""How well a training range works: how many good test images are not judged, and how many changed
+copies are.
 
     python -m tests.benchmarks.measure_guard RUN LABELLED
 

@@ -667,7 +667,7 @@ def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     }
     assert list(card)[:7] == ["format", "name", "version", "model", "space", "size", "score"]
     shown = shell("show", run / "detector.onnx")
-    assert list(shown.fields)[:4] == ["detector", "model", "trained", "input guard"]
+    assert list(shown.fields)[:4] == ["detector", "model", "trained", "training range"]
     assert "no such file or folder" in shell.refuses("show", run / "none.onnx")
     assert shown.out.splitlines()[-3:] == [
         "more good images        78 more: guarantee 1 %, could be 3 %; 99 of 198 set the threshold",

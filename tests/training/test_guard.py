@@ -1,5 +1,5 @@
-"""The input guard: images unlike the training images are told, good and defective ones are not; it
-says how well beforehand.
+"""The training range: images unlike the training images are told, good and defective ones are not,
+and the card says how well.
 """
 
 from __future__ import annotations
