@@ -93,7 +93,7 @@ def test_a_view_is_shown_with_its_part(
         }
     with serving(tmp_path / "review.db", detectors=(tmp_path / "detector.onnx",)) as server:
         page = open_page(f"{server.url}/image?finding={numbers['770.png']}")
-        page.get_by_text("Part 77", exact=True).wait_for()
+        page.get_by_text("Unit 77", exact=True).wait_for()
         assert (
             page.locator("[data-part=words]").inner_text()
             == "Not flagged by this view. This does not mean free of defects."

@@ -401,7 +401,7 @@ def test_ctrl_c_ends_a_score_table_inside_one_operator_and_keeps_what_was_finish
             assert "go on" in process.stderr.read()  # type: ignore[union-attr]
         finally:
             process.kill()
-    kept = list(out.with_name("a.csv.parts").glob("*.csv"))
+    kept = list(out.with_name("a.csv.chunks").glob("*.csv"))
     assert len(kept) == 1 and other.name in kept[0].read_text()
 
 

@@ -238,7 +238,7 @@ def test_parts_are_one_where_each_view_has_its_copy(tmp_path: Path) -> None:
         TrainOptions(tmp_path, tmp_path / "run", space="filters", size=64, by_unit=r"part(\d+)_")
     )
     assert (plan.told, plan.groups) == (12, 11)
-    assert "so 12 parts count as 11 groups" in plan.warnings[0]
+    assert "so 12 units count as 11 groups" in plan.warnings[0]
 
 
 def test_photographs_of_one_tile_are_found_and_sheets_of_paper_are_not_joined(

@@ -176,7 +176,7 @@ def test_paths_are_those_with_slashes_and_names_may_be_given(plant: Path) -> Non
         ),
         (
             "[[product]]\npattern = 'a'\ndetector = 'd'\nlimit = 1",
-            r"product 1: pattern, detector, threshold found, pattern and",
+            r"product 1: pattern, detector, limit found, pattern and",
         ),
         (
             "[[product]]\npattern = 1\ndetector = 'd'",

@@ -12,7 +12,7 @@ from training.models.autoencoder import (
 )
 from training.models.boltzmann import BoltzmannMachine
 from training.models.flow import Flow
-from training.models.gan import gan
+from training.models.gan import make_gan
 from training.models.hmm import HMM
 from training.models.pixelcnn import PixelCNN
 from training.models.vae import VAE, DenseVAE
@@ -42,7 +42,7 @@ MODELS: dict[str, ModelKind] = {
     "dense-autoencoder": ModelKind(DenseAutoencoder, pixel_size=32),
     "vae": ModelKind(VAE),
     "dense-vae": ModelKind(DenseVAE, pixel_size=32),
-    "gan": ModelKind(gan, pixel_size=64),
+    "gan": ModelKind(make_gan, pixel_size=64),
     "pixelcnn": ModelKind(PixelCNN, pixel_size=32, score="cells"),
     "boltzmann": ModelKind(BoltzmannMachine, pixel_size=32),
     "hmm": ModelKind(HMM, closed_form=True, pixel_size=64),

@@ -42,7 +42,7 @@ WIDTH = 128  # channels of the discriminator
 CODE = 64  # numbers that the generator describes a whole map by
 
 
-def gan(channels: int, height: int, width: int, pixels: bool) -> PixelGAN | FeatureGAN:
+def make_gan(channels: int, height: int, width: int, pixels: bool) -> PixelGAN | FeatureGAN:
     """Returns a GAN that draws images of pixels; of other maps one that spoils and restores
     features.
     """

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tests.training.models.test_models import normal_maps
 from training.export import quiet
 from training.fit import fit
-from training.models.gan import DIVERGENCE, PENALTY, RECONSTRUCTION, FeatureGAN, PixelGAN, gan
+from training.models.gan import DIVERGENCE, PENALTY, RECONSTRUCTION, FeatureGAN, PixelGAN, make_gan
 from training.models.vae import divergence
 from training.options import FitOptions
 
@@ -31,7 +31,7 @@ def images() -> Tensor:
 @pytest.fixture(scope="module")
 def trained(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> PixelGAN:
     torch.manual_seed(0)
-    model = gan(3, 32, 32, pixels=True)
+    model = make_gan(3, 32, 32, pixels=True)
     options = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
     fit(
         model,
@@ -46,8 +46,8 @@ def trained(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> PixelGA
 
 
 def test_pixels_are_drawn_and_features_are_spoilt() -> None:
-    assert isinstance(gan(1, 28, 28, pixels=True), PixelGAN)
-    assert isinstance(gan(26, 12, 12, pixels=False), FeatureGAN)
+    assert isinstance(make_gan(1, 28, 28, pixels=True), PixelGAN)
+    assert isinstance(make_gan(26, 12, 12, pixels=False), FeatureGAN)
 
 
 def test_the_losses_are_the_cross_entropies_of_the_paper(images: Tensor) -> None:
@@ -75,7 +75,7 @@ def test_the_losses_are_the_cross_entropies_of_the_paper(images: Tensor) -> None
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_the_discriminators_loss_moves_no_generator(pixels: bool) -> None:
-    model, x = gan(3, 16, 16, pixels=pixels), torch.rand(2, 3, 16, 16)
+    model, x = make_gan(3, 16, 16, pixels=pixels), torch.rand(2, 3, 16, 16)
     model.loss(x, torch.randn(2, model.noise_size()), "discriminator").sum().backward()
     assert all(parameter.grad is None for parameter in model.players()["generator"])
 
@@ -187,7 +187,7 @@ def test_the_feature_discriminator_becomes_the_density_ratio(tmp_path: Path) -> 
     """
     torch.manual_seed(0)
     model, maps = (
-        gan(4, 12, 12, pixels=False),
+        make_gan(4, 12, 12, pixels=False),
         torch.randn(256, 4, 12, 12, generator=torch.Generator().manual_seed(1)),
     )
     fit(

@@ -370,7 +370,7 @@ def test_vae_terms_are_those_of_torchs_distributions() -> None:
     y = torch.randn(x.shape)
     sigma = model.density.log_sigma().detach().exp().expand(x.shape)
     expected = torch.distributions.Normal(y, sigma).log_prob(x).sum(1)
-    torch.testing.assert_close(model.log_likelihood(x, y), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.density.log_likelihood(x, y), expected, rtol=1e-4, atol=1e-4)
     mean, log_sigma = torch.randn(5, 8), torch.randn(5, 8)
     posterior, prior = (
         torch.distributions.Normal(mean, log_sigma.exp()),
