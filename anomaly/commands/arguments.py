@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +145,8 @@ def import_training() -> Any:
             raise
         raise RuntimeMissing.extra(error.name or "torch", "train", "this command") from error
     return training.pipeline
+
+
+def given_names(values: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of ``--good``, which may be repeated and hold several parted by commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

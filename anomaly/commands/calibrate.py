@@ -13,12 +13,12 @@ from anomaly.commands.arguments import (
     answer,
     check_folders,
     command,
+    given_names,
     number,
     rate,
     say,
 )
 from anomaly.errors import AnomalyError
-from anomaly.inputs.labels import given_names
 
 if TYPE_CHECKING:
     from anomaly.quality.recalibrate import GoodImages

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, add_independent, command, number, say
+from anomaly.commands.arguments import add_good, add_independent, command, given_names, number, say
 from anomaly.errors import FOUND_ANOMALY
-from anomaly.inputs.labels import given_names
 
 
 def add_check(commands: Any) -> None:

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, check_folders, command, say
+from anomaly.commands.arguments import add_good, check_folders, command, given_names, say
 from anomaly.errors import NOT_ALL_JUDGED
-from anomaly.inputs.labels import given_names
 
 
 def add_compare(commands: Any) -> None:

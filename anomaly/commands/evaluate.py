@@ -11,10 +11,10 @@ from anomaly.commands.arguments import (
     answer,
     check_folders,
     command,
+    given_names,
     say,
 )
 from anomaly.errors import NOT_ALL_JUDGED
-from anomaly.inputs.labels import given_names
 
 
 def add_evaluate(commands: Any) -> None:

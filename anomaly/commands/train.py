@@ -13,12 +13,12 @@ from anomaly.commands.arguments import (
     add_independent,
     add_unit_arguments,
     command,
+    given_names,
     import_training,
     number,
     rate,
     say,
 )
-from anomaly.inputs.labels import given_names
 from anomaly.reporting.lines import line_of
 
 MODELS = (

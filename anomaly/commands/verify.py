@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, command, import_training, say
+from anomaly.commands.arguments import add_good, command, given_names, import_training, say
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
-from anomaly.inputs.labels import given_names
 from anomaly.reporting.lines import line_of
 
 

@@ -349,11 +349,6 @@ def _together(meanings: Iterable[str]) -> Kind | None:
     return "good" if said == {"good"} else "loose"
 
 
-def given_names(values: Iterable[str]) -> tuple[str, ...]:
-    """Returns the names of ``--good``, which may be repeated and hold several parted by commas."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
-
-
 def is_named(name: str, given: Iterable[str]) -> bool:
     """Returns whether a name is one of those given, but for case, accents and the way a number is
     written.
