@@ -134,6 +134,46 @@ def add_independent(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rate(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        metavar="R",
+        help="target rate of good images flagged (default 0.01)",
+    )
+
+
+def add_group_by(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="images with the same match (first group) in their path are one part or lot",
+    )
+
+
+def add_target(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--target",
+        choices=("ort", "portable"),
+        default="ort",
+        help="portable: also exact in OpenVINO, but slower",
+    )
+
+
+def add_draw_seed(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="seed for drawing one image from each group",
+    )
+
+
+def add_device(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
 def import_training() -> Any:
     """Returns the module training.pipeline, or raises RuntimeMissing where torch is
     not installed.

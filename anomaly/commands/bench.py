@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.commands.arguments import (
+    add_device,
     answer,
     check_folders,
     command,
@@ -36,7 +37,7 @@ def add_bench(commands: Any) -> None:
         metavar="N",
         help="seconds of measuring throughput (30)",
     )
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
     p.add_argument(
         "--json",
         type=Path,

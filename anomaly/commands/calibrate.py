@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import (
+    add_draw_seed,
     add_good,
+    add_group_by,
     add_independent,
+    add_rate,
+    add_target,
     add_unit_arguments,
     answer,
     check_folders,
     command,
     given_names,
-    number,
-    rate,
     say,
 )
 from anomaly.errors import AnomalyError
@@ -52,33 +54,13 @@ def add_calibrate(commands: Any) -> None:
         metavar="FILE",
         help="detector to write (default: RUN/detector-VERSION.onnx)",
     )
-    p.add_argument(
-        "--false-alarm-rate",
-        type=rate,
-        metavar="R",
-        help="target rate of good images flagged (default 0.01)",
-    )
-    p.add_argument(
-        "--group-by",
-        metavar="REGEX",
-        help="images with the same match (first group) in their path are one part or lot",
-    )
+    add_rate(p)
+    add_group_by(p)
     add_unit_arguments(p)
     add_good(p)
     add_independent(p)
-    p.add_argument(
-        "--target",
-        choices=("ort", "portable"),
-        default="ort",
-        help="portable: also exact in OpenVINO, but slower",
-    )
-    p.add_argument(
-        "--seed",
-        type=number(0),
-        default=0,
-        metavar="N",
-        help="seed for drawing one image from each group",
-    )
+    add_target(p)
+    add_draw_seed(p)
     p.add_argument(
         "--accept-worse",
         action="store_true",

@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, add_independent, command, given_names, number, say
+from anomaly.commands.arguments import (
+    add_draw_seed,
+    add_good,
+    add_group_by,
+    add_independent,
+    command,
+    given_names,
+    say,
+)
 from anomaly.errors import FOUND_ANOMALY
 
 
@@ -27,20 +35,10 @@ def add_check(commands: Any) -> None:
         metavar="NEW_GOOD",
         help="new good images, not used in training",
     )
-    p.add_argument(
-        "--group-by",
-        metavar="REGEX",
-        help="images with the same match (first group) in their path are one part or lot",
-    )
+    add_group_by(p)
     add_good(p)
     add_independent(p)
-    p.add_argument(
-        "--seed",
-        type=number(0),
-        default=0,
-        metavar="N",
-        help="seed for drawing one image from each group",
-    )
+    add_draw_seed(p)
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.add_argument(
         "--fail-unless-keep", action="store_true", help="exit with 4 unless the result is keep"

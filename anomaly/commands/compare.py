@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, check_folders, command, given_names, say
+from anomaly.commands.arguments import (
+    add_device,
+    add_good,
+    check_folders,
+    command,
+    given_names,
+    say,
+)
 from anomaly.errors import NOT_ALL_JUDGED
 
 
@@ -36,7 +43,7 @@ def add_compare(commands: Any) -> None:
         help="write an HTML report with pictures of these images",
     )
     add_good(p)
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
 
 
 def run_compare(options: argparse.Namespace) -> int:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.commands.arguments import (
+    add_device,
     add_good,
+    add_group_by,
     answer,
     check_folders,
     command,
@@ -31,13 +33,9 @@ def add_evaluate(commands: Any) -> None:
         help="write the figures as JSON (- for standard output)",
     )
     p.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report with pictures")
-    p.add_argument(
-        "--group-by",
-        metavar="REGEX",
-        help="images with the same match (first group) in their path are one part or lot",
-    )
+    add_group_by(p)
     add_good(p)
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

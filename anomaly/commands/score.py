@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import (
+    add_device,
     command,
     number,
     say,
@@ -84,7 +85,7 @@ def add_score(commands: Any) -> None:
         default="threads",
         help="ray: on the cluster at RAY_ADDRESS, or on this machine",
     )
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
     p.add_argument(
         "--max-pixels",
         type=number(1),

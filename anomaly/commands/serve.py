@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import command, number
+from anomaly.commands.arguments import add_device, command, number
 from anomaly.errors import AnomalyError, RuntimeMissing
 
 
@@ -26,7 +26,7 @@ def add_serve(commands: Any) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     p.add_argument("--port", type=number(0), default=8000, help="0: any free port")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
     p.add_argument(
         "--workers",
         type=number(1),

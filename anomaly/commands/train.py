@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.commands.arguments import (
+    add_device,
     add_good,
+    add_group_by,
     add_independent,
+    add_rate,
+    add_target,
     add_unit_arguments,
     command,
     given_names,
     import_training,
     number,
-    rate,
     say,
 )
 from anomaly.reporting.lines import line_of
@@ -70,25 +73,15 @@ def add_train(commands: Any) -> None:
         metavar="N",
         help="the same seed gives the same detector",
     )
-    p.add_argument(
-        "--false-alarm-rate",
-        type=rate,
-        metavar="R",
-        help="target rate of good images flagged (default 0.01)",
-    )
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_rate(p)
+    add_device(p)
     add_image_arguments(p)
     p.add_argument(
         "--rank-only",
         action="store_true",
         help="rank images without a guarantee (for very few images)",
     )
-    p.add_argument(
-        "--target",
-        choices=("ort", "portable"),
-        default="ort",
-        help="portable: also exact in OpenVINO, but slower",
-    )
+    add_target(p)
     p.add_argument(
         "--decode",
         choices=("full", "reduced"),
@@ -147,11 +140,7 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
 
 def add_image_arguments(p: argparse.ArgumentParser) -> None:
     """Adds which images are learnt from, and what of them."""
-    p.add_argument(
-        "--group-by",
-        metavar="REGEX",
-        help="images with the same match (first group) in their path are one part or lot",
-    )
+    add_group_by(p)
     add_unit_arguments(p)
     add_good(p)
     add_independent(p)

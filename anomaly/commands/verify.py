@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import add_good, command, given_names, import_training, say
+from anomaly.commands.arguments import (
+    add_device,
+    add_good,
+    command,
+    given_names,
+    import_training,
+    say,
+)
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
 from anomaly.reporting.lines import line_of
 
@@ -62,7 +69,7 @@ def add_verify(commands: Any) -> None:
         metavar="DB",
         help="with --audit: review database to compare with the log in the archive",
     )
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device(p)
 
 
 def run_verify(options: argparse.Namespace) -> int:

@@ -356,6 +356,7 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
         "n.labels?.length)).map((n) => n.outerHTML)"
     )
     assert nameless == []
+    controls = set("heatmap opacity contrast grid anomalous skip undo help comment type".split())
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -366,32 +367,10 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
               return [at.dataset.part || at.dataset.verdict || at.className,
                 style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
         )
-        if focus[0] in (
-            "heatmap",
-            "opacity",
-            "contrast",
-            "grid",
-            "anomalous",
-            "skip",
-            "undo",
-            "help",
-            "comment",
-            "type",
-        ):
+        if focus[0] in controls:
             reached.add(focus[0])
             assert focus[1], f"the focus on {focus[0]} is not seen"
-    assert reached == {
-        "heatmap",
-        "opacity",
-        "contrast",
-        "grid",
-        "anomalous",
-        "skip",
-        "undo",
-        "help",
-        "comment",
-        "type",
-    }
+    assert reached == controls
     page.locator("[data-part=name]").click()
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keys").wait_for()

@@ -134,6 +134,26 @@ class Answer:
         return json.loads(self.data)
 
 
+def request(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: dict[str, str] | None,
+    seconds: float,
+) -> Answer:
+    """Returns what a server of this machine answers to one request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return Answer(
+            response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        )
+    finally:
+        connection.close()
+
+
 @dataclass(frozen=True)
 class Client:
     """One inspector's requests to the routes, as the page makes them."""
@@ -149,15 +169,7 @@ class Client:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Answer(
-                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-            )
-        finally:
-            connection.close()
+        return request(self.port, method, path, body, headers, seconds=30)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.review_server import Answer
+from tests.support.review_server import Answer, request
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,15 +37,7 @@ class Service:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Answer(
-                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-            )
-        finally:
-            connection.close()
+        return request(self.port, method, path, body, headers, seconds=60)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)

@@ -4,8 +4,6 @@ import io
 import math
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -14,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.synthetic import DEFECTS, make
+from tests.support.onnx_session import to_session
 from training.complexity import adaptive_length, complexity, log_gamma, predictions
-from training.export import quiet
 
 
 def png_length(pixels: Tensor) -> int:
@@ -140,19 +138,7 @@ def test_onnx_agrees_with_torch_at_batch_1_and_7() -> None:
             return complexity(x)
 
     images = patterns(3).float() / 255
-    with quiet():
-        program = torch.onnx.export(
-            Graph(),
-            (images[:2],),
-            dynamo=True,
-            opset_version=18,
-            external_data=False,
-            input_names=["x"],
-            dynamic_shapes={"x": {0: "N"}},
-        )
-    buffer = io.BytesIO()
-    onnx.save_model(program.model_proto, buffer)
-    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    session = to_session(Graph(), images)
     for count in (1, 7):
         (found,) = session.run(None, {"x": images[:count].numpy()})
         np.testing.assert_allclose(found, complexity(images[:count]), rtol=1e-5)

@@ -1,5 +1,5 @@
 """Generative adversarial networks: what the generator cannot draw, or the discriminator takes for
-made up, is anomalous.
+generated, is anomalous.
 """
 
 from __future__ import annotations

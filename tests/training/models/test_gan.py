@@ -4,19 +4,16 @@ collapse that is said.
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.onnx_session import to_session
 from tests.training.models.test_models import normal_maps
-from training.export import quiet
 from training.fit import fit
 from training.models.gan import DIVERGENCE, PENALTY, RECONSTRUCTION, FeatureGAN, PixelGAN, make_gan
 from training.models.vae import divergence
@@ -124,19 +121,7 @@ def test_statistics_are_those_of_onnx(trained: PixelGAN, images: Tensor) -> None
         def forward(self, x: Tensor) -> tuple[Tensor, ...]:
             return tuple(self.model.statistics(x).values())
 
-    with quiet():
-        program = torch.onnx.export(
-            Statistics().eval(),
-            (images[:2],),
-            dynamo=True,
-            opset_version=18,
-            external_data=False,
-            input_names=["x"],
-            dynamic_shapes={"x": {0: "N"}},
-        )
-    buffer = io.BytesIO()
-    onnx.save_model(program.model_proto, buffer)
-    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    session = to_session(Statistics(), images)
     with torch.inference_mode():
         expected = trained.statistics(images[:7])
     assert list(expected) == ["discriminator", "features", "residual"]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from anomaly.errors import TrainingError
-from training.export import quiet
+from tests.support.onnx_session import to_session
 from training.fit import fit
 from training.models import MODELS
 from training.models.autoencoder import (
@@ -33,15 +30,7 @@ SHAPES = {"pixels": (3, 32, 32), "maps": (12, 16, 16)}
 OPTIONS = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other: with tensors this small that took ten
-    times as long.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def normal_maps(space: str, count: int, seed: int) -> Tensor:
@@ -191,23 +180,6 @@ def test_loss_under_bf16_autocast_is_about_the_same(fitted: Fitted) -> None:
             loss = fitted.model.loss(fitted.normal, noise, player)
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, expected, rtol=0.05, atol=0.02)
-
-
-def to_session(model: nn.Module, example: Tensor) -> onnxruntime.InferenceSession:
-    with quiet():
-        program = torch.onnx.export(
-            model,
-            (example[:2],),
-            dynamo=True,
-            opset_version=18,
-            external_data=False,
-            input_names=["x"],
-            output_names=["heatmap", "reconstruction"],
-            dynamic_shapes={"x": {0: "N"}},
-        )
-    buffer = io.BytesIO()
-    onnx.save_model(program.model_proto, buffer)
-    return onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
 
 
 def test_onnx_agrees_with_torch_at_batch_1_2_and_7(fitted: Fitted) -> None:
