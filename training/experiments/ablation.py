@@ -116,7 +116,7 @@ def figures(
     """
     normal, anomalous, scores = (pool(heatmap, recipe.share).numpy() for heatmap in heatmaps)
     return {
-        "made up": auroc_by_kind(normal, anomalous, kinds),
+        "synthetic": auroc_by_kind(normal, anomalous, kinds),
         "real": float(roc_auc_score(real, scores)),
     }
 
@@ -145,7 +145,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         each = {
             family: [
                 np.mean([results[case][recipe][kind] for case in members])
-                for kind in ("made up", "real")
+                for kind in ("synthetic", "real")
             ]
             for family, members in families(results).items()
         }
@@ -156,7 +156,9 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
             + " |"
         )
     ranks = {
-        case: spearmanr(*zip(*((f["made up"], f["real"]) for f in found.values()), strict=True))[0]
+        case: spearmanr(*zip(*((f["synthetic"], f["real"]) for f in found.values()), strict=True))[
+            0
+        ]
         for case, found in results.items()
     }
     lines.append(

@@ -24,7 +24,7 @@ def test_a_case_is_judged_on_synthetic_and_on_real_defects(
     found = run_case(Case("discs 0", parts, 0, True), recipes)
     assert list(found) == ["linear, filters", "linear, filters, hottest 50 %", "linear, features"]
     assert all(
-        0.5 < figures[kind] <= 1 for figures in found.values() for kind in ("made up", "real")
+        0.5 < figures[kind] <= 1 for figures in found.values() for kind in ("synthetic", "real")
     )
     assert found["linear, filters"] != found["linear, filters, hottest 50 %"]
 
@@ -37,7 +37,7 @@ def test_no_group_is_in_both_thirds(parts: Path) -> None:
 
 def test_the_table_gives_means_of_sets_and_the_rank_correlation() -> None:
     def figures(made: float, real: float) -> dict[str, float]:
-        return {"made up": made, "real": real}
+        return {"synthetic": made, "real": real}
 
     results = {
         "tiles 0": {"a": figures(0.8, 0.9), "b": figures(0.7, 0.8), "c": figures(0.6, 0.7)},
