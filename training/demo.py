@@ -75,7 +75,7 @@ def prepare(
     """Returns the images (a folder or a manifest), the class that is surely defective, and the
     attribution.
 
-    ``train``, ``good`` and ``per_defect`` say how many images are made up.
+    ``train``, ``good`` and ``per_defect`` say how many synthetic images are written.
     """
     try:
         if data == "synthetic":
