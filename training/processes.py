@@ -26,7 +26,6 @@ def sum_over_processes(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     return pieces[0][0]
 
 
-# --- devices and processes ------------------------------------------------------------------------
 def pick_device(name: str) -> str:
     """Returns ``cpu`` or ``cuda:<number>`` for ``auto``, ``cpu`` or ``cuda``.
 

@@ -98,7 +98,7 @@ def split(represented: Represented) -> Split:
 
 
 def only_whole_units(seen: Extracted, before: Sequence[Record]) -> Extracted:
-    """Returns what was seen of the parts that have lost no view; the other views of the rest join
+    """Returns what was seen of the units that have lost no view; the other views of the rest join
     those left out.
     """
     kept = {record.path for record in whole_units(seen.records, before)}

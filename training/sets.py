@@ -313,7 +313,7 @@ def join_copies(
     """Returns the records with images that are copies of each other in one group, and what was
     found.
 
-    With ``--independent`` only images of the same pixels are joined. With ``--by-subset`` two units
+    With ``--independent`` only images of the same pixels are joined. With ``--by-unit`` two units
     are joined where each view of one has its copy in the other.
     """
     groups = [record.group for record in records]
@@ -327,7 +327,7 @@ def sets_of_copies(
     """Returns the three sets drawn by joined groups; where copies leave too few groups, the error
     says so.
 
-    With ``--by-subset`` the records keep the names of their units, of which a joined group holds
+    With ``--by-unit`` the records keep the names of their units, of which a joined group holds
     several.
     """
     try:

@@ -165,7 +165,7 @@ def _same(found: Any, right: Any) -> bool:
 
 
 def _check_tiles(tiles: TileFacts | None, size: int) -> None:
-    """TileFacts of ``size`` pixels cover the sides that a grid is laid over, and none lies where
+    """Tiles of ``size`` pixels cover the sides that a grid is laid over, and none lies where
     another does.
     """
     if tiles is None:

@@ -16,7 +16,6 @@ import numpy as np
 from anomaly.errors import DetectorError, RuntimeMissing
 
 
-# --- ONNX Runtime ---------------------------------------------------------------------------------
 def available_cores() -> int:
     """Returns the number of cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)

@@ -1,4 +1,4 @@
-"""Finds and decodes images: which files are opened, what is refused, and what every pixel means.
+"""Decodes images: what is refused, and what every pixel means.
 
 What the pixels of each kind of file become (the `decode` rule of a detector's card):
 
@@ -288,7 +288,7 @@ def has_depth(path: str | Path) -> bool:
 
 def range_of(path: str | Path) -> tuple[Scale, bool] | None:
     """Returns the least and largest value of a float or 32-bit image, and whether they need a scale
-    (see `depth`).
+    (see `bit_depth`).
 
     None for other kinds; ImageError for what cannot be read.
     """

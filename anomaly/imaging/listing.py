@@ -49,7 +49,7 @@ PAGE = re.compile(
 )
 MOST_KINDS, KINDS_SAID = 500, 12
 
-# How files of the formats that are read begin. They are those of `images.READERS`.
+# How files of the formats that are read begin. They are those of `pillow.READERS`.
 HEADS: dict[str, re.Pattern[bytes]] = {
     name: re.compile(head, re.DOTALL)
     for name, head in {

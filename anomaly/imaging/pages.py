@@ -86,7 +86,7 @@ def pages_of(image: ImageFile, data: bytes) -> list[OpenPage]:
 
 
 def _pages_and_end(image: ImageFile, data: bytes) -> tuple[list[OpenPage], int]:
-    """Returns the pages, and where the last one ends; 0 where that is left to `behind`."""
+    """Returns the pages, and where the last one ends; 0 where that is left to `trailing`."""
     if image.format == "TIFF":
         frames, end = _tiff_pages(data)
         return [partial(_frame, image, frame) for frame in frames], end

@@ -1,4 +1,4 @@
-"""Pillow, kept quiet: readers, what is wrong with a file, turning, colour and arrays."""
+"""Pillow, kept quiet: readers, turning, colour and arrays."""
 
 from __future__ import annotations
 

@@ -226,6 +226,3 @@ class Arrivals:
     def next_due(self) -> float | None:
         """When the next file is to be read."""
         return self._heap[0][0] if self._heap else None
-
-
-# ---- who tells ----

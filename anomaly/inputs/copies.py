@@ -146,7 +146,7 @@ def regrouped(records: Sequence[Record], copies: Copies, whole: bool = False) ->
 
 
 def _whole(groups: Sequence[str], copies: Copies) -> list[tuple[int, int, float]]:
-    """Returns a pair of images for each two groups whose images show the same scenes: parts, all of
+    """Returns a pair of images for each two groups whose images show the same scenes: units, all of
     whose views are alike.
     """
     scenes: dict[str, set[int]] = {}

@@ -75,7 +75,7 @@ def remote_kind(url: str) -> str:
 
 
 def walk_remote(url: str, passed: Passed) -> Iterator[str]:
-    """Yields the images below a folder, as `images.walk_images` does; one folder's names are held
+    """Yields the images below a folder, as `find.walk_images` does; one folder's names are held
     at a time.
     """
     files, root = file_system(url)

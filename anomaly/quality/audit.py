@@ -234,6 +234,3 @@ def _json(content: dict[str, Any]) -> bytes:
 def _digest(path: Path) -> str:
     with open(path, "rb", opener=open_own) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ---- verifying ----

@@ -1,4 +1,4 @@
-"""A detector on labelled images: run it, gather the figures, pick the pictures, say the result."""
+"""A detector on labelled images: run it, without those that made it, and gather the figures."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ from anomaly.statistics.resampling import NORMAL
 GALLERY = 8  # pictures of each kind
 
 
-# --- report ---------------------------------------------------------------------------------------
 def build_report(judged: Judged, labelled: Path, notes: Sequence[str] = ()) -> Report:
     """Returns the report of labelled images: figures, curves and the pictures that a person wants
     to see.

@@ -1,14 +1,19 @@
 """The review: findings of score tables in a database, judged by inspectors, alone or together.
 
-store.py       Store: all that can be asked and done, each in one transaction
+store.py       Store: all that can be done, each in one transaction
+reader.py      Reader: all that can be asked, likewise
 findings.py    what it holds, as Python has it
 intake.py      score table -> findings         handout.py   who gets which image next
 journal.py     the log of what was done        audit.py     the audit sample
 evidence.py    the images on the disk          exports.py   CSV, JSON lines, COCO, folders
 queries.py     how findings are chosen         schema.py    tables and migrations
 chain.py       the log's digests               over_time.py scores in the order of time
-columns.py     what columns hold
+columns.py     what columns hold               across.py    findings beside each other
 database.py    transactions                    engine.py    opening an SQLite file or a Postgres
+verdicts.py    what verdicts come to           estimates.py precision and recall
+inspectors.py  how inspectors agree            threshold_preview.py  what another threshold flags
+stream.py      findings of a service           outbox.py    from a service to the database
+types.py       defect types as text
 """
 
 from __future__ import annotations

@@ -342,7 +342,7 @@ class Reader:
 
     def sample(self, run: int) -> Sample:
         """The flagged images and the audit sample of a run with their states, for
-        ``verdicts.precision`` and others.
+        ``estimates.precision`` and others.
         """
         with self._db.read() as c:
             return audit.read_sample(c, find_run(c, run))

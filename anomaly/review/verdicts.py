@@ -1,4 +1,4 @@
-"""Arithmetic on what inspectors say: precision, recall, a threshold tried out, agreement.
+"""What verdicts come to, and the audit sample: how it is drawn, which of it may be used.
 
 Verdicts on flagged images are selected by their score. They show how many of the flagged images are
 defects (precision); what was missed (recall) only an audit sample can show: images drawn by lot,
@@ -191,21 +191,12 @@ def calibration_rows(sample: Sample) -> NDArray[np.int64]:
     return np.asarray(rows[before & (sample.states[rows] == "normal")])
 
 
-# ---- precision, recall ----
-
-
 NO_THRESHOLD = "This detector only ranks: choose a threshold first."
 NO_AUDIT = "Verdicts on flagged images cannot show what was missed: draw an audit sample."
 
 
 def flagged_at(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     return np.asarray(~(scores <= np.float32(threshold)))
-
-
-# ---- a threshold tried out ----
-
-
-# ---- people ----
 
 
 def import_extra(module: str, package: str) -> Any:

@@ -4,7 +4,7 @@ long as the line runs.
 The table only grows: rows are written together and synced to the disk before the next images are
 judged. It is also the memory of the watch: a start reads it, cuts off what a loss of power left of
 a row, and judges what has no row in it. Another program may move it away or empty it meanwhile (see
-`growing`).
+`watch_table`).
 Where the detector guarantees per unit, the table of units is written when the watch ends: who knows
 what still arrives?
 """
@@ -83,8 +83,9 @@ class FolderWatch:
     """Judges images as they arrive in ``folders``, and appends their rows to ``out`` (.csv, .jsonl;
     ``-``: to ``stdout``).
 
+        options = WatchOptions(Pictures())
         # until SIGTERM or Ctrl-C
-        Watch(scorer, [Path("incoming")], Path("today.csv"), say=print).run()
+        FolderWatch(scorer, [Path("incoming")], Path("today.csv"), options, say=print).run()
 
     ``say``: gets a line where images wait for more than a second. ``advance``: called for each row.
     Raises AnomalyError.

@@ -11,7 +11,12 @@ detectors.py   which detectors are served, loaded anew when their files change
 workers.py     a bounded number of requests inside, a few threads that judge, time-outs
 metrics.py     what Prometheus reads
 access.py      API keys
-log.py         one JSON line for each request
+log.py         JSON lines on stderr
+request_log.py the line of each request, its key, its place in the metrics
+answers.py     what is answered, as the OpenAPI description says it
+names.py       what a served detector is called
+service.py     what the routes work with
 app.py         the routes
 launch.py      the command
+triton.py      a detector as a model repository of Triton
 """

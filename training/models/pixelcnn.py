@@ -21,7 +21,7 @@ PIXEL_WIDTH, MAP_WIDTH = 32, 64
 PIXEL_DILATIONS, MAP_DILATIONS = (1, 2, 4, 8), (1, 2, 1, 2)
 COMPONENTS = 5  # of the mixture over a pixel's levels
 MAX_CELLS_A_SIDE = 8  # cells a side, at most, of the heatmap whose density is a score
-# of the parts' mean variance, added to each: without it, directions that hardly vary decide
+# of the cells' mean variance, added to each: without it, directions that hardly vary decide
 SHRINKAGE = 0.3
 
 
@@ -107,9 +107,7 @@ class PixelCNN(GenerativeModel):
         self.cells_factor.copy_(torch.linalg.inv(torch.linalg.cholesky(covariance + ridge)))
 
     def to_cells(self, heatmap: Tensor) -> Tensor:
-        """Returns a heatmap (N, h, w) on a grid of at most 8 by 8 parts, their means,
-        (N, parts).
-        """
+        """Returns a heatmap (N, h, w) as means on a grid of at most 8 by 8 cells, (N, cells)."""
         sides = [-(-side // MAX_CELLS_A_SIDE) for side in self.shape[1:]]
         return F.avg_pool2d(
             heatmap[:, None], sides, ceil_mode=True, count_include_pad=False
