@@ -1,4 +1,4 @@
-"""Anomaly detection with generative models: one ONNX file in, verdicts with a guaranteed
+"""Anomaly detection with generative models: one ONNX file in, results with a guaranteed
 false-alarm rate out.
 """
 

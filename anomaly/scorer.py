@@ -1,4 +1,4 @@
-"""Scorer: images in, verdicts out. The class that services embed, and the only user of ONNX
+"""Scorer: images in, results out. The class that services embed, and the only user of ONNX
 Runtime.
 """
 
@@ -50,9 +50,9 @@ BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 
 @dataclass(frozen=True)
 class Result:
-    """One image's verdict.
+    """One image's result.
 
-    ``status`` is ``ok``, ``outside`` (unlike the training images: the verdict does not count) or
+    ``status`` is ``ok``, ``outside`` (unlike the training images: the result does not count) or
     ``error`` (could not be judged). ``score``: higher is more anomalous. ``p_value``: the share of
     good images that look at least this unusual, from the rank among the calibration scores.
     ``is_anomaly``: None unless status is ``ok`` and the detector has a threshold: an image that was
@@ -178,7 +178,7 @@ class Scorer:
         An image is a path, the bytes of a file, a PIL image or a uint8 array (H, W), (H, W, 3) or
         (H, W, 4); sizes may be mixed. One image that cannot be read raises ImageError; in a list it
         becomes a Result with status ``error``. So does a file of several pages or frames: nobody
-        may take the verdict on one of them for that on all.
+        may take the result on one of them for that on all.
         """
         if isinstance(images, list | tuple) or (
             isinstance(images, np.ndarray) and images.ndim == 4
@@ -231,11 +231,11 @@ class Scorer:
         return BATCH if self.device == "cuda" else 1
 
     def judge(self, image: Decoded) -> Result:
-        """Returns the verdict of a decoded image; ImageError where the runtime fails on it."""
+        """Returns the result of a decoded image; ImageError where the runtime fails on it."""
         return self._result(image, self.run(image.pixels[None]), 0)
 
     def judge_all(self, images: Sequence[Decoded | ImageError]) -> list[Result]:
-        """Returns the verdicts of decoded images, in order; an error, the runtime's too, is a
+        """Returns the results of decoded images, in order; an error, the runtime's too, is a
         Result with status ``error``.
 
         On CUDA images of one size are judged together: a score may then differ from that of the
@@ -256,7 +256,7 @@ class Scorer:
         return [results[number] for number in range(len(images))]
 
     def _judge_alike(self, images: Sequence[Decoded]) -> list[Result]:
-        """Returns the verdicts of at most BATCH images of one size; where they cannot be judged
+        """Returns the results of at most BATCH images of one size; where they cannot be judged
         together, of each alone.
         """
         if len(images) >= WORTH_IT:
@@ -275,7 +275,7 @@ class Scorer:
         return results
 
     def _result(self, image: Decoded, outputs: dict[str, npt.NDArray[Any]], number: int) -> Result:
-        """Returns the verdict that a graph's raw outputs hold at ``number``."""
+        """Returns the result that a graph's raw outputs hold at ``number``."""
         # no -0.0
         score, heatmap = (
             np.float32(outputs["score"][number] + np.float32(0)),

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anomaly.reporting.charts import calibration_scale, place
-from anomaly.reporting.verdict import unit_text, verdict_text
+from anomaly.reporting.result import result_text, unit_text
 from anomaly.review import VERDICTS, Event, Finding
 from dashboard.access import Person
 from dashboard.desk import Desk, Known
@@ -58,7 +58,7 @@ def words(finding: Finding, known: Known) -> str:
     is bad.
     """
     error = None if finding.error is None else readable(finding.error)
-    return verdict_text(finding.status, finding.score, known.calibration, error, known.what)
+    return result_text(finding.status, finding.score, known.calibration, error, known.what)
 
 
 def links(desk: Desk, finding: int, with_heatmap: bool) -> dict[str, str]:

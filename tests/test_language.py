@@ -56,6 +56,7 @@ RETIRED = (
         r"per-part\.onnx",
     ),
     (r"\b(join_parts|_Part|part_rows)\b", "chunk", None),
+    (r"\b(without_verdict|verdict_text|One image's verdict)\b", "result", None),
     (
         (
             r"\b(now|newly)[_ ]stopped\b|\bSTOPPED\b|\bstopped (images|by "

@@ -225,7 +225,7 @@ def check_parity(
     refused (TrainingError). The images are the given real ones, cut to odd sizes, and the golden
     pictures. A score that is more than a hundred units from the typical one, as a likelihood finds
     a golden picture, is compared in hundredths of that distance: float32 holds no more, and no
-    verdict is in doubt there. A place of the heatmap, which averages nothing out, in tenths beyond
+    result is in doubt there. A place of the heatmap, which averages nothing out, in tenths beyond
     ten.
     """
     session, _ = open_session(model, "cpu", available_cores())

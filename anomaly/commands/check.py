@@ -66,4 +66,4 @@ def run_check(options: argparse.Namespace) -> int:
     text = check_text(found, str(options.detector), str(options.normal))
     note_check(options.detector, options.command_line, read_card(options.detector), found.to_json())
     print(json.dumps(found.to_json(), indent=2) if options.json else text)
-    return FOUND_ANOMALY if options.fail_unless_keep and found.verdict != "keep" else 0
+    return FOUND_ANOMALY if options.fail_unless_keep and found.advice != "keep" else 0

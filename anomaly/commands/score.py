@@ -305,7 +305,7 @@ def status_of(summary: Summary, options: argparse.Namespace) -> int:
     """Returns the exit status."""
     if options.fail_on_anomaly and summary.flagged_in_all:
         return FOUND_ANOMALY
-    return NOT_ALL_JUDGED if summary.without_verdict else 0
+    return NOT_ALL_JUDGED if summary.without_result else 0
 
 
 def run_watch(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@
     PBM, PGM, PPM     each of the pictures that follow one another
 
 Pictures that cannot be opened one by one (whole files one after another, full-size pictures in a
-TIFF's SubIFD) are an error: a file with a picture that nobody would look at has no verdict.
+TIFF's SubIFD) are an error: a file with a picture that nobody would look at has no result.
 
 A page is called ``file.tif#2`` in tables; the only one of a file has the file's name.
 """

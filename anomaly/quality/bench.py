@@ -176,7 +176,7 @@ def score_rate(scorer: Scorer, sources: Iterable[Source], threads: int) -> float
 
 def latencies(scorer: Scorer, sources: Sequence[Source], seconds: float) -> list[float]:
     """Returns the milliseconds that single images take, one after another, from the file's bytes to
-    the verdict.
+    the result.
     """
     found: list[float] = []
     scorer.score(sources[0].read(limit=8 * scorer.max_pixels))

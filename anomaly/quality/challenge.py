@@ -1,5 +1,5 @@
 """Challenge parts: are all parts that are known to be bad flagged, and does the same part always
-get the same verdict?
+get the same result?
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def challenge(
 
 
 def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
-    """Returns how far verdicts on photographs of one part agree; parts by ``group_by``, a
+    """Returns how far results on photographs of one part agree; parts by ``group_by``, a
     manifest's groups, or sub-folders.
     """
     calibration = calibration_of(scorer)
@@ -62,19 +62,19 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     found = dict(
         zip((record.path for record in judged), judge_records(scorer, judged), strict=True)
     )
-    verdicts = {
+    by_part = {
         name: [found[r.path] for r in members if found[r.path].is_anomaly is not None]
         for name, members in parts.items()
     }
     flagged = {
-        name: [bool(result.is_anomaly) for result in results] for name, results in verdicts.items()
+        name: [bool(result.is_anomaly) for result in results] for name, results in by_part.items()
     }
     return Repeat(
         parts=len(parts),
         images=len(judged),
         flipping=tuple(name for name, flags in flagged.items() if len(set(flags)) == 2),
         odd=sum(min(flags.count(True), flags.count(False)) for flags in flagged.values()),
-        spread=_pooled_deviation(list(verdicts.values()))
+        spread=_pooled_deviation(list(by_part.values()))
         / max(float(calibration.threshold - calibration.median), 1e-12),
         not_judged=sum(result.is_anomaly is None for result in found.values()),
         passed_over=dict(passed),

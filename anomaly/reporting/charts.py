@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.reporting.verdict import rank_text
+from anomaly.reporting.result import rank_text
 from anomaly.statistics.calibration import Calibration
 
 Scores = npt.NDArray[np.float32]

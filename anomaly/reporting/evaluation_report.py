@@ -13,7 +13,7 @@ from anomaly.inputs.dataset import Record
 from anomaly.reporting.detector import card_text
 from anomaly.reporting.evaluation import figures_text
 from anomaly.reporting.report import GalleryItem, Report
-from anomaly.reporting.verdict import verdict_text
+from anomaly.reporting.result import result_text
 from anomaly.scorer import Result, Scorer, colour_anchors
 from anomaly.scoring.evaluation import Judged
 from anomaly.statistics.groups import one_per_group
@@ -87,7 +87,7 @@ def gallery_item(scorer: Scorer, record: Record, result: Result) -> GalleryItem:
     return GalleryItem(
         path=str(Path(*record.path.parts[-3:])),
         caption=f"{record.label}. "
-        f"{verdict_text(result.status, result.score, scorer.card.calibration, result.error)}",
+        f"{result_text(result.status, result.score, scorer.card.calibration, result.error)}",
         original=shrink(decoded.pixels),
         expected=scorer.explain(decoded),
         heatmap=result.heatmap,

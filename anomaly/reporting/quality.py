@@ -14,8 +14,8 @@ SMALL_SAMPLE_IMAGES = 20  # images, below which only a large change can be seen
 
 
 def check_text(check: Check, run: str, normal: str) -> str:
-    """Returns the verdict, why, and the command to give next."""
-    lines = [("verdict", f"{check.verdict}: {_why(check)}"), ("next", _next(check, run, normal))]
+    """Returns the advice, why, and the command to give next."""
+    lines = [("advice", f"{check.advice}: {_why(check)}"), ("next", _next(check, run, normal))]
     lines.append(
         (
             f"good {check.what}s flagged",
@@ -55,17 +55,17 @@ def _why(check: Check) -> str:
             f"{check.outside} of {check.images} good {check.what}s are unlike those of the "
             f"training: {causes}"
         )
-    if check.verdict == "retrain":
+    if check.advice == "retrain":
         return (
             f"{scores} are {check.spread:.1f} times as widely spread: a new threshold would let "
             "defects pass"
         )
-    if check.verdict == "recalibrate" and check.flagged > check.flagged_up_to:
+    if check.advice == "recalibrate" and check.flagged > check.flagged_up_to:
         return (
             f"{check.flagged} of {check.images} good {check.what}s are flagged: the guaranteed "
             "rate no longer holds"
         )
-    if check.verdict == "recalibrate":
+    if check.advice == "recalibrate":
         return (
             f"{scores} changed, so the guaranteed rate no longer holds; they are spread about "
             "as before"
@@ -74,9 +74,9 @@ def _why(check: Check) -> str:
 
 
 def _next(check: Check, run: str, normal: str) -> str:
-    if check.verdict == "keep":
+    if check.advice == "keep":
         return "nothing to do"
-    if check.verdict == "retrain":
+    if check.advice == "retrain":
         return (
             "mend light, focus or camera if that is the cause, else  anomaly train ALL_GOOD "
             f"--out NEW  with {normal} in it"

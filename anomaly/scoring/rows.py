@@ -248,7 +248,7 @@ def recorded(work: Work, read: Read, result: Result) -> Row:
 
 def _checked(result: Result) -> Result:
     """Returns the result, or an error where its score is not a finite number: nobody may take that
-    for a verdict.
+    for a result.
     """
     if result.status == "error" or (result.score is not None and math.isfinite(result.score)):
         return result

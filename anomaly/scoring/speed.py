@@ -13,7 +13,7 @@ class Bench:
 
     ``decode`` reads files and decodes them, ``model`` runs the graph on decoded pixels,
     ``end_to_end`` is what `anomaly score` does. ``one_image``: milliseconds from a path to a
-    verdict for one image at a time (the graph on all cores), percentiles over ``calls`` calls.
+    result for one image at a time (the graph on all cores), percentiles over ``calls`` calls.
     ``start_up``: seconds from starting the program to a table of one row. ``loaded``, ``peak``:
     megabytes that a process holds with the detector loaded, and while it scores.
     """

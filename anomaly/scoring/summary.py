@@ -55,8 +55,8 @@ class Summary:
         return sum(images) + (self.units.flagged if self.units else 0)
 
     @property
-    def without_verdict(self) -> int:
-        """Number of units without a verdict, and of images where the guarantee is per image, or
+    def without_result(self) -> int:
+        """Number of units without a result, and of images where the guarantee is per image, or
         that are of no product.
         """
         images = [one.not_judged for _, one in self.by_product if not one.per_unit]
@@ -70,7 +70,7 @@ class Summary:
 
     @property
     def not_judged(self) -> int:
-        """Number of images without a verdict: unlike the training images, or not readable."""
+        """Number of images without a result: unlike the training images, or not readable."""
         return self.outside + sum(self.errors.values())
 
     @property

@@ -75,7 +75,7 @@ class UnitRow(NamedTuple):
     """One unit in the table. ``is_anomaly`` is None where it was not judged: such a unit is never
     good.
 
-    ``views``: images found of it; ``judged``: those with a verdict; ``worst``: the path of the one
+    ``views``: images found of it; ``judged``: those with a result; ``worst``: the path of the one
     with the highest score, whose ``score`` and ``p_value`` are the unit's. ``status``: ``ok``,
     ``incomplete`` (too few views), ``outside`` (too many, or one unlike the training images) or
     ``error``; ``error`` says why.
@@ -95,7 +95,7 @@ class UnitRow(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a unit's verdict needs of one image's row."""
+    """What a unit's result needs of one image's row."""
 
     path: str
     score: float | None
@@ -108,7 +108,7 @@ class View(NamedTuple):
 def judge_unit(
     unit: str, views: Sequence[View], rule: UnitRule, detector: str, more: int = 0
 ) -> UnitRow:
-    """Returns the verdict on a unit with these views, and ``more`` that are too many to be looked
+    """Returns the result on a unit with these views, and ``more`` that are too many to be looked
     at.
 
     A view above the threshold flags it, whatever became of the others: that keeps the guarantee. It
@@ -168,7 +168,7 @@ class UnitsSummary:
 
     @property
     def not_judged(self) -> int:
-        """Number of units without a verdict, and of images of no unit."""
+        """Number of units without a result, and of images of no unit."""
         return sum(self.others.values()) + self.of_no_unit
 
 

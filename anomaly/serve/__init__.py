@@ -6,7 +6,7 @@ unread.py      closes behind an answer that came before the end of its request
 bodies.py      reads a body, and the file out of a form
 protocol.py    what requests and answers look like, JSON and binary
 numbers.py     numbers in JSON, a piece at a time
-judging.py     one image's verdict, and whose fault it is where there is none
+judging.py     one image's result, and whose fault it is where there is none
 detectors.py   which detectors are served, loaded anew when their files change
 workers.py     a bounded number of requests inside, a few threads that judge, time-outs
 metrics.py     what Prometheus reads

@@ -18,8 +18,8 @@ class Box(BaseModel):
     h: int
 
 
-class Verdict(BaseModel):
-    """One image's verdict. ``is_anomaly`` is null where it was not judged: such an image is never
+class ImageResult(BaseModel):
+    """One image's result. ``is_anomaly`` is null where it was not judged: such an image is never
     good.
 
     ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where

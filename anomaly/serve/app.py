@@ -24,10 +24,10 @@ from anomaly.serve.answers import (
     IMAGE_BODY,
     INFER_BODY,
     JUDGED,
+    ImageResult,
     Live,
     Ready,
     ServerMetadata,
-    Verdict,
     problem,
     problems,
 )
@@ -146,7 +146,7 @@ async def metrics(request: Request) -> Response:
 @router.post(
     "/score",
     tags=["judging"],
-    responses={**JUDGED, 200: {"model": Verdict}},
+    responses={**JUDGED, 200: {"model": ImageResult}},
     openapi_extra=IMAGE_BODY,
 )
 async def score(
@@ -156,14 +156,14 @@ async def score(
         bool, Query(description="With the heatmap, rows of numbers in the unit of the score")
     ] = False,
 ) -> Response:
-    """The verdict on one image file, sent as the body or as a form's `file`."""
+    """The result on one image file, sent as the body or as a form's `file`."""
     served = detector_of(request, detector)
 
     form = request.headers.get("content-type", "")
 
     def work(body: bytes, deadline: Deadline) -> bytes:
         image = bodies.file_of(body, form, deadline.check)
-        return verdict(served, judged(request, served, [image], deadline)[0], heatmap, deadline)
+        return result_json(served, judged(request, served, [image], deadline)[0], heatmap, deadline)
 
     return Response(await taken(request, work), media_type="application/json")
 
@@ -177,7 +177,7 @@ async def score(
     responses={**JUDGED, 200: {"model": protocol.InferResponse}},
 )  # fmt: skip
 async def infer(request: Request, name: Name, version: str | None = None) -> Response:
-    """The Open Inference Protocol: verdicts on raw pixels (UINT8) or encoded files (BYTES)."""
+    """The Open Inference Protocol: results on raw pixels (UINT8) or encoded files (BYTES)."""
     served = detector_of(request, name, version)
 
     def work(body: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
@@ -222,7 +222,7 @@ async def taken(request: Request, work: Callable[[bytes, Deadline], Any]) -> Any
 def judged(
     request: Request, served: Served, images: Sequence[Any], deadline: Deadline
 ) -> list[Result]:
-    """Returns the verdicts of all images, counted and offered to the review database; RequestError
+    """Returns the results of all images, counted and offered to the review database; RequestError
     where one has none.
     """
     service, results = service_of(request), []
@@ -245,8 +245,8 @@ def judged(
     return results
 
 
-def verdict(served: Served, result: Result, heatmap: bool, deadline: Deadline) -> bytes:
-    """Returns a verdict as JSON; RequestError 422 where its heatmap is too large for that."""
+def result_json(served: Served, result: Result, heatmap: bool, deadline: Deadline) -> bytes:
+    """Returns a result as JSON; RequestError 422 where its heatmap is too large for that."""
     card = served.scorer.card
     answer = {
         name: getattr(result, name)
@@ -312,8 +312,7 @@ def build_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        description="Verdicts on images, by the Open Inference Protocol v2 and a plain POST "
-        "/score.",
+        description="Results on images, by the Open Inference Protocol v2 and a plain POST /score.",
         redirect_slashes=False,  # to whatever the request's Host says
     )
     app.state.service, app.state.stopping = service, False

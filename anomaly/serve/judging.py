@@ -1,4 +1,4 @@
-"""One image's verdict, and whose fault it is where there is none."""
+"""One image's result, and whose fault it is where there is none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOUND_SECONDS = 60.0  # golden samples are scored again at most this often
 
 
 def judge_in_time(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
-    """Returns an image's verdict; status ``error`` where it has none, with ``kind``
+    """Returns an image's result; status ``error`` where it has none, with ``kind``
     ``damaged detector`` where that is why.
 
     A file that cannot be decoded is always the client's. Where a decoded image has no finite score

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, waiting, images by verdict, scores, the share flagged, and
+"""What Prometheus reads: requests, waiting, images by result, scores, the share flagged, and
 whether scores have drifted.
 
 Scores are counted in (score - m) / (threshold - m): 0 is a typical good image and 1 the threshold,
@@ -82,9 +82,7 @@ class Metrics:
         Gauge(
             "anomaly_requests_inside", "Requests being read, waiting or judged", registry=registry
         ).set_function(inside)
-        self.images = Counter(
-            "anomaly_images", "Images", ["detector", "verdict"], registry=registry
-        )
+        self.images = Counter("anomaly_images", "Images", ["detector", "result"], registry=registry)
         self.scores = Histogram(
             "anomaly_score",
             "Scores; 0 is a typical good image, 1 the threshold",
@@ -149,8 +147,8 @@ class Metrics:
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""
-        verdict = {True: "flagged", False: "not flagged", None: result.status}[result.is_anomaly]
-        self.images.labels(served.name, verdict).inc()
+        said = {True: "flagged", False: "not flagged", None: result.status}[result.is_anomaly]
+        self.images.labels(served.name, said).inc()
         if result.status != "ok" or result.score is None:
             return
         self._recent[served.name].scores.append(result.score)

@@ -51,7 +51,7 @@ class RequestedOutput(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """A request for the verdicts of some images."""
+    """A request for the results of some images."""
 
     id: str | None = Field(default=None, max_length=200)
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -104,7 +104,7 @@ class OutputTensor(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """The verdicts of some images."""
+    """The results of some images."""
 
     model_name: str
     model_version: str
@@ -375,7 +375,7 @@ TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
 
 
 def tensor_of(output: str, results: Sequence[Result]) -> Array:
-    """Returns one output of all images. ``in_range`` is false where a verdict does not count, and
+    """Returns one output of all images. ``in_range`` is false where a result does not count, and
     ``is_anomaly`` true there.
     """
     if output == "is_anomaly":  # what was not judged is never good

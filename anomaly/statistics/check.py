@@ -31,7 +31,7 @@ RETRAIN_SPREAD_RATIO = 1.5
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found. ``verdict``: ``keep``, ``recalibrate`` or ``retrain``.
+    """What a check found. ``advice``: ``keep``, ``recalibrate`` or ``retrain``.
 
     ``images``: good images judged, one of each group (``what``: or units, by the worst view of
     each); ``outside``: of these unlike the training images, at most ``outside_up_to`` are ordinary;
@@ -40,7 +40,7 @@ class Check:
     before; ``spread``: how many times as widely spread they are, by the middle half.
     """
 
-    verdict: str
+    advice: str
     images: int
     outside: int
     outside_up_to: int
@@ -64,7 +64,7 @@ def decide(
     outside: int,
     left_out: tuple[str, ...] = (),
 ) -> Check:
-    """Returns the verdict on new scores float32 (n,), ``outside`` of whose images are unlike the
+    """Returns the advice on new scores float32 (n,), ``outside`` of whose images are unlike the
     training images.
     """
     stats = _stats()
@@ -80,11 +80,11 @@ def decide(
     flagged_up_to = max(1, calibration.ordinary_up_to(len(scores), 1 - LEVEL))
     changed = p_value < LEVEL
     if outside > outside_up_to or (changed and spread > RETRAIN_SPREAD_RATIO):
-        verdict = "retrain"
+        advice = "retrain"
     else:
-        verdict = "recalibrate" if changed or flagged > flagged_up_to else "keep"
+        advice = "recalibrate" if changed or flagged > flagged_up_to else "keep"
     return Check(
-        verdict=verdict,
+        advice=advice,
         images=len(scores),
         outside=outside,
         outside_up_to=outside_up_to,

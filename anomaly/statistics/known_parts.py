@@ -12,7 +12,7 @@ from anomaly.statistics.intervals import beta_quantile
 @dataclass(frozen=True)
 class Challenge:
     """Known bad parts under a detector: ``missed`` are those not flagged, ``not_judged`` had no
-    verdict.
+    result.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Repeat:
     """Photographs of the same parts, several of each: a gauge study.
 
     ``flipping``: parts that were flagged in some photographs and passed in others; ``odd``:
-    photographs whose verdict is not that of most of their part; ``spread``: standard deviation of a
+    photographs whose result is not that of most of their part; ``spread``: standard deviation of a
     part's scores, pooled, as a share of threshold - typical.
     """
 

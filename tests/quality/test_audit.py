@@ -106,7 +106,7 @@ def test_it_holds_what_was_trained_checked_and_said(
     checks = [json.loads(line) for line in held[f"run/{CHECKS}"].splitlines()]
     assert [check["command"].split()[1] for check in checks] == ["check", "verify", "evaluate"]
     assert (
-        checks[0]["found"]["verdict"] in ("keep", "recalibrate", "retrain")
+        checks[0]["found"]["advice"] in ("keep", "recalibrate", "retrain")
         and checks[0]["detector"] == card.identity
     )
     log = [json.loads(line) for line in held["review/log.jsonl"].splitlines()]

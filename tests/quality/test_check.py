@@ -31,16 +31,16 @@ def new(mean: float, spread: float, count: int, seed: int = 1) -> np.ndarray:
 
 
 def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
-    verdicts = []
+    advice_given = []
     for seed in range(400):
         pool = np.random.default_rng(seed).gamma(3, size=150).astype(np.float32)
         outside = int(np.random.default_rng(seed).binomial(50, 0.02))
-        verdicts.append(decide(Calibration(pool[:100], 1), pool[100:], outside).verdict)
-    assert verdicts.count("keep") >= 0.95 * 400 - 2 * np.sqrt(0.95 * 0.05 * 400)
+        advice_given.append(decide(Calibration(pool[:100], 1), pool[100:], outside).advice)
+    assert advice_given.count("keep") >= 0.95 * 400 - 2 * np.sqrt(0.95 * 0.05 * 400)
 
 
 @pytest.mark.parametrize(
-    ("scores", "outside", "verdict"),
+    ("scores", "outside", "advice"),
     [
         (new(1.2, 0.1, 40), 0, "recalibrate"),
         (new(0.8, 0.1, 40), 0, "recalibrate"),  # lower scores are a change too: defects may pass
@@ -51,13 +51,13 @@ def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
     ],
 )
 def test_the_verdict_follows_from_what_changed(
-    scores: np.ndarray, outside: int, verdict: str
+    scores: np.ndarray, outside: int, advice: str
 ) -> None:
     found = decide(OLD, scores, outside)
-    assert found.verdict == verdict and found.images == len(scores)
+    assert found.advice == advice and found.images == len(scores)
     said = check_text(found, "run", "new")
-    assert said.startswith(f"verdict                 {verdict}: ")
-    assert ("anomaly calibrate run --normal new" in said) == (verdict == "recalibrate")
+    assert said.startswith(f"advice                 {advice}: ")
+    assert ("anomaly calibrate run --normal new" in said) == (advice == "recalibrate")
     assert ("show a large change only" in said) == (len(scores) < 20)
 
 
@@ -68,15 +68,15 @@ def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
     calibration = Calibration(np.linspace(0, 1, 99, dtype=np.float32), 1)
     usual = np.linspace(0, 0.99, 87, dtype=np.float32)
     found = decide(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
-    assert (found.verdict, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
+    assert (found.advice, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
     assert check_text(found, "run", "new").startswith(
-        "verdict                 recalibrate: 13 of 100 good images are flagged: the guaranteed "
+        "advice                 recalibrate: 13 of 100 good images are flagged: the guaranteed "
         "rate no longer holds\n"
     )
     few = decide(
         calibration, np.concatenate([usual, np.full(found.flagged_up_to, 1.01, np.float32)]), 0
     )
-    assert (few.verdict, few.flagged) == ("keep", found.flagged_up_to)
+    assert (few.advice, few.flagged) == ("keep", found.flagged_up_to)
 
 
 def test_the_exit_status_says_keep_or_not_where_asked(
@@ -94,7 +94,7 @@ def test_the_exit_status_says_keep_or_not_where_asked(
         "read as good: OK (30)\nnot read as good, left out: NG (30)\n" in kept.err,
     ) == (0, True)
     bad = shell("check", run, tmp_path, "--good", "NG", "--fail-unless-keep")
-    assert (bad.status, bad.fields["verdict"].startswith("retrain: ")) == (4, True)
+    assert (bad.status, bad.fields["advice"].startswith("retrain: ")) == (4, True)
     assert shell("check", run, tmp_path, "--good", "NG").status == 0
 
 
@@ -113,7 +113,7 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(
     found = json.loads(said.out)
     assert (
         said.status,
-        found["verdict"],
+        found["advice"],
         found["images"],
         found["flagged"] <= found["ordinary_up_to"],
     ) == (
@@ -123,8 +123,8 @@ def test_new_good_parts_are_kept_and_blurred_ones_are_not(
         True,
     )
     assert "left out: " in said.err and "broken.png" in said.err
-    assert check(run, blurred).verdict == "retrain"
-    assert shell("check", run, blurred).fields["verdict"].startswith("retrain: ")
+    assert check(run, blurred).advice == "retrain"
+    assert shell("check", run, blurred).fields["advice"].startswith("retrain: ")
 
 
 def test_without_a_threshold_there_is_nothing_to_check(rank_only: Path, tmp_path: Path) -> None:

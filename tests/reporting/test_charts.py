@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.reporting.charts import Place, Scale, calibration_scale, place
-from anomaly.reporting.verdict import rank_text
+from anomaly.reporting.result import rank_text
 from anomaly.statistics.calibration import calibrate
 
 scores = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(

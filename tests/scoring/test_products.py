@@ -295,7 +295,7 @@ def test_products_may_have_parts(plant: Path, parts: Path, tmp_path: Path) -> No
         summary.units.of_no_unit,
     ) == (20, 20, 1, 1)
     # a part; an image of no unit and one of no product
-    assert (summary.flagged, summary.without_verdict) == (1, 2)
+    assert (summary.flagged, summary.without_result) == (1, 2)
     rows = [json.loads(line) for line in (tmp_path / "t-units.jsonl").read_text().splitlines()]
     assert len(rows) == 20 and {row["detector"] for row in rows} == {
         found.products[0].scorer.card.identity

@@ -596,7 +596,7 @@ def test_figures_count_units(per_unit: Path, good: Path, tmp_path: Path) -> None
 
 def test_check_judges_units(per_unit: Path, good: Path, tmp_path: Path) -> None:
     found = check(per_unit, good)
-    assert (found.images, found.verdict, found.flagged) == (24, "keep", 1)
+    assert (found.images, found.advice, found.flagged) == (24, "keep", 1)
     assert "good units flagged      1 of 24" in check_text(found, "run", "good")
     with pytest.raises(
         CalibrationError, match="guarantees per unit and knows its units: leave it out"

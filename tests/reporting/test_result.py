@@ -12,7 +12,7 @@ from anomaly.reporting.guarantee import (
     PREVIEW,
     guarantee_text,
 )
-from anomaly.reporting.verdict import unit_text, verdict_text
+from anomaly.reporting.result import result_text, unit_text
 from anomaly.scoring.units import View, judge_unit
 from anomaly.statistics.calibration import calibrate
 from tests.reporting.test_guarantee import with_threshold
@@ -39,7 +39,7 @@ from tests.reporting.test_guarantee import with_threshold
     ],
 )
 def test_verdict(score, text):
-    assert verdict_text("ok", score, with_threshold(0.411, 1000)) == text
+    assert result_text("ok", score, with_threshold(0.411, 1000)) == text
 
 
 def test_verdict_of_the_design():
@@ -47,7 +47,7 @@ def test_verdict_of_the_design():
     scores = np.concatenate(
         [np.linspace(0.1, 0.4, 1980), np.full(16, 0.41), np.full(3, 0.7), np.full(0, 1.0), [0.61]]
     )
-    assert verdict_text("ok", 0.61, calibrate(scores)) == (
+    assert result_text("ok", 0.61, calibrate(scores)) == (
         "FLAGGED. Score 0.61, threshold 0.41. About 1 in 400 good images looks this unusual. "
         "That is not the chance that this part is bad: you decide."
     )
@@ -55,7 +55,7 @@ def test_verdict_of_the_design():
 
 def test_verdict_at_a_large_rate():
     found = with_threshold(1.0, 40, 0.25)
-    assert verdict_text("ok", 1.05, found) == (
+    assert result_text("ok", 1.05, found) == (
         "FLAGGED. Score 1.05, threshold 1.00. About 22 in 100 good images look this unusual. "
         "That is not the chance that this part is bad: you decide."
     )
@@ -63,24 +63,24 @@ def test_verdict_at_a_large_rate():
 
 def test_verdict_of_what_was_not_inspected():
     found = with_threshold(0.41)
-    assert verdict_text("error", None, found, "file is truncated") == (
+    assert result_text("error", None, found, "file is truncated") == (
         "NOT INSPECTED: file is truncated. Treat as not OK."
     )
-    assert verdict_text("outside", 0.2, found) == (
+    assert result_text("outside", 0.2, found) == (
         "NOT INSPECTED: unlike the training images in brightness, contrast or sharpness. Treat as "
         "not OK."
     )
     assert (
-        verdict_text("outside", 0.9, found, "too dark")
+        result_text("outside", 0.9, found, "too dark")
         == "NOT INSPECTED: too dark. Treat as not OK."
     )
 
 
 def test_verdict_of_a_view_of_a_part():
-    assert verdict_text("ok", 0.3, with_threshold(0.411, 1000), what="unit") == (
+    assert result_text("ok", 0.3, with_threshold(0.411, 1000), what="unit") == (
         "Not flagged by this view. This does not mean free of defects."
     )
-    assert "About 1 in 167 good units looks this unusual." in verdict_text(
+    assert "About 1 in 167 good units looks this unusual." in result_text(
         "ok", 0.4129, with_threshold(0.411, 1000), what="unit"
     )
 
@@ -111,22 +111,22 @@ def test_the_threshold_has_two_digits_however_high_the_score_is():
         (2861.9, "2861.9, threshold 1.3"),
         (181563.9, "181564, threshold 1"),
     ):
-        assert verdict_text("ok", score, found).startswith(f"FLAGGED. Score {said}. ")
-    assert verdict_text("ok", 0.5, calibrate(np.zeros(99, np.float32))).startswith(
+        assert result_text("ok", score, found).startswith(f"FLAGGED. Score {said}. ")
+    assert result_text("ok", 0.5, calibrate(np.zeros(99, np.float32))).startswith(
         "FLAGGED. Score 0.50, threshold 0.00. "
     )
 
 
 def test_verdict_without_a_guarantee():
     assert (
-        verdict_text("ok", 0.61, None)
+        result_text("ok", 0.61, None)
         == "Score 0.61. No threshold: this detector ranks only, without a guarantee."
     )
 
 
 def test_scores_that_differ_are_told_apart():
     found = calibrate(np.full(99, 1234.5, dtype=np.float32))
-    assert verdict_text("ok", float(np.nextafter(np.float32(1234.5), np.float32(2000))), found) == (
+    assert result_text("ok", float(np.nextafter(np.float32(1234.5), np.float32(2000))), found) == (
         "FLAGGED. Score 1234.5001, threshold 1234.5000. More unusual than all 99 good images "
         "checked. That is not the chance that this part is bad: you decide."
     )
@@ -137,7 +137,7 @@ def test_no_text_calls_the_p_value_a_chance():
     texts = [
         guarantee_text(found, 1000),
         PREVIEW,
-        *(verdict_text("ok", s, found) for s in (0.1, 0.405, 0.412, 0.9)),
+        *(result_text("ok", s, found) for s in (0.1, 0.405, 0.412, 0.9)),
     ]
     assert not any("probab" in text or "p-value" in text or "%" in text for text in texts[1:])
     assert PREVIEW == "Preview: the guarantee returns when fresh good images confirm it."

@@ -25,7 +25,7 @@ OUTSIDE = "unlike the training images in brightness, contrast or sharpness"
 NOT_A_CHANCE = "That is not the chance that this part is bad: you decide."
 
 
-def verdict_text(
+def result_text(
     status: str,
     score: float | None,
     calibration: Calibration | None,
