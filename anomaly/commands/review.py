@@ -246,6 +246,8 @@ def import_into(
         run, new = store.import_table(
             table, name=name, folder=folder, roots=roots, card=card, by=user()
         )
+        for root in () if new else roots:  # the table is known, the folder may be new
+            store.add_root(run.id, root, by=user(), key=f"root {run.id} {root.resolve()}"[-200:])
     what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
     return line_of("review", f"{what}{'' if new else ' (it was there already)'} in {database}")
 

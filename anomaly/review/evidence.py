@@ -74,7 +74,8 @@ def read_image(
             "forbidden",
             None,
             None,
-            f"{path} lies outside the folders of its run: an admin can add its folder",
+            f"{path} lies outside the folders of its run: to show it, import the table again with "
+            "--root FOLDER",
         )
     try:
         data = (

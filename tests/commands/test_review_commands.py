@@ -64,6 +64,18 @@ def test_the_table_is_there_and_a_second_import_adds_nothing(
         assert [run.images for run in store.runs()] == [30 + 4 * 6]
 
 
+def test_a_second_import_adds_the_folders_that_it_names(database: Path, tmp_path: Path) -> None:
+    table, copy = database.with_name("scores.csv"), tmp_path / "review.db"
+    again = ["review", "import", str(table), "--db", str(copy)]
+    assert main(again) == 0
+    for _ in range(2):
+        assert main([*again, "--root", str(tmp_path)]) == 0
+    with Store(copy) as store:
+        assert tmp_path in store.roots(1)
+        assert [event.action for event in store.events(run=1)].count("root") == 1
+    assert main([*again, "--root", str(tmp_path / "none")]) == 1
+
+
 def test_from_score_to_a_new_threshold(
     database: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

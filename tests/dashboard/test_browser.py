@@ -383,7 +383,7 @@ def test_all_of_it_by_keyboard_with_visible_focus_and_names(server: Server, open
     press_and_wait(page, "j")
     press_and_wait_back(page)
     # not lost on the way
-    assert page.get_by_label("Comment").input_value() == "a note with a and n and z in it"
+    sync_api.expect(page.get_by_label("Comment")).to_have_value("a note with a and n and z in it")
     press_and_wait(page, "s")
     wait_until_saved(page)
     assert [entry[2] for entry in log_of(server)] == ["skip"]
@@ -405,7 +405,7 @@ def test_a_verdict_given_while_the_server_is_dead_is_saved_when_it_is_back(
     finding = shown(page)
     press_and_wait(page, "a")
     page.locator("[data-part=saving][data-state=failing]").wait_for()
-    assert "1 not saved yet" in page.locator("[data-part=saving]").inner_text()
+    sync_api.expect(page.locator("[data-part=saving]")).to_contain_text("1 not saved yet")
     server.start()
     wait_until_saved(page)
     assert [entry[1:3] for entry in log_of(server)] == [(finding, "anomalous")]
@@ -548,7 +548,7 @@ def test_the_address_names_the_image_and_opens_it_again(server: Server, open_pag
     link, name = page.url, page.locator("[data-part=name]").inner_text()
     other = open_page(link)
     wait_for_picture(other)
-    assert other.locator("[data-part=name]").inner_text() == name
+    sync_api.expect(other.locator("[data-part=name]")).to_have_text(name)
     assert {"flagged", "queue", "finding", "run"} <= set(parse_qs(urlsplit(other.url).query))
 
 

@@ -4,6 +4,7 @@ was typed is lost.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ def test_a_link_to_an_image_that_is_not_there_shows_no_other(
     for key in "anus":
         page.keyboard.press(key)
         page.wait_for_timeout(250)
-    assert page.locator(NAME).inner_text() == "" and log_of(server) == []
+    expect(page.locator(NAME)).to_have_text("")
+    assert log_of(server) == []
     page.keyboard.press("j")  # the queue, when it is asked for
     wait_for_picture(page)
     assert shown(page) == in_order(server)[0]
@@ -178,9 +180,10 @@ def test_a_link_into_another_run_shows_what_it_names(
         finding = store.findings(Filters(run=other.id), limit=5)[4]
     page = open_page(f"{server.url}/image?run=1&flagged=true&finding={finding.id}")
     wait_until_judgeable(page)
-    assert shown(page) == finding.id and Path(finding.path).name in page.locator(NAME).inner_text()
-    assert (
-        page.locator(STATE).inner_text() == "This image is of another run (line 4) than the queue."
+    assert shown(page) == finding.id
+    expect(page.locator(NAME)).to_contain_text(Path(finding.path).name)
+    expect(page.locator(STATE)).to_have_text(
+        "This image is of another run (line 4) than the queue."
     )
     press_and_wait(page, "a")
     wait_until_saved(page)
@@ -246,10 +249,8 @@ def test_a_refused_verdict_is_kept_until_it_is_resolved(server: Server, open_pag
     press_and_wait(page, "a")
     refused = page.locator(f"{SAVING}[data-state=refused]")
     refused.wait_for()
-    assert (
-        f"Not accepted: anomalous of {name}" in refused.inner_text()
-        and "'crack'" in refused.inner_text()
-    )
+    expect(refused).to_contain_text(f"Not accepted: anomalous of {name}")
+    expect(refused).to_contain_text("'crack'")
     press_and_wait(page, "n")  # others go on meanwhile
     page.wait_for_timeout(500)
     assert refused.is_visible() and [entry[2] for entry in log_of(server)] == ["normal"]
@@ -299,12 +300,12 @@ def test_a_comment_outlives_next_back_undo_and_a_reload(server: Server, open_pag
     comment.press("Escape")
     page.keyboard.press("3")
     press_and_wait(page, "j")
-    assert comment.input_value() == ""
+    expect(comment).to_have_value("")
     comment.fill("the second")
     comment.press("Escape")
     page.keyboard.press("k")
     expect(comment).to_have_value("dull spot, <b>left</b>")
-    assert page.locator(".type[aria-pressed=true]").inner_text().endswith("chip")
+    expect(page.locator(".type[aria-pressed=true]")).to_contain_text("chip")
     page.reload()
     wait_until_judgeable(page)
     expect(comment).to_have_value("dull spot, <b>left</b>")
@@ -315,7 +316,7 @@ def test_a_comment_outlives_next_back_undo_and_a_reload(server: Server, open_pag
     expect(page.locator("[data-part=position]")).to_contain_text(f"{before - 1} of")
     page.keyboard.press("z")
     expect(comment).to_have_value("dull spot, <b>left</b>")
-    assert page.locator(".type[aria-pressed=true]").inner_text().endswith("chip")
+    expect(page.locator(".type[aria-pressed=true]")).to_contain_text("chip")
     wait_until_saved(page)
     expect(page.locator("[data-part=position]")).to_contain_text(f"{before} of")
     press_and_wait(page, "a")  # and it is given again as it was
@@ -358,7 +359,7 @@ def test_defect_types_of_a_fresh_database_are_chosen_and_edited_in_the_page(
         page.get_by_role("link", name="Team", exact=True).click()
         page.get_by_text("Defect types", exact=True).click()
         editor = page.get_by_label("One type a line")
-        assert editor.input_value().splitlines()[0] == "scratch #e4572e"
+        expect(editor).to_have_value(re.compile(r"^scratch #e4572e\n"))
         editor.fill("burr\n\nscratch #e4572e\n")
         page.get_by_role("button", name="Save the types").click()
         page.get_by_text("Saved: 1 burr, 2 scratch").wait_for()

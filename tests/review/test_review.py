@@ -1257,7 +1257,8 @@ def test_an_image_is_shown_only_as_what_it_is(lite: Store, tmp_path: Path) -> No
     )
     assert (
         found[5].message
-        == f"{photos}/link.png lies outside the folders of its run: an admin can add its folder"
+        == f"{photos}/link.png lies outside the folders of its run: to show it, import the table "
+        "again with --root FOLDER"
     )
     assert lite.image(1, max_bytes=10).state == "too large"
     lite.add_root(run, tmp_path, by="eve", key="root")
