@@ -1,4 +1,4 @@
-"""Four kinds of parts and surfaces before they are photographed."""
+"""Five kinds of parts and surfaces before they are photographed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from data.drawing import (
     rings,
     rough,
 )
+from data.screw import screw
 
 
 def disc(rng: Generator, size: int, flaw: Flaw | None) -> Part:
@@ -232,4 +233,5 @@ KINDS: dict[str, Callable[[Generator, int, Flaw | None], Part]] = {
     "fabric": fabric,
     "cell": cell,
     "casting": casting,
+    "screw": screw,
 }

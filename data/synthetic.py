@@ -2,10 +2,10 @@
 
     python -m data.synthetic FOLDER --kind disc
 
-Four kinds: a turned disc with bolt holes, a woven fabric, a solar cell by electroluminescence, a
-milled face on a casting. Normal images differ as photographs of good parts do: position, turn,
-light, texture, noise. The same seed with and without a defect gives the same part, changed at the
-defect only.
+Five kinds: a turned disc with bolt holes, a woven fabric, a solar cell by electroluminescence, a
+milled face on a casting, a screw at any angle and anywhere in the picture. Normal images differ as
+photographs of good parts do: position, turn, light, texture, noise. The same seed with and without
+a defect gives the same part, changed at the defect only.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from PIL import Image, ImageFilter
 from data.drawing import Flaw, Plane, grid
 from data.flaws import FLAWS
 from data.kinds import KINDS
+from data.screw import DAMAGES, screw
 
 DEFECTS = {
     "disc": ("scratch", "crack", "chip", "missing", "stain", "dent"),
     "fabric": ("hole", "stain", "thread", "snag"),
     "cell": ("crack", "dead", "finger", "spot"),
     "casting": ("scratch", "crack", "pores", "stain", "dent"),
+    "screw": tuple(DAMAGES),
 }
 
 
 def make(
-    kind: str, seed: int, size: int = 128, defect: str | None = None
+    kind: str, seed: int, size: int = 128, defect: str | None = None, still: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Returns the picture (size, size, 3) and the mask (size, size) of its defect, all False
     without one.
 
-    Any size from 32 on; below there is no room for the defects.
+    Any size from 32 on; below there is no room for the defects. ``still``: the same screw with the
+    same defect, but in the middle of the picture and level.
     """
     if kind not in DEFECTS:
         raise ValueError(f"kind {kind!r} found, one of {', '.join(DEFECTS)} expected")
@@ -45,11 +48,13 @@ def make(
         raise ValueError(
             f"defect {defect!r} found, one of {', '.join(DEFECTS[kind])} expected for kind {kind!r}"
         )
+    if still and kind != "screw":
+        raise ValueError(f"kind {kind!r} found, screw expected: the other kinds lie still")
     scene, camera, shape = (
         np.random.default_rng([zlib.crc32(kind.encode()), seed, i]) for i in range(3)
     )
     flaw = None if defect is None else Flaw(defect, shape)
-    part = KINDS[kind](scene, size, flaw)
+    part = screw(scene, size, flaw, still=True) if still else KINDS[kind](scene, size, flaw)
     colour, changed = part.colour, part.changed
     if flaw is not None and flaw.name in FLAWS:
         colour, changed = FLAWS[flaw.name](part, flaw.rng)
@@ -87,17 +92,21 @@ def write_dataset(
     per_defect: int = 10,
     size: int = 128,
     seed: int = 0,
+    still: bool = False,
 ) -> None:
     """Writes PNG files in the layout of MVTec AD: train/good, test/good, test/<defect>,
-    ground_truth/<defect>.
+    ground_truth/<defect>; ``still`` as for ``make``.
     """
     seeds = iter(range(seed * 1_000_000, (seed + 1) * 1_000_000))  # no part is made twice
     for split, count in (("train", train), ("test", good)):
         for i in range(count):
-            _save(folder / split / "good" / f"{i:04}.png", make(kind, next(seeds), size)[0])
+            _save(
+                folder / split / "good" / f"{i:04}.png",
+                make(kind, next(seeds), size, still=still)[0],
+            )
     for defect in DEFECTS[kind]:
         for i in range(per_defect):
-            pixels, mask = make(kind, next(seeds), size, defect)
+            pixels, mask = make(kind, next(seeds), size, defect, still)
             _save(folder / "test" / defect / f"{i:04}.png", pixels)
             _save(folder / "ground_truth" / defect / f"{i:04}_mask.png", mask * np.uint8(255))
 
@@ -124,6 +133,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=128, help="width and height (default 128)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--still", action="store_true", help="the screws all lie the same way")
     write_dataset(**vars(parser.parse_args()))
 
 

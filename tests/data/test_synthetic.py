@@ -66,13 +66,57 @@ def test_other_sizes_show_the_same_kind_of_thing(kind, defect, size):
 
 def test_kinds_and_defects_that_are_not_made():
     with pytest.raises(
-        ValueError, match=r"^kind 'gear' found, one of disc, fabric, cell, casting expected$"
+        ValueError, match=r"^kind 'gear' found, one of disc, fabric, cell, casting, screw expected$"
     ):
         make("gear", 0)
     with pytest.raises(
         ValueError, match=r"^defect 'dent' found, one of hole, stain, thread, snag expected for"
     ):
         make("fabric", 0, defect="dent")
+
+
+def outline(pixels: np.ndarray) -> np.ndarray:
+    """Where the screw is: darker than the ground, in the corners too, and than its shadow."""
+    return pixels.mean(2) < 0.73 * np.median(pixels)
+
+
+def test_screws_lie_whole_in_the_picture_at_any_angle_and_anywhere():
+    angles, places = [], []
+    for seed in range(40):
+        found = outline(make("screw", seed, 200)[0])
+        rows, columns = np.nonzero(found)
+        assert not found[[0, -1]].any() and not found[:, [0, -1]].any()
+        spread = np.cov(columns, rows)
+        long, short = np.sqrt(np.linalg.eigvalsh(spread))[::-1] * np.sqrt(12)  # of a rectangle
+        assert 0.55 * 200 < long < 0.80 * 200 and short < 0.2 * 200
+        angles.append(np.arctan2(2 * spread[0, 1], spread[0, 0] - spread[1, 1]) / 2)
+        places.append((columns.mean(), rows.mean()))
+    assert np.histogram(angles, 4, (-np.pi / 2, np.pi / 2))[0].min() >= 4
+    assert np.ptp(places, axis=0).min() > 0.25 * 200
+
+
+@pytest.mark.parametrize("defect", [None, *DEFECTS["screw"]])
+def test_a_screw_that_lies_still_is_the_same_screw_with_the_same_defect(defect):
+    for seed in range(6):
+        still, mask = make("screw", seed, 300, defect, still=True)
+        rows, columns = np.nonzero(outline(still))
+        assert abs(np.ptp(columns) - 0.68 * 300) < 15 and abs(rows.mean() - 149.5) < 3
+        turned, turned_mask = make("screw", seed, 300, defect)
+        areas = [outline(picture).sum() for picture in (still, turned)]
+        assert areas[0] == pytest.approx(areas[1], rel=0.25)
+        if defect is not None:
+            assert turned_mask.sum() == pytest.approx(mask.sum(), rel=0.35)
+
+
+def test_a_screw_has_a_head_at_one_end():
+    found = outline(make("screw", 2, 300, still=True)[0])
+    widths = found[:, found.any(0)].sum(0)
+    assert widths[:10].max() > 1.5 * widths[-10:].max()
+
+
+def test_only_screws_lie_still_or_not():
+    with pytest.raises(ValueError, match=r"^kind 'disc' found, screw expected: the other kinds"):
+        make("disc", 0, still=True)
 
 
 def test_a_data_set_has_the_layout_of_mvtec_and_no_part_twice(tmp_path):
