@@ -24,8 +24,8 @@ OUTLINE = (  # along, and the radius without the crests of the thread
 )
 THREADED = ((0.33, 0.37, 0.91, 0.97, 1.0), (0.0, 1.0, 1.0, 0.6, 0.0))  # along, share of the crest
 CREST, PITCH = 0.012, 0.036  # height of the thread, and from one turn to the next
-SMALLEST, LARGEST = 0.02, 0.06  # a defect, in lengths of the part
-FEWEST_PIXELS = 6.0  # of a defect, where the picture is small
+MIN_SIZE, MAX_SIZE = 0.02, 0.06  # a defect, in lengths of the part
+MIN_PIXELS = 6.0  # of a defect, where the picture is small
 EVERYWHERE = 9.0  # a signed distance that is never reached
 
 
@@ -57,9 +57,9 @@ def screw(rng: Generator, size: int, flaw: Flaw | None, still: bool = False) -> 
     whole = outside(pose, roll, Damage())
     ground = ground * (1 - 0.16 * inside(pose.scale * whole - 0.02, 0.12))  # its own shadow
 
-    damage, thinnest = Damage(), FEWEST_PIXELS * 2 / size / pose.scale
+    damage, thinnest = Damage(), MIN_PIXELS * 2 / size / pose.scale
     if flaw is not None:
-        extent = max(flaw.rng.uniform(SMALLEST, LARGEST), thinnest)
+        extent = max(flaw.rng.uniform(MIN_SIZE, MAX_SIZE), thinnest)
         damage = DAMAGES[flaw.name](flaw.rng, pose, extent)
     good, body = (inside(pose.scale * outside(pose, roll, one)) for one in (Damage(), damage))
     metal = shaded(pose, roll, damage) + marks
@@ -109,7 +109,8 @@ def crest(along: Plane, across: Plane, roll: float) -> Plane:
 def turns(along: Plane, across: Plane, roll: float) -> Plane:
     """Returns how many turns of the thread lie before a place."""
     around = np.arcsin(np.clip(across / (OUTLINE[1][-3] + CREST), -1, 1)) / (2 * math.pi)
-    return along / PITCH + around + roll
+    count: Plane = along / PITCH + around + roll
+    return count
 
 
 def shaded(pose: Pose, roll: float, damage: Damage) -> Plane:
@@ -133,7 +134,8 @@ def finish(rng: Generator, pose: Pose) -> Plane:
     ring, grain = (rng.standard_normal(shape).astype(np.float32) for shape in ((181, 1), (181, 41)))
     along = np.clip((pose.along + 0.01) * 176, 0, 180).astype(int)
     across = np.clip((pose.across / HEAD_RADIUS / 2.2 + 0.5) * 40, 0, 40).astype(int)
-    return 0.010 * ring[along, 0] + 0.008 * grain[along, across]
+    marks: Plane = 0.010 * ring[along, 0] + 0.008 * grain[along, across]
+    return marks
 
 
 # ---- defects ----

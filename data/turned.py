@@ -89,7 +89,10 @@ def surrounded(pixels: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
     )
     outside = np.hypot(down[:, None], across) / (FADE_SHARE * min(pixels.shape[:2]))
     amount = np.clip(outside, 0, 1).reshape(*wide.shape[:2], *(1,) * (pixels.ndim - 2))
-    return np.rint(wide + amount * (np.median(border, 0) - wide)).astype(np.uint8)
+    made: NDArray[np.uint8] = np.rint(wide + amount * (np.median(border, 0) - wide)).astype(
+        np.uint8
+    )
+    return made
 
 
 def main() -> None:
