@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from training.synthetic_defects import DEFECTS, add_defect
+from training.synthetic_defects import add_defect, kinds_for
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
@@ -53,7 +53,7 @@ def marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     here, made = (slice(top, top + side), slice(left, left + side)), pixels.copy()
     radius = side * np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
     made[here], _ = add_defect(
-        pixels[here], pixels[here][::-1, ::-1], str(rng.choice(list(DEFECTS))), rng, radius
+        pixels[here], pixels[here][::-1, ::-1], str(rng.choice(kinds_for(None))), rng, radius
     )
     return made
 

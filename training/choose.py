@@ -17,6 +17,7 @@ from torch import Tensor
 from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.inputs.dataset import Record
 from training.fit import fit
+from training.foreground import foreground
 from training.models import MODELS
 from training.options import FitOptions
 from training.pixels import to_levels, to_unit
@@ -25,7 +26,7 @@ from training.protocols import Space
 from training.scores import Heatmap
 from training.sets import decode_all
 from training.spaces import BothSpace, make_space
-from training.synthetic_defects import DEFECTS, add_defect
+from training.synthetic_defects import add_defect, kinds_for
 from training.tensors import one_thread_each
 
 HELD_OUT = 48  # validation images that defects are made on, at most
@@ -84,14 +85,15 @@ def make_defects(
 
     ``inside``: bool (s, s), where they may be; None: anywhere.
     """
-    rng, normal = np.random.default_rng(seed), pictures.permute(0, 2, 3, 1).numpy()
-    kinds = [kind for kind in DEFECTS for _ in range(each)]
-    made = [
-        defect_inside(
-            normal[rng.integers(len(normal))], normal[rng.integers(len(normal))], kind, rng, inside
-        )
-        for kind in kinds
-    ]
+    rng, normal = np.random.default_rng(seed), list(pictures.permute(0, 2, 3, 1).numpy())
+    parts = [foreground(picture) for picture in normal]
+    if any(part is None for part in parts):  # then what was found in some may be no part
+        parts = [None] * len(parts)
+    kinds = [kind for kind in kinds_for(parts[0]) for _ in range(each)]
+    made = []
+    for kind in kinds:
+        of, other = (int(rng.integers(len(normal))) for _ in range(2))
+        made.append(defect_inside(normal[of], normal[other], kind, rng, inside, parts[of]))
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), kinds
 
 
@@ -101,12 +103,13 @@ def defect_inside(
     kind: str,
     rng: np.random.Generator,
     inside: NDArray[np.bool_] | None,
+    part: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Returns a picture with a defect of which something lies inside; what lies outside is taken
     away.
     """
     for _ in range(TRIES):
-        made, mask = add_defect(picture, donor, kind, rng)
+        made, mask = add_defect(picture, donor, kind, rng, part=part)
         if inside is None or (mask & inside).any():
             break
     return made if inside is None else np.where(inside[..., None], made, picture)
@@ -162,7 +165,7 @@ def heatmaps_of(
 
 def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:
     """Returns the mean over the kinds of defects of the AUROC against the same good images."""
-    rows = [bad[np.array(kinds) == kind] for kind in DEFECTS]
+    rows = [bad[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)]
     return float(
         np.mean(
             [

@@ -27,7 +27,7 @@ from training.sets import decode_all
 from training.synthetic_defects import add_defect
 
 # those that fill a blob, so that a diameter says how large they are
-KINDS = ("patch", "blend", "texture", "stain")
+KINDS = ("blend", "texture", "stain", "pit")
 DEFECTS_PER_SIZE = 6  # of a kind and a size
 DEFECTS_PER_SIZE_SLOW = 3  # where an image takes a second
 MODEL_PIXELS = (1, 2, 4, 8, 16, 32)  # diameters

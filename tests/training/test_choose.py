@@ -44,7 +44,8 @@ def test_synthetic_defects_are_told_from_the_images_they_were_made_on(parts: Pat
     )
     fit_on, good = (prepared(part, RULE, prepare) for part in (records[:90], records[90:]))
     made, kinds = make_defects(good, 6, seed=0)
-    assert made.shape == (6 * len(DEFECTS), 3, 64, 64) and made.dtype == torch.uint8
+    assert set(kinds) <= set(DEFECTS) and len(kinds) == 6 * len(set(kinds))
+    assert made.shape == (len(kinds), 3, 64, 64) and made.dtype == torch.uint8
     maps = whiten(space, [raw_maps(space, part) for part in (fit_on, good, made)])
     normal, anomalous = (heatmap.amax((1, 2)).numpy() for heatmap in heatmaps_of("linear", *maps))
     assert 0.55 < auroc_by_kind(normal, anomalous, kinds) < 1
