@@ -14,6 +14,7 @@ all good training images, and the test images are counted. Statistics are comput
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -120,8 +121,7 @@ class Seen:
     @classmethod
     def of(cls, records: Sequence[Record]) -> Seen:
         training, tests = normal_training(records), labelled_test(records)
-        if len(training) > 2 * MAX_GUARD_IMAGES:
-            training = training[:: len(training) // MAX_GUARD_IMAGES]
+        training = training[:: math.ceil(len(training) / MAX_GUARD_IMAGES)]
         lossless = not all(r.path.suffix.lower() in (".jpg", ".jpeg") for r in training)
 
         def copies(number: int, record: Record) -> list[Array]:
