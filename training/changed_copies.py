@@ -99,11 +99,13 @@ def _largely_defective(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _half_replaced(pixels: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
-    """Returns the image with the upper, lower, left or right half of the other one."""
-    made, turns = pixels.copy(), int(rng.integers(4))
-    half = np.rot90(made, turns)  # a view
-    half[: len(half) // 2] = np.rot90(other, turns)[: len(half) // 2]
-    return made
+    """Returns the image with one half of the other one: a straight cut through the middle, at any
+    angle, because the direction of one long edge is among what the range looks at.
+    """
+    angle, (y, x) = rng.uniform(0, 2 * np.pi), np.indices(pixels.shape[:2], np.float32, sparse=True)
+    height, width = pixels.shape[:2]
+    side = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
+    return np.where(side[..., None] > 0, other, pixels)
 
 
 def _defective(

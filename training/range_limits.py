@@ -1,10 +1,10 @@
 """Limits of the training range: how far from the good images an image may be that is judged.
 
 Good images that are not judged cost a person's time, so their share is what the limits are set
-for: 1 % is aimed at, so that it is at most 2 %, of 20 images as of 400. It is a share of all checks
-together, because an image that fails one is not judged. Of few images the highest one says too little (of 30
-it is exceeded by 3 %), so that a tail is extrapolated: an exponential one above the median, with
-the uncertainty of its mean.
+for: 1 % is aimed at, so that it is at most 2 %, of 20 images as of 400. It is a share of all
+checks together, because an image that fails one is not judged. Of few images the highest one says
+too little (of 30 it is exceeded by 3 %), so that a tail is extrapolated: an exponential one above
+the median, with the uncertainty of its mean.
 """
 
 from __future__ import annotations
