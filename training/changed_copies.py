@@ -102,8 +102,8 @@ def _half_replaced(pixels: Pixels, other: Pixels, rng: np.random.Generator) -> P
     """Returns the image with one half of the other one: a straight cut through the middle, at any
     angle, because the direction of one long edge is among what the range looks at.
     """
-    angle, (y, x) = rng.uniform(0, 2 * np.pi), np.indices(pixels.shape[:2], np.float32, sparse=True)
-    height, width = pixels.shape[:2]
+    angle, (height, width) = rng.uniform(0, 2 * np.pi), pixels.shape[:2]
+    y, x = np.ogrid[:height, :width]
     side = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
     return np.where(side[..., None] > 0, other, pixels)
 

@@ -71,7 +71,7 @@ def stained(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
     y, x = np.mgrid[:height, :width]
     alpha = np.clip(4.7 - 10 * np.hypot(y / height - 0.5, x / width - 0.4), 0, 1)
-    return np.rint(pixels * (1 - 0.4 * alpha[..., None])).astype(np.uint8)
+    return np.asarray(np.rint(pixels * (1 - 0.4 * alpha[..., None])), np.uint8)
 
 
 def patched(pixels: Pixels) -> Pixels:
