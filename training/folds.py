@@ -14,13 +14,13 @@ from anomaly.errors import TrainingError
 FOLDS = 5  # of a set, each left out in turn
 
 
-def folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the fold of each image, int64 (n,) from 0 to 4, to leave one after the other out:
-    whole groups, seed 0.
+def folds(groups: Sequence[str], count: int = FOLDS) -> npt.NDArray[np.int64]:
+    """Returns the fold of each image, int64 (n,) from 0 to ``count`` - 1 at most, to leave one
+    after the other out: whole groups, seed 0.
     """
     names = sorted(set(groups))
     order = np.random.default_rng(0).permutation(len(names))
-    fold = {name: int(order[i]) % min(FOLDS, len(names)) for i, name in enumerate(names)}
+    fold = {name: int(order[i]) % min(count, len(names)) for i, name in enumerate(names)}
     return np.array([fold[group] for group in groups])
 
 

@@ -11,8 +11,9 @@ image is in range only if it passes both:
   exposures, and noise still tells them.
 
 What must not put an image out of range is shown to both beside the good images: copies with a
-synthetic defect, which is the model's business, and copies compressed as JPEG. Limits are set on
-images left out of the fit, whole groups at a time.
+synthetic defect, be it over half of the image, which is the model's business, and copies compressed
+as JPEG. Limits are set on images left out of the fit, whole groups at a time
+(training/range_limits.py).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from anomaly.detector.session import available_cores
 from anomaly.errors import ImageError
 from anomaly.imaging.decode import DecodeRule, decode
 from anomaly.inputs.dataset import Record
-from training.changed_copies import CHANGES, Pixels, compressed, marked
+from training.changed_copies import CHANGES, Pixels, compressed, large_defects, marked
 from training.folds import folds
 from training.preprocess import Preprocess, stretched
+from training.range_limits import limits_of
 from training.tensors import one_thread_each
 
 Array = npt.NDArray[np.float64]
@@ -42,13 +44,7 @@ Array = npt.NDArray[np.float64]
 MAX_GUARD_IMAGES = 400
 MAX_TOTAL_PIXELS = 1_200_000_000
 MARKS = 2  # copies with a synthetic defect
-# standard deviations of a discriminant, more where few groups are known
-DISCRIMINANT_TAIL_SDS = 2.7
-DISTANCE_TAIL_SDS = 4.0  # the same of the logarithm of the distance
-ACCEPTED_QUANTILE = 0.99  # quantile of the copies to accept that a limit is not below
-# quantile of the changed copies, towards which a limit moves where they are far from the good
-# images
-CHANGED_QUANTILE = 0.02
+FOLDS = 20  # so that a guard has seen nearly all images; up to 20 groups are left out one by one
 
 LEVELS = 6  # the prepared image and its halvings
 # strips of three rows that are looked at in full resolution, and of how many columns in the middle
@@ -194,7 +190,11 @@ class Guard(nn.Module):
         self.refused = 0.0
 
     def forward(self, images: Tensor, x: Tensor) -> Tensor:
-        z = (self.statistics(images, x) - self.centre) / self.scale
+        return self.judged(self.statistics(images, x))
+
+    def judged(self, statistics: Tensor) -> Tensor:
+        """Returns whether images of these statistics (N, D) are in range, bool (N,)."""
+        z = (statistics - self.centre) / self.scale
         far = torch.log(((z @ self.whiten) ** 2).sum(1, keepdim=True) + 1e-9)
         return (torch.cat([far, z @ self.weights], 1) - self.limits).amax(1) <= 0
 
@@ -249,7 +249,7 @@ def fit_guard(
     """Returns the guard of statistics (copies, n, D) to accept, the images' own first, and
     (changes, n, D) to refuse.
     """
-    fold, own = folds(groups), len(accepted)
+    fold, own = folds(groups, FOLDS), len(accepted)
     # what each check says of images left out of its fit
     held = np.empty((own + len(changed), len(groups), 1 + len(changed)))
     for k in range(fold.max() + 1):
@@ -270,30 +270,6 @@ def fit_guard(
     return guard
 
 
-def limits_of(accepted: Array, changed: Array, groups: int) -> Array:
-    """Returns the limit of each check: the end of what is accepted, and halfway from there to the
-    changed copies beyond it.
-
-    ``accepted`` (copies, n, checks) and ``changed`` (changes, n, checks): what the checks say; the
-    first is for no change.
-    """
-    tail = 1 + 5 / groups
-    limits = []
-    for check, deviations in enumerate(
-        [DISTANCE_TAIL_SDS] + [DISCRIMINANT_TAIL_SDS] * len(changed)
-    ):
-        good = accepted[0, :, check]
-        limit = max(
-            [
-                good.mean() + deviations * tail * good.std(),
-                *np.quantile(accepted[1:, :, check], ACCEPTED_QUANTILE, axis=1),
-            ]
-        )
-        copies = np.quantile(changed[check - 1, :, check], CHANGED_QUANTILE) if check else limit
-        limits.append(max(limit, (limit + copies) / 2))
-    return np.array(limits)
-
-
 # ---- from images ----
 def learn_guard(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -> Guard:
     """Returns the guard of up to 400 of these good images, evenly spaced, and of their copies."""
@@ -308,13 +284,7 @@ def learn_guard(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
         # before the changes, which would carry what lies outside to the inside
         if prepare.mask is not None:
             pixels = blotted(pixels, stretched(prepare.mask, *pixels.shape[:2]).numpy())
-        rng = np.random.default_rng(number)
-        accepted = [
-            pixels,
-            *(marked(pixels, rng) for _ in range(MARKS)),
-            *([compressed(pixels)] if lossless else []),
-        ]
-        copies = [*accepted, *(change(pixels) for change in CHANGES.values())]
+        copies = [*accepted_copies(pixels, number, lossless), *changed_copies(pixels)]
         with torch.inference_mode():  # a thread has a mode of its own
             return record.group, [statistics_of(statistics, prepare, copy) for copy in copies]
 
@@ -328,6 +298,21 @@ def learn_guard(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess
         [group for group, _ in found],
         prepare.mask,
     )
+
+
+def accepted_copies(pixels: Pixels, seed: int, lossless: bool) -> list[Pixels]:
+    """Returns an image and what must be judged like it: with small and large synthetic defects,
+    and as a JPEG where the files are ``lossless``.
+    """
+    rng = np.random.default_rng(seed)
+    marks = [marked(pixels, rng) for _ in range(MARKS)]
+    files = [compressed(pixels)] if lossless else []
+    return [pixels, *marks, *large_defects(pixels, rng), *files]
+
+
+def changed_copies(pixels: Pixels) -> list[Pixels]:
+    """Returns the image with each of CHANGES."""
+    return [change(pixels) for change in CHANGES.values()]
 
 
 def blotted(pixels: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import Record, read_dataset
 from data.synthetic import make
+from training.changed_copies import large_defects
 from training.guard import (
     CHANGES,
     Guard,
@@ -22,13 +24,13 @@ from training.guard import (
     fit_guard,
     guard_facts,
     learn_guard,
-    limits_of,
     marked,
     spaced,
     statistics_of,
     strips,
 )
 from training.preprocess import Preprocess
+from training.range_limits import NEVER, limits_of, tail_limit
 
 PREPARE, STATISTICS = Preprocess(64), Statistics()
 COUNT = 80
@@ -71,6 +73,31 @@ def test_a_defect_or_a_jpeg_is_in_range(guard: Guard) -> None:
     assert sum(refused(guard, pixels) for pixels in defective) <= 3
 
 
+def folded(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns a part whose upper half lies, mirrored and in shadow, on the lower one."""
+    half = len(pixels) // 2
+    return np.concatenate([pixels[:half], np.rint(0.8 * pixels[:half][::-1]).astype(np.uint8)])
+
+
+def torn(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns a part of which only the half above a slanted line is left."""
+    y, x = np.mgrid[:96, :96]
+    return np.where((y > 8 + 0.8 * x)[..., None], pixels[0].mean(0).astype(np.uint8), pixels)
+
+
+def patched(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns a part with other places of it over half of the image, in the middle."""
+    made, here = pixels.copy(), slice(14, 82)
+    made[here, here] = np.roll(pixels, (30, 40), (0, 1))[here, here]
+    return made
+
+
+@pytest.mark.parametrize("large", [folded, torn, patched])
+def test_a_defect_over_half_of_the_image_is_in_range(large, guard: Guard) -> None:
+    """It is flagged, which an image that is not judged never is."""
+    assert sum(refused(guard, large(pixels)) for pixels in NEW) <= 3
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -103,19 +130,64 @@ def test_what_cannot_be_seen_is_said_and_refuses_no_good_image() -> None:
     assert max(guard.noticed.values()) <= 0.05 and guard.refused <= 0.03
 
 
+@pytest.mark.parametrize("groups", [20, 50, 90])
+def test_new_good_images_are_judged_however_few_were_learnt_from(groups: int) -> None:
+    """Statistics with heavy tails (Student's t of three degrees), and changes that lie near."""
+    shares = []
+    for seed in range(12):
+        rng = np.random.default_rng([seed, groups])
+        mixing, shift = rng.normal(size=(12, 12)), rng.normal(size=(3, 1, 12))
+        learnt = rng.standard_t(3, (groups, 12)) @ mixing
+        guard = fit_guard(learnt[None], learnt + shift, [str(i) for i in range(groups)])
+        new = torch.from_numpy(rng.standard_t(3, (1000, 12)) @ mixing).float()
+        shares.append(1 - float(guard.judged(new).float().mean()))
+    assert np.mean(shares) <= 0.02  # the highest value as a limit has 0.024 of 20
+
+
+@pytest.mark.parametrize("groups", [5, 20, 100])
+def test_an_exponential_tail_is_exceeded_as_often_as_asked_for(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    limits = [tail_limit(rng.exponential(size=groups), groups, 0.01) for _ in range(2000)]
+    assert 0.004 < np.exp(-np.array(limits)).mean() < 0.016
+    assert max(limits) > tail_limit(np.zeros(9), 9) == 0
+
+
 def test_few_groups_have_wider_limits() -> None:
     held = np.random.default_rng(0).normal(size=(2, 50, 2))
-    few, many = limits_of(held[:1], held[:1], 5), limits_of(held[:1], held[:1], 5000)
+    few, many = (limits_of(held[:1], held[1:] + 9, groups) for groups in (5, 5000))
     assert (few > many).all()
 
 
 def test_a_limit_lets_accepted_copies_in_and_moves_towards_refused_ones() -> None:
     good, marks, copies = np.random.default_rng(0).normal(size=(3, 500, 2))
-    near = limits_of(np.stack([good, marks]), copies[None], 500)
+    near = limits_of(np.stack([good, marks]), copies[None] + 9, 500)
     far = limits_of(np.stack([good, marks]), copies[None] + 100, 500)
     wide = limits_of(np.stack([good, 10 * marks]), copies[None], 500)
-    assert 45 < far[1] < 55 and near[1] < 5 and far[0] == near[0]
+    assert ((far > 45) & (far < 55)).all() and (near < 8).all()
     assert (wide > 15).all()
+
+
+def test_a_check_that_does_not_tell_its_change_is_not_asked() -> None:
+    good, copies = np.random.default_rng(0).normal(size=(2, 500, 2))
+    assert limits_of(good[None], copies[None], 500)[1] > NEVER / 2
+    assert limits_of(good[None], copies[None] + 9, 500)[1] < 9
+
+
+def test_the_distance_goes_halfway_to_the_second_farthest_change() -> None:
+    good = np.random.default_rng(0).normal(size=(500, 4))
+    at = np.array([50.0, 100.0, 1000.0])
+    limit = limits_of(good[None], good[None] + at[:, None, None], 500)[0]
+    assert 45 < limit < 55
+
+
+def test_large_defects_cover_a_third_to_half_of_an_image_of_any_shape() -> None:
+    for shape in ((96, 96), (40, 96), (150, 60), (1, 700), (1100, 900)):
+        pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        made = large_defects(pixels, np.random.default_rng(1))
+        assert all(each.shape == pixels.shape and each.dtype == np.uint8 for each in made)
+        if shape[0] > 1:
+            shares = [(each != pixels).any(2).mean() for each in made]
+            assert min(shares) > 0.25 and max(shares[1:]) < 0.53
 
 
 def test_statistics_tell_what_they_are_named_for() -> None:
