@@ -113,8 +113,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "guard": guard_facts(calibrated.guard),
         "group_by": options.group_by,
     }
-    if job.backbone is not None:
-        facts["backbone"] = job.backbone.facts.to_json()
+    facts |= backbone_of(job)
     if chosen.tiling is not None:
         facts["tiles"] = chosen.tiling.facts(options.tile or 0)
     if calibration is not None:
@@ -135,6 +134,11 @@ def image_facts(split: Split) -> dict[str, Any]:
         "digest": digest_of(seen.records),
         "ranges": file_ranges(seen.subset(split.sets.development).facts),
     }
+
+
+def backbone_of(job: Job) -> dict[str, Any]:
+    """Returns what the card says of a network that the user chose, by its name in the card."""
+    return {} if job.backbone is None else {"backbone": job.backbone.facts.to_json()}
 
 
 def mask_of(job: Job) -> dict[str, Any] | None:

@@ -211,8 +211,8 @@ def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
-    """Runs the benchmark and prints its tables."""
+def arguments() -> argparse.Namespace:
+    """Returns what the benchmark was asked for."""
     parser = argparse.ArgumentParser(description="train and evaluate on every real set")
     parser.add_argument("datasets", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True)
@@ -229,7 +229,12 @@ def main() -> None:
     parser.add_argument("--stages", type=lambda names: tuple(names.split(",")))
     parser.add_argument("--size", type=int)
     parser.add_argument("--epochs", type=int)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs the benchmark and prints its tables."""
+    given = arguments()
     MODELS.update(BASELINES)
     options = {
         name: getattr(given, name)
