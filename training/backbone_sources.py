@@ -251,17 +251,14 @@ def from_transformers(model: str, file: Path | None) -> Network:
     lost = [key for key in said["missing_keys"] if "pooler" not in key]
     if lost:
         raise TrainingError(f"--backbone {name}: its weights lack {lost[0]}: download it again")
-    seen, colours = folder / "preprocessor_config.json", (IMAGENET_MEAN, IMAGENET_STD)
-    if seen.is_file():
-        read = json.loads(seen.read_text(encoding="utf-8"))
-        colours = tuple(
-            read.get(key) or own
-            for key, own in zip(("image_mean", "image_std"), colours, strict=True)
-        )
+    seen = folder / "preprocessor_config.json"
+    configured = json.loads(seen.read_text(encoding="utf-8")) if seen.is_file() else {}
+    mean = configured.get("image_mean") or IMAGENET_MEAN
+    std = configured.get("image_std") or IMAGENET_STD
     # some fit their positions to the size of their input only where they are asked to
     asked = "interpolate_pos_encoding" in inspect.signature(module.forward).parameters
     options = {"interpolate_pos_encoding": True} if asked else {}
-    return Network(name, module, tuple(files), *colours, licence_beside(files[0]), options)
+    return Network(name, module, tuple(files), mean, std, licence_beside(files[0]), options)
 
 
 def from_hub(model: str, file: Path | None) -> Network:
