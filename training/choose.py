@@ -57,7 +57,8 @@ def choose_space(
     raw = [maps, *(raw_maps(space, some) for some in (pictures, made))]
     found = {}
     for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
-        whitened = whiten(make_space(name, prepare.size), [some[:, :channels] for some in raw])
+        own = make_space(name, prepare.size, backbone=space.features.backbone)
+        whitened = whiten(own, [some[:, :channels] for some in raw])
         good, bad = (
             to_heatmap.pool(heatmap).numpy()
             for heatmap in heatmaps_of("linear", *whitened, to_heatmap=to_heatmap)

@@ -56,11 +56,6 @@ def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card
     """
     split, trained = calibrated.fitted.chosen.split, calibrated.fitted.trained
     options = split.job.options
-    weights = (
-        "efficientnet-lite0: ImageNet weights, Apache-2.0"
-        if options.space in ("features", "both")
-        else "none used"
-    )
     return Card(
         name=options.out.resolve().name,
         version="1",
@@ -73,11 +68,20 @@ def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card
         band=None,
         training=TrainingFacts.from_json(training_facts(calibrated, sensitivity)),
         golden={},
-        licences={"weights": weights, "data": "not stated"},
+        licences={"weights": weights_licence(split.job), "data": "not stated"},
         quality=None,
         parent=None,
         weights="",
     )
+
+
+def weights_licence(job: Job) -> str:
+    """Returns the networks whose weights a detector holds, with their licences."""
+    if job.backbone is not None:
+        return f"{job.backbone.facts.name}: {job.backbone.facts.licence}"
+    held = {"features": 1, "both": 1, "all": 2}.get(job.options.space, 0)
+    names = ("efficientnet-lite0", "efficientnet-lite2")[:held]
+    return f"{', '.join(names)}: ImageNet weights, Apache-2.0" if names else "none used"
 
 
 def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "guard": guard_facts(calibrated.guard),
         "group_by": options.group_by,
     }
+    facts |= backbone_of(job)
     if chosen.tiling is not None:
         facts["tiles"] = chosen.tiling.facts(options.tile or 0)
     if calibration is not None:
@@ -129,6 +134,11 @@ def image_facts(split: Split) -> dict[str, Any]:
         "digest": digest_of(seen.records),
         "ranges": file_ranges(seen.subset(split.sets.development).facts),
     }
+
+
+def backbone_of(job: Job) -> dict[str, Any]:
+    """Returns what the card says of a network that the user chose, by its name in the card."""
+    return {} if job.backbone is None else {"backbone": job.backbone.facts.to_json()}
 
 
 def mask_of(job: Job) -> dict[str, Any] | None:

@@ -209,7 +209,10 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, guard: Guard) 
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
     tensors |= weights_of(trained, guard)
-    save_checkpoint(path, tensors, {**facts, "run": json.dumps(built_by(options, trained))})
+    built = built_by(options, trained)
+    if card.training.backbone is not None:
+        built["backbone"] = card.training.backbone.to_json()
+    save_checkpoint(path, tensors, {**facts, "run": json.dumps(built)})
 
 
 def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:

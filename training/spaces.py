@@ -9,7 +9,7 @@ set.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -203,15 +203,19 @@ class FeatureSpace(nn.Module):
     exposure normalised.
     """
 
-    def __init__(self, size: int, backbone: str = "efficientnet-lite0") -> None:
+    def __init__(self, size: int, backbone: str | nn.Module = "efficientnet-lite0") -> None:
         super().__init__()
         self.grid = max(4, round(size / CELL))
-        self.backbone = Backbone(backbone, FEATURE_STAGES[backbone])
+        # a module: see training.own_backbone
+        self.backbone = (
+            Backbone(backbone, FEATURE_STAGES[backbone]) if isinstance(backbone, str) else backbone
+        )
         with torch.inference_mode():
             shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, size, size))]
         self.resample = nn.ModuleList(Resample(shape[-1], self.grid) for shape in shapes)
-        self.channels, self.inputs = FEATURE_CHANNELS, sum(shape[1] for shape in shapes)
-        self.whitening = Whitening(self.inputs, FEATURE_CHANNELS)
+        self.inputs = sum(shape[1] for shape in shapes)
+        self.channels = min(FEATURE_CHANNELS, self.inputs)
+        self.whitening = Whitening(self.inputs, self.channels)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
@@ -231,7 +235,9 @@ class BothSpace(nn.Module):
     The features may be those of several backbones, which share their part.
     """
 
-    def __init__(self, size: int, backbones: Sequence[str] = ("efficientnet-lite0",)) -> None:
+    def __init__(
+        self, size: int, backbones: Sequence[str | nn.Module] = ("efficientnet-lite0",)
+    ) -> None:
         super().__init__()
         features = [FeatureSpace(size, backbone) for backbone in backbones]
         self.grid = features[0].grid
@@ -242,7 +248,7 @@ class BothSpace(nn.Module):
         self.in_order: tuple[FeatureSpace | FilterSpace, ...] = (*features, filters)
         self.channels: int = sum(subspace.channels for subspace in self.in_order)
         gains = [1 / math.sqrt(len(features))] * len(features) + [
-            math.sqrt(FEATURE_CHANNELS / filters.channels)
+            math.sqrt(features[0].channels / filters.channels)
         ]
         self.whitening = SideBySide([subspace.whitening for subspace in self.in_order], gains)
 
@@ -305,9 +311,11 @@ def squash(x: Tensor) -> Tensor:
     return MAX_MAP_SDS * torch.tanh(x / MAX_MAP_SDS)
 
 
-def make_space(name: str, size: int, grey: bool = False) -> Space:
+def make_space(
+    name: str, size: int, grey: bool = False, backbone: nn.Module | None = None
+) -> Space:
     """Returns the space of that name for prepared images of ``size`` pixels a side, all of them
-    ``grey`` or not.
+    ``grey`` or not. ``backbone``: what the features are of; None: EfficientNet-Lite.
 
     Besides SPACES there is ``max_pooled``, filters that small defects show in: see
     training/tiles.py.
@@ -318,12 +326,10 @@ def make_space(name: str, size: int, grey: bool = False) -> Space:
         return FilterSpace(size, max_pooled=True)
     if name == "all":
         return BothSpace(size, tuple(FEATURE_STAGES))
-    made: dict[str, Callable[[int], Space]] = {
-        "filters": FilterSpace,
-        "features": FeatureSpace,
-        "both": BothSpace,
-    }
-    return made[name](size)
+    if name == "filters":
+        return FilterSpace(size)
+    features: str | nn.Module = backbone or "efficientnet-lite0"
+    return FeatureSpace(size, features) if name == "features" else BothSpace(size, (features,))
 
 
 def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:

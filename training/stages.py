@@ -19,6 +19,7 @@ from anomaly.statistics.calibration import Calibration
 from training.export import DetectorGraph
 from training.guard import Guard
 from training.options import TrainOptions
+from training.own_backbone import OpenedBackbone
 from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Model, Space
@@ -40,6 +41,12 @@ class Job:
     device: str
     mask: Mask | None
     say: Callable[[str], None]
+    backbone: OpenedBackbone | None = None  # of the features, where the user chose one
+
+    @property
+    def features(self) -> nn.Module | None:
+        """The network that the user chose, None: EfficientNet-Lite."""
+        return None if self.backbone is None else self.backbone.module
 
     def tell(self, lines: Iterable[str]) -> None:
         """Says lines once, however many processes there are."""

@@ -115,6 +115,20 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
         help="what is modelled; auto: features and filters (both)",
     )
     p.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="frozen network of features: timm:NAME, torchvision:NAME, transformers:NAME, "
+        "hub:FOLDER:ENTRY (runs its hubconf.py), each also NAME=FILE with its weights "
+        "(.safetensors, .pth); nothing is downloaded",
+    )
+    p.add_argument(
+        "--stages",
+        metavar="A,B",
+        type=lambda names: given_names([names]),
+        help="modules of the backbone to read, such as layer2,layer3, or numbers of a "
+        "transformer's blocks",
+    )
+    p.add_argument(
         "--quality",
         choices=("fast", "default", "best"),
         default="default",

@@ -18,6 +18,7 @@ from anomaly.detector.card_checks import (
     is_date,
     is_digest,
     is_flag,
+    is_line,
     is_name,
     is_text,
     number,
@@ -103,6 +104,20 @@ class TileFacts(Facts):
 
 
 @dataclass(frozen=True)
+class BackboneFacts(Facts):
+    """The frozen network whose features are modelled, where the user chose one: its name as
+    --backbone takes it, the stages that are read, the sha256 of the file of its weights and their
+    licence.
+    """
+
+    place: ClassVar[str] = "training.backbone."
+    name: str = field(metadata={"check": is_line})
+    stages: tuple[str, ...] = field(metadata={"check": every(is_line, 1000)})
+    sha256: str = field(metadata={"check": is_digest})
+    licence: str = field(metadata={"check": is_line})
+
+
+@dataclass(frozen=True)
 class Options(Facts):
     """What training was asked for, by which it is repeated; the names are those of `anomaly
     train`.
@@ -112,6 +127,8 @@ class Options(Facts):
     images: str | None = fact(is_text)
     model: str | None = fact(is_text)
     space: str | None = fact(is_text)
+    backbone: str | None = fact(or_none(is_text))
+    stages: tuple[str, ...] | None = fact(or_none(every(is_text)))
     quality: str | None = fact(is_text)
     size: int | None = fact(or_none(whole(0)))
     error: str | None = fact(or_none(is_text))
@@ -144,11 +161,12 @@ class TrainingFacts(Facts):
 
     ``images``, ``groups``, ``sets``: how many were there, and in each set. ``grouped``: whether
     fewer scores than images set the threshold. ``highest``: the names of the images with the
-    highest of these scores. ``choice``: the AUROC of each space on synthetic defects, where one
-    was chosen. ``cost``: what the highest images cost if they are defects. ``by_unit``: the rule of
-    a guarantee per unit. ``parity``: the largest difference from torch's scores, as a share of
-    (threshold - typical). ``min_area``: pixels below which a region does not count (``min_cells``
-    of the heatmap). ``recalibrated``, ``threshold_moved``: when, by whom and on or from what.
+    highest of these scores. ``choice``: the AUROC of each space on synthetic defects, where one was
+    chosen. ``backbone``: the network of features, where the user chose one. ``cost``: what the
+    highest images cost if they are defects. ``by_unit``: the rule of a guarantee per unit.
+    ``parity``: the largest difference from torch's scores, as a share of (threshold - typical).
+    ``min_area``: pixels below which a region does not count (``min_cells`` of the heatmap).
+    ``recalibrated``, ``threshold_moved``: when, by whom and on or from what.
     """
 
     place: ClassVar[str] = "training."
@@ -169,6 +187,7 @@ class TrainingFacts(Facts):
     target_rate: float | None = fact(or_none(number(0, 0.5)))
     highest: tuple[str, ...] | None = fact(every(is_text))
     choice: Mapping[str, float] | None = fact(or_none(by_name(number(0, 1))))
+    backbone: BackboneFacts | None = field(default=None, metadata=object_of(BackboneFacts))
     mask: MaskFacts | None = field(default=None, metadata=object_of(MaskFacts))
     min_area: int | None = fact(or_none(whole(0)))
     min_cells: int | None = fact(whole(1))

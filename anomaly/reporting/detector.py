@@ -7,7 +7,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
-from anomaly.detector.training_facts import GuardFacts, MaskFacts, TileFacts, TrainingFacts
+from anomaly.detector.training_facts import (
+    BackboneFacts,
+    GuardFacts,
+    MaskFacts,
+    TileFacts,
+    TrainingFacts,
+)
 from anomaly.files.numbers import percent
 from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
 from anomaly.reporting.lines import line_of, lines_of
@@ -35,6 +41,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
             + ", ".join(f"{count} {name}" for name, count in sets.items()),
         ),
         ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
+        ("backbone", backbone_text(training.backbone)),
         ("mask", mask_text(training.mask)),
         ("training range", guard_text(training.guard)),
         ("command", training.command),
@@ -44,6 +51,13 @@ def detector_lines(card: Card, run: str) -> list[str]:
     rows += [("warning", line) for line in training.warnings or ()]
     known = [(label, said) for label, said in rows if said]
     return [*lines_of(known), *card_text(card, run).splitlines(), *more_lines(card)]
+
+
+def backbone_text(facts: BackboneFacts | None) -> str:
+    """Returns which network the features are of, where the user chose one."""
+    if facts is None:
+        return ""
+    return f"{facts.name}, stages {', '.join(facts.stages)}; weights sha256 {facts.sha256}"
 
 
 def card_text(card: Card, run: str) -> str:

@@ -7,10 +7,13 @@ guarantees together.
         --space filters --seeds 0 1 2
     python -m training.experiments.benchmark DATASETS --out bench-padim --model padim \\
         --space features    (or memory-bank: baselines)
+    python -m training.experiments.benchmark --out bench-mvtec --mvtec MVTEC_AD --visa VISA \\
+        --btad BTAD --ad2 MVTEC_AD_2    (the sets as they are published: data/industrial.py)
 
 Nothing is chosen on test images: each case is trained once by `anomaly train` with the same
-options, and its last epoch is reported. DATASETS holds magnetic_tile and piped as data/README.md
-describes them; the solar cells come from their package.
+options, and its last epoch is reported. DATASETS holds magnetic_tile, piped and casting as
+data/README.md describes them; the solar cells come from their package. Beside the mean of a set
+stand published figures.
 """
 
 from __future__ import annotations
@@ -32,11 +35,14 @@ from anomaly.quality.evaluate import evaluate_labelled
 from anomaly.scorer import Scorer
 from anomaly.statistics.intervals import joint_limits
 from training.describe import versions
+from training.experiments.anchors import beside_anchors
 from training.experiments.baselines import BASELINES
 from training.models import MODELS
 from training.options import TrainOptions
 from training.pipeline import train
 
+# by their options
+INDUSTRIAL = {"mvtec": "MVTec AD", "visa": "VisA", "btad": "BTAD", "ad2": "MVTec AD 2"}
 PAPERS = ("PA_FVN01_TL", "PA_FVN02_RL", "PA_BTN01_RL", "PA_BRG03_TL")
 
 
@@ -66,11 +72,32 @@ def cases(datasets: Path, out: Path, seeds: Sequence[int]) -> list[Case]:
         found.append(
             Case(f"solar cells {seed}", solar_cells(out / f"solar-cells-{seed}", seed), seed, True)
         )
+    if (datasets / "casting").is_dir():
+        found += [Case(f"castings {seed}", datasets / "casting", seed, True) for seed in seeds]
     found += [
         Case(f"piped {paper}", datasets / "piped" / paper, 0, True)
         for paper in PAPERS
         if (datasets / "piped").is_dir()
     ]
+    return found
+
+
+def industrial_cases(folders: dict[str, Path | None], out: Path) -> list[Case]:
+    """Returns a case for each category of the sets that are there; ``folders``: by their names in
+    data.industrial.
+
+    Their counts of false alarms are not judged: nobody says that the good images of training and
+    test were drawn as one.
+    """
+    from data.industrial import write_manifests
+
+    found = []
+    for name, folder in folders.items():
+        manifests = {} if folder is None else write_manifests(name, folder, out / name)
+        found += [
+            Case(f"{name} {category}", manifest, 0, False)
+            for category, manifest in manifests.items()
+        ]
     return found
 
 
@@ -166,6 +193,8 @@ def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
     95 % (Bonferroni).
     """
     judged = [row for row in rows if row["guaranteed"]]
+    if not judged:
+        return "guarantees: of no case known to have test images like its calibration images"
     limits = joint_limits(
         [(row["n_calibration"], row["k"], row["false_alarms"]["n"]) for row in judged]
     )
@@ -182,32 +211,45 @@ def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
-    """Runs the benchmark and prints its tables."""
+def arguments() -> argparse.Namespace:
+    """Returns what the benchmark was asked for."""
     parser = argparse.ArgumentParser(description="train and evaluate on every real set")
-    parser.add_argument("datasets", type=Path)
+    parser.add_argument("datasets", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of the solar cells"
     )
+    for option, name in INDUSTRIAL.items():
+        parser.add_argument(f"--{option}", type=Path, metavar="DIR", help=f"folder of {name}")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--model", default="auto")
     parser.add_argument("--space", default="auto")
     parser.add_argument("--quality", default="default")
+    parser.add_argument("--backbone")
+    parser.add_argument("--stages", type=lambda names: tuple(names.split(",")))
     parser.add_argument("--size", type=int)
     parser.add_argument("--epochs", type=int)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs the benchmark and prints its tables."""
+    given = arguments()
     MODELS.update(BASELINES)
     options = {
-        name: getattr(given, name) for name in ("model", "space", "quality", "size", "epochs")
+        name: getattr(given, name)
+        for name in ("model", "space", "quality", "backbone", "stages", "size", "epochs")
     }
     rows = []
-    for case in cases(given.datasets, given.out, given.seeds):
+    folders = {name: getattr(given, option) for option, name in INDUSTRIAL.items()}
+    own = [] if given.datasets is None else cases(given.datasets, given.out, given.seeds)
+    for case in [*own, *industrial_cases(folders, given.out)]:
         if given.only in case.name:
             print(case.name, file=sys.stderr)
             rows.append(run_case(case, given.out / case.name.replace(" ", "-"), options))
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {versions()}, options {options}\n")
     print(table(rows), by_class(rows), broken_guarantees(rows), sep="\n\n")
+    print(f"\n{beside_anchors(rows)}")
 
 
 if __name__ == "__main__":

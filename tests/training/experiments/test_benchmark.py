@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from training.experiments.benchmark import Case, broken_guarantees, by_class, cases, run_case, table
+from tests.data.test_industrial import btad, mvtec
+from training.experiments.anchors import ANCHORS, beside_anchors
+from training.experiments.benchmark import (
+    INDUSTRIAL,
+    Case,
+    broken_guarantees,
+    by_class,
+    cases,
+    industrial_cases,
+    run_case,
+    table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +62,47 @@ def test_without_data_sets_only_the_solar_cells_are_left(tmp_path: Path) -> None
         "solar cells 0",
         "solar cells 1",
     ]
+
+
+def test_each_category_of_an_industrial_set_is_a_case(tmp_path: Path) -> None:
+    mvtec(tmp_path / "mvtec")
+    btad(tmp_path / "btad")
+    folders = dict.fromkeys(INDUSTRIAL.values()) | {
+        "MVTec AD": tmp_path / "mvtec",
+        "BTAD": tmp_path / "btad",
+    }
+    found = industrial_cases(folders, tmp_path / "out")
+    assert [(case.name, case.guaranteed) for case in found] == [
+        ("MVTec AD bottle", False),
+        ("BTAD 03", False),
+    ]
+    assert all(case.images.is_file() for case in found)
+
+
+def test_the_castings_are_a_case_for_each_seed(tmp_path: Path) -> None:
+    (tmp_path / "casting").mkdir()
+    found = [case for case in cases(tmp_path, tmp_path / "out", []) if "casting" in case.name]
+    assert found == []
+    pytest.importorskip("elpv_dataset", reason="the package elpv-dataset is not installed")
+    found = [case for case in cases(tmp_path, tmp_path / "out", [0, 2]) if "casting" in case.name]
+    assert [(case.name, case.seed, case.images.name) for case in found] == [
+        ("castings 0", 0, "casting"),
+        ("castings 2", 2, "casting"),
+    ]
+
+
+def test_published_figures_stand_beside_the_mean_of_the_same_set() -> None:
+    rows = [
+        {"case": f"MVTec AD {name}", "image_auroc": {"value": value}}
+        for name, value in (("bottle", 0.9), ("metal_nut", 0.8))
+    ]
+    lines = beside_anchors([*rows, {"case": "tiles published"}]).splitlines()
+    assert lines[0] == "MVTec AD, mean image AUROC (%) of 2 categories: 85.0"
+    assert "    99.0  PatchCore of 1 % (Roth et al., PatchCore, CVPR 2022)" in lines
+    assert len(lines) == 1 + len(ANCHORS["MVTec AD"])
+    assert beside_anchors([{"case": "BTAD 01", "image_auroc": {"value": 1.0}}]).count("\n") == 4
+    assert beside_anchors([]) == ""
+
+
+def test_no_count_is_judged_where_none_can_be(row: dict[str, object]) -> None:
+    assert "of no case" in broken_guarantees([{**row, "guaranteed": False}])
