@@ -315,8 +315,8 @@ def test_training_does_as_was_said(tmp_path: Path) -> None:
     )
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None and plan.prospect is not None
-    assert (card.calibration.guaranteed_rate, card.calibration.upper_bound) == (
-        plan.prospect.guaranteed_rate,
+    assert (card.calibration.rate, card.calibration.upper_bound) == (
+        plan.prospect.rate,
         plan.prospect.upper_bound,
     )
     assert card.training.sets == plan.to_json()["sets"]

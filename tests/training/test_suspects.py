@@ -16,8 +16,9 @@ from PIL import Image
 from anomaly.detector.file import read_card
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import Record, read_dataset
+from anomaly.statistics.calibration import FOLDS
 from data.synthetic import make
-from training.folds import FOLDS, folds
+from training.folds import folds
 from training.models import MODELS
 from training.options import TrainOptions
 from training.pipeline import train
