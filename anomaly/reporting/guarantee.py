@@ -175,10 +175,12 @@ def more_rows(
     rows = []
     for number in more_groups(groups, target_rate, calibrating):
         prospect = Prospect.of(number, target_rate, calibrating)
-        rows.append(
-            f"{number - groups:,} more: {_could_be(prospect)}; {prospect.n:,} of {number:,} set "
-            "the threshold"
+        who = (
+            f"all {number:,} train and set"
+            if prospect.kind == "cross"
+            else f"{prospect.n:,} of {number:,} set"
         )
+        rows.append(f"{number - groups:,} more: {_could_be(prospect)}; {who} the threshold")
     return [("" if index else "more good images", row) for index, row in enumerate(rows)]
 
 

@@ -246,8 +246,9 @@ def calibrate(
         return Calibration(found, max(1, rank(DEFAULT_RATE, len(found))), kind=kind)
     k = rank(target_rate, len(found))
     if k == 0:
+        can = "can guarantee" if kind == "split" else "allow by estimate"
         raise CalibrationError(
-            f"{len(found):,} good images set the threshold and allow 1 false alarm in "
+            f"{len(found):,} good images set the threshold and {can} 1 false alarm in "
             f"{len(found) + 1:,}, not {100 * target_rate:.6g} %, which needs "
             f"{needed(target_rate):,}: add images, or --false-alarm-rate "
             f"{lowest_target_rate(len(found))}"

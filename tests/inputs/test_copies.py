@@ -187,7 +187,11 @@ def frames(folder: Path, count: int, each: int, kind: str = "casting") -> Path:
 
 def test_200_frames_of_20_parts_are_guaranteed_for_like_20_parts(tmp_path: Path) -> None:
     options = TrainOptions(
-        frames(tmp_path / "good", 20, 10), tmp_path / "run", space="filters", size=64
+        frames(tmp_path / "good", 20, 10),
+        tmp_path / "run",
+        space="filters",
+        size=64,
+        calibrate="split",
     )
     said: list[str] = []
     plan, card = dry_run(options), train(options, said.append)

@@ -193,6 +193,7 @@ def test_a_program_reads_before_and_after(
         assert found[name] == {
             "threshold": float(calibration.threshold),
             "guaranteed_rate": 1 / (n + 1),
+            "estimated_rate": None,
             "upper_bound": calibration.upper_bound,
             "n": n,
             "k": 1,

@@ -270,7 +270,13 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
 
 def test_training_guarantees_per_unit(good: Path, tmp_path: Path) -> None:
     options = TrainOptions(
-        good, tmp_path / "run", space="pixels", size=32, by_unit=PATTERN, false_alarm_rate=0.1
+        good,
+        tmp_path / "run",
+        space="pixels",
+        size=32,
+        by_unit=PATTERN,
+        false_alarm_rate=0.1,
+        calibrate="split",
     )
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None
@@ -570,7 +576,8 @@ def test_the_service_says_that_it_judges_images(per_unit: Path, good: Path, tmp_
     first = json.loads((tmp_path / "log.txt").read_text().splitlines()[0])
     assert (first["level"], first["detector"]) == ("warning", "detector")
     assert first["message"].startswith(
-        "this detector guarantees per unit of 3 views, and images are judged here one by one"
+        "the false-alarm rate of this detector is per unit of 3 views, and images are judged here "
+        "one by one"
     )
 
 

@@ -269,7 +269,9 @@ def test_json_of_a_small_calibration():
         "n": 4,
         "k": 2,
         "target_rate": 0.4,
+        "kind": "split",
         "guaranteed_rate": 0.4,
+        "estimated_rate": None,
         "upper_bound": pytest.approx(0.7513953742698181),
         "threshold": 1.0,
         "m": 0.75,
@@ -324,6 +326,17 @@ def test_json_of_a_small_calibration():
         ),
         (
             {"guaranteed_rate": 0.01},
+            (
+                "the card's calibration guaranteed_rate is not what its sorted scores give: the "
+                "file is damaged"
+            ),
+        ),
+        (
+            {"kind": "loo"},
+            "the card's calibration is of kind 'loo', split or cross expected: the file is damaged",
+        ),
+        (
+            {"kind": "cross"},  # an estimate that is called guaranteed
             (
                 "the card's calibration guaranteed_rate is not what its sorted scores give: the "
                 "file is damaged"

@@ -179,9 +179,8 @@ def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
         if c > x
     ]
     said = "all keep their rate" if not over else f"broken by {', '.join(over)}"
-    return (
-        f"rates, {len(judged)} counts together at 95 %: {said}; counts (limits): "
-        + ", ".join(f"{c} ({x})" for c, x in zip(counts, limits, strict=True))
+    return f"rates, {len(judged)} counts together at 95 %: {said}; counts (limits): " + ", ".join(
+        f"{c} ({x})" for c, x in zip(counts, limits, strict=True)
     )
 
 
