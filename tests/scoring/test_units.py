@@ -372,7 +372,7 @@ def test_units_are_judged_and_what_is_not_wholly_seen_is_never_good(
     assert summary.units.others == {"incomplete": 1, "outside": 1, "error": 1}
     assert summary.units.not_judged == 4
     said = summary_text(summary).splitlines()
-    assert said[1].endswith("images judged; the guarantee is per unit, not per image")
+    assert said[1].endswith("images judged; the rate is per unit, not per image")
     assert said[-3].startswith(
         "units flagged           1 of 2 units judged (50 %); if all are good expect 0.16, up to "
     )
@@ -515,7 +515,7 @@ def test_a_watch_says_what_it_guarantees_and_joins_units_when_it_ends(
     try:
         watched.start()
         assert (
-            "the guarantee is per unit of 3 views, not per image: an image above the threshold "
+            "the rate is per unit of 3 views, not per image: an image above the threshold "
             "flags its unit at once"
         ) in watched.said()
         assert (
@@ -605,9 +605,7 @@ def test_check_judges_units(per_unit: Path, good: Path, tmp_path: Path) -> None:
     found = check(per_unit, good)
     assert (found.images, found.advice, found.flagged) == (24, "keep", 1)
     assert "good units flagged      1 of 24" in check_text(found, "run", "good")
-    with pytest.raises(
-        CalibrationError, match="guarantees per unit and knows its units: leave it out"
-    ):
+    with pytest.raises(CalibrationError, match="is per unit and it knows its units: leave it out"):
         check(per_unit, good, group_by="a")
 
 
@@ -667,11 +665,11 @@ def test_the_commands(
     )
     status, _, err = said("score", tmp_path / "new.onnx", line, "--out", "-")
     assert status == 1 and err.startswith(
-        "anomaly: --out - found, but this detector guarantees per unit, and units need a table"
+        "anomaly: --out - found, but the rate of this detector is per unit, and units need a table"
     )
     status, _, err = said("score", per_unit, "--watch", line, "--out", "-")
     assert status == 1 and err.startswith(
-        "anomaly: --out - found, but this detector guarantees per unit"
+        "anomaly: --out - found, but the rate of this detector is per unit"
     )
     status, _, err = said("calibrate", per_unit, "--verdicts", "none.db")
     assert status == 1 and err.startswith(
