@@ -24,12 +24,12 @@ def worse(before: Guarantee, after: Guarantee) -> list[str]:
     if old is None:
         return []
     if new is None or not after.holds:
-        return ["no rate holds: a threshold moved after looking at results is a preview"]
+        return ["no guaranteed rate: a threshold moved after looking at results is a preview"]
     found = []
     if old.is_guaranteed and not new.is_guaranteed:
         found.append("the rate would be estimated, no longer guaranteed")
     if before.what == "unit" and after.what == "image":
-        found.append("the rate would be one per image, no longer per unit")
+        found.append(f"the rate would be {rate_word(new)} per image, no longer per unit")
     target = old.target_rate or DEFAULT_RATE
     as_asked = new.n >= old.n and new.rate <= target
     if new.k * (old.n + 1) > old.k * (new.n + 1) and not as_asked:
