@@ -5,11 +5,11 @@ outliers, the whitening of the space, the location scale, the model) is fitted f
 time without one fold, and scores the images of that fold, which it has not seen. These scores set
 the threshold of a detector that is fitted to all images: cross-conformal p-values (Vovk, Annals of
 Mathematics and Artificial Intelligence 2015). Its rate is an estimate: CV+ (Barber et al., Annals
-of Statistics 2021) has a bound, about twice the rate, where a new image is compared with each score
-under the model of that score's fold; one model fitted to all images has none. It tends to flag
-less, since the models of the folds know fewer images and find new ones more unusual (counted by
-``python -m tests.benchmarks.measure_cross``). Two things are not repeated for each fold: the choice
-of the space, and the joining of copies.
+of Statistics 2021) has a bound, twice the rate and a few per cent more, where a new image is
+compared with each score under the model of that score's fold; one model fitted to all images has
+none. It tends to flag less, since the models of the folds know fewer images and find new ones more
+unusual (counted by ``python -m tests.benchmarks.measure_cross``). Two things are not repeated for
+each fold: the choice of the space, and the joining of copies.
 
 Folds cost no new look at the images: the raw maps of all of them are kept.
 """

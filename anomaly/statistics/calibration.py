@@ -13,7 +13,8 @@ Intelligence 2015): each of the n images is scored by a model that was fitted wi
 the detector is fitted to all of them. The rate k / (n + 1) is then an estimate. What is proven
 (Barber, Candes, Ramdas and Tibshirani, "Predictive inference with the jackknife+", Annals of
 Statistics 2021, CV+) compares a new image with each calibration score under the model of that
-score's fold, and allows about twice the rate; of one model fitted to all images nothing is proven.
+score's fold, and allows twice the rate and, with few folds, a few per cent more; of one model
+fitted to all images nothing is proven.
 
 Everywhere: higher score = more anomalous; ranks are integers; a score that is not a number is never
 good.
