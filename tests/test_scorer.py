@@ -266,7 +266,7 @@ def test_score_p_value_and_verdict_agree_with_the_calibration(scorer: Scorer, pa
             assert (
                 result.is_anomaly
                 == (result.score > calibration.threshold)
-                == (result.p_value <= calibration.guaranteed_rate)
+                == (result.p_value <= calibration.rate)
             )
         assert result.heatmap.shape == (7, 7) and result.heatmap.dtype == np.float32
 

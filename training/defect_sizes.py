@@ -1,14 +1,14 @@
 """How small a defect a finished detector still flags: synthetic ones of known sizes, drawn into
 good images at their own scale.
 
-They are drawn into calibration images, which the model has never seen, once the threshold is set;
-nothing is chosen by them.
+They are drawn into images that the model has never seen, once the threshold is set; nothing is
+chosen by them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from anomaly.imaging.mask import Mask
 from anomaly.imaging.region import hottest_region
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
+from training.export import DetectorGraph
 from training.preprocess import stretched
 from training.sets import decode_all
 from training.synthetic_defects import add_defect
 
+Judge = Callable[[NDArray[np.uint8]], tuple[np.float32, NDArray[np.float32]]]
 # those that fill a blob, so that a diameter says how large they are
 KINDS = ("blend", "texture", "stain", "pit")
 DEFECTS_PER_SIZE = 6  # of a kind and a size
@@ -35,8 +37,30 @@ CUT_SIDE_DIAMETERS = 8  # diameters a side of the square that a defect is drawn 
 MAX_DIAMETER_SHARE = 0.25  # of an image's shorter side
 
 
+def judge_by_file(model: onnx.ModelProto) -> Judge:
+    """Returns score and heatmap as the graph of a detector's file gives them."""
+    session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
+
+    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, NDArray[np.float32]]:
+        score, heatmap = session.run(["score", "heatmap"], {"images": image[None]})
+        return score[0], heatmap[0]
+
+    return judge
+
+
+def judge_by_graph(graph: DetectorGraph) -> Judge:
+    """Returns score and heatmap as a detector gives them that is in no file."""
+
+    @torch.inference_mode()
+    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, NDArray[np.float32]]:
+        score, _, heatmap, *_ = graph(torch.from_numpy(image)[None])
+        return score.numpy()[0], heatmap.numpy()[0]
+
+    return judge
+
+
 def flagged_by_size(
-    model: onnx.ModelProto,
+    judge: Judge,
     calibration: Calibration,
     records: Sequence[Record],
     rule: DecodeRule,
@@ -46,6 +70,9 @@ def flagged_by_size(
     each: int = DEFECTS_PER_SIZE,
 ) -> dict[str, Any]:
     """Returns how many synthetic defects of each size are flagged, as the card has it.
+
+    ``judge``: score and heatmap (h, w) of an image uint8 (H, W, 3), by a model that has not seen
+    ``records``.
 
     ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of
     ``pixels`` (diameter in the image), ``flagged``, ``of``, ``met``: flagged ones whose box meets
@@ -58,17 +85,16 @@ def flagged_by_size(
         if isinstance(image, Decoded)
     ]
     pixel = float(np.median([math.sqrt(p.shape[0] * p.shape[1]) for p in pictures])) / size
-    session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     rng, rows = np.random.default_rng(seed), []
     for diameter in diameters(pixel, min(min(p.shape[:2]) for p in pictures)):
         flagged = met = of = 0
         scores = []
         for made, where in drawn(pictures, diameter, mask, rng, each):
-            score, heatmap = session.run(["score", "heatmap"], {"images": made[None]})
-            is_flagged = bool(calibration.is_anomaly(score[0]))
-            scores.append(float(score[0]) if math.isfinite(score[0]) else None)
+            score, heatmap = judge(made)
+            is_flagged = bool(calibration.is_anomaly(score))
+            scores.append(float(score) if math.isfinite(score) else None)
             box, _ = hottest_region(
-                heatmap[0], made.shape[1], made.shape[0], float(calibration.median)
+                heatmap, made.shape[1], made.shape[0], float(calibration.median)
             )
             of, flagged, met = (
                 of + 1,

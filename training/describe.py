@@ -104,7 +104,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "mask": mask_of(job),
     }
     if options.by_unit is not None and calibration is not None:
-        units = [record.group for record in split.sets.calibration]
+        units = [record.group for record in split.sets.calibrating]
         facts["by_unit"] = UnitRule.seen(options.by_unit, units).to_json()
     facts |= {
         "min_area": options.min_area,

@@ -24,11 +24,18 @@ from anomaly.imaging.decode import Decoded, DecodeRule
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.used_images import IMAGES
 from anomaly.reporting.page import write_report
-from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.calibration import Calibration, Kind
 from anomaly.statistics.calibration import calibrate as threshold_of
 from anomaly.statistics.groups import one_per_group, worst_per_unit
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.defect_sizes import DEFECTS_PER_SIZE, DEFECTS_PER_SIZE_SLOW, flagged_by_size
+from training.cross import graph_of, out_of_fold
+from training.defect_sizes import (
+    DEFECTS_PER_SIZE,
+    DEFECTS_PER_SIZE_SLOW,
+    flagged_by_size,
+    judge_by_file,
+    judge_by_graph,
+)
 from training.describe import describe, list_highest, list_images, training_report
 from training.export import (
     DetectorGraph,
@@ -42,12 +49,13 @@ from training.guard import Guard, learn_guard
 from training.options import TrainOptions
 from training.protocols import Module
 from training.sets import decode_all
-from training.stages import Calibrated, Exported, Fitted, Job, Trained
+from training.stages import Calibrated, Exported, Fitted, Fold, Job, Trained
 from training.suspects import find_suspects, suspects_text, write_suspects
 
 
 def calibrate(fitted: Fitted) -> Calibrated:
-    """Returns the detector as one graph, with the threshold that the graph's own scores set."""
+    """Returns the detector as one graph, with the threshold that the graph's own scores set, or
+    those of models without a fold each."""
     split, trained = fitted.chosen.split, fitted.trained
     options, seen = split.job.options, split.seen
     to_heatmap = fitted.chosen.to_heatmap
@@ -55,10 +63,8 @@ def calibrate(fitted: Fitted) -> Calibrated:
     write_suspects(options.out, suspects, options.images)
     guard = learn_guard(split.sets.development, split.rule, trained.prepare)
     graph, model = join(trained, guard)
-    calibration, highest = calibrate_on(
-        model, split.sets.calibration, split.rule, options, split.groups
-    )
-    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest)
+    calibration, highest, fold = set_threshold(fitted, model)
+    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest, fold)
 
 
 def export(calibrated: Calibrated) -> Exported:
@@ -91,13 +97,17 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
     chosen, calibration = calibrated.fitted.chosen, calibrated.calibration
     if calibration is None:
         return None
-    split, tiling = chosen.split, chosen.tiling
+    split, tiling, fold = chosen.split, chosen.tiling, calibrated.fold
     job = split.job
+    if fold is None:
+        judge, unseen = judge_by_file(calibrated.model), split.sets.calibration
+    else:
+        judge, unseen = judge_by_graph(graph_of(fold, calibrated)), fold.records
     size, each = (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (job.size, DEFECTS_PER_SIZE)
     return flagged_by_size(
-        calibrated.model,
+        judge,
         calibration,
-        split.sets.calibration,
+        unseen,
         split.rule,
         size,
         job.mask,
@@ -113,30 +123,52 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
     return graph, to_onnx(graph)
 
 
-def calibrate_on(
-    model: onnx.ModelProto,
-    records: Sequence[Record],
-    rule: DecodeRule,
-    options: TrainOptions,
-    joined: Mapping[Path, str],
-) -> tuple[Calibration | None, list[Record]]:
-    """Returns the calibration from the finished graph's own scores (CPU, batch 1) and the images,
-    the highest first.
-
-    ``joined``: the group of each image once copies were joined.
-    """
+def set_threshold(
+    fitted: Fitted, model: onnx.ModelProto
+) -> tuple[Calibration | None, list[Record], Fold | None]:
+    """Returns the calibration, the images, the highest first, and of cross-calibration a fold."""
+    split, fold = fitted.chosen.split, None
+    options, sets = split.job.options, split.sets
     if options.rank_only:
-        return None, []
+        return None, [], None
+    if sets.cross:
+        records, scores, fold = out_of_fold(split, fitted.chosen.to_heatmap)
+    else:
+        records, scores = scores_by_file(model, sets.calibration, split.rule, options.size or 0)
+    kind: Kind = "cross" if sets.cross else "split"
+    return *calibrate_on(records, scores, options, split.groups, kind), fold
+
+
+def scores_by_file(
+    model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, size: int
+) -> tuple[list[Record], npt.NDArray[np.float32]]:
+    """Returns the images that can be read, and their scores by the finished graph (CPU, batch 1),
+    float32 (n,).
+    """
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
     found: list[np.float32] = []
     kept: list[Record] = []
     with Progress(len(records), "setting the threshold") as progress:
-        for record, image in decode_all(records, rule, options.size or 0):
+        for record, image in decode_all(records, rule, size):
             progress.advance(1)
             if isinstance(image, Decoded):
                 found.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
                 kept.append(record)
-    scores = np.array(found, np.float32)
+    return kept, np.array(found, np.float32)
+
+
+def calibrate_on(
+    kept: list[Record],
+    scores: npt.NDArray[np.float32],
+    options: TrainOptions,
+    joined: Mapping[Path, str],
+    kind: Kind,
+) -> tuple[Calibration, list[Record]]:
+    """Returns the calibration from the scores of images (n,), one for each group, and the images,
+    the highest first.
+
+    ``joined``: the group of each image once copies were joined.
+    """
     if options.by_unit is not None:
         scores, worst = worst_per_unit(scores, [r.group for r in kept])
         kept = [kept[i] for i in worst]
@@ -145,7 +177,8 @@ def calibrate_on(
         scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths]
     )
     order = np.argsort(-values, kind="stable")
-    return threshold_of(values, options.false_alarm_rate), [kept[int(drawn[i])] for i in order]
+    calibration = threshold_of(values, options.false_alarm_rate, kind)
+    return calibration, [kept[int(drawn[i])] for i in order]
 
 
 def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record]) -> Card:

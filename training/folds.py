@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import TrainingError
-
-FOLDS = 5  # of a set, each left out in turn
+from anomaly.statistics.calibration import FOLDS
 
 
 def folds(groups: Sequence[str], count: int = FOLDS) -> npt.NDArray[np.int64]:

@@ -10,10 +10,14 @@ from typing import Any
 
 from anomaly.errors import TrainingError
 from anomaly.imaging.find import mark_ours
+from anomaly.statistics.prospect import Calibrating
 
 # space and size: see docs/results.md
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
+
+# models that are fitted to all maps at once, within seconds: once more for each fold
+CLOSED_FORM = ("linear", "hmm")
 
 NOT_KEPT = ("out", "resume", "command", "device", "marked_by")  # of one training only
 
@@ -39,6 +43,9 @@ class TrainOptions:
     epochs: int | None = None
     seed: int = 0
     false_alarm_rate: float | None = None
+    # split: part of the good images calibrates; cross: all of them train and calibrate; auto: cross
+    # where groups are few
+    calibrate: Calibrating = "auto"
     device: str = "auto"
     group_by: str | None = None
     by_unit: str | None = None  # names the unit that an image shows: the guarantee is one for units
@@ -110,7 +117,36 @@ def resolve(options: TrainOptions) -> TrainOptions:
             f"--tile and {found} found, one of them expected: tiles need all pixels and score by "
             "the hottest"
         )
-    return replace(options, model=model, space=space, size=size)
+    options = replace(options, model=model, space=space, size=size)
+    return replace(options, calibrate=calibrating(options))
+
+
+def calibrating(options: TrainOptions) -> Calibrating:
+    """Returns how good images set the threshold: as asked for, where that can be. ``auto`` stays
+    where it depends on how many groups there are.
+    """
+    found = next(
+        (
+            said
+            for said, is_so in (
+                (f"--model {options.model}", options.model not in CLOSED_FORM),
+                ("--tile", options.tile is not None),
+                ("--score typicality", options.score == "typicality"),
+                ("--rank-only", options.rank_only),
+            )
+            if is_so
+        ),
+        None,
+    )
+    if found is None:
+        return options.calibrate
+    if options.calibrate == "cross":
+        raise TrainingError(
+            f"--calibrate cross and {found} found, one of them expected: for each fold the model "
+            f"is fitted again, which needs a closed form ({', '.join(CLOSED_FORM)}) of whole "
+            "images and a score that no validation images set"
+        )
+    return "split"
 
 
 def check_backbone(options: TrainOptions, space: str) -> None:

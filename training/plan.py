@@ -23,6 +23,7 @@ from anomaly.inputs.near_copies import THUMB
 from anomaly.reporting.guarantee import enough_rows, more_rows
 from anomaly.reporting.lines import rows_text
 from anomaly.scoring.units import whole_units
+from anomaly.statistics.calibration import FOLDS
 from anomaly.statistics.prospect import Prospect, more_groups
 from training.options import TrainOptions, check_out, resolve
 from training.sets import (
@@ -71,20 +72,16 @@ class Plan:
         return (
             None
             if self.options.rank_only
-            else Prospect.of(self.groups, self.options.false_alarm_rate)
+            else Prospect.of(self.groups, self.options.false_alarm_rate, self.options.calibrate)
         )
 
     @property
     def more(self) -> list[Prospect]:
         """What more images would bring."""
-        target_rate = self.options.false_alarm_rate
-        return (
-            []
-            if self.options.rank_only
-            else [
-                Prospect.of(groups, target_rate) for groups in more_groups(self.groups, target_rate)
-            ]
-        )
+        if self.options.rank_only:
+            return []
+        asked = (self.options.false_alarm_rate, self.options.calibrate)
+        return [Prospect.of(groups, *asked) for groups in more_groups(self.groups, *asked)]
 
     def text(self) -> str:
         """The plan in words, one fact a line."""
@@ -94,7 +91,6 @@ class Plan:
             if options.tile
             else ""
         )
-        fit, validation, calibration = (f"{count:,}" for count in self.counts().values())
         rows = [
             (
                 "good images",
@@ -104,7 +100,7 @@ class Plan:
             *(("left out", line) for line in excluded_text(self.options, self.excluded)),
             *([("passed over", passed_text(self.passed_over))] if self.passed_over else []),
             ("effective number", self._effective()),
-            ("split", f"{fit} images to fit, {validation} to validate, {calibration} to calibrate"),
+            ("split", self._split()),
             (
                 "model",
                 (
@@ -119,10 +115,23 @@ class Plan:
         return rows_text(rows)
 
     def _guarantee(self) -> list[tuple[str, str]]:
-        prospect, target_rate = self.prospect, self.options.false_alarm_rate
+        prospect = self.prospect
+        asked = (self.options.false_alarm_rate, self.options.calibrate)
         if prospect is None:
             return [("good images flagged", "no guarantee: --rank-only orders images by score")]
-        return [*enough_rows(prospect, target_rate), *more_rows(self.groups, target_rate)]
+        return [*enough_rows(prospect, *asked), *more_rows(self.groups, *asked)]
+
+    def _split(self) -> str:
+        sets = self.sets
+        if sets.cross:
+            return (
+                f"none: all {self.images:,} images train and calibrate, in {FOLDS} folds by group; "
+                f"choices are made on {len(sets.validation):,} of them"
+            )
+        return (
+            f"{len(sets.fit):,} images to fit, {len(sets.validation):,} to validate, "
+            f"{len(sets.calibration):,} to calibrate"
+        )
 
     def counts(self) -> dict[str, int]:
         """How many images go into each set."""
@@ -179,7 +188,10 @@ class Plan:
             "size": options.size,
             "target_rate": options.false_alarm_rate,
             "guarantee": None if prospect is None else prospect.to_json(),
-            "lowest": None if prospect is None else Prospect.lowest(self.groups).to_json(),
+            "calibrate": "cross" if self.sets.cross else "split",
+            "lowest": None
+            if prospect is None
+            else Prospect.lowest(self.groups, prospect.kind).to_json(),
             "more": [prospect.to_json() for prospect in self.more],
             "warnings": self.warnings,
         }

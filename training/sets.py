@@ -26,8 +26,8 @@ from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
 from anomaly.reporting.guarantee import needs_text
 from anomaly.scoring.units import by_unit
-from anomaly.statistics.calibration import lowest_target_rate, needed
-from anomaly.statistics.prospect import set_aside
+from anomaly.statistics.calibration import lowest_target_rate, needed, rate_word
+from anomaly.statistics.prospect import Calibrating, Prospect, fewest_groups, kind_for, set_aside
 from training.options import TrainOptions
 
 Item = TypeVar("Item")
@@ -42,7 +42,8 @@ class Sets:
 
     Choices are made on ``validation``; a model in closed form then learns from it too. Nothing is
     learnt from ``calibration``. ``outliers``: drawn to be learnt from, but too unlike all others.
-    ``excluded``: how many images a list left out before the sets were drawn.
+    ``excluded``: how many images a list left out before the sets were drawn. ``cross``: all images
+    calibrate, and ``calibration`` is empty.
     """
 
     fit: list[Record]
@@ -50,6 +51,7 @@ class Sets:
     calibration: list[Record]
     outliers: list[Record] = field(default_factory=list)
     excluded: int = 0
+    cross: bool = False
 
     def by_name(self) -> dict[str, list[Record]]:
         sets = {"fit": self.fit, "validation": self.validation, "calibration": self.calibration}
@@ -59,6 +61,11 @@ class Sets:
     def development(self) -> list[Record]:
         """All that may be looked at before the threshold is set."""
         return [*self.fit, *self.outliers, *self.validation]
+
+    @property
+    def calibrating(self) -> list[Record]:
+        """The images that set the threshold."""
+        return self.development if self.cross else self.calibration
 
 
 def find_images(
@@ -86,8 +93,14 @@ def find_images(
         raise DatasetError(
             f"--views {options.views} without --by-unit found: say how a path names its unit"
         )
-    sets = three_sets(records, options.seed, options.false_alarm_rate, options.rank_only)
-    return records, replace(sets, excluded=excluded)
+    return records, replace(draw_sets(records, options), excluded=excluded)
+
+
+def draw_sets(records: Sequence[Record], options: TrainOptions) -> Sets:
+    """Returns the sets that ``options`` come to, resolved ones: see ``three_sets``."""
+    groups = len({record.group for record in records})
+    cross = kind_for(groups, options.calibrate) == "cross"
+    return three_sets(records, options.seed, options.false_alarm_rate, options.rank_only, cross)
 
 
 def excluded_text(options: TrainOptions, excluded: int) -> list[str]:
@@ -145,15 +158,19 @@ def name_of(record: Record, images: Path) -> str:
 
 
 def three_sets(
-    records: Sequence[Record], seed: int, target_rate: float | None, rank_only: bool = False
+    records: Sequence[Record],
+    seed: int,
+    target_rate: float | None,
+    rank_only: bool = False,
+    cross: bool = False,
 ) -> Sets:
     """Returns fit, validation and calibration sets, drawn by group: about 65, 15 and 20 % of the
     groups.
 
     Calibration grows up to half of the groups where the false-alarm rate ``target_rate`` needs it
     (None: 1 %, as far as it goes), and up to a third where that keeps one image from setting the
-    threshold. Raises CalibrationError where a rate asked for cannot be guaranteed, DatasetError
-    below five groups.
+    threshold. With ``cross`` it stays empty, since all groups calibrate, as with ``rank_only``.
+    Raises CalibrationError where a rate asked for cannot be kept, DatasetError below five groups.
     """
     groups = sorted({record.group for record in records})
     count = len(groups)
@@ -162,15 +179,9 @@ def three_sets(
             f"{count} good image{'s' * (count != 1)} (or groups) found, at least {MIN_GROUPS} "
             "expected to train at all, about 200 for a 1 % false-alarm rate: add good images"
         )
-    calibration = 0 if rank_only else set_aside(count, target_rate)
-    if not rank_only and target_rate is not None and needed(target_rate) > calibration:
-        raise CalibrationError(
-            f"{count} good images (or groups) found: {count // 2} of them can set the threshold, "
-            f"so the lowest guaranteed rate is {percent(1 / (count // 2 + 1))}. "
-            f"{needs_text(target_rate)} That takes {2 * needed(target_rate)} in all: add images, "
-            f"or --false-alarm-rate {lowest_target_rate(count // 2)}, or --rank-only (order, no "
-            "guarantee)"
-        )
+    calibration = 0 if rank_only or cross else set_aside(count, target_rate)
+    if not rank_only and target_rate is not None:
+        check_enough(count, target_rate, cross)
     validation = max(1, round((count - calibration) * 15 / 80))
     order = [groups[i] for i in np.random.default_rng(seed).permutation(count)]
     subsets = (
@@ -184,7 +195,22 @@ def three_sets(
     fit, held_out, threshold = (
         [record for group in sorted(subset) for record in by_group[group]] for subset in subsets
     )
-    return Sets(fit, held_out, threshold)
+    return Sets(fit, held_out, threshold, cross=cross)
+
+
+def check_enough(count: int, target_rate: float, cross: bool) -> None:
+    """Raises CalibrationError where so many groups cannot keep a target rate."""
+    kind: Calibrating = "cross" if cross else "split"
+    lowest = Prospect.lowest(count, kind)
+    if needed(target_rate) <= lowest.n:
+        return
+    raise CalibrationError(
+        f"{count} good images (or groups) found: {lowest.n} of them can set the threshold, "
+        f"so the lowest {rate_word(lowest.kind)} rate is {percent(lowest.rate)}. "
+        f"{needs_text(target_rate)} That takes {fewest_groups(target_rate, kind)} in all: add "
+        f"images, or --false-alarm-rate {lowest_target_rate(lowest.n)}, or --rank-only (order, no "
+        "guarantee)"
+    )
 
 
 def decode_all(
@@ -331,7 +357,7 @@ def sets_of_copies(
     several.
     """
     try:
-        sets = three_sets(joined, options.seed, options.false_alarm_rate, options.rank_only)
+        sets = draw_sets(joined, options)
     except (CalibrationError, DatasetError) as error:
         said = copies_text(before, joined, copies, options)
         raise type(error)(f"{error}; {said}" if said else str(error)) from error
@@ -342,7 +368,7 @@ def sets_of_copies(
         [own[record.path] for record in subset]
         for subset in (sets.fit, sets.validation, sets.calibration)
     )
-    return Sets(fit, validation, calibration)
+    return replace(sets, fit=fit, validation=validation, calibration=calibration)
 
 
 def copies_text(

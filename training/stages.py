@@ -143,11 +143,20 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What was fitted to all images but those of one fold, and these (see training/cross.py)."""
+
+    space: Space
+    model: Model
+    records: list[Record]
+
+
+@dataclass(frozen=True)
 class Calibrated:
     """A detector in one graph, with the threshold that its own scores set.
 
     ``calibration``: None with --rank-only. ``highest``: the images that set the threshold and those
-    next to it, the highest first.
+    next to it, the highest first. ``fold``: of cross-calibration, the first one.
     """
 
     fitted: Fitted
@@ -157,6 +166,7 @@ class Calibrated:
     model: onnx.ModelProto
     calibration: Calibration | None
     highest: list[Record]
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)

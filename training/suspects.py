@@ -57,6 +57,8 @@ USED = {
     "calibration": "it helps to set the threshold",
 }
 
+CALIBRATES = "; like all of them it helps to set the threshold"
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -255,7 +257,7 @@ def picture(suspect: Suspect, sets: Sets, scorer: Scorer) -> GalleryItem:
     return GalleryItem(
         path=str(Path(*suspect.record.path.parts[-3:])),
         caption=f"{suspect.times:.1f} times as unusual as a typical good image; "
-        f"{USED[use(suspect, sets)]}",
+        f"{USED[use(suspect, sets)]}{CALIBRATES if sets.cross else ''}",
         original=shrink(decoded.pixels),
         expected=scorer.explain(decoded),
         heatmap=suspect.heatmap,

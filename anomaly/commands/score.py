@@ -356,6 +356,6 @@ def refuse_lines_of_units(lines: bool, scorer: Any) -> None:
     """
     if lines and scorer.card.training.by_unit:
         raise AnomalyError(
-            "--out - found, but this detector guarantees per unit, and units need a table: give a "
-            "file name"
+            "--out - found, but the rate of this detector is per unit, and units need a table: "
+            "give a file name"
         )

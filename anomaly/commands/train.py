@@ -74,6 +74,14 @@ def add_train(commands: Any) -> None:
         help="the same seed gives the same detector",
     )
     add_rate(p)
+    p.add_argument(
+        "--calibrate",
+        choices=("split", "cross", "auto"),
+        default="auto",
+        help="split: part of the good images sets the threshold, the rate is guaranteed; cross: "
+        "all train and set it, the rate is estimated; auto: cross up to 300 groups, where the "
+        "model is fitted in seconds",
+    )
     add_device(p)
     add_image_arguments(p)
     p.add_argument(

@@ -91,10 +91,15 @@ def _check_calibration_set(training: TrainingFacts, calibration: Calibration) ->
     """
     n, on = calibration.n, training.recalibrated_on
     if on is None:
-        on = (training.sets or {}).get("calibration")
+        in_set = (training.sets or {}).get("calibration")
+        on = in_set if calibration.is_guaranteed else training.images
+        if not calibration.is_guaranteed and in_set:
+            _refuse("sets.calibration", in_set, "none where all images calibrate")
         groups = training.images if training.groups is None else training.groups
         if groups is not None and n > groups:
             _refuse("groups", groups, f"at least one for each of the {n} calibration scores")
+    elif not calibration.is_guaranteed:
+        _refuse("recalibrated_on", on, "a calibration of the kind split, as new images set it,")
     elif training.grouped is not None and training.grouped != (n < on):
         _refuse(
             "grouped",
@@ -150,7 +155,7 @@ def _check_cost(training: TrainingFacts, calibration: Calibration) -> None:
         )
     right = Cost.of_highest(calibration, names, training.size_sensitivity)
     found, expected = cost.to_json(), {} if right is None else right.to_json()
-    for name in ("without", "threshold", "guaranteed_rate", "flagged", "flagged_now", "of"):
+    for name in ("without", "threshold", "rate", "flagged", "flagged_now", "of"):
         if right is None or not _same(found[name], expected[name]):
             given = "nothing" if right is None else str(expected[name])[:80]
             _refuse(

@@ -1,5 +1,5 @@
-"""What a detector guarantees, by its card. It may be nothing: it only ranks, or its threshold was
-moved by hand after results were seen (a preview).
+"""What a detector guarantees, by its card. It may be nothing: it only ranks, its threshold was
+moved by hand after results were seen (a preview), or its rate is estimated by cross-calibration.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anomaly.detector.card import Card
-from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.calibration import Calibration, named_rate
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class Guarantee:
 
     @property
     def holds(self) -> bool:
-        """Whether there is a guaranteed rate."""
+        """Whether there is a rate, guaranteed or estimated."""
         return self.calibration is not None and not self.preview
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data; rate and bound are null where nothing is guaranteed."""
+        """The figures as plain data; rates and bound are null where nothing is said of them."""
         c = self.calibration
+        rates = (
+            named_rate(c.rate, c.kind)
+            if c is not None and self.holds
+            else {"guaranteed_rate": None, "estimated_rate": None}
+        )
         return {
             "threshold": None if c is None else float(c.threshold),
-            "guaranteed_rate": c.guaranteed_rate if c is not None and self.holds else None,
+            **rates,
             "upper_bound": c.upper_bound if c is not None and self.holds else None,
             "n": None if c is None else c.n,
             "k": None if c is None else c.k,

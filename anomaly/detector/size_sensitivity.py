@@ -17,7 +17,7 @@ import numpy as np
 
 from anomaly.detector.card_checks import every, is_text, number, or_none, whole
 from anomaly.detector.card_facts import Facts, fact
-from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, guaranteed_rate_of, rank
+from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, rank, rate_of
 
 MAX_NAMED_IMAGES = 5  # images at most that are named to be looked at first
 SCORE = number(-3e38, 3e38)  # a float32
@@ -93,8 +93,8 @@ def _count_above(scores: Sequence[float | None], threshold: float) -> int:
 
 @dataclass(frozen=True)
 class Cost(Facts):
-    """What the images that set a threshold cost if they are defects: the threshold of the others
-    alone at the same target rate.
+    """What the images that set a threshold cost if they are defects: threshold and rate of the
+    others alone at the same target rate.
 
     ``without``: the names of those left out, up to k and five. ``flagged``: how many synthetic
     defects the others' threshold flags, ``flagged_now`` this one, ``of`` how many; None where their
@@ -104,7 +104,7 @@ class Cost(Facts):
     place: ClassVar[str] = "training.cost."
     without: tuple[str, ...] = field(metadata={"check": every(is_text, MAX_NAMED_IMAGES)})
     threshold: float = field(metadata={"check": SCORE})
-    guaranteed_rate: float = field(metadata={"check": number(0, 1)})
+    rate: float = field(metadata={"check": number(0, 1)})
     flagged: int | None = field(metadata={"check": or_none(whole(0))})
     flagged_now: int | None = field(metadata={"check": or_none(whole(0))})
     of: int | None = field(metadata={"check": or_none(whole(0))})
@@ -142,7 +142,7 @@ class Cost(Facts):
         return cls(
             without=names,
             threshold=threshold,
-            guaranteed_rate=guaranteed_rate_of(k, len(rest)),
+            rate=rate_of(k, len(rest)),
             flagged=found and found[0],
             flagged_now=now and now[0],
             of=now and now[1],

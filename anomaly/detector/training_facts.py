@@ -136,6 +136,7 @@ class Options(Facts):
     epochs: int | None = fact(or_none(whole(0)))
     seed: int | None = fact(whole(-MAX_INTEGER))
     false_alarm_rate: float | None = fact(or_none(number(0, 0.5)))
+    calibrate: str | None = fact(is_text)
     device: str | None = fact(is_text)
     group_by: str | None = fact(or_none(is_text))
     by_unit: str | None = fact(or_none(is_text))

@@ -34,6 +34,7 @@ from anomaly.files.atomic import errors_naming, whole_file
 from anomaly.files.regular_files import open_own, read_own
 from anomaly.files.table import printable
 from anomaly.reporting.audit import Audit, audit_summary
+from anomaly.statistics.calibration import named_rate
 
 FORMAT = 1
 LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl
@@ -188,7 +189,11 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
         },
         "guarantee": None
         if calibration is None
-        else {"rate": calibration.guaranteed_rate, "k": calibration.k, "n": calibration.n},
+        else {
+            **named_rate(calibration.rate, calibration.kind),
+            "k": calibration.k,
+            "n": calibration.n,
+        },
         "files": files,
         "not_included": {
             path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}

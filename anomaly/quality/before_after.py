@@ -5,7 +5,7 @@ from __future__ import annotations
 from anomaly.detector.guarantee import Guarantee
 from anomaly.errors import CalibrationError
 from anomaly.files.numbers import exact_percent
-from anomaly.statistics.calibration import DEFAULT_RATE
+from anomaly.statistics.calibration import DEFAULT_RATE, rate_word
 
 # times the upper bound of before: what about half as many images make of it
 WORSE_UPPER_BOUND_RATIO = 1.15
@@ -26,14 +26,15 @@ def worse(before: Guarantee, after: Guarantee) -> list[str]:
     if new is None or not after.holds:
         return ["no guaranteed rate: a threshold moved after looking at results is a preview"]
     found = []
+    if old.is_guaranteed and not new.is_guaranteed:
+        found.append("the rate would be estimated, no longer guaranteed")
     if before.what == "unit" and after.what == "image":
-        found.append("the rate would be guaranteed per image, no longer per unit")
+        found.append(f"the rate would be {rate_word(new)} per image, no longer per unit")
     target = old.target_rate or DEFAULT_RATE
-    as_asked = new.n >= old.n and new.guaranteed_rate <= target
+    as_asked = new.n >= old.n and new.rate <= target
     if new.k * (old.n + 1) > old.k * (new.n + 1) and not as_asked:
         found.append(
-            f"guaranteed rate {exact_percent(new.guaranteed_rate)} instead of "
-            f"{exact_percent(old.guaranteed_rate)}"
+            f"{rate_word(new)} rate {exact_percent(new.rate)} instead of {exact_percent(old.rate)}"
         )
     if new.upper_bound > WORSE_UPPER_BOUND_RATIO * old.upper_bound and not as_asked:
         found.append(

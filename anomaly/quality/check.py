@@ -46,8 +46,8 @@ def check(
         )
     if group_by is not None and scorer.card.training.by_unit is not None:
         raise CalibrationError(
-            f"--group-by {group_by!r} found, but {run} guarantees per unit and knows its units: "
-            "leave it out"
+            f"--group-by {group_by!r} found, but the rate of {run} is per unit and it knows its "
+            "units: leave it out"
         )
     scored = score_good(
         scorer, path, GoodImages(normal, good, group_by, seed, independent=independent), say

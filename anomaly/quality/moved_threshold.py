@@ -63,7 +63,7 @@ def with_rank(calibration: Calibration, k: int) -> Calibration:
     target_rate = k / (calibration.n + 1)
     if rank(target_rate, calibration.n) < k:  # the decimal that is written may round below it
         target_rate = math.nextafter(target_rate, 1.0)
-    return Calibration(calibration.scores, k, target_rate)
+    return Calibration(calibration.scores, k, target_rate, calibration.kind)
 
 
 def largest_rank(n: int) -> int:

@@ -17,6 +17,7 @@ from anomaly.detector.training_facts import (
 from anomaly.files.numbers import percent
 from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
 from anomaly.reporting.lines import line_of, lines_of
+from anomaly.statistics.prospect import Calibrating
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card
@@ -61,7 +62,9 @@ def backbone_text(facts: BackboneFacts | None) -> str:
 
 
 def card_text(card: Card, run: str) -> str:
-    """Returns what a detector's card guarantees; ``run``: what the user calls the detector."""
+    """Returns what a detector's card guarantees, or estimates; ``run``: what the user calls the
+    detector.
+    """
     if card.calibration is None:
         return line_of(
             "rank only",
@@ -216,5 +219,17 @@ def more_lines(card: Card) -> list[str]:
     groups = facts.groups if trained else calibration.n
     if groups is None or not groups < 2**32:
         return []
-    rows = more_rows(groups, calibration.target_rate, training=trained)
+    rows = more_rows(groups, calibration.target_rate, _calibrating(card, trained))
     return lines_of(rows)
+
+
+def _calibrating(card: Card, trained: bool) -> Calibrating:
+    """Returns how more images would set the threshold: as these did, and by ``auto`` where that is
+    what was asked for.
+    """
+    if not trained:
+        return "fresh"
+    if card.calibration is None or card.calibration.is_guaranteed:
+        return "split"
+    options = card.training.options
+    return "auto" if options is not None and options.calibrate == "auto" else "cross"

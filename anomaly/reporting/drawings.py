@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from anomaly.files.numbers import percent
 from anomaly.reporting.charts import Scale
 from anomaly.reporting.report import NORMAL, ROWS, Report
+from anomaly.statistics.calibration import rate_word
 from anomaly.statistics.intervals import beta_binomial_limit
 
 POINTS = 400  # of a curve
@@ -227,25 +228,26 @@ def calibration_chart(report: Report) -> Chart | None:
     p = np.asarray([] if report.p_values is None else report.p_values, np.float64)
     if calibration is None or not len(p):
         return None
-    n, guaranteed_rate = calibration.n, calibration.guaranteed_rate
+    n, rate, word = calibration.n, calibration.rate, rate_word(calibration)
+    flags = "guarantees to flag" if calibration.is_guaranteed else "is estimated to flag"
     found = level_counts(p, n)
     axes, shares = Axes(Scale(0, 1, math.sqrt), Scale(0, 1, math.sqrt)), found.counts / len(p)
     marks = [
         axes.band(found.levels, found.low / len(p), found.high / len(p)),
         axes.line([0, 1], [0, 1], "chance"),
         axes.line([0, *found.levels], [0, *shares], "curve"),
-        axes.dot(guaranteed_rate, float(np.interp(guaranteed_rate, found.levels, shares))),
+        axes.dot(rate, float(np.interp(rate, found.levels, shares))),
     ]
     ticks = [(axes.x.at(v), f"{100 * v:g} %") for v in (0, 0.01, 0.05, 0.25, 0.5, 1)]
     return Chart(
-        "Good images flagged, guaranteed and counted",
-        "guaranteed at a threshold",
+        f"Good images flagged, {word} and counted",
+        f"{word} at a threshold",
         "counted",
         axes.x_ticks(ticks),
         axes.y_ticks(ticks),
         marks,
         f"For every threshold that {n:,} calibration images can set: the share of good images that "
-        f"it guarantees to flag at most, and the share of {len(p):,} good test images that it "
+        f"it {flags} at most, and the share of {len(p):,} good test images that it "
         f"flags. The band holds what chance does in 95 of 100 cases at each of {len(found.levels)} "
         f"levels; the curve is outside at {found.outside} (by chance alone about "
         f"{0.05 * len(found.levels):.0f}, often side by side). The dot is the threshold in use. "

@@ -45,7 +45,7 @@ def _change(watch: ScoreWatch) -> str:
     blind = "; with lower scores defects may pass" if change.direction == "lower" else ""
     return (
         f"the scores are {change.direction} since about {watch.what} {change.changed_at + 1:,} "
-        f"of {watch.images - watch.not_judged:,} judged ({watch.changed_time}), so the guaranteed "
+        f"of {watch.images - watch.not_judged:,} judged ({watch.changed_time}), so the "
         f"false-alarm rate no longer holds here{blind}"
     )
 

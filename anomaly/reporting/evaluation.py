@@ -136,7 +136,7 @@ def every_image_text(counts: tuple[int, int] | None) -> str:
 
 
 def false_alarms_text(judged: Judged) -> str:
-    """Returns the realised count of false alarms beside what was guaranteed."""
+    """Returns the realised count of false alarms beside what was guaranteed, or estimated."""
     alarms, calibration = judged.evaluation.false_alarms, judged.scorer.card.calibration
     if alarms is None and calibration is not None and judged.used_good:
         return f"unknown: all {judged.used_good} good images were used in training"
@@ -152,7 +152,7 @@ def realised_text(
     what: str = "image",
 ) -> str:
     """Returns how many good test images (or units: ``what``) were flagged, beside what was
-    guaranteed.
+    guaranteed, or estimated.
 
     ``flagged`` counts one image of each group; ``every_image``, where groups have several, is
     (flagged, of) all.
@@ -164,8 +164,9 @@ def realised_text(
     else:
         every = ""
     up_to = calibration.ordinary_up_to(flagged.n)
+    by = "" if calibration.is_guaranteed else " by the estimated rate"
     expected = (
-        f"expected {count_text(calibration.expected(flagged.n))}, up to {up_to:,} is ordinary"
+        f"expected {count_text(calibration.expected(flagged.n))}{by}, up to {up_to:,} is ordinary"
     )
     if flagged.flagged > up_to:
         expected += (

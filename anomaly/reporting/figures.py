@@ -102,10 +102,12 @@ def _good_tile(alarms: Mapping[str, Any] | None, used: int) -> Tile:
         why = f"all {used} good images were used in training" if used else ""
         return Tile(label, NONE, why or "no threshold, or no good images")
     flagged, n, up_to = alarms["flagged"], alarms["n"], alarms["ordinary_up_to"]
-    expected = count_text(n * alarms["guaranteed_rate"])
+    guaranteed = alarms["guaranteed_rate"]
+    word = "estimated" if guaranteed is None else "guaranteed"
+    expected = count_text(n * alarms[f"{word}_rate"])
     said = f"expected {expected}, up to {up_to:,} is ordinary"
     state, more = (
-        ("kept", "✓ as guaranteed")
+        ("kept", f"✓ as {word}")
         if flagged <= up_to
         else (
             "broken",

@@ -1,5 +1,5 @@
-"""What a threshold guarantees, in words: how many good images are flagged, and how many images it
-needs.
+"""What a threshold guarantees or, by cross-calibration, what is estimated, in words: how many good
+images are flagged, and how many images it needs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ from anomaly.files.numbers import (
 from anomaly.reporting.lines import rows_text
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
+    FOLDS,
     Calibration,
+    Kind,
     Rate,
     lowest_target_rate,
     needed,
+    rate_word,
 )
-from anomaly.statistics.prospect import Prospect, more_groups
+from anomaly.statistics.prospect import Calibrating, Prospect, fewest_groups, more_groups
 
 Change = tuple[str, str, str]  # a label, the figure before and the figure after
 
 BEFORE_WIDTH = 28  # characters
 PREVIEW = "Preview: the guarantee returns when fresh good images confirm it."
+ESTIMATED = (  # why, in one sentence
+    f"every good image trains and calibrates (cross-calibration, {FOLDS} folds); the rate is "
+    "estimated, not guaranteed"
+)
 
 
 def guarantee_text(
@@ -44,7 +51,7 @@ def guarantee_text(
     views: str = "",
 ) -> str:
     """Returns what a calibration guarantees, five lines; where there were too few images for the
-    default rate, one.
+    default rate, one. Where the rate is estimated one line more says why.
 
     ``good_images``: all that were given, those for training included. ``highest``: names of the
     calibration images, the highest score first. ``recall``: of labelled defect images, if there
@@ -53,21 +60,18 @@ def guarantee_text(
     """
     what = "unit" if views else "image"
     if calibration.too_few:
-        return too_few_text(calibration, good_images, what)
+        return "\n".join([too_few_text(calibration, good_images, what), *why(calibration.kind)])
     n, images = calibration.n, _round_number(2 * calibration.n)
     up_to = calibration.ordinary_up_to(images)
     each = ", each by its worst view" if views else ", one of each group" if grouped else ""
     unlike = "not for a new lot, light or camera" + (
         "" if views else ", not per unit of several views"
     )
-    unseen = "" if good_images == n else " that training did not see"
+    unseen = _seen_by(calibration, good_images)
     lines = [
         (f"threshold {calibration.threshold:.4g}", f"set by {good_text(n, what)}{unseen}{each}"),
-        (
-            f"good {what}s flagged",
-            f"{_about(calibration.guaranteed_rate)}; 95 % confident: at most "
-            f"{_out_of(calibration.upper_bound)} in the long run",
-        ),
+        (f"good {what}s flagged", _rate_text(calibration.rate, calibration)),
+        *([] if calibration.is_guaranteed else [("", ESTIMATED)]),
         (
             "",
             f"in {good_text(images, what)} expect {count_text(calibration.expected(images))}; "
@@ -104,7 +108,7 @@ def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "
     lines = [
         (f"threshold {calibration.threshold:.4g}", f"moved by hand by {by} on {when}; {place}"),
         (
-            "guaranteed rate",
+            f"{rate_word(calibration)} rate",
             "none: a preview, since the threshold was chosen after results were seen",
         ),
         ("", f"new good images give one again: anomaly calibrate {run} --normal NEW_GOOD"),
@@ -113,15 +117,17 @@ def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "
 
 
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
-    """Returns what fewer good images than the default rate needs can guarantee, and what to do."""
-    n = calibration.n
+    """Returns which rate fewer good images than the default one needs allow, and what to do."""
+    n, cross = calibration.n, not calibration.is_guaranteed
     # anomaly calibrate has it not
-    rank_only = "" if good_images == n else ", or --rank-only (order, no guarantee)"
+    fresh = good_images == n and not cross
+    rank_only = "" if fresh else ", or --rank-only (order, no guarantee)"
     number = f"{n:,}" if what == "image" else f"{n:,} {what}{'' if n == 1 else 's'}"
     return (
         f"{good_text(good_images)}: {number} set{'s' if n == 1 else ''} the threshold. "
-        f"Lowest guaranteed rate {percent(calibration.guaranteed_rate)} (could be "
-        f"{percent(calibration.upper_bound)}). {needs_text(DEFAULT_RATE)} "
+        f"Lowest {rate_word(calibration)} rate {percent(calibration.rate)} (could be "
+        f"{percent(calibration.upper_bound)}{', estimated too' if cross else ''}). "
+        f"{needs_text(DEFAULT_RATE)} "
         f"Add images, or --false-alarm-rate {lowest_target_rate(n)}{rank_only}."
     )
 
@@ -133,59 +139,61 @@ def needs_text(target_rate: float) -> str:
     return f"{100 * target_rate:.6g} % needs {needed(target_rate):,} to set the threshold."
 
 
-def enough_rows(prospect: Prospect, target_rate: float | None) -> list[tuple[str, str]]:
-    """Returns what good images will guarantee before one is scored, and the lowest guaranteed rate;
-    ``target_rate``: as asked for.
+def enough_rows(
+    prospect: Prospect, target_rate: float | None, calibrating: Calibrating = "split"
+) -> list[tuple[str, str]]:
+    """Returns the rate that good images will have before one is scored, and the lowest one;
+    ``target_rate`` and ``calibrating``: as asked for.
     """
     lowest, asked = (
-        Prospect.lowest(prospect.groups),
+        Prospect.lowest(prospect.groups, prospect.kind),
         DEFAULT_RATE if target_rate is None else target_rate,
     )
-    rows = [
-        (
-            "good images flagged",
-            f"{_about(prospect.guaranteed_rate)}, set by {prospect.n:,} of {prospect.groups:,}; "
-            f"95 % confident: at most {_out_of(prospect.upper_bound)} in the long run",
-        )
-    ]
-    if prospect.guaranteed_rate > asked:
-        rows.append(("", f"{needs_text(asked)} That takes {2 * needed(asked):,} in all"))
+    set_by = f", set by {prospect.n:,} of {prospect.groups:,}"
+    rows = [("good images flagged", _rate_text(prospect.rate, prospect, set_by))]
+    if prospect.kind == "cross":
+        rows.append(("", ESTIMATED))
+    if prospect.rate > asked:
+        in_all = fewest_groups(asked, calibrating)
+        rows.append(("", f"{needs_text(asked)} That takes {in_all:,} in all"))
     how = f"set by {lowest.n:,}, with --false-alarm-rate {lowest_target_rate(lowest.n)}"
     return [
         *rows,
         (
-            "lowest guaranteed rate",
-            f"{one_in(lowest.guaranteed_rate)} ({_could_be(lowest)}), {how}",
+            f"lowest {rate_word(lowest.kind)} rate",
+            f"{one_in(lowest.rate)} ({_could_be(lowest)}), {how}",
         ),
     ]
 
 
 def more_rows(
-    groups: int, target_rate: float | None, *, training: bool = True
+    groups: int, target_rate: float | None, calibrating: Calibrating = "split"
 ) -> list[tuple[str, str]]:
     """Returns what more good images (of different groups) than ``groups`` would bring: a row for
     each number worth asking about.
-
-    In training some of them set the threshold; in recalibration (not ``training``) all do.
     """
     rows = []
-    for number in more_groups(groups, target_rate, 2 if training else 1):
-        prospect = Prospect.of(number, target_rate, None if training else number)
-        rows.append(
-            f"{number - groups:,} more: {_could_be(prospect)}; {prospect.n:,} of {number:,} set "
-            "the threshold"
+    for number in more_groups(groups, target_rate, calibrating):
+        prospect = Prospect.of(number, target_rate, calibrating)
+        who = (
+            f"all {number:,} train and set"
+            if prospect.kind == "cross"
+            else f"{prospect.n:,} of {number:,} set"
         )
+        rows.append(f"{number - groups:,} more: {_could_be(prospect)}; {who} the threshold")
     return [("" if index else "more good images", row) for index, row in enumerate(rows)]
 
 
 def place_text(calibration: Calibration, what: str = "image") -> str:
-    """Returns where a threshold stands among the good images (or units: ``what``), and what that
-    guarantees.
+    """Returns where a threshold stands among the good images (or units: ``what``), and which rate
+    that is.
     """
+    sure = "95 % confident" if calibration.is_guaranteed else "estimated too, 95 % confident"
+    of = "" if calibration.is_guaranteed else " estimated"
     place = "highest" if calibration.k == 1 else f"{ordinal(calibration.k)} highest"
     return (
         f"Set by the {place} of {calibration.n:,} good {what}s: "
-        f"{percent(calibration.guaranteed_rate)}; 95 % confident: at most "
+        f"{percent(calibration.rate)}{of}; {sure}: at most "
         f"{percent(calibration.upper_bound)} in the long run."
     )
 
@@ -194,12 +202,14 @@ def change_rows(before: Guarantee, after: Guarantee) -> list[Change]:
     """Returns what a new threshold changes: rows of a label, the figure before and the figure
     after.
     """
-    labels = ("threshold", "guaranteed rate", "upper bound (95 %)", "set by")
+    kinds = {g.calibration.kind for g in (before, after) if g.calibration is not None}
+    word = "guaranteed rate" if kinds <= {"split"} else "false-alarm rate"
+    labels = ("threshold", word, "upper bound (95 %)", "set by")
     return list(zip(labels, guarantee_figures(before), guarantee_figures(after), strict=True))
 
 
 def guarantee_figures(guarantee: Guarantee) -> tuple[str, str, str, str]:
-    """Returns threshold, guaranteed rate, upper bound, and what set the threshold, in words."""
+    """Returns threshold, rate, upper bound, and what set the threshold, in words."""
     c = guarantee.calibration
     if c is None:
         return "none", "none: it only ranks", "none", "nothing"
@@ -207,12 +217,13 @@ def guarantee_figures(guarantee: Guarantee) -> tuple[str, str, str, str]:
         f"{c.threshold:.4g}",
         good_text(c.n, guarantee.what),
     )
+    estimated = "" if c.is_guaranteed else ", estimated"
     if guarantee.preview:
         return threshold, "none: a preview", "none", f"by hand, on {images}"
     return (
         threshold,
-        f"{exact_percent(c.guaranteed_rate)} ({c.k:,} of {c.n + 1:,})",
-        exact_percent(c.upper_bound),
+        f"{exact_percent(c.rate)} ({c.k:,} of {c.n + 1:,}){estimated}",
+        f"{exact_percent(c.upper_bound)}{estimated}",
         images,
     )
 
@@ -233,15 +244,29 @@ def _missed(recall: Rate | None, run: str) -> str:
     )
 
 
-def _about(rate: float) -> str:
-    return f"about {one_in(rate)} ({exact_percent(rate)})"
+def _rate_text(rate: float, of: Calibration | Prospect, set_by: str = "") -> str:
+    bound = f"95 % confident: at most {_out_of(of.upper_bound)} in the long run"
+    about = f"about {one_in(rate)} ({exact_percent(rate)})"
+    if of.kind == "split":
+        return f"{about}{set_by}; {bound}"
+    return f"estimated {about}{set_by}; estimated too, {bound}"
+
+
+def _seen_by(calibration: Calibration, good_images: int) -> str:
+    """Returns what training made of the images that set a threshold."""
+    if not calibration.is_guaranteed:
+        return ", each scored by a model that did not see it"
+    return "" if good_images == calibration.n else " that training did not see"
+
+
+def why(kind: Kind) -> list[str]:
+    """Returns why a rate is estimated, a line; none where it is guaranteed."""
+    return [] if kind == "split" else [f"{ESTIMATED[0].upper()}{ESTIMATED[1:]}."]
 
 
 def _could_be(prospect: Prospect) -> str:
-    return (
-        f"guarantee {100 * prospect.guaranteed_rate:.2g} %, could be "
-        f"{percent(prospect.upper_bound)}"
-    )
+    word = "guarantee" if prospect.kind == "split" else "estimate"
+    return f"{word} {100 * prospect.rate:.2g} %, could be {percent(prospect.upper_bound)}"
 
 
 def _out_of(rate: float) -> str:

@@ -28,6 +28,7 @@ from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart,
 from anomaly.reporting.figures import classes, counts_text, tiles
 from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks
 from anomaly.reporting.report import ROWS, Report
+from anomaly.statistics.calibration import rate_word
 
 if TYPE_CHECKING:
     import jinja2
@@ -60,6 +61,7 @@ def page(report: Report) -> str:
             figures_text=report.figures_text,
             figures_terms=_terms(report.figures_text),
             guarantee_text=report.guarantee,
+            rate_word=_rate_word(report.card),
             guarantee_terms=_terms(report.guarantee),
             galleries=galleries(report.galleries),
             legend_colours=legend_colours(),
@@ -141,6 +143,11 @@ def _terms(text: str) -> list[Term]:
 
 def _identity(card: Card) -> str:
     return f"{card.name}@{card.version}" + (f" sha256:{card.digest}" if card.digest else "")
+
+
+def _rate_word(card: Card) -> str:
+    """What a page says of a detector's rate: guaranteed, or estimated."""
+    return rate_word("split" if card.calibration is None else card.calibration.kind)
 
 
 def _detector(card: Card) -> Sequence[Term]:

@@ -6,7 +6,7 @@ from anomaly.files.numbers import percent
 from anomaly.imaging.listing import passed_text
 from anomaly.reporting.lines import names_text, rows_text
 from anomaly.scoring.speed import Bench
-from anomaly.statistics.calibration import needed
+from anomaly.statistics.calibration import needed, rate_word
 from anomaly.statistics.check import Check
 from anomaly.statistics.known_parts import Challenge, Repeat
 
@@ -62,13 +62,13 @@ def _why(check: Check) -> str:
         )
     if check.advice == "recalibrate" and check.flagged > check.flagged_up_to:
         return (
-            f"{check.flagged} of {check.images} good {check.what}s are flagged: the guaranteed "
-            "rate no longer holds"
+            f"{check.flagged} of {check.images} good {check.what}s are flagged: the "
+            f"{rate_word(check.kind)} rate no longer holds"
         )
     if check.advice == "recalibrate":
         return (
-            f"{scores} changed, so the guaranteed rate no longer holds; they are spread about "
-            "as before"
+            f"{scores} changed, so the {rate_word(check.kind)} rate no longer holds; they are "
+            "spread about as before"
         )
     return f"no sign that good {check.what}s look different from those that set the threshold"
 

@@ -69,7 +69,7 @@ def _flagged(summary: Summary) -> str:
         return "no threshold: this detector ranks only, without a guarantee"
     if summary.expected is None or summary.ordinary_up_to is None:
         return (
-            f"{summary.flagged:,} of {images_text(summary.ok)} judged; the guarantee is per unit, "
+            f"{summary.flagged:,} of {images_text(summary.ok)} judged; the rate is per unit, "
             "not per image"
         )
     return _ordinary(summary.flagged, summary.ok, summary.expected, summary.ordinary_up_to)

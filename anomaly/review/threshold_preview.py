@@ -20,8 +20,8 @@ from anomaly.statistics.intervals import Estimate, beta_quantile
 class Preview:
     """What a threshold would do: images of the run that it flags, and what can be said of it.
 
-    ``k`` of ``n`` calibration scores set it; ``guaranteed_rate`` and ``upper_bound`` as in
-    Calibration, or None. Where it is not the detector's own threshold the guarantee is a preview,
+    ``k`` of ``n`` calibration scores set it; ``rate`` and ``upper_bound`` as in Calibration, or
+    None. Where it is not the detector's own threshold the guarantee is a preview,
     since it was chosen after seeing results.
     """
 
@@ -30,7 +30,7 @@ class Preview:
     images: int
     k: int | None
     n: int | None
-    guaranteed_rate: float | None
+    rate: float | None
     upper_bound: float | None
     own: bool
     precision: Estimate
@@ -44,11 +44,11 @@ def preview(
     judged.
     """
     values = np.asarray(scores, dtype=np.float32)
-    k = n = guaranteed_rate = upper_bound = None
+    k = n = rate = upper_bound = None
     if calibration is not None:
         n = calibration.n
         k = 1 + int(np.count_nonzero(flagged_at(calibration.scores, threshold)))
-        guaranteed_rate, upper_bound = (
+        rate, upper_bound = (
             k / (n + 1),
             beta_quantile(0.95, k, n + 1 - k) if k <= n else 1.0,
         )
@@ -58,7 +58,7 @@ def preview(
         images=len(values),
         k=k,
         n=n,
-        guaranteed_rate=guaranteed_rate,
+        rate=rate,
         upper_bound=upper_bound,
         own=calibration is not None and np.float32(threshold) == calibration.threshold,
         precision=precision_at(sample, threshold),

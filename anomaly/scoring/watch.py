@@ -161,7 +161,7 @@ class FolderWatch:
 
     def _units_said(self, rule: UnitRule) -> str:
         return (
-            f"the guarantee is per unit of {rule.views}, not per image: an image above the "
+            f"the rate is per unit of {rule.views}, not per image: an image above the "
             "threshold flags its unit at once, and no unit is good before "
             f"{units_table(self._work.out)} says so, which is written when this ends"
         )

@@ -23,7 +23,7 @@ class ImageResult(BaseModel):
     good.
 
     ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where
-    nothing is guaranteed.
+    nothing is guaranteed; where the rate is estimated ``estimated_per`` says the same.
     """
 
     detector: str
@@ -38,6 +38,7 @@ class ImageResult(BaseModel):
     area: int | None
     error: str | None
     guaranteed_per: str | None
+    estimated_per: str | None
     heatmap: list[list[float]] | None = None
 
 

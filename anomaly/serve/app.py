@@ -38,6 +38,7 @@ from anomaly.serve.numbers import text_of
 from anomaly.serve.request_log import RequestLog
 from anomaly.serve.service import Service
 from anomaly.serve.workers import Deadline, Place
+from anomaly.statistics.calibration import named_rate, rate_word
 
 STATUSES = {"damaged detector": 500, "too slow": 504}  # of what is not the image's fault
 RELOAD_SECONDS = 1.0
@@ -105,7 +106,7 @@ async def model_metadata(
     numbers = (
         {
             "threshold": float(calibration.threshold),
-            "guaranteed_rate": calibration.guaranteed_rate,
+            **named_rate(calibration.rate, calibration.kind),
             "n": calibration.n,
         }
         if calibration
@@ -252,10 +253,12 @@ def result_json(served: Served, result: Result, heatmap: bool, deadline: Deadlin
         name: getattr(result, name)
         for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
     }
+    per = "unit" if card.training.by_unit else "image"
     answer["detector"] = card.identity
     answer["threshold"] = float(card.calibration.threshold) if card.calibration else None
-    per = "unit" if card.training.by_unit else "image"
-    answer["guaranteed_per"] = per if card.calibration else None
+    for word in ("guaranteed", "estimated"):
+        stated = card.calibration is not None and rate_word(card.calibration) == word
+        answer[f"{word}_per"] = per if stated else None
     answer["box"] = dict(zip("xywh", result.box, strict=True)) if result.box else None
     if heatmap and result.heatmap is not None:
         protocol.check_length(result.heatmap.size)

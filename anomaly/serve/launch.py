@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 
 PER_UNIT = (
-    "this detector guarantees per unit of {views}, and images are judged here one by one: a unit "
-    "is flagged where is_anomaly is true for any of its views, and good only where it is false for "
-    "all of them; anomaly score over their files joins units"
+    "the false-alarm rate of this detector is per unit of {views}, and images are judged here one "
+    "by one: a unit is flagged where is_anomaly is true for any of its views, and good only where "
+    "it is false for all of them; anomaly score over their files joins units"
 )
 ENDED = (
     b'{"level": "warning", "message": "asked to stop again: ended at once, with what was not '
@@ -182,7 +182,7 @@ def service_of(places: Sequence[Path], options: ServeOptions) -> Service:
 
 
 def warn_of_units(name: str, detectors: Detectors) -> None:
-    """Says in the log where a detector guarantees per unit: here images are judged one by one."""
+    """Says in the log where a detector's rate is per unit: here images are judged one by one."""
     served = detectors.get(name)
     rule = served.scorer.card.training.by_unit if served else None
     if rule is not None:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from anomaly.scorer import Result
 from anomaly.serve.detectors import Served
-from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.calibration import Calibration, named_rate
 from anomaly.statistics.change_point import follow
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -102,6 +102,12 @@ class Metrics:
             of_detector,
             registry=registry,
         )
+        self.estimated_rate = Gauge(
+            "anomaly_estimated_rate",
+            "Estimated share of good images that is flagged, where none is guaranteed",
+            of_detector,
+            registry=registry,
+        )
         self.drift = Gauge(
             "anomaly_drift_evidence",
             f"log10 of the evidence that the last {WINDOW} scores have changed; 5 is rare",
@@ -141,9 +147,13 @@ class Metrics:
         recent = self._recent[served.name] = Recent(calibration)
         self.share.labels(served.name).set_function(recent.flagged_share)
         self.drift.labels(served.name).set_function(recent.drift)
-        self.guaranteed_rate.labels(served.name).set(
-            calibration.guaranteed_rate if calibration else math.nan
-        )
+        rates = named_rate(calibration.rate, calibration.kind) if calibration else {}
+        for name, gauge in (
+            ("guaranteed_rate", self.guaranteed_rate),
+            ("estimated_rate", self.estimated_rate),
+        ):
+            value = rates.get(name)
+            gauge.labels(served.name).set(math.nan if value is None else value)
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""

@@ -122,7 +122,7 @@ class TensorMetadata(BaseModel):
 
 class ModelMetadata(BaseModel):
     """What a detector takes and gives. ``parameters``: its identity, threshold and
-    guaranteed rate.
+    false-alarm rate, guaranteed or estimated.
     """
 
     name: str

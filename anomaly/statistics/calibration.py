@@ -8,6 +8,14 @@ distributed like. Over the draw of the calibration images the long-run rate foll
 1 - k) (with ties it is lower), and the number flagged among m new normal images the beta-binomial
 of the same parameters.
 
+Cross-calibration (Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial
+Intelligence 2015): each of the n images is scored by a model that was fitted without its fold, and
+the detector is fitted to all of them. The rate k / (n + 1) is then an estimate. What is proven
+(Barber, Candes, Ramdas and Tibshirani, "Predictive inference with the jackknife+", Annals of
+Statistics 2021, CV+) compares a new image with each calibration score under the model of that
+score's fold, and allows twice the rate and, with few folds, a few per cent more; of one model
+fitted to all images nothing is proven.
+
 Everywhere: higher score = more anomalous; ranks are integers; a score that is not a number is never
 good.
 """
@@ -19,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,22 +37,27 @@ from anomaly.statistics.intervals import beta_binomial_limit, beta_quantile, clo
 
 DEFAULT_RATE = 0.01  # the target rate of who asks for no rate: 1 false alarm in 100 good images
 LARGEST_RATE = 0.5
+FOLDS = 5  # of cross-calibration: each is left out in turn
+Kind = Literal["split", "cross"]
+KINDS: tuple[Kind, ...] = ("split", "cross")
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The scores of n normal images that nothing was fitted or chosen on, and the rank k that sets
-    the threshold.
+    """The scores of n normal images and the rank k that sets the threshold.
 
     ``scores``: float32 (n,), finite, ascending, one for each group. ``k``: 1 to n. ``target_rate``:
-    the false-alarm rate that was asked for, None where the default was taken. The guaranteed rate
-    never exceeds it; without a target rate, and with too few images for the default, k is 1. Raises
-    CalibrationError where that does not hold.
+    the false-alarm rate that was asked for, None where the default was taken. The rate never
+    exceeds it; without a target rate, and with too few images for the default, k is 1. ``kind``:
+    ``split``, nothing was fitted or chosen on these images, and the rate is guaranteed; or
+    ``cross``, each was scored by a model that was fitted without it, and the rate is estimated.
+    Raises CalibrationError where that does not hold.
     """
 
     scores: NDArray[np.float32]
     k: int
     target_rate: float | None = None
+    kind: Kind = "split"
 
     def __post_init__(self) -> None:
         scores = np.sort(_finite(self.scores))
@@ -65,9 +78,8 @@ class Calibration:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Calibration):
             return NotImplemented
-        return (self.k, self.target_rate) == (other.k, other.target_rate) and np.array_equal(
-            self.scores, other.scores
-        )
+        mine, others = ((c.k, c.target_rate, c.kind) for c in (self, other))
+        return mine == others and np.array_equal(self.scores, other.scores)
 
     @property
     def n(self) -> int:
@@ -80,14 +92,21 @@ class Calibration:
         return np.float32(self.scores[self.n - self.k])
 
     @property
-    def guaranteed_rate(self) -> float:
-        """k / (n + 1): the probability that a new normal image is flagged is at most this."""
-        return guaranteed_rate_of(self.k, self.n)
+    def rate(self) -> float:
+        """k / (n + 1): the probability that a new normal image is flagged is at most this;
+        guaranteed of ``kind`` split, estimated of cross.
+        """
+        return rate_of(self.k, self.n)
+
+    @property
+    def is_guaranteed(self) -> bool:
+        """Whether rate and upper bound are guaranteed, not estimated."""
+        return self.kind == "split"
 
     @property
     def upper_bound(self) -> float:
-        """With 95 % confidence the long-run false-alarm rate of this one detector is at
-        most this.
+        """With 95 % confidence the long-run false-alarm rate of this one detector is at most this;
+        of ``kind`` cross an estimate.
         """
         return upper_bound_of(self.k, self.n)
 
@@ -99,7 +118,7 @@ class Calibration:
 
     @property
     def too_few(self) -> bool:
-        """Whether no rate was asked for and the default one could not be guaranteed."""
+        """Whether no rate was asked for and there are too few scores for the default one."""
         return self.target_rate is None and rank(DEFAULT_RATE, self.n) == 0
 
     def p_value(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -112,13 +131,13 @@ class Calibration:
 
     def is_anomaly(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """not (score <= threshold), bool shaped like ``scores``: exactly where the p-value is at
-        most the guarantee.
+        most the rate.
         """
         return np.asarray(~(as_float32(scores) <= self.threshold))
 
     def expected(self, images: int) -> float:
         """Number of ``images`` new normal images that are flagged on average, at most."""
-        return images * self.guaranteed_rate
+        return images * self.rate
 
     def ordinary_up_to(self, images: int, level: float = 0.95) -> int:
         """The beta-binomial limit: at most so many of ``images`` normal ones are flagged with
@@ -132,7 +151,8 @@ class Calibration:
             "n": self.n,
             "k": self.k,
             "target_rate": self.target_rate,
-            "guaranteed_rate": self.guaranteed_rate,
+            "kind": self.kind,
+            **named_rate(self.rate, self.kind),
             "upper_bound": self.upper_bound,
             "threshold": float(self.threshold),
             "m": float(self.median),
@@ -164,7 +184,8 @@ class Calibration:
                 f"the card says k = {k!r}, target rate = {target_rate!r}; expected an integer and "
                 "a rate: export it again"
             )
-        found = cls(as_float32(scores), k, None if target_rate is None else float(target_rate))
+        rate = None if target_rate is None else float(target_rate)
+        found = cls(as_float32(scores), k, rate, _kind(card.get("kind")))
         right = rank(DEFAULT_RATE if found.target_rate is None else found.target_rate, found.n)
         if k != max(1, right):
             raise CalibrationError(
@@ -211,29 +232,48 @@ class Rate:
         }
 
 
-def calibrate(scores: ArrayLike, target_rate: float | None = None) -> Calibration:
+def calibrate(
+    scores: ArrayLike, target_rate: float | None = None, kind: Kind = "split"
+) -> Calibration:
     """The calibration of normal images' ``scores`` (n,), one for each group, for a false-alarm rate
-    of ``target_rate``.
+    of ``target_rate``; ``kind``: as in Calibration.
 
-    Without one the rate is 1 %, or the lowest that n scores can guarantee. A target rate that they
+    Without one the rate is 1 %, or the lowest that n scores allow. A target rate that they
     cannot keep, one outside (0, 0.5], and scores that are missing or not finite raise
     CalibrationError.
     """
     found = np.sort(_finite(scores))
     if target_rate is None:
-        return Calibration(found, max(1, rank(DEFAULT_RATE, len(found))))
+        return Calibration(found, max(1, rank(DEFAULT_RATE, len(found))), kind=kind)
     k = rank(target_rate, len(found))
     if k == 0:
+        can = "can guarantee" if kind == "split" else "allow by estimate"
         raise CalibrationError(
-            f"{len(found):,} good images set the threshold and can guarantee 1 false alarm in "
+            f"{len(found):,} good images set the threshold and {can} 1 false alarm in "
             f"{len(found) + 1:,}, not {100 * target_rate:.6g} %, which needs "
             f"{needed(target_rate):,}: add images, or --false-alarm-rate "
             f"{lowest_target_rate(len(found))}"
         )
-    return Calibration(found, k, float(target_rate))
+    return Calibration(found, k, float(target_rate), kind)
 
 
-def guaranteed_rate_of(k: int, n: int) -> float:
+def named_rate(rate: float, kind: Kind) -> dict[str, float | None]:
+    """A rate by what it is, as JSON has it: ``guaranteed_rate`` of the kind split,
+    ``estimated_rate`` of cross, the other one null.
+    """
+    return {
+        "guaranteed_rate": rate if kind == "split" else None,
+        "estimated_rate": rate if kind == "cross" else None,
+    }
+
+
+def rate_word(of: Calibration | Kind) -> str:
+    """What a rate is: guaranteed, or by cross-calibration estimated."""
+    kind = of.kind if isinstance(of, Calibration) else of
+    return "guaranteed" if kind == "split" else "estimated"
+
+
+def rate_of(k: int, n: int) -> float:
     """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at
     most this.
     """
@@ -283,6 +323,16 @@ def as_float32(scores: ArrayLike) -> NDArray[np.float32]:
     """
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and found so
         return np.asarray(scores).astype(np.float32) + np.float32(0)
+
+
+def _kind(kind: object) -> Kind:
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise CalibrationError(
+        f"the card's calibration is of kind {str(kind)[:20]!r}, {' or '.join(KINDS)} expected: the "
+        "file is damaged"
+    )
 
 
 def _finite(scores: ArrayLike) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.errors import RuntimeMissing
-from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.calibration import Calibration, Kind
 
 LEVEL = 0.05 / 3  # of each of the three tests
 # share of good images that may be unlike the training images by themselves
@@ -37,7 +37,8 @@ class Check:
     each); ``outside``: of these unlike the training images, at most ``outside_up_to`` are ordinary;
     ``flagged``: above the threshold, at most ``ordinary_up_to`` are in 95 of 100 cases, and at most
     ``flagged_up_to`` at the level of this test; ``p_value``: of the scores being distributed as
-    before; ``spread``: how many times as widely spread they are, by the middle half.
+    before; ``spread``: how many times as widely spread they are, by the middle half; ``kind``: of
+    the calibration.
     """
 
     advice: str
@@ -53,6 +54,7 @@ class Check:
     target_rate: float
     left_out: tuple[str, ...]
     what: str = "image"
+    kind: Kind = "split"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "left_out": list(self.left_out)}
@@ -94,7 +96,8 @@ def decide(
         flagged_up_to=flagged_up_to,
         p_value=p_value,
         spread=spread,
-        target_rate=calibration.target_rate or calibration.guaranteed_rate,
+        target_rate=calibration.target_rate or calibration.rate,
+        kind=calibration.kind,
         left_out=left_out,
     )
 

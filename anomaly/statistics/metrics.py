@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomaly.statistics.calibration import Calibration, Rate
+from anomaly.statistics.calibration import Calibration, Kind, Rate, named_rate
 from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.pixel_metrics import PixelFigures, PixelMap, pixel_figures
 from anomaly.statistics.resampling import (
@@ -40,23 +40,25 @@ from anomaly.statistics.resampling import (
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """Good test images that were flagged, beside what the calibration guaranteed.
+    """Good test images that were flagged, beside the rate that the calibration guaranteed, or
+    estimated (``kind`` cross).
 
     ``flagged``: one image of each group, with its exact interval. ``ordinary_up_to``: the
     beta-binomial 95 % limit of that count. ``images_flagged`` of ``images``: every good image
     counted.
     """
 
-    guaranteed_rate: float
+    rate: float
     upper_bound: float
     ordinary_up_to: int
     flagged: Rate
     images_flagged: int
     images: int
+    kind: Kind = "split"
 
-    def to_json(self) -> dict[str, float | int]:
+    def to_json(self) -> dict[str, float | int | None]:
         return {
-            "guaranteed_rate": self.guaranteed_rate,
+            **named_rate(self.rate, self.kind),
             "upper_bound": self.upper_bound,
             "n": self.flagged.n,
             "flagged": self.flagged.flagged,
@@ -215,7 +217,7 @@ def _false_alarms(test: TestSet, calibration: Calibration | None) -> FalseAlarms
         return None
     up_to = calibration.ordinary_up_to(flagged.n)
     return FalseAlarms(
-        calibration.guaranteed_rate, calibration.upper_bound, up_to, flagged, *counts
+        calibration.rate, calibration.upper_bound, up_to, flagged, *counts, calibration.kind
     )
 
 

@@ -1,61 +1,97 @@
-"""What a threshold can guarantee, before there are scores: from how many groups there are."""
+"""Which false-alarm rate a threshold will have, before there are scores: from how many groups
+there are.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
+    Kind,
     exact_rate,
-    guaranteed_rate_of,
+    named_rate,
     needed,
     rank,
+    rate_of,
     upper_bound_of,
 )
+
+# groups of good images up to which --calibrate auto lets all of them train and calibrate: a split
+# of more costs little
+MOST_CROSS_GROUPS = 300
+# what --calibrate says, and ``fresh``: of recalibration, where all images set the threshold and
+# none is learnt from
+Calibrating = Literal["split", "cross", "auto", "fresh"]
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """What ``groups`` independent good images can guarantee before one is scored; ``n`` set the
-    threshold, at rank k.
+    """The rate that ``groups`` independent good images allow before one is scored; ``n`` set the
+    threshold, at rank k. ``kind``: whether it will be guaranteed (split) or estimated (cross).
     """
 
     groups: int
     n: int
     k: int
+    kind: Kind = "split"
 
     @classmethod
-    def of(cls, groups: int, target_rate: float | None = None, n: int | None = None) -> Prospect:
-        """What training makes of them (``n``: another number sets the threshold); as in
-        ``calibrate`` k is at least 1.
-        """
-        n = set_aside(groups, target_rate) if n is None else n
-        return cls(groups, n, max(1, rank(DEFAULT_RATE if target_rate is None else target_rate, n)))
+    def of(
+        cls, groups: int, target_rate: float | None = None, calibrating: Calibrating = "split"
+    ) -> Prospect:
+        """What training makes of them; as in ``calibrate`` k is at least 1."""
+        n = set_aside(groups, target_rate) if splits(groups, calibrating) else groups
+        k = max(1, rank(DEFAULT_RATE if target_rate is None else target_rate, n))
+        return cls(groups, n, k, kind_for(groups, calibrating))
 
     @classmethod
-    def lowest(cls, groups: int) -> Prospect:
-        """The lowest guaranteed rate there is: half of them set the threshold, at the highest
-        score.
+    def lowest(cls, groups: int, calibrating: Calibrating = "split") -> Prospect:
+        """The lowest rate there is, at the highest score: half of them set the threshold, or all
+        where none is set aside.
         """
-        return cls(groups, groups // 2, 1)
+        n = groups // 2 if splits(groups, calibrating) else groups
+        return cls(groups, n, 1, kind_for(groups, calibrating))
 
     @property
-    def guaranteed_rate(self) -> float:
-        return guaranteed_rate_of(self.k, self.n)
+    def rate(self) -> float:
+        return rate_of(self.k, self.n)
 
     @property
     def upper_bound(self) -> float:
         return upper_bound_of(self.k, self.n)
 
-    def to_json(self) -> dict[str, float | int]:
+    def to_json(self) -> dict[str, float | int | str | None]:
         return {
             "groups": self.groups,
             "n": self.n,
             "k": self.k,
-            "guaranteed_rate": self.guaranteed_rate,
+            "kind": self.kind,
+            **named_rate(self.rate, self.kind),
             "upper_bound": self.upper_bound,
         }
+
+
+def kind_for(groups: int, calibrating: Calibrating) -> Kind:
+    """The kind of calibration of so many groups: ``auto`` takes cross where they are few."""
+    if calibrating == "auto":
+        return "cross" if groups <= MOST_CROSS_GROUPS else "split"
+    return "cross" if calibrating == "cross" else "split"
+
+
+def splits(groups: int, calibrating: Calibrating) -> bool:
+    """Whether training sets groups aside for the threshold alone."""
+    return calibrating != "fresh" and kind_for(groups, calibrating) == "split"
+
+
+def fewest_groups(target_rate: float, calibrating: Calibrating) -> int:
+    """How many groups a target rate takes in all: twice as many as set the threshold where half of
+    them train only.
+    """
+    fewest = needed(target_rate)
+    return 2 * fewest if splits(fewest, calibrating) else fewest
 
 
 def set_aside(groups: int, target_rate: float | None = None) -> int:
@@ -76,12 +112,11 @@ def set_aside(groups: int, target_rate: float | None = None) -> int:
     return math.ceil(k / rate) - 1
 
 
-def more_groups(groups: int, target_rate: float | None = None, share: int = 2) -> list[int]:
+def more_groups(
+    groups: int, target_rate: float | None = None, calibrating: Calibrating = "split"
+) -> list[int]:
     """Larger numbers of groups worth asking about: twice and five times as many, and the fewest
     that can keep the target rate.
-
-    One in ``share`` sets the threshold at the most: 2 in training, 1 in recalibration, which fits
-    nothing.
     """
-    fewest = share * needed(DEFAULT_RATE if target_rate is None else target_rate)
+    fewest = fewest_groups(DEFAULT_RATE if target_rate is None else target_rate, calibrating)
     return sorted({number for number in (2 * groups, 5 * groups, fewest) if number > groups})[:3]

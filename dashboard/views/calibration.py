@@ -29,6 +29,7 @@ from anomaly.quality.marks import (
     read_marks,
 )
 from anomaly.reporting.detector import cost_text
+from anomaly.reporting.guarantee import why
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
@@ -95,6 +96,12 @@ def introduce(card: Card, calibration: Calibration, folder: Path) -> None:
             "pass. Look at each before the detector is used."
         )
     )
+    if not calibration.is_guaranteed:
+        st.caption(
+            f"{why(calibration.kind)[0]} The pictures are those of the finished detector, which "
+            "has learnt from these images: it finds them less unusual than the models that set "
+            "the scores."
+        )
     cost = card.training.cost
     if cost is not None:
         said = cost_text(cost, float(calibration.threshold))

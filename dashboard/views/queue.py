@@ -170,7 +170,7 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
     if units:
         st.caption(
             f"{flagged:,} of {units:,} units have a view above the threshold, which flags the "
-            "unit: the guarantee is per unit. Image shows a view with the other views of its unit."
+            "unit: the rate is per unit. Image shows a view with the other views of its unit."
         )
 
 

@@ -80,8 +80,9 @@ def card(detector: Detector) -> None:
         )
         return
     with st.container(border=True):
-        st.markdown("###### Guarantee")
         calibration = detector.calibration
+        estimated = calibration is not None and not calibration.is_guaranteed
+        st.markdown("###### Estimate" if estimated else "###### Guarantee")
         training = detector.training
         if calibration is None or training is None:
             st.write("Ranks only: orders images by score, guarantees nothing.")

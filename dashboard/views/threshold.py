@@ -205,7 +205,7 @@ def tell(
                 f"{shares.flagged:,} are flagged"
             )
     with columns[1].container(border=True, height="stretch"):
-        st.metric(f"Good {what}s flagged", f"about {one_in(tried.guaranteed_rate)}")
+        st.metric(f"Good {what}s flagged", f"about {one_in(tried.rate)}")
         st.caption(place_text(tried, what) + ("" if shown.own else f" {PREVIEW}"))
     for column, name, figure in (
         (columns[2], "Of the flagged, defects", shown.precision),

@@ -96,7 +96,7 @@ def mixed(photos: Path, tmp_path: Path) -> Path:
     return folder
 
 
-TINY = ("--space", "pixels", "--size", "32")
+TINY = ("--space", "pixels", "--size", "32", "--calibrate", "split")
 TOO_FEW = (
     "20 good images: 10 set the threshold. Lowest guaranteed rate 9 % (could be 26 %). 1 % needs "
     "99 to set the threshold. Add images, or --false-alarm-rate 0.1, or --rank-only (order, no "
@@ -527,6 +527,7 @@ def test_evaluate_writes_exactly_the_guaranteed_json(
     assert figures["image_auroc"].keys() == figures["average_precision"].keys() == interval
     assert figures["false_alarms"].keys() == {
         "guaranteed_rate",
+        "estimated_rate",
         "upper_bound",
         "n",
         "flagged",

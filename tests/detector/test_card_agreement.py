@@ -42,3 +42,14 @@ def test_counts_that_add_up_agree() -> None:
 def test_facts_that_contradict_each_other_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_agreement(TrainingFacts.from_json(FACTS | change), calibrate(range(10), 0.1), 64)
+
+
+def test_all_images_of_training_set_the_threshold_by_cross_calibration() -> None:
+    facts = FACTS | {"sets": {"fit": 24, "validation": 6, "calibration": 0}}
+    calibration = calibrate(range(30), 0.1, "cross")
+    check_agreement(TrainingFacts.from_json(facts), calibration, 64)
+    with pytest.raises(ValueError, match="10 found, none where all images calibrate expected"):
+        check_agreement(TrainingFacts.from_json(FACTS), calibration, 64)
+    fresh = facts | {"recalibrated": "2026-11-30", "recalibrated_on": 30}
+    with pytest.raises(ValueError, match="30 found, a calibration of the kind split"):
+        check_agreement(TrainingFacts.from_json(fresh), calibration, 64)

@@ -20,3 +20,8 @@ def test_the_rate_of_a_preview_is_null() -> None:
     assert (found["guaranteed_rate"], found["k"], found["n"]) == (1 / 61, 1, 60)
     assert found["threshold"] == moved["threshold"] == 59
     assert (moved["guaranteed_rate"], moved["upper_bound"]) == (None, None)
+
+
+def test_a_rate_by_cross_calibration_is_estimated() -> None:
+    found = Guarantee(calibrate(np.arange(60), kind="cross")).to_json()
+    assert (found["guaranteed_rate"], found["estimated_rate"]) == (None, 1 / 61)

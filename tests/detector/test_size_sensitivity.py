@@ -78,7 +78,7 @@ def test_what_the_first_images_cost(
     calibration = calibrate(scores, target_rate)
     cost = Cost.of_highest(calibration, ["a", "b", "c", "d", "e"], SIZE_SENSITIVITY)
     assert cost is not None
-    assert (list(cost.without), cost.guaranteed_rate) == (without, rate)
+    assert (list(cost.without), cost.rate) == (without, rate)
     assert cost.threshold == pytest.approx(threshold, abs=1e-6)
     assert (cost.flagged, cost.of) == SIZE_SENSITIVITY.flagged(cost.threshold)
     assert (cost.flagged_now, cost.of) == SIZE_SENSITIVITY.flagged(float(calibration.threshold))

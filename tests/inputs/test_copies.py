@@ -189,13 +189,17 @@ def frames(folder: Path, count: int, each: int, kind: str = "casting") -> Path:
 
 def test_200_frames_of_20_parts_are_guaranteed_for_like_20_parts(tmp_path: Path) -> None:
     options = TrainOptions(
-        frames(tmp_path / "good", 20, 10), tmp_path / "run", space="filters", size=64
+        frames(tmp_path / "good", 20, 10),
+        tmp_path / "run",
+        space="filters",
+        size=64,
+        calibrate="split",
     )
     said: list[str] = []
     plan, card = dry_run(options), train(options, said.append)
     assert card is not None and card.calibration is not None and plan.prospect is not None
     assert (plan.images, plan.told, plan.groups, plan.prospect.n) == (200, 200, 20, 10)
-    assert (card.calibration.n, card.calibration.guaranteed_rate) == (10, 1 / 11)
+    assert (card.calibration.n, card.calibration.rate) == (10, 1 / 11)
     assert (card.training.groups, card.training.sets) == (
         20,
         {"fit": 80, "validation": 20, "calibration": 100},

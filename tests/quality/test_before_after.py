@@ -49,6 +49,12 @@ def of(n: int, target_rate: float | None = None, **more: object) -> Guarantee:
             ["guaranteed rate 1.67 % instead of 1.64 %", "59 calibration images instead of 60"],
         ),
         (of(60), of(98), []),
+        (
+            of(60),
+            Guarantee(calibrate(np.arange(60), kind="cross")),
+            ["the rate would be estimated, no longer guaranteed"],
+        ),
+        (Guarantee(calibrate(np.arange(60), kind="cross")), of(60), []),
         (of(98), of(199), []),
         (
             of(240),
@@ -193,6 +199,7 @@ def test_a_program_reads_before_and_after(
         assert found[name] == {
             "threshold": float(calibration.threshold),
             "guaranteed_rate": 1 / (n + 1),
+            "estimated_rate": None,
             "upper_bound": calibration.upper_bound,
             "n": n,
             "k": 1,

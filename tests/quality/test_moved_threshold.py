@@ -28,7 +28,7 @@ def test_the_nearest_threshold_is_a_calibration_score_and_keeps_its_guarantee(
     assert moved.threshold in calibration.scores
     assert (
         np.count_nonzero(moved.is_anomaly(moved.scores)) / (moved.n + 1)
-        <= moved.guaranteed_rate
+        <= moved.rate
         == moved.k / (moved.n + 1)
     )
     again = nearest(moved, float(moved.threshold))

@@ -50,3 +50,9 @@ def test_the_worst_class_comes_first() -> None:
         "blowhole 60 0.970 95 %: 0.900 to 0.990 50 of 60 83 %; 95 %: 71 to 92 % "
         "fray 0 \N{EN DASH} \N{EN DASH}"
     )
+
+
+def test_a_rate_that_is_estimated_is_not_called_guaranteed() -> None:
+    alarms = FIGURES["false_alarms"] | {"guaranteed_rate": None, "estimated_rate": 0.01}
+    shown = page(dataclasses.replace(full(), figures=FIGURES | {"false_alarms": alarms}))
+    assert "up to 8 is ordinary ✓ as estimated" in section(shown, "figures")

@@ -151,7 +151,7 @@ def test_what_more_images_would_bring():
         ("more good images", "50 more: guarantee 5 %, could be 15 %; 19 of 100 set the threshold"),
         ("", "200 more: guarantee 5 %, could be 10 %; 59 of 250 set the threshold"),
     ]
-    assert more_rows(50, None, training=False) == [  # all of them set the threshold
+    assert more_rows(50, None, "fresh") == [  # all of them set the threshold
         ("more good images", "49 more: guarantee 1 %, could be 3 %; 99 of 99 set the threshold"),
         ("", "50 more: guarantee 0.99 %, could be 3 %; 100 of 100 set the threshold"),
         ("", "200 more: guarantee 0.8 %, could be 1.9 %; 250 of 250 set the threshold"),

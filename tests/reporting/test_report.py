@@ -55,6 +55,7 @@ FIGURES: dict[str, Any] = {
     "average_precision": interval(0.9, 0.8, 0.95),
     "false_alarms": {
         "guaranteed_rate": 0.01,
+        "estimated_rate": None,
         "upper_bound": 0.023,
         "n": 302,
         "flagged": 4,

@@ -363,10 +363,10 @@ def test_a_preview_says_what_a_calibration_with_that_threshold_would(
         at = Calibration.__new__(Calibration)
         object.__setattr__(at, "scores", calibration.scores)
         object.__setattr__(at, "k", found.k)
-        assert (found.guaranteed_rate, found.upper_bound) == (at.guaranteed_rate, at.upper_bound)
+        assert (found.rate, found.upper_bound) == (at.rate, at.upper_bound)
         assert float(at.threshold) <= threshold, "its threshold flags no fewer"
     else:
-        assert (found.guaranteed_rate, found.upper_bound) == (1.0, 1.0)
+        assert (found.rate, found.upper_bound) == (1.0, 1.0)
 
 
 def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
@@ -374,7 +374,7 @@ def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
     sample = dataclasses.replace(flagged_only(40, 10), threshold=float(calibration.threshold))
     own = preview(sample, [0.5, 0.99, 2.0], calibration, float(calibration.threshold))
     assert (own.own, own.flagged, own.images) == (True, 2, 3)
-    assert (own.k, own.n, own.guaranteed_rate) == (4, 200, 4 / 201)
+    assert (own.k, own.n, own.rate) == (4, 200, 4 / 201)
     assert own.upper_bound == pytest.approx(0.038, abs=0.0005)
     assert estimate_text(own.precision) == "80 % (95 %: 66 to 90 %; 50 verdicts)"
     assert estimate_text(own.recall) == (
@@ -382,9 +382,9 @@ def test_a_preview_at_the_detectors_own_threshold_is_no_preview() -> None:
         "audit sample."
     )
     moved = preview(sample, [0.5, 0.99, 2.0], calibration, 0.4)
-    assert (moved.flagged, moved.k, moved.guaranteed_rate) == (3, 121, 121 / 201)
+    assert (moved.flagged, moved.k, moved.rate) == (3, 121, 121 / 201)
     assert not moved.own
-    assert preview(sample, [0.5], None, 0.4).guaranteed_rate is None
+    assert preview(sample, [0.5], None, 0.4).rate is None
 
 
 @settings(max_examples=30)

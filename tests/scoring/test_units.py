@@ -270,7 +270,13 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
 
 def test_training_guarantees_per_unit(good: Path, tmp_path: Path) -> None:
     options = TrainOptions(
-        good, tmp_path / "run", space="pixels", size=32, by_unit=PATTERN, false_alarm_rate=0.1
+        good,
+        tmp_path / "run",
+        space="pixels",
+        size=32,
+        by_unit=PATTERN,
+        false_alarm_rate=0.1,
+        calibrate="split",
     )
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None
@@ -366,7 +372,7 @@ def test_units_are_judged_and_what_is_not_wholly_seen_is_never_good(
     assert summary.units.others == {"incomplete": 1, "outside": 1, "error": 1}
     assert summary.units.not_judged == 4
     said = summary_text(summary).splitlines()
-    assert said[1].endswith("images judged; the guarantee is per unit, not per image")
+    assert said[1].endswith("images judged; the rate is per unit, not per image")
     assert said[-3].startswith(
         "units flagged           1 of 2 units judged (50 %); if all are good expect 0.16, up to "
     )
@@ -509,7 +515,7 @@ def test_a_watch_says_what_it_guarantees_and_joins_units_when_it_ends(
     try:
         watched.start()
         assert (
-            "the guarantee is per unit of 3 views, not per image: an image above the threshold "
+            "the rate is per unit of 3 views, not per image: an image above the threshold "
             "flags its unit at once"
         ) in watched.said()
         assert (
@@ -570,7 +576,8 @@ def test_the_service_says_that_it_judges_images(per_unit: Path, good: Path, tmp_
     first = json.loads((tmp_path / "log.txt").read_text().splitlines()[0])
     assert (first["level"], first["detector"]) == ("warning", "detector")
     assert first["message"].startswith(
-        "this detector guarantees per unit of 3 views, and images are judged here one by one"
+        "the false-alarm rate of this detector is per unit of 3 views, and images are judged here "
+        "one by one"
     )
 
 
@@ -598,9 +605,7 @@ def test_check_judges_units(per_unit: Path, good: Path, tmp_path: Path) -> None:
     found = check(per_unit, good)
     assert (found.images, found.advice, found.flagged) == (24, "keep", 1)
     assert "good units flagged      1 of 24" in check_text(found, "run", "good")
-    with pytest.raises(
-        CalibrationError, match="guarantees per unit and knows its units: leave it out"
-    ):
+    with pytest.raises(CalibrationError, match="is per unit and it knows its units: leave it out"):
         check(per_unit, good, group_by="a")
 
 
@@ -660,11 +665,11 @@ def test_the_commands(
     )
     status, _, err = said("score", tmp_path / "new.onnx", line, "--out", "-")
     assert status == 1 and err.startswith(
-        "anomaly: --out - found, but this detector guarantees per unit, and units need a table"
+        "anomaly: --out - found, but the rate of this detector is per unit, and units need a table"
     )
     status, _, err = said("score", per_unit, "--watch", line, "--out", "-")
     assert status == 1 and err.startswith(
-        "anomaly: --out - found, but this detector guarantees per unit"
+        "anomaly: --out - found, but the rate of this detector is per unit"
     )
     status, _, err = said("calibrate", per_unit, "--verdicts", "none.db")
     assert status == 1 and err.startswith(

@@ -102,6 +102,7 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(
             "area": expected.area,
             "error": expected.error,
             "guaranteed_per": "image",
+            "estimated_per": None,
         }
 
 

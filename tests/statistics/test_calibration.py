@@ -44,11 +44,8 @@ requested = st.integers(1, 500).map(lambda thousandths: thousandths / 1000)
 @given(calibration_scores, new_scores, requested)
 def test_flagged_exactly_where_the_p_value_is_at_most_the_guarantee(scores, new, target_rate):
     found = calibrate(scores, max(target_rate, lowest_target_rate(len(scores))))
-    assert found.is_anomaly(new).tolist() == (found.p_value(new) <= found.guaranteed_rate).tolist()
-    assert (
-        found.is_anomaly(scores).tolist()
-        == (found.p_value(scores) <= found.guaranteed_rate).tolist()
-    )
+    assert found.is_anomaly(new).tolist() == (found.p_value(new) <= found.rate).tolist()
+    assert found.is_anomaly(scores).tolist() == (found.p_value(scores) <= found.rate).tolist()
 
 
 @given(calibration_scores, new_scores)
@@ -64,7 +61,7 @@ def test_threshold_is_the_kth_largest_and_the_guarantee_never_exceeds_the_target
     target_rate = max(target_rate, lowest_target_rate(len(scores)))
     found = calibrate(scores, target_rate)
     assert found.threshold == sorted(np.float32(scores))[-found.k]
-    assert found.guaranteed_rate <= target_rate
+    assert found.rate <= target_rate
     assert (
         Fraction(found.k, found.n + 1)
         <= Fraction(str(target_rate))
@@ -122,7 +119,7 @@ def test_the_lowest_target_rate_can_be_kept_and_has_one_digit(n):
 
 def test_too_few_without_a_target_rate_makes_the_lowest_guarantee():
     found = calibrate(np.arange(10.0))
-    assert (found.k, found.target_rate, found.guaranteed_rate, found.too_few) == (
+    assert (found.k, found.target_rate, found.rate, found.too_few) == (
         1,
         None,
         1 / 11,
@@ -272,7 +269,9 @@ def test_json_of_a_small_calibration():
         "n": 4,
         "k": 2,
         "target_rate": 0.4,
+        "kind": "split",
         "guaranteed_rate": 0.4,
+        "estimated_rate": None,
         "upper_bound": pytest.approx(0.7513953742698181),
         "threshold": 1.0,
         "m": 0.75,
@@ -327,6 +326,17 @@ def test_json_of_a_small_calibration():
         ),
         (
             {"guaranteed_rate": 0.01},
+            (
+                "the card's calibration guaranteed_rate is not what its sorted scores give: the "
+                "file is damaged"
+            ),
+        ),
+        (
+            {"kind": "loo"},
+            "the card's calibration is of kind 'loo', split or cross expected: the file is damaged",
+        ),
+        (
+            {"kind": "cross"},  # an estimate that is called guaranteed
             (
                 "the card's calibration guaranteed_rate is not what its sorted scores give: the "
                 "file is damaged"
@@ -453,12 +463,12 @@ def test_a_prospect_is_what_scores_will_guarantee(groups: int, target_rate: floa
     scores = np.arange(prospect.n)
     if target_rate is None or rank(target_rate, prospect.n):
         found = calibrate(scores, target_rate)
-        assert (prospect.k, prospect.guaranteed_rate, prospect.upper_bound) == (
+        assert (prospect.k, prospect.rate, prospect.upper_bound) == (
             found.k,
-            found.guaranteed_rate,
+            found.rate,
             found.upper_bound,
         )
-    assert lowest.guaranteed_rate <= prospect.guaranteed_rate and lowest.n <= groups / 2
+    assert lowest.rate <= prospect.rate and lowest.n <= groups / 2
     assert all(more > groups for more in more_groups(groups, target_rate))
     if 2 * needed(target_rate or DEFAULT_RATE) <= groups:
-        assert prospect.guaranteed_rate <= (target_rate or DEFAULT_RATE)
+        assert prospect.rate <= (target_rate or DEFAULT_RATE)

@@ -65,6 +65,7 @@ def test_json():
         "average_precision": {"value": pytest.approx((1 + 2 / 3 + 3 / 4) / 3), **interval},
         "false_alarms": {
             "guaranteed_rate": 0.1,
+            "estimated_rate": None,
             "upper_bound": pytest.approx(CALIBRATION.upper_bound),
             "n": 4,
             "flagged": 1,
@@ -329,6 +330,7 @@ def test_false_alarms_beside_their_guarantee():
     found = evaluate(images, calibration)
     assert found.false_alarms.to_json() == {
         "guaranteed_rate": 3 / 301,
+        "estimated_rate": None,
         "upper_bound": pytest.approx(0.020836230527, rel=1e-9),
         "n": 302,
         "flagged": 5,

@@ -224,6 +224,8 @@ def train_detector(folder: Path) -> Path:
         "pixels",
         "--size",
         "64",
+        "--calibrate",
+        "split",
     ]
     anomaly(*command)
     anomaly(

@@ -135,6 +135,8 @@ def odd(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed,
             "--group-by",
             r"(part\d+)_",
+            "--calibrate",
+            "split",
         ]
         assert main([str(part) for part in given]) == 0
         if {row["set"] for row in training_images(out) if "part30_" in row["path"]} == {
@@ -163,8 +165,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 def trained(out: Path, images: Path, **options: object) -> Path:
-    """Trains into ``out`` and returns it."""
+    """Trains into ``out`` and returns it; a part of the images is set aside for the threshold."""
     from training.pipeline import TrainOptions, train
 
-    train(TrainOptions(images=images, out=out, size=SIZE, **options), say=lambda line: None)
+    given = {"images": images, "out": out, "size": SIZE, "calibrate": "split", **options}
+    train(TrainOptions(**given), say=lambda line: None)
     return out

@@ -59,7 +59,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options_for(images: Path, out: Path, **others: object) -> TrainOptions:
-    return TrainOptions(**{"images": images, "out": out, "space": "pixels", "size": 32, **others})
+    given = {"images": images, "out": out, "space": "pixels", "size": 32, "calibrate": "split"}
+    return TrainOptions(**{**given, **others})
 
 
 def sets_of(run: Path) -> dict[str, list[str]]:

@@ -46,11 +46,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options_for(images: Path, out: Path, **others: object) -> TrainOptions:
-    return TrainOptions(**{"images": images, "out": out, "space": "filters", "size": 64, **others})
+    given = {"images": images, "out": out, "space": "filters", "size": 64, "calibrate": "split"}
+    return TrainOptions(**{**given, **others})
 
 
 def plan_of(photos: Path, count: int, **others: object) -> Plan:
     return dry_run(options_for(photos / str(count), Path("run"), **others))
+
+
+def split(rate: float) -> dict[str, object]:
+    """Returns what a plan's JSON says of a rate that is guaranteed."""
+    return {"kind": "split", "guaranteed_rate": rate, "estimated_rate": None}
 
 
 def rows_of(plan: Plan) -> list[str]:
@@ -187,10 +193,10 @@ def test_the_figures_are_those_of_the_text(photos: Path) -> None:
         "target_rate": 0.05,
     }
     assert found["guarantee"] == pytest.approx(
-        {"groups": 50, "n": 19, "k": 1, "guaranteed_rate": 0.05, "upper_bound": 0.1459}, abs=1e-4
+        {"groups": 50, "n": 19, "k": 1, **split(0.05), "upper_bound": 0.1459}, abs=1e-4
     )
     assert found["lowest"] == pytest.approx(
-        {"groups": 50, "n": 25, "k": 1, "guaranteed_rate": 1 / 26, "upper_bound": 0.1129}, abs=1e-4
+        {"groups": 50, "n": 25, "k": 1, **split(1 / 26), "upper_bound": 0.1129}, abs=1e-4
     )
     assert [row["groups"] for row in found["more"]] == [100, 250]
 
@@ -315,8 +321,8 @@ def test_training_does_as_was_said(tmp_path: Path) -> None:
     )
     plan, card = dry_run(options), train(options, lambda line: None)
     assert card is not None and card.calibration is not None and plan.prospect is not None
-    assert (card.calibration.guaranteed_rate, card.calibration.upper_bound) == (
-        plan.prospect.guaranteed_rate,
+    assert (card.calibration.rate, card.calibration.upper_bound) == (
+        plan.prospect.rate,
         plan.prospect.upper_bound,
     )
     assert card.training.sets == plan.to_json()["sets"]
@@ -351,6 +357,8 @@ def test_no_torch_is_needed(photos: Path) -> None:
         "run",
         "--dry-run",
         "--json",
+        "--calibrate",
+        "split",
     ]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -16,8 +16,9 @@ from PIL import Image
 from anomaly.detector.file import read_card
 from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import Record, read_dataset
+from anomaly.statistics.calibration import FOLDS
 from data.synthetic import make
-from training.folds import FOLDS, folds
+from training.folds import folds
 from training.models import MODELS
 from training.options import TrainOptions
 from training.pipeline import train
@@ -219,7 +220,8 @@ def test_what_is_written_and_said(tmp_path: Path) -> None:
 def test_train_lists_them_and_takes_the_list(contaminated: Path, tmp_path: Path) -> None:
     said: list[str] = []
     run = tmp_path / "run"
-    train(TrainOptions(images=contaminated, out=run, space="pixels", size=64), said.append)
+    options = TrainOptions(images=contaminated, out=run, space="pixels", size=64, calibrate="split")
+    train(options, said.append)
     listed = (run / SUSPECTS).read_text(encoding="utf-8").splitlines()
     assert sorted(listed) == [f"{seed:03}.png" for seed in range(HIDDEN)]
     assert [

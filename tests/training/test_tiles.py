@@ -275,7 +275,7 @@ def test_small_defects_are_found_that_the_whole_image_misses_and_the_guarantee_h
     assert sum(flagged(tiled, folder) for folder in defects) >= 20
     calibration = read_card(tiled).calibration
     # an image counts once, however many tiles it has
-    assert calibration.n == 19 and calibration.guaranteed_rate == 0.05
+    assert calibration.n == 19 and calibration.rate == 0.05
     assert flagged(tiled, sheets / "test" / "good") <= calibration.ordinary_up_to(30)
 
 

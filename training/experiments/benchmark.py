@@ -143,7 +143,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the figures as a Markdown table, a row for each case."""
     lines = [
         "| case | AUROC (95 %) | average precision | pixel AUROC / AUPRO | good flagged (limit) | "
-        "guarantee | defects flagged | warned |",
+        "rate | defects flagged | warned |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -153,10 +153,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         pixels = (
             "-" if row["pixel_auroc"] is None else f"{row['pixel_auroc']:.3f} / {row['aupro']:.3f}"
         )
+        estimated = f["guaranteed_rate"] is None
+        rate = f"{100 * (f['guaranteed_rate'] or f['estimated_rate']):.2g} %"
+        rate += " estimated" if estimated else ""
         lines.append(
             f"| {row['case']} | {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f}) | "
             f"{p['value']:.3f} | {pixels} | {f['flagged']} of {f['n']} ({f['ordinary_up_to']}) | "
-            f"{100 * f['guaranteed_rate']:.2g} % | {r['flagged']} of {r['n']} | "
+            f"{rate} | {r['flagged']} of {r['n']} | "
             f"{'yes' if row['warned'] else 'no'} |"
         )
     return "\n".join(lines)
@@ -204,10 +207,9 @@ def broken_guarantees(rows: Sequence[dict[str, Any]]) -> str:
         for row, c, x in zip(judged, counts, limits, strict=True)
         if c > x
     ]
-    said = "all keep their guarantee" if not over else f"broken by {', '.join(over)}"
-    return (
-        f"guarantees, {len(judged)} counts together at 95 %: {said}; counts (limits): "
-        + ", ".join(f"{c} ({x})" for c, x in zip(counts, limits, strict=True))
+    said = "all keep their rate" if not over else f"broken by {', '.join(over)}"
+    return f"rates, {len(judged)} counts together at 95 %: {said}; counts (limits): " + ", ".join(
+        f"{c} ({x})" for c, x in zip(counts, limits, strict=True)
     )
 
 

@@ -1,0 +1,112 @@
+"""Cross-calibration: every good image trains and calibrates.
+
+The good images are cut into five folds by group. Everything that is learnt from images (which are
+outliers, the whitening of the space, the location scale, the model) is fitted five times, each
+time without one fold, and scores the images of that fold, which it has not seen. These scores set
+the threshold of a detector that is fitted to all images: cross-conformal p-values (Vovk, Annals of
+Mathematics and Artificial Intelligence 2015). Its rate is an estimate: CV+ (Barber et al., Annals
+of Statistics 2021) has a bound, twice the rate and a few per cent more, where a new image is
+compared with each score under the model of that score's fold; one model fitted to all images has
+none. It tends to flag less, since the models of the folds know fewer images and find new ones more
+unusual (counted by ``python -m tests.benchmarks.measure_cross``). Two things are not repeated for
+each fold: the choice of the space, and the joining of copies.
+
+Folds cost no new look at the images: the raw maps of all of them are kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from anomaly.files.progress import Progress
+from anomaly.inputs.dataset import Record
+from training.export import DetectorGraph
+from training.folds import folds
+from training.learnt import leave_out_outliers
+from training.pixels import to_unit
+from training.protocols import Model
+from training.scores import Heatmap, ImageScore
+from training.sets import Sets
+from training.stages import Calibrated, Fold, Split
+from training.trained import FittedMaps, fit_maps
+
+Floats = npt.NDArray[np.float32]
+
+
+def out_of_fold(split: Split, to_heatmap: Heatmap) -> tuple[list[Record], Floats, Fold]:
+    """Returns the images that calibrate, the score of each by a model that was fitted without its
+    fold, float32 (n,), higher = more anomalous, and the first fold.
+
+    ``split``: its space as it was chosen. Folds keep groups whole, once copies are joined. Scores
+    are those of the graph that would be exported, from the kept maps: in pixel space these are
+    rounded to 8 bits. Raises TrainingError where images without a fold cannot be learnt from.
+    """
+    records = split.sets.calibrating
+    fold = folds([split.groups[record.path] for record in records])
+    scores, first = np.zeros(len(records), np.float32), None
+    count = int(fold.max()) + 1
+    with Progress(count, "scoring each fifth by a model of the others") as progress:
+        for k in range(count):
+            left = [record for record, number in zip(records, fold, strict=True) if number == k]
+            fitted, found = fit_without(split, to_heatmap, left)
+            by_path = dict(zip((record.path for record in fitted.records), found, strict=True))
+            scores[fold == k] = [by_path[record.path] for record in left]
+            first = first or fitted
+            progress.advance(1)
+    assert first is not None  # there are five groups at least
+    return records, scores, first
+
+
+def fit_without(
+    split: Split, to_heatmap: Heatmap, left: Sequence[Record]
+) -> tuple[Fold, npt.NDArray[np.float32]]:
+    """Returns what is fitted to all images but some, and their scores, in the order of its records.
+
+    The split itself stays as it is: the space is copied.
+    """
+    job, seen, paths = split.job, split.seen, {record.path for record in left}
+    space = copy.deepcopy(split.space)
+    kept = seen.subset([record for record in seen.records if record.path not in paths])
+    learnt, _ = leave_out_outliers(kept, Sets([], [], []), space, to_heatmap, job.device)
+    unseen = seen.subset(left)
+    share = 1.0 if to_heatmap.coverage is None else float(to_heatmap.coverage.mean())
+    groups = [record.group for record in learnt.records]
+    with tempfile.TemporaryDirectory() as folder:  # for a checkpoint, which nobody needs
+        quiet = replace(job, say=lambda line: None)
+        maps = (learnt.maps, unseen.maps)
+        fitted = fit_maps(quiet, space, maps, share, Path(folder), groups)
+    scores = scores_of_unseen(fitted, ImageScore(job.score), to_heatmap, job.device)
+    to_heatmap.cpu()
+    return Fold(space.cpu(), fitted.model.cpu().eval(), unseen.records), scores
+
+
+@torch.inference_mode()
+def scores_of_unseen(
+    fitted: FittedMaps, score: ImageScore, to_heatmap: Heatmap, device: str
+) -> Floats:
+    """Returns the scores of the maps that a model did not learn from, float32 (n,), a map at a
+    time as in the detector's file.
+    """
+    model: Model = fitted.model
+    found = []
+    for x in fitted.held_out.split(1):
+        maps = to_unit(x.to(device))
+        found.append(score(model, maps, to_heatmap(model(maps)[0]), to_heatmap))
+    return torch.cat(found).cpu().numpy().astype(np.float32)
+
+
+def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
+    """Returns the detector as it is without one fold: what it flags among that fold's images it has
+    not learnt from.
+    """
+    trained = calibrated.fitted.trained
+    parts = (trained.prepare, fold.space, fold.model, trained.score)
+    return DetectorGraph(*parts, calibrated.guard, trained.to_heatmap).eval()
