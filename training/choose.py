@@ -1,177 +1,320 @@
-"""Choices without real defects: candidates are ranked by how well they tell synthetic defects on
-held-out good images.
+"""The choice of how images are looked at, made for each set without real defects: candidates are
+ranked by how well they tell synthetic defects in good images that a model has not seen.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from anomaly.detector.session import available_cores
+from anomaly.errors import TrainingError
 from anomaly.imaging.decode import Decoded, DecodeRule
+from anomaly.imaging.mask import Mask
 from anomaly.inputs.dataset import Record
-from training.fit import fit
+from training.folds import folds, seeded_subset
 from training.foreground import foreground
-from training.models import MODELS
-from training.options import FitOptions
-from training.pixels import to_levels, to_unit
-from training.preprocess import Preprocess
+from training.models.autoencoder import location_scale_of, shrinkage
+from training.pose import Pose
+from training.posing import fit_pose
+from training.preprocess import Preprocess, stretched
 from training.protocols import Space
+from training.recipes import FRAMES, Recipe, shape_of
 from training.scores import Heatmap
 from training.sets import decode_all
-from training.spaces import BothSpace, make_space
+from training.spaces import Shape
+from training.stages import Job
+from training.suspects import CrossFit
 from training.synthetic_defects import add_defect, kinds_for
 from training.tensors import one_thread_each
 
-HELD_OUT = 48  # validation images that defects are made on, at most
-DEFECTS_PER_KIND = 20  # synthetic defects of a kind
-TRIES = 50  # to make a defect that a mask does not hide
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+Floats = npt.NDArray[np.float32]
+
+MOST_IMAGES = 150  # good images that a choice looks at
+DEFECTS_PER_KIND = 8
+LONGEST_SIDE = 800  # pixels of a picture that defects are made in; a larger one is made smaller
+POSE_SIDE = 256  # pixels a side, about, of the pictures that a pose is found in
+FINE_SIZES = {"fast": 256, "default": 384, "best": 512}  # pixels a side, about, of a fine frame
+# about two standard errors of a difference, with the hundred defects of a choice
+CLEAR_GAIN = 0.02
+MOST_TRIED = 7  # candidates: one for each frame, and three more of whole images
+TRIES = 20  # to make a defect that a mask does not hide
 
 
-def choose_space(
-    space: BothSpace,
-    maps: Tensor,
-    validation: Sequence[Record],
-    rule: DecodeRule,
-    prepare: Preprocess,
-    seed: int,
-) -> dict[str, float]:
-    """Returns the AUROC on synthetic defects of ``features`` and of ``both``, by the linear model
-    on the fit set.
+@dataclass(frozen=True)
+class Sample:
+    """Good images, and copies of them with a synthetic defect.
 
-    ``maps``: raw maps of the fit set in ``both`` (n, C, h, w), whose first channels are the
-    features. The defects are made on validation images; real ones are never seen.
+    ``groups``: of the good ones; ``kinds``, ``sources``: of the defects, and the index of the good
+    image that each was made in.
     """
-    pictures = prepared(validation[:HELD_OUT], rule, prepare)
-    coverage = prepare.coverage(prepare.size)
-    made, kinds = make_defects(
-        pictures, DEFECTS_PER_KIND, seed, None if coverage is None else (coverage > 0).numpy()
-    )
-    to_heatmap = Heatmap(prepare.coverage(space.grid))
-    raw = [maps, *(raw_maps(space, some) for some in (pictures, made))]
-    found = {}
-    for name, channels in (("both", maps.shape[1]), ("features", space.features.inputs)):
-        own = make_space(name, prepare.size, backbone=space.features.backbone)
-        whitened = whiten(own, [some[:, :channels] for some in raw])
-        good, bad = (
-            to_heatmap.pool(heatmap).numpy()
-            for heatmap in heatmaps_of("linear", *whitened, to_heatmap=to_heatmap)
-        )
-        found[name] = auroc_by_kind(good, bad, kinds)
-    return found
+
+    good: list[Pixels]
+    groups: list[str]
+    bad: list[Pixels]
+    kinds: list[str]
+    sources: npt.NDArray[np.intp]
+
+    @property
+    def sides(self) -> Shape:
+        """Height and width of the median image."""
+        height, width = np.median([picture.shape[:2] for picture in self.good], 0).tolist()
+        return round(height), round(width)
+
+    @property
+    def aspect(self) -> float:
+        """Width : height of the median image."""
+        return float(np.median([picture.shape[1] / picture.shape[0] for picture in self.good]))
 
 
-def prepared(records: Sequence[Record], rule: DecodeRule, prepare: Preprocess) -> Tensor:
-    """Returns the pixels that a model sees, uint8 (n, 3, s, s)."""
-    decoded = (
-        image for _, image in decode_all(records, rule, prepare.size) if isinstance(image, Decoded)
-    )
-    with torch.inference_mode():
-        return torch.cat(
-            [to_levels(prepare(torch.from_numpy(image.pixels)[None])) for image in decoded]
-        )
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe, with the pose that its frame needs (None: of whole images)."""
+
+    recipe: Recipe
+    pose: Pose | None = None
 
 
-def make_defects(
-    pictures: Tensor, each: int, seed: int, inside: NDArray[np.bool_] | None = None
-) -> tuple[Tensor, list[str]]:
-    """Returns pictures with ``each`` synthetic defects of a kind, uint8 (n, 3, s, s), and their
-    kinds.
-
-    ``inside``: bool (s, s), where they may be; None: anywhere.
-    """
-    rng, normal = np.random.default_rng(seed), list(pictures.permute(0, 2, 3, 1).numpy())
-    parts = [foreground(picture) for picture in normal]
+def draw_sample(
+    records: Sequence[Record], rule: DecodeRule, seed: int, mask: Mask | None = None
+) -> Sample:
+    """Returns up to 150 of the good images, and eight synthetic defects of each kind."""
+    chosen = [records[i] for i in seeded_subset(len(records), MOST_IMAGES).tolist()]
+    good, groups = [], []
+    for record, picture in pictures_of(chosen, rule):
+        good.append(picture)
+        groups.append(record.group)
+    parts = [foreground(picture) for picture in good]
     if any(part is None for part in parts):  # then what was found in some may be no part
         parts = [None] * len(parts)
-    kinds = [kind for kind in kinds_for(parts[0]) for _ in range(each)]
-    made = []
+    rng = np.random.default_rng(seed)
+    kinds = [kind for kind in kinds_for(parts[0]) for _ in range(DEFECTS_PER_KIND)]
+    bad, sources = [], []
     for kind in kinds:
-        of, other = (int(rng.integers(len(normal))) for _ in range(2))
-        made.append(defect_inside(normal[of], normal[other], kind, rng, inside, parts[of]))
-    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2), kinds
+        source, donor = (int(rng.integers(len(good))) for _ in range(2))
+        bad.append(make_defect(good[source], good[donor], kind, rng, parts[source], mask))
+        sources.append(source)
+    return Sample(good, groups, bad, kinds, np.array(sources))
 
 
-def defect_inside(
-    picture: NDArray[np.uint8],
-    donor: NDArray[np.uint8],
+def pictures_of(records: Sequence[Record], rule: DecodeRule) -> Iterator[tuple[Record, Pixels]]:
+    """Yields the images that can be read, at most LONGEST_SIDE pixels a side."""
+    for record, image in decode_all(records, rule, LONGEST_SIDE):
+        if isinstance(image, Decoded):
+            yield record, shrunk(image.pixels)
+
+
+def shrunk(pixels: Pixels) -> Pixels:
+    """Returns pixels (H, W, 3) with a longer side of at most LONGEST_SIDE."""
+    height, width = pixels.shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    prepare = Preprocess(round(height * scale), width=round(width * scale))
+    small = prepare(torch.from_numpy(pixels)[None])[0]
+    return np.ascontiguousarray((small * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def make_defect(
+    picture: Pixels,
+    donor: Pixels,
     kind: str,
     rng: np.random.Generator,
-    inside: NDArray[np.bool_] | None,
-    part: NDArray[np.bool_] | None = None,
-) -> NDArray[np.uint8]:
-    """Returns a picture with a defect of which something lies inside; what lies outside is taken
-    away.
-    """
+    part: npt.NDArray[np.bool_] | None,
+    mask: Mask | None,
+) -> Pixels:
+    """Returns a picture with a defect of which something is inspected; the rest is taken away."""
+    if mask is None:
+        return add_defect(picture, donor, kind, rng, part=part)[0]
+    inside = stretched(torch.from_numpy(mask), *picture.shape[:2]).numpy()
     for _ in range(TRIES):
-        made, mask = add_defect(picture, donor, kind, rng, part=part)
-        if inside is None or (mask & inside).any():
+        made, changed = add_defect(picture, donor, kind, rng, part=part)
+        if (changed & inside).any():
             break
-    return made if inside is None else np.where(inside[..., None], made, picture)
+    return np.where(inside[..., None], made, picture)
 
 
-@torch.inference_mode()
-def raw_maps(space: Space, pictures: Tensor) -> Tensor:
-    """Returns the maps before whitening, float32 (n, C, h, w), of pictures uint8 (n, 3, s, s)."""
-    with one_thread_each():
-        return torch.cat([space.raw(to_unit(batch)) for batch in pictures.split(8)])
+def poses_of(sample: Sample, frames: Sequence[str]) -> dict[str, Pose]:
+    """Returns the pose of the parts for each frame that the images have one in."""
+    height, width = shape_of(sample.aspect, POSE_SIDE)
+    prepare = Preprocess(height, width=width)
+    pictures = torch.cat([prepare(torch.from_numpy(pixels)[None]) for pixels in sample.good])
+    found = {frame: fit_pose(pictures, frame) for frame in frames}
+    return {frame: pose for frame, pose in found.items() if pose is not None}
 
 
-@torch.inference_mode()
-def whiten(space: Space, raw: Sequence[Tensor]) -> list[Tensor]:
-    """Returns maps whitened by the statistics of the first of them; pixels as they are."""
-    whitening = space.whitening
-    if whitening is None:
-        return list(raw)
-    whitening.fit(raw[0].split(64))
-    return [torch.cat([whitening(batch) for batch in some.split(64)]) for some in raw]
+def framed(recipe: Recipe, pose: Pose, size: int, sides: Shape) -> Candidate:
+    """Returns the recipe for a frame of about ``size`` x ``size`` pixels in all around the part.
 
-
-def heatmaps_of(
-    model: str,
-    maps: Tensor,
-    *others: Tensor,
-    to_heatmap: Heatmap | None = None,
-    groups: Sequence[str] | None = None,
-) -> list[Tensor]:
-    """Returns the smoothed heatmaps (n, h, w) of ``others`` by a model fitted on maps, whose
-    ``groups`` may be told.
+    ``sides``: of the median image, which is not enlarged before the part is cut out.
     """
-    torch.manual_seed(0)
-    _, channels, height, width = maps.shape
-    made = MODELS[model](channels, height, width, pixels=False)
-    made.groups = groups
-    with tempfile.TemporaryDirectory() as scratch:
-        fit(
-            made,
-            maps,
-            others[0],
-            FitOptions(seed=0),
-            Path(scratch) / "c.safetensors",
-            say=lambda line: None,
-        )
-    to_heatmap = to_heatmap or Heatmap()
-    with torch.inference_mode():
-        return [
-            to_heatmap(torch.cat([made.eval()(batch)[0] for batch in part.split(64)]))
-            for part in others
-        ]
+    height, width = pose.extent.tolist()
+    shape = shape_of(width / height, size)
+    scale = min(shape[1] / width, shape[0] / height)  # all of the part is in the frame
+    scale = min(scale, max(sides) / max(pose.picture))
+    picture = (round(scale * pose.picture[0]), round(scale * pose.picture[1]))
+    made = replace(recipe, frame=pose.frame, shape=shape, picture=picture)
+    return Candidate(made, pose.scaled(picture, shape))
 
 
-def auroc_by_kind(good: np.ndarray, bad: np.ndarray, kinds: Sequence[str]) -> float:
+@torch.inference_mode()
+def raw_maps(
+    candidate: Candidate, space: Space, pictures: Sequence[Pixels], mask: Mask | None = None
+) -> Tensor:
+    """Returns the maps before whitening, float32 (n, C, h, w), of pictures (H, W, 3)."""
+    recipe = candidate.recipe
+    held = None if mask is None else torch.from_numpy(mask)
+    prepare = Preprocess(recipe.picture[0], mask=held, width=recipe.picture[1])
+
+    def one(pixels: Pixels) -> Tensor:
+        with torch.inference_mode():  # a thread has a mode of its own
+            x = prepare(torch.from_numpy(pixels)[None])
+            return space.raw(x if candidate.pose is None else candidate.pose(x)[0])[0]
+
+    with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
+        return torch.stack(list(pool.map(one, pictures)))
+
+
+@torch.inference_mode()
+def judge(
+    candidate: Candidate, sample: Sample, images: int, mask: Mask | None = None
+) -> dict[bool, tuple[Floats, Floats]]:
+    """Returns the scores of the good images and of those with a defect, each by a linear model that
+    has seen neither; with a location scale (True) and without (False).
+
+    ``images``: how many the final model will learn from.
+    """
+    space = candidate.recipe.make_space().eval()
+    raw = raw_maps(candidate, space, sample.good, mask)
+    assert space.whitening is not None
+    space.whitening.fit(raw.split(64))
+    held = None if mask is None else torch.from_numpy(mask)
+    coverage = Preprocess(candidate.recipe.picture[0], mask=held).coverage(*space.grid)
+    to_heatmap = Heatmap(coverage)
+    cross = CrossFit(raw, space, to_heatmap)
+    bad_raw = raw_maps(candidate, space, sample.bad, mask)
+    good, bad = unseen_errors(cross, bad_raw, sample)
+    scale = location_scale_of(good.sum(0)) ** shrinkage(images)
+
+    def scores(errors: Tensor) -> Floats:
+        found: Floats = to_heatmap.pool(to_heatmap(errors)).numpy()
+        return found
+
+    return {True: (scores(good / scale), scores(bad / scale)), False: (scores(good), scores(bad))}
+
+
+def unseen_errors(cross: CrossFit, bad: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
+    """Returns the maps of errors of the good images and of raw maps ``bad`` of those with a defect,
+    (n, h, w), by models without the fold of each.
+    """
+    fold = folds(sample.groups)
+    raw = ((cross.maps, fold), (bad, fold[sample.sources]))
+    found = [torch.zeros(len(maps), *cross.space.grid) for maps, _ in raw]
+    for k in range(fold.max() + 1):
+        model = cross.without(fold == k)
+        for errors, (maps, folds_of) in zip(found, raw, strict=True):
+            which = folds_of == k
+            if which.any():
+                errors[which] = torch.cat([model(cross.ready(b))[0] for b in maps[which].split(64)])
+    good, with_defect = found
+    return good, with_defect
+
+
+def auroc_by_kind(good: Floats, bad: Floats, kinds: Sequence[str]) -> float:
     """Returns the mean over the kinds of defects of the AUROC against the same good images."""
     rows = [bad[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)]
+    labels = [np.repeat((0, 1), (len(good), len(row))) for row in rows]
     return float(
         np.mean(
             [
-                roc_auc_score(np.repeat((0, 1), (len(good), len(row))), np.concatenate([good, row]))
-                for row in rows
+                roc_auc_score(label, np.concatenate([good, row]))
+                for label, row in zip(labels, rows, strict=True)
             ]
         )
     )
+
+
+def frames_for(job: Job, sample: Sample, frame: str) -> list[Candidate]:
+    """Returns one recipe for each frame that the images can be looked at in, or for ``frame``
+    alone: with fine cells, features of the backbone as it is, which tell most.
+    """
+    fine = FINE_SIZES[job.options.quality]
+    shape = shape_of(sample.aspect, fine)
+    space = "filters" if job.recipe.space == "filters" else "features"
+    view = Recipe(space, shape, shape, fine=True, normalised=space == "filters")
+    whole = [Candidate(view)] if frame in ("auto", "whole") else []
+    wanted = FRAMES[1:] if frame == "auto" else (frame,)
+    poses = {} if job.mask is not None or frame == "whole" else poses_of(sample, wanted)
+    if not whole and not poses:
+        raise no_part(frame)
+    return whole + [framed(view, pose, fine, sample.sides) for pose in poses.values()]
+
+
+def views_for(job: Job, sample: Sample, best: Candidate) -> list[Candidate]:
+    """Returns the other recipes for the frame of a candidate: with filters, the default one, and
+    of whole images features with coarse cells.
+    """
+    default, found = job.recipe, []
+    if default.space != "filters":  # which are there already
+        recipe = replace(best.recipe, space=default.space, normalised=True)
+        found.append(replace(best, recipe=recipe))
+    if job.asked.frame in ("auto", "whole"):
+        found.append(Candidate(default))
+    if best.recipe.frame == "whole":
+        shape = shape_of(sample.aspect, job.size)
+        if default.space != "filters":
+            found.append(Candidate(Recipe("features", shape, shape, normalised=False)))
+    return found
+
+
+def candidate_in(frame: str, job: Job, sample: Sample) -> Candidate:
+    """Returns the recipe of a job in a frame around the part."""
+    poses = poses_of(sample, (frame,))
+    if not poses:
+        raise no_part(frame)
+    return framed(job.recipe, poses[frame], job.size, sample.sides)
+
+
+def no_part(frame: str) -> TrainingError:
+    """Returns the error for images in which no frame is found."""
+    return TrainingError(
+        f"--frame {frame} found, but the images show no {'long ' if frame == 'axis' else ''}part "
+        "before a plain background: leave --frame out, or --frame whole"
+    )
+
+
+def best_of(
+    job: Job, sample: Sample, images: int, seen: Callable[[], object]
+) -> tuple[Candidate, dict[str, float]]:
+    """Returns the candidate that tells synthetic defects best, and the figure of each that was
+    tried, 0 to 1: first the frame is chosen, then the space. The default recipe is kept unless
+    another one is clearly better.
+
+    ``images``: how many the final model will learn from. ``seen`` is called after each candidate.
+    """
+    found: dict[str, float] = {}
+    named: dict[str, Candidate] = {}
+
+    def best_after(candidates: Sequence[Candidate]) -> Candidate:
+        for candidate in candidates:
+            for scaled, (good, bad) in judge(candidate, sample, images, job.mask).items():
+                recipe = replace(candidate.recipe, location_scale=scaled)
+                named[str(recipe)] = replace(candidate, recipe=recipe)
+                found[str(recipe)] = auroc_by_kind(good, bad, sample.kinds)
+            seen()
+        return named[max(found, key=lambda name: found[name])]
+
+    best = best_after(frames_for(job, sample, job.asked.frame))
+    best = best_after(views_for(job, sample, best))
+    usual = str(job.recipe)
+    if usual in found and found[str(best.recipe)] <= found[usual] + CLEAR_GAIN:
+        best = named[usual]
+    return best, found

@@ -109,4 +109,4 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     """
     trained = calibrated.fitted.trained
     parts = (trained.prepare, fold.space, fold.model, trained.score)
-    return DetectorGraph(*parts, calibrated.guard, trained.to_heatmap).eval()
+    return DetectorGraph(*parts, calibrated.guard, trained.to_heatmap, pose=trained.pose).eval()

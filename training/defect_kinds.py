@@ -27,7 +27,7 @@ from training.defect_shapes import (
     warped,
 )
 
-WEAKEST, STRONGEST = 1.0, 6.0  # strength of a defect, in local standard deviations
+MIN_STRENGTH_SDS, MAX_STRENGTH_SDS = 1.0, 6.0  # of a defect, local ones
 LEAST_CONTRAST = 3.0  # levels of grey that count as a standard deviation where all is smooth
 LEAST_LEVELS, MOST_LEVELS = 6.0, 90.0  # of grey that a defect changes
 
@@ -59,7 +59,7 @@ class Place:
 
     def strength(self, rng: Generator) -> float:
         """Returns levels of grey near the limit of what is seen here."""
-        times = math.exp(rng.uniform(math.log(WEAKEST), math.log(STRONGEST)))
+        times = math.exp(rng.uniform(math.log(MIN_STRENGTH_SDS), math.log(MAX_STRENGTH_SDS)))
         return min(max(times * self.contrast(), LEAST_LEVELS), MOST_LEVELS)
 
     def blob(self, rng: Generator, edge: float) -> Picture:

@@ -31,6 +31,7 @@ from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.resampling import NORMAL
 from training.guard import guard_facts
 from training.options import TrainOptions
+from training.protocols import Space
 from training.sets import Sets, file_ranges, name_of
 from training.stages import Calibrated, Job, Split
 from training.suspects import SUSPECTS, Suspect, picture
@@ -113,7 +114,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "guard": guard_facts(calibrated.guard),
         "group_by": options.group_by,
     }
-    facts |= backbone_of(job)
+    facts |= backbone_of(job) | {"recipe": recipe_facts(job, trained.space)}
     if chosen.tiling is not None:
         facts["tiles"] = chosen.tiling.facts(options.tile or 0)
     if calibration is not None:
@@ -133,6 +134,22 @@ def image_facts(split: Split) -> dict[str, Any]:
         "sets": {name: len(subset) for name, subset in split.sets.by_name().items()},
         "digest": digest_of(seen.records),
         "ranges": file_ranges(seen.subset(split.sets.development).facts),
+    }
+
+
+def recipe_facts(job: Job, space: Space) -> dict[str, Any]:
+    """Returns what the card says of how images are looked at."""
+    recipe = job.recipe
+    return {
+        "frame": recipe.frame,
+        "height": recipe.shape[0],
+        "width": recipe.shape[1],
+        "rows": space.grid[0],
+        "columns": space.grid[1],
+        "normalised": recipe.normalised and recipe.space not in ("pixels", "filters"),
+        "location_scale": recipe.location_scale
+        and job.options.model == "linear"
+        and recipe.space != "pixels",
     }
 
 

@@ -119,7 +119,7 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
 def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     parts = (trained.prepare, trained.space, trained.model, trained.score)
-    graph = DetectorGraph(*parts, guard, trained.to_heatmap, trained.tiles).eval()
+    graph = DetectorGraph(*parts, guard, trained.to_heatmap, trained.tiles, trained.pose).eval()
     return graph, to_onnx(graph)
 
 
@@ -233,7 +233,9 @@ def save_run(options: TrainOptions, card: Card, trained: Trained, guard: Guard) 
     """
     if trained.decoder is not None:
         explain = to_onnx(
-            ExplainGraph(trained.prepare, trained.space, trained.model, trained.decoder)
+            ExplainGraph(
+                trained.prepare, trained.space, trained.model, trained.decoder, trained.pose
+            )
         )
         onnx.helper.set_model_props(explain, {"weights": card.weights})
         drawn = explain.SerializeToString(deterministic=True)
@@ -258,6 +260,7 @@ def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:
         "decoder": trained.decoder,
         "tiles.model": None if tiles is None else tiles.model,
         "tiles.space": None if tiles is None else tiles.space.whitening,
+        "pose": trained.pose,
         "guard": guard,
     }
     tensors = {} if mask is None else {"mask": mask}
@@ -273,6 +276,7 @@ def built_by(options: TrainOptions, trained: Trained) -> dict[str, object]:
         "model": options.model,
         "space": options.space,
         "size": options.size,
+        "recipe": None if trained.recipe is None else trained.recipe.to_json(),
         "error": options.error,
         "score": options.score,
         "seed": options.seed,

@@ -24,7 +24,7 @@ class PictureDecoder(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, channels: int, grid: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, WIDTHS[0], 1)
         self.second = nn.Conv2d(WIDTHS[0], WIDTHS[1], 3, padding=1)
@@ -71,7 +71,7 @@ def fit_decoder(
     invention.
     """
     torch.manual_seed(seed)
-    decoder = PictureDecoder(maps.shape[1], maps.shape[2]).to(device)
+    decoder = PictureDecoder(maps.shape[1]).to(device)
     decoder.mean.copy_(pictures.float().mean(0) / 255)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -21,9 +21,11 @@ from anomaly.detector.graph import OPSET
 from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import TrainingError
 from training.guard import Guard
+from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
 from training.scores import Heatmap, ImageScore
+from training.tensors import small
 from training.tiles import Tiles
 
 
@@ -41,9 +43,10 @@ class DetectorGraph(nn.Module):
         guard: Guard,
         to_heatmap: Heatmap | None = None,
         tiles: Tiles | None = None,
+        pose: Pose | None = None,
     ) -> None:
         super().__init__()
-        self.to_heatmap, self.tiles = to_heatmap or Heatmap(), tiles
+        self.to_heatmap, self.tiles, self.pose = to_heatmap or Heatmap(), tiles, pose
         self.prepare, self.space, self.model, self.score, self.guard = (
             prepare,
             space,
@@ -56,6 +59,7 @@ class DetectorGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.prepare(images)
         inside = self.guard(images, x)
+        x, place = (x, None) if self.pose is None else self.pose(x)
         maps = self.space(x)
         error, expected = self.model(maps)
         heatmap = self.to_heatmap(error)
@@ -64,6 +68,8 @@ class DetectorGraph(nn.Module):
         else:
             heatmap = self.tiles(images, heatmap)
             score = self.tiles.to_heatmap.pool(heatmap)
+        if self.pose is not None and place is not None:
+            heatmap = self.pose.back(heatmap, place)
         outputs = (score, inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
 
@@ -79,12 +85,25 @@ class ExplainGraph(nn.Module):
 
     output_names = ("reconstruction",)
 
-    def __init__(self, prepare: Preprocess, space: Space, model: Model, decoder: nn.Module) -> None:
+    def __init__(
+        self,
+        prepare: Preprocess,
+        space: Space,
+        model: Model,
+        decoder: nn.Module,
+        pose: Pose | None = None,
+    ) -> None:
         super().__init__()
         self.prepare, self.space, self.model, self.decoder = prepare, space, model, decoder
+        self.pose = pose
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        return (to_picture(self.decoder(self.model(self.space(self.prepare(images)))[1])),)
+        x = self.prepare(images)
+        if self.pose is None:
+            return (to_picture(self.decoder(self.model(self.space(x))[1])),)
+        part, place = self.pose(x)
+        drawn = self.decoder(self.model(self.space(part))[1])
+        return (to_picture(self.pose.inserted(drawn, small(x, drawn.shape[-1]), place)),)
 
 
 def to_picture(x: Tensor) -> Tensor:
@@ -230,7 +249,7 @@ def check_parity(
     """
     session, _ = open_session(model, "cpu", available_cores())
     graph = graph.eval().cpu()
-    batches = parity_batches(images, graph.prepare.size)
+    batches = parity_batches(images, max(graph.prepare.shape))
     with torch.inference_mode():
         outputs = [
             dict(zip(graph.output_names, graph(torch.from_numpy(batch)), strict=True))

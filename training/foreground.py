@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Where = NDArray[np.bool_]  # (h, w)
 Plane = NDArray[np.float32]  # (h, w)
@@ -19,7 +19,7 @@ LEAST_STEP = 4.0  # how far the part is from the background, in spreads of the b
 LEAST_LEVELS = 8.0  # and in levels of grey
 WEAK_STEP = 2.5  # and beside what is as far
 CLOSED_BLOCKS = 2  # half of the width of gaps that are closed
-OPENED_BLOCKS = 1  # half of the width of threads that are left out
+BESIDE = np.ones((3, 3), bool)  # the neighbours of a pixel
 MOST_RAGGED = 400.0  # squared length of the outline over the area: 16 for a square
 LEAST_PIECE = 0.1  # of the largest piece: smaller ones are dirt
 
@@ -48,7 +48,8 @@ def foreground(pixels: NDArray[np.uint8]) -> Where | None:
         return None
     if float(np.median(distance[found])) < max(LEAST_LEVELS, LEAST_STEP * spread):
         return None
-    found = filled(largest(closed(joined(distance > weak, found), CLOSED_BLOCKS)))
+    found = largest(closed(joined(distance > weak, found), CLOSED_BLOCKS))
+    found = np.asarray(ndimage.binary_fill_holes(found))
     if not LEAST_SHARE <= found.mean() <= MOST_SHARE or ragged(found) > MOST_RAGGED:
         return None
     if block == 1:
@@ -114,53 +115,33 @@ def otsu(values: Plane) -> float:
     return float(edges[1 + int(np.nanargmax(between[:-1]))])
 
 
-def grown(found: Where, times: int = 1) -> Where:
-    """Returns the pixels in or beside those found, so many times."""
-    for _ in range(times):
-        wide = np.pad(found, 1)
-        rows = wide[:-2] | wide[1:-1] | wide[2:]
-        found = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
-    return found
+def grown(found: Where) -> Where:
+    """Returns the pixels in or beside those found."""
+    return np.asarray(ndimage.binary_dilation(found, BESIDE))
 
 
-def pieces(found: Where) -> NDArray[np.intp]:
-    """Returns a number (h, w) for each pixel, the same within a piece, 0 where nothing is found.
-
-    Numbers spread along rows and columns, both ways, until nothing changes.
-    """
-    number = np.where(found, np.arange(1, found.size + 1).reshape(found.shape), 0)
-    before = np.zeros_like(number)
-    while (number != before).any():
-        before = number.copy()
-        for view in (number, number[::-1], number.T, number.T[::-1]):
-            for line, following in pairwise(view):
-                np.maximum(following, line, out=following, where=(following > 0) & (line > 0))
-    return number
+def shrunk(found: Where) -> Where:
+    """Returns the pixels found whose neighbours are found too; beyond the edge all are."""
+    return np.asarray(ndimage.binary_erosion(found, BESIDE, border_value=1))
 
 
 def joined(weak: Where, strong: Where) -> Where:
     """Returns the pieces of what is weakly found in which something is strongly found."""
-    number = pieces(weak)
-    return np.isin(number, np.setdiff1d(number[strong & weak], [0]))
+    return np.asarray(ndimage.binary_propagation(strong & weak, mask=weak))
 
 
 def closed(found: Where, blocks: int) -> Where:
     """Returns what is found with its narrow gaps."""
-    wide = grown(~grown(np.pad(found, blocks), blocks), blocks)
-    shut: Where = ~wide[blocks:-blocks, blocks:-blocks] | found
-    return shut
-
-
-def filled(found: Where) -> Where:
-    """Returns what is found with its holes: all that is not joined to the edge of the picture."""
-    number = pieces(~found)
-    return ~np.isin(number, np.setdiff1d(border(number[..., None]), [0]))
+    wide = np.pad(found, blocks)
+    for step in (grown, shrunk):
+        for _ in range(blocks):
+            wide = step(wide)
+    return wide[blocks:-blocks, blocks:-blocks] | found
 
 
 def largest(found: Where) -> Where:
     """Returns the largest piece and those at least a tenth as large, without specks."""
-    core = grown(~grown(~found, OPENED_BLOCKS), OPENED_BLOCKS)
-    number = pieces(core & found)
+    number, _ = ndimage.label(grown(shrunk(found)) & found)
     counts = np.bincount(number.ravel())
     counts[0] = 0
     return np.asarray(counts >= max(1.0, LEAST_PIECE * counts.max()))[number]

@@ -2,65 +2,99 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from anomaly.errors import TrainingError
+from anomaly.files.progress import Progress
 from anomaly.inputs.dataset import Record
-from training.choose import choose_space
+from training.choose import MOST_TRIED, Candidate, best_of, candidate_in, draw_sample
 from training.models import MODELS
 from training.options import TrainOptions
+from training.preprocess import Preprocess
+from training.processes import rank
 from training.protocols import Space
-from training.scores import TYPICALITY, Heatmap, heatmap_factor
+from training.scores import TYPICALITY, Heatmap, heatmap_shape
 from training.sets import Sets
-from training.spaces import BothSpace, make_space
-from training.stages import Chosen, Split
+from training.stages import Chosen, Job, Split
 from training.suspects import outliers
-from training.tensors import Extracted
+from training.tensors import Extracted, extract
 from training.tiles import Tiling
 
-# AUROC on synthetic defects, by which features alone must be better: less is chance with so few
-# images
-CLEAR_AUROC_GAIN = 0.03
+# beyond, fine maps would fill the memory: 0.8 MB an image
+MOST_FINE_IMAGES = 8000
 
 
 def choose(split: Split) -> Chosen:
     """Returns what the model learns from; choices are made on validation images and synthetic
     defects.
     """
-    split, choice = choose_between_spaces(split)
+    split, choice = choose_recipe(split)
     options, seen, sets = split.job.options, split.seen, split.sets
     learnt, held_out = (seen.subset(some) for some in learnt_and_held_out(options, sets))
     if options.space == "pixels" and all(grey for _, _, _, grey in learnt.facts):
-        split = replace(split, space=make_space("pixels", split.job.size, grey=True))
+        split = replace(split, space=split.job.recipe.make_space(grey=True))
     tiling, space = tiling_of(options, seen), split.space
-    whole = (space.grid // heatmap_factor(space.grid)) ** 2
+    whole = math.prod(heatmap_shape(space.grid))
+    if split.pose is not None:  # cells are of the frame alone
+        whole = round(whole * math.prod(split.pose.picture) / float(split.pose.extent.prod()))
     cells = 1 if tiling else cells_of(options.min_area, seen, whole)
-    to_heatmap = Heatmap(split.prepare.coverage(space.grid), cells)
+    to_heatmap = Heatmap(split.prepare.coverage(*space.grid), cells)
     learnt, sets = leave_out_outliers(learnt, sets, space, to_heatmap, split.job.device)
     return Chosen(replace(split, sets=sets), choice, learnt, held_out, tiling, to_heatmap)
 
 
-def choose_between_spaces(split: Split) -> tuple[Split, dict[str, float] | None]:
-    """Returns the images in ``features`` alone where these are clearly better than ``both``, and
-    the figures; where a space was asked for, or there is but one, nothing is changed.
+def choose_recipe(split: Split) -> tuple[Split, dict[str, float] | None]:
+    """Returns the images as they are looked at by the recipe that tells synthetic defects best, and
+    the figures; where space, size or model were asked for, by the default recipe, in the frame
+    asked for.
     """
-    job, both = split.job, split.space
-    if job.asked.space != "auto" or job.options.space != "both" or not isinstance(both, BothSpace):
+    job, frame = split.job, split.job.asked.frame
+    is_open = is_free(job) and len(split.seen.records) <= MOST_FINE_IMAGES
+    if not is_open and frame in ("auto", "whole"):
         return split, None
-    maps = split.seen.subset(split.sets.fit).maps
-    both.cpu()
-    choice = choose_space(
-        both, maps, split.sets.validation, split.rule, split.prepare, job.options.seed
-    )
-    if choice["features"] <= choice["both"] + CLEAR_AUROC_GAIN:
-        return replace(split, space=both.to(job.device)), choice
-    space = both.features
-    seen = replace(split.seen, maps=split.seen.maps[:, : space.inputs])
-    job = replace(job, options=replace(job.options, space="features"))
-    return replace(split, job=job, space=space.to(job.device), seen=seen), choice
+    development = [replace(r, group=split.groups[r.path]) for r in split.sets.development]
+    sample = draw_sample(development, split.rule, job.options.seed, job.mask)
+    if not is_open:
+        return looked_at(split, candidate_in(frame, job, sample)), None
+    images = len(development)
+    try:
+        with Progress(MOST_TRIED, "choosing how images are looked at", quiet=rank() > 0) as p:
+            best, choice = best_of(job, sample, images, lambda: p.advance(1))
+    except TrainingError:
+        if frame != "auto":
+            raise
+        return split, None  # too few, or copies of one: the fit says so
+    job.tell([f"images are looked at so: {best.recipe} (of {len(choice)} recipes)"])
+    return (split if best.recipe == job.recipe else looked_at(split, best)), choice
+
+
+def is_free(job: Job) -> bool:
+    """Whether the recipe is to be chosen: nothing else was asked for that it depends on."""
+    asked = job.asked
+    free = asked.space == "auto" and asked.size is None and asked.tile is None
+    return free and job.options.model == "linear" and job.backbone is None
+
+
+def looked_at(split: Split, candidate: Candidate) -> Split:
+    """Returns the images as a candidate looks at them."""
+    job, recipe, pose = split.job, candidate.recipe, candidate.pose
+    height, width = recipe.picture
+    options = replace(job.options, space=recipe.space, size=max(recipe.picture))
+    job = replace(job, options=options, size=max(recipe.picture), recipe=recipe)
+    prepare = Preprocess(height, options.target, split.prepare.mask, width).to(job.device)
+    space = recipe.make_space(backbone=job.features).to(job.device).eval()
+    pose = None if pose is None else pose.to(job.device)
+    records = split.seen.records
+    with Progress(len(records), "looking at images as chosen", quiet=rank() > 0) as progress:
+        seen = extract(
+            records, split.rule, prepare, space, job.device, lambda: progress.advance(1), pose
+        )
+    seen = replace(split.seen, maps=seen.maps, pictures=seen.pictures)
+    return replace(split, job=job, prepare=prepare, space=space, seen=seen, pose=pose)
 
 
 def learnt_and_held_out(options: TrainOptions, sets: Sets) -> tuple[list[Record], list[Record]]:

@@ -46,6 +46,8 @@ class TrainOptions:
     # split: part of the good images calibrates; cross: all of them train and calibrate; auto: cross
     # where groups are few
     calibrate: Calibrating = "auto"
+    # what of an image is looked at: a name of training.recipes.FRAMES; auto: chosen with the space
+    frame: str = "auto"
     device: str = "auto"
     group_by: str | None = None
     by_unit: str | None = None  # names the unit that an image shows: the guarantee is one for units
@@ -103,6 +105,7 @@ def resolve(options: TrainOptions) -> TrainOptions:
     model = "linear" if options.model == "auto" else options.model
     size = size or (pixel_size(model) if space == "pixels" else DEFAULT_SIZE[space])
     check_backbone(options, space)
+    check_frame(options, space)
     # a backbone has a patch of its own: see OpenedBackbone.nearest
     if not 32 <= size <= 1024 or (size % 16 and options.backbone is None):
         raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
@@ -147,6 +150,23 @@ def calibrating(options: TrainOptions) -> Calibrating:
             "images and a score that no validation images set"
         )
     return "split"
+
+
+def check_frame(options: TrainOptions, space: str) -> None:
+    """Refuses a frame around the part where whole images are needed."""
+    if options.frame in ("auto", "whole"):
+        return
+    asked = (
+        ("--space pixels", space == "pixels"),
+        ("--mask", options.mask is not None),
+        ("--tile", options.tile is not None),
+    )
+    for name, given in asked:
+        if given:
+            raise TrainingError(
+                f"--frame {options.frame} and {name} found, one of them expected: {name} is for "
+                "whole images"
+            )
 
 
 def check_backbone(options: TrainOptions, space: str) -> None:

@@ -44,10 +44,10 @@ class Whitener(Module, Protocol):
 
 
 class Space(Module, Protocol):
-    """Prepared pixels, float32 (N, 3, s, s) in 0..1 -> maps, float32 (N, channels, grid, grid)."""
+    """Prepared pixels, float32 (N, 3, h, w) in 0..1 -> maps, float32 (N, channels, *grid)."""
 
     channels: int
-    grid: int
+    grid: tuple[int, int]
 
     @property
     def whitening(self) -> Whitener | None:

@@ -20,6 +20,7 @@ from training.options import TrainOptions, check_out, make_run, resolve
 from training.own_backbone import OpenedBackbone, open_backbone
 from training.preprocess import Preprocess
 from training.processes import pick_device, rank
+from training.recipes import square
 from training.sets import (
     copies_text,
     depths_text,
@@ -29,7 +30,6 @@ from training.sets import (
     join_copies,
     sets_of_copies,
 )
-from training.spaces import make_space
 from training.stages import Found, Job, Represented, Split
 from training.tensors import Extracted, extract
 
@@ -57,7 +57,8 @@ def job_of(asked: TrainOptions, say: Callable[[str], None]) -> Job:
     if options.backbone is not None:
         backbone = open_backbone(options.backbone, options.stages)
         options = replace(options, size=size_for(backbone, asked.size, options.size or 0))
-    return Job(asked, options, options.size or 0, score, device, mask, say, backbone)
+    recipe = square(options.space, options.size or 0)
+    return Job(asked, options, options.size or 0, score, device, mask, say, recipe, backbone)
 
 
 def size_for(backbone: OpenedBackbone, asked: int | None, size: int) -> int:
@@ -77,7 +78,7 @@ def represent(found: Found) -> Represented:
     job, options = found.job, found.job.options
     mask = None if job.mask is None else torch.from_numpy(job.mask)
     prepare = Preprocess(job.size, options.target, mask).to(job.device)
-    space = make_space(options.space, job.size, backbone=job.features).to(job.device).eval()
+    space = job.recipe.make_space(backbone=job.features).to(job.device).eval()
     with Progress(len(found.records), "looking at images", quiet=rank() > 0) as progress:
         seen = extract(
             found.records, found.rule, prepare, space, job.device, lambda: progress.advance(1)

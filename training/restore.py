@@ -27,8 +27,10 @@ from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.own_backbone import reopen
+from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
+from training.recipes import Recipe
 from training.scores import DensityOfStates, Heatmap, ImageScore
 from training.sets import decode_all
 from training.spaces import make_space
@@ -64,11 +66,13 @@ def restore(run: Path) -> Run:
 
 
 def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
-    space, model = restore_model(facts, tensors)
-    channels, grid = space.channels, space.grid
+    recipe = Recipe.from_json(facts["recipe"])
+    own = facts.get("backbone")  # none: EfficientNet-Lite
+    backbone = None if own is None else reopen(BackboneFacts.from_json(own)).module
+    space, model = restore_model(recipe.make_space(facts["grey"], backbone), facts, tensors)
     decoder = None
     if weights := tensors_of(tensors, "decoder"):
-        decoder = PictureDecoder(channels, grid)
+        decoder = PictureDecoder(space.channels)
         decoder.load_state_dict(weights)
         decoder.eval()
     density = None
@@ -77,38 +81,43 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
         density.load_state_dict(states)
     score = ImageScore(facts["score"], density)
     guard = Guard(**tensors_of(tensors, "guard"), mask=tensors.get("mask"))
-    prepare = Preprocess(facts["size"], facts["target"], tensors.get("mask"))
-    to_heatmap = Heatmap(prepare.coverage(grid), facts.get("cells", 1))
+    height, width = recipe.picture
+    prepare = Preprocess(height, facts["target"], tensors.get("mask"), width)
+    pose = None
+    if recipe.frame != "whole":
+        pose = Pose(recipe.frame, recipe.picture, recipe.shape)
+        pose.load_state_dict(tensors_of(tensors, "pose"))
+    to_heatmap = Heatmap(prepare.coverage(*space.grid), facts.get("cells", 1))
     tiles = None
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
-    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles)
+    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles, pose)
     return Run(graph.eval(), decoder, facts)
 
 
-def restore_model(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Space, Model]:
-    """Returns the space and the model whose weights are among the tensors."""
-    own = facts.get("backbone")  # none: EfficientNet-Lite
-    backbone = None if own is None else reopen(BackboneFacts.from_json(own)).module
-    space = make_space(facts["space"], facts["size"], facts["grey"], backbone)
+def restore_model(
+    space: Space, facts: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[Space, Model]:
+    """Returns the space and the model with their weights, which are among the tensors."""
     if space.whitening is not None:
         space.whitening.load_state_dict(tensors_of(tensors, "space"))
-    pixels = facts["space"] == "pixels"
-    model = MODELS[facts["model"]](
-        space.channels, space.grid, space.grid, pixels=pixels, error=facts["error"]
-    )
+    pixels = space.whitening is None
+    model = MODELS[facts["model"]](space.channels, *space.grid, pixels=pixels, error=facts["error"])
     model.load_state_dict(tensors_of(tensors, "model"))
     return space, model
 
 
-def restore_tiles(facts: dict[str, Any], tensors: dict[str, Tensor], whole: int) -> Tiles:
-    """Returns the model of one tile over its grid; ``whole``: cells a side of the whole image's map
-    of errors.
+def restore_tiles(
+    facts: dict[str, Any], tensors: dict[str, Tensor], whole: tuple[int, int]
+) -> Tiles:
+    """Returns the model of one tile over its grid; ``whole``: height and width of the whole image's
+    map of errors.
     """
     tiling = Tiling(*(facts["tiles"][name] for name in ("size", "height", "width")))
     prepare = Preprocess(tiling.height, facts["target"], tensors.get("mask"), tiling.width)
     space, model = restore_model(
-        facts | {"space": tile_space(facts["space"]), "backbone": None},
+        make_space(tile_space(facts["space"]), facts["size"], facts["grey"]),
+        facts,
         tensors_of(tensors, "tiles"),
     )
     tiles = Tiles(prepare, space, model, tiling, whole, facts["tiles"]["cells"])

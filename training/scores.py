@@ -198,13 +198,19 @@ class Heatmap(nn.Module):
 
 def coarse(error: Tensor) -> Tensor:
     """Returns a map (N, H, W) averaged down to at most LARGEST_HEATMAP cells a side."""
-    factor = heatmap_factor(error.shape[-1])
+    factor = heatmap_factor(max(error.shape[1:]))
     return F.avg_pool2d(error[:, None], factor)[:, 0] if factor > 1 else error
 
 
 def heatmap_factor(side: int) -> int:
     """Returns how many cells a side of a map of errors become one of the heatmap."""
     return -(-side // LARGEST_HEATMAP)
+
+
+def heatmap_shape(grid: tuple[int, int]) -> tuple[int, int]:
+    """Returns height and width of the heatmap of a map of errors of a shape."""
+    factor = heatmap_factor(max(grid))
+    return grid[0] // factor, grid[1] // factor
 
 
 def averaged(heatmap: Tensor) -> Tensor:

@@ -34,44 +34,53 @@ LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at eve
 FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
 
+Shape = tuple[int, int]  # height, width
+
+
 class Resample(nn.Module):
-    """Resamples maps (N, C, h, w) to (N, C, grid, grid) by an antialiased triangle filter, as two
+    """Resamples maps (N, C, *shape) to (N, C, *grid) by an antialiased triangle filter, as two
     constant matrices.
     """
 
-    weights: Tensor
+    rows: Tensor
+    columns: Tensor
 
-    def __init__(self, length: int, grid: int) -> None:
+    def __init__(self, shape: Shape, grid: Shape) -> None:
         super().__init__()
-        self.register_buffer(
-            "weights", triangle_weights(length, grid, torch.zeros(1)), persistent=False
-        )
+        for name, length, cells in zip(("rows", "columns"), shape, grid, strict=True):
+            weights = triangle_weights(length, cells, torch.zeros(1))
+            self.register_buffer(name, weights, persistent=False)
+        self.same = shape == grid
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weights @ x @ self.weights.transpose(0, 1)
+        return x if self.same else self.rows @ x @ self.columns.transpose(0, 1)
 
 
 class Highest(nn.Module):
-    """Brings maps (N, C, h, w) to (N, C, grid, grid) by the highest value in each cell.
+    """Brings maps (N, C, *shape) to (N, C, *grid) by the highest value in each cell.
 
     What is much smaller than a cell would be averaged away.
     """
 
-    index: Tensor
+    rows: Tensor
+    columns: Tensor
 
-    def __init__(self, length: int, grid: int) -> None:
+    def __init__(self, shape: Shape, grid: Shape) -> None:
         super().__init__()
-        cells = [range(i * length // grid, -(-(i + 1) * length // grid)) for i in range(grid)]
-        self.widest = max(map(len, cells))
-        # of a narrow cell the last again
-        index = [cell[min(i, len(cell) - 1)] for cell in cells for i in range(self.widest)]
-        self.register_buffer("index", torch.tensor(index), persistent=False)
+        for name, length, count in zip(("rows", "columns"), shape, grid, strict=True):
+            cells = [
+                range(i * length // count, -(-(i + 1) * length // count)) for i in range(count)
+            ]
+            widest = max(map(len, cells))
+            # of a narrow cell the last again
+            index = [[cell[min(i, len(cell) - 1)] for i in range(widest)] for cell in cells]
+            self.register_buffer(name, torch.tensor(index), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # As an adaptive pool, which does not export; two gathers, for the exporter takes minutes
         # over a slice for each cell.
-        x = x.index_select(2, self.index).unflatten(2, (-1, self.widest)).amax(3)
-        return x.index_select(3, self.index).unflatten(3, (-1, self.widest)).amax(4)
+        x = x.index_select(2, self.rows.flatten()).unflatten(2, self.rows.shape).amax(3)
+        return x.index_select(3, self.columns.flatten()).unflatten(3, self.columns.shape).amax(4)
 
 
 class Whitening(nn.Module):
@@ -123,9 +132,9 @@ class PixelSpace(nn.Module):
     s).
     """
 
-    def __init__(self, size: int, grey: bool = False) -> None:
+    def __init__(self, shape: Shape, grey: bool = False) -> None:
         super().__init__()
-        self.channels, self.grid = 1 if grey else 3, size
+        self.channels, self.grid = 1 if grey else 3, shape
         self.whitening: None = None
 
     def raw(self, x: Tensor) -> Tensor:
@@ -148,20 +157,21 @@ class FilterSpace(nn.Module):
     kernels: Tensor
     window: Tensor
 
-    def __init__(self, size: int, grid: int | None = None, max_pooled: bool = False) -> None:
+    def __init__(self, shape: Shape, grid: Shape | None = None, max_pooled: bool = False) -> None:
         super().__init__()
-        self.grid = grid or max(FEWEST_CELLS, round(size / CELL))
+        self.grid = grid or coarse_grid(shape, FEWEST_CELLS)
         self.channels = 26
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
-        self.register_buffer("window", gaussian_kernel(size / 32), persistent=False)
+        self.register_buffer("window", gaussian_kernel(min(shape) / 32), persistent=False)
         # An energy varies slower than the wave: every second position of a large level says as
         # much, at a quarter of the cost.
-        self.strides = [2 if size // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
-        lengths = [-(-(size // 2**octave) // stride) for octave, stride in enumerate(self.strides)]
+        self.strides = [2 if min(shape) // 2**octave >= LARGE_LEVEL else 1 for octave in range(3)]
+        pool = Highest if max_pooled else Resample
         self.octaves = nn.ModuleList(
-            (Highest if max_pooled else Resample)(length, self.grid) for length in lengths
+            pool(level_shape(shape, octave, stride), self.grid)
+            for octave, stride in enumerate(self.strides)
         )
-        self.resample = Resample(size, self.grid)
+        self.resample = Resample(shape, self.grid)
         whitening = Whitening(26, 26, rotate=False)
         # squashed: the highest energy in a smooth picture is what float32 leaves of nothing, and an
         # outlier
@@ -199,27 +209,33 @@ class FilterSpace(nn.Module):
 
 
 class FeatureSpace(nn.Module):
-    """Deep stages of a frozen backbone on one grid, whitened; what it sees is
-    exposure normalised.
+    """Deep stages of a frozen backbone on one grid, whitened; what it sees is exposure normalised
+    or, without ``normalised``, as it is.
     """
 
-    def __init__(self, size: int, backbone: str | nn.Module = "efficientnet-lite0") -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        backbone: str | nn.Module = "efficientnet-lite0",
+        grid: Shape | None = None,
+        normalised: bool = True,
+    ) -> None:
         super().__init__()
-        self.grid = max(4, round(size / CELL))
+        self.grid, self.normalised = grid or coarse_grid(shape, 4), normalised
         # a module: see training.own_backbone
         self.backbone = (
             Backbone(backbone, FEATURE_STAGES[backbone]) if isinstance(backbone, str) else backbone
         )
         with torch.inference_mode():
-            shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, size, size))]
-        self.resample = nn.ModuleList(Resample(shape[-1], self.grid) for shape in shapes)
-        self.inputs = sum(shape[1] for shape in shapes)
+            shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, *shape))]
+        self.resample = nn.ModuleList(Resample((found[2], found[3]), self.grid) for found in shapes)
+        self.inputs = sum(found[1] for found in shapes)
         self.channels = min(FEATURE_CHANNELS, self.inputs)
         self.whitening = Whitening(self.inputs, self.channels)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        features = self.backbone(normalise_exposure(x))
+        features = self.backbone(normalise_exposure(x) if self.normalised else x)
         return torch.cat(
             [resample(f) for resample, f in zip(self.resample, features, strict=True)], 1
         )
@@ -236,12 +252,16 @@ class BothSpace(nn.Module):
     """
 
     def __init__(
-        self, size: int, backbones: Sequence[str | nn.Module] = ("efficientnet-lite0",)
+        self,
+        shape: Shape,
+        backbones: Sequence[str | nn.Module] = ("efficientnet-lite0",),
+        grid: Shape | None = None,
+        normalised: bool = True,
     ) -> None:
         super().__init__()
-        features = [FeatureSpace(size, backbone) for backbone in backbones]
+        features = [FeatureSpace(shape, backbone, grid, normalised) for backbone in backbones]
         self.grid = features[0].grid
-        filters = FilterSpace(size, self.grid)
+        filters = FilterSpace(shape, self.grid)
         self.subspaces = nn.ModuleList([*features, filters])
         # as what they are
         self.first = (features[0],)
@@ -312,24 +332,46 @@ def squash(x: Tensor) -> Tensor:
 
 
 def make_space(
-    name: str, size: int, grey: bool = False, backbone: nn.Module | None = None
+    name: str,
+    shape: Shape | int,
+    grey: bool = False,
+    backbone: nn.Module | None = None,
+    grid: Shape | None = None,
+    normalised: bool = True,
 ) -> Space:
-    """Returns the space of that name for prepared images of ``size`` pixels a side, all of them
-    ``grey`` or not. ``backbone``: what the features are of; None: EfficientNet-Lite.
+    """Returns the space of that name for prepared images of a shape (h, w), or of so many pixels a
+    side, all of them ``grey`` or not.
+
+    ``backbone``: what the features are of; None: EfficientNet-Lite. ``grid``: cells of filters and
+    features; None: of about 21 pixels. ``normalised``: as of FeatureSpace.
 
     Besides SPACES there is ``max_pooled``, filters that small defects show in: see
     training/tiles.py.
     """
+    shape = (shape, shape) if isinstance(shape, int) else shape
     if name == "pixels":
-        return PixelSpace(size, grey)
+        return PixelSpace(shape, grey)
     if name == "max_pooled":
-        return FilterSpace(size, max_pooled=True)
+        return FilterSpace(shape, max_pooled=True)
     if name == "all":
-        return BothSpace(size, tuple(FEATURE_STAGES))
+        return BothSpace(shape, tuple(FEATURE_STAGES), grid, normalised)
     if name == "filters":
-        return FilterSpace(size)
+        return FilterSpace(shape, grid)
     features: str | nn.Module = backbone or "efficientnet-lite0"
-    return FeatureSpace(size, features) if name == "features" else BothSpace(size, (features,))
+    if name == "features":
+        return FeatureSpace(shape, features, grid, normalised)
+    return BothSpace(shape, (features,), grid, normalised)
+
+
+def coarse_grid(shape: Shape, least: int) -> Shape:
+    """Returns the cells of a map of prepared images of a shape, at least ``least`` a side."""
+    return max(least, round(shape[0] / CELL)), max(least, round(shape[1] / CELL))
+
+
+def level_shape(shape: Shape, octave: int, stride: int) -> Shape:
+    """Returns the shape of the energies of an octave taken at every ``stride`` positions."""
+    height, width = (-(-(length // 2**octave) // stride) for length in shape)
+    return height, width
 
 
 def gabor_kernels(side: int = 11, wavelength: float = 5.0) -> Tensor:

@@ -20,9 +20,11 @@ from training.export import DetectorGraph
 from training.guard import Guard
 from training.options import TrainOptions
 from training.own_backbone import OpenedBackbone
+from training.pose import Pose
 from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Model, Space
+from training.recipes import Recipe
 from training.scores import Heatmap, ImageScore
 from training.sets import Sets
 from training.suspects import Suspect
@@ -41,6 +43,7 @@ class Job:
     device: str
     mask: Mask | None
     say: Callable[[str], None]
+    recipe: Recipe  # how images are looked at
     backbone: OpenedBackbone | None = None  # of the features, where the user chose one
 
     @property
@@ -91,6 +94,7 @@ class Split:
     records: list[Record]
     sets: Sets
     warnings: list[str]
+    pose: Pose | None = None  # of the parts, where these are looked at in a frame of their own
 
     @property
     def groups(self) -> dict[Path, str]:
@@ -102,7 +106,7 @@ class Split:
 class Chosen:
     """What the model learns from, in a space that is whitened by it.
 
-    ``choice``: the AUROC on synthetic defects by which the space was chosen, if it was.
+    ``choice``: the AUROC on synthetic defects by which the recipe was chosen, if it was.
     ``tiling``: the grid of tiles, None where there are none.
     """
 
@@ -127,6 +131,8 @@ class Trained:
     history: list[dict[str, Any]]
     warnings: list[str] = field(default_factory=list)
     tiles: Tiles | None = None
+    recipe: Recipe | None = None
+    pose: Pose | None = None
 
     def map_of(self, images: Tensor) -> Tensor:
         """Returns the heatmap of whole images, (N, g, g)."""

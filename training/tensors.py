@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from anomaly.detector.session import available_cores
 from anomaly.errors import DatasetError, ImageError
-from anomaly.imaging.decode import DecodeRule, decode
+from anomaly.imaging.decode import Decoded, DecodeRule, decode
 from anomaly.inputs.copies import digest
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.near_copies import THUMB
 from training.pixels import to_levels
+from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Space
 from training.sets import PICTURE, batched
@@ -61,6 +62,25 @@ class Extracted:
         )
 
 
+# map, picture, thumb, facts, digest
+Seen = tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str]
+
+
+def seen_of(
+    image: Decoded, prepare: Preprocess, space: Space, device: str, pose: Pose | None
+) -> Seen:
+    """Returns what training needs to know of one image."""
+    x = prepare(torch.from_numpy(image.pixels)[None].to(device))
+    framed = x if pose is None else pose(x)[0]
+    return (
+        space.raw(framed)[0].cpu(),
+        to_levels(small(framed, PICTURE)[0]).cpu(),
+        small(x, THUMB)[0].mean(0).cpu(),
+        (image.width, image.height, image.bits, image.grey),
+        digest(image.pixels),
+    )
+
+
 @torch.inference_mode()
 def extract(
     records: Sequence[Record],
@@ -69,29 +89,21 @@ def extract(
     space: Space,
     device: str,
     seen: Callable[[], object],
+    pose: Pose | None = None,
 ) -> Extracted:
     """Returns what training needs to know of the images; ``seen`` is called after each. Unreadable
     ones are left out.
+
+    With a ``pose`` maps and pictures are of the part in its frame.
     """
 
-    def one(
-        record: Record,
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int, bool], str] | ImageError:
+    def one(record: Record) -> Seen | ImageError:
         try:
-            image = decode(record.path, rule, reduce_to=prepare.size)
+            image = decode(record.path, rule, reduce_to=max(prepare.shape))
         except ImageError as error:
             return error
         with torch.inference_mode():  # a thread has a mode of its own
-            x = prepare(torch.from_numpy(image.pixels)[None].to(device))
-            picture = to_levels(small(x, PICTURE)[0]).cpu()
-            facts = (image.width, image.height, image.bits, image.grey)
-            return (
-                space.raw(x)[0].cpu(),
-                picture,
-                small(x, THUMB)[0].mean(0).cpu(),
-                facts,
-                digest(image.pixels),
-            )
+            return seen_of(image, prepare, space, device, pose)
 
     found, left_out = [], []
     with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:

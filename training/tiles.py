@@ -28,7 +28,7 @@ from anomaly.imaging.decode import Decoded, DecodeRule, decode
 from anomaly.inputs.dataset import Record
 from training.preprocess import Preprocess, triangle_weights
 from training.protocols import Model, Space
-from training.scores import Heatmap, coarse, heatmap_factor
+from training.scores import Heatmap, coarse, heatmap_factor, heatmap_shape
 from training.sets import batched, decode_all
 from training.tensors import one_thread_each
 
@@ -180,23 +180,25 @@ class Tiles(nn.Module):
         space: Space,
         model: Model,
         tiling: Tiling,
-        whole: int,
+        whole: tuple[int, int],
         cells: int,
     ) -> None:
-        """``whole``: cells a side of the whole image's map of errors; ``cells``: as of Heatmap, of
-        the stitched map.
+        """``whole``: height and width of the whole image's map of errors; ``cells``: as of Heatmap,
+        of the stitched map.
         """
         super().__init__()
         self.prepare, self.space, self.model, self.tiling = prepare, space, model, tiling
-        self.cells = coarse_side(space.grid)  # of a tile's map
-        height, width = tiling.stitched(space.grid)
-        fine = finer(space.grid)
+        side = space.grid[0]  # a tile is square
+        self.cells = coarse_side(side)  # of a tile's map
+        height, width = tiling.stitched(side)
+        fine = finer(side)
         places = max(1, round((self.cells * fine / SCORE_AREAS_PER_TILE_SIDE) ** 2))
         self.to_heatmap = Heatmap(prepare.coverage(height, width), cells, places, smooth=fine == 1)
         rows = blend_weights(tiling.tops, tiling.size, self.cells, tiling.height, height)
         columns = blend_weights(tiling.lefts, tiling.size, self.cells, tiling.width, width)
         up, across = (
-            triangle_weights(coarse_side(whole), side, torch.zeros(1)) for side in (height, width)
+            triangle_weights(cells_of_whole, side, torch.zeros(1))
+            for cells_of_whole, side in zip(heatmap_shape(whole), (height, width), strict=True)
         )
         for name, matrix in (("rows", rows), ("columns", columns), ("up", up), ("across", across)):
             self.register_buffer(name, matrix, persistent=False)

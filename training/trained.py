@@ -77,6 +77,8 @@ def fit_whole(chosen: Chosen) -> Trained:
         decoder,
         fitted.history,
         fitted.warnings,
+        recipe=job.recipe,
+        pose=None if split.pose is None else split.pose.cpu(),
     )
 
 
@@ -107,7 +109,7 @@ def fit_maps(
     """
     maps, held_out = whitened(space, raw, job.device)
     model = build_model(job.options, maps)
-    model.inspected, model.groups = share, groups
+    model.inspected, model.groups = share, groups if job.recipe.location_scale else None
     check_score(job.score, model, maps)
     fit_options = FitOptions(seed=job.options.seed, device=job.device)
     if job.options.epochs is not None:
@@ -149,7 +151,7 @@ def with_tiles(chosen: Chosen, tiling: Tiling, whole: Trained) -> Trained:
     if space.whitening is not None:
         space.whitening.cpu().fit(raw[0].split(64))
     fitted = fit_maps(job, space, raw, share, job.options.out / "tiles")
-    model, cells = fitted.model.cpu().eval(), stitched_cells(chosen, tiling, space.grid)
+    model, cells = fitted.model.cpu().eval(), stitched_cells(chosen, tiling, space.grid[0])
     tiles = Tiles(prepare.cpu(), space.cpu(), model, tiling, whole.space.grid, cells)
     label = "bringing tiles and whole to one scale"
     with Progress(len(held_out), label, quiet=rank() > 0) as progress:

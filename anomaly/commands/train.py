@@ -42,6 +42,9 @@ MODELS = (
 DEPTHS = (10, 12, 14, 16)  # as anomaly.imaging.decode has them, which imports Pillow
 
 
+FRAMES = ("auto", "whole", "part", "axis", "match")  # as training.recipes has them
+
+
 SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
@@ -147,6 +150,13 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
         type=number(1),
         metavar="N",
         help="model input size in pixels (256; in pixel space 128)",
+    )
+    p.add_argument(
+        "--frame",
+        choices=FRAMES,
+        default="auto",
+        help="what is looked at: whole image; part: cropped to it; axis: its axis level; match: "
+        "turned to match the others",
     )
     p.add_argument(
         "--error",

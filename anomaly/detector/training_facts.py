@@ -118,6 +118,23 @@ class BackboneFacts(Facts):
 
 
 @dataclass(frozen=True)
+class RecipeFacts(Facts):
+    """How images are looked at: in which frame (the whole image, or the part: cropped to it, with
+    its axis level, or turned to match the others), of how many pixels and cells; whether exposure
+    is normalised, and places of the heatmap are compared with what is usual there.
+    """
+
+    place: ClassVar[str] = "training.recipe."
+    frame: str = field(metadata={"check": is_name})
+    height: int = field(metadata={"check": whole(1)})
+    width: int = field(metadata={"check": whole(1)})
+    rows: int = field(metadata={"check": whole(1)})
+    columns: int = field(metadata={"check": whole(1)})
+    normalised: bool = field(metadata={"check": is_flag})
+    location_scale: bool = field(metadata={"check": is_flag})
+
+
+@dataclass(frozen=True)
 class Options(Facts):
     """What training was asked for, by which it is repeated; the names are those of `anomaly
     train`.
@@ -128,6 +145,7 @@ class Options(Facts):
     model: str | None = fact(is_text)
     space: str | None = fact(is_text)
     backbone: str | None = fact(or_none(is_text))
+    frame: str | None = fact(is_text)
     stages: tuple[str, ...] | None = fact(or_none(every(is_text)))
     quality: str | None = fact(is_text)
     size: int | None = fact(or_none(whole(0)))
@@ -188,6 +206,7 @@ class TrainingFacts(Facts):
     target_rate: float | None = fact(or_none(number(0, 0.5)))
     highest: tuple[str, ...] | None = fact(every(is_text))
     choice: Mapping[str, float] | None = fact(or_none(by_name(number(0, 1))))
+    recipe: RecipeFacts | None = field(default=None, metadata=object_of(RecipeFacts))
     backbone: BackboneFacts | None = field(default=None, metadata=object_of(BackboneFacts))
     mask: MaskFacts | None = field(default=None, metadata=object_of(MaskFacts))
     min_area: int | None = fact(or_none(whole(0)))

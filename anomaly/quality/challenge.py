@@ -62,19 +62,20 @@ def repeat(scorer: Scorer, images: Path, group_by: str | None = None) -> Repeat:
     found = dict(
         zip((record.path for record in judged), judge_records(scorer, judged), strict=True)
     )
-    by_part = {
+    results_of = {
         name: [found[r.path] for r in members if found[r.path].is_anomaly is not None]
         for name, members in parts.items()
     }
     flagged = {
-        name: [bool(result.is_anomaly) for result in results] for name, results in by_part.items()
+        name: [bool(result.is_anomaly) for result in results]
+        for name, results in results_of.items()
     }
     return Repeat(
         parts=len(parts),
         images=len(judged),
         flipping=tuple(name for name, flags in flagged.items() if len(set(flags)) == 2),
         odd=sum(min(flags.count(True), flags.count(False)) for flags in flagged.values()),
-        spread=_pooled_deviation(list(by_part.values()))
+        spread=_pooled_deviation(list(results_of.values()))
         / max(float(calibration.threshold - calibration.median), 1e-12),
         not_judged=sum(result.is_anomaly is None for result in found.values()),
         passed_over=dict(passed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -29,19 +30,18 @@ def detector_lines(card: Card, run: str) -> list[str]:
     """
     training = card.training
     sets = training.sets or {}
-    chosen = ", ".join(f"{name} {auroc:.3f}" for name, auroc in (training.choice or {}).items())
     rows = [
         ("detector", card.identity),
         (
             "model",
-            f"{card.model} on {card.space}, {card.size} x {card.size} pixels; score: {card.score}",
+            f"{card.model} on {card.space}, {view_text(card)}; score: {card.score}",
         ),
         (
             "trained",
             (f"{training.created} on {training.images} good images, {training.groups} groups: ")
             + ", ".join(f"{count} {name}" for name, count in sets.items()),
         ),
-        ("space chosen", chosen and f"{card.space}; AUROC on synthetic defects: {chosen}"),
+        ("chosen", choice_text(training.choice)),
         ("backbone", backbone_text(training.backbone)),
         ("mask", mask_text(training.mask)),
         ("training range", guard_text(training.guard)),
@@ -52,6 +52,39 @@ def detector_lines(card: Card, run: str) -> list[str]:
     rows += [("warning", line) for line in training.warnings or ()]
     known = [(label, said) for label, said in rows if said]
     return [*lines_of(known), *card_text(card, run).splitlines(), *more_lines(card)]
+
+
+RECIPES_SHOWN = 3
+FRAMES = {
+    "whole": "the whole image",
+    "part": "cropped to the part",
+    "axis": "the part with its axis level",
+    "match": "the part turned to match the training images",
+}
+
+
+def view_text(card: Card) -> str:
+    """Returns what of an image the model sees, and how large."""
+    recipe = card.training.recipe
+    if recipe is None or card.space == "pixels":
+        return f"{card.size} x {card.size} pixels"
+    words = [
+        f"{recipe.width} x {recipe.height} pixels",
+        FRAMES.get(recipe.frame, recipe.frame),
+        f"{recipe.columns} x {recipe.rows} cells",
+    ]
+    words += ["exposure normalised"] if recipe.normalised else []
+    words += ["by location scale"] if recipe.location_scale else []
+    return ", ".join(words)
+
+
+def choice_text(choice: Mapping[str, float] | None) -> str:
+    """Returns how the best recipes did of those that one was chosen from; empty: none was."""
+    if not choice:
+        return ""
+    best = sorted(choice.items(), key=lambda entry: -entry[1])[:RECIPES_SHOWN]
+    figures = "; ".join(f"{name}: {auroc:.3f}" for name, auroc in best)
+    return f"of {len(choice)} recipes by their AUROC on synthetic defects, the best: {figures}"
 
 
 def backbone_text(facts: BackboneFacts | None) -> str:

@@ -231,7 +231,7 @@ def test_a_card_with_a_million_scores_ends_soon(
 ) -> None:
     def many(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
-        card["calibration"] = {"k": 10_000, "target_rate": None, "scores": "HERE"}
+        card["calibration"] = {"kind": "split", "k": 10_000, "target_rate": None, "scores": "HERE"}
         card["training"] = {}  # which would contradict it: of 120 images
         card["golden"]["tolerance"] = 1e-8  # of scores that are all the same
         scores = "[" + ",".join([text] * 1_000_000) + "]"
@@ -264,7 +264,12 @@ EVIL_NUMBERS = {
 def test_calibration_scores_that_are_none_are_refused(what: str, run: Path, tmp_path: Path) -> None:
     def spoil(model: onnx.ModelProto) -> None:
         card = json.loads(model.metadata_props[0].value)
-        card["calibration"] = {"k": 1, "target_rate": None, "scores": ["HERE", 1.0]}
+        card["calibration"] = {
+            "kind": "split",
+            "k": 1,
+            "target_rate": None,
+            "scores": ["HERE", 1.0],
+        }
         onnx.helper.set_model_props(
             model, {CARD_KEY: json.dumps(card).replace('"HERE"', EVIL_NUMBERS[what])}
         )

@@ -28,6 +28,7 @@ from training.cross import fit_without, out_of_fold
 from training.detector import calibrate_on
 from training.options import TrainOptions
 from training.preprocess import Preprocess
+from training.recipes import square
 from training.scores import Heatmap
 from training.sets import Sets
 from training.spaces import Whitening
@@ -97,7 +98,9 @@ def split_of(maps: Tensor, groups: Sequence[str]) -> Split:
     """Returns the stage of a training that has these raw maps."""
     records = [Record(Path(f"{i:05}.png"), None, "good", g, None) for i, g in enumerate(groups)]
     options = TrainOptions(Path(), Path(), model="linear", space="features", size=32)
-    job = Job(options, options, 32, "hottest", "cpu", None, lambda line: None)
+    job = Job(
+        options, options, 32, "hottest", "cpu", None, lambda line: None, square("features", 32)
+    )
     pictures = torch.zeros(len(records), 3, 1, 1, dtype=torch.uint8)
     thumbs = np.zeros((len(records), 1, 1), np.float32)
     facts = [(32, 32, 8, False)] * len(records)

@@ -31,7 +31,6 @@ from anomaly.inputs.dataset import Record, labelled_test, normal_training, read_
 from anomaly.statistics.calibration import calibrate
 from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
-from training.choose import whiten
 from training.models import MODELS
 from training.options import DEFAULT_SIZE
 from training.preprocess import Preprocess
@@ -62,9 +61,13 @@ class Detector:
         # a model in closed form learns from both
         learnt = seen.subset([*sets.fit, *sets.validation]).maps
         if robust:
-            whiten(space, [learnt])
+            space.whitening.fit(learnt.split(64))
             learnt = learnt[~outliers(learnt, space, HEATMAP)]
-        fit_on, threshold_on = whiten(space, [learnt, calibration.maps])
+        space.whitening.fit(learnt.split(64))
+        fit_on, threshold_on = (
+            torch.cat([space.whitening(batch) for batch in maps.split(64)])
+            for maps in (learnt, calibration.maps)
+        )
         model = MODELS["linear"](*fit_on.shape[1:], pixels=False)
         model.fit_maps(fit_on)
         groups, paths = zip(

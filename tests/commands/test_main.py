@@ -261,7 +261,8 @@ def test_twenty_images_without_a_rate_make_a_detector_and_say_what_it_is_worth(
         *first,
         *size_sensitivity_lines(card.training),
     ]
-    assert card.training.command == f"anomaly train {photos} --out '{run}' --space pixels --size 32"
+    given = "--space pixels --size 32 --calibrate split"
+    assert card.training.command == f"anomaly train {photos} --out '{run}' {given}"
     shown = shell("show", run)
     assert shown.fields["detector"] == card.identity
     assert (

@@ -50,13 +50,13 @@ def test_of_draws_from_the_same_population_95_in_100_are_kept() -> None:
         (new(3.0, 0.1, 1), 0, "keep"),  # one image tells nothing
     ],
 )
-def test_the_verdict_follows_from_what_changed(
+def test_the_advice_follows_from_what_changed(
     scores: np.ndarray, outside: int, advice: str
 ) -> None:
     found = decide(OLD, scores, outside)
     assert found.advice == advice and found.images == len(scores)
     said = check_text(found, "run", "new")
-    assert said.startswith(f"advice                 {advice}: ")
+    assert said.startswith(f"advice                  {advice}: ")
     assert ("anomaly calibrate run --normal new" in said) == (advice == "recalibrate")
     assert ("show a large change only" in said) == (len(scores) < 20)
 
@@ -70,7 +70,7 @@ def test_more_flagged_than_is_ordinary_is_not_kept() -> None:
     found = decide(calibration, np.concatenate([usual, np.full(13, 1.01, np.float32)]), 0)
     assert (found.advice, found.flagged, found.p_value > LEVEL) == ("recalibrate", 13, True)
     assert check_text(found, "run", "new").startswith(
-        "advice                 recalibrate: 13 of 100 good images are flagged: the guaranteed "
+        "advice                  recalibrate: 13 of 100 good images are flagged: the guaranteed "
         "rate no longer holds\n"
     )
     few = decide(

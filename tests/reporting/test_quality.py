@@ -32,7 +32,7 @@ def test_a_bench_in_words() -> None:
 def test_a_check_says_what_to_do() -> None:
     calibration = Calibration(np.linspace(0, 1, 99, dtype=np.float32), 1)
     kept = check_text(decide(calibration, calibration.scores, 0), "run", "new").splitlines()
-    assert kept[0].startswith("verdict                 keep: no sign that good images look")
+    assert kept[0].startswith("advice                  keep: no sign that good images look")
     assert kept[1] == "next                    nothing to do"
     higher = check_text(decide(calibration, calibration.scores + 1, 0), "run", "new")
     assert "next                    anomaly calibrate run --normal new\n" in higher

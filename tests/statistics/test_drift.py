@@ -129,7 +129,7 @@ def test_a_change_says_since_when_and_what_to_do() -> None:
     assert loud.change is not None
     assert score_watch_text(loud) == (
         f"cam2: the scores are lower since about image {loud.change.changed_at + 1} of 400 judged "
-        f"({loud.changed_time}), so the guaranteed false-alarm rate no longer holds here; with "
+        f"({loud.changed_time}), so the false-alarm rate no longer holds here; with "
         f"lower scores defects may pass. {TO_DO}"
     )
 

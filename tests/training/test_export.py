@@ -94,7 +94,7 @@ def graph_of(
         made,
         ImageScore(score, density),
         guard,
-        Heatmap(prepare.coverage(maps_of.grid)),
+        Heatmap(prepare.coverage(*maps_of.grid)),
     ).eval()
 
 
@@ -357,7 +357,7 @@ def test_two_golden_samples_are_two_to_five_times_the_models_size() -> None:
 
 def test_the_explain_graph_draws_what_the_model_expects(plain: Exported) -> None:
     torch.manual_seed(0)
-    decoder = PictureDecoder(26, 4).eval()
+    decoder = PictureDecoder(26).eval()
     explain = ExplainGraph(
         plain.graph.prepare, plain.graph.space, plain.graph.model, decoder
     ).eval()

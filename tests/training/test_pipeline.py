@@ -515,7 +515,7 @@ def test_images_are_named_as_the_user_knows_them(tmp_path: Path) -> None:
 
 # --- warnings -------------------------------------------------------------------------------------
 def test_what_could_not_be_read_is_said_a_page_at_the_most(cells: Path) -> None:
-    seen, _ = extracted_of(read_dataset(cells), PixelSpace(64))
+    seen, _ = extracted_of(read_dataset(cells), PixelSpace((64, 64)))
     lines = warn(replace(seen, left_out=[f"{i}.png: empty" for i in range(25)]), "")
     assert lines[0] == "left out: 0.png: empty"
     assert lines[10] == "left out: 15 more"

@@ -44,9 +44,11 @@ def test_every_model_has_every_member_and_can_what_it_says(name: str, pixels: bo
             model.sample(torch.zeros(2, 1))
 
 
-@pytest.mark.parametrize("space", [PixelSpace(32), FilterSpace(32)], ids=["pixels", "filters"])
+@pytest.mark.parametrize(
+    "space", [PixelSpace((32, 32)), FilterSpace((32, 32))], ids=["pixels", "filters"]
+)
 def test_every_space_has_every_member(space: Space) -> None:
     assert [member for member in members(Space) if not hasattr(space, member)] == []
     x = torch.rand(2, 3, 32, 32)
-    assert space(x).shape == (2, space.channels, space.grid, space.grid)
+    assert space(x).shape == (2, space.channels, *space.grid)
     assert space.raw(x).dtype == (torch.uint8 if space.whitening is None else torch.float32)

@@ -30,7 +30,7 @@ def pictures(count: int, size: int = 64) -> torch.Tensor:
 
 def test_pixels_are_left_as_they_are() -> None:
     x = pictures(2)
-    assert torch.equal(PixelSpace(64)(x), x)
+    assert torch.equal(PixelSpace((64, 64))(x), x)
 
 
 def test_whitened_channels_have_unit_variance_and_no_correlation() -> None:
@@ -68,7 +68,7 @@ def test_maps_without_variance_are_a_clear_error() -> None:
 
 
 def test_filters_see_direction_and_ignore_light() -> None:
-    space = FilterSpace(64)
+    space = FilterSpace((64, 64))
     stripes = torch.sin(torch.arange(64.0) * 2 * torch.pi / 5).expand(64, 64) * 0.3 + 0.5
     across = space.raw(stripes.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
     down = space.raw(stripes.T.expand(1, 3, 64, 64))[0, :24].mean((1, 2))
@@ -116,7 +116,8 @@ def test_the_highest_of_each_cell_is_what_an_adaptive_pool_finds() -> None:
     maps = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     for grid in (7, 12, 64):
         assert torch.equal(
-            Highest(64, grid)(maps), torch.nn.functional.adaptive_max_pool2d(maps, grid)
+            Highest((64, 64), (grid, grid))(maps),
+            torch.nn.functional.adaptive_max_pool2d(maps, grid),
         )
 
 
@@ -143,11 +144,7 @@ def test_max_pooled_filters_show_a_speck_that_a_mean_over_the_cell_hides() -> No
 )
 def test_spaces_say_the_shape_of_their_maps(name: str, size: int, shape: tuple[int, ...]) -> None:
     space = make_space(name, size)
-    assert (
-        tuple(space(pictures(1, size))[0].shape)
-        == shape
-        == (space.channels, space.grid, space.grid)
-    )
+    assert tuple(space(pictures(1, size))[0].shape) == shape == (space.channels, *space.grid)
 
 
 def test_features_have_one_grid() -> None:
@@ -161,7 +158,7 @@ def test_features_have_one_grid() -> None:
 
 def test_resample_keeps_a_constant() -> None:
     assert torch.allclose(
-        Resample(16, 12)(torch.full((1, 2, 16, 16), 3.0)),
+        Resample((16, 16), (12, 12))(torch.full((1, 2, 16, 16), 3.0)),
         torch.full((1, 2, 12, 12), 3.0),
         atol=1e-5,
     )
@@ -176,10 +173,10 @@ def test_both_lets_features_and_filters_weigh_the_same() -> None:
     raw = space.raw(torch.rand(24, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
     space.whitening.fit(raw.split(10))
     maps = space.whitening(raw)
-    assert tuple(maps.shape[1:]) == (122, 6, 6) == (space.channels, space.grid, space.grid)
+    assert tuple(maps.shape[1:]) == (122, 6, 6) == (space.channels, *space.grid)
     energy = maps.var((0, 2, 3), correction=0)
     assert float(energy[96:].sum() / energy[:96].sum()) == pytest.approx(1, rel=0.1)
-    features, filters = make_space("features", 128), FilterSpace(128, 6)
+    features, filters = make_space("features", 128), FilterSpace((128, 128), (6, 6))
     features.whitening.fit([raw[:, :304]])
     filters.whitening.fit([raw[:, 304:]])
     assert torch.allclose(maps[:, :96], squash(features.whitening(raw[:, :304])), atol=1e-3)
@@ -199,7 +196,7 @@ def test_features_of_two_backbones_share_the_part_of_one() -> None:
     raw = space.raw(torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     space.whitening.fit(raw.split(10))
     maps = space.whitening(raw)
-    assert tuple(maps.shape[1:]) == (218, 4, 4) == (space.channels, space.grid, space.grid)
+    assert tuple(maps.shape[1:]) == (218, 4, 4) == (space.channels, *space.grid)
     first, second, filters = (
         float(part.var((0, 2, 3), correction=0).sum()) for part in maps.split([96, 96, 26], 1)
     )
@@ -210,13 +207,13 @@ def test_features_of_two_backbones_share_the_part_of_one() -> None:
 
 def test_energies_at_every_second_position_say_the_same() -> None:
     """So they are taken there from 128 pixels on, at a quarter of the cost."""
-    space = FilterSpace(256)
-    assert space.strides == [2, 2, 1] and FilterSpace(64).strides == [1, 1, 1]
+    space = FilterSpace((256, 256))
+    assert space.strides == [2, 2, 1] and FilterSpace((64, 64)).strides == [1, 1, 1]
     x = pictures(2, 256)
     taken = space.raw(x)
     space.strides = [1, 1, 1]
     space.octaves = torch.nn.ModuleList(
-        Resample(256 // 2**octave, space.grid) for octave in range(3)
+        Resample((256 // 2**octave,) * 2, space.grid) for octave in range(3)
     )
     each = space.raw(x)
     # of noise, which is the worst case

@@ -79,7 +79,9 @@ def records_of(groups: list[str]) -> list[Record]:
     ]
 
 
-@pytest.mark.parametrize("space", [FilterSpace(64), PixelSpace(64)], ids=["filters", "pixels"])
+@pytest.mark.parametrize(
+    "space", [FilterSpace((64, 64)), PixelSpace((64, 64))], ids=["filters", "pixels"]
+)
 def test_hidden_defects_come_first(space: torch.nn.Module, contaminated: Path) -> None:
     seen = extract(
         read_dataset(contaminated), DecodeRule(), Preprocess(64), space.eval(), "cpu", lambda: None

@@ -42,7 +42,7 @@ def extracted_of(records: list[Record], space: torch.nn.Module) -> tuple[Extract
 
 
 def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> None:
-    seen, count = extracted_of(photos, PixelSpace(64))
+    seen, count = extracted_of(photos, PixelSpace((64, 64)))
     assert count == 42
     assert names(seen.records) == [f"{i:02}.png" for i in range(40)]
     assert (seen.maps.shape, seen.maps.dtype) == ((40, 3, 64, 64), torch.uint8)
@@ -55,19 +55,19 @@ def test_see_gives_what_every_part_of_training_needs(photos: list[Record]) -> No
         str(folder / "100.png"),
     ]
     assert seen.left_out[1] == f"{folder / '100.png'}: no such file"
-    maps = extracted_of(photos[:3], FilterSpace(64))[0].maps
+    maps = extracted_of(photos[:3], FilterSpace((64, 64)))[0].maps
     assert (maps.shape, maps.dtype) == ((3, 26, 7, 7), torch.float32)
 
 
 def test_see_gives_the_same_whatever_else_is_looked_at(photos: list[Record]) -> None:
-    space = FilterSpace(64)
+    space = FilterSpace((64, 64))
     together, alone = extracted_of(photos, space)[0], extracted_of(photos[7:8], space)[0]
     assert torch.equal(together.maps[7:8], alone.maps)
     assert torch.equal(together.pictures[7:8], alone.pictures)
 
 
 def test_a_part_holds_its_records_in_the_order_of_the_whole(photos: list[Record]) -> None:
-    seen, _ = extracted_of(photos, PixelSpace(64))
+    seen, _ = extracted_of(photos, PixelSpace((64, 64)))
     subset = seen.subset([photos[9], photos[2], record("other.png")])
     assert names(subset.records) == ["02.png", "09.png"]
     assert torch.equal(subset.maps, seen.maps[[2, 9]])
@@ -79,7 +79,7 @@ def test_nothing_readable_is_an_error_that_names_the_first(photos: list[Record])
     with pytest.raises(
         DatasetError, match=r"^none of 2 images could be read, the first: .*99\.png: begins with b'"
     ):
-        extracted_of(photos[-2:], PixelSpace(64))
+        extracted_of(photos[-2:], PixelSpace((64, 64)))
 
 
 # --- digests --------------------------------------------------------------------------------------

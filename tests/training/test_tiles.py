@@ -49,7 +49,7 @@ class Squares(nn.Module):
 
 def squares(mask: Tensor | None = None) -> Tiles:
     prepare = Preprocess(TILING.height, "ort", mask, TILING.width)
-    return Tiles(prepare, PixelSpace(64), Squares(), TILING, 64, 1)
+    return Tiles(prepare, PixelSpace((64, 64)), Squares(), TILING, (64, 64), 1)
 
 
 # --- the grid -------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_blending_makes_no_seam(size: int, cells: int, times: float) -> None:
 
 def test_stitched_is_what_the_whole_image_gives_where_the_model_knows_no_place() -> None:
     tiles, image = squares(), torch.from_numpy(sheet(3, 500, 370)[0])[None]
-    whole = Squares()(PixelSpace(64)(tiles.prepare(image)))[0]
+    whole = Squares()(PixelSpace((64, 64))(tiles.prepare(image)))[0]
     torch.testing.assert_close(tiles.stitched(image), whole)
     assert tiles.stitched(torch.cat([image, image.flip(1)])).shape == (2, HEIGHT, WIDTH)
 
@@ -177,7 +177,7 @@ def test_every_model_takes_tiles_and_a_hotter_heatmap_never_scores_lower(
         score, inside, heatmap, *_ = graph(images)
         alone = graph(images[:1])
     assert score.shape == inside.shape == (2,) and heatmap.shape[1:] == TILING.stitched(
-        graph.space.grid
+        graph.space.grid[0]
     )
     assert torch.isfinite(heatmap).all()
     torch.testing.assert_close(alone[0], score[:1], rtol=1e-4, atol=1e-4)
@@ -206,7 +206,7 @@ def test_tiles_that_a_mask_hides_are_not_learnt_from(tmp_path: Path) -> None:
     prepare = Preprocess(TILING.height, "ort", torch.from_numpy(mask), TILING.width)
     for seed in range(3):
         Image.fromarray(sheet(seed, WIDTH, HEIGHT)[0]).save(tmp_path / f"{seed}.png")
-    reader = TileReader(DecodeRule(), prepare, PixelSpace(64), TILING, "cpu")
+    reader = TileReader(DecodeRule(), prepare, PixelSpace((64, 64)), TILING, "cpu")
     drawn = [reader.extract(read_dataset(tmp_path), most, 0, lambda: None) for most in (99, 6)]
     # all of two columns; two of each image
     assert [len(maps) for maps, _ in drawn] == [3 * 2 * len(TILING.tops), 6]

@@ -94,10 +94,8 @@ class LinearAutoencoder(GenerativeModel):
         TrainingError where maps are too few or all alike.
         """
         if self.groups is not None and not self.pixels:  # in pixels it was not measured
-            self.usual = (
-                location_scale(maps, self.groups)
-                ** (LOCATION_SCALE_PRIOR_MAPS / (len(maps) + LOCATION_SCALE_PRIOR_MAPS))
-            ).to(self.mean)
+            scale = location_scale(maps, self.groups)
+            self.usual = (scale ** shrinkage(len(maps))).to(self.mean)
         if len(maps) > MAX_MAPS:
             maps = maps[seeded_subset(len(maps), MAX_MAPS)]
         rows = to_unit(maps.flatten(1).to(self.mean.device), self.mean.dtype)
@@ -181,8 +179,18 @@ def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
         except TrainingError:
             return torch.ones(maps.shape[2:])
         total += sum(model(batch)[0].sum(0) for batch in maps[~kept].split(64))
-    smoothed = averaged(total[None])[0]
+    return location_scale_of(total)
+
+
+def location_scale_of(errors: Tensor) -> Tensor:
+    """Returns the location scale of each place (h, w) from the sum of maps of errors."""
+    smoothed = averaged(errors[None])[0]
     return (smoothed / smoothed.mean()).clamp(min=MIN_LOCATION_SCALE)
+
+
+def shrinkage(maps: int) -> float:
+    """Returns the power that a location scale is raised to: less, the more maps are learnt from."""
+    return LOCATION_SCALE_PRIOR_MAPS / (maps + LOCATION_SCALE_PRIOR_MAPS)
 
 
 def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:

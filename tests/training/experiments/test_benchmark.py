@@ -51,7 +51,7 @@ def test_classes_are_named_with_their_mean(row: dict[str, object]) -> None:
 
 
 def test_a_broken_guarantee_is_named(row: dict[str, object]) -> None:
-    assert "all keep their guarantee" in broken_guarantees([row])
+    assert "all keep their rate" in broken_guarantees([row])
     broken = {**row, "false_alarms": {**row["false_alarms"], "flagged": 30}}
     assert "broken by parts 0 (30, limit" in broken_guarantees([broken, row])
 
