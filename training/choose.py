@@ -38,8 +38,8 @@ from training.tensors import one_thread_each
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Floats = npt.NDArray[np.float32]
 
-MOST_IMAGES = 150  # good images that a choice looks at
-DEFECTS_PER_KIND = 8
+MOST_IMAGES = 200  # good images that a choice looks at
+DEFECTS_PER_KIND = 12
 LONGEST_SIDE = 800  # pixels of a picture that defects are made in; a larger one is made smaller
 POSE_SIDE = 256  # pixels a side, about, of the pictures that a pose is found in
 FINE_SIZES = {"fast": 256, "default": 384, "best": 512}  # pixels a side, about, of a fine frame
@@ -86,7 +86,7 @@ class Candidate:
 def draw_sample(
     records: Sequence[Record], rule: DecodeRule, seed: int, mask: Mask | None = None
 ) -> Sample:
-    """Returns up to 150 of the good images, and eight synthetic defects of each kind."""
+    """Returns up to 200 of the good images, and twelve synthetic defects of each kind."""
     chosen = [records[i] for i in seeded_subset(len(records), MOST_IMAGES).tolist()]
     good, groups = [], []
     for record, picture in pictures_of(chosen, rule):
@@ -186,9 +186,9 @@ def raw_maps(
 @torch.inference_mode()
 def judge(
     candidate: Candidate, sample: Sample, images: int, mask: Mask | None = None
-) -> dict[bool, tuple[Floats, Floats]]:
+) -> tuple[Floats, Floats]:
     """Returns the scores of the good images and of those with a defect, each by a linear model that
-    has seen neither; with a location scale (True) and without (False).
+    has seen neither.
 
     ``images``: how many the final model will learn from.
     """
@@ -202,13 +202,13 @@ def judge(
     cross = CrossFit(raw, space, to_heatmap)
     bad_raw = raw_maps(candidate, space, sample.bad, mask)
     good, bad = unseen_errors(cross, bad_raw, sample)
-    scale = location_scale_of(good.sum(0)) ** shrinkage(images)
+    scale = location_scale_of(good.sum(0)) ** shrinkage(images)  # as the model will have it
 
     def scores(errors: Tensor) -> Floats:
         found: Floats = to_heatmap.pool(to_heatmap(errors)).numpy()
         return found
 
-    return {True: (scores(good / scale), scores(bad / scale)), False: (scores(good), scores(bad))}
+    return scores(good / scale), scores(bad / scale)
 
 
 def unseen_errors(cross: CrossFit, bad: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
@@ -305,10 +305,9 @@ def best_of(
 
     def best_after(candidates: Sequence[Candidate]) -> Candidate:
         for candidate in candidates:
-            for scaled, (good, bad) in judge(candidate, sample, images, job.mask).items():
-                recipe = replace(candidate.recipe, location_scale=scaled)
-                named[str(recipe)] = replace(candidate, recipe=recipe)
-                found[str(recipe)] = auroc_by_kind(good, bad, sample.kinds)
+            good, bad = judge(candidate, sample, images, job.mask)
+            named[str(candidate.recipe)] = candidate
+            found[str(candidate.recipe)] = auroc_by_kind(good, bad, sample.kinds)
             seen()
         return named[max(found, key=lambda name: found[name])]
 

@@ -147,9 +147,6 @@ def recipe_facts(job: Job, space: Space) -> dict[str, Any]:
         "rows": space.grid[0],
         "columns": space.grid[1],
         "normalised": recipe.normalised and recipe.space not in ("pixels", "filters"),
-        "location_scale": recipe.location_scale
-        and job.options.model == "linear"
-        and recipe.space != "pixels",
     }
 
 

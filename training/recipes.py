@@ -25,7 +25,6 @@ class Recipe:
     its principal axis level (``axis``), or turned to agree with the others (``match``). ``shape``:
     pixels of the frame; ``picture``: of the whole image at the same scale. ``fine``: cells of 16
     pixels instead of 21. ``normalised``: whether the backbone sees pictures of one exposure.
-    ``location_scale``: whether a place of the heatmap is compared with what is usual there.
     """
 
     space: str
@@ -34,7 +33,6 @@ class Recipe:
     frame: str = "whole"
     fine: bool = False
     normalised: bool = True
-    location_scale: bool = True
 
     def make_space(self, grey: bool = False, backbone: nn.Module | None = None) -> Space:
         """Returns the space that the model models, not yet whitened."""
@@ -47,7 +45,6 @@ class Recipe:
         words += [f"frame {self.frame}"] if self.frame != "whole" else []
         words += ["fine cells"] if self.fine else []
         words += ["exposure as it is"] if not self.normalised else []
-        words += ["no location scale"] if not self.location_scale else []
         return ", ".join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,7 +57,6 @@ class Recipe:
             "picture": list(self.picture),
             "fine": self.fine,
             "normalised": self.normalised,
-            "location_scale": self.location_scale,
         }
 
     @classmethod
@@ -74,7 +70,6 @@ class Recipe:
             facts["frame"],
             facts["fine"],
             facts["normalised"],
-            facts["location_scale"],
         )
 
 

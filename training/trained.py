@@ -109,7 +109,7 @@ def fit_maps(
     """
     maps, held_out = whitened(space, raw, job.device)
     model = build_model(job.options, maps)
-    model.inspected, model.groups = share, groups if job.recipe.location_scale else None
+    model.inspected, model.groups = share, groups
     check_score(job.score, model, maps)
     fit_options = FitOptions(seed=job.options.seed, device=job.device)
     if job.options.epochs is not None:

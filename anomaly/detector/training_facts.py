@@ -121,7 +121,7 @@ class BackboneFacts(Facts):
 class RecipeFacts(Facts):
     """How images are looked at: in which frame (the whole image, or the part: cropped to it, with
     its axis level, or turned to match the others), of how many pixels and cells; whether exposure
-    is normalised, and places of the heatmap are compared with what is usual there.
+    is normalised.
     """
 
     place: ClassVar[str] = "training.recipe."
@@ -131,7 +131,6 @@ class RecipeFacts(Facts):
     rows: int = field(metadata={"check": whole(1)})
     columns: int = field(metadata={"check": whole(1)})
     normalised: bool = field(metadata={"check": is_flag})
-    location_scale: bool = field(metadata={"check": is_flag})
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,6 @@ def view_text(card: Card) -> str:
         f"{recipe.columns} x {recipe.rows} cells",
     ]
     words += ["exposure normalised"] if recipe.normalised else []
-    words += ["by location scale"] if recipe.location_scale else []
     return ", ".join(words)
 
 

@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,23 +60,20 @@ def run_case(case: Case, options: TrainOptions) -> dict[str, dict[str, float]]:
     first = frames_for(job, sample, "auto")
     found = {}
     for candidate in [*first, *(view for one in first for view in views_for(job, sample, one))]:
-        judged = judge(candidate, sample, len(good))
-        for scaled, (usual, unusual) in judged.items():
-            recipe = replace(candidate.recipe, location_scale=scaled)
-            scores = scores_of(candidate, pictures, groups if scaled else None)
-            found[str(recipe)] = {
-                "synthetic": auroc_by_kind(usual, unusual, sample.kinds),
-                "real": float(roc_auc_score(labels, scores)),
-            }
+        usual, unusual = judge(candidate, sample, len(good))
+        found[str(candidate.recipe)] = {
+            "synthetic": auroc_by_kind(usual, unusual, sample.kinds),
+            "real": float(roc_auc_score(labels, scores_of(candidate, pictures, groups))),
+        }
     return found
 
 
 @torch.inference_mode()
 def scores_of(
-    candidate: Candidate, pictures: Sequence[Sequence[Pixels]], groups: Sequence[str] | None
+    candidate: Candidate, pictures: Sequence[Sequence[Pixels]], groups: Sequence[str]
 ) -> np.ndarray:
-    """Returns the scores of the second pictures by a model of the first, (n,); ``groups``: of the
-    first, where the heatmap has a location scale.
+    """Returns the scores of the second pictures by a model of the first, (n,), whose ``groups`` are
+    given.
     """
     space = candidate.recipe.make_space().eval()
     learnt, judged = (raw_maps(candidate, space, some) for some in pictures)
