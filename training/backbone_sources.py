@@ -30,6 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from anomaly.errors import AnomalyError, RuntimeMissing, TrainingError
+from training.checkpoint import MISFITS
 
 # of ImageNet's photographs, in 0..1: where a network does not say by what its input is normalised
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,19 +98,7 @@ def loading(name: str) -> Iterator[None]:
         yield
     except AnomalyError:
         raise
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        EOFError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (*MISFITS, AssertionError, EOFError, ImportError, OSError, SafetensorError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TrainingError(
             f"--backbone {name}: cannot be loaded ({what}); the name of a network and weights in "

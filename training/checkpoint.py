@@ -43,6 +43,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+# what code inside torch stumbles over where tensors do not fit
+MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
     """Says in one line that what a checkpoint holds does not fit together, whatever the code inside
@@ -52,15 +64,7 @@ def fitting(path: Path) -> Iterator[None]:
         yield
     except AnomalyError:
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except MISFITS as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise TrainingError(
             f"{path}: facts or weights that do not fit found ({what}), those that anomaly train "

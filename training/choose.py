@@ -43,7 +43,7 @@ DEFECTS_PER_KIND = 12
 LONGEST_SIDE = 800  # pixels of a picture that defects are made in; a larger one is made smaller
 POSE_SIDE = 256  # pixels a side, about, of the pictures that a pose is found in
 FINE_SIZES = {"fast": 256, "default": 384, "best": 512}  # pixels a side, about, of a fine frame
-# about two standard errors of a difference, with the hundred defects of a choice
+# about two standard errors of a difference, with some 150 defects
 CLEAR_GAIN = 0.02
 MOST_TRIED = 7  # candidates: one for each frame, and three more of whole images
 TRIES = 20  # to make a defect that a mask does not hide
@@ -83,15 +83,20 @@ class Candidate:
     pose: Pose | None = None
 
 
+def draw_good(records: Sequence[Record], rule: DecodeRule) -> Sample:
+    """Returns up to 200 of the good images, and no defects."""
+    chosen = [records[i] for i in seeded_subset(len(records), MOST_IMAGES).tolist()]
+    read = list(pictures_of(chosen, rule))
+    groups = [record.group for record, _ in read]
+    return Sample([picture for _, picture in read], groups, [], [], np.zeros(0, np.intp))
+
+
 def draw_sample(
     records: Sequence[Record], rule: DecodeRule, seed: int, mask: Mask | None = None
 ) -> Sample:
     """Returns up to 200 of the good images, and twelve synthetic defects of each kind."""
-    chosen = [records[i] for i in seeded_subset(len(records), MOST_IMAGES).tolist()]
-    good, groups = [], []
-    for record, picture in pictures_of(chosen, rule):
-        good.append(picture)
-        groups.append(record.group)
+    sample = draw_good(records, rule)
+    good = sample.good
     parts = [foreground(picture) for picture in good]
     if any(part is None for part in parts):  # then what was found in some may be no part
         parts = [None] * len(parts)
@@ -102,7 +107,7 @@ def draw_sample(
         source, donor = (int(rng.integers(len(good))) for _ in range(2))
         bad.append(make_defect(good[source], good[donor], kind, rng, parts[source], mask))
         sources.append(source)
-    return Sample(good, groups, bad, kinds, np.array(sources))
+    return replace(sample, bad=bad, kinds=kinds, sources=np.array(sources))
 
 
 def pictures_of(records: Sequence[Record], rule: DecodeRule) -> Iterator[tuple[Record, Pixels]]:
@@ -165,14 +170,18 @@ def framed(recipe: Recipe, pose: Pose, size: int, sides: Shape) -> Candidate:
     return Candidate(made, pose.scaled(picture, shape))
 
 
+def prepare_of(recipe: Recipe, mask: Mask | None) -> Preprocess:
+    """Returns what brings images to the size that a recipe takes them at."""
+    inside = None if mask is None else torch.from_numpy(mask)
+    return Preprocess(recipe.picture[0], mask=inside, width=recipe.picture[1])
+
+
 @torch.inference_mode()
 def raw_maps(
     candidate: Candidate, space: Space, pictures: Sequence[Pixels], mask: Mask | None = None
 ) -> Tensor:
     """Returns the maps before whitening, float32 (n, C, h, w), of pictures (H, W, 3)."""
-    recipe = candidate.recipe
-    held = None if mask is None else torch.from_numpy(mask)
-    prepare = Preprocess(recipe.picture[0], mask=held, width=recipe.picture[1])
+    prepare = prepare_of(candidate.recipe, mask)
 
     def one(pixels: Pixels) -> Tensor:
         with torch.inference_mode():  # a thread has a mode of its own
@@ -196,9 +205,7 @@ def judge(
     raw = raw_maps(candidate, space, sample.good, mask)
     assert space.whitening is not None
     space.whitening.fit(raw.split(64))
-    held = None if mask is None else torch.from_numpy(mask)
-    coverage = Preprocess(candidate.recipe.picture[0], mask=held).coverage(*space.grid)
-    to_heatmap = Heatmap(coverage)
+    to_heatmap = Heatmap(prepare_of(candidate.recipe, mask).coverage(*space.grid))
     cross = CrossFit(raw, space, to_heatmap)
     bad_raw = raw_maps(candidate, space, sample.bad, mask)
     good, bad = unseen_errors(cross, bad_raw, sample)
@@ -263,15 +270,15 @@ def views_for(job: Job, sample: Sample, best: Candidate) -> list[Candidate]:
     of whole images features with coarse cells.
     """
     default, found = job.recipe, []
-    if default.space != "filters":  # which are there already
+    has_backbone = default.space != "filters"
+    if has_backbone:
         recipe = replace(best.recipe, space=default.space, normalised=True)
         found.append(replace(best, recipe=recipe))
     if job.asked.frame in ("auto", "whole"):
         found.append(Candidate(default))
-    if best.recipe.frame == "whole":
+    if has_backbone and best.recipe.frame == "whole":
         shape = shape_of(sample.aspect, job.size)
-        if default.space != "filters":
-            found.append(Candidate(Recipe("features", shape, shape, normalised=False)))
+        found.append(Candidate(Recipe("features", shape, shape, normalised=False)))
     return found
 
 

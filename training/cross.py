@@ -9,7 +9,7 @@ of Statistics 2021) has a bound, twice the rate and a few per cent more, where a
 compared with each score under the model of that score's fold; one model fitted to all images has
 none. It tends to flag less, since the models of the folds know fewer images and find new ones more
 unusual (counted by ``python -m tests.benchmarks.measure_cross``). Two things are not repeated for
-each fold: the choice of the space, and the joining of copies.
+each fold: the choice of the recipe, and the joining of copies.
 
 Folds cost no new look at the images: the raw maps of all of them are kept.
 """

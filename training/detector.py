@@ -276,7 +276,7 @@ def built_by(options: TrainOptions, trained: Trained) -> dict[str, object]:
         "model": options.model,
         "space": options.space,
         "size": options.size,
-        "recipe": None if trained.recipe is None else trained.recipe.to_json(),
+        "recipe": trained.recipe.to_json(),
         "error": options.error,
         "score": options.score,
         "seed": options.seed,

@@ -101,8 +101,8 @@ def border(plane: NDArray[Any]) -> NDArray[Any]:
 
 
 def otsu(values: Plane) -> float:
-    """Returns the threshold that leaves the least variance within the two sides; where all is the
-    same, that.
+    """Returns the threshold that leaves the least variance within the two sides (Otsu, IEEE
+    Transactions on Systems, Man, and Cybernetics 1979); where all is the same, that.
     """
     if np.ptp(values) == 0:
         return float(values.flat[0])

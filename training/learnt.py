@@ -11,21 +11,19 @@ from torch import Tensor
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from anomaly.inputs.dataset import Record
-from training.choose import MOST_TRIED, Candidate, best_of, candidate_in, draw_sample
+from anomaly.reporting.lines import line_of
+from training.choose import MOST_TRIED, Candidate, best_of, candidate_in, draw_good, draw_sample
 from training.models import MODELS
-from training.options import TrainOptions
+from training.options import TrainOptions, chooses_recipe
 from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Space
 from training.scores import TYPICALITY, Heatmap, heatmap_shape
 from training.sets import Sets
-from training.stages import Chosen, Job, Split
+from training.stages import Chosen, Split
 from training.suspects import outliers
 from training.tensors import Extracted, extract
 from training.tiles import Tiling
-
-# beyond, fine maps would fill the memory: 0.8 MB an image
-MOST_FINE_IMAGES = 8000
 
 
 def choose(split: Split) -> Chosen:
@@ -53,30 +51,24 @@ def choose_recipe(split: Split) -> tuple[Split, dict[str, float] | None]:
     asked for.
     """
     job, frame = split.job, split.job.asked.frame
-    is_open = is_free(job) and len(split.seen.records) <= MOST_FINE_IMAGES
+    is_open = chooses_recipe(job.asked, len(split.seen.records))
     if not is_open and frame in ("auto", "whole"):
         return split, None
     development = [replace(r, group=split.groups[r.path]) for r in split.sets.development]
-    sample = draw_sample(development, split.rule, job.options.seed, job.mask)
     if not is_open:
-        return looked_at(split, candidate_in(frame, job, sample)), None
-    images = len(development)
+        good = draw_good(development, split.rule)
+        return looked_at(split, candidate_in(frame, job, good)), None
+    sample = draw_sample(development, split.rule, job.options.seed, job.mask)
     try:
-        with Progress(MOST_TRIED, "choosing how images are looked at", quiet=rank() > 0) as p:
-            best, choice = best_of(job, sample, images, lambda: p.advance(1))
+        with Progress(MOST_TRIED, "choosing the recipe", quiet=rank() > 0) as progress:
+            best, choice = best_of(job, sample, len(development), lambda: progress.advance(1))
     except TrainingError:
         if frame != "auto":
             raise
         return split, None  # too few, or copies of one: the fit says so
-    job.tell([f"images are looked at so: {best.recipe} (of {len(choice)} recipes)"])
+    said = f"{best.recipe}; chosen from {len(choice)} by synthetic defects"
+    job.tell([line_of("recipe", said)])
     return (split if best.recipe == job.recipe else looked_at(split, best)), choice
-
-
-def is_free(job: Job) -> bool:
-    """Whether the recipe is to be chosen: nothing else was asked for that it depends on."""
-    asked = job.asked
-    free = asked.space == "auto" and asked.size is None and asked.tile is None
-    return free and job.options.model == "linear" and job.backbone is None
 
 
 def looked_at(split: Split, candidate: Candidate) -> Split:
@@ -89,7 +81,7 @@ def looked_at(split: Split, candidate: Candidate) -> Split:
     space = recipe.make_space(backbone=job.features).to(job.device).eval()
     pose = None if pose is None else pose.to(job.device)
     records = split.seen.records
-    with Progress(len(records), "looking at images as chosen", quiet=rank() > 0) as progress:
+    with Progress(len(records), "looking at images by the recipe", quiet=rank() > 0) as progress:
         seen = extract(
             records, split.rule, prepare, space, job.device, lambda: progress.advance(1), pose
         )

@@ -19,6 +19,9 @@ DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "al
 # models that are fitted to all maps at once, within seconds: once more for each fold
 CLOSED_FORM = ("linear", "hmm")
 
+# images between which a recipe is chosen: of fewer a choice says nothing, and the fine maps of more
+# would fill the memory, 0.8 MB an image
+FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = 20, 8000
 NOT_KEPT = ("out", "resume", "command", "device", "marked_by")  # of one training only
 
 
@@ -177,6 +180,15 @@ def check_backbone(options: TrainOptions, space: str) -> None:
         raise TrainingError(
             f"--backbone with --space {space} found, features or both expected: leave --space out"
         )
+
+
+def chooses_recipe(asked: TrainOptions, images: int) -> bool:
+    """Returns whether training chooses how so many images are looked at: nothing else was asked
+    for that it depends on.
+    """
+    free = asked.space == "auto" and asked.size is None and asked.tile is None
+    own = asked.model in ("auto", "linear") and asked.backbone is None
+    return free and own and FEWEST_TO_CHOOSE <= images <= MOST_TO_CHOOSE
 
 
 def pixel_size(model: str) -> int:

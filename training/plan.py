@@ -25,7 +25,7 @@ from anomaly.reporting.lines import rows_text
 from anomaly.scoring.units import whole_units
 from anomaly.statistics.calibration import FOLDS
 from anomaly.statistics.prospect import Prospect, more_groups
-from training.options import TrainOptions, check_out, resolve
+from training.options import TrainOptions, check_out, chooses_recipe, resolve
 from training.sets import (
     Sets,
     copies_text,
@@ -46,11 +46,11 @@ LEFT_OUT_SHOWN = 5
 class Plan:
     """What training would do with the images that can be read.
 
-    ``options``: with every choice made. ``groups``: of images that are independent; ``told``: how
-    many there were before copies were joined. ``largest``: images of the largest group. ``ranges``:
-    of the files, as in the card. ``sides``: least and largest width, least and largest height.
-    ``left_out`` and ``warnings``: a line each. ``passed_over``: what folders hold besides images,
-    by kind.
+    ``options``: with every choice made but, with ``chooses_recipe``, that of the recipe.
+    ``groups``: of images that are independent; ``told``: how many there were before copies were
+    joined. ``largest``: images of the largest group. ``ranges``: of the files, as in the card.
+    ``sides``: least and largest width, least and largest height. ``left_out`` and ``warnings``: a
+    line each. ``passed_over``: what folders hold besides images, by kind.
     """
 
     options: TrainOptions
@@ -63,6 +63,7 @@ class Plan:
     sides: tuple[int, int, int, int]
     left_out: list[str]
     warnings: list[str]
+    chooses_recipe: bool = False
     excluded: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
 
@@ -101,18 +102,18 @@ class Plan:
             *([("passed over", passed_text(self.passed_over))] if self.passed_over else []),
             ("effective number", self._effective()),
             ("split", self._split()),
-            (
-                "model",
-                (
-                    f"{options.model} on {options.space}, {options.size} x {options.size} "
-                    f"pixels{tiles}"
-                ),
-            ),
+            ("model", f"{options.model}{self._view()}{tiles}"),
             *self._guarantee(),
             *(("warning", line) for line in self.warnings),
             ("nothing was trained", f"leave out --dry-run to train into {options.out}"),
         ]
         return rows_text(rows)
+
+    def _view(self) -> str:
+        if self.chooses_recipe:
+            return "; training chooses frame, size and features for these images"
+        options = self.options
+        return f" on {options.space}, {options.size} x {options.size} pixels"
 
     def _guarantee(self) -> list[tuple[str, str]]:
         prospect = self.prospect
@@ -186,6 +187,7 @@ class Plan:
             "model": options.model,
             "space": options.space,
             "size": options.size,
+            "chooses_recipe": self.chooses_recipe,
             "target_rate": options.false_alarm_rate,
             "guarantee": None if prospect is None else prospect.to_json(),
             "calibrate": "cross" if self.sets.cross else "split",
@@ -203,7 +205,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
 
     ``say`` gets a line on what is read as good and what is not.
     """
-    options = resolve(options)
+    asked, options = options, resolve(options)
     if options.mask is not None:
         read_mask(options.mask)
     passed = Counter[str]()
@@ -233,6 +235,7 @@ def dry_run(options: TrainOptions, say: Say | None = None) -> Plan:
         sides=(min(widths), max(widths), min(heights), max(heights)),
         left_out=left_out,
         warnings=[*depths_text(images), *([warning] if warning else [])],
+        chooses_recipe=chooses_recipe(asked, len(kept)),
         excluded=drawn.excluded,
         passed_over=dict(passed),
     )

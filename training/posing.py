@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.foreground import otsu
 from training.pose import ANGLES, Pose, border, moments
 
 # of the picture: what is smaller is noise, what is larger is no part before a background
@@ -32,13 +33,13 @@ def fit_pose(pictures: Tensor, frame: str) -> Pose | None:
     pose = Pose(frame, (height, width), (height, width))
     small = pose.small(pictures)
     for _ in range(2):  # the contrast says what of the border is background, and this the contrast
-        contrast = float(np.median([otsu(each) for each in pose.difference(small)]))
+        contrast = float(np.median([otsu(each) for each in pose.difference(small).numpy()]))
         pose.contrast.fill_(contrast)
     weight = pose.foreground(small)
     solid = weight > 0.5
     shares, edges = weight.mean((1, 2)), border(weight).mean(1)
     share, edge = float(shares.median()), float(edges.median())
-    if contrast < LEAST_CONTRAST or not SMALLEST_PART < share < LARGEST_PART:
+    if contrast < LEAST_CONTRAST or not SMALLEST_PART < share < LARGEST_PART or not solid.any():
         return None
     if edge > min(MAX_EDGE, share / 2):  # a texture is at the edge as it is elsewhere
         return None
@@ -53,20 +54,6 @@ def fit_pose(pictures: Tensor, frame: str) -> Pose | None:
         fit_template(pose, pictures)
     set_frame(pose, solid, pose.place(pictures))
     return pose
-
-
-def otsu(distance: Tensor) -> float:
-    """Returns the threshold that leaves the least variance on its two sides (Otsu, "A threshold
-    selection method from gray-level histograms", IEEE Trans. SMC 1979).
-    """
-    counts, edges = np.histogram(distance.numpy(), 64)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below, mass = np.cumsum(counts)[:-1], np.cumsum(counts * middles)
-    above = counts.sum() - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = mass[:-1] / below - (mass[-1] - mass[:-1]) / above
-        between = np.nan_to_num(below * above * apart**2)
-    return float(edges[1 + int(between.argmax())])
 
 
 def deviations(second: Tensor) -> tuple[Tensor, Tensor]:

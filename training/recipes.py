@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -48,29 +48,14 @@ class Recipe:
         return ", ".join(words)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the recipe as the card and the checkpoint hold it."""
-        return {
-            "space": self.space,
-            "frame": self.frame,
-            "height": self.shape[0],
-            "width": self.shape[1],
-            "picture": list(self.picture),
-            "fine": self.fine,
-            "normalised": self.normalised,
-        }
+        """Returns the recipe as the checkpoint holds it."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Recipe:
-        """Returns the recipe that ``to_json`` wrote."""
-        height, width = facts["picture"]
-        return cls(
-            facts["space"],
-            (facts["height"], facts["width"]),
-            (height, width),
-            facts["frame"],
-            facts["fine"],
-            facts["normalised"],
-        )
+        """Returns the recipe that ``to_json`` wrote, once it was JSON."""
+        shapes = {name: tuple(facts[name]) for name in ("shape", "picture")}
+        return cls(**facts | shapes)
 
 
 def square(space: str, size: int) -> Recipe:

@@ -129,9 +129,9 @@ class Trained:
     score: ImageScore
     decoder: nn.Module | None
     history: list[dict[str, Any]]
+    recipe: Recipe
     warnings: list[str] = field(default_factory=list)
     tiles: Tiles | None = None
-    recipe: Recipe | None = None
     pose: Pose | None = None
 
     def map_of(self, images: Tensor) -> Tensor:

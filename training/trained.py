@@ -76,8 +76,8 @@ def fit_whole(chosen: Chosen) -> Trained:
         ImageScore(job.score, density),
         decoder,
         fitted.history,
+        job.recipe,
         fitted.warnings,
-        recipe=job.recipe,
         pose=None if split.pose is None else split.pose.cpu(),
     )
 

@@ -179,12 +179,13 @@ class TrainingFacts(Facts):
 
     ``images``, ``groups``, ``sets``: how many were there, and in each set. ``grouped``: whether
     fewer scores than images set the threshold. ``highest``: the names of the images with the
-    highest of these scores. ``choice``: the AUROC of each space on synthetic defects, where one was
-    chosen. ``backbone``: the network of features, where the user chose one. ``cost``: what the
-    highest images cost if they are defects. ``by_unit``: the rule of a guarantee per unit.
-    ``parity``: the largest difference from torch's scores, as a share of (threshold - typical).
-    ``min_area``: pixels below which a region does not count (``min_cells`` of the heatmap).
-    ``recalibrated``, ``threshold_moved``: when, by whom and on or from what.
+    highest of these scores. ``choice``: the AUROC of each recipe on synthetic defects, where one
+    was chosen. ``recipe``: how images are looked at. ``backbone``: the network of features, where
+    the user chose one. ``cost``: what the highest images cost if they are defects. ``by_unit``: the
+    rule of a guarantee per unit. ``parity``: the largest difference from torch's scores, as a share
+    of (threshold - typical). ``min_area``: pixels below which a region does not count
+    (``min_cells`` of the heatmap). ``recalibrated``, ``threshold_moved``: when, by whom and on or
+    from what.
     """
 
     place: ClassVar[str] = "training."

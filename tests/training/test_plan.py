@@ -19,7 +19,7 @@ from anomaly.errors import CalibrationError, DatasetError, TrainingError
 from anomaly.inputs.copies import thumb
 from data.synthetic import make
 from tests.training.test_sets import photographed_again
-from training.options import TrainOptions, make_run
+from training.options import TrainOptions, chooses_recipe, make_run
 from training.pipeline import train
 from training.plan import Plan, dry_run
 from training.preprocess import Preprocess
@@ -180,6 +180,7 @@ def test_the_figures_are_those_of_the_text(photos: Path) -> None:
             "model",
             "space",
             "size",
+            "chooses_recipe",
             "target_rate",
         )
     } == {
@@ -190,6 +191,7 @@ def test_the_figures_are_those_of_the_text(photos: Path) -> None:
         "model": "linear",
         "space": "filters",
         "size": 64,
+        "chooses_recipe": False,
         "target_rate": 0.05,
     }
     assert found["guarantee"] == pytest.approx(
@@ -363,3 +365,15 @@ def test_no_torch_is_needed(photos: Path) -> None:
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["guarantee"]["n"] == 10
+
+
+def test_a_dry_run_says_what_only_training_chooses(photos: Path) -> None:
+    plan = plan_of(photos, 20, space="auto", size=None)
+    said = (
+        "model                   linear; training chooses frame, size and features for these images"
+    )
+    assert said in plan.text().splitlines() and plan.to_json()["chooses_recipe"]
+    asked = plan_of(photos, 20, space="auto", size=64)
+    assert " on " in asked.text() and not asked.to_json()["chooses_recipe"]
+    free = options_for(photos, Path("run"), space="auto", size=None)
+    assert [chooses_recipe(free, n) for n in (19, 20, 8000, 8001)] == [False, True, True, False]
