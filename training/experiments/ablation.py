@@ -28,12 +28,13 @@ from anomaly.statistics.resampling import NORMAL
 from training.choose import (
     Candidate,
     Pixels,
-    auroc_by_kind,
     draw_sample,
     frames_for,
     judge,
+    mean_by_kind,
     pictures_of,
     raw_maps,
+    told,
     views_for,
 )
 from training.experiments.benchmark import Case, cases
@@ -60,9 +61,9 @@ def run_case(case: Case, options: TrainOptions) -> dict[str, dict[str, float]]:
     first = frames_for(job, sample, "auto")
     found = {}
     for candidate in [*first, *(view for one in first for view in views_for(job, sample, one))]:
-        usual, unusual = judge(candidate, sample, len(good))
+        defects = told(*judge(candidate, sample, len(good)))
         found[str(candidate.recipe)] = {
-            "synthetic": auroc_by_kind(usual, unusual, sample.kinds),
+            "synthetic": mean_by_kind(defects, sample.kinds)[0],
             "real": float(roc_auc_score(labels, scores_of(candidate, pictures, groups))),
         }
     return found
