@@ -108,5 +108,6 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     not learnt from.
     """
     trained = calibrated.fitted.trained
-    parts = (trained.prepare, fold.space, fold.model, trained.score)
-    return DetectorGraph(*parts, calibrated.guard, trained.to_heatmap, pose=trained.pose).eval()
+    parts = (trained.prepare, fold.space, fold.model, trained.score, calibrated.guard)
+    around = (trained.to_heatmap, None, trained.pose, trained.fine)
+    return DetectorGraph(*parts, *around).eval()

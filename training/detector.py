@@ -118,8 +118,9 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
 
 def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
-    parts = (trained.prepare, trained.space, trained.model, trained.score)
-    graph = DetectorGraph(*parts, guard, trained.to_heatmap, trained.tiles, trained.pose).eval()
+    parts = (trained.prepare, trained.space, trained.model, trained.score, guard)
+    around = (trained.to_heatmap, trained.tiles, trained.pose, trained.fine)
+    graph = DetectorGraph(*parts, *around).eval()
     return graph, to_onnx(graph)
 
 
@@ -261,6 +262,7 @@ def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:
         "tiles.model": None if tiles is None else tiles.model,
         "tiles.space": None if tiles is None else tiles.space.whitening,
         "pose": trained.pose,
+        "fine": trained.fine,
         "guard": guard,
     }
     tensors = {} if mask is None else {"mask": mask}

@@ -20,11 +20,13 @@ from anomaly.detector.golden import golden_picture
 from anomaly.detector.graph import OPSET
 from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import TrainingError
+from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
 from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
 from training.scores import Heatmap, ImageScore
+from training.spaces import BothSpace, FeatureSpace
 from training.tensors import small
 from training.tiles import Tiles
 
@@ -44,9 +46,11 @@ class DetectorGraph(nn.Module):
         to_heatmap: Heatmap | None = None,
         tiles: Tiles | None = None,
         pose: Pose | None = None,
+        fine: FineHeatmap | None = None,
     ) -> None:
         super().__init__()
         self.to_heatmap, self.tiles, self.pose = to_heatmap or Heatmap(), tiles, pose
+        self.fine = fine
         self.prepare, self.space, self.model, self.score, self.guard = (
             prepare,
             space,
@@ -60,7 +64,7 @@ class DetectorGraph(nn.Module):
         x = self.prepare(images)
         inside = self.guard(images, x)
         x, place = (x, None) if self.pose is None else self.pose(x)
-        maps = self.space(x)
+        maps, early = self.maps_of(x)
         error, expected = self.model(maps)
         heatmap = self.to_heatmap(error)
         if self.tiles is None:
@@ -68,10 +72,19 @@ class DetectorGraph(nn.Module):
         else:
             heatmap = self.tiles(images, heatmap)
             score = self.tiles.to_heatmap.pool(heatmap)
+        if self.fine is not None:
+            heatmap = self.fine(heatmap, early)
         if self.pose is not None and place is not None:
             heatmap = self.pose.back(heatmap, place)
         outputs = (score, inside, heatmap)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
+
+    def maps_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the maps of prepared pixels, and the early ones where the heatmap is fine."""
+        if self.fine is None or not isinstance(self.space, FeatureSpace | BothSpace):
+            return self.space(x), x
+        raw, early = self.space.with_early(x)
+        return self.space.whitening(raw), early
 
     @property
     def output_names(self) -> list[str]:

@@ -23,6 +23,7 @@ from anomaly.inputs.dataset import read_dataset
 from training.checkpoint import fitting, load_checkpoint, tensors_of
 from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture
+from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
@@ -33,7 +34,7 @@ from training.protocols import Model, Space
 from training.recipes import Recipe
 from training.scores import DensityOfStates, Heatmap, ImageScore
 from training.sets import decode_all
-from training.spaces import make_space
+from training.spaces import BothSpace, FeatureSpace, make_space
 from training.tiles import Tiles, Tiling, tile_space
 
 
@@ -91,7 +92,12 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     tiles = None
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
-    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles, pose)
+    fine = None
+    if (weights := tensors_of(tensors, "fine")) and isinstance(space, FeatureSpace | BothSpace):
+        fine = FineHeatmap.of(space, prepare)
+        if fine is not None:
+            fine.load_state_dict(weights)
+    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles, pose, fine)
     return Run(graph.eval(), decoder, facts)
 
 

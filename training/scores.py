@@ -174,12 +174,7 @@ class Heatmap(nn.Module):
         """Returns the heatmap with its lowest value inside the mask wherever the mask
         leaves out.
         """
-        if self.inside is None:
-            return heatmap
-        lowest = torch.where(
-            self.inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
-        ).amin((1, 2), keepdim=True)
-        return torch.where(self.inside, heatmap, lowest)
+        return lowest_outside(heatmap, self.inside)
 
     def pool(self, heatmap: Tensor) -> Tensor:
         """Returns the mean of the hottest inspected places of a heatmap, (N,)."""
@@ -194,6 +189,18 @@ class Heatmap(nn.Module):
             if self.coverage is None
             else (error * self.coverage).sum((1, 2)) / self.coverage.sum()
         )
+
+
+def lowest_outside(heatmap: Tensor, inside: Tensor | None) -> Tensor:
+    """Returns a heatmap (N, h, w) with the lowest value of the places inside, bool (h, w), wherever
+    a place is not; None: all are.
+    """
+    if inside is None:
+        return heatmap
+    lowest = torch.where(
+        inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
+    ).amin((1, 2), keepdim=True)
+    return torch.where(inside, heatmap, lowest)
 
 
 def coarse(error: Tensor) -> Tensor:

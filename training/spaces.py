@@ -24,6 +24,8 @@ from training.protocols import Space
 SPACES = ("pixels", "filters", "features", "both", "all")
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
+# ... and this one, of cells of 8 pixels, says where it begins and ends
+EARLY_STAGE = {"efficientnet-lite0": 40, "efficientnet-lite2": 48}
 FEATURE_CHANNELS = 96
 # mean and standard deviation of the photographs that the backbone has learnt from
 NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24
@@ -222,23 +224,33 @@ class FeatureSpace(nn.Module):
     ) -> None:
         super().__init__()
         self.grid, self.normalised = grid or coarse_grid(shape, 4), normalised
-        # a module: see training.own_backbone
-        self.backbone = (
-            Backbone(backbone, FEATURE_STAGES[backbone]) if isinstance(backbone, str) else backbone
-        )
+        if isinstance(backbone, str):
+            self.early = 1  # how many stages come before those that are modelled
+            backbone = Backbone(backbone, (EARLY_STAGE[backbone], *FEATURE_STAGES[backbone]))
+        else:  # see training.own_backbone
+            self.early = 0
+        self.backbone = backbone
         with torch.inference_mode():
-            shapes = [f.shape for f in self.backbone(torch.zeros(1, 3, *shape))]
-        self.resample = nn.ModuleList(Resample((found[2], found[3]), self.grid) for found in shapes)
-        self.inputs = sum(found[1] for found in shapes)
+            shapes = [tuple(f.shape[1:]) for f in backbone(torch.zeros(1, 3, *shape))]
+        # (C, h, w) of the maps of an early stage; None: of a backbone of the user's choice
+        self.early_shape = shapes[0] if self.early else None
+        shapes = shapes[self.early :]
+        self.resample = nn.ModuleList(Resample((h, w), self.grid) for _, h, w in shapes)
+        self.inputs = sum(channels for channels, _, _ in shapes)
         self.channels = min(FEATURE_CHANNELS, self.inputs)
         self.whitening = Whitening(self.inputs, self.channels)
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
+        return self.with_early(x)[0]
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the maps before whitening, and those of the first stage, an early one where the
+        backbone is EfficientNet-Lite.
+        """
         features = self.backbone(normalise_exposure(x) if self.normalised else x)
-        return torch.cat(
-            [resample(f) for resample, f in zip(self.resample, features, strict=True)], 1
-        )
+        deep = zip(self.resample, features[self.early :], strict=True)
+        return torch.cat([resample(f) for resample, f in deep], 1), features[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))
@@ -277,9 +289,18 @@ class BothSpace(nn.Module):
         """The features of the first backbone alone; their maps are the first channels."""
         return self.first[0]
 
+    @property
+    def early_shape(self) -> tuple[int, ...] | None:
+        return self.features.early_shape
+
     def raw(self, x: Tensor) -> Tensor:
         """Returns the maps before whitening."""
-        return torch.cat([subspace.raw(x) for subspace in self.in_order], 1)
+        return self.with_early(x)[0]
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the maps before whitening, and the early ones of the first backbone."""
+        first, early = self.features.with_early(x)
+        return torch.cat([first, *(subspace.raw(x) for subspace in self.in_order[1:])], 1), early
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whitening(self.raw(x))

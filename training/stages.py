@@ -17,6 +17,7 @@ from anomaly.imaging.mask import Mask
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
 from training.export import DetectorGraph
+from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
 from training.options import TrainOptions
 from training.own_backbone import OpenedBackbone
@@ -133,6 +134,7 @@ class Trained:
     warnings: list[str] = field(default_factory=list)
     tiles: Tiles | None = None
     pose: Pose | None = None
+    fine: FineHeatmap | None = None
 
     def map_of(self, images: Tensor) -> Tensor:
         """Returns the heatmap of whole images, (N, g, g)."""

@@ -17,14 +17,16 @@ from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from anomaly.reporting.detector import tiles_text
 from training.explain import PictureDecoder, fit_decoder, steps_for
+from training.fine_heatmap import MAX_IMAGES, FineHeatmap, fit_fine_heatmap
 from training.learnt import cells_of
 from training.models import MODELS
 from training.options import FitOptions, TrainOptions
+from training.pose import Pose
 from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Model, Space, Whitener
 from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
-from training.spaces import make_space
+from training.spaces import BothSpace, FeatureSpace, make_space
 from training.stages import Chosen, Fitted, Job, Trained
 from training.tiles import MAX_MAPS, TileReader, Tiles, Tiling, finer, tile_space
 
@@ -68,9 +70,11 @@ def fit_whole(chosen: Chosen) -> Trained:
                 job.device,
                 lambda: progress.advance(1),
             ).cpu()
+    prepare, space = split.prepare.cpu(), space.cpu()
+    pose = None if split.pose is None else split.pose.cpu()
     return Trained(
-        split.prepare.cpu(),
-        space.cpu(),
+        prepare,
+        space,
         fitted.model.cpu().eval(),
         to_heatmap.cpu(),
         ImageScore(job.score, density),
@@ -78,8 +82,25 @@ def fit_whole(chosen: Chosen) -> Trained:
         fitted.history,
         job.recipe,
         fitted.warnings,
-        pose=None if split.pose is None else split.pose.cpu(),
+        pose=pose,
+        fine=fine_heatmap(chosen, prepare, space, pose),
     )
+
+
+def fine_heatmap(
+    chosen: Chosen, prepare: Preprocess, space: Space, pose: Pose | None
+) -> FineHeatmap | None:
+    """Returns what makes the heatmap fine; None where nothing does: it has to be a sum of squares
+    of features, of whole images.
+    """
+    options, records = chosen.split.job.options, chosen.learnt.records
+    if options.model != "linear" or options.tile or not isinstance(space, FeatureSpace | BothSpace):
+        return None
+    most = min(len(records), MAX_IMAGES)
+    with Progress(most, "learning where defects end", quiet=rank() > 0) as progress:
+        return fit_fine_heatmap(
+            space, prepare, pose, records, chosen.split.rule, lambda more: progress.advance(more)
+        )
 
 
 @dataclass(frozen=True)
