@@ -196,7 +196,8 @@ def build_model(options: TrainOptions, maps: Tensor) -> Model:
     torch.manual_seed(options.seed)
     _, channels, height, width = maps.shape
     pixels = options.space == "pixels"
-    return MODELS[options.model](channels, height, width, pixels=pixels, error=options.error)
+    kind, error, dropout = MODELS[options.model], options.error, options.dropout
+    return kind(channels, height, width, pixels=pixels, error=error, dropout=dropout)
 
 
 def whiten_all(whitening: Whitener, maps: Tensor) -> Tensor:
