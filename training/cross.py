@@ -42,16 +42,18 @@ Floats = npt.NDArray[np.float32]
 
 
 def out_of_fold(split: Split, to_heatmap: Heatmap) -> tuple[list[Record], Floats, Fold]:
-    """Returns the images that calibrate, the score of each by a model that was fitted without its
-    fold, float32 (n,), higher = more anomalous, and the first fold.
+    """Returns the images that calibrate, score and largest heatmap value of each by a model that
+    was fitted without its fold, float32 (n, 2), higher = more anomalous, and the first fold.
 
     ``split``: its space as it was chosen. Folds keep groups whole, once copies are joined. Scores
     are those of the graph that would be exported, from the kept maps: in pixel space these are
-    rounded to 8 bits. Raises TrainingError where images without a fold cannot be learnt from.
+    rounded to 8 bits. In a frame of the part the largest value is that of the frame's heatmap,
+    which that of the picture, interpolated from it, never exceeds. Raises TrainingError where
+    images without a fold cannot be learnt from.
     """
     records = split.sets.calibrating
     fold = folds([split.groups[record.path] for record in records])
-    scores, first = np.zeros(len(records), np.float32), None
+    scores, first = np.zeros((len(records), 2), np.float32), None
     count = int(fold.max()) + 1
     with Progress(count, "scoring each fifth by a model of the others") as progress:
         for k in range(count):
@@ -68,7 +70,8 @@ def out_of_fold(split: Split, to_heatmap: Heatmap) -> tuple[list[Record], Floats
 def fit_without(
     split: Split, to_heatmap: Heatmap, left: Sequence[Record]
 ) -> tuple[Fold, npt.NDArray[np.float32]]:
-    """Returns what is fitted to all images but some, and their scores, in the order of its records.
+    """Returns what is fitted to all images but some, and their scores and largest heatmap values,
+    (n, 2), in the order of its records.
 
     The split itself stays as it is: the space is copied.
     """
@@ -92,14 +95,16 @@ def fit_without(
 def scores_of_unseen(
     fitted: FittedMaps, score: ImageScore, to_heatmap: Heatmap, device: str
 ) -> Floats:
-    """Returns the scores of the maps that a model did not learn from, float32 (n,), a map at a
-    time as in the detector's file.
+    """Returns score and largest heatmap value of each map that a model did not learn from, float32
+    (n, 2), a map at a time as in the detector's file.
     """
     model: Model = fitted.model
     found = []
     for x in fitted.held_out.split(1):
         maps = to_unit(x.to(device))
-        found.append(score(model, maps, to_heatmap(model(maps)[0]), to_heatmap))
+        heatmap = to_heatmap(model(maps)[0])
+        both = (score(model, maps, heatmap, to_heatmap), heatmap.amax((1, 2)))
+        found.append(torch.stack(both, 1))
     return torch.cat(found).cpu().numpy().astype(np.float32)
 
 
