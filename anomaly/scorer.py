@@ -56,8 +56,9 @@ class Result:
     ``error`` (could not be judged). ``score``: higher is more anomalous. ``p_value``: the share of
     good images that look at least this unusual, from the rank among the calibration scores.
     ``is_anomaly``: None unless status is ``ok`` and the detector has a threshold: an image that was
-    not judged is never good. ``heatmap``: float32 (h, w) in the unit of the score. ``box``: x, y,
-    width, height of the hottest region in pixels of the original, ``area`` its pixels.
+    not judged is never good. ``heatmap``: float32 (h, w), higher is more anomalous; see Card for
+    its unit. ``box``: x, y, width, height of the hottest region in pixels of the original,
+    ``area`` its pixels.
     ``reconstruction``: uint8 (h, w, 3), in pixel space only.
     """
 
@@ -292,8 +293,9 @@ class Scorer:
             )
         calibration = self.card.calibration
         why = outside(self.card, image) or ("" if outputs["in_range"][number] else PIXELS_OUTSIDE)
+        anchors = self.card.heatmap_anchors
         box, area = hottest_region(
-            heatmap, image.width, image.height, float(calibration.median) if calibration else None
+            heatmap, image.width, image.height, None if anchors is None else anchors[0]
         )
         return Result(
             status="outside" if why else "ok",
@@ -385,8 +387,8 @@ def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
 
     A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
     """
-    calibration = scorer.card.calibration
-    if calibration is not None:
-        return float(calibration.median), float(calibration.threshold)
+    anchors = scorer.card.heatmap_anchors
+    if anchors is not None:
+        return anchors
     heatmap = np.zeros(1) if result.heatmap is None else result.heatmap
     return float(np.median(heatmap)), float(heatmap.max())

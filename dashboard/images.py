@@ -191,17 +191,15 @@ def heatmap_picture(scorer: Scorer, result: Result) -> Picture:
     """Returns the overlay of a result's heatmap, PNG with transparency, anchored by the detector's
     own threshold.
     """
-    calibration = scorer.card.calibration
-    if calibration is None:
+    anchors = scorer.card.heatmap_anchors
+    if anchors is None:
         raise ImageError(
             "not available",
             "not available: this detector ranks only, so no colour means a threshold",
         )
     if result.heatmap is None:
         raise ImageError(result.kind or "error", result.error or "this image could not be judged")
-    return png(
-        heatmap_colours(result.heatmap, float(calibration.median), float(calibration.threshold))
-    )
+    return png(heatmap_colours(result.heatmap, *anchors))
 
 
 def thumbnail(data: bytes, page: int | None = None) -> Picture:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from anomaly.files.progress import Progress
 from anomaly.inputs.dataset import Record
@@ -32,31 +33,41 @@ from training.export import DetectorGraph
 from training.folds import folds
 from training.learnt import leave_out_outliers
 from training.pixels import to_unit
-from training.protocols import Model
 from training.scores import Heatmap, ImageScore
 from training.sets import Sets
 from training.stages import Calibrated, Fold, Split
-from training.trained import FittedMaps, fit_maps
+from training.trained import fit_maps
 
 Floats = npt.NDArray[np.float32]
+Sharpen = Callable[[Tensor, Path], Tensor]  # a heatmap (1, h, w) and the image's path -> a fine one
 
 
-def out_of_fold(split: Split, to_heatmap: Heatmap) -> tuple[list[Record], Floats, Fold]:
-    """Returns the images that calibrate, the score of each by a model that was fitted without its
-    fold, float32 (n,), higher = more anomalous, and the first fold.
+def unchanged(heatmap: Tensor, path: Path) -> Tensor:
+    """Returns the heatmap."""
+    return heatmap
+
+
+def out_of_fold(
+    split: Split, to_heatmap: Heatmap, sharpen: Sharpen = unchanged
+) -> tuple[list[Record], Floats, Fold]:
+    """Returns the images that calibrate, score and largest heatmap value of each by a model that
+    was fitted without its fold, float32 (n, 2), higher = more anomalous, and the first fold.
 
     ``split``: its space as it was chosen. Folds keep groups whole, once copies are joined. Scores
     are those of the graph that would be exported, from the kept maps: in pixel space these are
-    rounded to 8 bits. Raises TrainingError where images without a fold cannot be learnt from.
+    rounded to 8 bits. In a frame of the part the largest value is that of the frame's heatmap,
+    which that of the picture, interpolated from it, never exceeds. ``sharpen`` makes it fine, and
+    is not fitted again: it does not change scores. Raises TrainingError where images without a fold
+    cannot be learnt from.
     """
     records = split.sets.calibrating
     fold = folds([split.groups[record.path] for record in records])
-    scores, first = np.zeros(len(records), np.float32), None
+    scores, first = np.zeros((len(records), 2), np.float32), None
     count = int(fold.max()) + 1
     with Progress(count, "scoring each fifth by a model of the others") as progress:
         for k in range(count):
             left = [record for record, number in zip(records, fold, strict=True) if number == k]
-            fitted, found = fit_without(split, to_heatmap, left)
+            fitted, found = fit_without(split, to_heatmap, left, sharpen)
             by_path = dict(zip((record.path for record in fitted.records), found, strict=True))
             scores[fold == k] = [by_path[record.path] for record in left]
             first = first or fitted
@@ -66,9 +77,10 @@ def out_of_fold(split: Split, to_heatmap: Heatmap) -> tuple[list[Record], Floats
 
 
 def fit_without(
-    split: Split, to_heatmap: Heatmap, left: Sequence[Record]
+    split: Split, to_heatmap: Heatmap, left: Sequence[Record], sharpen: Sharpen = unchanged
 ) -> tuple[Fold, npt.NDArray[np.float32]]:
-    """Returns what is fitted to all images but some, and their scores, in the order of its records.
+    """Returns what is fitted to all images but some, and their scores and largest heatmap values,
+    (n, 2), in the order of its records.
 
     The split itself stays as it is: the space is copied.
     """
@@ -83,24 +95,17 @@ def fit_without(
         quiet = replace(job, say=lambda line: None)
         maps = (learnt.maps, unseen.maps)
         fitted = fit_maps(quiet, space, maps, share, Path(folder), groups)
-    scores = scores_of_unseen(fitted, ImageScore(job.score), to_heatmap, job.device)
-    to_heatmap.cpu()
-    return Fold(space.cpu(), fitted.model.cpu().eval(), unseen.records), scores
-
-
-@torch.inference_mode()
-def scores_of_unseen(
-    fitted: FittedMaps, score: ImageScore, to_heatmap: Heatmap, device: str
-) -> Floats:
-    """Returns the scores of the maps that a model did not learn from, float32 (n,), a map at a
-    time as in the detector's file.
-    """
-    model: Model = fitted.model
+    score, model = ImageScore(job.score), fitted.model
     found = []
-    for x in fitted.held_out.split(1):
-        maps = to_unit(x.to(device))
-        found.append(score(model, maps, to_heatmap(model(maps)[0]), to_heatmap))
-    return torch.cat(found).cpu().numpy().astype(np.float32)
+    with torch.inference_mode():
+        for record, x in zip(unseen.records, fitted.held_out, strict=True):
+            one = to_unit(x[None].to(job.device))
+            heatmap = to_heatmap(model(one)[0])
+            largest = sharpen(heatmap.cpu(), record.path).max()
+            found.append((float(score(model, one, heatmap, to_heatmap)), float(largest)))
+    to_heatmap.cpu()
+    scores = np.array(found, np.float32).reshape(-1, 2)
+    return Fold(space.cpu(), fitted.model.cpu().eval(), unseen.records), scores
 
 
 def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:

@@ -27,7 +27,8 @@ from training.preprocess import stretched
 from training.sets import decode_all
 from training.synthetic_defects import add_defect
 
-Judge = Callable[[NDArray[np.uint8]], tuple[np.float32, NDArray[np.float32]]]
+Box = tuple[int, int, int, int]
+Judge = Callable[[NDArray[np.uint8]], tuple[np.float32, Box]]  # score and box of an image
 # those that fill a blob, so that a diameter says how large they are
 KINDS = ("blend", "texture", "stain", "pit")
 DEFECTS_PER_SIZE = 6  # of a kind and a size
@@ -37,24 +38,27 @@ CUT_SIDE_DIAMETERS = 8  # diameters a side of the square that a defect is drawn 
 MAX_DIAMETER_SHARE = 0.25  # of an image's shorter side
 
 
-def judge_by_file(model: onnx.ModelProto) -> Judge:
-    """Returns score and heatmap as the graph of a detector's file gives them."""
+def judge_by_file(model: onnx.ModelProto, typical: float) -> Judge:
+    """Returns score and box as the graph of a detector's file gives them; ``typical``: what is
+    hottest in a good image.
+    """
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
 
-    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, NDArray[np.float32]]:
+    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, Box]:
         score, heatmap = session.run(["score", "heatmap"], {"images": image[None]})
-        return score[0], heatmap[0]
+        return score[0], hottest_region(heatmap[0], image.shape[1], image.shape[0], typical)[0]
 
     return judge
 
 
-def judge_by_graph(graph: DetectorGraph) -> Judge:
-    """Returns score and heatmap as a detector gives them that is in no file."""
+def judge_by_graph(graph: DetectorGraph, typical: float) -> Judge:
+    """Returns score and box as a detector gives them that is in no file."""
 
     @torch.inference_mode()
-    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, NDArray[np.float32]]:
+    def judge(image: NDArray[np.uint8]) -> tuple[np.float32, Box]:
         score, _, heatmap, *_ = graph(torch.from_numpy(image)[None])
-        return score.numpy()[0], heatmap.numpy()[0]
+        hot = heatmap.numpy()[0]
+        return score.numpy()[0], hottest_region(hot, image.shape[1], image.shape[0], typical)[0]
 
     return judge
 
@@ -71,8 +75,7 @@ def flagged_by_size(
 ) -> dict[str, Any]:
     """Returns how many synthetic defects of each size are flagged, as the card has it.
 
-    ``judge``: score and heatmap (h, w) of an image uint8 (H, W, 3), by a model that has not seen
-    ``records``.
+    ``judge``: score and box of an image uint8 (H, W, 3), by a model that has not seen ``records``.
 
     ``pixel``: pixels of the median image to one pixel of the model, a side; ``sizes``: rows of
     ``pixels`` (diameter in the image), ``flagged``, ``of``, ``met``: flagged ones whose box meets
@@ -90,12 +93,9 @@ def flagged_by_size(
         flagged = met = of = 0
         scores = []
         for made, where in drawn(pictures, diameter, mask, rng, each):
-            score, heatmap = judge(made)
+            score, box = judge(made)
             is_flagged = bool(calibration.is_anomaly(score))
             scores.append(float(score) if math.isfinite(score) else None)
-            box, _ = hottest_region(
-                heatmap, made.shape[1], made.shape[0], float(calibration.median)
-            )
             of, flagged, met = (
                 of + 1,
                 flagged + is_flagged,
@@ -147,7 +147,7 @@ def drawn(
                 yield made, where
 
 
-def meets(box: tuple[int, int, int, int], where: NDArray[np.bool_]) -> bool:
+def meets(box: Box, where: NDArray[np.bool_]) -> bool:
     """Whether a box x, y, w, h holds a pixel of a defect."""
     x, y, w, h = box
     return bool(where[y : y + h, x : x + w].any())

@@ -33,7 +33,7 @@ from training.guard import guard_facts
 from training.options import TrainOptions
 from training.protocols import Space
 from training.sets import Sets, file_ranges, name_of
-from training.stages import Calibrated, Job, Split
+from training.stages import Calibrated, Job, Split, Trained
 from training.suspects import SUSPECTS, Suspect, picture
 from training.tensors import Extracted, digest_of, sha256_of
 
@@ -73,6 +73,8 @@ def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card
         quality=None,
         parent=None,
         weights="",
+        pooled=trained.pooled,
+        heatmap=calibrated.heatmap,
     )
 
 
@@ -187,12 +189,12 @@ def list_highest(
 
 def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[GalleryItem]:
     """Returns what a report shows of the images that set the threshold, and of those next to it."""
-    calibration = scorer.card.calibration
-    if calibration is None:
+    calibration, anchors = scorer.card.calibration, scorer.card.heatmap_anchors
+    if calibration is None or anchors is None:
         return []
     shown = zip(records, calibration.scores[::-1].tolist(), strict=False)
     return [
-        threshold_picture(scorer, record, score, calibration)
+        threshold_picture(scorer, record, score, float(calibration.threshold), anchors)
         for record, score in list(shown)[
             : min(max(calibration.k, MAX_NAMED_IMAGES), PICTURES_A_GALLERY)
         ]
@@ -200,10 +202,10 @@ def threshold_pictures(scorer: Scorer, records: Sequence[Record]) -> list[Galler
 
 
 def threshold_picture(
-    scorer: Scorer, record: Record, score: float, calibration: Calibration
+    scorer: Scorer, record: Record, score: float, threshold: float, anchors: tuple[float, float]
 ) -> GalleryItem:
     """Returns what a report shows of one of them, with the detector's own heatmap."""
-    decoded, threshold = scorer.decode(record.path), float(calibration.threshold)
+    decoded = scorer.decode(record.path)
     place = (
         "above the threshold"
         if score > threshold
@@ -217,8 +219,8 @@ def threshold_picture(
         original=shrink(decoded.pixels),
         expected=None,
         heatmap=scorer.judge(decoded).heatmap,
-        median=float(calibration.median),
-        threshold=threshold,
+        median=anchors[0],
+        threshold=anchors[1],
     )
 
 
@@ -253,18 +255,20 @@ def training_report(
     suspects: Sequence[Suspect],
     highest: Sequence[Record],
     sets: Sets,
-    history: list[dict[str, Any]],
+    trained: Trained,
 ) -> Report:
     """Returns the report of a training: the guarantee, the scores that set the threshold, the good
     images that may be none.
     """
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
+    history, name = trained.history, trained.model.loss_name
     losses = {
-        f"{kind} {player}": [row[kind][player] for row in history]
-        for kind in ("loss", "held_out")
+        f"{player}: {what}{name}": [row[kind][player] for row in history]
+        for kind, what in (("loss", ""), ("held_out", "held-out "))
         for player in history[0][kind]
     }
+    terms = {name: [row["terms"][name] for row in history] for name in history[0]["terms"]}
     return Report(
         title=f"{card.name}: training",
         card=card,
@@ -273,6 +277,7 @@ def training_report(
         threshold=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
         curves={name: values for name, values in losses.items() if len(values) > 1},
+        terms={name: values for name, values in terms.items() if len(values) > 1},
         galleries={
             "the threshold": threshold_pictures(scorer, highest),
             "suspects": [

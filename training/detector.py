@@ -28,7 +28,7 @@ from anomaly.statistics.calibration import Calibration, Kind
 from anomaly.statistics.calibration import calibrate as threshold_of
 from anomaly.statistics.groups import one_per_group, worst_per_unit
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.cross import graph_of, out_of_fold
+from training.cross import Sharpen, graph_of, out_of_fold, unchanged
 from training.defect_sizes import (
     DEFECTS_PER_SIZE,
     DEFECTS_PER_SIZE_SLOW,
@@ -44,11 +44,14 @@ from training.export import (
     golden_samples,
     golden_sizes,
     to_onnx,
+    unit_of,
 )
+from training.fine_heatmap import Early, distances
 from training.guard import Guard, learn_guard
 from training.options import TrainOptions
 from training.protocols import Module
 from training.sets import decode_all
+from training.spaces import BothSpace, FeatureSpace
 from training.stages import Calibrated, Exported, Fitted, Fold, Job, Trained
 from training.suspects import find_suspects, suspects_text, write_suspects
 
@@ -63,8 +66,9 @@ def calibrate(fitted: Fitted) -> Calibrated:
     write_suspects(options.out, suspects, options.images)
     guard = learn_guard(split.sets.development, split.rule, trained.prepare)
     graph, model = join(trained, guard)
-    calibration, highest, fold = set_threshold(fitted, model)
-    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest, fold)
+    calibration, heatmap, highest, fold = set_threshold(fitted, model)
+    own = None if trained.pooled else heatmap
+    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest, fold, own)
 
 
 def export(calibrated: Calibrated) -> Exported:
@@ -84,10 +88,11 @@ def report(exported: Exported) -> Card:
     split, options = calibrated.fitted.chosen.split, calibrated.fitted.chosen.split.job.options
     suspects, sets = calibrated.suspects, split.sets
     split.job.tell(suspects_text(suspects, len(split.records), sets, options.images, options.out))
-    history = calibrated.fitted.trained.history
     write_report(
         options.out / "report.html",
-        training_report(options, card, suspects, calibrated.highest, sets, history),
+        training_report(
+            options, card, suspects, calibrated.highest, sets, calibrated.fitted.trained
+        ),
     )
     return card
 
@@ -98,11 +103,11 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
     if calibration is None:
         return None
     split, tiling, fold = chosen.split, chosen.tiling, calibrated.fold
-    job = split.job
+    job, typical = split.job, float((calibrated.heatmap or calibration).median)
     if fold is None:
-        judge, unseen = judge_by_file(calibrated.model), split.sets.calibration
+        judge, unseen = judge_by_file(calibrated.model, typical), split.sets.calibration
     else:
-        judge, unseen = judge_by_graph(graph_of(fold, calibrated)), fold.records
+        judge, unseen = judge_by_graph(graph_of(fold, calibrated), typical), fold.records
     size, each = (tiling.side, DEFECTS_PER_SIZE_SLOW) if tiling else (job.size, DEFECTS_PER_SIZE)
     return flagged_by_size(
         judge,
@@ -126,60 +131,78 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
 
 def set_threshold(
     fitted: Fitted, model: onnx.ModelProto
-) -> tuple[Calibration | None, list[Record], Fold | None]:
-    """Returns the calibration, the images, the highest first, and of cross-calibration a fold."""
+) -> tuple[Calibration | None, Calibration | None, list[Record], Fold | None]:
+    """Returns the calibration of scores and that of the largest heatmap values, the images, the
+    highest score first, and of cross-calibration a fold.
+    """
     split, fold = fitted.chosen.split, None
     options, sets = split.job.options, split.sets
     if options.rank_only:
-        return None, [], None
+        return None, None, [], None
     if sets.cross:
-        records, scores, fold = out_of_fold(split, fitted.chosen.to_heatmap)
+        records, found, fold = out_of_fold(split, fitted.chosen.to_heatmap, sharpening(fitted))
     else:
-        records, scores = scores_by_file(model, sets.calibration, split.rule, options.size or 0)
+        records, found = scores_by_file(model, sets.calibration, split.rule, options.size or 0)
     kind: Kind = "cross" if sets.cross else "split"
-    return *calibrate_on(records, scores, options, split.groups, kind), fold
+    return *calibrate_on(records, found, options, split.groups, kind), fold
+
+
+def sharpening(fitted: Fitted) -> Sharpen:
+    """Returns what makes the heatmaps of calibrating images fine, if anything does."""
+    split, trained = fitted.chosen.split, fitted.trained
+    fine, space = trained.fine, trained.space
+    if fine is None or not isinstance(space, FeatureSpace | BothSpace):
+        return unchanged
+    early = Early(space, trained.prepare, trained.pose, split.rule)
+    known = distances(fine, early, split.sets.calibrating)
+    return lambda heatmap, path: fine.combined(heatmap, known[path][None])
 
 
 def scores_by_file(
     model: onnx.ModelProto, records: Sequence[Record], rule: DecodeRule, size: int
 ) -> tuple[list[Record], npt.NDArray[np.float32]]:
-    """Returns the images that can be read, and their scores by the finished graph (CPU, batch 1),
-    float32 (n,).
+    """Returns the images that can be read, and score and largest heatmap value of each by the
+    finished graph (CPU, batch 1), float32 (n, 2).
     """
     session, _ = open_session(model.SerializeToString(), "cpu", available_cores())
-    found: list[np.float32] = []
+    found: list[tuple[np.float32, np.float32]] = []
     kept: list[Record] = []
     with Progress(len(records), "setting the threshold") as progress:
         for record, image in decode_all(records, rule, size):
             progress.advance(1)
             if isinstance(image, Decoded):
-                found.append(session.run(["score"], {"images": image.pixels[None]})[0][0])
+                (score,), heatmap = session.run(
+                    ["score", "heatmap"], {"images": image.pixels[None]}
+                )
+                found.append((score, heatmap.max()))
                 kept.append(record)
-    return kept, np.array(found, np.float32)
+    return kept, np.array(found, np.float32).reshape(-1, 2)
 
 
 def calibrate_on(
     kept: list[Record],
-    scores: npt.NDArray[np.float32],
+    found: npt.NDArray[np.float32],
     options: TrainOptions,
     joined: Mapping[Path, str],
     kind: Kind,
-) -> tuple[Calibration, list[Record]]:
-    """Returns the calibration from the scores of images (n,), one for each group, and the images,
-    the highest first.
+) -> tuple[Calibration, Calibration, list[Record]]:
+    """Returns the calibrations from scores and largest heatmap values of images (n, 2), one for
+    each group, and the images, the highest score first.
 
     ``joined``: the group of each image once copies were joined.
     """
+    scores, largest = found.T
     if options.by_unit is not None:
         scores, worst = worst_per_unit(scores, [r.group for r in kept])
-        kept = [kept[i] for i in worst]
+        kept, largest = [kept[i] for i in worst], largest[worst]
     paths = [record.path for record in kept]
     values, drawn = one_per_group(
         scores, [joined[path] for path in paths], options.seed, [str(path) for path in paths]
     )
     order = np.argsort(-values, kind="stable")
     calibration = threshold_of(values, options.false_alarm_rate, kind)
-    return calibration, [kept[int(drawn[i])] for i in order]
+    heatmap = calibration.with_scores(largest[drawn])
+    return calibration, heatmap, [kept[int(drawn[i])] for i in order]
 
 
 def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record]) -> Card:
@@ -195,8 +218,9 @@ def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record
         if isinstance(image, Decoded)
     ]
     data = model.SerializeToString(deterministic=True)
-    unit = score_unit(card.calibration, data, sample)
-    parity = check_parity(calibrated.graph, data, sample, unit)
+    unit = unit_of("score", card.calibration, data, sample)
+    heatmap = None if card.pooled else unit_of("heatmap", card.heatmap, data, sample)
+    parity = check_parity(calibrated.graph, data, sample, unit, heatmap)
     tolerance = (
         1e-3 * unit if card.calibration is None else kept_tolerance(1e-3 * unit, card.calibration)
     )
@@ -213,19 +237,6 @@ def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record
     remember(finished)  # its golden samples were scored here just now
     write_atomically(job.options.out / "detector.onnx", finished)
     return read_card(job.options.out)
-
-
-def score_unit(
-    calibration: Calibration | None, data: bytes, images: Sequence[npt.NDArray[np.uint8]]
-) -> float:
-    """Returns threshold - m, by which differences of scores are judged; without a threshold the
-    scores' own size.
-    """
-    if calibration is not None and calibration.threshold > calibration.median:
-        return float(calibration.threshold - calibration.median)
-    session, _ = open_session(data, "cpu", available_cores())
-    scores = [float(session.run(["score"], {"images": image[None]})[0][0]) for image in images]
-    return max(float(np.ptp(scores)), 1e-2 * float(np.abs(scores).max()), 1e-6)
 
 
 def save_run(options: TrainOptions, card: Card, trained: Trained, guard: Guard) -> None:

@@ -20,6 +20,7 @@ from anomaly.detector.golden import golden_picture
 from anomaly.detector.graph import OPSET
 from anomaly.detector.session import available_cores, open_session
 from anomaly.errors import TrainingError
+from anomaly.statistics.calibration import Calibration
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
 from training.pose import Pose
@@ -248,17 +249,21 @@ def golden_samples(
 
 
 def check_parity(
-    graph: DetectorGraph, model: bytes, images: Sequence[npt.NDArray[np.uint8]], unit: float
+    graph: DetectorGraph,
+    model: bytes,
+    images: Sequence[npt.NDArray[np.uint8]],
+    unit: float,
+    heatmap_unit: float | None = None,
 ) -> float:
     """Returns the largest difference between torch and ONNX Runtime over images of odd sizes and
     batches of 1, 2 and 7.
 
-    Scores and heatmaps are compared in units of ``unit`` = threshold - m; above 1e-3 the file is
-    refused (TrainingError). The images are the given real ones, cut to odd sizes, and the golden
-    pictures. A score that is more than a hundred units from the typical one, as a likelihood finds
-    a golden picture, is compared in hundredths of that distance: float32 holds no more, and no
-    result is in doubt there. A place of the heatmap, which averages nothing out, in tenths beyond
-    ten.
+    Scores and heatmaps are compared in units of ``unit`` = threshold - m, heatmaps whose unit is
+    not the score's in ``heatmap_unit``; above 1e-3 the file is refused (TrainingError). The images
+    are the given real ones, cut to odd sizes, and the golden pictures. A score that is more than a
+    hundred units from the typical one, as a likelihood finds a golden picture, is compared in
+    hundredths of that distance: float32 holds no more, and no result is in doubt there. A place of
+    the heatmap, which averages nothing out, in tenths beyond ten.
     """
     session, _ = open_session(model, "cpu", available_cores())
     graph = graph.eval().cpu()
@@ -268,7 +273,15 @@ def check_parity(
             dict(zip(graph.output_names, graph(torch.from_numpy(batch)), strict=True))
             for batch in batches
         ]
-    typical = float(torch.cat([expected["score"] for expected in outputs]).median())
+    like = "score" if heatmap_unit is None else "heatmap"
+    typical, typical_heatmap = (
+        float(torch.cat([expected[name].flatten() for expected in outputs]).median())
+        for name in ("score", like)
+    )
+    measures = (
+        ("score", unit, 1e-2, typical),
+        ("heatmap", heatmap_unit or unit, 1e-1, typical_heatmap),
+    )
     worst = 0.0
     for batch, expected in zip(batches, outputs, strict=True):
         found = dict(
@@ -278,13 +291,10 @@ def check_parity(
                 strict=True,
             )
         )
-        for name, share in (("score", 1e-2), ("heatmap", 1e-1)):
+        for name, least, share, middle in measures:
             right = expected[name].numpy()
-            difference = float(
-                (
-                    np.abs(found[name] - right) / np.maximum(unit, share * np.abs(right - typical))
-                ).max()
-            )
+            allowed = np.maximum(least, share * np.abs(right - middle))
+            difference = float((np.abs(found[name] - right) / allowed).max())
             worst = float(np.maximum(worst, difference))  # NaN stays
     if not worst <= 1e-3:
         raise TrainingError(
@@ -293,6 +303,23 @@ def check_parity(
             "this with the output of anomaly doctor"
         )
     return worst
+
+
+def unit_of(
+    name: str,
+    calibration: Calibration | None,
+    data: bytes,
+    images: Sequence[npt.NDArray[np.uint8]],
+) -> float:
+    """Returns threshold - m, by which differences of the output ``name`` are judged; without a
+    threshold the size of its own values.
+    """
+    if calibration is not None and calibration.threshold > calibration.median:
+        return float(calibration.threshold - calibration.median)
+    session, _ = open_session(data, "cpu", available_cores())
+    found = [session.run([name], {"images": image[None]})[0].ravel() for image in images]
+    values = np.concatenate(found)
+    return max(float(np.ptp(values)), 1e-2 * float(np.abs(values).max()), 1e-6)
 
 
 def parity_batches(

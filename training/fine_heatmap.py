@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -75,41 +77,74 @@ class FineHeatmap(nn.Module):
         self.matrix.copy_(scale[:, None] * directions.T)
 
     def forward(self, heatmap: Tensor, early: Tensor) -> Tensor:
-        """Returns a heatmap (N, h, w) of at least 0 from one of fewer cells and the early maps
+        """Returns the fine heatmap (N, h, w) from one of fewer cells and early maps
         (N, C, h, w).
         """
-        w = F.conv2d(early - self.mean, self.matrix[:, :, None, None])
+        return self.combined(heatmap, self.distance(early))
+
+    def distance(self, early: Tensor) -> Tensor:
+        """Returns the squared Mahalanobis distance at each place, (N, h, w), about 1 in a good
+        image.
+        """
+        return F.conv2d(early - self.mean, self.matrix[:, :, None, None]).square().mean(1)
+
+    def combined(self, heatmap: Tensor, distance: Tensor) -> Tensor:
+        """Returns the fine heatmap (N, h, w) from one of fewer cells and the distances."""
         enlarged = self.enlarge(heatmap[:, None])[:, 0].clamp(min=0)
-        return lowest_outside(torch.sqrt(enlarged * w.square().mean(1)), self.inside)
+        return lowest_outside(torch.sqrt(enlarged * distance), self.inside)
 
 
+@dataclass(frozen=True)
+class Early:
+    """What sees the early maps of images."""
+
+    space: FeatureSpace | BothSpace
+    prepare: Preprocess
+    pose: Pose | None
+    rule: DecodeRule
+
+    def maps(self, records: Sequence[Record]) -> Iterator[tuple[list[Record], Tensor]]:
+        """Yields those that can be read, and their early maps (n, C, h, w), some at a time."""
+        with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
+            for some in batched(records, BATCH):
+                found = list(decode_all(some, self.rule, max(self.prepare.shape)))
+                read = [(record, i) for record, i in found if isinstance(i, Decoded)]
+                if read:
+                    maps = torch.cat(list(pool.map(self.map_of, (image for _, image in read))))
+                    yield [record for record, _ in read], maps
+
+    @torch.inference_mode()
+    def map_of(self, image: Decoded) -> Tensor:
+        x = self.prepare(torch.from_numpy(image.pixels)[None])
+        return self.space.with_early(x if self.pose is None else self.pose(x)[0])[1]
+
+
+@torch.inference_mode()
 def fit_fine_heatmap(
-    space: FeatureSpace | BothSpace,
-    prepare: Preprocess,
-    pose: Pose | None,
-    records: Sequence[Record],
-    rule: DecodeRule,
-    seen: Callable[[int], object],
+    early: Early, records: Sequence[Record], seen: Callable[[int], object]
 ) -> FineHeatmap | None:
-    """Returns what makes the heatmap of a space fine, from up to 400 of the images that are learnt
-    from; None where the backbone has no early stage. ``seen`` gets how many more were looked at.
+    """Returns what makes heatmaps fine, from up to 400 of the images that are learnt from; None
+    where the backbone has no early stage. ``seen`` gets how many more were looked at.
     """
-
-    def early_of(image: Decoded) -> Tensor:
-        with torch.inference_mode():  # a thread has a mode of its own
-            x = prepare(torch.from_numpy(image.pixels)[None])
-            return space.with_early(x if pose is None else pose(x)[0])[1]
-
-    def maps(pool: ThreadPoolExecutor) -> Iterator[Tensor]:
-        chosen = [records[i] for i in seeded_subset(len(records), MAX_IMAGES).tolist()]
-        for some in batched(chosen, BATCH):
-            images = (image for _, image in decode_all(some, rule, max(prepare.shape)))
-            yield torch.cat(list(pool.map(early_of, (i for i in images if isinstance(i, Decoded)))))
-            seen(len(some))
-
-    fine = FineHeatmap.of(space, prepare)
+    fine = FineHeatmap.of(early.space, early.prepare)
     if fine is None:
         return None
-    with one_thread_each(), ThreadPoolExecutor(available_cores()) as pool:
-        fine.fit(maps(pool))
+    chosen = [records[i] for i in seeded_subset(len(records), MAX_IMAGES).tolist()]
+
+    def maps() -> Iterator[Tensor]:
+        for some, batch in early.maps(chosen):
+            yield batch
+            seen(len(some))
+
+    fine.fit(maps())
     return fine
+
+
+@torch.inference_mode()
+def distances(fine: FineHeatmap, early: Early, records: Sequence[Record]) -> dict[Path, Tensor]:
+    """Returns the distances (h, w) that make the heatmap of each image fine, by its path."""
+    return {
+        record.path: distance
+        for some, maps in early.maps(records)
+        for record, distance in zip(some, fine.distance(maps), strict=True)
+    }

@@ -11,6 +11,7 @@ undisturbed one, and two processes compute what one would.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,13 +25,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from anomaly.detector.session import available_cores
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from training.checkpoint import save_checkpoint
 from training.folds import all_alike
 from training.options import FitOptions
 from training.pixels import to_unit
-from training.processes import joined_processes, processes, rank, shard, sum_over_processes
+from training.processes import crowded, joined_processes, processes, rank, shard, sum_over_processes
 from training.protocols import Model
 from training.resume import (
     Keeper,
@@ -60,9 +62,10 @@ def fit(
     ``maps`` and ``validation`` (held-out normal images) are float32, or uint8 pixels that are
     divided by 255. A model in closed form needs no held-out ones, and its row has no ``held_out``
     loss then. A row has ``epoch``, ``loss`` and ``held_out`` (for each player the mean over the
-    images), ``learning_rate`` and ``seconds``. Rows go to train.jsonl beside the checkpoint, which
-    holds the last finished epoch whatever ends the training (and one of a few seconds earlier where
-    the process is killed outright). ``say`` gets news, a line each.
+    images), ``terms`` of the held-out losses, ``learning_rate`` and ``seconds``. Rows go to
+    train.jsonl beside the checkpoint, which holds the last finished epoch whatever ends the
+    training (and one of a few seconds earlier where the process is killed outright). ``say`` gets
+    news, a line each.
 
     Raises TrainingError where images are too few or all the same, where numbers stop being finite,
     and where ``resume`` finds the checkpoint of another run. KeyboardInterrupt says in its message
@@ -71,6 +74,9 @@ def fit(
     check_maps(maps, validation, least=0 if model.closed_form else 1)
     # Convolutions on a CPU are half as fast again where the channels of a pixel lie together.
     model.to(options.device, memory_format=torch.channels_last).train()
+    if not model.closed_form and options.device == "cpu" and hasattr(os, "getloadavg"):
+        for line in crowded(os.getloadavg()[0], available_cores(), torch.get_num_threads()):
+            say(line)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if model.closed_form:
         if options.epochs is not None or processes() > 1:
@@ -106,7 +112,14 @@ def fit_closed_form(
     )
     seconds = round(time.monotonic() - began, 3)
     return [
-        {"epoch": 0, "loss": loss, "held_out": held_out, "learning_rate": 0.0, "seconds": seconds}
+        {
+            "epoch": 0,
+            "loss": loss,
+            "held_out": held_out,
+            "terms": {},
+            "learning_rate": 0.0,
+            "seconds": seconds,
+        }
     ]
 
 
@@ -142,6 +155,7 @@ def train_epochs(
                 "epoch": epoch,
                 "loss": losses,
                 "held_out": held_out,
+                "terms": mean_terms(model, validation, options),
                 "learning_rate": rate,
                 "seconds": round(time.monotonic() - began, 3),
             }
@@ -150,9 +164,10 @@ def train_epochs(
                 keeper.keep(*state(model, players, facts, fingerprints, history))
                 append_history(checkpoint, row)
             note = f"epoch {epoch} of {epochs}, " + ", ".join(
-                f"{player} loss {losses[player]:.4g} (held out {held_out[player]:.4g})"
+                f"{player} {model.loss_name} {losses[player]:.4g} (held out {held_out[player]:.4g})"
                 for player in players
             )
+        progress.advance(0, note)
     return history
 
 
@@ -247,6 +262,21 @@ def mean_loss(
     if shared and dist.is_initialized():
         dist.all_reduce(sums)
     return {player: float(total) / len(maps) for player, total in zip(players, sums, strict=True)}
+
+
+@torch.no_grad()
+def mean_terms(model: Model, maps: Tensor, options: FitOptions) -> dict[str, float]:
+    """Returns the mean over maps of each term of the losses, under the noise of ``mean_loss``;
+    every process computes all.
+    """
+    random = generator(options.seed, 0)
+    sums: dict[str, float] = {}
+    for batch in maps.split(options.batch_size):
+        noise = torch.randn(len(batch), model.noise_size(), generator=random)
+        terms = model.terms(to_float(batch, options.device), noise.to(options.device))
+        for name, values in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+    return {name: total / len(maps) for name, total in sums.items()}
 
 
 def to_float(maps: Tensor, device: str) -> Tensor:

@@ -41,6 +41,9 @@ class TrainOptions:
     # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own
     # choice
     error: str | None = None
+    dropout: float | None = (
+        None  # share of channels that a GAN's discriminator leaves out of a step
+    )
     # a name of training.scores.image_scores, or typicality; None: the model's own choice
     score: str | None = None
     epochs: int | None = None
@@ -110,12 +113,20 @@ def resolve(options: TrainOptions) -> TrainOptions:
     check_backbone(options, space)
     check_frame(options, space)
     # a backbone has a patch of its own: see OpenedBackbone.nearest
-    if not 32 <= size <= 1024 or (size % 16 and options.backbone is None):
-        raise TrainingError(f"--size {size} found, a multiple of 16 between 32 and 1024 expected")
+    least, step = (28, 4) if space == "pixels" else (32, 16)
+    if not least <= size <= 1024 or (size % step and options.backbone is None):
+        raise TrainingError(
+            f"--size {size} found, a multiple of {step} between {least} and 1024 expected"
+        )
     if options.error and (space != "pixels" or model not in ("autoencoder", "dense-autoencoder")):
         raise TrainingError(
             f"--error {options.error} found, which is for autoencoders of pixels: leave it out, or "
             "--space pixels"
+        )
+    if options.dropout is not None and (space != "pixels" or model != "gan"):
+        raise TrainingError(
+            f"--dropout {options.dropout:g} found, which is for the discriminator of a GAN of "
+            "pixels: leave it out, or --model gan --space pixels"
         )
     if options.tile and (options.decode == "reduced" or options.score not in (None, "hottest")):
         found = "--decode reduced" if options.decode == "reduced" else f"--score {options.score}"

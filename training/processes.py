@@ -77,3 +77,15 @@ def joined_processes(device: str) -> Iterator[None]:
         dist.barrier()  # who leaves while another one still talks to it takes that one down
     finally:
         dist.destroy_process_group()
+
+
+def crowded(load: float, cores: int, threads: int) -> list[str]:
+    """Returns a line where so many threads would wait for each other; ``load``: the mean number of
+    other processes that want one of the ``cores``.
+    """
+    if threads == 1 or load < cores:
+        return []
+    return [
+        f"this machine is busy ({load:.0f} processes want {cores} cores): with one thread "
+        "(OMP_NUM_THREADS=1) training may be several times faster"
+    ]

@@ -67,6 +67,7 @@ class Model(Module, Protocol):
     can_sample: ClassVar[bool]  # ``sample`` makes new maps
     can_encode: ClassVar[bool]  # ``encode`` makes codes
     betas: ClassVar[tuple[float, float]]  # of Adam
+    loss_name: ClassVar[str]  # what the history's loss is called
 
     pixels: bool
     # set before the fit: the share of a map that a mask leaves, and the groups of the maps
@@ -84,6 +85,9 @@ class Model(Module, Protocol):
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns a player's loss of each map, (N,)."""
+
+    def terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Returns what the losses are made of, by name, each (N,); none where that says no more."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the heatmap (N, h, w), higher = more anomalous, and the map that is expected."""

@@ -22,11 +22,12 @@ from anomaly.imaging.decode import Decoded
 from anomaly.inputs.dataset import read_dataset
 from training.checkpoint import fitting, load_checkpoint, tensors_of
 from training.explain import PictureDecoder
-from training.export import DetectorGraph, check_parity, to_picture
+from training.export import DetectorGraph, check_parity, to_picture, unit_of
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
+from training.models.vae import VAE
 from training.own_backbone import reopen
 from training.pose import Pose
 from training.preprocess import Preprocess
@@ -51,6 +52,8 @@ def restore(run: Path) -> Run:
     """Returns the torch modules of a run from its checkpoint; TrainingError where it is not there
     or unfinished.
     """
+    if not run.exists():
+        raise TrainingError(f"{run}: no such run found, a run folder of `anomaly train` expected")
     path = (run if run.is_dir() else run.parent) / "checkpoint.safetensors"
     if not path.is_file():
         raise TrainingError(
@@ -147,15 +150,20 @@ def verify_images(run: Path, images: Path, card: Card) -> str:
         )
     unit = card.golden["tolerance"] * 1e3
     model = find_detector(run).read_bytes()
-    worst = max(check_parity(graph, model, found[i : i + 7], unit) for i in range(0, len(found), 7))
+    heatmap = None if card.pooled else unit_of("heatmap", card.heatmap, model, found[:7])
+    worst = max(
+        check_parity(graph, model, found[i : i + 7], unit, heatmap) for i in range(0, len(found), 7)
+    )
     agreement = f"scores agree to {worst:.1e} of (threshold - typical); at most 1e-3 allowed"
     return f"torch against ONNX      {len(found)} of your images: {agreement}"
 
 
 @torch.inference_mode()
-def sample(run: Path, count: int, seed: int) -> np.ndarray:
+def sample(run: Path, count: int, seed: int, prior: str | None = None) -> np.ndarray:
     """Returns new images drawn from the run's model, uint8 (count, h, w, 3); TrainingError where it
     cannot draw.
+
+    ``prior``: where a VAE's latents come from, ``fitted`` or ``standard``; None: the model's own.
     """
     restored = restore(run)
     model = restored.graph.model
@@ -164,10 +172,15 @@ def sample(run: Path, count: int, seed: int) -> np.ndarray:
             f"the model {restored.facts['model']} cannot draw new images; train a generative one: "
             "--model vae"
         )
+    if prior is not None and not isinstance(model, VAE):
+        raise TrainingError(
+            f"--prior {prior} found, which is for a VAE, and the model is "
+            f"{restored.facts['model']}: leave it out"
+        )
     noise = torch.randn(count, model.sample_size(), generator=torch.Generator().manual_seed(seed))
     if isinstance(model, PixelCNN):  # it draws one location after the other
         with Progress(model.shape[1], "drawing rows") as progress:
             maps = model.sample(noise, lambda: progress.advance(1))
     else:
-        maps = model.sample(noise)
+        maps = model.decode(noise) if prior == "standard" else model.sample(noise)
     return to_picture(maps if restored.decoder is None else restored.decoder(maps)).numpy()

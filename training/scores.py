@@ -192,14 +192,11 @@ class Heatmap(nn.Module):
 
 
 def lowest_outside(heatmap: Tensor, inside: Tensor | None) -> Tensor:
-    """Returns a heatmap (N, h, w) with the lowest value of the places inside, bool (h, w), wherever
-    a place is not; None: all are.
-    """
+    """Returns a heatmap (N, h, w) with its lowest value ``inside``, bool (h, w), everywhere else."""
     if inside is None:
         return heatmap
-    lowest = torch.where(
-        inside, heatmap, torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
-    ).amin((1, 2), keepdim=True)
+    highest = torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)
+    lowest = torch.where(inside, heatmap, highest).amin((1, 2), keepdim=True)
     return torch.where(inside, heatmap, lowest)
 
 

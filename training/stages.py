@@ -136,6 +136,11 @@ class Trained:
     pose: Pose | None = None
     fine: FineHeatmap | None = None
 
+    @property
+    def pooled(self) -> bool:
+        """Whether the score is the mean of the heatmap's hottest places: both have one unit."""
+        return self.fine is None and (self.tiles is not None or self.score.name == "hottest")
+
     def map_of(self, images: Tensor) -> Tensor:
         """Returns the heatmap of whole images, (N, g, g)."""
         heatmap: Tensor = self.to_heatmap(self.model(self.space(self.prepare(images)))[0])
@@ -163,8 +168,9 @@ class Fold:
 class Calibrated:
     """A detector in one graph, with the threshold that its own scores set.
 
-    ``calibration``: None with --rank-only. ``highest``: the images that set the threshold and those
-    next to it, the highest first. ``fold``: of cross-calibration, the first one.
+    ``calibration``: None with --rank-only. ``heatmap``: where it has a unit of its own, the largest
+    value of each calibration image. ``highest``: the images that set the threshold and those next
+    to it, the highest first. ``fold``: of cross-calibration, the first one.
     """
 
     fitted: Fitted
@@ -175,6 +181,7 @@ class Calibrated:
     calibration: Calibration | None
     highest: list[Record]
     fold: Fold | None = None
+    heatmap: Calibration | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from anomaly.reporting.detector import tiles_text
 from training.explain import PictureDecoder, fit_decoder, steps_for
-from training.fine_heatmap import MAX_IMAGES, FineHeatmap, fit_fine_heatmap
+from training.fine_heatmap import MAX_IMAGES, Early, FineHeatmap, fit_fine_heatmap
 from training.learnt import cells_of
 from training.models import MODELS
 from training.options import FitOptions, TrainOptions
@@ -98,9 +98,8 @@ def fine_heatmap(
         return None
     most = min(len(records), MAX_IMAGES)
     with Progress(most, "learning where defects end", quiet=rank() > 0) as progress:
-        return fit_fine_heatmap(
-            space, prepare, pose, records, chosen.split.rule, lambda more: progress.advance(more)
-        )
+        early = Early(space, prepare, pose, chosen.split.rule)
+        return fit_fine_heatmap(early, records, progress.advance)
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,8 @@ def build_model(options: TrainOptions, maps: Tensor) -> Model:
     torch.manual_seed(options.seed)
     _, channels, height, width = maps.shape
     pixels = options.space == "pixels"
-    return MODELS[options.model](channels, height, width, pixels=pixels, error=options.error)
+    kind, error, dropout = MODELS[options.model], options.error, options.dropout
+    return kind(channels, height, width, pixels=pixels, error=error, dropout=dropout)
 
 
 def whiten_all(whitening: Whitener, maps: Tensor) -> Tensor:

@@ -46,6 +46,17 @@ def rate(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 0.9, as argparse takes it."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a share from 0 to 0.9 expected")
+    return found
+
+
 def number(least: int) -> Callable[[str], int]:
     """Returns a reader of whole numbers from ``least`` on (and below 2^32, which every generator
     takes as a seed).

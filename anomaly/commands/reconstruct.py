@@ -31,8 +31,9 @@ def add_reconstruct(commands: Any) -> None:
 
 
 def run_reconstruct(options: argparse.Namespace) -> int:
-    from anomaly.imaging.overlay import save_png
+    from anomaly.imaging.captions import captioned, save_with_facts
     from anomaly.quality.reconstructions import reconstructions
+    from anomaly.reporting.pictures import reconstruction_lines
     from anomaly.scorer import Scorer
 
     check_folders(options.out)
@@ -43,11 +44,12 @@ def run_reconstruct(options: argparse.Namespace) -> int:
             f"--out {options.out}: lies among the images, and would be judged as one; choose "
             "another folder"
         )
-    picture, shown, errors = reconstructions(
-        Scorer(options.detector), options.images, options.count
-    )
+    scorer = Scorer(options.detector)
+    picture, shown, errors = reconstructions(scorer, options.images, options.count)
+    lines = reconstruction_lines(scorer.card)
     for line in errors:
         say(line)
-    save_png(options.out, picture)
+    facts = {"Description": "\n".join(lines), "Source": scorer.card.identity}
+    save_with_facts(options.out, captioned(picture, lines), facts)
     print(line_of("written", f"{options.out}   {shown} images: original, expected, heatmap"))
     return NOT_ALL_JUDGED if errors else 0

@@ -12,7 +12,7 @@ from anomaly.commands.arguments import (
     import_training,
     number,
 )
-from anomaly.reporting.lines import line_of
+from anomaly.reporting.lines import rows_text
 
 
 def add_sample(commands: Any) -> None:
@@ -27,15 +27,28 @@ def add_sample(commands: Any) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="PNG")
     p.add_argument("--count", type=number(1), default=16, metavar="N")
     p.add_argument("--seed", type=number(0), default=0, metavar="N")
+    p.add_argument(
+        "--prior",
+        choices=("fitted", "standard"),
+        help="where a VAE's latents come from: a Gaussian fitted to those of the good images (the "
+        "default), or the standard normal prior",
+    )
 
 
 def run_sample(options: argparse.Namespace) -> None:
     import_training()
-    from anomaly.imaging.overlay import grid, save_png
+    from anomaly.detector.file import read_card
+    from anomaly.imaging.captions import captioned, enlarged, save_with_facts
+    from anomaly.imaging.overlay import grid
+    from anomaly.reporting.pictures import sample_lines
     from training.restore import sample
 
     check_folders(options.out)
-    pictures = sample(options.detector, options.count, options.seed)
-    save_png(options.out, grid(pictures, columns=max(1, round(len(pictures) ** 0.5))))
-    drawn = f"{len(pictures)} images drawn from the model, none of them is real"
-    print(line_of("written", f"{options.out}   {drawn}"))
+    pictures = sample(options.detector, options.count, options.seed, options.prior)
+    card = read_card(options.detector)
+    lines = sample_lines(card, len(pictures), options.seed, options.prior)
+    large = [enlarged(picture) for picture in pictures]
+    sheet = captioned(grid(large, columns=max(1, round(len(large) ** 0.5))), lines)
+    facts = {"Description": "\n".join(lines), "Source": card.identity}
+    save_with_facts(options.out, sheet, facts)
+    print(rows_text([("written", f"{options.out}   {lines[1]}"), *(("", x) for x in lines[2:])]))

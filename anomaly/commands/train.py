@@ -21,6 +21,7 @@ from anomaly.commands.arguments import (
     import_training,
     number,
     say,
+    share,
 )
 from anomaly.reporting.lines import line_of
 
@@ -162,6 +163,12 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
         "--error",
         choices=("l2", "ssim", "gradient"),
         help="reconstruction error of an autoencoder of pixels",
+    )
+    p.add_argument(
+        "--dropout",
+        type=share,
+        metavar="P",
+        help="share of its channels that a GAN's discriminator leaves out of each training step",
     )
     p.add_argument(
         "--score",

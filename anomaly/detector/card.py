@@ -12,6 +12,7 @@ from anomaly.detector.card_checks import (
     check_json,
     check_quality,
     is_digest,
+    is_flag,
     is_line,
     is_text,
 )
@@ -21,7 +22,7 @@ from anomaly.errors import AnomalyError, DetectorError
 from anomaly.imaging.decode import DecodeRule
 from anomaly.statistics.calibration import Calibration
 
-FORMAT = 2
+FORMAT = 3
 
 
 MAX_MESSAGE_CHARACTERS = 600  # characters, whatever a card holds
@@ -37,9 +38,12 @@ VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
 class Card:
     """What a detector says of itself.
 
-    ``calibration`` is None in a rank-only detector. ``digest`` is the sha256 of the file,
-    ``weights`` that of the graph without its calibration: it ties explain.onnx to the detector and
-    survives recalibration.
+    ``calibration`` is None in a rank-only detector. ``pooled``: the score is the mean of the
+    heatmap's hottest places, so that both have one unit; else ``heatmap`` holds the largest value
+    of each calibration image's heatmap, of the same images at the same rank. ``digest`` is the
+    sha256 of the file, ``weights`` that of the graph without its calibration: it ties explain.onnx
+    to the detector and survives recalibration. Raises ValueError where calibration and heatmap do
+    not fit each other.
     """
 
     name: str
@@ -58,6 +62,24 @@ class Card:
     parent: str | None
     weights: str
     digest: str = ""
+    pooled: bool = True
+    heatmap: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        own = None if self.pooled else self.calibration
+        found = self.heatmap
+        if (own is None) != (found is None) or (
+            own is not None and found is not None and (own.n, own.k) != (found.n, found.k)
+        ):
+            raise ValueError("heatmap: not one value for each calibration score")
+
+    @property
+    def heatmap_anchors(self) -> tuple[float, float] | None:
+        """The values that a heatmap's colours, outline and box go by: that of a typical good image
+        and the threshold, in the heatmap's unit; None in a rank-only detector.
+        """
+        found = self.calibration if self.pooled else self.heatmap
+        return None if found is None else (float(found.median), float(found.threshold))
 
     @property
     def identity(self) -> str:
@@ -76,6 +98,8 @@ class Card:
             "score": self.score,
             "decode": self.decode.to_json(),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "pooled": self.pooled,
+            "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
             "band": self.band,
             "training": self.training.to_json(),
             "golden": self.golden,
@@ -126,6 +150,8 @@ class Card:
                 parent=None if card["parent"] is None else _digest(card["parent"]),
                 weights=_digest(card["weights"]),
                 digest=digest,
+                pooled=_flag(card["pooled"]),
+                heatmap=_heatmap(card["heatmap"], calibration),
             )
         except AnomalyError as error:
             if len(str(error)) < MAX_MESSAGE_CHARACTERS:
@@ -160,6 +186,12 @@ def _version(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not is_flag(value):
+        raise TypeError(f"true or false expected, {str(value)[:40]!r} found")
+    return bool(value)
+
+
 def _decode(value: Any) -> DecodeRule:
     rule = _table(value)
     if len(rule) > 50 or not all(
@@ -179,6 +211,19 @@ def _digest(value: Any) -> str:
     if not is_digest(value):
         raise TypeError(f"a sha256 expected, {str(value)[:40]!r} found")
     return str(value)
+
+
+def _heatmap_json(heatmap: Calibration) -> dict[str, Any]:
+    found = heatmap.to_json()  # all else stands in the card's calibration
+    return {name: found[name] for name in ("threshold", "m", "scores")}
+
+
+def _heatmap(value: Any, calibration: Calibration | None) -> Calibration | None:
+    if value is None:
+        return None
+    if calibration is None:
+        raise ValueError("heatmap: values without calibration scores found")
+    return Calibration.from_json({**calibration.to_json(), **_table(value)})
 
 
 def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | None:

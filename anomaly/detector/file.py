@@ -17,6 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anomaly.detector.calibration_nodes import (
     PREFIX,
     check_calibration,
@@ -154,16 +157,18 @@ def one_name(text: str) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CalibrationImages:
     """The good images behind a threshold: the names of those with the highest scores, how many
-    there are in how many groups, and the rule of a guarantee per unit.
+    there are in how many groups, the rule of a guarantee per unit, and the largest value of each
+    group's heatmap, float32 (groups,), which a detector needs whose heatmap has a unit of its own.
     """
 
     highest: Sequence[str]
     count: int
     groups: int
     by_unit: UnitRule | None = None
+    largest: NDArray[np.float32] | None = None
 
 
 def recalibrate(
@@ -209,6 +214,9 @@ def recalibrate(
         card,
         version=version,
         calibration=calibration,
+        heatmap=None
+        if card.pooled or images.largest is None
+        else calibration.with_scores(images.largest),
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
         band=None,
         quality=None,

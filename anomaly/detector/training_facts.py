@@ -149,6 +149,7 @@ class Options(Facts):
     quality: str | None = fact(is_text)
     size: int | None = fact(or_none(whole(0)))
     error: str | None = fact(or_none(is_text))
+    dropout: float | None = fact(or_none(number(0, 1)))
     score: str | None = fact(or_none(is_text))
     epochs: int | None = fact(or_none(whole(0)))
     seed: int | None = fact(whole(-MAX_INTEGER))

@@ -1,16 +1,13 @@
-"""Pictures of heatmaps: overlays, grids, smaller pictures, PNG files."""
+"""Pictures of heatmaps: overlays, grids, smaller pictures."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from anomaly.files.atomic import whole_file
 from anomaly.imaging.colours import heatmap_colours, heatmap_scale, over
 from anomaly.imaging.pillow import Pixels
 
@@ -76,11 +73,3 @@ def grid(images: Sequence[Pixels] | Pixels, columns: int, gap: int = 4) -> Pixel
         left = gap + column * (width + gap) + (width - image.shape[1]) // 2
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
-
-
-def save_png(path: str | os.PathLike[str], pixels: Pixels) -> None:
-    """Writes a picture (h, w, 3) as PNG; it appears whole or not at all."""
-    from PIL import Image
-
-    with whole_file(Path(path)) as file:
-        Image.fromarray(pixels).save(file, "PNG")

@@ -80,7 +80,7 @@ def hottest_region(
     hottest cell.
 
     The region holds the cells connected with the hottest one that are nearer to it than to
-    ``normal``, the median calibration score (without one: the heatmap's own median).
+    ``normal``, what is hottest in a typical good image (without one: the heatmap's own median).
     """
     high = (
         heatmap

@@ -111,6 +111,7 @@ def write_moved(
         card,
         version=version,
         calibration=calibration,
+        heatmap=None if card.heatmap is None else calibration.with_scores(card.heatmap.scores),
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
         band=None if low is None else (low, threshold),
         quality=quality,

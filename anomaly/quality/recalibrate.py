@@ -5,6 +5,7 @@ are.
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -118,7 +119,7 @@ def recalibrate_on(
             source,
             calibration,
             target,
-            CalibrationImages(highest, good.images, len(good.scores), good.rule),
+            CalibrationImages(highest, good.images, len(good.scores), good.rule, good.largest),
             version=version,
             parent=read_card(path).digest,
             accepted=worse(before, after),
@@ -143,13 +144,14 @@ class GoodScores:
     """Scores of good images that a detector was not trained on, one for each group: float32 (n,),
     as for its threshold.
 
-    ``rule``: of units, where the score is that of the worst view of each.
-    ``paths``: of these n images; ``outside``: whether each is unlike the training images, bool
-    (n,); ``images``: how many were scored in all (``judged``: their paths); ``left_out``: a line
-    for each that was not.
+    ``largest``: the largest value of each one's heatmap, float32 (n,). ``rule``: of units, where
+    the score is that of the worst view of each. ``paths``: of these n images; ``outside``: whether
+    each is unlike the training images, bool (n,); ``images``: how many were scored in all
+    (``judged``: their paths); ``left_out``: a line for each that was not.
     """
 
     scores: NDArray[np.float32]
+    largest: NDArray[np.float32]
     outside: NDArray[np.bool_]
     paths: list[Path]
     images: int
@@ -192,6 +194,7 @@ def score_good(
     values, drawn, rule = _drawn(results, kept, grouped, images)
     return GoodScores(
         values,
+        np.array([largest_value(results[i]) for i in drawn], np.float32),
         np.array([results[i].status == "outside" for i in drawn]),
         [kept[i].path for i in drawn],
         len(kept),
@@ -219,6 +222,11 @@ def _judged(
         except ImageError as error:
             lines.append(str(error))
     return results, kept, looks, lines
+
+
+def largest_value(result: Result) -> float:
+    """Returns the largest value of a result's heatmap; NaN where there is none."""
+    return math.nan if result.heatmap is None else float(result.heatmap.max())
 
 
 def _drawn(

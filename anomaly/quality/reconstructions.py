@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import DatasetError, ImageError
+from anomaly.imaging.captions import captioned
 from anomaly.imaging.overlay import grid, overlay
+from anomaly.imaging.pillow import Pixels
 from anomaly.inputs.dataset import Record, read_dataset
+from anomaly.reporting.result import result_text
 from anomaly.scorer import Scorer, colour_anchors
 
 SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
@@ -18,12 +21,10 @@ SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
 def reconstructions(
     scorer: Scorer, images: Path, count: int
 ) -> tuple[npt.NDArray[np.uint8], int, list[str]]:
-    """Returns one picture with a row for each image (original, expected, heatmap), how many, and
-    the errors.
+    """Returns one picture with a row for each image (original, expected, heatmap) under its name
+    and result, how many, and the errors.
     """
-    from PIL import Image
-
-    tiles, errors = [], []
+    rows, errors = [], []
     for record in (
         read_dataset(images, plain=None)[:count]
         if images.is_dir() or images.suffix in (".csv", ".parquet")
@@ -40,15 +41,27 @@ def reconstructions(
                 f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, "
                 "or not its own)"
             )
-        original = np.asarray(Image.fromarray(decoded.pixels).resize((SIDE, SIDE)))
+        original, expected = resized(decoded.pixels), resized(expected)
         picture = (
             original
             if result.heatmap is None
             else overlay(original, result.heatmap, *colour_anchors(scorer, result))
         )
-        tiles += [original, np.asarray(Image.fromarray(expected).resize((SIDE, SIDE))), picture]
-    if not tiles:
+        said = result_text(result.status, result.score, scorer.card.calibration, result.error)
+        rows.append(
+            captioned(grid([original, expected, picture], 3), [f"{record.path.name}   {said}"])
+        )
+    if not rows:
         raise DatasetError(
             f"{images}: no image could be read, the first error: {(errors or ['none found'])[0]}"
         )
-    return grid(np.stack(tiles), columns=3), len(tiles) // 3, errors
+    return np.concatenate(rows), len(rows), errors
+
+
+def resized(pixels: Pixels) -> Pixels:
+    """Returns a picture of SIDE pixels a side; one that is smaller is enlarged pixel by pixel."""
+    from PIL import Image
+
+    small = max(pixels.shape[:2]) < SIDE
+    how = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), how))

@@ -255,9 +255,18 @@ def calibration_chart(report: Report) -> Chart | None:
     )
 
 
-def loss_chart(curves: Mapping[str, Sequence[float]]) -> Chart | None:
-    """Returns what training and held-out images cost, epoch by epoch."""
-    shown = {name: _finite(values) for name, values in list(curves.items())[:4]}
+def loss_charts(report: Report) -> list[Chart]:
+    """Returns what training and held-out images cost, and what the held-out loss is made of."""
+    found = (
+        loss_chart(report.curves, "Loss by epoch"),
+        loss_chart(report.terms, "Terms of the held-out loss by epoch"),
+    )
+    return [chart for chart in found if chart is not None]
+
+
+def loss_chart(curves: Mapping[str, Sequence[float]], title: str) -> Chart | None:
+    """Returns the curves of at most five values, epoch by epoch."""
+    shown = {name: _finite(values) for name, values in list(curves.items())[:5]}
     shown = {name: values for name, values in shown.items() if len(values) > 1}
     if not shown:
         return None
@@ -275,7 +284,7 @@ def loss_chart(curves: Mapping[str, Sequence[float]]) -> Chart | None:
     else:
         losses = list(axes.y.ticks())
     return Chart(
-        "Loss by epoch",
+        title,
         "epoch",
         "loss (logarithmic)" if logarithmic else "loss",
         axes.x_ticks(axes.x.ticks(whole=True)),

@@ -24,7 +24,7 @@ from anomaly.errors import RuntimeMissing
 from anomaly.files.atomic import whole_file
 from anomaly.imaging.overlay import shrink
 from anomaly.reporting.detector import mask_text
-from anomaly.reporting.drawings import calibration_chart, loss_chart, roc_chart, score_rows
+from anomaly.reporting.drawings import calibration_chart, loss_charts, roc_chart, score_rows
 from anomaly.reporting.figures import classes, counts_text, tiles
 from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks
 from anomaly.reporting.report import ROWS, Report
@@ -70,7 +70,7 @@ def page(report: Report) -> str:
             scores=score_rows(report),
             roc=roc_chart(report),
             calibration=calibration_chart(report),
-            losses=loss_chart(report.curves),
+            losses=loss_charts(report),
             detector=_detector(report.card),
             mask=_mask(report.card.training.mask),
             rules=_rules(report.card),

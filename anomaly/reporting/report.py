@@ -46,8 +46,9 @@ class Report:
     ``Evaluation.to_json`` returns, ``figures_text``
     these or others in words. ``roc``: false-alarm rates and recalls, ascending. ``scores``: by
     label, ``good`` for normal images; ``threshold`` and ``median`` in their unit. ``p_values``: of
-    good test images, one for each group. ``curves``: a value for each epoch, by name. ``notes``:
-    what a reader must know first (attribution, warnings).
+    good test images, one for each group. ``curves``: a value for each epoch, by name;
+    ``terms``: the same of what the held-out loss is made of. ``notes``: what a reader must know
+    first (attribution, warnings).
     """
 
     title: str
@@ -62,4 +63,5 @@ class Report:
     p_values: ArrayLike | None = None
     galleries: Mapping[str, Sequence[GalleryItem]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    terms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     notes: Sequence[str] = ()

@@ -43,7 +43,7 @@ class Pictures:
     """The folders to write into, each None where it is not wanted.
 
     ``flagged``: flagged images as they are (``link``: links to those that are files); ``heatmaps``:
-    float32 TIFF in the unit of the score and at the model's resolution, of every image that has
+    float32 TIFF at the model's resolution, of every image that has
     one; ``overlays``: JPEG for the eye.
     """
 

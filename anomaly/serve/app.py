@@ -153,9 +153,7 @@ async def metrics(request: Request) -> Response:
 async def score(
     request: Request,
     detector: Annotated[str | None, Query(description="Needed where several are served")] = None,
-    heatmap: Annotated[
-        bool, Query(description="With the heatmap, rows of numbers in the unit of the score")
-    ] = False,
+    heatmap: Annotated[bool, Query(description="With the heatmap, rows of numbers")] = False,
 ) -> Response:
     """The result on one image file, sent as the body or as a form's `file`."""
     served = detector_of(request, detector)

@@ -145,6 +145,12 @@ class Calibration:
         """
         return beta_binomial_limit(images, self.k, self.n + 1 - self.k, level)
 
+    def with_scores(self, scores: ArrayLike) -> Calibration:
+        """The calibration at the same rank by other values (n,) of the same images, such as the
+        largest of each one's heatmap.
+        """
+        return Calibration(as_float32(scores), self.k, self.target_rate, self.kind)
+
     def to_json(self) -> dict[str, Any]:
         """The card's calibration: float32 numbers as Python floats, which round trip exactly."""
         return {

@@ -210,11 +210,11 @@ def pictures(detector: str, digest: str, path: str, sha256: str) -> tuple[Pixels
         raise AnomalyError("the file has changed since the training")
     scorer = scorer_of(detector, digest)
     decoded = scorer.decode(Path(path))
-    calibration, heatmap = scorer.card.calibration, scorer.judge(decoded).heatmap
+    anchors, heatmap = scorer.card.heatmap_anchors, scorer.judge(decoded).heatmap
     small = shrink(decoded.pixels, SIDE)
-    if calibration is None or heatmap is None:
+    if anchors is None or heatmap is None:
         return small, small
-    return small, overlay(small, heatmap, float(calibration.median), float(calibration.threshold))
+    return small, overlay(small, heatmap, *anchors)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

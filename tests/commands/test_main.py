@@ -709,11 +709,20 @@ def test_verify_repeats_the_check_on_golden_samples_and_own_images(
 def test_sample_draws_a_grid(pixel_run: Path, run: Path, tmp_path: Path, shell: Shell) -> None:
     said = shell("sample", pixel_run, "--out", tmp_path / "samples.png", "--count", 5)
     assert said.status == 0
-    assert (
-        said.fields["written"]
-        == f"{tmp_path / 'samples.png'}   5 images drawn from the model, none of them is real"
-    )
-    assert decode(tmp_path / "samples.png").pixels.shape == (3 * 68 + 4, 2 * 68 + 4, 3)
+    drawn = "5 images drawn from the model (seed 0), none of them is real: latents from a Gaussian"
+    assert said.fields["written"].startswith(f"{tmp_path / 'samples.png'}   {drawn} fitted to")
+    picture = decode(tmp_path / "samples.png").pixels
+    assert picture.shape == (2 * 21 + 8 + 3 * 196 + 4, 640, 3)  # 64 pixels enlarged to 192
+    with Image.open(tmp_path / "samples.png") as image:
+        assert image.text["Source"] == read_card(pixel_run).identity
+        assert "vae of pixels" in image.text["Description"]
+    standard = ("sample", pixel_run, "--out", tmp_path / "standard.png", "--count", 5, "--prior")
+    assert "may never have been" in shell(*standard, "standard").fields["written"]
+    assert (decode(tmp_path / "standard.png").pixels != picture).any()
+    refused = shell.refuses("sample", run, "--out", tmp_path / "a.png", "--prior", "standard")
+    assert "--prior standard found, which is for a VAE" in refused
+    missing = shell.refuses("sample", tmp_path / "gone", "--out", tmp_path / "a.png")
+    assert f"{tmp_path / 'gone'}: no such run found" in missing
     assert shell("sample", run, "--out", tmp_path / "filters.png").status == 0
     assert decode(tmp_path / "filters.png").pixels.any()
     assert "no such folder" in shell.refuses(
@@ -734,7 +743,8 @@ def test_reconstruct_shows_what_was_expected(
         said.fields["written"]
         == f"{tmp_path / 'pairs.png'}   4 images: original, expected, heatmap"
     )
-    assert decode(tmp_path / "pairs.png").pixels.shape == (4 * 260 + 4, 3 * 260 + 4, 3)
+    row = 21 + 8 + 256 + 2 * 4
+    assert decode(tmp_path / "pairs.png").pixels.shape == (2 * 21 + 8 + 4 * row, 3 * 260 + 4, 3)
     said = shell("reconstruct", run, mixed / "00.png", "--out", tmp_path / "one.png")
     assert (said.status, said.err) == (0, "")
     message = shell.refuses(

@@ -203,12 +203,12 @@ REFUSED: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "a deeply nested card": (lambda m: set_card_text(m, "[" * 100_000), "no valid JSON"),
     "a card without a format": (lambda m: set_card_text(m, "{}"), "no format number"),
     "a newer card": (
-        lambda m: edit_card(m, format=3),
-        "detector format 3 found, at most 2 expected",
+        lambda m: edit_card(m, format=4),
+        "detector format 4 found, at most 3 expected",
     ),
     "an older card": (
         lambda m: edit_card(m, format=1),
-        "format 1 found, 2 expected: train again with this version",
+        "format 1 found, 3 expected: train again with this version",
     ),
     "a card with a missing field": (
         lambda m: edit_card(m, size=None),

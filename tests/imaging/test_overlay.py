@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
 
-from anomaly.imaging.overlay import grid, overlay, save_png, shrink
+from anomaly.imaging.overlay import grid, overlay, shrink
 
 RNG = np.random.default_rng(0)
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -77,10 +74,3 @@ def test_pictures_are_shrunk_and_never_enlarged() -> None:
     assert shrink(np.zeros((4000, 1000, 3), np.uint8)).shape == (320, 80, 3)
     assert shrink(np.zeros((1, 9999, 3), np.uint8)).shape == (1, 320, 3)
     assert shrink(GREY).shape == GREY.shape
-
-
-def test_a_png_is_what_was_given(tmp_path: Path) -> None:
-    picture = RNG.integers(0, 256, (5, 7, 3), np.uint8)
-    save_png(tmp_path / "p.png", picture)
-    with Image.open(tmp_path / "p.png") as image:
-        assert np.array_equal(np.asarray(image), picture)

@@ -226,12 +226,12 @@ def test_reconstructions_stand_beside_the_originals(
 ) -> None:
     for path in (pixel_run, run):
         sheet, count, errors = reconstructions(Scorer(path, device="cpu"), labelled, 3)
-        assert (sheet.shape, count, errors) == ((3 * 260 + 4, 3 * 260 + 4, 3), 3, [])
+        assert (sheet.shape, count, errors) == ((3 * 293, 3 * 260 + 4, 3), 3, [])
     image = labelled / "test" / "good" / "0000.png"
     sheet, count, _ = reconstructions(Scorer(pixel_run, device="cpu"), image, 8)
-    assert (sheet.shape, count) == ((264, 784, 3), 1)
-    original = np.asarray(Image.open(image).resize((256, 256)))
-    np.testing.assert_array_equal(sheet[4:260, 4:260], original)
+    assert (sheet.shape, count) == ((293, 784, 3), 1)  # under its name and result
+    original = np.asarray(Image.open(image).resize((256, 256), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(sheet[33:289, 4:260], original)
 
 
 def test_reconstructions_go_on_after_an_image_that_cannot_be_read(

@@ -21,7 +21,7 @@ from training.fit import enough_epochs, fit, generator, learning_rate
 from training.models import MODELS
 from training.models.base import GenerativeModel
 from training.options import FitOptions
-from training.processes import pick_device, shard
+from training.processes import crowded, pick_device, shard
 from training.protocols import Model
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_history_has_a_row_for_each_epoch(tmp_path: Path) -> None:
     history = fit(new_model(), maps(20, 1), maps(5, 2), OPTIONS, tmp_path / "run" / "c.safetensors")
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert [list(row) for row in history] == [
-        ["epoch", "loss", "held_out", "learning_rate", "seconds"]
+        ["epoch", "loss", "held_out", "terms", "learning_rate", "seconds"]
     ] * 4
     assert rows(tmp_path / "run") == history
 
@@ -465,3 +465,8 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
             torch.testing.assert_close(
                 tensor, state[name.removeprefix("model.")], rtol=1e-3, atol=1e-4
             )
+
+
+def test_a_busy_machine_is_told_to_train_with_one_thread() -> None:
+    assert crowded(0.4, 2, 2) == crowded(9.0, 2, 1) == []
+    assert crowded(9.0, 2, 2)[0].startswith("this machine is busy (9 processes want 2 cores)")

@@ -11,6 +11,7 @@ labels arrive later.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from anomaly.detector.file import read_card
-from anomaly.errors import DatasetError, TrainingError
+from anomaly.errors import AnomalyError, DatasetError, TrainingError
 from anomaly.imaging.decode import Decoded
 from anomaly.inputs.dataset import Record, read_dataset
 from training.pixels import to_unit
@@ -111,12 +112,20 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
+    try:
+        report(given.run, given.labelled, given.labels, given.seeds)
+    except AnomalyError as error:
+        sys.exit(f"training.experiments.latents: {error}")
+
+
+def report(run: Path, labelled: Path, counts: Sequence[int], seeds: Sequence[int]) -> None:
+    """Prints the accuracy for each number of labels."""
     x, records = latents(
-        given.run, [r for r in read_dataset(given.labelled, plain=None) if r.label is not None]
+        run, [r for r in read_dataset(labelled, plain=None) if r.label is not None]
     )
     labels = np.array([r.label for r in records])
-    for count in given.labels:
-        found = accuracies(x, labels, count, given.seeds)
+    for count in counts:
+        found = accuracies(x, labels, count, seeds)
         print(
             f"{count:5} labels   accuracy {np.mean(found):.3f} ({min(found):.3f} to "
             f"{max(found):.3f})"

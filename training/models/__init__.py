@@ -29,10 +29,19 @@ class ModelKind:
     score: str = "hottest"  # its own choice among the image scores
 
     def __call__(
-        self, channels: int, height: int, width: int, pixels: bool, error: str | None = None
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        pixels: bool,
+        error: str | None = None,
+        dropout: float | None = None,
     ) -> Model:
-        """Returns a new model of maps (C, h, w); ``error``: what an autoencoder calls an error."""
-        chosen = {} if error is None else {"error": error}
+        """Returns a new model of maps (C, h, w); ``error``: what an autoencoder calls an error;
+        ``dropout``: of a GAN's discriminator.
+        """
+        given = {"error": error, "dropout": dropout}
+        chosen = {name: value for name, value in given.items() if value is not None}
         return self.make(channels, height, width, pixels, **chosen)
 
 

@@ -16,6 +16,7 @@ class GenerativeModel(nn.Module):
     can_sample: ClassVar[bool] = False
     can_encode: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    loss_name: ClassVar[str] = "loss"
 
     inspected: float = 1.0
     groups: Sequence[str] | None = None
@@ -35,6 +36,9 @@ class GenerativeModel(nn.Module):
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         raise NotImplementedError
+
+    def terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        return {}
 
     def statistics(self, x: Tensor) -> dict[str, Tensor]:
         return {}

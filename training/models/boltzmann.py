@@ -27,13 +27,13 @@ class BoltzmannMachine(GenerativeModel):
 
     Smolensky (1986); Hinton, "Training products of experts by minimizing contrastive divergence"
     (Neural Computation 2002) and "A practical guide to training restricted Boltzmann machines"
-    (2012). Pixels are Bernoulli units given by their probabilities, as usual for grey levels: the
-    mean field v in 0..1 stands for the draws. Maps are Gaussian units, sigma learned for each
-    channel, as Cho, Ilin & Raiko write them, "Improved learning of Gaussian-Bernoulli restricted
-    Boltzmann machines" (ICANN 2011), but for v / sigma in place of v / sigma^2, as in Hinton's
-    guide. Hidden units count from 1/2, or what they have in common would move with the visible
-    biases and slow them down (the centring of Montavon & Mueller, "Deep Boltzmann machines and the
-    centering trick", 2012, of this layer alone):
+    (2012). Pixels are Bernoulli units: an image's grey levels are taken for their probabilities, as
+    usual, and what the machine itself makes is drawn, black or white. Maps are Gaussian units,
+    sigma learned for each channel, as Cho, Ilin & Raiko write them, "Improved learning of
+    Gaussian-Bernoulli restricted Boltzmann machines" (ICANN 2011), but for v / sigma in place of v
+    / sigma^2, as in Hinton's guide. Hidden units count from 1/2, or what they have in common would
+    move with the visible biases and slow them down (the centring of Montavon & Mueller, "Deep
+    Boltzmann machines and the centering trick", 2012, of this layer alone):
 
         E(v, h) = -b v - c h - (h - 1/2) W v                            of pixels
         E(v, h) = |(v - b) / sigma|^2 / 2 - c h - (h - 1/2) W v / sigma  of maps
@@ -41,6 +41,7 @@ class BoltzmannMachine(GenerativeModel):
 
     can_sample: ClassVar[bool] = True
     can_encode: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "squared error of reconstruction"
     chains: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
@@ -56,7 +57,7 @@ class BoltzmannMachine(GenerativeModel):
         self.register_buffer("chains", torch.zeros(CHAINS, HIDDEN))
 
     def noise_size(self) -> int:
-        return 2 * self.sample_size()
+        return 2 * (HIDDEN + self.visible)
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the squared error of the reconstruction, (N,), whose gradient is replaced by the
@@ -83,7 +84,14 @@ class BoltzmannMachine(GenerativeModel):
         """
         to_data, to_chains = noise.chunk(2, 1)
         with torch.no_grad():
-            near = self.draw_visible(self.draw_hidden(v, to_data[:, :HIDDEN]), to_data[:, HIDDEN:])
+            near = self.draw_hidden(v, to_data[:, :HIDDEN])
+            # of pixels the probabilities: one step from the data they are as good as draws, with
+            # less noise (Hinton's guide, section 3.2); the chains are draws
+            near = (
+                self.mean_visible(near)
+                if self.pixels
+                else self.draw_visible(near, to_data[:, HIDDEN:])
+            )
         # a held-out loss leaves the chains alone
         if not (self.training and torch.is_grad_enabled()):
             return self.free_energy(near)
@@ -115,20 +123,29 @@ class BoltzmannMachine(GenerativeModel):
         return {"free-energy": self.free_energy(x.flatten(1)) / self.visible}
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Returns maps (N, C, h, w), as their means, after 200 Gibbs steps; noise (N, sample_size).
+        """Returns maps (N, C, h, w), as their means, after 200 Gibbs steps; noise (N, 2).
 
         They start where the chains of the training ended: from a random state a part of them stays
-        for long in valleys that no image is in, the negative of a digit for one. Every step takes
-        the same numbers at other places, so that a few decide a long chain.
+        for long in valleys that no image is in, the negative of a digit for one. Two normal numbers
+        seed all that a chain draws.
         """
+        return self.mean_visible(self.gibbs(noise, STEPS)).unflatten(1, self.shape)
+
+    def gibbs(self, noise: Tensor, steps: int) -> Tensor:
+        """Returns the hidden units (N, 256) after so many steps of block Gibbs sampling: all of v ~
+        p(v | h), then all of h ~ p(h | v), with new random numbers each time.
+        """
+        seeds = noise[:, :2].float().cpu().contiguous().view(torch.int64)[:, 0].tolist()
+        chains = [torch.Generator().manual_seed(seed & (2**63 - 1)) for seed in seeds]
         h = self.chains.repeat(math.ceil(len(noise) / CHAINS), 1)[: len(noise)]
-        for step in range(STEPS):
-            shifted = noise.roll(997 * (step + 1), 1)
-            h = self.draw_hidden(self.draw_visible(h, shifted[:, HIDDEN:]), shifted[:, :HIDDEN])
-        return self.mean_visible(h).unflatten(1, self.shape)
+        for _ in range(steps):
+            fresh = torch.stack([torch.randn(HIDDEN + self.visible, generator=c) for c in chains])
+            fresh = fresh.to(h)
+            h = self.draw_hidden(self.draw_visible(h, fresh[:, HIDDEN:]), fresh[:, :HIDDEN])
+        return h
 
     def sample_size(self) -> int:
-        return HIDDEN if self.pixels else HIDDEN + self.visible
+        return 2
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the probability of each hidden unit, (N, 256)."""
@@ -157,11 +174,11 @@ class BoltzmannMachine(GenerativeModel):
         return (torch.sigmoid(self.hidden_input(v)) > torch.special.ndtr(noise)).to(v.dtype)
 
     def draw_visible(self, h: Tensor, noise: Tensor) -> Tensor:
-        """Returns v ~ p(v | h) by standard normal noise (N, D); for pixels its mean, which needs
-        none.
-        """
+        """Returns v ~ p(v | h) by standard normal noise (N, D)."""
         mean = self.mean_visible(h)
-        return mean if self.pixels else mean + self.sigma() * noise
+        if self.pixels:
+            return (mean > torch.special.ndtr(noise)).to(mean.dtype)
+        return mean + self.sigma() * noise
 
     def sigma(self) -> Tensor:
         """Returns the standard deviation of each visible unit, (D,)."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from training.models.base import GenerativeModel
 from training.models.networks import Decoder, Encoder, pyramid
+from training.models.sample_distance import nearest_distance
 from training.models.vae import divergence
 from training.pixels import to_unit
 from training.scores import squared_error
@@ -42,11 +43,15 @@ WIDTH = 128  # channels of the discriminator
 CODE = 64  # numbers that the generator describes a whole map by
 
 
-def make_gan(channels: int, height: int, width: int, pixels: bool) -> PixelGAN | FeatureGAN:
-    """Returns a GAN that draws images of pixels; of other maps one that spoils and restores
-    features.
+def make_gan(
+    channels: int, height: int, width: int, pixels: bool, dropout: float = 0.0
+) -> PixelGAN | FeatureGAN:
+    """Returns a GAN that draws images of pixels, ``dropout`` of its discriminator's channels left
+    out of each step; of other maps one that spoils and restores features.
     """
-    return (PixelGAN if pixels else FeatureGAN)(channels, height, width)
+    if pixels:
+        return PixelGAN(channels, height, width, dropout)
+    return FeatureGAN(channels, height, width)
 
 
 class PixelGAN(GenerativeModel):
@@ -65,13 +70,17 @@ class PixelGAN(GenerativeModel):
     betas: ClassVar[tuple[float, float]] = BETAS
     scales: Tensor
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, dropout: float = 0.0) -> None:
         super().__init__(pixels=True)
+        self.dropout = dropout  # chance that a channel of the discriminator is left out of a step
         self.generator = Generator(channels, height, width, LATENT, WIDTHS)
         self.encoder = Encoder(channels, height, width, 2 * LATENT, WIDTHS)
         self.discriminator = Discriminator(channels, height, width, WIDTHS)
         # means over normal images of the heatmap's two residuals
         self.register_buffer("scales", torch.ones(2))
+
+    def extra_repr(self) -> str:
+        return f"dropout={self.dropout}"
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -80,35 +89,62 @@ class PixelGAN(GenerativeModel):
         }
 
     def noise_size(self) -> int:
-        return 2 * LATENT
+        return 2 * LATENT + (2 * self.discriminator.channels if self.dropout else 0)
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the loss of each image, (N,); noise (N, 20): a latent of the prior, and what the
-        posterior's needs.
+        """Returns the loss of each image, (N,); noise (N, noise_size): a latent of the prior, what
+        the posterior's needs, and what is dropped.
         """
-        prior, posterior = noise.chunk(2, 1)
-        if player == "discriminator":
-            with torch.no_grad():
-                drawn = self.sample(prior)
-            logit, squared_gradient = logit_and_squared_gradient(self.discriminator, x)
-            # -log D(x) - log(1 - D(G(z))) (Goodfellow et al., equation 1), and the penalty R1
-            # (Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018,
-            # equation 9).
-            return (
-                F.softplus(-logit)
-                + F.softplus(self.discriminator(drawn))
-                + PENALTY / 2 * squared_gradient
-            )
+        terms = self.of_discriminator if player == "discriminator" else self.of_generator
+        return torch.stack(list(terms(x, noise).values())).sum(0)
+
+    def terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Returns the terms of both players' losses."""
+        return self.of_discriminator(x, noise) | self.of_generator(x, noise)
+
+    def of_discriminator(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Returns the terms of the discriminator's loss, (N,).
+
+        -log D(x) - log(1 - D(G(z))) (Goodfellow et al., equation 1), and the penalty R1 (Mescheder
+        et al., "Which training methods for GANs do actually converge?", ICML 2018, equation 9).
+        """
+        with torch.no_grad():
+            drawn = self.sample(noise[:, :LATENT])
+        keep_real, keep_drawn = self.kept(noise)
+        logit, squared_gradient = logit_and_squared_gradient(self.discriminator, x, keep_real)
+        return {
+            "discriminator: real and drawn": F.softplus(-logit)
+            + F.softplus(self.discriminator(drawn, keep_drawn)),
+            "discriminator: gradient penalty": PENALTY / 2 * squared_gradient,
+        }
+
+    def of_generator(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Returns the terms of the loss of generator and encoder, (N,).
+
+        -log D(G(z)): Goodfellow et al., section 3: unlike log(1 - D(G(z))) it does not saturate
+        where D is sure.
+        """
+        prior, posterior = noise[:, :LATENT], noise[:, LATENT : 2 * LATENT]
         mean, log_sigma = self.posterior(x)
         y = self.sample(mean + log_sigma.exp() * posterior)
-        # -log D(G(z)): Goodfellow et al., section 3: unlike log(1 - D(G(z))) it does not saturate
-        # where D is sure.
-        adversarial = F.softplus(-self.discriminator(self.sample(prior)))
-        return (
-            adversarial
-            + RECONSTRUCTION * squared_error(x, y).mean((1, 2))
-            + DIVERGENCE * divergence(mean, log_sigma)
-        )
+        _, keep_drawn = self.kept(noise)
+        return {
+            "generator: adversarial": F.softplus(
+                -self.discriminator(self.sample(prior), keep_drawn)
+            ),
+            "generator: residual": RECONSTRUCTION * squared_error(x, y).mean((1, 2)),
+            "generator: divergence (KL)": DIVERGENCE * divergence(mean, log_sigma),
+        }
+
+    def kept(self, noise: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Returns which channels the discriminator keeps of real and of drawn images, (N, channels)
+        each, scaled so that their mean is 1; None where nothing is dropped, as in a held-out loss.
+        """
+        if not (self.dropout and self.training and torch.is_grad_enabled()):
+            return None, None
+        stays = torch.special.ndtr(noise[:, 2 * LATENT :]) >= self.dropout
+        real, drawn = (stays.to(noise.dtype) / (1 - self.dropout)).chunk(2, 1)
+        return real, drawn
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the heatmap (N, h, w), higher = more anomalous, and G(E(x)), the reconstruction
@@ -209,17 +245,6 @@ class PixelGAN(GenerativeModel):
         )
 
 
-def nearest_distance(x: Tensor) -> float:
-    """Returns the median distance of an image of x (N, C, h, w) to the other one that is most like
-    it.
-    """
-    rows = F.avg_pool2d(x, 4).flatten(1)
-    distances = torch.cdist(rows, rows) + torch.diag(
-        torch.full((len(rows),), math.inf, device=x.device)
-    )
-    return distances.amin(1).median().item()
-
-
 class FeatureGAN(GenerativeModel):
     """A discriminator that tells each location's normal feature vector from near-normal ones, made
     by noise.
@@ -318,27 +343,41 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths)
         )
+        self.widths = widths[1:]
         self.last = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.features(x)[-1].flatten(1))[:, 0].float()
+    @property
+    def channels(self) -> int:
+        """Channels of all layers together."""
+        return sum(self.widths)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Returns what each layer sees, the finest first: (N, C', h', w')."""
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        return self.last(self.features(x, kept)[-1].flatten(1))[:, 0].float()
+
+    def features(self, x: Tensor, kept: Tensor | None = None) -> list[Tensor]:
+        """Returns what each layer sees, the finest first: (N, C', h', w').
+
+        ``kept``: factors of all channels, (N, channels), 0 where one is dropped (Tompson et al.,
+        "Efficient object localization using convolutional networks", CVPR 2015).
+        """
         features = []
-        for layer in self.layers:
+        factors = [None] * len(self.widths) if kept is None else kept.split(self.widths, 1)
+        for layer, factor in zip(self.layers, factors, strict=True):
             x = F.leaky_relu(layer(x), 0.2)
+            x = x if factor is None else x * factor[:, :, None, None]
             features.append(x)
         return features
 
 
-def logit_and_squared_gradient(discriminator: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def logit_and_squared_gradient(
+    discriminator: nn.Module, x: Tensor, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Returns the discriminator's logits of images and the squared length of their gradients by the
     image, twice (N,).
     """
     training = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():  # a held-out loss has the penalty too
         x = x.detach().clone().requires_grad_()
-        logit = discriminator(x)
+        logit = discriminator(x, kept)
         (gradient,) = torch.autograd.grad(logit.sum(), x, create_graph=training)
     return logit, gradient.float().square().sum((1, 2, 3))

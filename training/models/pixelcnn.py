@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.models.base import GenerativeModel
+from training.models.sample_distance import far_warning
 from training.pixels import to_unit
 
 PIXEL_WIDTH, MAP_WIDTH = 32, 64
@@ -21,6 +22,7 @@ PIXEL_WIDTH, MAP_WIDTH = 32, 64
 PIXEL_DILATIONS, MAP_DILATIONS = (1, 2, 4, 8), (1, 2, 1, 2)
 COMPONENTS = 5  # of the mixture over a pixel's levels
 MAX_CELLS_A_SIDE = 8  # cells a side, at most, of the heatmap whose density is a score
+COMPARED_IMAGES, COMPARED_SAMPLES = 256, 16  # good images and samples whose distance is looked at
 # of the cells' mean variance, added to each: without it, directions that hardly vary decide
 SHRINKAGE = 0.3
 
@@ -29,10 +31,13 @@ class PixelCNN(GenerativeModel):
     """van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural networks" (ICML 2016):
     p(x) = prod_i p(x_i | x_<i).
 
-    i runs through the locations row by row. Masked convolutions see what comes before a location
-    and nothing else, so that one pass gives all conditional densities: of pixels a mixture of
-    discretised logistics, of features Gaussians. The heatmap is exact, in nats, and sums to -log
-    p(x).
+    i runs through the locations row by row. Convolutions see what comes before a location and
+    nothing else, so that one pass gives all conditional densities: of pixels a mixture of
+    discretised logistics, of features Gaussians. A vertical stack sees all rows above, a horizontal
+    one what is to the left and what the vertical one says: masked convolutions in one stack would
+    never see a part of what is above on the right (van den Oord et al., "Conditional image
+    generation with PixelCNN decoders", NeurIPS 2016, section 2.2; without its gates). The heatmap
+    is exact, in nats, and sums to -log p(x).
     """
 
     likelihood: ClassVar[bool] = True
@@ -46,12 +51,17 @@ class PixelCNN(GenerativeModel):
         self.density = DiscretisedLogistics(channels) if pixels else Gaussians(channels)
         hidden = PIXEL_WIDTH if pixels else MAP_WIDTH
         dilations = PIXEL_DILATIONS if pixels else MAP_DILATIONS
-        self.first = CausalConv(channels, hidden, rows=3, columns=3, own=False)
+        self.above = PaddedConv(channels, hidden, (3, 7), (3, 3, 3))
+        self.left = PaddedConv(channels, hidden, (1, 3), (3, 0, 0))
         # parts are aligned: a bias for each location
         self.position = nn.Parameter(torch.zeros(hidden, height, width))
-        self.blocks = nn.ModuleList(
-            CausalConv(hidden, hidden, dilation=dilation) for dilation in dilations
+        self.vertical = nn.ModuleList(
+            PaddedConv(hidden, hidden, (2, 3), (d, d, d), dilation=d) for d in dilations
         )
+        self.horizontal = nn.ModuleList(
+            PaddedConv(hidden, hidden, (1, 2), (d, 0, 0), dilation=d) for d in dilations
+        )
+        self.joins = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in (0, *dilations))
         self.last = nn.Sequential(
             nn.SiLU(),
             nn.Conv2d(hidden, hidden, 1),
@@ -106,6 +116,17 @@ class PixelCNN(GenerativeModel):
         self.cells_mean.copy_(cells.mean(0))
         self.cells_factor.copy_(torch.linalg.inv(torch.linalg.cholesky(covariance + ridge)))
 
+    @torch.no_grad()
+    def warnings(self, maps: Tensor) -> list[str]:
+        """Returns a line where samples of pixels are far from good images."""
+        if not self.pixels:
+            return []
+        random = torch.Generator().manual_seed(0)
+        some = maps[torch.randperm(len(maps), generator=random)[:COMPARED_IMAGES]]
+        noise = torch.randn(COMPARED_SAMPLES, self.sample_size(), generator=random)
+        drawn = self.sample(noise.to(self.cells_mean.device))
+        return far_warning(drawn, some, "Try more --epochs, or fewer pixels (--size)")
+
     def to_cells(self, heatmap: Tensor) -> Tensor:
         """Returns a heatmap (N, h, w) as means on a grid of at most 8 by 8 cells, (N, cells)."""
         sides = [-(-side // MAX_CELLS_A_SIDE) for side in self.shape[1:]]
@@ -114,12 +135,25 @@ class PixelCNN(GenerativeModel):
         ).flatten(1)
 
     def conditionals(self, x: Tensor) -> Tensor:
-        """Returns the density's parameters at each location, (N, P, rows, w), of maps or their
-        first rows (N, C, rows, w).
+        """Returns the density's parameters at each location of maps (N, C, h, w), (N, P, h, w)."""
+        return self.along(x, self.from_above(x), self.position)
+
+    def from_above(self, x: Tensor) -> list[Tensor]:
+        """Returns what the rows above each location say, for each layer (N, hidden, rows, w), of
+        maps or their first rows (N, C, rows, w).
         """
-        y = self.first(x) + self.position[:, : x.shape[2]]
-        for block in self.blocks:
+        y = self.above(F.pad(x, (0, 0, 0, -1)))
+        found = [y]
+        for block in self.vertical:
             y = y + block(F.silu(y))
+            found.append(y)
+        return found
+
+    def along(self, x: Tensor, above: list[Tensor], position: Tensor) -> Tensor:
+        """Returns the density's parameters of rows (N, C, rows, w), given what is above them."""
+        y = self.left(F.pad(x, (0, -1))) + position + self.joins[0](F.silu(above[0]))
+        for block, join, said in zip(self.horizontal, self.joins[1:], above[1:], strict=True):
+            y = y + block(F.silu(y)) + join(F.silu(said))
         return self.last(y).float()  # likelihoods are computed in float32, also under autocast
 
     def sample_size(self) -> int:
@@ -131,52 +165,44 @@ class PixelCNN(GenerativeModel):
         """Returns maps (N, C, h, w) drawn from the model, location by location, from standard
         normal noise.
 
-        Each location costs a pass through the network; ``advance`` is called after each row.
+        Each row costs a pass through the network, each location one through its row; ``advance`` is
+        called after each row.
         """
         channels, height, width = self.shape
         noise = noise.reshape(-1, channels + 1, height, width)
         x = torch.zeros_like(noise[:, 1:])
         for row in range(height):
+            line = (..., slice(row, row + 1), slice(None))
+            above = [said[line] for said in self.from_above(x[:, :, : row + 1])]
             for column in range(width):
-                here = (..., slice(row, row + 1), slice(column, column + 1))
-                parameters = self.conditionals(x[:, :, : row + 1])[here]
-                x[here] = self.density.draw(parameters, noise[here])
+                here = (..., slice(column, column + 1))
+                parameters = self.along(x[line], above, self.position[line])[here]
+                x[line][here] = self.density.draw(parameters, noise[line][here])
             if advance is not None:
                 advance()
         return self.density.restore(x)
 
 
-class CausalConv(nn.Module):
-    """A convolution whose window holds ``rows`` rows above and, in the location's own row, only
-    what is to its left.
-
-    ``own``: the location itself too, as in all layers but the first (masks A and B of the paper).
+class PaddedConv(nn.Module):
+    """A convolution of a window (height, width) over maps that are enlarged by zeros on the left,
+    on the right and above, so that the window ends where it may.
     """
-
-    mask: Tensor
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
-        rows: int = 1,
-        columns: int = 1,
+        window: tuple[int, int],
+        pad: tuple[int, int, int],
         dilation: int = 1,
-        own: bool = True,
     ) -> None:
         super().__init__()
-        self.dilation = dilation
-        # left, right, above, below
-        self.pad = (columns * dilation, columns * dilation, rows * dilation, 0)
-        self.conv = nn.Conv2d(inputs, outputs, (rows + 1, 2 * columns + 1))
-        mask = torch.ones(rows + 1, 2 * columns + 1)
-        mask[-1, columns + own :] = 0.0
-        self.register_buffer("mask", mask, persistent=False)
+        self.pad = (*pad, 0)
+        self.conv = nn.Conv2d(inputs, outputs, window, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(
-            F.pad(x, self.pad), self.conv.weight * self.mask, self.conv.bias, dilation=self.dilation
-        )
+        y: Tensor = self.conv(F.pad(x, self.pad))
+        return y
 
 
 class DiscretisedLogistics(nn.Module):

@@ -70,12 +70,17 @@ class VAE(GenerativeModel):
         """Returns the negative evidence lower bound of each map in nats per number of the map,
         (N,).
         """
+        return torch.stack(list(self.terms(x, noise).values())).sum(0)
+
+    def terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Returns the two terms of the bound, (N,), in nats per number of the map."""
         mean, log_sigma = self.posterior(x)
         z = mean + log_sigma.exp() * noise  # reparametrisation (Kingma & Welling, equation 4)
-        bound = -self.density.log_likelihood(x, self.decode(z)).sum((1, 2)) + divergence(
-            mean, log_sigma
-        )
-        return bound / x[0].numel()
+        nll = -self.density.log_likelihood(x, self.decode(z)).sum((1, 2))
+        return {
+            "negative log-likelihood": nll / x[0].numel(),
+            "divergence (KL)": divergence(mean, log_sigma) / x[0].numel(),
+        }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the heatmap (N, h, w) in nats, higher = more anomalous, and the reconstruction

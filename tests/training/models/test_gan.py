@@ -217,3 +217,33 @@ def test_the_restorer_takes_noise_out(tmp_path: Path) -> None:
     with torch.inference_mode():
         restored = model.reconstruct(x + noise)
     assert float((restored - x).square().mean()) < 0.3 * float(noise.square().mean())
+
+
+def test_dropout_leaves_channels_out_of_training_steps_alone() -> None:
+    torch.manual_seed(0)
+    model, x = PixelGAN(1, 16, 16, dropout=0.5).train(), torch.rand(64, 1, 16, 16)
+    plain = PixelGAN(1, 16, 16)
+    plain.load_state_dict(model.state_dict())
+    noise = torch.randn(64, model.noise_size())
+    real, drawn = model.kept(noise)
+    assert set(real.unique().tolist()) == {0.0, 2.0}
+    assert float(torch.cat([real, drawn]).mean()) == pytest.approx(1.0, abs=0.1)
+    for player in model.players():
+        dropped = model.loss(x, noise, player)
+        torch.testing.assert_close(dropped, model.loss(x, noise, player))  # by the noise alone
+        assert not torch.allclose(dropped, plain.loss(x, noise, player))
+        with torch.no_grad():  # held out
+            torch.testing.assert_close(
+                model.loss(x, noise, player), plain.loss(x, noise, player).detach()
+            )
+    torch.testing.assert_close(model.eval()(x), plain(x))
+
+
+def test_the_terms_sum_to_the_losses() -> None:
+    model, x = PixelGAN(1, 16, 16), torch.rand(4, 1, 16, 16)
+    noise = torch.randn(4, model.noise_size())
+    terms = model.terms(x, noise)
+    for player in model.players():
+        own = [value for name, value in terms.items() if name.startswith(player)]
+        assert len(own) > 1
+        torch.testing.assert_close(torch.stack(own).sum(0), model.loss(x, noise, player))

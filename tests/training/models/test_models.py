@@ -13,6 +13,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from anomaly.errors import TrainingError
+from anomaly.imaging.colours import heatmap_scale
+from anomaly.imaging.region import hottest_region
+from anomaly.statistics.calibration import calibrate
 from tests.support.onnx_session import to_session
 from training.fit import fit
 from training.models import MODELS
@@ -24,7 +27,7 @@ from training.models.autoencoder import (
 )
 from training.models.vae import VAE, divergence
 from training.options import FitOptions
-from training.scores import ERRORS, pool
+from training.scores import ERRORS, Heatmap, pool, scores_of
 
 SHAPES = {"pixels": (3, 32, 32), "maps": (12, 16, 16)}
 OPTIONS = FitOptions(epochs=15, batch_size=8, learning_rate=3e-3, warm_up=5)
@@ -86,6 +89,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         checkpoint,
         say=lambda line: None,
     )
+    model.finish(normal_maps(space, 64, 1))
     return Fitted(
         name, space, model, history, normal_maps(space, 20, 3), anomalous_maps(space, 20, 4)
     )
@@ -232,6 +236,29 @@ def test_maps_of_any_size_pass(name: str, height: int, width: int) -> None:
     if model.closed_form:
         model.fit_maps(maps)
     assert [part.shape for part in model(maps)] == [(4, height, width), (4, 5, height, width)]
+
+
+def test_under_every_score_good_images_stay_calm_and_the_box_meets_the_defect(
+    fitted: Fitted,
+) -> None:
+    good, spoilt = normal_maps(fitted.space, 60, 5), normal_maps(fitted.space, 30, 6)
+    spoilt[:, :, 8:14, 4:10] = 1.0 if fitted.space == "pixels" else 3.0
+    with torch.inference_mode():
+        heatmaps = [Heatmap()(fitted.model(x)[0]).numpy() for x in (good, spoilt)]
+    side = heatmaps[0].shape[1]
+    of_good, of_spoilt = (scores_of(fitted.model, x) for x in (good, spoilt))
+    for name in of_good:
+        calibration = calibrate(of_good[name][:40].numpy(), 0.05)
+        own = calibration.with_scores(heatmaps[0][:40].max((1, 2)))
+        by = calibration if name == "hottest" else own
+        median, threshold = float(by.median), float(by.threshold)
+        calm = heatmaps[0][40:][~calibration.is_anomaly(of_good[name][40:].numpy())]
+        outlined = [(heatmap_scale(heatmap, median, threshold) >= 1).mean() for heatmap in calm]
+        assert np.mean(outlined) < 0.02, name
+        flagged = heatmaps[1][calibration.is_anomaly(of_spoilt[name].numpy())]
+        boxes = [hottest_region(heatmap, side, side, median)[0] for heatmap in flagged]
+        met = [x < 10 and x + w > 4 and y < 14 and y + h > 8 for x, y, w, h in boxes]
+        assert not met or np.mean(met) >= 0.9, name
 
 
 # --- what is special about one of them ------------------------------------------------------------

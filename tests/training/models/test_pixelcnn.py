@@ -44,10 +44,7 @@ def test_a_location_depends_on_all_those_before_it_and_on_no_other(space: str) -
     # (location, location it may depend on)
     depends = slope.abs().sum((2, 3)).flatten(0, 1).flatten(1) > 0
     allowed = torch.ones(63, 63, dtype=torch.bool).tril(-1)
-    assert not bool((depends & ~allowed).any())
-    inner = [7 * row + column for row in range(2, 9) for column in range(2, 5)]
-    near = [(here, here - back) for here in inner for back in (1, 2, 6, 7, 8)]
-    assert all(bool(depends[here, before]) for here, before in near)
+    assert torch.equal(depends, allowed)
 
 
 @pytest.mark.parametrize("space", SHAPES)

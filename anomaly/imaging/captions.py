@@ -1,0 +1,61 @@
+"""Pictures with lines of text above them, enlarged to be seen, and what a PNG says of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anomaly import __version__
+from anomaly.files.atomic import whole_file
+from anomaly.imaging.pillow import Pixels
+
+LEAST_SIDE = 192  # pixels: a picture of fewer is enlarged by a whole factor
+LEAST_WIDTH = 640  # pixels of a picture with a caption
+TEXT_PIXELS, LINE_PIXELS, MARGIN = 15, 21, 8
+
+
+def enlarged(picture: Pixels, least: int = LEAST_SIDE) -> Pixels:
+    """Returns a picture (h, w, 3) whose shorter side has ``least`` pixels or more, each pixel of a
+    smaller one a square.
+    """
+    factor = -(-least // min(picture.shape[:2]))
+    return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def captioned(picture: Pixels, lines: Sequence[str]) -> Pixels:
+    """Returns a picture (h, w, 3) with lines of text above it, on white; a line that is too long
+    ends in an ellipsis.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = picture.shape[:2]
+    wide = max(width, LEAST_WIDTH)
+    top = LINE_PIXELS * len(lines) + MARGIN
+    sheet = Image.new("RGB", (wide, top + height), "white")
+    sheet.paste(Image.fromarray(picture), (0, top))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_PIXELS)
+    for number, line in enumerate(lines):
+        shown = line
+        while shown and draw.textlength(shown, font) > wide - 2 * MARGIN:
+            shown = shown[:-2].rstrip("\u2026") + "\u2026"
+        draw.text((MARGIN, MARGIN // 2 + LINE_PIXELS * number), shown, "black", font)
+    return np.asarray(sheet)
+
+
+def save_with_facts(
+    path: str | os.PathLike[str], picture: Pixels, facts: Mapping[str, str]
+) -> None:
+    """Writes a picture (h, w, 3) as PNG with texts that say what it is; it appears whole or not at
+    all.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, text in {"Software": f"anomaly {__version__}", **facts}.items():
+        info.add_itxt(name, text)
+    with whole_file(Path(path)) as file:
+        Image.fromarray(picture).save(file, "PNG", pnginfo=info)

@@ -1,0 +1,39 @@
+"""What stands above pictures of a model: samples, and images beside what was expected."""
+
+from __future__ import annotations
+
+from anomaly.detector.card import Card
+
+FITTED = "latents from a Gaussian fitted to those of the good images, not from the prior"
+STANDARD = "latents from the standard normal prior, where the decoder may never have been"
+DRAWN = {
+    "vae": FITTED,
+    "dense-vae": FITTED,
+    "gan": "latents from the standard normal prior",
+    "pixelcnn": "one location after the other, each given those before it",
+    "boltzmann": "200 steps of Gibbs sampling on from the last state of training, shown as means",
+}
+POOR = ("mode collapse", "poor samples")  # how warnings of training begin that samples show
+
+
+def model_text(card: Card) -> str:
+    """Returns which model it is, and when it was trained."""
+    made = (card.training.created or "")[:10]
+    trained = f", trained {made}" if made else ""
+    return f"{card.name}: {card.model} of {card.space}, version {card.version}{trained}"
+
+
+def sample_lines(card: Card, count: int, seed: int, prior: str | None = None) -> list[str]:
+    """Returns the caption of samples: model, how they were drawn, and what is wrong with them."""
+    how = STANDARD if prior == "standard" else DRAWN.get(card.model, "")
+    what = f"{count} images drawn from the model (seed {seed}), none of them is real"
+    poor = [line for line in card.training.warnings or () if line.startswith(POOR)]
+    return [model_text(card), f"{what}: {how}" if how else what, *poor]
+
+
+def reconstruction_lines(card: Card) -> list[str]:
+    """Returns the caption of images beside what the model expected."""
+    return [
+        model_text(card),
+        "each row: the image, what the model expected to see, and the image with its heatmap",
+    ]

@@ -1,0 +1,53 @@
+"""How far samples are from good images, and from each other, by their nearest neighbours."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.pixels import to_unit
+
+FAR = 0.95  # share of good images that are nearer than that to another good one
+MOST_FAR = 0.5  # share of samples that may be farther: of good ones 0.05 are
+
+
+def nearest_distance(x: Tensor) -> float:
+    """Returns the median distance of an image of x (N, C, h, w) to the other one that is most like
+    it, by images averaged in blocks of 4 x 4.
+    """
+    return nearest_others(F.avg_pool2d(x, 4).flatten(1)).median().item()
+
+
+def nearest_others(rows: Tensor) -> Tensor:
+    """Returns the distance of each row (N, k) to the nearest other one, (N,)."""
+    distances = torch.cdist(rows, rows) + torch.diag(
+        torch.full((len(rows),), math.inf, device=rows.device)
+    )
+    return distances.amin(1)
+
+
+def share_far(drawn: Tensor, maps: Tensor) -> float:
+    """Returns the share of samples (n, C, h, w) that are farther from every good image than 95 % of
+    good images are from every other one; by images averaged in blocks of 2 x 2. Good maps are
+    float32, or uint8 that stands for 0..1.
+    """
+    good = F.avg_pool2d(to_unit(maps.to(drawn.device)), 2).flatten(1)
+    limit = nearest_others(good).quantile(FAR)
+    return float(
+        (torch.cdist(F.avg_pool2d(drawn, 2).flatten(1), good).amin(1) > limit).float().mean()
+    )
+
+
+def far_warning(drawn: Tensor, maps: Tensor, try_this: str) -> list[str]:
+    """Returns a line where more than half of the samples are far from all good images."""
+    share = share_far(drawn, maps)
+    if share <= MOST_FAR:
+        return []
+    return [
+        f"poor samples: {100 * share:.0f} % of what the model draws is farther from all good "
+        f"images than {100 * FAR:.0f} % of these are from each other, at most "
+        f"{100 * MOST_FAR:.0f} % expected: it has not learnt yet what they look like. {try_this}"
+    ]
