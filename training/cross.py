@@ -35,8 +35,8 @@ from training.learnt import leave_out_outliers
 from training.pixels import to_unit
 from training.scores import Heatmap, ImageScore
 from training.sets import Sets
-from training.stages import Calibrated, Fold, Split
-from training.trained import fit_maps
+from training.stages import Calibrated, Fold, Job, Split
+from training.trained import FittedMaps, fit_maps
 
 Floats = npt.NDArray[np.float32]
 Sharpen = Callable[[Tensor, Path], Tensor]  # a heatmap (1, h, w) and the image's path -> a fine one
@@ -95,17 +95,30 @@ def fit_without(
         quiet = replace(job, say=lambda line: None)
         maps = (learnt.maps, unseen.maps)
         fitted = fit_maps(quiet, space, maps, share, Path(folder), groups)
+    scores = scores_of_unseen(fitted, unseen.records, job, to_heatmap, sharpen)
+    to_heatmap.cpu()
+    return Fold(space.cpu(), fitted.model.cpu().eval(), unseen.records), scores
+
+
+@torch.inference_mode()
+def scores_of_unseen(
+    fitted: FittedMaps,
+    records: Sequence[Record],
+    job: Job,
+    to_heatmap: Heatmap,
+    sharpen: Sharpen,
+) -> Floats:
+    """Returns score and largest heatmap value of each image that a model did not learn from,
+    float32 (n, 2), an image at a time as in the detector's file.
+    """
     score, model = ImageScore(job.score), fitted.model
     found = []
-    with torch.inference_mode():
-        for record, x in zip(unseen.records, fitted.held_out, strict=True):
-            one = to_unit(x[None].to(job.device))
-            heatmap = to_heatmap(model(one)[0])
-            largest = sharpen(heatmap.cpu(), record.path).max()
-            found.append((float(score(model, one, heatmap, to_heatmap)), float(largest)))
-    to_heatmap.cpu()
-    scores = np.array(found, np.float32).reshape(-1, 2)
-    return Fold(space.cpu(), fitted.model.cpu().eval(), unseen.records), scores
+    for record, x in zip(records, fitted.held_out, strict=True):
+        maps = to_unit(x[None].to(job.device))
+        heatmap = to_heatmap(model(maps)[0])
+        largest = sharpen(heatmap.cpu(), record.path).max()
+        found.append((float(score(model, maps, heatmap, to_heatmap)), float(largest)))
+    return np.array(found, np.float32).reshape(-1, 2)
 
 
 def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:

@@ -95,13 +95,21 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     tiles = None
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
-    fine = None
-    if (weights := tensors_of(tensors, "fine")) and isinstance(space, FeatureSpace | BothSpace):
-        fine = FineHeatmap.of(space, prepare)
-        if fine is not None:
-            fine.load_state_dict(weights)
+    fine = restore_fine(space, prepare, tensors_of(tensors, "fine"))
     graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles, pose, fine)
     return Run(graph.eval(), decoder, facts)
+
+
+def restore_fine(
+    space: Space, prepare: Preprocess, weights: dict[str, Tensor]
+) -> FineHeatmap | None:
+    """Returns what makes the heatmap fine, if anything does."""
+    if not weights or not isinstance(space, FeatureSpace | BothSpace):
+        return None
+    fine = FineHeatmap.of(space, prepare)
+    if fine is not None:
+        fine.load_state_dict(weights)
+    return fine
 
 
 def restore_model(

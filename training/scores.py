@@ -192,7 +192,7 @@ class Heatmap(nn.Module):
 
 
 def lowest_outside(heatmap: Tensor, inside: Tensor | None) -> Tensor:
-    """Returns a heatmap (N, h, w) with its lowest value ``inside``, bool (h, w), everywhere else."""
+    """Returns a heatmap (N, h, w), its lowest value ``inside``, bool (h, w), wherever it is not."""
     if inside is None:
         return heatmap
     highest = torch.full_like(heatmap, torch.finfo(heatmap.dtype).max)

@@ -9,17 +9,17 @@ set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.backbone import Backbone
-from training.folds import all_alike
 from training.pixels import to_levels
 from training.preprocess import triangle_weights
 from training.protocols import Space
+from training.whitening import SideBySide, Whitening
 
 SPACES = ("pixels", "filters", "features", "both", "all")
 # Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/results.md).
@@ -31,7 +31,6 @@ FEATURE_CHANNELS = 96
 NATURAL_GREY, NATURAL_CONTRAST = 0.45, 0.24
 MAX_PIXEL_DEVIATION = 0.6  # how far from 0.5 a pixel can be of what the backbone sees
 CELL = 64 / 3  # pixels of the prepared image to one cell of a map: 256 -> 12
-MAX_MAP_SDS = 4.0  # standard deviations that a number of a map in `both` can reach
 LARGE_LEVEL = 128  # pixels a side from which on Gabor energies are taken at every second position
 FEWEST_CELLS = 7  # a side of a map of energies, for small images
 
@@ -83,50 +82,6 @@ class Highest(nn.Module):
         # over a slice for each cell.
         x = x.index_select(2, self.rows.flatten()).unflatten(2, self.rows.shape).amax(3)
         return x.index_select(3, self.columns.flatten()).unflatten(3, self.columns.shape).amax(4)
-
-
-class Whitening(nn.Module):
-    """PCA whitening of each position's channel vector: unit variance, no correlation, the weakest
-    directions dropped.
-
-    Without ``rotate`` every channel is brought to unit variance by itself, and correlations stay:
-    where there are few channels the weakest directions are noise, which whitening would make as
-    loud as the rest.
-    """
-
-    mean: Tensor
-    matrix: Tensor
-
-    def __init__(self, inputs: int, channels: int, rotate: bool = True) -> None:
-        super().__init__()
-        self.rotate, self.inputs = rotate, inputs
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("matrix", torch.eye(channels, inputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x - self.mean[:, None, None], self.matrix[:, :, None, None])
-
-    def fit(self, maps: Iterable[Tensor]) -> None:
-        """Sets mean and matrix from batches of maps (N, C, h, w), in one pass and in float64."""
-        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
-        products = torch.zeros((), dtype=torch.float64)
-        for batch in maps:
-            vectors = batch.double().permute(1, 0, 2, 3).flatten(1)  # (C, N h w)
-            count += vectors.shape[1]
-            total += vectors.sum(1)
-            products = products + vectors @ vectors.T
-        mean = total / count
-        covariance = products / count - torch.outer(mean, mean)
-        if self.rotate:
-            values, directions = (found.flip(-1) for found in torch.linalg.eigh(covariance))
-        else:
-            values, directions = covariance.diag(), torch.eye(len(covariance), dtype=torch.float64)
-        if not values.max() > 1e-10:
-            raise all_alike("all training images")
-        channels = self.matrix.shape[0]
-        scale = torch.sqrt(values[:channels] + 1e-6 * values.max())
-        self.mean.copy_(mean)
-        self.matrix.copy_((directions[:, :channels] / scale).T)
 
 
 class PixelSpace(nn.Module):
@@ -306,32 +261,6 @@ class BothSpace(nn.Module):
         return self.whitening(self.raw(x))
 
 
-class SideBySide(nn.Module):
-    """Whitens groups of channels by themselves and lets each count by its gain.
-
-    No number counts for more than SQUASH standard deviations: where a photograph of a good part is
-    overexposed, the logarithm of an energy of nearly zero would otherwise be farther out than any
-    defect and set the threshold.
-    """
-
-    def __init__(self, subspaces: Sequence[Whitening | SideBySide], gains: Sequence[float]) -> None:
-        super().__init__()
-        self.subspaces, self.gains = nn.ModuleList(subspaces), gains
-        self.in_order = tuple(subspaces)  # as what they are
-        self.sizes: list[int] = [subspace.inputs for subspace in subspaces]
-        self.inputs: int = sum(self.sizes)
-
-    def fit(self, maps: Iterable[Tensor]) -> None:
-        """Sets all from batches of maps (N, C, h, w)."""
-        batches = [batch.split(self.sizes, 1) for batch in maps]
-        for subspace, of_subspace in zip(self.in_order, zip(*batches, strict=True), strict=True):
-            subspace.fit(of_subspace)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pieces = zip(self.in_order, self.gains, x.split(self.sizes, 1), strict=True)
-        return torch.cat([gain * squash(subspace(piece)) for subspace, gain, piece in pieces], 1)
-
-
 def normalise_exposure(x: Tensor) -> Tensor:
     """Returns pictures (N, 3, h, w), -0.1 to 1.1, of about one mean brightness, contrasts half way
     to one (logarithms).
@@ -346,10 +275,6 @@ def normalise_exposure(x: Tensor) -> Tensor:
     contrast = (grey - mean).square().mean((2, 3), keepdim=True).sqrt()
     y = NATURAL_GREY - 0.5 + (x - mean) * torch.sqrt(NATURAL_CONTRAST / (contrast + 0.02))
     return 0.5 + MAX_PIXEL_DEVIATION * torch.tanh(y / MAX_PIXEL_DEVIATION)
-
-
-def squash(x: Tensor) -> Tensor:
-    return MAX_MAP_SDS * torch.tanh(x / MAX_MAP_SDS)
 
 
 def make_space(

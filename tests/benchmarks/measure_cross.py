@@ -31,9 +31,9 @@ from training.preprocess import Preprocess
 from training.recipes import square
 from training.scores import Heatmap
 from training.sets import Sets
-from training.spaces import Whitening
 from training.stages import Job, Split
 from training.tensors import Extracted
+from training.whitening import Whitening
 
 NEW = 200  # new images of each draw
 CHANNELS, GRID, COMPONENTS = 6, 6, 8
