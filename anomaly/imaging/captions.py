@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly import __version__
 from anomaly.files.atomic import whole_file
 from anomaly.imaging.pillow import Pixels
 
@@ -55,7 +54,7 @@ def save_with_facts(
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    for name, text in {"Software": f"anomaly {__version__}", **facts}.items():
+    for name, text in facts.items():
         info.add_itxt(name, text)
     with whole_file(Path(path)) as file:
         Image.fromarray(picture).save(file, "PNG", pnginfo=info)

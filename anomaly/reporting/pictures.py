@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from anomaly import __version__
 from anomaly.detector.card import Card
 
 FITTED = "latents from a Gaussian fitted to those of the good images, not from the prior"
@@ -29,6 +32,12 @@ def sample_lines(card: Card, count: int, seed: int, prior: str | None = None) ->
     what = f"{count} images drawn from the model (seed {seed}), none of them is real"
     poor = [line for line in card.training.warnings or () if line.startswith(POOR)]
     return [model_text(card), f"{what}: {how}" if how else what, *poor]
+
+
+def picture_facts(card: Card, lines: Sequence[str]) -> dict[str, str]:
+    """Returns what the file of a picture says of itself: its caption, detector and program."""
+    software = f"anomaly {__version__}"
+    return {"Description": "\n".join(lines), "Source": card.identity, "Software": software}
 
 
 def reconstruction_lines(card: Card) -> list[str]:
