@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from anomaly import __version__
 from anomaly.detector.card import Card
+from anomaly.scorer import Result
 
 FITTED = "latents from a Gaussian fitted to those of the good images, not from the prior"
 STANDARD = "latents from the standard normal prior, where the decoder may never have been"
@@ -38,6 +39,16 @@ def picture_facts(card: Card, lines: Sequence[str]) -> dict[str, str]:
     """Returns what the file of a picture says of itself: its caption, detector and program."""
     software = f"anomaly {__version__}"
     return {"Description": "\n".join(lines), "Source": card.identity, "Software": software}
+
+
+def row_text(name: str, result: Result) -> str:
+    """Returns what stands above one image of several: its name, score and result."""
+    said = [] if result.score is None else [f"score {result.score:.4g}"]
+    if result.status != "ok":
+        said.append("not judged")
+    elif result.is_anomaly is not None:
+        said.append("flagged" if result.is_anomaly else "not flagged")
+    return f"{name}   {', '.join(said)}"
 
 
 def reconstruction_lines(card: Card) -> list[str]:
