@@ -67,10 +67,8 @@ class Card:
 
     def __post_init__(self) -> None:
         own = None if self.pooled else self.calibration
-        found = self.heatmap
-        if (own is None) != (found is None) or (
-            own is not None and found is not None and (own.n, own.k) != (found.n, found.k)
-        ):
+        expected, found = (None if c is None else (c.n, c.k) for c in (own, self.heatmap))
+        if expected != found:
             raise ValueError("heatmap: not one value for each calibration score")
 
     @property
