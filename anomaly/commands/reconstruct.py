@@ -33,7 +33,7 @@ def add_reconstruct(commands: Any) -> None:
 def run_reconstruct(options: argparse.Namespace) -> int:
     from anomaly.imaging.captions import captioned, save_with_facts
     from anomaly.quality.reconstructions import reconstructions
-    from anomaly.reporting.pictures import reconstruction_lines
+    from anomaly.reporting.pictures import picture_facts, reconstruction_lines
     from anomaly.scorer import Scorer
 
     check_folders(options.out)
@@ -49,7 +49,6 @@ def run_reconstruct(options: argparse.Namespace) -> int:
     lines = reconstruction_lines(scorer.card)
     for line in errors:
         say(line)
-    facts = {"Description": "\n".join(lines), "Source": scorer.card.identity}
-    save_with_facts(options.out, captioned(picture, lines), facts)
+    save_with_facts(options.out, captioned(picture, lines), picture_facts(scorer.card, lines))
     print(line_of("written", f"{options.out}   {shown} images: original, expected, heatmap"))
     return NOT_ALL_JUDGED if errors else 0

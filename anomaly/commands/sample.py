@@ -40,7 +40,7 @@ def run_sample(options: argparse.Namespace) -> None:
     from anomaly.detector.file import read_card
     from anomaly.imaging.captions import captioned, enlarged, save_with_facts
     from anomaly.imaging.overlay import grid
-    from anomaly.reporting.pictures import sample_lines
+    from anomaly.reporting.pictures import picture_facts, sample_lines
     from training.restore import sample
 
     check_folders(options.out)
@@ -49,6 +49,5 @@ def run_sample(options: argparse.Namespace) -> None:
     lines = sample_lines(card, len(pictures), options.seed, options.prior)
     large = [enlarged(picture) for picture in pictures]
     sheet = captioned(grid(large, columns=max(1, round(len(large) ** 0.5))), lines)
-    facts = {"Description": "\n".join(lines), "Source": card.identity}
-    save_with_facts(options.out, sheet, facts)
+    save_with_facts(options.out, sheet, picture_facts(card, lines))
     print(rows_text([("written", f"{options.out}   {lines[1]}"), *(("", x) for x in lines[2:])]))

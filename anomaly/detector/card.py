@@ -67,10 +67,8 @@ class Card:
 
     def __post_init__(self) -> None:
         own = None if self.pooled else self.calibration
-        found = self.heatmap
-        if (own is None) != (found is None) or (
-            own is not None and found is not None and (own.n, own.k) != (found.n, found.k)
-        ):
+        expected, found = (None if c is None else (c.n, c.k) for c in (own, self.heatmap))
+        if expected != found:
             raise ValueError("heatmap: not one value for each calibration score")
 
     @property
@@ -114,20 +112,7 @@ class Card:
         """Returns the card of a file; DetectorError where a field is missing or of the
         wrong kind.
         """
-        found = card.get("format") if isinstance(card, dict) else None
-        if type(found) is not int or found < 1:
-            raise DetectorError(
-                "the card has no format number: this is not a detector made by `anomaly train`"
-            )
-        if found < FORMAT:
-            raise DetectorError(
-                f"detector format {found} found, {FORMAT} expected: train again with this version"
-            )
-        if found > FORMAT:
-            raise DetectorError(
-                f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a "
-                "newer version of anomaly; update with pip install -U anomaly"
-            )
+        _check_format(card.get("format") if isinstance(card, dict) else None)
         try:
             check_json(card)
             calibration = (
@@ -169,6 +154,22 @@ class Card:
             raise DetectorError(
                 f"the card is damaged ({type(error).__name__}: {what}): train or copy it again"
             ) from error
+
+
+def _check_format(found: Any) -> None:
+    if type(found) is not int or found < 1:
+        raise DetectorError(
+            "the card has no format number: this is not a detector made by `anomaly train`"
+        )
+    if found < FORMAT:
+        raise DetectorError(
+            f"detector format {found} found, {FORMAT} expected: train again with this version"
+        )
+    if found > FORMAT:
+        raise DetectorError(
+            f"detector format {str(found)[:20]} found, at most {FORMAT} expected: made by a newer "
+            "version of anomaly; update with pip install -U anomaly"
+        )
 
 
 def _line(value: Any, most: int) -> str:

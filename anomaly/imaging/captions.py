@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from anomaly import __version__
 from anomaly.files.atomic import whole_file
 from anomaly.imaging.pillow import Pixels
 
@@ -27,22 +26,36 @@ def enlarged(picture: Pixels, least: int = LEAST_SIDE) -> Pixels:
 
 def captioned(picture: Pixels, lines: Sequence[str]) -> Pixels:
     """Returns a picture (h, w, 3) with lines of text above it, on white; a line that is too long
-    ends in an ellipsis.
+    goes on in the next.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = picture.shape[:2]
-    wide = max(width, LEAST_WIDTH)
-    top = LINE_PIXELS * len(lines) + MARGIN
+    wide, font = max(width, LEAST_WIDTH), ImageFont.load_default(TEXT_PIXELS)
+    shown = [part for line in lines for part in wrapped(line, wide - 2 * MARGIN, font.getlength)]
+    top = LINE_PIXELS * len(shown) + MARGIN
     sheet = Image.new("RGB", (wide, top + height), "white")
     sheet.paste(Image.fromarray(picture), (0, top))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_PIXELS)
-    for number, line in enumerate(lines):
-        shown = line
-        while shown and draw.textlength(shown, font) > wide - 2 * MARGIN:
-            shown = shown[:-2].rstrip("\u2026") + "\u2026"
-        draw.text((MARGIN, MARGIN // 2 + LINE_PIXELS * number), shown, "black", font)
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(shown):
+        draw.text((MARGIN, MARGIN // 2 + LINE_PIXELS * number), line, "black", font)
     return np.asarray(sheet)
+
+
+def wrapped(line: str, width: float, length: Callable[[str], float]) -> list[str]:
+    """Returns a line as several, each at most ``width`` long by ``length``; a word that alone is
+    longer is cut.
+    """
+    found = [""]
+    for word in line.split(" "):
+        longer = f"{found[-1]} {word}" if found[-1] else word
+        if length(longer) <= width:
+            found[-1] = longer
+            continue
+        while length(word) > width:
+            word = word[:-1]
+        found.append(word)
+    return [part for part in found if part]
 
 
 def save_with_facts(
@@ -55,7 +68,7 @@ def save_with_facts(
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    for name, text in {"Software": f"anomaly {__version__}", **facts}.items():
+    for name, text in facts.items():
         info.add_itxt(name, text)
     with whole_file(Path(path)) as file:
         Image.fromarray(picture).save(file, "PNG", pnginfo=info)

@@ -12,7 +12,7 @@ from anomaly.imaging.captions import captioned
 from anomaly.imaging.overlay import grid, overlay
 from anomaly.imaging.pillow import Pixels
 from anomaly.inputs.dataset import Record, read_dataset
-from anomaly.reporting.result import result_text
+from anomaly.reporting.pictures import row_text
 from anomaly.scorer import Scorer, colour_anchors
 
 SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
@@ -47,10 +47,8 @@ def reconstructions(
             if result.heatmap is None
             else overlay(original, result.heatmap, *colour_anchors(scorer, result))
         )
-        said = result_text(result.status, result.score, scorer.card.calibration, result.error)
-        rows.append(
-            captioned(grid([original, expected, picture], 3), [f"{record.path.name}   {said}"])
-        )
+        said = row_text(record.path.name, result)
+        rows.append(captioned(grid([original, expected, picture], 3), [said]))
     if not rows:
         raise DatasetError(
             f"{images}: no image could be read, the first error: {(errors or ['none found'])[0]}"

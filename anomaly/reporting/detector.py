@@ -18,6 +18,7 @@ from anomaly.detector.training_facts import (
 from anomaly.files.numbers import percent
 from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
 from anomaly.reporting.lines import line_of, lines_of
+from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.prospect import Calibrating
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
             "model",
             f"{card.model} on {card.space}, {view_text(card)}; score: {card.score}",
         ),
+        ("heatmap", heatmap_text(card.heatmap)),
         (
             "trained",
             (f"{training.created} on {training.images} good images, {training.groups} groups: ")
@@ -61,6 +63,16 @@ FRAMES = {
     "axis": "the part with its axis level",
     "match": "the part turned to match the training images",
 }
+
+
+def heatmap_text(heatmap: Calibration | None) -> str:
+    """Returns what colours, outline and box go by, where the heatmap has a unit of its own."""
+    if heatmap is None:
+        return ""
+    return (
+        f"in a unit of its own: outlined from {float(heatmap.threshold):.4g} on; a typical good "
+        f"image has {float(heatmap.median):.4g} at its hottest place"
+    )
 
 
 def view_text(card: Card) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from anomaly import __version__
 from anomaly.detector.card import Card
+from anomaly.scorer import Result
 
 FITTED = "latents from a Gaussian fitted to those of the good images, not from the prior"
 STANDARD = "latents from the standard normal prior, where the decoder may never have been"
@@ -29,6 +33,22 @@ def sample_lines(card: Card, count: int, seed: int, prior: str | None = None) ->
     what = f"{count} images drawn from the model (seed {seed}), none of them is real"
     poor = [line for line in card.training.warnings or () if line.startswith(POOR)]
     return [model_text(card), f"{what}: {how}" if how else what, *poor]
+
+
+def picture_facts(card: Card, lines: Sequence[str]) -> dict[str, str]:
+    """Returns what the file of a picture says of itself: its caption, detector and program."""
+    software = f"anomaly {__version__}"
+    return {"Description": "\n".join(lines), "Source": card.identity, "Software": software}
+
+
+def row_text(name: str, result: Result) -> str:
+    """Returns what stands above one image of several: its name, score and result."""
+    said = [] if result.score is None else [f"score {result.score:.4g}"]
+    if result.status != "ok":
+        said.append("not judged")
+    elif result.is_anomaly is not None:
+        said.append("flagged" if result.is_anomaly else "not flagged")
+    return f"{name}   {', '.join(said)}"
 
 
 def reconstruction_lines(card: Card) -> list[str]:

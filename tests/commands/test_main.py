@@ -712,7 +712,7 @@ def test_sample_draws_a_grid(pixel_run: Path, run: Path, tmp_path: Path, shell: 
     drawn = "5 images drawn from the model (seed 0), none of them is real: latents from a Gaussian"
     assert said.fields["written"].startswith(f"{tmp_path / 'samples.png'}   {drawn} fitted to")
     picture = decode(tmp_path / "samples.png").pixels
-    assert picture.shape == (2 * 21 + 8 + 3 * 196 + 4, 640, 3)  # 64 pixels enlarged to 192
+    assert picture.shape == (3 * 21 + 8 + 3 * 196 + 4, 640, 3)  # 64 pixels enlarged to 192
     with Image.open(tmp_path / "samples.png") as image:
         assert image.text["Source"] == read_card(pixel_run).identity
         assert "vae of pixels" in image.text["Description"]

@@ -98,5 +98,5 @@ def test_a_card_that_contradicts_itself_is_refused(own: Path, run: Path, tmp_pat
         ]
     ):
         path = changed(detector, tmp_path / f"{number}.onnx", lambda m, c=change: edit_card(m, **c))
-        with pytest.raises(DetectorError, match="damaged|does not keep"):
+        with pytest.raises(DetectorError, match=r"damaged|does not keep"):
             read_card(path)

@@ -31,14 +31,20 @@ def nearest_others(rows: Tensor) -> Tensor:
 
 def share_far(drawn: Tensor, maps: Tensor) -> float:
     """Returns the share of samples (n, C, h, w) that are farther from every good image than 95 % of
-    good images are from every other one; by images averaged in blocks of 2 x 2. Good maps are
-    float32, or uint8 that stands for 0..1.
+    good images are from every other one. Good maps are float32, or uint8 that stands for 0..1.
+
+    Images are averaged in blocks of 2 x 2 and brought to one mean and contrast each: an almost
+    empty sample would else be near to all whose part is small.
     """
-    good = F.avg_pool2d(to_unit(maps.to(drawn.device)), 2).flatten(1)
+    good = shape_of(to_unit(maps.to(drawn.device)))
     limit = nearest_others(good).quantile(FAR)
-    return float(
-        (torch.cdist(F.avg_pool2d(drawn, 2).flatten(1), good).amin(1) > limit).float().mean()
-    )
+    return float((torch.cdist(shape_of(drawn), good).amin(1) > limit).float().mean())
+
+
+def shape_of(x: Tensor) -> Tensor:
+    """Returns images (N, C, h, w) without their brightness and contrast, (N, k) of length 1."""
+    rows = F.avg_pool2d(x, 2).flatten(1)
+    return F.normalize(rows - rows.mean(1, keepdim=True))
 
 
 def far_warning(drawn: Tensor, maps: Tensor, try_this: str) -> list[str]:
