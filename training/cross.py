@@ -127,5 +127,4 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     """
     trained = calibrated.fitted.trained
     parts = (trained.prepare, fold.space, fold.model, trained.score, calibrated.guard)
-    around = (trained.to_heatmap, None, trained.pose, trained.fine)
-    return DetectorGraph(*parts, *around).eval()
+    return DetectorGraph(*parts, trained.to_heatmap, trained.fine, trained.pose).eval()

@@ -57,8 +57,8 @@ def judge_by_graph(graph: DetectorGraph, typical: float) -> Judge:
     @torch.inference_mode()
     def judge(image: NDArray[np.uint8]) -> tuple[np.float32, Box]:
         score, _, heatmap, *_ = graph(torch.from_numpy(image)[None])
-        hot = heatmap.numpy()[0]
-        return score.numpy()[0], hottest_region(hot, image.shape[1], image.shape[0], typical)[0]
+        found = heatmap.numpy()[0]
+        return score.numpy()[0], hottest_region(found, image.shape[1], image.shape[0], typical)[0]
 
     return judge
 

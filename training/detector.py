@@ -124,8 +124,8 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
 def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     parts = (trained.prepare, trained.space, trained.model, trained.score, guard)
-    around = (trained.to_heatmap, trained.tiles, trained.pose, trained.fine)
-    graph = DetectorGraph(*parts, *around).eval()
+    finer = trained.tiles or trained.fine
+    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose).eval()
     return graph, to_onnx(graph)
 
 

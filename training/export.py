@@ -45,13 +45,14 @@ class DetectorGraph(nn.Module):
         score: ImageScore,
         guard: Guard,
         to_heatmap: Heatmap | None = None,
-        tiles: Tiles | None = None,
+        finer: Tiles | FineHeatmap | None = None,
         pose: Pose | None = None,
-        fine: FineHeatmap | None = None,
     ) -> None:
+        """``finer``: what sees more than the cells of the model, if anything does."""
         super().__init__()
-        self.to_heatmap, self.tiles, self.pose = to_heatmap or Heatmap(), tiles, pose
-        self.fine = fine
+        self.to_heatmap, self.pose = to_heatmap or Heatmap(), pose
+        self.tiles = finer if isinstance(finer, Tiles) else None
+        self.fine = finer if isinstance(finer, FineHeatmap) else None
         self.prepare, self.space, self.model, self.score, self.guard = (
             prepare,
             space,

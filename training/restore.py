@@ -96,7 +96,7 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
     fine = restore_fine(space, prepare, tensors_of(tensors, "fine"))
-    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles, pose, fine)
+    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles or fine, pose)
     return Run(graph.eval(), decoder, facts)
 
 
@@ -189,6 +189,8 @@ def sample(run: Path, count: int, seed: int, prior: str | None = None) -> np.nda
     if isinstance(model, PixelCNN):  # it draws one location after the other
         with Progress(model.shape[1], "drawing rows") as progress:
             maps = model.sample(noise, lambda: progress.advance(1))
+    elif prior == "standard" and isinstance(model, VAE):
+        maps = model.decode(noise)
     else:
-        maps = model.decode(noise) if prior == "standard" else model.sample(noise)
+        maps = model.sample(noise)
     return to_picture(maps if restored.decoder is None else restored.decoder(maps)).numpy()
