@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from training.pixels import to_unit
 
-FAR = 0.95  # share of good images that are nearer than that to another good one
-MOST_FAR = 0.5  # share of samples that may be farther: of good ones 0.05 are
+DISTANCE_QUANTILE = 0.95  # share of good images that are nearer than that to another good one
+MAX_FAR_SHARE = 0.5  # share of samples that may be farther: of good ones 0.05 are
 
 
 def nearest_distance(x: Tensor) -> float:
@@ -37,7 +37,7 @@ def share_far(drawn: Tensor, maps: Tensor) -> float:
     empty sample would else be near to all whose part is small.
     """
     good = shape_of(to_unit(maps.to(drawn.device)))
-    limit = nearest_others(good).quantile(FAR)
+    limit = nearest_others(good).quantile(DISTANCE_QUANTILE)
     return float((torch.cdist(shape_of(drawn), good).amin(1) > limit).float().mean())
 
 
@@ -50,10 +50,10 @@ def shape_of(x: Tensor) -> Tensor:
 def far_warning(drawn: Tensor, maps: Tensor, try_this: str) -> list[str]:
     """Returns a line where more than half of the samples are far from all good images."""
     share = share_far(drawn, maps)
-    if share <= MOST_FAR:
+    if share <= MAX_FAR_SHARE:
         return []
     return [
         f"poor samples: {100 * share:.0f} % of what the model draws is farther from all good "
-        f"images than {100 * FAR:.0f} % of these are from each other, at most "
-        f"{100 * MOST_FAR:.0f} % expected: it has not learnt yet what they look like. {try_this}"
+        f"images than {100 * DISTANCE_QUANTILE:.0f} % of these are from each other, at most "
+        f"{100 * MAX_FAR_SHARE:.0f} % expected: it has not learnt yet what they look like. {try_this}"
     ]
