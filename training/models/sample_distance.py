@@ -55,5 +55,6 @@ def far_warning(drawn: Tensor, maps: Tensor, try_this: str) -> list[str]:
     return [
         f"poor samples: {100 * share:.0f} % of what the model draws is farther from all good "
         f"images than {100 * DISTANCE_QUANTILE:.0f} % of these are from each other, at most "
-        f"{100 * MAX_FAR_SHARE:.0f} % expected: it has not learnt yet what they look like. {try_this}"
+        f"{100 * MAX_FAR_SHARE:.0f} % expected: it has not learnt yet what they look like. "
+        f"{try_this}"
     ]
