@@ -36,6 +36,7 @@ MODELS = (
     "boltzmann",
     "hmm",
     "flow",
+    "diffusion",
 )
 
 
