@@ -51,8 +51,8 @@ from training.stages import Split
 from training.tensors import extract, one_thread_each
 from training.trained import build_model
 
-# One of each family; the dense ones and whatever else there is by --models.
-SHOWN = (
+# The dense ones by --models.
+ONE_OF_EACH_FAMILY = (
     "linear",
     "hmm",
     "autoencoder",
@@ -64,7 +64,7 @@ SHOWN = (
     "diffusion",
 )
 PAGE = "gallery.html"
-EACH = 3  # good and defective images that every model is shown
+IMAGES_SHOWN = 3  # good ones, and as many defective ones
 SAMPLES = 16
 TRIAL_IMAGES = 64  # by which the time of an epoch is found
 OVERHEAD = 1.15  # of an epoch beside its steps: the held-out loss, the checkpoint
@@ -76,7 +76,7 @@ class GalleryOptions:
 
     images: Path
     out: Path
-    models: tuple[str, ...] = SHOWN
+    models: tuple[str, ...] = ONE_OF_EACH_FAMILY
     minutes: float = 5.0
     size: int = 32
     seed: int = 0
@@ -105,7 +105,7 @@ class Images:
         all."""
         good = [n for n, label in enumerate(self.labels) if label == NORMAL]
         bad = [n for n, label in enumerate(self.labels) if label != NORMAL]
-        return [*spread(good, EACH), *spread(bad, EACH)]
+        return [*spread(good, IMAGES_SHOWN), *spread(bad, IMAGES_SHOWN)]
 
 
 def spread(items: Sequence[int], count: int) -> list[int]:

@@ -44,7 +44,8 @@ def panels_of(model: Model, shown: Tensor, judged: Tensor, labels: Sequence[str]
     found: list[Panel] = []
     decode = decoder_of(model)
     if decode is not None:
-        found += [latent_plane(model, judged, labels), interpolation(model, decode, shown)]
+        found += latent_plane(model, judged, labels)
+        found += [interpolation(model, decode, shown)] if len(shown) > 1 else []
     if isinstance(model, VAE):
         found.append(bound_of_each_image(model, judged, labels))
     if isinstance(model, PixelCNN):
@@ -72,8 +73,10 @@ def decoder_of(model: Model) -> Callable[[Tensor], Tensor] | None:
     return None
 
 
-def latent_plane(model: Model, judged: Tensor, labels: Sequence[str]) -> Panel:
+def latent_plane(model: Model, judged: Tensor, labels: Sequence[str]) -> list[Panel]:
     codes = torch.cat([model.encode(x) for x in judged.split(64)])
+    if min(codes.shape) < 2:  # no plane
+        return []
     centred = codes - codes.mean(0)
     _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
     plane = (centred @ axes[:2].T).numpy()
@@ -88,7 +91,7 @@ def latent_plane(model: Model, judged: Tensor, labels: Sequence[str]) -> Panel:
         f"The latents of {len(judged):,} images, {codes.shape[1]} numbers each, on the two axes "
         f"in which they vary most ({100 * share:.0f} % of all)."
     )
-    return Panel("Latent plane", said, charts=[chart])
+    return [Panel("Latent plane", said, charts=[chart])]
 
 
 def rows_of(labels: Sequence[str]) -> dict[str, list[int]]:

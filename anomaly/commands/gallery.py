@@ -67,12 +67,12 @@ def minutes(text: str) -> float:
 
 def run_gallery(options: argparse.Namespace) -> None:
     import_training()
-    from training.gallery import SHOWN, GalleryOptions, gallery
+    from training.gallery import ONE_OF_EACH_FAMILY, GalleryOptions, gallery
 
     asked = GalleryOptions(
         images=options.images,
         out=options.out,
-        models=options.models or SHOWN,
+        models=options.models or ONE_OF_EACH_FAMILY,
         minutes=options.minutes,
         size=options.size,
         seed=options.seed,
