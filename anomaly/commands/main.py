@@ -27,6 +27,7 @@ from anomaly.commands.demo import add_demo
 from anomaly.commands.doctor import add_doctor
 from anomaly.commands.evaluate import add_evaluate
 from anomaly.commands.export import add_export
+from anomaly.commands.gallery import add_gallery
 from anomaly.commands.mark import add_mark
 from anomaly.commands.reconstruct import add_reconstruct
 from anomaly.commands.report import add_report
@@ -136,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         add_report,
         add_sample,
         add_reconstruct,
+        add_gallery,
         add_review,
         add_serve,
         add_export,

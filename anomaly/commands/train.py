@@ -37,6 +37,7 @@ MODELS = (
     "boltzmann",
     "hmm",
     "flow",
+    "diffusion",
 )
 
 

@@ -77,7 +77,10 @@ class Axes:
         return Mark("polygon", "band", self._points([*x, *x[::-1]], [*top, *bottom[::-1]]))
 
     def dot(self, x: float, y: float) -> Mark:
-        return Mark("circle", "dot", self._points([x], [y]))
+        return self.point(x, y, "dot")
+
+    def point(self, x: float, y: float, kind: str) -> Mark:
+        return Mark("circle", kind, self._points([x], [y]))
 
     def _points(self, xs: ArrayLike, ys: ArrayLike) -> str:
         pairs = zip(np.asarray(xs, float).tolist(), np.asarray(ys, float).tolist(), strict=True)

@@ -11,6 +11,7 @@ from training.models.autoencoder import (
     LinearAutoencoder,
 )
 from training.models.boltzmann import BoltzmannMachine
+from training.models.diffusion import Diffusion
 from training.models.flow import Flow
 from training.models.gan import make_gan
 from training.models.hmm import HMM
@@ -56,4 +57,5 @@ MODELS: dict[str, ModelKind] = {
     "boltzmann": ModelKind(BoltzmannMachine, pixel_size=32),
     "hmm": ModelKind(HMM, closed_form=True, pixel_size=64),
     "flow": ModelKind(Flow, pixel_size=32),
+    "diffusion": ModelKind(Diffusion, pixel_size=32),
 }

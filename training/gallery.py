@@ -1,0 +1,394 @@
+"""`anomaly gallery`: every kind of generative model trained on one set of images within a budget of
+time, on one page.
+
+A model here is fitted, scored and shown by torch; nothing is exported. A detector of one of them is
+what `anomaly train --model NAME --space pixels` makes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from anomaly.errors import TrainingError
+from anomaly.files.numbers import percent
+from anomaly.files.progress import Progress, duration
+from anomaly.imaging.overlay import overlay
+from anomaly.inputs.dataset import Record, labelled_test, read_dataset
+from anomaly.reporting.drawings import loss_chart
+from anomaly.reporting.model_gallery import (
+    Exhibit,
+    ModelGallery,
+    Panel,
+    Sheet,
+    enlarged,
+    sheet,
+    write_model_gallery,
+)
+from anomaly.reporting.page import Term, templates
+from anomaly.statistics.calibration import Calibration, calibrate
+from anomaly.statistics.groups import one_per_group
+from anomaly.statistics.resampling import NORMAL
+from training.checkpoint import load_checkpoint
+from training.fit import enough_epochs, fit, optimisers, train_epoch
+from training.gallery_pictures import curve_charts, loss_curves, panels_of, pictures
+from training.models import MODELS
+from training.options import FitOptions, TrainOptions
+from training.pixels import to_unit
+from training.protocols import Model
+from training.reading import read, represent, split
+from training.scores import Heatmap, image_scores
+from training.stages import Split
+from training.tensors import extract, one_thread_each
+from training.trained import build_model
+
+# The dense ones by --models.
+ONE_OF_EACH_FAMILY = (
+    "linear",
+    "hmm",
+    "autoencoder",
+    "vae",
+    "gan",
+    "pixelcnn",
+    "boltzmann",
+    "flow",
+    "diffusion",
+)
+PAGE = "gallery.html"
+IMAGES_SHOWN = 3  # good ones, and as many defective ones
+SAMPLES = 16
+TRIAL_IMAGES = 64  # by which the time of an epoch is found
+OVERHEAD = 1.15  # of an epoch beside its steps: the held-out loss, the checkpoint
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """What was asked for; ``minutes``: of all trainings together, once the images are read."""
+
+    images: Path
+    out: Path
+    models: tuple[str, ...] = ONE_OF_EACH_FAMILY
+    minutes: float = 5.0
+    size: int = 32
+    seed: int = 0
+    good: tuple[str, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """One set of images as pixels, uint8 (n, C, s, s): learnt from, held out, setting the
+    threshold, and judged. ``labels``: of the last; without labelled images those that set the
+    threshold are judged.
+    """
+
+    divided: Split
+    fit: Tensor
+    validation: Tensor
+    calibration: Tensor
+    judged: Tensor
+    labels: list[str]
+    unread: list[str]
+
+    @property
+    def shown(self) -> list[int]:
+        """Which of the judged images every model is shown: good ones, then defects, evenly from
+        all."""
+        good = [n for n, label in enumerate(self.labels) if label == NORMAL]
+        bad = [n for n, label in enumerate(self.labels) if label != NORMAL]
+        return [*spread(good, IMAGES_SHOWN), *spread(bad, IMAGES_SHOWN)]
+
+
+def spread(items: Sequence[int], count: int) -> list[int]:
+    """Returns so many items, as far from each other as they can be."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places.tolist()]
+
+
+def gallery(options: GalleryOptions, say: Callable[[str], None]) -> Path:
+    """Trains the models that are not trained yet, writes the page and returns its path.
+
+    The same command goes on where an earlier one stopped. Raises DatasetError, CalibrationError,
+    TrainingError.
+    """
+    templates()
+    unknown = [name for name in options.models if name not in MODELS]
+    if unknown:
+        raise TrainingError(f"--models {unknown[0]} found, some of {', '.join(MODELS)} expected")
+    with one_thread_each():
+        images = read_images(options, say)
+        exhibits, left = [], 60 * options.minutes
+        names = sorted(options.models, key=lambda name: not MODELS[name].closed_form)
+        for number, name in enumerate(names):
+            began = time.monotonic()
+            share = max(left, 0.0) / (len(names) - number)
+            say(f"gallery {number + 1} of {len(names)}: {name}, at most {duration(share)}")
+            model, history, warnings = fitted(name, images, options, share, say)
+            left -= time.monotonic() - began
+            exhibits.append(exhibit(name, model, images, history, warnings))
+    order = {name: number for number, name in enumerate(options.models)}
+    exhibits.sort(key=lambda one: order[one.name])
+    page = options.out / PAGE
+    write_model_gallery(page, page_of(options, images, exhibits))
+    return page
+
+
+def read_images(options: GalleryOptions, say: Callable[[str], None]) -> Images:
+    """Returns the images, each read once."""
+    asked = TrainOptions(
+        images=options.images,
+        out=options.out,
+        model="autoencoder",
+        space="pixels",
+        size=options.size,
+        seed=options.seed,
+        calibrate="split",
+        good=options.good,
+        command=options.command,
+    )
+    divided = split(represent(read(asked, say)))
+    seen, sets = divided.seen, divided.sets
+    channels = 1 if all(grey for _, _, _, grey in seen.facts) else 3
+    learnt, held_out, calibrating = (
+        seen.subset(some).maps[:, :channels]
+        for some in (sets.fit, sets.validation, sets.calibration)
+    )
+    records = labelled(options, divided)
+    if not records:
+        labels = [NORMAL] * len(calibrating)
+        return Images(divided, learnt, held_out, calibrating, calibrating, labels, [])
+    with Progress(len(records), "looking at labelled images") as progress:
+        found = extract(
+            records,
+            divided.rule,
+            divided.prepare,
+            divided.space,
+            "cpu",
+            lambda: progress.advance(1),
+        )
+    labels = [record.label or NORMAL for record in found.records]
+    judged = found.maps[:, :channels]
+    return Images(divided, learnt, held_out, calibrating, judged, labels, found.left_out)
+
+
+def labelled(options: GalleryOptions, divided: Split) -> list[Record]:
+    """Returns the labelled images that are not among those for training."""
+    training = {record.path for record in divided.records}
+    records = labelled_test(read_dataset(options.images, good=options.good))
+    return [record for record in records if record.path not in training]
+
+
+def fitted(
+    name: str, images: Images, options: GalleryOptions, seconds: float, say: Callable[[str], None]
+) -> tuple[Model, list[dict[str, Any]], list[str]]:
+    """Returns a model that was fitted within about so many seconds, its history and warnings."""
+    chosen = replace(images.divided.job.options, model=name, score=MODELS[name].score, error=None)
+    model = build_model(chosen, images.fit)
+    folder = options.out / name
+    checkpoint = folder / "checkpoint.safetensors"
+    fit_options = FitOptions(seed=options.seed)
+    if not model.closed_form:
+        epochs = epochs_before(checkpoint)
+        if epochs is None:
+            trial = build_model(chosen, images.fit)
+            epochs = affordable(trial, images.fit, fit_options, seconds, checkpoint)
+        fit_options = replace(fit_options, epochs=epochs)
+    resume = checkpoint.exists()
+    history = fit(model, images.fit, images.validation, fit_options, checkpoint, resume, say)
+    model.finish(images.fit)
+    warnings = model.warnings(images.fit)
+    full = enough_epochs(len(images.fit), fit_options.batch_size)
+    if fit_options.epochs is not None and fit_options.epochs < full:
+        warnings.append(
+            f"the time allowed {fit_options.epochs} of the {full} epochs that anomaly train makes: "
+            "--minutes gives more"
+        )
+    return model.eval(), history, warnings
+
+
+def epochs_before(checkpoint: Path) -> int | None:
+    """Returns the number of epochs that an earlier call chose, None where there is none."""
+    if not checkpoint.exists():
+        return None
+    found = json.loads(load_checkpoint(checkpoint)[1].get("identity", "{}")).get("epochs")
+    return found if isinstance(found, int) else None
+
+
+def affordable(
+    model: Model, maps: Tensor, options: FitOptions, seconds: float, checkpoint: Path
+) -> int:
+    """Returns how many epochs there is time for, by a trial of a few steps; as many as training
+    makes at most.
+    """
+    players, some = optimisers(model, options), maps[:TRIAL_IMAGES]
+    model.train()
+    for _ in range(2):  # the first is slower
+        began = time.monotonic()
+        train_epoch(model, some, players, options, 1, checkpoint, lambda images: None)
+        taken = time.monotonic() - began
+    epoch = OVERHEAD * taken * len(maps) / len(some)
+    return max(1, min(enough_epochs(len(maps), options.batch_size), int(seconds / epoch)))
+
+
+@torch.inference_mode()
+def judge(model: Model, maps: Tensor, score: str) -> tuple[npt.NDArray[np.float32], Tensor]:
+    """Returns scores (n,) and heatmaps (n, h, w) of uint8 images."""
+    to_heatmap, scores, heatmaps = Heatmap(), [], []
+    for some in maps.split(64):
+        x = to_unit(some)
+        heatmaps.append(to_heatmap(model(x)[0]))
+        scores.append(
+            to_heatmap.pool(heatmaps[-1]) if score == "hottest" else image_scores(model, x)[score]
+        )
+    return torch.cat(scores).numpy(), torch.cat(heatmaps)
+
+
+@torch.inference_mode()
+def exhibit(
+    name: str,
+    model: Model,
+    images: Images,
+    history: list[dict[str, Any]],
+    warnings: list[str],
+) -> Exhibit:
+    """Returns a fitted model's figures and pictures."""
+    score = MODELS[name].score
+    good, good_heatmaps = judge(model, images.calibration, score)
+    threshold = calibrated(images, good)
+    scores, heatmaps = judge(model, images.judged, score)
+    flagged = threshold.is_anomaly(scores)
+    bad = np.array([label != NORMAL for label in images.labels])
+    x = to_unit(images.judged[images.shown])
+    colours = calibrated(images, good_heatmaps.amax((1, 2)).numpy())
+    expected = model(x)[1]
+    laid = [
+        overlay(enlarged(picture, 4), heatmap, float(colours.median), float(colours.threshold))
+        for picture, heatmap in zip(pictures(x), heatmaps[images.shown].numpy(), strict=True)
+    ]
+    seconds = sum(row["seconds"] for row in history)
+    panels = [
+        curves(history),
+        seen(x, expected, laid),
+        *([drawn(model)] if model.can_sample else []),
+        *panels_of(model, x, to_unit(images.judged), images.labels),
+    ]
+    return Exhibit(
+        name,
+        seconds,
+        auroc(scores, bad),
+        (int(flagged[bad].sum()), int(bad.sum())),
+        (int(flagged[~bad].sum()), int((~bad).sum())),
+        facts_of(model, score, threshold, history, seconds),
+        panels,
+        sheet(laid, len(laid), f"heatmaps of {name}"),
+        warnings,
+    )
+
+
+def calibrated(images: Images, scores: npt.NDArray[np.float32]) -> Calibration:
+    """Returns the calibration by scores of the calibration images, one of each group."""
+    records = images.divided.seen.subset(images.divided.sets.calibration).records
+    groups, paths = [r.group for r in records], [str(r.path) for r in records]
+    return calibrate(one_per_group(scores, groups, 0, paths)[0])
+
+
+def auroc(scores: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]) -> float | None:
+    if not bad.any() or bad.all():
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(bad, scores))
+
+
+def facts_of(
+    model: Model,
+    score: str,
+    threshold: Calibration,
+    history: list[dict[str, Any]],
+    seconds: float,
+) -> list[Term]:
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    fitted_by = "closed form" if model.closed_form else f"{len(history)} epochs"
+    learnt = "" if not numbers else f", {numbers:,} numbers learnt by gradient"
+    return [
+        ("training", f"{duration(seconds)}, {fitted_by}{learnt}"),
+        ("score", score),
+        ("threshold", f"{float(threshold.threshold):.4g}, the {ordinal(threshold.k)} highest score "
+                      f"of {threshold.n} good images held out; flags {percent(threshold.rate)} of "
+                      "good images"),
+    ]  # fmt: skip
+
+
+def ordinal(k: int) -> str:
+    ending = "th" if k // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(k % 10, "th")
+    return "" if k == 1 else f"{k}{ending}"
+
+
+def curves(history: list[dict[str, Any]]) -> Panel:
+    charts = curve_charts(loss_curves(history), loss_chart)
+    said = (
+        "The loss of each player, epoch by epoch."
+        if charts
+        else "One epoch, or fitted to all images at once: there is no curve."
+    )
+    return Panel("Learning curves", said, charts=charts)
+
+
+def seen(x: Tensor, expected: Tensor, laid: Sequence[npt.NDArray[np.uint8]]) -> Panel:
+    """Returns originals above what is expected above their heatmaps."""
+    rows = [*pictures(x), *pictures(expected)]
+    return Panel(
+        "Images, reconstructions, heatmaps",
+        "What the model expected to see, and where it was surprised.",
+        [
+            Sheet(
+                sheet([*(enlarged(picture, 4) for picture in rows), *laid], len(laid), "seen"),
+                "From above: the images, what was expected, the heatmaps.",
+            )
+        ],
+    )
+
+
+def drawn(model: Model) -> Panel:
+    random = torch.Generator().manual_seed(0)
+    samples = model.sample(torch.randn(SAMPLES, model.sample_size(), generator=random))
+    said = f"{SAMPLES} images drawn from the model; none of them is real, and none was chosen."
+    return Panel("Samples", said, [Sheet(sheet(pictures(samples), SAMPLES // 2, "samples"))])
+
+
+def page_of(options: GalleryOptions, images: Images, exhibits: list[Exhibit]) -> ModelGallery:
+    sets, labels = images.divided.sets, images.labels
+    bad = sum(label != NORMAL for label in labels)
+    judged = (
+        f"{len(labels) - bad:,} good and {bad:,} defective images, none of which was trained on"
+        if bad
+        else "no defective images were given: AUROC and defects found are unknown, and the good "
+        "images shown set the threshold"
+    )
+    facts: list[Term] = [
+        ("learnt from", f"{len(sets.fit):,} good images; {len(sets.validation):,} held out, "
+                        f"{len(sets.calibration):,} set the threshold"),
+        ("judged", judged),
+        ("pixels", f"{options.size} x {options.size}, for every model"),
+        ("time", f"at most {options.minutes:g} minutes for all trainings, on one thread"),
+        ("command", options.command),
+    ]  # fmt: skip
+    shown = to_unit(images.judged[images.shown])
+    shown_labels = ", ".join(labels[number] for number in images.shown)
+    return ModelGallery(
+        f"Generative models of {options.images.resolve().name}",
+        facts,
+        sheet([enlarged(picture, 4) for picture in pictures(shown)], len(shown), "images"),
+        f"From the left: {shown_labels}.",
+        exhibits,
+        [f"not judged: {line}" for line in images.unread],
+    )
