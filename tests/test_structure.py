@@ -15,7 +15,7 @@ from tests.benchmarks.shape import ROOT, functions_of, line_count, source_files
 PACKAGES = """
     anomaly.errors anomaly.files anomaly.imaging anomaly.statistics anomaly.detector anomaly.scorer
     anomaly anomaly.inputs anomaly.scoring anomaly.reporting anomaly.review anomaly.serve
-    anomaly.quality anomaly.commands anomaly.__main__ training dashboard
+    anomaly.station anomaly.quality anomaly.commands anomaly.__main__ training dashboard
 """.split()
 # the commands start both by name, and only when they run
 ABOVE = {("anomaly.commands", "training"), ("anomaly.commands", "dashboard")}
