@@ -178,15 +178,15 @@ def anchor(desk: Desk, filters: Filters, body: dict[str, Any]) -> int | None:
 
 def left(desk: Desk, queue: str, filters: Filters) -> str:
     """Returns in words how much of a queue is left for anybody to judge, within all filters."""
-    desk.store.run(filters.run or 0)  # of a run that is gone nothing is counted
+    run = desk.store.run(filters.run or 0)  # of a run that is gone nothing is counted
     waiting, total = desk.store.remaining(queue, filters)
     if queue == "audit":
         return f"{waiting:,} of {total:,} of the audit sample left"
     if queue == "second":
         return f"{waiting:,} to look at again"
-    return (
-        f"{waiting:,} of {total:,} {'not flagged' if filters.flagged is False else 'flagged'} left"
-    )
+    default = "flagged or for review" if run.review else "flagged"
+    named = {None: default, "review": "for review"}.get(filters.result, filters.result)
+    return f"{waiting:,} of {total:,} {named} left"
 
 
 def known_share(queue: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -43,6 +44,22 @@ def rate(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"{text!r} found, a rate such as 0.01 or 1% expected (above 0, at most 0.5)"
         )
+    return value
+
+
+def review_rate(text: str) -> float:
+    """Reads a second false-alarm rate; 0 is none."""
+    return 0.0 if text == "0" else rate(text)
+
+
+def finite(text: str) -> float:
+    """Reads a score."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} found, a score such as 0.31 expected")
     return value
 
 

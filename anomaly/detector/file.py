@@ -210,7 +210,6 @@ def recalibrate(
         version=version,
         calibration=calibration,
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
-        band=None,
         quality=None,
         parent=parent or card.digest,
         training=training,

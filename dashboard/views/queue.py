@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from anomaly.errors import AnomalyError
-from anomaly.review import STATES, Filters
+from anomaly.review import STATES, Filters, Progress
 from dashboard.access import Person
 from dashboard.address import (
     QUEUE_NAMES,
@@ -30,10 +30,11 @@ Option = TypeVar("Option", int, str)
 A_PAGE = 60
 PAGE = "page of the queue"
 ANY = "any"
-DETECTOR_SAYS = {  # flagged, status
+DETECTOR_SAYS = {  # result, status
     "any": (None, None),
-    "flagged": (True, None),
-    "not flagged": (False, None),
+    "flagged": ("flagged", None),
+    "review": ("review", None),
+    "not flagged": ("not flagged", None),
     "unlike the training images": (None, "outside"),
     "not readable": (None, "error"),
 }
@@ -105,7 +106,7 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
     chosen = Filters(
         run=run,
         folder=_unless_any(folder),
-        flagged=DETECTOR_SAYS[said][0],
+        result=DETECTOR_SAYS[said][0],
         status=DETECTOR_SAYS[said][1],
         state=_unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state)),
         defect_type=fields.choice_or_any("Defect type", defect_types, filters.defect_type),
@@ -135,7 +136,7 @@ def folder_options(
 
 def detector_said(filters: Filters) -> str:
     """Returns the name of what the filters want of the detector's verdict."""
-    wanted = (filters.flagged, filters.status)
+    wanted = (filters.result, filters.status)
     return next((name for name, one in DETECTOR_SAYS.items() if one == wanted), ANY)
 
 
@@ -146,7 +147,8 @@ def _unless_any(value: str) -> str | None:
 def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[str, str]) -> None:
     """Shows the run's progress, the way to the review desk and the link."""
     progress = desk.store.progress(run_here(desk, filters).id)
-    columns = st.columns([1.3, 1, 1, 1, 1, 3], vertical_alignment="bottom")
+    shares = [1.3, *[1] * (5 if progress.review else 4), 3]
+    columns = st.columns(shares, vertical_alignment="bottom")
     label = "Start judging" if person.may("inspector") else "Look at them"
     if columns[0].button(
         label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"
@@ -156,12 +158,13 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         "Images": f"{progress.images:,}",
         "Flagged": f"{progress.flagged:,}",
         "Of these judged": f"{progress.flagged_judged:,}",
+        **review_figures(progress),
         "Audit sample": f"{progress.audit_judged:,} of {progress.audit:,}",
     }
     for column, (name, value) in zip(columns[1:], figures.items(), strict=False):
         column.metric(name, value)
     if progress.not_judged_by_detector:
-        columns[5].warning(
+        columns[-1].warning(
             f"{progress.not_judged_by_detector:,} images could not be judged by the detector: "
             "treat them as not OK."
         )
@@ -172,6 +175,13 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
             f"{flagged:,} of {units:,} units have a view above the threshold, which flags the "
             "unit: the rate is per unit. Image shows a view with the other views of its unit."
         )
+
+
+def review_figures(progress: Progress) -> dict[str, str]:
+    """Returns how many images are for review, where there are any."""
+    if not progress.review:
+        return {}
+    return {"For review, judged": f"{progress.review_judged:,} of {progress.review:,}"}
 
 
 def findings_sheet(
