@@ -59,6 +59,26 @@ def show(desk: Desk, person: Person) -> None:
     if pages > 1:
         st.pagination(pages, key=PAGE)
     findings_sheet(desk, filters, queue, query, page)
+    look_again(desk, filters.run or 0, grown(desk, filters.run or 0))
+
+
+LOOK_SECONDS = 2.0
+
+
+def grown(desk: Desk, run: int) -> tuple[int, ...]:
+    """Returns what changes when a service or a station stores findings: how many runs there are,
+    and how many findings the run shown has.
+    """
+    shown = desk.store.run(run)
+    needs = (shown.flagged, shown.review, shown.not_judged)
+    return len(desk.store.runs()), *needs, desk.store.count(Filters(run=run))
+
+
+@st.fragment(run_every=LOOK_SECONDS)
+def look_again(desk: Desk, run: int, before: tuple[int, ...]) -> None:
+    """Runs the page again once new findings are there; what a person chose stays."""
+    if grown(desk, run) != before:
+        st.rerun()
 
 
 class Fields:
