@@ -125,7 +125,7 @@ def review_lines(guarantee: Guarantee) -> list[str]:
         return []
     what = guarantee.what
     named = "" if review.target_rate is not None else ", a score that was named"
-    rows = [(f"review above {review.threshold:.4g}", f"a person looks at these {what}s{named}")]
+    rows = [(f"review above {review.threshold:.4g}", f"up to the threshold a person looks{named}")]
     if guarantee.preview:
         rows.append(("flagged or review", "rate: none, as for the threshold"))
         return lines_of(rows)

@@ -108,7 +108,7 @@ class Live {
     part.ordinary.dataset.many = String(said.many);
     const since = new Date(said.since).toLocaleString();
     this.rows(part.lines, [
-      ["cycle", said.cycle], ["waiting", `${said.waiting}`], ["lost", `${said.lost}`], ["counted since", since], ["judged by", `${said.detector.split(" ")[0]}, ${said.thresholds}`],
+      ["cycle", said.cycle], ["waiting, lost", `${said.waiting}, ${said.lost}`], ["counted since", since], ["judged by", `${said.detector.split(" ")[0]}, ${said.thresholds}`],
     ]);
     for (const kind of ["sources", "sinks"]) {
       const rows = said[kind].map((one) => made("li", { "data-state": one.state }, made("b", {}, one.name), made("span", {}, `${one.state === "ok" ? "" : `${one.state}: `}${one.said}`)));
