@@ -56,9 +56,10 @@ class Result:
     ``error`` (could not be judged). ``score``: higher is more anomalous. ``p_value``: the share of
     good images that look at least this unusual, from the rank among the calibration scores.
     ``is_anomaly``: None unless status is ``ok`` and the detector has a threshold: an image that was
-    not judged is never good. ``heatmap``: float32 (h, w), higher is more anomalous; see Card for
-    its unit. ``box``: x, y, width, height of the hottest region in pixels of the original,
-    ``area`` its pixels.
+    not judged is never good. ``review``: whether the score lies between the detector's two
+    thresholds, so that a person has to look (``result`` says it all in words).
+    ``heatmap``: float32 (h, w), higher is more anomalous; see Card for its unit. ``box``: x, y,
+    width, height of the hottest region in pixels of the original, ``area`` its pixels.
     ``reconstruction``: uint8 (h, w, 3), in pixel space only.
     """
 
@@ -66,6 +67,7 @@ class Result:
     score: float | None = None
     p_value: float | None = None
     is_anomaly: bool | None = None
+    review: bool = False
     heatmap: npt.NDArray[np.float32] | None = None
     reconstruction: Pixels | None = None
     width: int | None = None
@@ -75,13 +77,24 @@ class Result:
     error: str | None = None
     kind: str | None = None
 
+    @property
+    def result(self) -> str | None:
+        """``not flagged``, ``review`` (a person has to look), ``flagged`` or ``not judged``; None
+        of a detector that only ranks.
+        """
+        if self.status != "ok":
+            return "not judged"
+        if self.is_anomaly is None:
+            return None
+        return "flagged" if self.is_anomaly else "review" if self.review else "not flagged"
+
 
 class Scorer:
     """Scores images with a detector file.
 
         scorer = Scorer("detector.onnx")
         result = scorer.score("part.png")
-        if result.is_anomaly is not False: ...          # anomalous, outside or not judged
+        if result.result != "not flagged": ...          # flagged, for review or not judged
 
     ``device``: ``auto`` takes CUDA where it really works and else the CPU (``scorer.device`` says
     which); ``cuda`` fails where there is none. ``threads``: of one inference on the CPU (default:
@@ -302,6 +315,7 @@ class Scorer:
             score=float(score),
             p_value=float(calibration.p_value(score)) if calibration else None,
             is_anomaly=bool(calibration.is_anomaly(score)) if calibration and not why else None,
+            review=bool(calibration.is_review(score)) if calibration and not why else False,
             heatmap=heatmap,
             reconstruction=outputs["reconstruction"][number]
             if "reconstruction" in outputs

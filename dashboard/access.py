@@ -93,15 +93,16 @@ class Key:
         The end is a full hour, so that the browser meets the same address again and takes the
         picture from its cache.
         """
-        until = (int(_now(now)) // LINK_SECONDS + 2) * LINK_SECONDS
-        sign = self._sign("link", f"{finding}/{kind}/{until}")
-        return f"/evidence/{finding}/{kind}?until={until}&sign={sign}"
+        return self.signed(f"/evidence/{finding}/{kind}", now)
 
-    def check_link(
-        self, finding: int, kind: str, until: str, signature: str, now: float | None = None
-    ) -> None:
-        """Raises AccessError 403 unless ``link`` made these and they have not expired."""
-        expected = self._sign("link", f"{finding}/{kind}/{until}")
+    def signed(self, path: str, now: float | None = None) -> str:
+        """Returns an address of this server that is good for one to two hours, as ``link``."""
+        until = (int(_now(now)) // LINK_SECONDS + 2) * LINK_SECONDS
+        return f"{path}?until={until}&sign={self._sign('link', f'{path}/{until}')}"
+
+    def check_link(self, path: str, until: str, signature: str, now: float | None = None) -> None:
+        """Raises AccessError 403 unless ``signed`` made these and they have not expired."""
+        expected = self._sign("link", f"{path}/{until}")
         if not hmac.compare_digest(expected.encode(), signature.encode()) or int(until) < _now(now):
             raise AccessError(403, "this link is not signed, or too old: open the page again")
 

@@ -115,7 +115,7 @@ def set_address(query: Mapping[str, str]) -> None:
 
 def said(filters: Filters, queue: str) -> str:
     """Returns the filters in words, for a page's head."""
-    flagged = {True: "flagged only", False: "not flagged only", None: None}[filters.flagged]
+    result = None if filters.result is None else f"{filters.result} only"
     scores = None
     if filters.low is not None or filters.high is not None:
         low = "" if filters.low is None else f"from {filters.low:.4g}"
@@ -123,7 +123,7 @@ def said(filters: Filters, queue: str) -> str:
         scores = f"score {low} {high}".replace("  ", " ").strip()
     parts = [
         filters.folder,
-        flagged,
+        result,
         filters.status,
         scores,
         filters.state,

@@ -37,6 +37,7 @@ _viewer = _component("viewer", "outbox.js", "drafts.js", "panes.js", "looking.js
 _sheet = _component("sheet")
 _threshold = _component("limit")
 _mask = _component("mask")
+_live = _component("live")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
     js="""export default function ({ data }) {
@@ -70,6 +71,11 @@ def mask_drawing(picture: str) -> list[list[float]]:
     """
     found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
     return found if isinstance(found, list) else []
+
+
+def live_station(data: dict[str, Any]) -> None:
+    """Shows a station that runs; it asks its route by itself, and says when nothing answers."""
+    _live(key=f"live {data['station']}", data=data)
 
 
 def plain(text: str) -> str:

@@ -36,7 +36,7 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "detectorName": known.short,
         "threshold": finding.threshold,
         "status": finding.status,
-        "flagged": finding.is_anomaly,
+        "result": finding.result,
         "words": words(finding, known),
         "size": f"{finding.width:,} x {finding.height:,}"
         if finding.width and finding.height
@@ -123,8 +123,7 @@ def unit_shown(desk: Desk, finding: Finding) -> dict[str, Any] | None:
     return {
         "name": unit.unit,
         "words": unit_text(unit),
-        "flagged": unit.is_anomaly,
-        "status": unit.status,
+        "result": unit.result,
         "views": shown,
     }
 
@@ -208,8 +207,7 @@ def in_short(finding: Finding) -> str:
     """Returns a finding in a few words."""
     if finding.status != "ok" or finding.score is None:
         return "unlike training images" if finding.status == "outside" else "not readable"
-    said = {True: "flagged", False: "not flagged", None: "ranked"}[finding.is_anomaly]
-    return f"{said}, {finding.score:.4g}"
+    return f"{finding.result or 'ranked'}, {finding.score:.4g}"
 
 
 def rows(desk: Desk, findings: Sequence[Finding]) -> list[dict[str, Any]]:
@@ -229,7 +227,7 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
         "note": finding.defect_type or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
-        "flagged": bool(finding.is_anomaly) or finding.status != "ok",
+        "result": finding.result,
         "at": scale.at(finding.score)
         if scale and finding.score is not None and finding.status == "ok"
         else None,

@@ -13,6 +13,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.files.regular_files import read_small_text
 from dashboard.access import check_host_name, is_private, read_roles
 from dashboard.settings import PREFIX, UPLOAD_MB, Settings
+from dashboard.stations import state_folder
 
 APP = Path(__file__).with_name("app.py")
 START_SECONDS, STOP_SECONDS = 60, 10
@@ -79,6 +81,7 @@ def launch(
     auth_file: Path | None = None,
     allowed_hosts: Sequence[str] = (),
     detectors: Sequence[Path] = (),
+    stations: Sequence[Path] = (),
 ) -> int:
     """Runs the dashboard until Ctrl-C or SIGTERM and returns its exit status (0: stopped as asked).
 
@@ -86,7 +89,8 @@ def launch(
     ``roles``: who may do what. ``allowed_hosts``: names under which browsers reach it (of a proxy,
     say). Without a login it binds to addresses of this machine only, unless ``insecure``.
     ``detectors``: run folders or files of the detectors that scored, for heatmaps and expected
-    pictures. Raises AnomalyError, RuntimeMissing.
+    pictures. ``stations``: STATION.toml or state folders, for the page Live. Raises AnomalyError,
+    RuntimeMissing.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
@@ -99,6 +103,7 @@ def launch(
         allowed_hosts=allowed_hosts,
         detectors=detectors,
     )
+    settings = replace(settings, stations=tuple(str(state_folder(place)) for place in stations))
     check_port(host, port)
     check_store(database_url, detectors)
     command = server_command(settings, host, port, auth_file)

@@ -15,7 +15,9 @@ from dashboard.desk import open_desk
 from dashboard.who import name_box, sign_in
 
 ICON = Path(__file__).with_name("icon.svg")
+LIVE = "Live"  # only where stations are shown
 PAGES = {
+    LIVE: "views/live.py",
     "Queue": "views/queue.py",
     "Image": "views/image.py",
     "Threshold": "views/threshold.py",
@@ -46,6 +48,7 @@ def main() -> None:
     pages = [
         st.Page(file, title=title, url_path=title.lower(), default=title == "Queue")
         for title, file in PAGES.items()
+        if title != LIVE or desk.settings.stations
     ]
     page = st.navigation(pages, position="hidden")
     bar = st.container(horizontal=True, gap="small", key="pages")

@@ -25,6 +25,7 @@ from dashboard.access import AccessError, Person
 from dashboard.desk import Desk
 from dashboard.findings import described, details, recent
 from dashboard.images import KINDS
+from dashboard.stations import picture_of, station_shown
 from dashboard.words import readable
 
 MAX_BODY = 64 << 10
@@ -69,6 +70,15 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
             request, lambda desk, person, _: one_finding(desk, person, number), open_desk, "viewer"
         )
 
+    async def live(request: Request) -> Response:
+        number = request.path_params["station"]
+        return await answered(
+            request, lambda desk, _, __: station_shown(desk, number), open_desk, "viewer"
+        )
+
+    async def live_picture(request: Request) -> Response:
+        return await run_in_threadpool(send_station_picture, open_desk(), request)
+
     async def evidence(request: Request) -> Response:
         return await run_in_threadpool(send_picture, open_desk(), request)
 
@@ -82,6 +92,8 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
         Route("/api/recent", posted(list_recent, "viewer"), methods=["GET", "POST"]),
         Route("/api/finding/{finding:number}", finding),
         Route("/evidence/{finding:number}/{kind:str}", evidence),
+        Route("/api/live/{station:number}", live),
+        Route("/station/{station:number}/{name:str}", live_picture),
     ]
 
 
@@ -178,15 +190,15 @@ def anchor(desk: Desk, filters: Filters, body: dict[str, Any]) -> int | None:
 
 def left(desk: Desk, queue: str, filters: Filters) -> str:
     """Returns in words how much of a queue is left for anybody to judge, within all filters."""
-    desk.store.run(filters.run or 0)  # of a run that is gone nothing is counted
+    run = desk.store.run(filters.run or 0)  # of a run that is gone nothing is counted
     waiting, total = desk.store.remaining(queue, filters)
     if queue == "audit":
         return f"{waiting:,} of {total:,} of the audit sample left"
     if queue == "second":
         return f"{waiting:,} to look at again"
-    return (
-        f"{waiting:,} of {total:,} {'not flagged' if filters.flagged is False else 'flagged'} left"
-    )
+    default = "flagged or for review" if run.review else "flagged"
+    named = {None: default, "review": "for review"}.get(filters.result, filters.result)
+    return f"{waiting:,} of {total:,} {named} left"
 
 
 def known_share(queue: str) -> float:
@@ -279,7 +291,7 @@ def send_picture(desk: Desk, request: Request) -> Response:
     finding, kind = request.path_params["finding"], request.path_params["kind"]
     query = request.query_params
     try:
-        desk.key.check_link(finding, kind, query.get("until", ""), query.get("sign", ""))
+        desk.key.check_link(request.url.path, query.get("until", ""), query.get("sign", ""))
         if kind not in KINDS:
             raise AccessError(404, f"{kind!r} found, one of {', '.join(KINDS)} expected")
         picture = desk.pictures.picture(finding, kind)
@@ -306,6 +318,19 @@ def send_picture(desk: Desk, request: Request) -> Response:
     elif picture.digest and request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(picture.data, media_type=picture.media, headers=headers)
+
+
+def send_station_picture(desk: Desk, request: Request) -> Response:
+    """Returns the bytes of one picture of a station, by a signed link."""
+    station, name = request.path_params["station"], request.path_params["name"]
+    query = request.query_params
+    try:
+        desk.key.check_link(request.url.path, query.get("until", ""), query.get("sign", ""))
+        data = picture_of(desk, station, name)
+    except AnomalyError as error:
+        return refusal(error)
+    headers = {"Cache-Control": "private, max-age=3600", "Content-Disposition": "inline"}
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 # ---- what was posted ----

@@ -22,7 +22,8 @@ class Settings:
     """``database``: its URL. ``secret``: hex of the key that signs. ``hosts``: names this server
     answers to, any where empty. ``login``: whether people log in; ``roles``: e-mail -> role, then.
     ``open_role``: of everybody, where nobody logs in. ``detectors``: files, or folders with files,
-    of the detectors that scored (for heatmaps and expected pictures).
+    of the detectors that scored (for heatmaps and expected pictures). ``stations``: state folders
+    of stations that run.
     """
 
     database: str
@@ -32,6 +33,7 @@ class Settings:
     roles: Mapping[str, str] | None = None
     open_role: str = "admin"
     detectors: tuple[str, ...] = ()
+    stations: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -47,6 +49,7 @@ class Settings:
             f"{PREFIX}ROLES": json.dumps(dict(self.roles or {})),
             f"{PREFIX}OPEN_ROLE": self.open_role,
             f"{PREFIX}DETECTORS": json.dumps(self.detectors),
+            f"{PREFIX}STATIONS": json.dumps(self.stations),
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class Settings:
                 roles=json.loads(environment[f"{PREFIX}ROLES"]),
                 open_role=environment[f"{PREFIX}OPEN_ROLE"],
                 detectors=tuple(json.loads(environment[f"{PREFIX}DETECTORS"])),
+                stations=tuple(json.loads(environment[f"{PREFIX}STATIONS"])),
             )
         except KeyError as error:
             raise AnomalyError(

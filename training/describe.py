@@ -66,7 +66,6 @@ def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card
         score=trained.score.in_words() if trained.tiles is None else trained.tiles.score_in_words(),
         decode=split.rule,
         calibration=calibrated.calibration,
-        band=None,
         training=TrainingFacts.from_json(training_facts(calibrated, sensitivity)),
         golden={},
         licences={"weights": weights_licence(split.job), "data": "not stated"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -55,6 +56,22 @@ def share(text: str) -> float:
     if not 0 <= found <= 0.9:
         raise argparse.ArgumentTypeError(f"{text!r} found, a share from 0 to 0.9 expected")
     return found
+
+
+def review_rate(text: str) -> float:
+    """Reads a second false-alarm rate; 0 is none."""
+    return 0.0 if text == "0" else rate(text)
+
+
+def finite(text: str) -> float:
+    """Reads a score."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} found, a score such as 0.31 expected")
+    return value
 
 
 def number(least: int) -> Callable[[str], int]:

@@ -17,13 +17,16 @@ from anomaly.commands.arguments import (
     answer,
     check_folders,
     command,
+    finite,
     given_names,
+    review_rate,
     say,
 )
 from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
-    from anomaly.quality.recalibrate import GoodImages
+    from anomaly.detector.card import Card
+    from anomaly.quality.recalibrate import Asked, GoodImages
 
 
 def add_calibrate(commands: Any) -> None:
@@ -31,7 +34,7 @@ def add_calibrate(commands: Any) -> None:
         commands,
         "calibrate",
         run_calibrate,
-        "set a new threshold from good images, without training",
+        "set a new threshold from good images, or a second one for review, without training",
         "anomaly calibrate run --normal photos/good_new_lot --out run2/detector.onnx",
     )
     p.add_argument("detector", type=Path, metavar="RUN")
@@ -55,6 +58,19 @@ def add_calibrate(commands: Any) -> None:
         help="detector to write (default: RUN/detector-VERSION.onnx)",
     )
     add_rate(p)
+    p.add_argument(
+        "--review-rate",
+        type=review_rate,
+        metavar="R",
+        help="second threshold: at most this rate of good images is flagged or for a person to "
+        "look at (such as 0.05; 0: none); without good images, by those of RUN",
+    )
+    p.add_argument(
+        "--review-threshold",
+        type=finite,
+        metavar="S",
+        help="instead: the score above which a person looks; its rate is then an estimate",
+    )
     add_group_by(p)
     add_unit_arguments(p)
     add_good(p)
@@ -77,41 +93,17 @@ def add_calibrate(commands: Any) -> None:
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
-    import tempfile
-
     from anomaly.detector.file import read_card
     from anomaly.detector.guarantee import Guarantee
     from anomaly.files.left_out import left_out_lines
     from anomaly.quality.before_after import worse
-    from anomaly.quality.recalibrate import recalibrate_on
     from anomaly.reporting.detector import card_text
     from anomaly.reporting.guarantee import change_rows, changes_text
     from anomaly.reporting.lines import line_of
 
-    if (options.normal is None) == (options.verdicts is None):
-        raise AnomalyError(
-            "calibrate takes good images from one place: give --normal DIR or --verdicts DB"
-        )
     check_folders(options.json)
     old = read_card(options.detector)
-    if options.verdicts and (options.by_unit or old.training.by_unit):
-        raise AnomalyError(
-            "--verdicts and units found: an audit sample draws images: give whole units by "
-            "--normal DIR"
-        )
-    with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
-        manifest = Path(folder) / "audited.csv"
-        normal = options.normal or audited(options.verdicts, options.run_number, manifest)
-        card, out, left_out = recalibrate_on(
-            options.detector,
-            good_images(options, normal),
-            out=options.out,
-            target_rate=options.false_alarm_rate,
-            portable=options.target == "portable",
-            accept_worse=options.accept_worse,
-            known=versions_in(options.verdicts) if options.verdicts else (),
-            say=say,
-        )
+    card, out, left_out = calibrated(options, old)
     if options.verdicts:
         note_threshold(options.verdicts, options.run_number, card, out)
     before, after = Guarantee.of(old), Guarantee.of(card)
@@ -124,6 +116,59 @@ def run_calibrate(options: argparse.Namespace) -> None:
         f"{changes_text(change_rows(before, after))}"
     )
     answer(changed | made, text, options.json)
+
+
+def calibrated(options: argparse.Namespace, old: Card) -> tuple[Card, Path, list[str]]:
+    """Writes the new detector; returns its card, its path and what was left out."""
+    import tempfile
+
+    from anomaly.detector.file import user
+    from anomaly.quality.moved_threshold import write_review_threshold
+    from anomaly.quality.recalibrate import Asked, recalibrate_on
+
+    asked = Asked(options.false_alarm_rate, options.review_rate, options.review_threshold)
+    check_place(options, old, asked)
+    known = versions_in(options.verdicts) if options.verdicts else ()
+    if options.normal is None and options.verdicts is None:
+        review = asked.review_of(None)
+        return *write_review_threshold(options.detector, options.out, by=user(), **review), []
+    with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
+        manifest = Path(folder) / "audited.csv"
+        normal = options.normal or audited(options.verdicts, options.run_number, manifest)
+        return recalibrate_on(
+            options.detector,
+            good_images(options, normal),
+            out=options.out,
+            asked=asked,
+            portable=options.target == "portable",
+            accept_worse=options.accept_worse,
+            known=known,
+            say=say,
+        )
+
+
+def check_place(options: argparse.Namespace, old: Card, asked: Asked) -> None:
+    """Raises AnomalyError unless the good images come from one place, or only the review threshold
+    is asked for.
+    """
+    if asked.review_rate is not None and asked.review_score is not None:
+        raise AnomalyError("--review-rate and --review-threshold found, one of them expected")
+    places = (options.normal is not None) + (options.verdicts is not None)
+    review_alone = asked.review_rate is not None or asked.review_score is not None
+    if places == 2 or (not places and not review_alone):
+        raise AnomalyError(
+            "calibrate takes good images from one place: give --normal DIR or --verdicts DB, or "
+            "neither with --review-rate R, which the calibration scores of the detector set"
+        )
+    if not places and asked.false_alarm_rate is not None:
+        raise AnomalyError(
+            "--false-alarm-rate without good images found: give --normal DIR or --verdicts DB"
+        )
+    if options.verdicts and (options.by_unit or old.training.by_unit):
+        raise AnomalyError(
+            "--verdicts and units found: an audit sample draws images: give whole units by "
+            "--normal DIR"
+        )
 
 
 def good_images(options: argparse.Namespace, place: Path) -> GoodImages:

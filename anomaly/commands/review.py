@@ -40,6 +40,14 @@ def add_review(commands: Any) -> None:
         help="detector, for heatmaps and expected images",
     )
     p.add_argument(
+        "--station",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="TOML",
+        help="station that anomaly run runs (its STATION.toml or state folder), for the page Live",
+    )
+    p.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     p.add_argument("--port", type=int, default=8501)
@@ -224,6 +232,7 @@ def run_dashboard(options: argparse.Namespace) -> int:
         auth_file=options.auth,
         allowed_hosts=options.allow_host,
         detectors=options.detector,
+        stations=options.station,
     )
     return status
 

@@ -105,7 +105,9 @@ def add_score(commands: Any) -> None:
         help="also write the table to a review database (file or postgresql://)",
     )
     p.add_argument(
-        "--fail-on-anomaly", action="store_true", help="exit with 4 if an image is flagged"
+        "--fail-on-anomaly",
+        action="store_true",
+        help="exit with 4 if an image is flagged, or in review",
     )
     p.add_argument(
         "--watch",
@@ -127,7 +129,12 @@ def add_outputs(p: argparse.ArgumentParser) -> None:
         metavar="F",
         help="table to write: .csv, .jsonl or .parquet, or - for JSON lines",
     )
-    p.add_argument("--flagged", type=Path, metavar="DIR", help="copy flagged images to this folder")
+    p.add_argument(
+        "--flagged",
+        type=Path,
+        metavar="DIR",
+        help="copy flagged images, and those for review, to this folder",
+    )
     p.add_argument("--link", action="store_true", help="with --flagged: link instead of copying")
     p.add_argument(
         "--heatmaps",
@@ -303,7 +310,7 @@ def how_to_run(options: argparse.Namespace) -> RunOptions:
 
 def status_of(summary: Summary, options: argparse.Namespace) -> int:
     """Returns the exit status."""
-    if options.fail_on_anomaly and summary.flagged_in_all:
+    if options.fail_on_anomaly and (summary.flagged_in_all or summary.review_in_all):
         return FOUND_ANOMALY
     return NOT_ALL_JUDGED if summary.without_result else 0
 

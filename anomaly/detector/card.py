@@ -54,7 +54,6 @@ class Card:
     score: str
     decode: DecodeRule
     calibration: Calibration | None
-    band: tuple[float, float] | None
     training: TrainingFacts
     golden: dict[str, Any]
     licences: dict[str, str]
@@ -98,7 +97,6 @@ class Card:
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "pooled": self.pooled,
             "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
-            "band": self.band,
             "training": self.training.to_json(),
             "golden": self.golden,
             "licences": self.licences,
@@ -127,7 +125,6 @@ class Card:
                 score=_line(card["score"], 10_000),
                 decode=_decode(card["decode"]),
                 calibration=calibration,
-                band=_band(card["band"], calibration),
                 training=_training(card["training"], calibration, card["size"]),
                 golden=_golden(card["golden"], calibration),
                 licences=_licences(card["licences"]),
@@ -225,23 +222,6 @@ def _heatmap(value: Any, calibration: Calibration | None) -> Calibration | None:
     if calibration is None:
         raise ValueError("heatmap: values without calibration scores found")
     return Calibration.from_json({**calibration.to_json(), **_table(value)})
-
-
-def _band(value: Any, calibration: Calibration | None) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 2
-        or any(type(end) not in (int, float) for end in value)
-    ):
-        raise TypeError("a band of two numbers expected")
-    low, high = map(float, value)
-    if calibration is None or not low <= high <= float(calibration.threshold):
-        raise ValueError(
-            f"a band from {low:.6g} to {high:.6g} found, one up to the threshold expected"
-        )
-    return low, high
 
 
 def _training(value: Any, calibration: Calibration | None, size: int) -> TrainingFacts:

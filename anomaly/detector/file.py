@@ -218,7 +218,6 @@ def recalibrate(
         if card.pooled or images.largest is None
         else calibration.with_scores(images.largest),
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
-        band=None,
         quality=None,
         parent=parent or card.digest,
         training=training,

@@ -10,6 +10,8 @@ from typing import Any
 from anomaly.detector.card import Card
 from anomaly.statistics.calibration import Calibration, named_rate
 
+RATES = ("guaranteed_rate", "estimated_rate", "upper_bound")
+
 
 @dataclass(frozen=True)
 class Guarantee:
@@ -46,9 +48,17 @@ class Guarantee:
             "upper_bound": c.upper_bound if c is not None and self.holds else None,
             "n": None if c is None else c.n,
             "k": None if c is None else c.k,
+            "review": self._review(),
             "counts": self.what,
             "preview": self.preview,
         }
+
+    def _review(self) -> dict[str, Any] | None:
+        review = None if self.calibration is None else self.calibration.review
+        if review is None:
+            return None
+        said = review.to_json()
+        return said if self.holds else {**said, **dict.fromkeys(RATES)}
 
 
 def is_preview(card: Card) -> bool:

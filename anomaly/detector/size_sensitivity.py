@@ -17,7 +17,8 @@ import numpy as np
 
 from anomaly.detector.card_checks import every, is_text, number, or_none, whole
 from anomaly.detector.card_facts import Facts, fact
-from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, rank, rate_of
+from anomaly.statistics.calibration import DEFAULT_RATE, Calibration, rank
+from anomaly.statistics.intervals import rate_of
 
 MAX_NAMED_IMAGES = 5  # images at most that are named to be looked at first
 SCORE = number(-3e38, 3e38)  # a float32

@@ -41,6 +41,9 @@ class Row(NamedTuple):
     """One image in the table. ``is_anomaly`` is None where it was not judged: such an image is
     never good.
 
+    ``review_threshold``: None where the detector has one threshold only. ``result``: ``not
+    flagged``, ``review`` (above that and not flagged: a person has to look), ``flagged`` or ``not
+    judged``; None of a detector that only ranks.
     ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the
     original image. ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``;
     ``error`` says why. ``scored_at``: UTC, ISO 8601.
@@ -53,7 +56,9 @@ class Row(NamedTuple):
     score: float | None
     p_value: float | None
     threshold: float | None
+    review_threshold: float | None
     is_anomaly: bool | None
+    result: str | None
     box_x: int | None
     box_y: int | None
     box_w: int | None
@@ -66,8 +71,9 @@ class Row(NamedTuple):
 
 
 COLUMNS = Row._fields
-TEXTS = ("path", "sha256", "status", "error", "detector", "scored_at")
-FLOATS = ("score", "p_value", "threshold")
+RESULTS = ("not flagged", "review", "flagged", "not judged")
+TEXTS = ("path", "sha256", "result", "status", "error", "detector", "scored_at")
+FLOATS = ("score", "p_value", "threshold", "review_threshold")
 MAX_LINE_BYTES = 1 << 20  # bytes of one row in JSON lines
 PRESENT = ("path", "status", "detector", "scored_at")  # never null
 
@@ -143,7 +149,7 @@ def parquet_schema() -> Any:
     """Returns the pyarrow schema of the table, in the order of COLUMNS."""
     arrow = import_pyarrow()
     types = dict.fromkeys(COLUMNS, arrow.int32()) | dict.fromkeys(TEXTS, arrow.string())
-    types |= {"score": arrow.float32(), "p_value": arrow.float64(), "threshold": arrow.float32()}
+    types |= dict.fromkeys(FLOATS, arrow.float32()) | {"p_value": arrow.float64()}
     types |= {
         "is_anomaly": arrow.bool_(),
         "area": arrow.int64(),
@@ -292,7 +298,7 @@ def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
 def _from_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
     for values in read_parquet(import_pyarrow(), file, None, GROUP_ROWS, TEXTS[:-1]):
-        for name in ("score", "threshold"):
+        for name in ("score", "threshold", "review_threshold"):
             values[name] = None if values[name] is None else shortest(values[name])
         values["scored_at"] = utc_text(values["scored_at"])
         yield values

@@ -66,6 +66,19 @@ def with_rank(calibration: Calibration, k: int) -> Calibration:
     return Calibration(calibration.scores, k, target_rate, calibration.kind)
 
 
+def with_review(calibration: Calibration, score: float) -> Calibration:
+    """Returns the calibration with the review threshold nearest to ``score`` that it can have; the
+    calibration without one where no calibration score lies below the threshold.
+    """
+    scores, n = calibration.scores, calibration.n
+    below = scores[scores < calibration.threshold]
+    low = scores[n - (n + 1) // 2]  # half of all good images
+    plain = replace(calibration, review_rate=None, review_score=None)
+    if not len(below) or low > below[-1]:
+        return plain
+    return replace(plain, review_score=float(np.clip(np.float32(score), low, below[-1])))
+
+
 def largest_rank(n: int) -> int:
     """Returns the largest k that may be guaranteed: half of all good images flagged."""
     return max(1, math.floor(LARGEST_RATE * (n + 1)))
@@ -77,15 +90,14 @@ def write_moved(
     out: Path,
     *,
     by: str,
-    low: float | None = None,
     known: Iterable[Identity] = (),
 ) -> Card:
-    """Writes a copy of a detector with the threshold of ``calibration`` to ``out`` and returns its
+    """Writes a copy of a detector with the thresholds of ``calibration`` to ``out`` and returns its
     card.
 
-    ``low``: lower end of the band that a person looks at, up to the threshold. The card names the
-    parent's digest, and in ``training`` who moved the threshold and when; where it is the parent's
-    own, nothing was moved and the guarantee stays. ``known``: detectors elsewhere, whose versions
+    The card names the parent's digest, and in ``training`` who moved the threshold and when; where
+    it is the parent's own, nothing was moved and the guarantee stays: the review threshold alone
+    may have changed. ``known``: detectors elsewhere, whose versions
     are not given again. Raises DetectorError where ``out`` is there already.
     """
     onnx = import_onnx()
@@ -96,11 +108,19 @@ def write_moved(
             "chosen on; choose again"
         )
     threshold = float(calibration.threshold)
-    _check_free(out, low, threshold)
+    if out.exists():
+        raise DetectorError(
+            f"{out} is there already; a detector in use must not change under its name: choose "
+            "another"
+        )
     model = onnx.load_model_from_string(data)
     training, quality = card.training, card.quality
     if threshold == float(card.calibration.threshold):
-        calibration = card.calibration
+        calibration = replace(
+            card.calibration,
+            review_rate=calibration.review_rate,
+            review_score=calibration.review_score,
+        )
     else:
         set_calibration(model, calibration)
         training = _moved_by(card, by, float(card.calibration.threshold), threshold)
@@ -113,7 +133,6 @@ def write_moved(
         calibration=calibration,
         heatmap=None if card.heatmap is None else calibration.with_scores(card.heatmap.scores),
         golden={**card.golden, "tolerance": kept_tolerance(card.golden["tolerance"], calibration)},
-        band=None if low is None else (low, threshold),
         quality=quality,
         parent=card.digest,
         training=training,
@@ -144,17 +163,29 @@ def _moved_by(card: Card, by: str, old: float, threshold: float) -> TrainingFact
     )
 
 
-def _check_free(out: Path, low: float | None, threshold: float) -> None:
-    """Raises DetectorError where the file is there already, or the band upside down."""
-    if out.exists():
+def write_review_threshold(
+    run: Path,
+    out: Path | None,
+    *,
+    by: str,
+    review_rate: float | None,
+    review_score: float | None,
+) -> tuple[Card, Path]:
+    """Writes a copy of a detector with another review threshold, or none, set by its own
+    calibration scores; returns its card and its path.
+
+    Raises DetectorError where it only ranks, CalibrationError where its scores cannot keep it.
+    """
+    card, path = read_card(run), find_detector(run)
+    if card.calibration is None:
         raise DetectorError(
-            f"{out} is there already; a detector in use must not change under its name: choose "
-            "another"
+            f"{path}: ranks only, so there is no threshold for a second one: give good images by "
+            "--normal DIR"
         )
-    if low is not None and low > threshold:
-        raise DetectorError(
-            f"a band from {low:.6g} to {threshold:.6g} found, the lower end first expected"
-        )
+    asked = replace(card.calibration, review_rate=review_rate, review_score=review_score)
+    version = next_version(card.version, versions_of(card.name, path.parent, (out or path).parent))
+    target = out or free_name(path, version)
+    return write_moved(run, asked, target, by=by), target
 
 
 def free_name(detector: Path, version: str) -> Path:

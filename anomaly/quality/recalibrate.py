@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,27 @@ from anomaly.quality.before_after import refuse_worse, worse
 from anomaly.quality.portable import write_portable
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.units import by_unit, whole_units
-from anomaly.statistics.calibration import calibrate
+from anomaly.statistics.calibration import Calibration, calibrate
 from anomaly.statistics.groups import one_per_group, worst_per_unit
+
+
+class Asked(NamedTuple):
+    """What the thresholds are to keep; None: what the detector has already.
+
+    ``false_alarm_rate``: of the threshold. ``review_rate``: of the review threshold (0: none), or
+    ``review_score``: that threshold itself.
+    """
+
+    false_alarm_rate: float | None = None
+    review_rate: float | None = None
+    review_score: float | None = None
+
+    def review_of(self, old: Calibration | None) -> dict[str, float | None]:
+        """Returns what a Calibration is asked for as its review threshold."""
+        rate, score = self.review_rate, self.review_score
+        if rate is None and score is None and old is not None:
+            rate, score = old.review_rate, old.review_score
+        return {"review_rate": rate or None, "review_score": score}
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ def recalibrate_on(
     images: GoodImages,
     *,
     out: Path | None,
-    target_rate: float | None,
+    asked: Asked,
     portable: bool = False,
     accept_worse: bool = True,
     known: Iterable[Identity] = (),
@@ -89,8 +109,8 @@ def recalibrate_on(
 
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained
     this detector are left out, as far as the run folder tells, and so are their copies: a guarantee
-    made on them is false. Without ``target_rate`` that of the detector is kept. ``portable``: the
-    file is written in the form that is exact in OpenVINO too. Without ``accept_worse`` a guarantee
+    made on them is false. ``portable``: the file is written in the form that is exact in OpenVINO
+    too. Without ``accept_worse`` a guarantee
     that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing is written.
     ``known``: detectors elsewhere, whose versions are not given again. ``say`` gets a line on what
     is read as good and what is not. Raises CalibrationError, DatasetError, DetectorError.
@@ -105,9 +125,9 @@ def recalibrate_on(
         scorer = Scorer(source, device="cpu")
         version, target = _free_version(scorer.card, path, out, known)
         good = score_good(scorer, path, images, say)
-        if target_rate is None and scorer.card.calibration is not None:
-            target_rate = scorer.card.calibration.target_rate
-        calibration = calibrate(good.scores, target_rate)
+        old = scorer.card.calibration
+        target_rate = asked.false_alarm_rate or (None if old is None else old.target_rate)
+        calibration = replace(calibrate(good.scores, target_rate), **asked.review_of(old))
         before = Guarantee.of(scorer.card)
         after = Guarantee(calibration, what="image" if good.rule is None else "unit")
         if not accept_worse:

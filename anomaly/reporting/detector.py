@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
 from anomaly.detector.training_facts import (
     BackboneFacts,
@@ -16,7 +17,7 @@ from anomaly.detector.training_facts import (
     TrainingFacts,
 )
 from anomaly.files.numbers import percent
-from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text
+from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text, review_lines
 from anomaly.reporting.lines import line_of, lines_of
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.prospect import Calibrating
@@ -129,6 +130,7 @@ def card_text(card: Card, run: str) -> str:
     return "\n".join(
         [
             text,
+            *review_lines(Guarantee.of(card)),
             *_cost(card, run),
             *([line_of("tiles", tiles)] if tiles else []),
             *size_sensitivity_lines(facts),

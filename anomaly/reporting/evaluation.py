@@ -23,6 +23,7 @@ def figures_text(judged: Judged) -> str:
         ("average precision", interval_text(e.average_precision)),
         ("defects flagged", rate_text(e.recall) + every_image_text(e.recall_images)),
         (f"good {judged.what}s flagged", false_alarms_text(judged)),
+        *review_rows(judged),
         ("needs a person", needs_a_person_text(judged)),
         *used_rows(judged),
     ]
@@ -75,6 +76,20 @@ def figures_text(judged: Judged) -> str:
         )
     )
     return rows_text(rows)
+
+
+def review_rows(judged: Judged) -> list[tuple[str, str]]:
+    """Returns how many good and how many defective images are flagged or for review; none with one
+    threshold.
+    """
+    found = judged.evaluation.review
+    if found is None:
+        return []
+    rows = [("flagged or review", f"defects: {rate_text(found.recall)}")]
+    if found.false_alarms is not None:
+        good, up_to = found.false_alarms.flagged, found.false_alarms.ordinary_up_to
+        rows.append(("", f"good {judged.what}s: {rate_text(good)}; up to {up_to:,} is ordinary"))
+    return rows
 
 
 def needs_a_person_text(judged: Judged) -> str:

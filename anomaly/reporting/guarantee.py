@@ -17,7 +17,7 @@ from anomaly.files.numbers import (
     percent,
     rounded_percent,
 )
-from anomaly.reporting.lines import rows_text
+from anomaly.reporting.lines import lines_of, rows_text
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
     FOLDS,
@@ -116,6 +116,34 @@ def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "
     return rows_text(lines)
 
 
+def review_lines(guarantee: Guarantee) -> list[str]:
+    """Returns what the second threshold guarantees, or estimates, two lines; none where there is
+    one threshold only.
+    """
+    review = None if guarantee.calibration is None else guarantee.calibration.review
+    if review is None:
+        return []
+    what = guarantee.what
+    named = "" if review.target_rate is not None else ", a score that was named"
+    rows = [(f"review above {review.threshold:.4g}", f"up to the threshold a person looks{named}")]
+    if guarantee.preview:
+        rows.append(("flagged or review", "rate: none, as for the threshold"))
+        return lines_of(rows)
+    word = "" if review.is_guaranteed else "estimated "
+    images = _round_number(2 * review.n)
+    rows.append(
+        (
+            "flagged or review",
+            f"{word}about {one_in(review.rate)} good {what}s ({exact_percent(review.rate)}; "
+            f"{review.k:,} of {review.n + 1:,}); 95 % confident: at most "
+            f"{_out_of(review.upper_bound)} in the long run; in {good_text(images, what)} expect "
+            f"{count_text(review.expected(images))}, up to {review.ordinary_up_to(images):,} is "
+            "ordinary",
+        )
+    )
+    return lines_of(rows)
+
+
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
     """Returns which rate fewer good images than the default one needs allow, and what to do."""
     n, cross = calibration.n, not calibration.is_guaranteed
@@ -205,7 +233,26 @@ def change_rows(before: Guarantee, after: Guarantee) -> list[Change]:
     kinds = {g.calibration.kind for g in (before, after) if g.calibration is not None}
     word = "guaranteed rate" if kinds <= {"split"} else "false-alarm rate"
     labels = ("threshold", word, "upper bound (95 %)", "set by")
-    return list(zip(labels, guarantee_figures(before), guarantee_figures(after), strict=True))
+    rows = list(zip(labels, guarantee_figures(before), guarantee_figures(after), strict=True))
+    if any(g.calibration is not None and g.calibration.review for g in (before, after)):
+        labels = ("review threshold", "flagged or review", "upper bound (95 %)")
+        rows += zip(labels, review_figures(before), review_figures(after), strict=True)
+    return rows
+
+
+def review_figures(guarantee: Guarantee) -> tuple[str, str, str]:
+    """Returns the review threshold, its rate and its upper bound, in words."""
+    review = None if guarantee.calibration is None else guarantee.calibration.review
+    if review is None:
+        return "none", "none", "none"
+    if guarantee.preview:
+        return f"{review.threshold:.4g}", "none: a preview", "none"
+    estimated = "" if review.is_guaranteed else ", estimated"
+    return (
+        f"{review.threshold:.4g}",
+        f"{exact_percent(review.rate)} ({review.k:,} of {review.n + 1:,}){estimated}",
+        f"{exact_percent(review.upper_bound)}{estimated}",
+    )
 
 
 def guarantee_figures(guarantee: Guarantee) -> tuple[str, str, str, str]:

@@ -43,6 +43,12 @@ def result_text(
         return f"NOT INSPECTED: {error or 'the score is not a finite number'}. Treat as not OK."
     if calibration is None:
         return f"Score {score:.4g}. No threshold: this detector ranks only, without a guarantee."
+    if calibration.is_review(score):
+        return (
+            f"REVIEW. Score {score:.4g} lies between the review threshold "
+            f"{calibration.review_threshold:.4g} and the threshold {calibration.threshold:.4g}. "
+            f"{_rarity(calibration, score, what)} {NOT_A_CHANCE}"
+        )
     if not calibration.is_anomaly(score):
         return (
             f"Not flagged{' by this view' if what == 'unit' else ''}. This does not mean free of "
@@ -61,6 +67,8 @@ def unit_text(unit: UnitRow) -> str:
         return f"FLAGGED by its view {PurePath(unit.worst or '').name}, whatever the others show."
     if unit.status != "ok":
         return f"NOT JUDGED: {unit.error}. Treat as not OK."
+    if unit.result == "review":
+        return "REVIEW. No view flags it, but one lies above the review threshold: you decide."
     views = "Its one view was" if unit.views == 1 else f"All its {unit.views:,} views were"
     return f"{views} judged{', none flags it' if unit.is_anomaly is False else ''}."
 

@@ -15,7 +15,7 @@ def summary_text(summary: Summary) -> str:
     """Returns what a run came to, one fact a line, counts before percent."""
     lines = [
         ("scored", _scored(summary)),
-        *((name, _flagged(one)) for name, one in summary.by_product),
+        *(row for name, one in summary.by_product for row in _results(name, one)),
     ]
     if summary.not_judged:
         lines.append(("not judged", _not_judged(summary)))
@@ -48,6 +48,11 @@ def units_rows(units: UnitsSummary) -> list[tuple[str, str]]:
             _ordinary(units.flagged, units.ok, units.expected, units.ordinary_up_to, "unit"),
         )
     ]
+    if units.review is not None:
+        said = _review(
+            units.review, units.flagged, units.ok, units.review_expected, units.review_up_to, "unit"
+        )
+        rows.append(("units for review", said))
     kinds = [f"{count:,} {kind}" for kind, count in sorted(units.others.items())]
     if units.of_no_unit:
         kinds.append(f"{units.of_no_unit:,} image{'s' * (units.of_no_unit != 1)} of no unit")
@@ -62,6 +67,46 @@ def _scored(summary: Summary) -> str:
     how = f" ({speed_text(summary.images_per_second)}; {pace} set the pace)" if new else ""
     before = f", {summary.resumed:,} of them before this run" if summary.resumed else ""
     return f"{images_text(summary.images)}{before}, in {duration(summary.seconds)}{how}"
+
+
+def _results(name: str, summary: Summary) -> list[tuple[str, str]]:
+    """Returns how many images were flagged and, with two thresholds, how many a person looks at."""
+    rows = [(name, _flagged(summary))]
+    if summary.review is not None:
+        label = "review" if name == "flagged" else ""
+        rows.append(
+            (
+                label,
+                _review(
+                    summary.review,
+                    summary.flagged or 0,
+                    summary.ok,
+                    summary.review_expected,
+                    summary.review_up_to,
+                ),
+            )
+        )
+    return rows
+
+
+def _review(
+    review: int,
+    flagged: int,
+    judged: int,
+    expected: float | None,
+    up_to: int | None,
+    what: str = "image",
+) -> str:
+    """Returns how many images or units lie between the thresholds, and how many would be above the
+    lower one if all were good.
+    """
+    said = f"{review:,} of {judged:,} {what}{'' if judged == 1 else 's'} judged: a person looks"
+    if expected is None or up_to is None or not judged:
+        return said
+    return (
+        f"{said}; with the flagged {review + flagged:,}: if all are good expect "
+        f"{count_text(expected)}, up to {up_to:,} is ordinary"
+    )
 
 
 def _flagged(summary: Summary) -> str:

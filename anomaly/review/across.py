@@ -84,7 +84,7 @@ def unit(c: sa.Connection, run: Run, name: str, rule: UnitRule) -> tuple[UnitRow
     query = FINDINGS.where(FINDING.id.in_(last)).order_by(FINDING.path).limit(rule.most + 1)
     views = [as_finding(row) for row in c.execute(query)]
     count = c.scalar(sa.select(sa.func.count(FINDING.path.distinct())).where(*of_unit)) or 0
-    seen = [View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.status) for v in views]
+    seen = [View(*(getattr(view, name) for name in View._fields)) for view in views]
     return judge_unit(name, seen, rule, run.detector, count - len(views)), views
 
 

@@ -24,8 +24,8 @@ class Run:
     """An imported score table. ``detector``: digest; ``folder``: what relative paths are relative
     to.
 
-    ``flagged`` of the ``images`` were flagged; ``not_judged`` were unlike the training images or
-    not readable.
+    ``flagged`` of the ``images`` were flagged, ``review`` lie between the detector's two
+    thresholds; ``not_judged`` were unlike the training images or not readable.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Run:
     folder: str
     images: int
     flagged: int
+    review: int
     not_judged: int
     imported_at: str
     imported_by: str
@@ -81,9 +82,10 @@ class Detector:
 class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
-    ``sampled_as``: ``flagged``, or ``audit`` where it passed and was drawn for the audit sample.
-    ``box``: x, y, width and height in pixels of the original image. ``unit``: that it shows, where
-    the detector guarantees per unit.
+    ``result``: what the detector says, as in the score table. ``sampled_as``: ``flagged``, or
+    ``audit`` where it was not and was drawn for the audit sample. ``box``: x, y, width and height
+    in pixels of the original image. ``unit``: that it shows, where the detector guarantees per
+    unit.
     """
 
     id: int
@@ -98,6 +100,7 @@ class Finding:
     p_value: float | None
     threshold: float | None
     is_anomaly: bool | None
+    result: str | None
     status: str
     error: str | None
     box: tuple[int, int, int, int] | None
@@ -147,13 +150,14 @@ class DefectType:
 class Filters:
     """Which findings: all that match every field that is not None.
 
-    ``folder`` takes in what lies below it; ``low`` and ``high``: of the score, inclusive;
-    ``state``: one of STATES, or ``judged``; ``inspector``: who has a current verdict on it.
+    ``folder`` takes in what lies below it; ``result``: one of the score table's; ``low`` and
+    ``high``: of the score, inclusive; ``state``: one of STATES, or ``judged``; ``inspector``: who
+    has a current verdict on it.
     """
 
     run: int | None = None
     folder: str | None = None
-    flagged: bool | None = None
+    result: str | None = None
     status: str | None = None
     low: float | None = None
     high: float | None = None
@@ -162,7 +166,7 @@ class Filters:
     inspector: str | None = None
 
     def to_query(self) -> dict[str, str]:
-        """The filters as an address has them: ``?run=3&flagged=true``."""
+        """The filters as an address has them: ``?run=3&result=flagged``."""
         given = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {
             name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -212,6 +216,8 @@ class Progress:
     images: int
     flagged: int
     flagged_judged: int
+    review: int
+    review_judged: int
     audit: int
     audit_judged: int
     not_judged_by_detector: int

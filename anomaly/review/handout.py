@@ -97,11 +97,12 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
 def remaining(c: sa.Connection, queue: str, filters: Filters) -> tuple[int, int]:
     """How many findings of a queue within the filters are left for anybody, and of how many.
 
-    Of the queues by score only flagged ones count, or only the others where the filters want those.
+    Of the queues by score only flagged ones and those for review count, or only what the filters
+    want.
     """
     inside: list[Condition] = [FINDING.lot.is_not(None)] if queue == "audit" else []
-    if queue in ("anomalous", "uncertain") and filters.flagged is None:
-        inside = [FINDING.stratum == 0]
+    if queue in ("anomalous", "uncertain") and filters.result is None:
+        inside = [sa.or_(FINDING.stratum == 0, FINDING.result == "review")]
     count = sa.select(sa.func.count()).select_from(schema.findings)
     waiting = c.scalar(count.where(*inside, *_queued(queue, filters))) or 0
     return waiting, c.scalar(count.where(*inside, *matching(replace(filters, state=None)))) or 0

@@ -19,7 +19,7 @@ from anomaly.detector.card import Card
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import open_regular
-from anomaly.files.table import Row, printable, read_table
+from anomaly.files.table import RESULTS, Row, printable, read_table
 from anomaly.imaging.listing import file_and_page, page_name
 from anomaly.inputs.source import is_url
 from anomaly.review import schema
@@ -29,6 +29,7 @@ from anomaly.review.queries import FINDING, chunks
 
 CHUNK = 5_000  # rows that are inserted at a time
 DETECTOR = re.compile(r"(?P<name>.+)@(?P<version>\S+) sha256:(?P<digest>[0-9a-f]{4,64})")
+COUNTS = ("images", "flagged", "review", "not_judged")  # of a run
 STATUSES = ("ok", "outside", "error")
 
 
@@ -83,7 +84,7 @@ def insert_run(c: sa.Connection, source: Source, digest: str, by: str, at: str) 
         "threshold": first.threshold,
         "imported_at": at,
         "imported_by": by,
-        **dict.fromkeys(("images", "flagged", "not_judged"), 0),
+        **dict.fromkeys(COUNTS, 0),
     }
     run = int(
         c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one()
@@ -153,10 +154,10 @@ def detector(c: sa.Connection, source: Source, identity: object) -> int:
 def _insert_rows(
     c: sa.Connection, run: int, source: Source, first: Row, rest: Iterator[Row]
 ) -> Counter[str]:
-    """Inserts the rows and returns how many ``images`` they are, how many ``flagged`` and how many
-    ``not_judged``.
+    """Inserts the rows and returns how many ``images`` they are, how many ``flagged``, for
+    ``review`` and ``not_judged``.
     """
-    counts: Counter[str] = Counter(images=0, flagged=0, not_judged=0)
+    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     rule = None if source.card is None else source.card.training.by_unit
     for some in chunks(enumerate(chain([first], rest)), CHUNK):
         values = [
@@ -165,6 +166,7 @@ def _insert_rows(
         c.execute(schema.findings.insert(), values)
         counts["images"] += len(values)
         counts["flagged"] += sum(value["stratum"] == 0 for value in values)
+        counts["review"] += sum(value["result"] == "review" for value in values)
         counts["not_judged"] += sum(value["status"] != "ok" for value in values)
     return counts
 
@@ -181,7 +183,7 @@ def row_values(
         )
     judged, path = row.status == "ok", printable(row.path)
     stored = row._asdict() | {"path": path, "is_anomaly": row.is_anomaly if judged else None}
-    del stored["detector"]
+    del stored["detector"], stored["review_threshold"]
     return stored | {
         "run": run,
         "position": position,
@@ -229,8 +231,9 @@ _FITS = {
     **dict.fromkeys(("path", "scored_at"), _is_text),
     **dict.fromkeys(("sha256", "error"), lambda value: value is None or _is_text(value)),
     **dict.fromkeys(("width", "height", "box_x", "box_y", "box_w", "box_h", "area"), _is_whole),
-    **dict.fromkeys(("score", "p_value", "threshold"), _is_number),
+    **dict.fromkeys(("score", "p_value", "threshold", "review_threshold"), _is_number),
     "is_anomaly": lambda value: value is None or isinstance(value, bool),
+    "result": lambda value: value is None or value in RESULTS,
     "status": STATUSES.__contains__,
 }
 

@@ -1,5 +1,5 @@
-"""From a service to the review database: flagged images and a random audit share, in a thread of
-its own.
+"""From a service to the review database: images that are flagged or for review, and a random audit
+share, in a thread of its own.
 
 A request only puts its finding into a bounded queue; where that is full the finding is dropped and
 counted. Whatever is wrong with the database or the disk is said and tried again, and no request
@@ -99,7 +99,7 @@ class Outbox:
         """
         lot = self._random.random()
         drawn = lot < self.audit_share
-        if result.status == "error" or not (result.is_anomaly or drawn):
+        if result.status == "error" or not (result.is_anomaly or result.review or drawn):
             if result.status == "ok":
                 with self._lock:
                     self._passed[card.digest] += 1
@@ -188,7 +188,9 @@ class Outbox:
         if not (self._folder / path).exists():
             write_atomically(self._folder / path, data)
         x, y, w, h = result.box or (None, None, None, None)
-        threshold = float(card.calibration.threshold) if card.calibration else None
+        calibration = card.calibration
+        threshold = float(calibration.threshold) if calibration else None
+        review = calibration.review if calibration else None
         return Row(
             str(path),
             digest,
@@ -197,7 +199,9 @@ class Outbox:
             result.score,
             result.p_value,
             threshold,
+            None if review is None else float(review.threshold),
             result.is_anomaly,
+            result.result,
             x,
             y,
             w,

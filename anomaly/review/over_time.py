@@ -31,6 +31,7 @@ COLUMNS = (
     FINDING.p_value,
     FINDING.threshold,
     FINDING.is_anomaly,
+    FINDING.result,
     FINDING.status,
     FINDING.path,
     FINDING.image,
@@ -157,9 +158,6 @@ def _drawn(rows: Sequence[Row]) -> Row:
 
 
 def _worst(rows: Sequence[Row], rule: UnitRule) -> float | None:
-    views = [
-        View(row.path, row.score, row.p_value, row.threshold, row.is_anomaly, row.status)
-        for row in rows
-    ]
+    views = [View(*(getattr(row, name) for name in View._fields)) for row in rows]
     found = judge_unit(rows[0].unit or "", views, rule, "") if rows[0].unit else None
     return None if found is None or found.status != "ok" else found.score

@@ -65,8 +65,9 @@ def matching(filters: Filters) -> list[Condition]:
                 sa.and_(FINDING.folder >= f"{below}/", FINDING.folder < f"{below}0"),
             )
         )
-    if filters.flagged is not None:
-        found.append(FINDING.stratum == 0 if filters.flagged else FINDING.is_anomaly.is_(False))
+    if filters.result is not None:
+        flagged = filters.result == "flagged"  # which has an index of its own
+        found.append(FINDING.stratum == 0 if flagged else FINDING.result == filters.result)
     if filters.low is not None:
         found.append(FINDING.score >= filters.low)
     if filters.high is not None:

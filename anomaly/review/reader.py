@@ -181,6 +181,8 @@ class Reader:
                 images=found.images,
                 flagged=found.flagged,
                 flagged_judged=c.scalar(inside.where(FINDING.stratum == 0, judged)) or 0,
+                review=found.review,
+                review_judged=c.scalar(inside.where(FINDING.result == "review", judged)) or 0,
                 audit=c.scalar(inside.where(drawn)) or 0,
                 audit_judged=c.scalar(inside.where(drawn, judged)) or 0,
                 not_judged_by_detector=found.not_judged,

@@ -53,13 +53,13 @@ detectors = _table("detectors", text="digest name version", whole="id", json="ca
 runs = _table(
     "runs",
     text="name source fingerprint folder imported_at imported_by",
-    whole="id detector images flagged not_judged up_to",
+    whole="id detector images flagged review not_judged up_to",
     real="threshold",
 )
 roots = _table("roots", text="folder", whole="run")
 findings = _table(
     "findings",
-    text="path folder image sha256 status error scored_at state defect_type truth unit",
+    text="path folder image sha256 result status error scored_at state defect_type truth unit",
     whole="id run position width height box_x box_y box_w box_h area last_event stratum",
     real="score p_value threshold distance lot",
     flag="is_anomaly core",
@@ -231,6 +231,19 @@ def m007_results_of_a_station() -> list[str]:
     return ["ALTER TABLE runs ADD COLUMN up_to BIGINT"]
 
 
+def m008_results() -> list[str]:
+    return [
+        "ALTER TABLE findings ADD COLUMN result TEXT",
+        """UPDATE findings SET result = CASE WHEN status <> 'ok' THEN 'not judged'
+             WHEN is_anomaly THEN 'flagged' WHEN NOT is_anomaly THEN 'not flagged' END""",
+        "ALTER TABLE runs ADD COLUMN review BIGINT NOT NULL DEFAULT 0",
+        (
+            "CREATE INDEX findings_for_review ON findings (run, state, score) "
+            "WHERE result = 'review'"
+        ),
+    ]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -239,6 +252,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m005_chain_of_events,
     m006_first_defect_types,
     m007_results_of_a_station,
+    m008_results,
 ]
 
 

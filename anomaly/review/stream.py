@@ -1,9 +1,9 @@
 """Findings that come one after the other, from a service: a run that grows, with an audit sample
 drawn on the way.
 
-Each image draws a lot, uniform in [0, 1). What was flagged is stored, and so is every image whose
-lot is below the audit share: the core of the audit sample. Of the others only their number is kept;
-it says how many good images a passed one stands for.
+Each image draws a lot, uniform in [0, 1). What was flagged or is for review is stored, and so is
+every image whose lot is below the audit share: the core of the audit sample. Of the others only
+their number is kept; it says how many good images a passed one stands for.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _new_run(c: sa.Connection, stream: Stream, by: str, at: str) -> int:
         "threshold": float(calibration.threshold) if calibration else None,
         "imported_at": at,
         "imported_by": by,
-        **dict.fromkeys(("images", "flagged", "not_judged"), 0),
+        **dict.fromkeys(intake.COUNTS, 0),
     }
     run = int(
         c.execute(schema.runs.insert().values(values).returning(schema.runs.c.id)).scalar_one()
@@ -108,17 +108,19 @@ def _count(
     judged = [one for one in sent if one.row.status == "ok"]
     flagged = [one for one in judged if one.row.is_anomaly]
     table = schema.runs.c
+    review = sum(one.row.result == "review" for one in sent)
     c.execute(
         schema.runs.update().where(table.id == run).values(
             images=table.images + len(sent) + passed,
             flagged=table.flagged + len(flagged),
+            review=table.review + review,
             not_judged=table.not_judged + len(sent) - len(judged),
             up_to=up_to,
         )
     )  # fmt: skip
     for number, images, drawn in (
-        (FLAGGED, len(flagged), sum(one.lot is not None for one in flagged)),
-        (PASSED, len(judged) - len(flagged) + passed, len(judged) - len(flagged)),
+        (FLAGGED, len(flagged), _drawn(flagged)),
+        (PASSED, len(judged) - len(flagged) + passed, _drawn(judged) - _drawn(flagged)),
     ):
         table = schema.strata.c
         this = schema.strata.update().where(table.run == run, table.number == number)
@@ -130,3 +132,7 @@ def newest_sent(c: sa.Connection, sender: str) -> int | None:
     of = schema.runs.c.fingerprint.startswith(f"{sender} ", autoescape=True)
     newest: int | None = c.scalar(sa.select(sa.func.max(schema.runs.c.up_to)).where(of))
     return newest
+
+
+def _drawn(sent: Sequence[Sent]) -> int:
+    return sum(one.lot is not None for one in sent)

@@ -43,7 +43,7 @@ from anomaly.scorer import Scorer
 from anomaly.scoring.locks import sole_writer
 from anomaly.scoring.pictures import NO_PICTURES, Pictures
 from anomaly.scoring.products import Project
-from anomaly.scoring.rows import Scored, Work, largest_file, score_sources, scorers
+from anomaly.scoring.rows import COUNTED, Scored, Work, largest_file, score_sources, scorers
 from anomaly.scoring.run_files import DONE, OF, RUN, TRACES, already_finished, says_when_unwritable
 from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.table_chunks import (
@@ -391,7 +391,7 @@ def _products(
         own = Counter(
             {name.removesuffix(end): n for name, n in counts.items() if name.endswith(end)}
         )
-        images = sum(n for name, n in own.items() if name != "flagged")
+        images = sum(n for name, n in own.items() if name not in COUNTED)
         found.append(
             (product.name, summary_of(product.scorer, whole.out, own, images, 0, 0.0, 0.0, 0.0))
         )

@@ -42,9 +42,9 @@ SIDE = 1024  # pixels of an overlay's longer side at most: it is for the eye
 class Pictures:
     """The folders to write into, each None where it is not wanted.
 
-    ``flagged``: flagged images as they are (``link``: links to those that are files); ``heatmaps``:
-    float32 TIFF at the model's resolution, of every image that has
-    one; ``overlays``: JPEG for the eye.
+    ``flagged``: flagged images and those for review as they are (``link``: links to those that are
+    files); ``heatmaps``: float32 TIFF at the model's resolution, of every image that has one;
+    ``overlays``: JPEG for the eye.
     """
 
     flagged: Path | None = None
@@ -148,7 +148,7 @@ class Pictures:
 
         Of a page the whole file is kept, once, however many of its pages were flagged.
         """
-        if self.flagged and result.is_anomaly:
+        if self.flagged and (result.is_anomaly or result.review):
             self._keep(
                 self.flagged / _name(number, source, SUFFIXES.get(image.format, "")), source, data
             )

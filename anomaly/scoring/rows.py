@@ -31,6 +31,9 @@ from anomaly.scoring.pictures import Pictures
 from anomaly.scoring.products import Project
 from anomaly.scoring.run_files import ERROR, OF, says_when_unwritable
 
+COUNTED = ("flagged", "review")  # results that are counted by name
+
+
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
 
 
@@ -269,7 +272,11 @@ def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -
         score=None if result.score is None else shortest(result.score),
         p_value=result.p_value,
         threshold=None if calibration is None else shortest(float(calibration.threshold)),
+        review_threshold=None
+        if calibration is None or calibration.review is None
+        else shortest(float(calibration.review.threshold)),
         is_anomaly=result.is_anomaly if result.status == "ok" else None,
+        result=result.result,
         box_x=x,
         box_y=y,
         box_w=width,
@@ -286,8 +293,4 @@ def counted(result: Result) -> list[str]:
     """Returns what a summary counts of an image."""
     if result.status == "error":
         return [f"{ERROR}{result.kind}"]
-    return (
-        [result.status, "flagged"]
-        if result.status == "ok" and result.is_anomaly
-        else [result.status]
-    )
+    return [result.status, *(name for name in COUNTED if name == result.result)]

@@ -19,8 +19,10 @@ class Summary:
 
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` images would be flagged if all were
     good, on average and at most (95 %); None also where the guarantee is per unit, which ``units``
-    counts. ``resumed``: rows of an earlier run, which ``seconds`` and ``images_per_second`` leave
-    out.
+    counts. ``review``: how many lie between the two thresholds, so that a person has to look, None
+    where there is one threshold; ``review_expected`` and ``review_up_to``: the same of them and the
+    flagged ones together. ``resumed``: rows of an earlier run, which ``seconds`` and
+    ``images_per_second`` leave out.
     ``products``: of a project, the same of each. ``per_unit``: the guarantee is one for units.
     ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them
     that are no longer in ``out``, because another program moved or emptied it.
@@ -47,12 +49,21 @@ class Summary:
     passed_over: dict[str, int] = field(default_factory=dict)
     moved: int = 0
     again: int = 0
+    review: int | None = None
+    review_expected: float | None = None
+    review_up_to: int | None = None
 
     @property
     def flagged_in_all(self) -> int:
         """Number of units flagged, and of images where the guarantee is per image."""
         images = [one.flagged or 0 for _, one in self.by_product if not one.per_unit]
         return sum(images) + (self.units.flagged if self.units else 0)
+
+    @property
+    def review_in_all(self) -> int:
+        """Number of units for review, and of images where the guarantee is per image."""
+        images = [one.review or 0 for _, one in self.by_product if not one.per_unit]
+        return sum(images) + ((self.units.review or 0) if self.units else 0)
 
     @property
     def without_result(self) -> int:
@@ -93,6 +104,8 @@ def summary_of(
     """
     calibration, ok = scorer.card.calibration, counts["ok"]
     per_image = calibration if scorer.card.training.by_unit is None else None
+    review = None if calibration is None else calibration.review
+    review_per_image = None if per_image is None else review
     return Summary(
         out=out,
         images=rows,
@@ -109,4 +122,7 @@ def summary_of(
         reading=reading,
         judging=judging,
         per_unit=calibration is not None and per_image is None,
+        review=None if review is None else counts["review"],
+        review_expected=None if review_per_image is None else review_per_image.expected(ok),
+        review_up_to=None if review_per_image is None else review_per_image.ordinary_up_to(ok),
     )

@@ -29,6 +29,7 @@ from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
 
 BATCH = 1000  # rows held at a time
+NAMED = ("flagged", "review")  # results that are counted besides the status
 
 
 def by_unit(
@@ -89,6 +90,7 @@ class UnitRow(NamedTuple):
     p_value: float | None
     threshold: float | None
     is_anomaly: bool | None
+    result: str | None
     status: str
     error: str | None
     detector: str
@@ -102,6 +104,7 @@ class View(NamedTuple):
     p_value: float | None
     threshold: float | None
     is_anomaly: bool | None
+    result: str | None
     status: str
 
 
@@ -112,7 +115,8 @@ def judge_unit(
     at.
 
     A view above the threshold flags it, whatever became of the others: that keeps the guarantee. It
-    is not flagged only where all its views were judged.
+    is not flagged only where all its views were judged; then one view for review is enough for a
+    review of the unit.
     """
     count = len(views) + more
     judged = [view for view in views if view.status == "ok" and view.score is not None]
@@ -132,7 +136,7 @@ def judge_unit(
         error = (
             f"{len(others)} of {len(views)} views could not be judged, the first: {others[0].path}"
         )
-    found = View("", None, None, None, None, "") if worst is None else worst
+    found = View("", None, None, None, None, None, "") if worst is None else worst
     return UnitRow(
         unit=unit,
         views=count,
@@ -142,6 +146,8 @@ def judge_unit(
         p_value=found.p_value,
         threshold=next((view.threshold for view in views if view.threshold is not None), None),
         is_anomaly=None if status != "ok" or found.is_anomaly is None else flagged,
+        # of its worst view: no other has a higher score
+        result="not judged" if status != "ok" else found.result,
         status=status,
         error=error,
         detector=detector,
@@ -154,7 +160,7 @@ class UnitsSummary:
     are not judged.
 
     ``expected`` and ``ordinary_up_to``: how many of the ``ok`` units would be flagged if all were
-    good, on average and at most (95 %).
+    good, on average and at most (95 %). ``review`` ...: as of images, see Summary.
     """
 
     out: Path
@@ -165,6 +171,9 @@ class UnitsSummary:
     of_no_unit: int
     expected: float
     ordinary_up_to: int
+    review: int | None = None
+    review_expected: float = 0.0
+    review_up_to: int = 0
 
     @property
     def not_judged(self) -> int:
@@ -193,7 +202,8 @@ def write_units(
             known = [_view(row, rules[row.detector][0]) for row in rows if row.detector in rules]
             no_unit += known.count(None)
             views.executemany(
-                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", filter(None, known)
+                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                filter(None, known),
             )
         units = _counted(
             _judged(views, {identity: rule for identity, (rule, _) in rules.items()}), counts
@@ -220,7 +230,7 @@ def _sorted_on_disk(file: Path) -> Iterator[sqlite3.Connection]:
             views.execute(f"PRAGMA {setting}")
         views.execute(
             "CREATE TABLE view (detector, unit, path, score REAL, p_value REAL, threshold REAL, "
-            "is_anomaly, status, PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
+            "is_anomaly, result, status, PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
         )
         views.execute("BEGIN")
         yield views
@@ -244,6 +254,7 @@ def _view(row: Row, rule: UnitRule) -> tuple[Any, ...] | None:
         row.p_value,
         row.threshold,
         row.is_anomaly,
+        row.result,
         row.status,
     )
 
@@ -255,7 +266,7 @@ def _judged(views: sqlite3.Connection, rules: Mapping[str, UnitRule]) -> Iterato
         # a wrong pattern can make one unit of a million images
         held = list(islice(of_unit, rules[detector].most + 1))
         seen = [
-            View(row[2], row[3], row[4], row[5], None if row[6] is None else bool(row[6]), row[7])
+            View._make((*row[2:6], None if row[6] is None else bool(row[6]), *row[7:]))
             for row in held
         ]
         yield judge_unit(unit, seen, rules[detector], detector, sum(1 for _ in of_unit))
@@ -265,6 +276,7 @@ def _counted(units: Iterable[UnitRow], counts: Counter[tuple[str, str]]) -> Iter
     for unit in units:
         counts[unit.detector, unit.status] += 1
         counts[unit.detector, "flagged"] += bool(unit.is_anomaly)
+        counts[unit.detector, "review"] += unit.result == "review"
         yield unit
 
 
@@ -282,18 +294,22 @@ def _summary(
         for identity, calibration in calibrations.items()
         if calibration
     ]
+    above_review = [(calibration.review or calibration, ok) for calibration, ok in known]
     return UnitsSummary(
         out=out,
-        units=sum(count for kind, count in total.items() if kind != "flagged"),
+        units=sum(count for kind, count in total.items() if kind not in NAMED),
         ok=total["ok"],
-        others={
-            kind: count for kind, count in total.items() if kind not in ("ok", "flagged") and count
-        },
+        others={kind: n for kind, n in total.items() if kind not in ("ok", *NAMED) and n},
         flagged=total["flagged"],
         of_no_unit=no_unit,
         expected=sum(calibration.expected(ok) for calibration, ok in known),
         ordinary_up_to=sum(
             calibration.ordinary_up_to(ok, 1 - 0.05 / len(known)) for calibration, ok in known
+        ),
+        review=total["review"] if any(calibration.review for calibration, _ in known) else None,
+        review_expected=sum(above.expected(ok) for above, ok in above_review),
+        review_up_to=sum(
+            above.ordinary_up_to(ok, 1 - 0.05 / len(known)) for above, ok in above_review
         ),
     )
 

@@ -38,7 +38,7 @@ from anomaly.inputs.source import File
 from anomaly.inputs.watcher import Watcher, drained
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.pictures import SIDE, Pictures
-from anomaly.scoring.rows import Read, Work, counted, judged, read_pages, recorded
+from anomaly.scoring.rows import COUNTED, Read, Work, counted, judged, read_pages, recorded
 from anomaly.scoring.run_files import ERROR
 from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.units import UnitsSummary, units_table, write_units
@@ -365,9 +365,9 @@ class FolderWatch:
             self._known[row.path] = _bytes(row.sha256)
             times[row.path] = datetime.fromisoformat(row.scored_at).astimezone(UTC).timestamp()
             self._rows += 1
-            flagged = ["flagged"] if row.is_anomaly else []
+            named = [name for name in COUNTED if name == row.result]
             self._counts.update(
-                [f"{ERROR}not readable (before)" if row.status == "error" else row.status, *flagged]
+                [f"{ERROR}not readable (before)" if row.status == "error" else row.status, *named]
             )
         for path, at in times.items():
             self._arrivals.remember(path, at - CLOCK_DIFFERENCE_SECONDS)

@@ -20,7 +20,8 @@ class Box(BaseModel):
 
 class ImageResult(BaseModel):
     """One image's result. ``is_anomaly`` is null where it was not judged: such an image is never
-    good.
+    good. ``result``: not flagged, review (between the two thresholds: a person has to look),
+    flagged or not judged; null where the detector only ranks.
 
     ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where
     nothing is guaranteed; where the rate is estimated ``estimated_per`` says the same.
@@ -30,8 +31,10 @@ class ImageResult(BaseModel):
     status: str
     score: float
     threshold: float | None
+    review_threshold: float | None
     p_value: float | None
     is_anomaly: bool | None
+    result: str | None
     width: int
     height: int
     box: Box | None

@@ -42,6 +42,17 @@ from anomaly.statistics.calibration import named_rate, rate_word
 
 STATUSES = {"damaged detector": 500, "too slow": 504}  # of what is not the image's fault
 RELOAD_SECONDS = 1.0
+COPIED = (  # of a Result, under the same name
+    "status",
+    "score",
+    "p_value",
+    "is_anomaly",
+    "result",
+    "width",
+    "height",
+    "area",
+    "error",
+)
 
 
 Name = Annotated[
@@ -108,6 +119,7 @@ async def model_metadata(
             "threshold": float(calibration.threshold),
             **named_rate(calibration.rate, calibration.kind),
             "n": calibration.n,
+            "review": None if calibration.review is None else calibration.review.to_json(),
         }
         if calibration
         else {}
@@ -247,13 +259,12 @@ def judged(
 def result_json(served: Served, result: Result, heatmap: bool, deadline: Deadline) -> bytes:
     """Returns a result as JSON; RequestError 422 where its heatmap is too large for that."""
     card = served.scorer.card
-    answer = {
-        name: getattr(result, name)
-        for name in ("status", "score", "p_value", "is_anomaly", "width", "height", "area", "error")
-    }
+    answer = {name: getattr(result, name) for name in COPIED}
     per = "unit" if card.training.by_unit else "image"
     answer["detector"] = card.identity
     answer["threshold"] = float(card.calibration.threshold) if card.calibration else None
+    review = card.calibration.review if card.calibration else None
+    answer["review_threshold"] = None if review is None else float(review.threshold)
     for word in ("guaranteed", "estimated"):
         stated = card.calibration is not None and rate_word(card.calibration) == word
         answer[f"{word}_per"] = per if stated else None

@@ -157,7 +157,8 @@ class Metrics:
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""
-        said = {True: "flagged", False: "not flagged", None: result.status}[result.is_anomaly]
+        judged = result.status == "ok" and result.result is not None
+        said = result.result if judged else result.status
         self.images.labels(served.name, said).inc()
         if result.status != "ok" or result.score is None:
             return

@@ -122,7 +122,7 @@ class TensorMetadata(BaseModel):
 
 class ModelMetadata(BaseModel):
     """What a detector takes and gives. ``parameters``: its identity, threshold and
-    false-alarm rate, guaranteed or estimated.
+    false-alarm rate, guaranteed or estimated, and the same of the review threshold.
     """
 
     name: str
@@ -376,10 +376,10 @@ TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
 
 def tensor_of(output: str, results: Sequence[Result]) -> Array:
     """Returns one output of all images. ``in_range`` is false where a result does not count, and
-    ``is_anomaly`` true there.
+    ``is_anomaly`` true there and where a person has to look.
     """
-    if output == "is_anomaly":  # what was not judged is never good
-        return np.array([result.is_anomaly is not False for result in results])
+    if output == "is_anomaly":  # it has no third value, and only what passes is good
+        return np.array([result.result != "not flagged" for result in results])
     dtype, read = TENSORS[output]
     found = [read(result) for result in results]
     if len({np.shape(one) for one in found}) > 1:

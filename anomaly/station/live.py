@@ -24,7 +24,7 @@ from anomaly.station.backlog import Backlog
 from anomaly.station.health import Health
 from anomaly.station.judge import Judge
 from anomaly.station.ledger import Ledger
-from anomaly.station.results import NOT_JUDGED, OUTCOMES, StationResult
+from anomaly.station.results import NOT_JUDGED, OUTCOMES, StationResult, review_threshold
 from anomaly.station.settings import Station
 
 FILE, FORMAT = "live.json", 1
@@ -105,7 +105,7 @@ class Live:
             "since": self.ledger.since,
             "detector": self.card.identity,
             "threshold": shortest(float(calibration.threshold)) if calibration else None,
-            "review_threshold": None,
+            "review_threshold": review_threshold(self.card),
             "per": per,
             "counts": counts,
             "ordinary": {

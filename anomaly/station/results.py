@@ -23,9 +23,7 @@ def outcome_of(result: Result) -> str:
     """Returns which of the four outcomes a result is; whatever is not clearly judged is
     ``not judged``.
     """
-    if result.status != "ok" or result.is_anomaly is None:
-        return NOT_JUDGED
-    return FLAGGED if result.is_anomaly else NOT_FLAGGED
+    return result.result or NOT_JUDGED
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class StationResult:
     score: float | None
     p_value: float | None
     threshold: float | None
+    review_threshold: float | None
     is_anomaly: bool | None
     box: tuple[int, int, int, int] | None
     area: int | None
@@ -105,7 +104,9 @@ class StationResult:
             score=self.score,
             p_value=self.p_value,
             threshold=self.threshold,
+            review_threshold=self.review_threshold,
             is_anomaly=self.is_anomaly,
+            result=self.outcome,
             box_x=x,
             box_y=y,
             box_w=w,
@@ -128,6 +129,7 @@ def facts_of(result: Result, card: Card) -> Mapping[str, Any]:
         "score": None if result.score is None else shortest(result.score),
         "p_value": result.p_value,
         "threshold": None if calibration is None else shortest(float(calibration.threshold)),
+        "review_threshold": review_threshold(card),
         "is_anomaly": result.is_anomaly if result.status == "ok" else None,
         "box": result.box,
         "area": result.area,
@@ -135,6 +137,12 @@ def facts_of(result: Result, card: Card) -> Mapping[str, Any]:
         "height": result.height,
         "detector": card.identity,
     }
+
+
+def review_threshold(card: Card) -> float | None:
+    """Returns the score above which a person looks; None where a detector has one threshold."""
+    review = None if card.calibration is None else card.calibration.review
+    return None if review is None else shortest(float(review.threshold))
 
 
 def times_of(taken: datetime, now: datetime) -> Mapping[str, Any]:

@@ -77,7 +77,10 @@ class Units:
         expected = len(names)
         row = judge_unit(
             views[0].serial or "",
-            [View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.status) for v in views],
+            [
+                View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.outcome, v.status)
+                for v in views
+            ],
             UnitRule("(.*)", expected, expected),
             views[0].detector,
         )

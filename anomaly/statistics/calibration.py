@@ -33,7 +33,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anomaly.errors import CalibrationError
-from anomaly.statistics.intervals import beta_binomial_limit, beta_quantile, clopper_pearson
+from anomaly.statistics.intervals import (
+    beta_binomial_limit,
+    clopper_pearson,
+    rate_of,
+    upper_bound_of,
+)
+from anomaly.statistics.review_threshold import (
+    ReviewThreshold,
+    asked_in,
+    at_rate,
+    at_score,
+    lowest_rate,
+)
 
 DEFAULT_RATE = 0.01  # the target rate of who asks for no rate: 1 false alarm in 100 good images
 LARGEST_RATE = 0.5
@@ -51,6 +63,7 @@ class Calibration:
     exceeds it; without a target rate, and with too few images for the default, k is 1. ``kind``:
     ``split``, nothing was fitted or chosen on these images, and the rate is guaranteed; or
     ``cross``, each was scored by a model that was fitted without it, and the rate is estimated.
+    ``review_rate`` or ``review_score``: what was asked for as the second threshold, ``review``.
     Raises CalibrationError where that does not hold.
     """
 
@@ -58,6 +71,8 @@ class Calibration:
     k: int
     target_rate: float | None = None
     kind: Kind = "split"
+    review_rate: float | None = None
+    review_score: float | None = None
 
     def __post_init__(self) -> None:
         scores = np.sort(_finite(self.scores))
@@ -74,11 +89,16 @@ class Calibration:
                 f"rate of {100 * (self.target_rate or DEFAULT_RATE):.6g} %: expected 1 to "
                 f"{highest}; calibrate again"
             )
+        if self.review_score is not None:  # as a card holds it
+            object.__setattr__(self, "review_score", float(as_float32(self.review_score)))
+        _ = self.review  # or an error
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Calibration):
             return NotImplemented
-        mine, others = ((c.k, c.target_rate, c.kind) for c in (self, other))
+        mine, others = (
+            (c.k, c.target_rate, c.kind, c.review_rate, c.review_score) for c in (self, other)
+        )
         return mine == others and np.array_equal(self.scores, other.scores)
 
     @property
@@ -116,6 +136,23 @@ class Calibration:
         middle = self.scores[(self.n - 1) // 2 : self.n // 2 + 1]
         return np.float32(np.mean(middle, dtype=np.float64))
 
+    @cached_property
+    def review(self) -> ReviewThreshold | None:
+        """The second threshold, above which a person looks; None where there is one only."""
+        if self.review_score is not None:
+            return at_score(self.scores, self.k, self.review_score)
+        if self.review_rate is None:
+            return None
+        k = rank(self.review_rate, self.n)
+        return at_rate(self.scores, self.k, k, self.review_rate, self.is_guaranteed)
+
+    @property
+    def review_threshold(self) -> np.float32:
+        """The score above which an image needs a person, or is flagged: without a second threshold
+        the threshold.
+        """
+        return self.threshold if self.review is None else self.review.threshold
+
     @property
     def too_few(self) -> bool:
         """Whether no rate was asked for and there are too few scores for the default one."""
@@ -134,6 +171,13 @@ class Calibration:
         most the rate.
         """
         return np.asarray(~(as_float32(scores) <= self.threshold))
+
+    def is_review(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Whether a person has to look: above the review threshold and not flagged, bool shaped
+        like ``scores``.
+        """
+        found = as_float32(scores)
+        return np.asarray((found > self.review_threshold) & (found <= self.threshold))
 
     def expected(self, images: int) -> float:
         """Number of ``images`` new normal images that are flagged on average, at most."""
@@ -162,6 +206,7 @@ class Calibration:
             "upper_bound": self.upper_bound,
             "threshold": float(self.threshold),
             "m": float(self.median),
+            "review": None if self.review is None else self.review.to_json(),
             "scores": [float(score) for score in self.scores],
         }
 
@@ -191,7 +236,7 @@ class Calibration:
                 "a rate: export it again"
             )
         rate = None if target_rate is None else float(target_rate)
-        found = cls(as_float32(scores), k, rate, _kind(card.get("kind")))
+        found = cls(as_float32(scores), k, rate, _kind(card.get("kind")), *asked_in(card))
         right = rank(DEFAULT_RATE if found.target_rate is None else found.target_rate, found.n)
         if k != max(1, right):
             raise CalibrationError(
@@ -279,20 +324,6 @@ def rate_word(of: Calibration | Kind) -> str:
     return "guaranteed" if kind == "split" else "estimated"
 
 
-def rate_of(k: int, n: int) -> float:
-    """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at
-    most this.
-    """
-    return k / (n + 1)
-
-
-def upper_bound_of(k: int, n: int) -> float:
-    """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 %
-    confident.
-    """
-    return beta_quantile(0.95, k, n + 1 - k)
-
-
 def rank(target_rate: float, n: int) -> int:
     """k = floor(target rate * (n + 1)) of the decimal that was written: 0.29 of 100 is 29, although
     0.29 * 100 < 29.
@@ -309,8 +340,7 @@ def lowest_target_rate(n: int) -> float:
     """The lowest rate to ask of n calibration scores, rounded up to one digit so that they can keep
     it.
     """
-    places = math.ceil(math.log10(n + 1))
-    return float(Fraction(math.ceil(Fraction(10**places, n + 1)), 10**places))
+    return lowest_rate(1, n)
 
 
 def exact_rate(target_rate: float) -> Fraction:
@@ -364,6 +394,8 @@ def _is_float32(value: object) -> bool:
 
 
 def _agrees(name: str, found: object, right: object) -> bool:
+    if isinstance(found, Mapping) and isinstance(right, Mapping):
+        return all(key in found and _agrees(key, found[key], said) for key, said in right.items())
     # worked out, not copied: another machine's may differ in its last digits
     if name == "upper_bound":
         return _is_float32(found) and math.isclose(found, right, rel_tol=1e-6)  # type: ignore[arg-type]

@@ -55,6 +55,20 @@ def joint_limits(tests: Sequence[tuple[int, int, int]], level: float = 0.95) -> 
     ]
 
 
+def rate_of(k: int, n: int) -> float:
+    """k / (n + 1): the chance that a new normal image is above the k-th largest of n scores is at
+    most this.
+    """
+    return k / (n + 1)
+
+
+def upper_bound_of(k: int, n: int) -> float:
+    """The 95 % point of Beta(k, n + 1 - k): the long-run rate of one detector is at most this, 95 %
+    confident.
+    """
+    return beta_quantile(0.95, k, n + 1 - k)
+
+
 def beta_quantile(level: float, a: int, b: int) -> float:
     """The ``level`` point of Beta(a, b), integers a, b >= 1: where P(Binomial(a + b - 1, x) >= a)
     is ``level``.

@@ -17,7 +17,7 @@ by group:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from anomaly.statistics.resampling import (
     perfect_precision_bound,
     resampled_values,
 )
+from anomaly.statistics.review_threshold import ReviewThreshold
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,24 @@ class Roc:
 
 
 @dataclass(frozen=True)
+class AboveReview:
+    """What is flagged or for review of the good images, and of those with defects: as
+    ``false_alarms`` and ``recall`` of an Evaluation, at the review ``threshold``.
+    """
+
+    threshold: float
+    false_alarms: FalseAlarms | None
+    recall: Rate | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "threshold": self.threshold,
+            "false_alarms": _json(self.false_alarms),
+            "recall": _json(self.recall),
+        }
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How good a detector is on labelled images. ``to_json`` is what programs read; the rest is for
     the report.
@@ -114,6 +133,7 @@ class Evaluation:
     not_inspected_normal: int
     roc: Roc | None
     scores: dict[str, NDArray[np.float32]]  # of judged images, by label
+    review: AboveReview | None = None  # None: the detector has one threshold
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -127,6 +147,7 @@ class Evaluation:
             "n_normal": self.n_normal,
             "n_anomalous": self.n_anomalous,
             "detector": self.detector,
+            "review": None if self.review is None else self.review.to_json(),
         }
 
 
@@ -170,7 +191,9 @@ def evaluate(
     return Evaluation(
         image_auroc=ranking.auroc,
         average_precision=ranking.average_precision,
-        false_alarms=_false_alarms(test, calibration),
+        false_alarms=None
+        if calibration is None
+        else _false_alarms(test, calibration, calibration.kind),
         recall=_rate(test, test.anomalous),
         pixels=None if maps is None else pixel_figures(maps, labels, groups, seed),
         per_class={
@@ -189,6 +212,7 @@ def evaluate(
         not_inspected_normal=sum(label == NORMAL for label in labels) - int(test.normal.sum()),
         roc=_roc(test),
         scores={str(label): test.scores[test.of_class(label)] for label in np.unique(test.labels)},
+        review=None if calibration is None else _above_review(test, calibration.review),
     )
 
 
@@ -211,13 +235,25 @@ def _counts(test: TestSet, which: NDArray[np.bool_]) -> tuple[int, int] | None:
     )
 
 
-def _false_alarms(test: TestSet, calibration: Calibration | None) -> FalseAlarms | None:
+def _false_alarms(
+    test: TestSet, threshold: Calibration | ReviewThreshold, kind: Kind
+) -> FalseAlarms | None:
     flagged, counts = _rate(test, test.normal), _counts(test, test.normal)
-    if calibration is None or flagged is None or counts is None:
+    if flagged is None or counts is None:
         return None
-    up_to = calibration.ordinary_up_to(flagged.n)
-    return FalseAlarms(
-        calibration.rate, calibration.upper_bound, up_to, flagged, *counts, calibration.kind
+    up_to = threshold.ordinary_up_to(flagged.n)
+    return FalseAlarms(threshold.rate, threshold.upper_bound, up_to, flagged, *counts, kind)
+
+
+def _above_review(test: TestSet, review: ReviewThreshold | None) -> AboveReview | None:
+    if review is None:
+        return None
+    above = replace(test, flagged=~(test.scores <= review.threshold))
+    kind: Kind = "split" if review.is_guaranteed else "cross"  # an estimate, as of cross
+    return AboveReview(
+        float(review.threshold),
+        _false_alarms(above, review, kind),
+        _rate(above, above.anomalous),
     )
 
 

@@ -15,9 +15,8 @@ from anomaly.statistics.calibration import (
     named_rate,
     needed,
     rank,
-    rate_of,
-    upper_bound_of,
 )
+from anomaly.statistics.intervals import rate_of, upper_bound_of
 
 # groups of good images up to which --calibrate auto lets all of them train and calibrate: a split
 # of more costs little

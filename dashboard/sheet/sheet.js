@@ -14,7 +14,7 @@ function card(row, open) {
   const picture = node("div", { class: "picture" }, image);
   if (row.verdict) picture.append(node("span", { class: "chip", "data-verdict": row.verdict }, row.verdict));
   if (row.busy) picture.append(node("span", { class: "busy" }, row.busy));
-  const bar = node("div", { class: "bar", "data-flagged": String(row.flagged) });
+  const bar = node("div", { class: "bar", "data-result": row.result ?? "ranked" });
   if (row.at != null) bar.append(Object.assign(node("i"), { style: `width:${100 * row.at}%` }));
   if (row.thresholdAt != null) bar.append(Object.assign(node("b"), { style: `left:${100 * row.thresholdAt}%` }));
   const text = node("div", { class: "text" }, node("div", { class: "name", title: row.name }, node("bdi", {}, row.name)),

@@ -390,7 +390,7 @@ class Review {
     part.name.textContent = finding?.name ?? "";
     part.name.title = finding?.name ?? "";
     part.words.textContent = finding?.words ?? this.emptyWords();
-    part.words.dataset.judged = finding ? (finding.status !== "ok" ? "error" : finding.flagged ? "flagged" : "passed") : "";
+    part.words.dataset.judged = finding ? finding.result ?? "ranked" : "";
     part.facts.replaceChildren(...this.facts(finding));
     part.place.replaceChildren(...(finding?.place ? [placeChart(finding.place)] : []));
     this.showDetails(finding);
@@ -415,7 +415,7 @@ class Review {
     part.unitBlock.hidden = !shown;
     part.unitName.textContent = shown ? `Unit ${shown.name}` : "";
     part.unitWords.textContent = shown?.words ?? "";
-    part.unitWords.dataset.judged = !shown ? "" : shown.flagged ? "flagged" : shown.status === "ok" ? "passed" : "error";
+    part.unitWords.dataset.judged = shown ? shown.result ?? "ranked" : "";
     part.views.replaceChildren(...(shown?.views ?? []).map((view) => {
       const button = this.thumbnail(view, `${view.here ? "This view" : "View"}: ${view.name}, ${view.said}`);
       if (view.here) button.setAttribute("aria-current", "true");

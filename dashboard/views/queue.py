@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from anomaly.errors import AnomalyError
-from anomaly.review import STATES, Filters
+from anomaly.review import STATES, Filters, Progress
 from dashboard.access import Person
 from dashboard.address import (
     QUEUE_NAMES,
@@ -30,10 +30,11 @@ Option = TypeVar("Option", int, str)
 A_PAGE = 60
 PAGE = "page of the queue"
 ANY = "any"
-DETECTOR_SAYS = {  # flagged, status
+DETECTOR_SAYS = {  # result, status
     "any": (None, None),
-    "flagged": (True, None),
-    "not flagged": (False, None),
+    "flagged": ("flagged", None),
+    "review": ("review", None),
+    "not flagged": ("not flagged", None),
     "unlike the training images": (None, "outside"),
     "not readable": (None, "error"),
 }
@@ -58,6 +59,26 @@ def show(desk: Desk, person: Person) -> None:
     if pages > 1:
         st.pagination(pages, key=PAGE)
     findings_sheet(desk, filters, queue, query, page)
+    look_again(desk, filters.run or 0, grown(desk, filters.run or 0))
+
+
+LOOK_SECONDS = 2.0
+
+
+def grown(desk: Desk, run: int) -> tuple[int, ...]:
+    """Returns what changes when a service or a station stores findings: how many runs there are,
+    and how many findings the run shown has.
+    """
+    shown = desk.store.run(run)
+    needs = (shown.flagged, shown.review, shown.not_judged)
+    return len(desk.store.runs()), *needs, desk.store.count(Filters(run=run))
+
+
+@st.fragment(run_every=LOOK_SECONDS)
+def look_again(desk: Desk, run: int, before: tuple[int, ...]) -> None:
+    """Runs the page again once new findings are there; what a person chose stays."""
+    if grown(desk, run) != before:
+        st.rerun()
 
 
 class Fields:
@@ -105,7 +126,7 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
     chosen = Filters(
         run=run,
         folder=_unless_any(folder),
-        flagged=DETECTOR_SAYS[said][0],
+        result=DETECTOR_SAYS[said][0],
         status=DETECTOR_SAYS[said][1],
         state=_unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state)),
         defect_type=fields.choice_or_any("Defect type", defect_types, filters.defect_type),
@@ -135,7 +156,7 @@ def folder_options(
 
 def detector_said(filters: Filters) -> str:
     """Returns the name of what the filters want of the detector's verdict."""
-    wanted = (filters.flagged, filters.status)
+    wanted = (filters.result, filters.status)
     return next((name for name, one in DETECTOR_SAYS.items() if one == wanted), ANY)
 
 
@@ -146,7 +167,8 @@ def _unless_any(value: str) -> str | None:
 def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[str, str]) -> None:
     """Shows the run's progress, the way to the review desk and the link."""
     progress = desk.store.progress(run_here(desk, filters).id)
-    columns = st.columns([1.3, 1, 1, 1, 1, 3], vertical_alignment="bottom")
+    shares = [1.3, *[1] * (5 if progress.review else 4), 3]
+    columns = st.columns(shares, vertical_alignment="bottom")
     label = "Start judging" if person.may("inspector") else "Look at them"
     if columns[0].button(
         label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"
@@ -156,12 +178,13 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         "Images": f"{progress.images:,}",
         "Flagged": f"{progress.flagged:,}",
         "Of these judged": f"{progress.flagged_judged:,}",
+        **review_figures(progress),
         "Audit sample": f"{progress.audit_judged:,} of {progress.audit:,}",
     }
     for column, (name, value) in zip(columns[1:], figures.items(), strict=False):
         column.metric(name, value)
     if progress.not_judged_by_detector:
-        columns[5].warning(
+        columns[-1].warning(
             f"{progress.not_judged_by_detector:,} images could not be judged by the detector: "
             "treat them as not OK."
         )
@@ -172,6 +195,13 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
             f"{flagged:,} of {units:,} units have a view above the threshold, which flags the "
             "unit: the rate is per unit. Image shows a view with the other views of its unit."
         )
+
+
+def review_figures(progress: Progress) -> dict[str, str]:
+    """Returns how many images are for review, where there are any."""
+    if not progress.review:
+        return {}
+    return {"For review, judged": f"{progress.review_judged:,} of {progress.review:,}"}
 
 
 def findings_sheet(

@@ -10,9 +10,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError
-from anomaly.reporting.guarantee import guarantee_text, preview_text
+from anomaly.reporting.guarantee import guarantee_text, preview_text, review_lines
 from anomaly.review import Comparison, Detector, Run
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain
@@ -95,7 +96,9 @@ def card(detector: Detector) -> None:
                 grouped=bool(training.grouped),
                 views="" if rule is None else rule.views,
             )
-            st.code(text, language=None)
+            what = "image" if rule is None else "unit"
+            guarantee = Guarantee(calibration, training.threshold_moved is not None, what)
+            st.code("\n".join([text, *review_lines(guarantee)]), language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
         st.dataframe(
@@ -131,7 +134,6 @@ def facts(detector: Detector) -> list[dict[str, str]]:
         "good images": training.images,
         "command": training.command,
         "threshold moved by": training.threshold_moved_by,
-        "band for a person": said.get("band"),
         "licences": "; ".join(
             f"{what}: {licence}" for what, licence in (said.get("licences") or {}).items()
         ),

@@ -5,6 +5,7 @@ one, and keep it.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,16 @@ from anomaly.errors import AnomalyError
 from anomaly.files.numbers import one_in, percent
 from anomaly.files.table import shortest
 from anomaly.quality.before_after import worse
-from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, with_rank, write_moved
+from anomaly.quality.moved_threshold import (
+    free_name,
+    largest_rank,
+    nearest,
+    with_rank,
+    with_review,
+    write_moved,
+)
 from anomaly.reporting.charts import Scale
-from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text
+from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text, review_lines
 from anomaly.reporting.review import estimate_text
 from anomaly.review import Run, default_key
 from anomaly.review.threshold_preview import Preview, band, preview
@@ -55,9 +63,11 @@ def show(desk: Desk, person: Person) -> None:
     )
     state = st.session_state
     if state.get("threshold of") != run.id:
+        low = None if calibration.review is None else float(calibration.review.threshold)
         state.update(
-            {"threshold of": run.id, "threshold": float(calibration.threshold), "band": None}
+            {"threshold of": run.id, "threshold": float(calibration.threshold), "band": low}
         )
+        state["with band"] = low is not None
     desk_of_threshold(desk, person, run, calibration)
 
 
@@ -68,11 +78,11 @@ def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibra
     """
     sample, scores = desk.store.sample(run.id), desk.scores(run.id)
     chart = st.container()
-    tried, low = controls(desk, calibration)
+    tried = controls(desk, calibration)
     with chart:
         threshold_chart(
             CHART,
-            chart_data(sample, scores, calibration, tried, low, desk.detector(run.detector).what),
+            chart_data(sample, scores, calibration, tried, desk.detector(run.detector).what),
             follow,
         )
         st.caption(
@@ -85,15 +95,14 @@ def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibra
     tell(
         preview(sample, scores, calibration, shortest(float(tried.threshold))),
         tried,
-        low,
         scores,
         what,
     )
-    keep(desk, person, run, tried, low)
+    keep(desk, person, run, tried)
 
 
 def follow() -> None:
-    """Takes over where the threshold, or the lower end of the band, was dragged to."""
+    """Takes over where the threshold, or the one for review, was dragged to."""
     moved = st.session_state[CHART]
     for name in ("threshold", "band"):
         value = moved.get(name)
@@ -101,10 +110,8 @@ def follow() -> None:
             st.session_state[name] = st.session_state[f"{name} moved"] = float(value)
 
 
-def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float | None]:
-    """Shows the fields beside the chart; returns the threshold that is tried, and the lower end of
-    the band.
-    """
+def controls(desk: Desk, calibration: Calibration) -> Calibration:
+    """Shows the fields beside the chart; returns the thresholds that are tried."""
     state = st.session_state
     columns = st.columns([1, 1, 1.5, 1.5, 2.8], vertical_alignment="bottom")
     tried = nearest(calibration, state["threshold"])
@@ -122,21 +129,29 @@ def controls(desk: Desk, calibration: Calibration) -> tuple[Calibration, float |
     if columns[2].button("Back to the threshold in use", width="stretch"):
         tried = calibration
     state["threshold"] = float(tried.threshold)
-    helped = (
-        "Below the band an image passes, within it a person looks, above the threshold it is "
-        "flagged."
-    )
-    banded = columns[3].toggle("Band for a person", key="with band", help=helped)
+    helped = "Between the two thresholds a person looks; above the higher one an image is flagged."
+    columns[3].toggle("Second threshold, for review", key="with band", help=helped)
     if columns[4].button(
         "Show the images between it and the threshold in use", icon=":material/photo_library:"
     ):
         show_between(desk, *sorted((float(tried.threshold), float(calibration.threshold))))
-    if not banded:
-        return tried, None
-    if state["band"] is None:
-        state["band"] = float(nearest(calibration, float(calibration.median)).threshold)
-    state["band"] = min(state["band"], state["threshold"])
-    return tried, state["band"]
+    return with_second(tried, calibration)
+
+
+def with_second(tried: Calibration, calibration: Calibration) -> Calibration:
+    """Returns the threshold that is tried with the one for review, as the page's fields say."""
+    state, used = st.session_state, calibration.review
+    if not state["with band"]:
+        return replace(tried, review_rate=None, review_score=None)
+    low = float(calibration.median) if state["band"] is None else state["band"]
+    unmoved = float(tried.threshold) == float(calibration.threshold)
+    if unmoved and used is not None and np.float32(low) == used.threshold:
+        return calibration  # with the rate that it was asked for
+    found = with_review(tried, low)
+    if found.review is None:
+        st.caption("No good image scores below this threshold: there is no second one below it.")
+    state["band"] = None if found.review is None else float(found.review.threshold)
+    return found
 
 
 def show_between(desk: Desk, low: float, high: float) -> None:
@@ -150,11 +165,11 @@ def chart_data(
     scores: NDArray[np.float32],
     calibration: Calibration,
     tried: Calibration,
-    low: float | None,
     what: str,
 ) -> dict[str, object]:
     """Returns what the chart draws: good images, this run, and what the verdicts say."""
     threshold, old = float(tried.threshold), float(calibration.threshold)
+    low = None if tried.review is None else float(tried.review.threshold)
     scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
@@ -189,17 +204,15 @@ def chart_data(
     }
 
 
-def tell(
-    shown: Preview, tried: Calibration, low: float | None, scores: NDArray[np.float32], what: str
-) -> None:
+def tell(shown: Preview, tried: Calibration, scores: NDArray[np.float32], what: str) -> None:
     """Says what the threshold would do, counts before percent, and nothing that the verdicts do not
     carry.
     """
     columns = st.columns(4)
     with columns[0].container(border=True, height="stretch"):
         st.metric("Images flagged in this run", f"{shown.flagged:,} of {shown.images:,}")
-        if low is not None:
-            shares = band(scores, low, float(tried.threshold))
+        if tried.review is not None:
+            shares = band(scores, float(tried.review.threshold), float(tried.threshold))
             st.caption(
                 f"{shares.passed:,} pass, a person looks at {shares.looked_at:,}, "
                 f"{shares.flagged:,} are flagged"
@@ -207,6 +220,8 @@ def tell(
     with columns[1].container(border=True, height="stretch"):
         st.metric(f"Good {what}s flagged", f"about {one_in(tried.rate)}")
         st.caption(place_text(tried, what) + ("" if shown.own else f" {PREVIEW}"))
+        for line in review_lines(Guarantee(tried, not shown.own, what)):
+            st.caption(plain(line))
     for column, name, figure in (
         (columns[2], "Of the flagged, defects", shown.precision),
         (columns[3], "Of all defects, flagged", shown.recall),
@@ -216,7 +231,7 @@ def tell(
             st.caption(plain(estimate_text(figure)))
 
 
-def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None) -> None:
+def keep(desk: Desk, person: Person, run: Run, tried: Calibration) -> None:
     """Offers to write a new detector file with the threshold that is tried; the file in use never
     changes.
     """
@@ -231,7 +246,7 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
         )
         return
     try:
-        offer(desk, person, run, tried, low, file)
+        offer(desk, person, run, tried, file)
     except (AnomalyError, OSError) as error:
         st.error(plain(str(error)))
     done, text = st.session_state.pop(SAID, (True, ""))
@@ -239,9 +254,7 @@ def keep(desk: Desk, person: Person, run: Run, tried: Calibration, low: float | 
         (st.success if done else st.error)(plain(text))
 
 
-def offer(
-    desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path
-) -> None:
+def offer(desk: Desk, person: Person, run: Run, tried: Calibration, file: Path) -> None:
     """Shows before and after, and a button that writes the file; what gets worse has to be accepted
     by a tick.
     """
@@ -264,7 +277,7 @@ def offer(
         columns[0].text_input(
             f"Write a new detector file with this threshold, in {plain(str(file.parent))}", key=NAME
         )
-        given = (desk, person, run, tried, low, file, bool(reasons))
+        given = (desk, person, run, tried, file, bool(reasons))
         columns[1].form_submit_button(
             "Use this threshold", type="primary", width="stretch", on_click=press, args=given
         )
@@ -275,7 +288,6 @@ def press(
     person: Person,
     run: Run,
     tried: Calibration,
-    low: float | None,
     file: Path,
     gets_worse: bool,
 ) -> None:
@@ -290,7 +302,7 @@ def press(
         )
         return
     try:
-        state[SAID] = (True, write(desk, person, run, tried, low, file))
+        state[SAID] = (True, write(desk, person, run, tried, file))
         state[ACCEPTED] = False
         suggest(desk, run, file)
     except (AnomalyError, OSError) as error:
@@ -303,7 +315,9 @@ def guarantee_of(before: Guarantee, tried: Calibration) -> Guarantee:
     """
     old = before.calibration
     moved = old is None or float(old.threshold) != float(tried.threshold)
-    return Guarantee(tried, before.preview or moved, before.what) if moved else before
+    if old is not None and not moved:  # at most the one for review is another
+        tried = replace(old, review_rate=tried.review_rate, review_score=tried.review_score)
+    return Guarantee(tried, before.preview or moved, before.what)
 
 
 def suggest(desk: Desk, run: Run, file: Path) -> None:
@@ -325,15 +339,13 @@ def target(file: Path, name: str) -> Path:
     return file.parent / name
 
 
-def write(
-    desk: Desk, person: Person, run: Run, tried: Calibration, low: float | None, file: Path
-) -> str:
+def write(desk: Desk, person: Person, run: Run, tried: Calibration, file: Path) -> str:
     """Writes the file and notes in the log who did it; returns what to tell."""
     out = target(file, str(st.session_state[NAME]).strip())
     if out.suffix != ".onnx" or out.parent.resolve() != file.parent.resolve():
         raise AnomalyError(f"{out}: a new .onnx file in {file.parent} expected")
     with WRITING:
-        card = write_moved(file, tried, out, by=person.name, low=low, known=desk.store.identities())
+        card = write_moved(file, tried, out, by=person.name, known=desk.store.identities())
         desk.store.set_threshold(
             run.id,
             float(tried.threshold),

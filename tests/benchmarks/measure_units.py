@@ -18,7 +18,7 @@ from pathlib import Path
 from anomaly.commands.arguments import rate
 from anomaly.files.table import read_table
 from anomaly.inputs.dataset import read_dataset
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.reporting.scoring import summary_text, units_rows
 from anomaly.scorer import Scorer
 from anomaly.scoring.batch import RunOptions, score_table
@@ -53,7 +53,7 @@ def measure(folder: Path, target_rate: float | None) -> None:
             folder / "run",
             GoodImages(folder / "train", group_by=group_by, by_unit=by_unit),
             out=detector,
-            target_rate=target_rate,
+            asked=Asked(target_rate),
         )
         summary = score_table(
             Scorer(detector, threads=1),

@@ -33,7 +33,7 @@ from anomaly.imaging.decode import decode
 from anomaly.imaging.mask import read_mask
 from anomaly.inputs.sources import list_sources
 from anomaly.quality.marks import read_highest, read_marks
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.review import Filters, Store, default_key
 from anomaly.review.exports import export_findings, write_calibration_manifest
 from anomaly.scorer import Scorer
@@ -71,7 +71,7 @@ def test_a_view_is_shown_with_its_part(
         made / "run",
         GoodImages(fresh, by_unit=r"(\d\d)\d\.png"),
         out=tmp_path / "detector.onnx",
-        target_rate=0.05,
+        asked=Asked(0.05),
     )
     rule = read_card(tmp_path / "detector.onnx").training.by_unit
     assert rule is not None and rule.most == 10
@@ -213,7 +213,7 @@ def test_the_whole_flow(
         manifest = tmp_path / "audit.csv"
         write_calibration_manifest(store, 1, manifest)
         out = tmp_path / "detector-3.onnx"
-        card, _, _ = recalibrate_on(made / "run", GoodImages(manifest), out=out, target_rate=None)
+        card, _, _ = recalibrate_on(made / "run", GoodImages(manifest), out=out, asked=Asked())
         assert card.parent == read_card(made / "run").digest and card.calibration is not None
 
         # export

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from anomaly.detector.file import read_card
 from anomaly.detector.versions import GIVEN, identity_of, next_version, versions_of
 from anomaly.quality.moved_threshold import nearest, write_moved
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from data.synthetic import write_dataset
 from tests.detector.test_file import changed, edit_card
 
@@ -56,7 +56,7 @@ def test_three_detectors_have_three_versions_wherever_they_are_written(
     for name in ("run", "run2", "run3"):
         (alone.parent / name).mkdir(exist_ok=True)
         recalibrate_on(
-            alone, GoodImages(fresh), out=alone.parent / name / "new.onnx", target_rate=None
+            alone, GoodImages(fresh), out=alone.parent / name / "new.onnx", asked=Asked()
         )
     card = read_card(alone)
     assert card.calibration is not None
@@ -81,7 +81,7 @@ def test_no_version_is_given_twice_wherever_its_file_went(
     far.mkdir(parents=True)
 
     def made(run: Path, out: Path | None) -> str:
-        return recalibrate_on(run, GoodImages(fresh), out=out, target_rate=None)[0].version
+        return recalibrate_on(run, GoodImages(fresh), out=out, asked=Asked())[0].version
 
     found = [
         made(alone, far / "a.onnx"),

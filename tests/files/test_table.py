@@ -35,7 +35,9 @@ GOOD = Row(
     score=0.4127,
     p_value=1 / 3,
     threshold=0.61,
+    review_threshold=0.35,
     is_anomaly=False,
+    result="review",
     box_x=10,
     box_y=20,
     box_w=30,
@@ -54,7 +56,9 @@ UNREADABLE = Row(
     score=None,
     p_value=None,
     threshold=0.61,
+    review_threshold=0.35,
     is_anomaly=None,
+    result="not judged",
     box_x=None,
     box_y=None,
     box_w=None,
@@ -80,11 +84,11 @@ def write(path: Path, *chunks: list[Row]) -> Path:
 
 def test_csv_is_written_as_documented(tmp_path: Path) -> None:
     assert write(tmp_path / "t.csv", [GOOD, UNREADABLE]).read_text("utf-8") == (
-        "path,sha256,width,height,score,p_value,threshold,is_anomaly,box_x,box_y,box_w,box_h,area,"
-        "status,error,detector,scored_at\n"
-        f"good/0001.png,{'ab' * 32},300,200,0.4127,0.3333333333333333,0.61,false,10,20,30,40,1100,"
-        "ok,,tiles@1 sha256:00ff,2026-01-31T23:59:59.123Z\n"
-        '"new, ""odd""/ä\n.png",,,,,,0.61,,,,,,,error,no such file,tiles@1 '
+        "path,sha256,width,height,score,p_value,threshold,review_threshold,is_anomaly,result,box_x,"
+        "box_y,box_w,box_h,area,status,error,detector,scored_at\n"
+        f"good/0001.png,{'ab' * 32},300,200,0.4127,0.3333333333333333,0.61,0.35,false,review,10,20,"
+        "30,40,1100,ok,,tiles@1 sha256:00ff,2026-01-31T23:59:59.123Z\n"
+        '"new, ""odd""/ä\n.png",,,,,,0.61,0.35,,not judged,,,,,,error,no such file,tiles@1 '
         "sha256:00ff,2026-01-31T23:59:59.124Z\n"
     )
 
@@ -92,12 +96,14 @@ def test_csv_is_written_as_documented(tmp_path: Path) -> None:
 def test_json_lines_are_written_as_documented(tmp_path: Path) -> None:
     assert write(tmp_path / "t.jsonl", [GOOD, UNREADABLE]).read_text("utf-8") == (
         f'{{"path": "good/0001.png", "sha256": "{"ab" * 32}", "width": 300, "height": 200, '
-        '"score": 0.4127, "p_value": 0.3333333333333333, "threshold": 0.61, "is_anomaly": false, '
+        '"score": 0.4127, "p_value": 0.3333333333333333, "threshold": 0.61, '
+        '"review_threshold": 0.35, "is_anomaly": false, "result": "review", '
         '"box_x": 10, "box_y": 20, "box_w": 30, "box_h": 40, "area": 1100, "status": "ok", '
         '"error": null, "detector": "tiles@1 sha256:00ff", "scored_at": '
         '"2026-01-31T23:59:59.123Z"}\n'
         '{"path": "new, \\"odd\\"/ä\\n.png", "sha256": null, "width": null, "height": null, '
-        '"score": null, "p_value": null, "threshold": 0.61, "is_anomaly": null, "box_x": null, '
+        '"score": null, "p_value": null, "threshold": 0.61, "review_threshold": 0.35, '
+        '"is_anomaly": null, "result": "not judged", "box_x": null, '
         '"box_y": null, "box_w": null, "box_h": null, "area": null, "status": "error", "error": '
         '"no such file", "detector": "tiles@1 sha256:00ff", "scored_at": '
         '"2026-01-31T23:59:59.124Z"}\n'
@@ -118,7 +124,9 @@ def test_parquet_has_these_types(tmp_path: Path) -> None:
         "score: float",
         "p_value: double",
         "threshold: float",
+        "review_threshold: float",
         "is_anomaly: bool",
+        "result: string",
         "box_x: int32",
         "box_y: int32",
         "box_w: int32",

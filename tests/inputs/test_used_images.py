@@ -13,7 +13,7 @@ from anomaly.errors import DatasetError
 from anomaly.inputs.dataset import normal_training, read_dataset
 from anomaly.inputs.used_images import LEARNT, USED, divided, listing_of
 from anomaly.quality.evaluate import evaluate_labelled
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from data.synthetic import write_dataset
 
 
@@ -21,7 +21,7 @@ def test_a_recalibrated_detector_knows_what_set_its_threshold(run: Path, tmp_pat
     write_dataset(tmp_path, kind="disc", train=30, good=5, per_defect=1, size=64, seed=77)
     out = tmp_path / "models" / "v2.onnx"
     out.parent.mkdir()
-    recalibrate_on(run, GoodImages(tmp_path / "train"), out=out, target_rate=0.1)
+    recalibrate_on(run, GoodImages(tmp_path / "train"), out=out, asked=Asked(0.1))
     assert listing_of(out) == out.with_name("v2.images.csv")
     for path in sorted((tmp_path / "train" / "good").glob("*.png"))[:7]:
         shutil.copy(path, tmp_path / "test" / "good" / f"again-{path.name}")

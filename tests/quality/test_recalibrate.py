@@ -18,7 +18,7 @@ from anomaly.errors import CalibrationError, DetectorError
 from anomaly.inputs.dataset import labelled_test, normal_training, read_dataset
 from anomaly.inputs.used_images import IMAGES
 from anomaly.quality.check import check
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on, without_training_images
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on, without_training_images
 from anomaly.statistics.calibration import calibrate
 from anomaly.statistics.groups import one_per_group
 from data.synthetic import write_dataset
@@ -43,7 +43,7 @@ def test_the_new_threshold_comes_from_the_new_images_alone(
     run: Path, fresh: Path, tmp_path: Path
 ) -> None:
     card, path, left_out = recalibrate_on(
-        run, GoodImages(fresh), out=tmp_path / "new.onnx", target_rate=0.1
+        run, GoodImages(fresh), out=tmp_path / "new.onnx", asked=Asked(0.1)
     )
     old, scores = read_card(run), scores_of(run, fresh)
     assert path == tmp_path / "new.onnx" and left_out == []
@@ -67,7 +67,7 @@ def test_explain_still_belongs_to_a_recalibrated_detector(
     run: Path, fresh: Path, tmp_path: Path
 ) -> None:
     shutil.copy(run / "explain.onnx", tmp_path)
-    recalibrate_on(run, GoodImages(fresh), out=tmp_path / "new.onnx", target_rate=0.1)
+    recalibrate_on(run, GoodImages(fresh), out=tmp_path / "new.onnx", asked=Asked(0.1))
     assert Scorer(tmp_path / "new.onnx", device="cpu").explain(fresh / "0000.png") is not None
 
 
@@ -75,14 +75,12 @@ def test_without_a_target_rate_that_of_the_detector_stays(
     run: Path, fresh: Path, tmp_path: Path
 ) -> None:
     first, path, _ = recalibrate_on(
-        run, GoodImages(fresh), out=tmp_path / "1.onnx", target_rate=0.25
+        run, GoodImages(fresh), out=tmp_path / "1.onnx", asked=Asked(0.25)
     )
-    again, _, _ = recalibrate_on(path, GoodImages(fresh), out=tmp_path / "2.onnx", target_rate=None)
+    again, _, _ = recalibrate_on(path, GoodImages(fresh), out=tmp_path / "2.onnx", asked=Asked())
     assert first.calibration == again.calibration and again.calibration.target_rate == 0.25
     assert (again.version, again.parent) == ("3", first.digest)
-    default, _, _ = recalibrate_on(
-        run, GoodImages(fresh), out=tmp_path / "3.onnx", target_rate=None
-    )
+    default, _, _ = recalibrate_on(run, GoodImages(fresh), out=tmp_path / "3.onnx", asked=Asked())
     assert (default.calibration.target_rate, default.calibration.k) == (None, 1)
 
 
@@ -92,7 +90,7 @@ def test_one_image_of_each_group_is_drawn(run: Path, fresh: Path, tmp_path: Path
             run,
             GoodImages(fresh, group_by=r"(\d\d\d)\d\.png", seed=seed),
             out=tmp_path / f"{i}.onnx",
-            target_rate=0.25,
+            asked=Asked(0.25),
         )[0]
         for i, seed in enumerate((0, 0, 1))
     ]
@@ -126,7 +124,7 @@ def test_copies_count_once_and_copies_of_training_images_not_at_all(
     for i, name in enumerate(learnt):
         save(f"learnt{i}.png", np.asarray(Image.open(name)), 1.5)
     card, path, left_out = recalibrate_on(
-        run, GoodImages(good), out=tmp_path / "new.onnx", target_rate=0.1
+        run, GoodImages(good), out=tmp_path / "new.onnx", asked=Asked(0.1)
     )
     assert card.calibration.n == 20 and card.training.grouped
     assert [line for line in left_out if "on which this detector was trained" in line] == left_out[
@@ -138,7 +136,7 @@ def test_copies_count_once_and_copies_of_training_images_not_at_all(
     assert check(run, good).images == 20
     declared = {"group_by": None, "seed": 0, "independent": True}
     card, _, left_out = recalibrate_on(
-        run, GoodImages(good, **declared), out=tmp_path / "all.onnx", target_rate=0.1
+        run, GoodImages(good, **declared), out=tmp_path / "all.onnx", asked=Asked(0.1)
     )
     assert card.calibration.n == 63 and left_out[0].startswith(
         "20 of 83 good images are copies or near-copies of others"
@@ -154,7 +152,7 @@ def test_a_rank_only_detector_gets_a_threshold(run: Path, fresh: Path, tmp_path:
         changed(run, tmp_path / "rank.onnx", strip),
         GoodImages(fresh),
         out=tmp_path / "new.onnx",
-        target_rate=0.1,
+        asked=Asked(0.1),
     )
     assert card.calibration is not None
     assert Scorer(path, device="cpu").score(fresh / "0000.png").is_anomaly is not None
@@ -181,7 +179,7 @@ def test_images_that_it_was_trained_on_cannot_set_the_threshold(
     shutil.copytree(parts / "train" / "good", copies)
     (copies / "0000.png").rename(copies / "renamed.png")
     card, _, left_out = recalibrate_on(
-        run, GoodImages(copies), out=tmp_path / "new.onnx", target_rate=0.1
+        run, GoodImages(copies), out=tmp_path / "new.onnx", asked=Asked(0.1)
     )
     assert (card.calibration.n, len(left_out)) == (60, 60)
     fitted = tmp_path / "fitted"
@@ -192,7 +190,7 @@ def test_images_that_it_was_trained_on_cannot_set_the_threshold(
         CalibrationError,
         match=r"no good image of .*fitted can be used \(.*this detector was trained on it",
     ):
-        recalibrate_on(run, GoodImages(fitted), out=tmp_path / "none.onnx", target_rate=None)
+        recalibrate_on(run, GoodImages(fitted), out=tmp_path / "none.onnx", asked=Asked())
     assert not (tmp_path / "none.onnx").exists()
 
 
@@ -211,7 +209,7 @@ def test_unreadable_images_are_left_out_with_a_line(run: Path, fresh: Path, tmp_
     (images / "0003.png").write_bytes(b"")
     (images / "0005.png").write_bytes(b"XIF89a")
     card, _, left_out = recalibrate_on(
-        run, GoodImages(images), out=tmp_path / "new.onnx", target_rate=0.1
+        run, GoodImages(images), out=tmp_path / "new.onnx", asked=Asked(0.1)
     )
     assert card.calibration.n == 38
     assert left_out == [
@@ -229,7 +227,7 @@ def test_defects_among_the_labels_never_set_a_threshold(
     lines = [f"{record.path},{record.label}" for record in labelled_test(read_dataset(parts))]
     (tmp_path / "manifest.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
     card, _, _ = recalibrate_on(
-        run, GoodImages(tmp_path / "manifest.csv"), out=tmp_path / "a.onnx", target_rate=0.1
+        run, GoodImages(tmp_path / "manifest.csv"), out=tmp_path / "a.onnx", asked=Asked(0.1)
     )
     assert card.calibration.n == 30
 
@@ -240,23 +238,21 @@ def test_a_detector_never_changes_under_its_name(run: Path, fresh: Path, tmp_pat
         DetectorError,
         match=r"detector\.onnx is there already; a detector in use must not change under",
     ):
-        recalibrate_on(run, GoodImages(fresh), out=run / "detector.onnx", target_rate=None)
+        recalibrate_on(run, GoodImages(fresh), out=run / "detector.onnx", asked=Asked())
     assert (run / "detector.onnx").read_bytes() == before
     shutil.copy(run / "detector.onnx", tmp_path)
-    _, path, _ = recalibrate_on(tmp_path, GoodImages(fresh), out=None, target_rate=None)
+    _, path, _ = recalibrate_on(tmp_path, GoodImages(fresh), out=None, asked=Asked())
     assert path == tmp_path / "detector-2.onnx"
     # the next free version
-    card, path, _ = recalibrate_on(tmp_path, GoodImages(fresh), out=None, target_rate=None)
+    card, path, _ = recalibrate_on(tmp_path, GoodImages(fresh), out=None, asked=Asked())
     assert (path, card.version) == (tmp_path / "detector-3.onnx", "3")
     with pytest.raises(DetectorError, match=r"detector-2\.onnx is there already"):
-        recalibrate_on(
-            tmp_path, GoodImages(fresh), out=tmp_path / "detector-2.onnx", target_rate=None
-        )
+        recalibrate_on(tmp_path, GoodImages(fresh), out=tmp_path / "detector-2.onnx", asked=Asked())
     with pytest.raises(
         DetectorError, match=r"nowhere: no such folder; make it first, or choose another --out"
     ):
         recalibrate_on(
-            tmp_path, GoodImages(fresh), out=tmp_path / "nowhere" / "new.onnx", target_rate=None
+            tmp_path, GoodImages(fresh), out=tmp_path / "nowhere" / "new.onnx", asked=Asked()
         )
 
 
@@ -267,7 +263,7 @@ def test_a_target_rate_that_the_images_cannot_keep_is_refused(
         CalibrationError,
         match=r"40 good images set the threshold and can guarantee 1 false alarm in 41, not 1 %",
     ):
-        recalibrate_on(run, GoodImages(fresh), out=tmp_path / "new.onnx", target_rate=0.01)
+        recalibrate_on(run, GoodImages(fresh), out=tmp_path / "new.onnx", asked=Asked(0.01))
     assert not (tmp_path / "new.onnx").exists()
 
 
@@ -303,7 +299,7 @@ def test_a_full_disk_names_the_detector_that_could_not_be_written(
     (small_disk / "filler").write_bytes(b"x" * 190_000)
     with pytest.raises(OSError, match="No space left") as full:
         recalibrate_on(
-            run, GoodImages(parts / "test" / "good"), out=small_disk / "new.onnx", target_rate=0.3
+            run, GoodImages(parts / "test" / "good"), out=small_disk / "new.onnx", asked=Asked(0.3)
         )
     assert (
         full.value.filename == str(small_disk / "new.onnx")

@@ -30,7 +30,6 @@ CARD = Card(
     score="largest value of the heatmap",
     decode=DecodeRule(alpha="white"),
     calibration=CALIBRATION,
-    band=None,
     training=TrainingFacts(
         images=600,
         groups=599,

@@ -97,10 +97,19 @@ def test_verdict_of_a_view_of_a_part():
         ([("a.png", False)], "NOT JUDGED: 1 of 2 views found. Treat as not OK."),
         # a detector that ranks only
         ([("a.png", None), ("b.png", None)], "All its 2 views were judged."),
+        (
+            [("a.png", False), ("b.png", "review")],
+            "REVIEW. No view flags it, but one lies above the review threshold: you decide.",
+        ),
     ],
 )
 def test_verdict_of_a_part(views, text):
-    seen = [View(path, 1.0 + bool(flagged), 0.5, 1.0, flagged, "ok") for path, flagged in views]
+    said = {True: "flagged", False: "not flagged", None: None, "review": "review"}
+    flags = {True: True, False: False, None: None, "review": False}
+    seen = [
+        View(path, 1.0 + bool(found), 0.5, 1.0, flags[found], said[found], "ok")
+        for path, found in views
+    ]
     assert unit_text(judge_unit("7", seen, UnitRule("x", 2, 2), "d")) == text
 
 

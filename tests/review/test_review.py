@@ -182,7 +182,9 @@ def row(number: int, score: float | None, threshold: float | None = 1.0, **field
         score=score,
         p_value=None,
         threshold=threshold,
+        review_threshold=None,
         is_anomaly=None if score is None or threshold is None else score > threshold,
+        result=result_of(score, threshold),
         box_x=10,
         box_y=20,
         box_w=30,
@@ -194,6 +196,13 @@ def row(number: int, score: float | None, threshold: float | None = 1.0, **field
         scored_at="2026-01-31T23:59:59.123Z",
     )
     return found._replace(**fields)
+
+
+def result_of(score: float | None, threshold: float | None) -> str | None:
+    """What a table says of a score, with one threshold."""
+    if score is None:
+        return "not judged"
+    return None if threshold is None else "flagged" if score > threshold else "not flagged"
 
 
 def fill(store: Store, folder: Path, rows: list[Row]) -> int:

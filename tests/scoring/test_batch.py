@@ -59,7 +59,6 @@ def card(name: str = "brightness", threshold: Calibration | None = LIMIT) -> Car
         score="mean",
         decode=DecodeRule(),
         calibration=threshold,
-        band=None,
         training=TrainingFacts(),
         golden={},
         licences={},
@@ -148,11 +147,15 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
 
     def row(path: Path, *values: object) -> Row:
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        named = dict(zip(COLUMNS[2:-2], values, strict=True))
+        named = [name for name in COLUMNS[2:-2] if name not in ("review_threshold", "result")]
+        found = dict(zip(named, values, strict=True))
+        said = {True: "flagged", False: "not flagged", None: "not judged"}[found["is_anomaly"]]
         return Row(
             path=str(path),
             sha256=digest,
-            **named,
+            **found,
+            review_threshold=None,
+            result=said,
             detector="brightness@1 sha256:00ff",
             scored_at="",
         )

@@ -17,7 +17,7 @@ from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.files.table import read_table
 from anomaly.inputs.sources import list_sources
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.reporting.scoring import summary_text
 from anomaly.scoring.batch import RunOptions, score_table
 from anomaly.scoring.products import Project, read_project
@@ -276,7 +276,7 @@ def test_products_may_have_parts(plant: Path, parts: Path, tmp_path: Path) -> No
         run,
         GoodImages(tmp_path / "good", by_unit=r"(\d+)_"),
         out=tmp_path / "per-part.onnx",
-        target_rate=0.1,
+        asked=Asked(0.1),
     )
     shutil.copytree(plant / "runs" / "rings", tmp_path / "rings")
     found = opened(project(tmp_path, (r"good/", "per-part.onnx"), ("rings/", "rings")))

@@ -28,7 +28,7 @@ from anomaly.inputs.dataset import Record
 from anomaly.inputs.sources import list_sources, shard
 from anomaly.quality.check import check
 from anomaly.quality.evaluate import evaluate_labelled
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.reporting.evaluation import figures_text
 from anomaly.reporting.quality import check_text
 from anomaly.reporting.scoring import summary_text
@@ -77,7 +77,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def per_unit(run: Path, good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a detector whose threshold was set by these units, at 10 %."""
     out = tmp_path_factory.mktemp("per-part") / "detector.onnx"
-    recalibrate_on(run, GoodImages(good, by_unit=PATTERN), out=out, target_rate=0.1)
+    recalibrate_on(run, GoodImages(good, by_unit=PATTERN), out=out, asked=Asked(0.1))
     return out
 
 
@@ -128,12 +128,14 @@ RULE = UnitRule(PATTERN, 2, 3)
 
 def view(score: float | None, status: str = "ok", threshold: float = 1.0) -> View:
     flagged = None if status != "ok" or score is None else score > threshold
+    said = {True: "flagged", False: "review" if (score or 0) > 0.8 else "not flagged"}
     return View(
         f"{score}.png",
         score,
         None if score is None else 1 / (1 + abs(score)),
         threshold,
         flagged,
+        "not judged" if flagged is None else said[flagged],
         status,
     )
 
@@ -193,6 +195,12 @@ def test_a_unit_is_as_bad_as_its_worst_view_and_never_good_unseen(
         "7", len(views), status, is_anomaly, score, error,
     )  # fmt: skip
     assert row.worst == (None if score is None else f"{score}.png")
+    if is_anomaly is None:
+        assert row.result == "not judged"
+    else:  # a view above 0.8 is for review
+        assert row.result == (
+            "flagged" if is_anomaly else "review" if score == 0.9 else "not flagged"
+        )
 
 
 @given(
@@ -252,7 +260,7 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
     (tmp_path / "new" / "003_cam1.png").unlink()
     (tmp_path / "new" / "004_cam1.png").write_bytes(b"")
     card, _, left_out = recalibrate_on(
-        per_unit, GoodImages(tmp_path / "new"), out=tmp_path / "n.onnx", target_rate=0.1
+        per_unit, GoodImages(tmp_path / "new"), out=tmp_path / "n.onnx", asked=Asked(0.1)
     )
     assert (card.calibration.n, card.training.by_unit) == (22, UnitRule(PATTERN, 3, 3))
     assert left_out[0] == "unit 003: 2 of 3 views found"
@@ -264,7 +272,7 @@ def test_without_a_rule_that_of_the_detector_stays_and_incomplete_units_set_no_t
             per_unit,
             GoodImages(good, group_by="a", by_unit="b"),
             out=tmp_path / "m.onnx",
-            target_rate=0.1,
+            asked=Asked(0.1),
         )
 
 

@@ -106,10 +106,20 @@ class Server:
 
 @contextmanager
 def serving(
-    database: Path, *, detectors: tuple[Path, ...] = (), role: str = "admin"
+    database: Path,
+    *,
+    detectors: tuple[Path, ...] = (),
+    role: str = "admin",
+    stations: tuple[Path, ...] = (),
 ) -> Iterator[Server]:
     """Runs a server on a free port."""
-    settings = Settings(str(database), SECRET, open_role=role, detectors=tuple(map(str, detectors)))
+    settings = Settings(
+        str(database),
+        SECRET,
+        open_role=role,
+        detectors=tuple(map(str, detectors)),
+        stations=tuple(map(str, stations)),
+    )
     server = Server(settings, free_port(), database.with_suffix(".log"))
     try:
         yield server.start()

@@ -14,7 +14,7 @@ import torch
 
 from anomaly.detector.file import read_card
 from anomaly.errors import CalibrationError, TrainingError
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.reporting.guarantee import ESTIMATED
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
@@ -236,11 +236,11 @@ def test_scores_are_on_the_scale_of_the_file(run: Path, discs: Path) -> None:
 
 def test_new_good_images_give_a_guarantee_again(run: Path, discs: Path, tmp_path: Path) -> None:
     card, path, left_out = recalibrate_on(
-        run, GoodImages(discs / "test" / "good"), out=tmp_path / "new.onnx", target_rate=None
+        run, GoodImages(discs / "test" / "good"), out=tmp_path / "new.onnx", asked=Asked()
     )
     assert (card.calibration.kind, card.calibration.n) == ("split", 40 - len(left_out))
     assert read_card(path).to_json()["calibration"]["estimated_rate"] is None
     with pytest.raises(CalibrationError, match="can be used"):  # all images were learnt from
         recalibrate_on(
-            run, GoodImages(discs / "train" / "good"), out=tmp_path / "x.onnx", target_rate=None
+            run, GoodImages(discs / "train" / "good"), out=tmp_path / "x.onnx", asked=Asked()
         )
