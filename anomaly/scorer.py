@@ -394,15 +394,3 @@ def _try_out(
         try_out(data, pictures, threads, sizes=sizes)
     except DetectorError as error:
         raise DetectorError(f"{path}: {error}") from error
-
-
-def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
-    """Returns the values that heatmap colours go by: a typical good image and the threshold.
-
-    A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
-    """
-    anchors = scorer.card.heatmap_anchors
-    if anchors is not None:
-        return anchors
-    heatmap = np.zeros(1) if result.heatmap is None else result.heatmap
-    return float(np.median(heatmap)), float(heatmap.max())

@@ -73,8 +73,7 @@ THEME = {
 
 def launch(
     database_url: str,
-    host: str = "127.0.0.1",
-    port: int = 8501,
+    at: tuple[str, int] = ("127.0.0.1", 8501),
     *,
     insecure: bool = False,
     roles: Path | None = None,
@@ -85,7 +84,7 @@ def launch(
 ) -> int:
     """Runs the dashboard until Ctrl-C or SIGTERM and returns its exit status (0: stopped as asked).
 
-    ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider;
+    ``at``: host and port. ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider;
     ``roles``: who may do what. ``allowed_hosts``: names under which browsers reach it (of a proxy,
     say). Without a login it binds to addresses of this machine only, unless ``insecure``.
     ``detectors``: run folders or files of the detectors that scored, for heatmaps and expected
@@ -94,6 +93,7 @@ def launch(
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
+    host, port = at
     settings = settings_for(
         database_url,
         host,

@@ -225,8 +225,7 @@ def run_dashboard(options: argparse.Namespace) -> int:
         ) from error
     status: int = launch(
         options.db,
-        options.host,
-        options.port,
+        (options.host, options.port),
         insecure=options.insecure,
         roles=options.roles,
         auth_file=options.auth,

@@ -13,7 +13,8 @@ from anomaly.imaging.overlay import grid, overlay
 from anomaly.imaging.pillow import Pixels
 from anomaly.inputs.dataset import Record, read_dataset
 from anomaly.reporting.pictures import row_text
-from anomaly.scorer import Scorer, colour_anchors
+from anomaly.scorer import Scorer
+from anomaly.scoring.pictures import colour_anchors
 
 SIDE = 256  # pixels a side of a picture of `anomaly reconstruct`
 

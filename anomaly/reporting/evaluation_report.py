@@ -14,8 +14,9 @@ from anomaly.reporting.detector import card_text
 from anomaly.reporting.evaluation import figures_text
 from anomaly.reporting.report import GalleryItem, Report
 from anomaly.reporting.result import result_text
-from anomaly.scorer import Result, Scorer, colour_anchors
+from anomaly.scorer import Result, Scorer
 from anomaly.scoring.evaluation import Judged
+from anomaly.scoring.pictures import colour_anchors
 from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 

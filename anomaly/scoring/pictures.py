@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from anomaly.errors import AnomalyError
 from anomaly.files.atomic import whole_file
 from anomaly.imaging.decode import Decoded
@@ -178,11 +180,22 @@ class Pictures:
 NO_PICTURES = Pictures()
 
 
+def colour_anchors(scorer: Scorer, result: Result) -> tuple[float, float]:
+    """Returns the values that heatmap colours go by: a typical good image and the threshold.
+
+    A detector that only ranks has neither; the median and the maximum of this heatmap stand in.
+    """
+    anchors = scorer.card.heatmap_anchors
+    if anchors is not None:
+        return anchors
+    heatmap = np.zeros(1) if result.heatmap is None else result.heatmap
+    return float(np.median(heatmap)), float(heatmap.max())
+
+
 def _save_overlay(file: BinaryIO, image: Decoded, result: Result, scorer: Scorer) -> None:
     from PIL import Image
 
     from anomaly.imaging.overlay import overlay, shrink
-    from anomaly.scorer import colour_anchors
 
     assert result.heatmap is not None
     picture = overlay(shrink(image.pixels, SIDE), result.heatmap, *colour_anchors(scorer, result))

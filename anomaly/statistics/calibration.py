@@ -212,9 +212,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, card: Mapping[str, Any]) -> Calibration:
-        """The calibration that ``to_json`` wrote; what it derives must agree where the card says it
-        too.
-        """
+        """The calibration that ``to_json`` wrote; what it derives has to agree with the card."""
         if not isinstance(card, Mapping):
             raise CalibrationError(
                 f"the card's calibration is {type(card).__name__}, expected an object: the file is "
@@ -223,8 +221,7 @@ class Calibration:
         scores, k, target_rate = card.get("scores"), card.get("k"), card.get("target_rate")
         if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
             raise CalibrationError(
-                "the card's calibration scores are not a list of float32 numbers: the file is "
-                "damaged"
+                "the card's calibration scores are not a list of float32 numbers: it is damaged"
             )
         if (
             not isinstance(k, int)

@@ -19,8 +19,8 @@ from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
 from anomaly.quality.reconstructions import reconstructions
 from anomaly.reporting.evaluation import figures_text, masks_text
 from anomaly.reporting.evaluation_report import build_report, chosen_pictures
-from anomaly.scorer import colour_anchors
 from anomaly.scoring.evaluation import Judged
+from anomaly.scoring.pictures import colour_anchors
 from tests.detector.test_file import changed, edit_card
 from tests.test_scorer import alone
 

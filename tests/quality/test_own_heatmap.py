@@ -17,7 +17,8 @@ from anomaly.errors import DetectorError
 from anomaly.inputs.used_images import IMAGES, read_listing
 from anomaly.quality.moved_threshold import with_rank, write_moved
 from anomaly.quality.recalibrate import GoodImages, recalibrate_on
-from anomaly.scorer import Scorer, colour_anchors
+from anomaly.scorer import Scorer
+from anomaly.scoring.pictures import colour_anchors
 from tests.detector.test_file import changed, edit_card
 from tests.support.runs import trained
 
