@@ -84,12 +84,12 @@ def launch(
 ) -> int:
     """Runs the dashboard until Ctrl-C or SIGTERM and returns its exit status (0: stopped as asked).
 
-    ``at``: host and port. ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider;
-    ``roles``: who may do what. ``allowed_hosts``: names under which browsers reach it (of a proxy,
-    say). Without a login it binds to addresses of this machine only, unless ``insecure``.
-    ``detectors``: run folders or files of the detectors that scored, for heatmaps and expected
-    pictures. ``stations``: STATION.toml or state folders, for the page Live. Raises AnomalyError,
-    RuntimeMissing.
+    ``at``: host and port. ``auth_file``: secrets in Streamlit's format with the section [auth] of
+    an OpenID provider; ``roles``: who may do what. ``allowed_hosts``: names under which browsers
+    reach it (of a proxy, say). Without a login it binds to addresses of this machine only, unless
+    ``insecure``. ``detectors``: run folders or files of the detectors that scored, for heatmaps and
+    expected pictures. ``stations``: STATION.toml or state folders, for the page Live. Raises
+    AnomalyError, RuntimeMissing.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
