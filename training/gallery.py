@@ -46,7 +46,7 @@ from training.options import FitOptions, TrainOptions
 from training.pixels import to_unit
 from training.protocols import Model
 from training.reading import read, represent, split
-from training.scores import Heatmap, image_scores
+from training.scores import Heatmap, ImageScore, image_scores
 from training.stages import Split
 from training.tensors import extract, one_thread_each
 from training.trained import build_model
@@ -317,11 +317,12 @@ def facts_of(
     seconds: float,
 ) -> list[Term]:
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    fitted_by = "closed form" if model.closed_form else f"{len(history)} epochs"
+    epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
+    fitted_by = "closed form" if model.closed_form else epochs
     learnt = "" if not numbers else f", {numbers:,} numbers learnt by gradient"
     return [
         ("training", f"{duration(seconds)}, {fitted_by}{learnt}"),
-        ("score", score),
+        ("score", ImageScore(score).in_words()),
         ("threshold", f"{float(threshold.threshold):.4g}, the {ordinal(threshold.k)} highest score "
                       f"of {threshold.n} good images held out; flags {percent(threshold.rate)} of "
                       "good images"),

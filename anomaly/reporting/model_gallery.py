@@ -5,7 +5,7 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +160,7 @@ class ModelGallery:
     shown: View
     captions: str
     exhibits: list[Exhibit]
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
 
 
 def write_model_gallery(path: Path, gallery: ModelGallery) -> None:
@@ -202,33 +202,19 @@ def enlarged(picture: Pixels, times: int) -> Pixels:
 
 
 def scatter(
-    title: str,
-    names: tuple[str, str],
-    dots: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    line: ArrayLike | None = None,
+    title: str, names: tuple[str, str], dots: Mapping[str, tuple[ArrayLike, ArrayLike]]
 ) -> Chart:
-    """Returns dots of up to four kinds on two axes, each kind (x, y); ``line``: points (n, 2) that
-    are joined.
-    """
+    """Returns dots of up to four kinds, each (x, y), on two axes with ``names``."""
     kinds = {
-        kind: (_thinned(np.asarray(x, float)), _thinned(np.asarray(y, float)))
-        for kind, (x, y) in list(dots.items())[:MOST_KINDS]
+        kind: [_thinned(np.asarray(values, np.float32)) for values in points]
+        for kind, points in list(dots.items())[:MOST_KINDS]
     }
-    path = np.zeros((0, 2)) if line is None else np.asarray(line, float)
-    axes = Axes(
-        *(
-            Scale.over(*(points[axis].astype(np.float32) for points in kinds.values()),
-                       marks=path[:, axis].tolist())
-            for axis in (0, 1)
-        )
-    )  # fmt: skip
+    axes = Axes(*(Scale.over(*(points[axis] for points in kinds.values())) for axis in (0, 1)))
     marks = [
         axes.point(x, y, f"point p{number}")
         for number, (xs, ys) in enumerate(kinds.values())
         for x, y in zip(xs.tolist(), ys.tolist(), strict=True)
     ]
-    if len(path):
-        marks.append(axes.line(path[:, 0], path[:, 1], "curve"))
     return Chart(
         title,
         *names,
@@ -239,5 +225,5 @@ def scatter(
     )
 
 
-def _thinned(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _thinned(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return values[:: -(-len(values) // MOST_DOTS)] if len(values) else values
