@@ -32,6 +32,7 @@ from anomaly.commands.reconstruct import add_reconstruct
 from anomaly.commands.report import add_report
 from anomaly.commands.retrain import add_retrain
 from anomaly.commands.review import add_review
+from anomaly.commands.run import add_run
 from anomaly.commands.sample import add_sample
 from anomaly.commands.score import add_score
 from anomaly.commands.serve import add_serve
@@ -126,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
         add_retrain,
         add_evaluate,
         add_score,
+        add_run,
         add_bench,
         add_calibrate,
         add_check,

@@ -99,6 +99,10 @@ class Arrivals:
             if max(found.st_mtime, found.st_ctime) < before:
                 self._done[path] = State(found.st_size, found.st_mtime_ns, found.st_ino)
 
+    def judged(self, path: str, state: State) -> None:
+        """Takes note of a file that had its row in this state."""
+        self._done[path] = state
+
     def found(self, path: str, now: float) -> None:
         """Takes note of a file that was seen in a folder."""
         state = state_of(path)

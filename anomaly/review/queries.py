@@ -29,8 +29,9 @@ FINDING, EVENT, VERDICT, LEASE = (
 )
 undo = schema.events.alias("undo")
 
+OF_RUNS_ALONE = ("detector", "fingerprint", "up_to")  # not of a Run
 RUNS = sa.select(
-    *(column for column in schema.runs.c if column.name not in ("detector", "fingerprint")),
+    *(column for column in schema.runs.c if column.name not in OF_RUNS_ALONE),
     schema.detectors.c.digest.label("detector"),
 ).join(schema.detectors, schema.detectors.c.id == schema.runs.c.detector)
 ROOTS = sa.select(schema.roots.c.folder).order_by(schema.roots.c.folder)

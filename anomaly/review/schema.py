@@ -53,7 +53,7 @@ detectors = _table("detectors", text="digest name version", whole="id", json="ca
 runs = _table(
     "runs",
     text="name source fingerprint folder imported_at imported_by",
-    whole="id detector images flagged not_judged",
+    whole="id detector images flagged not_judged up_to",
     real="threshold",
 )
 roots = _table("roots", text="folder", whole="run")
@@ -226,6 +226,11 @@ def m006_first_defect_types() -> list[str]:
     ]
 
 
+def m007_results_of_a_station() -> list[str]:
+    # the number of the newest result that the run holds: what is delivered twice is stored once
+    return ["ALTER TABLE runs ADD COLUMN up_to BIGINT"]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -233,6 +238,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m004_units,
     m005_chain_of_events,
     m006_first_defect_types,
+    m007_results_of_a_station,
 ]
 
 

@@ -37,7 +37,7 @@ from anomaly.review.queries import (
     find_run,
 )
 from anomaly.review.reader import EVERYTHING, Reader
-from anomaly.review.stream import Sent, Stream
+from anomaly.review.stream import Sent, Stream, newest_sent
 from anomaly.review.stream import append as append_findings
 from anomaly.review.verdicts import VERDICTS, Stratum
 
@@ -120,17 +120,16 @@ class Store(Reader):
                 click = Click.of(by, f"import {stream.fingerprint}"[:200])
                 payload = {"name": run.name, "images": run.images, "flagged": run.flagged}
                 journal.append(
-                    c,
-                    click,
-                    at,
-                    "import",
-                    run=run.id,
-                    detector=run.detector,
-                    threshold=run.threshold,
-                    payload=payload,
-                )
+                    c, click, at, "import",
+                    run=run.id, detector=run.detector, threshold=run.threshold, payload=payload,
+                )  # fmt: skip
         self._folders.pop(run.id, None)
         return run
+
+    def newest_sent(self, sender: str) -> int | None:
+        """The number of the newest result that any run of a sender holds; None without one."""
+        with self._db.read() as c:
+            return newest_sent(c, sender)
 
     def add_root(self, run: int, folder: Path, *, by: str, key: str) -> None:
         """Lets a run's images be read from one more folder, with what lies below it."""

@@ -24,26 +24,30 @@ FLAGGED, PASSED = 0, 1  # the two strata
 @dataclass(frozen=True)
 class Sent:
     """A finding that a service stores. ``lot``: below the audit share where the image is in the
-    audit sample, else None.
+    audit sample, else None. ``unit``: that it shows, where its source tells.
     """
 
     row: Row
     lot: float | None
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
 class Stream:
     """The run that findings of one detector go to. ``name``: of the run; ``folder``: what their
-    paths are relative to.
+    paths are relative to; ``sender``: tells apart who sends under the same name; ``up_to``: the
+    number of the newest result that the run then holds, where the sender numbers them.
     """
 
     name: str
     folder: Path
     card: Card
+    sender: str = "service"
+    up_to: int | None = None
 
     @property
     def fingerprint(self) -> str:
-        return f"service {self.name} {self.card.digest}"
+        return f"{self.sender} {self.name} {self.card.digest}"
 
 
 def append(
@@ -59,7 +63,7 @@ def append(
     values = [_values(stream, run, position + 1 + number, one) for number, one in enumerate(sent)]
     if values:
         c.execute(schema.findings.insert(), values)
-    _count(c, run, sent, passed)
+    _count(c, run, sent, passed, stream.up_to)
     return run, known is None
 
 
@@ -93,12 +97,14 @@ def _values(stream: Stream, run: int, position: int, sent: Sent) -> dict[str, ob
     values = intake.row_values(run, Path(stream.name), position, sent.row, sent.row)
     if sent.row.status == "ok" and sent.lot is not None:
         values |= {"stratum": FLAGGED if sent.row.is_anomaly else PASSED}
-    return {**values, "lot": None, "core": None} | (
+    return {**values, "unit": sent.unit, "lot": None, "core": None} | (
         {"lot": sent.lot, "core": True} if sent.lot is not None else {}
     )
 
 
-def _count(c: sa.Connection, run: int, sent: Sequence[Sent], passed: int) -> None:
+def _count(
+    c: sa.Connection, run: int, sent: Sequence[Sent], passed: int, up_to: int | None
+) -> None:
     judged = [one for one in sent if one.row.status == "ok"]
     flagged = [one for one in judged if one.row.is_anomaly]
     table = schema.runs.c
@@ -107,6 +113,7 @@ def _count(c: sa.Connection, run: int, sent: Sequence[Sent], passed: int) -> Non
             images=table.images + len(sent) + passed,
             flagged=table.flagged + len(flagged),
             not_judged=table.not_judged + len(sent) - len(judged),
+            up_to=up_to,
         )
     )  # fmt: skip
     for number, images, drawn in (
@@ -116,3 +123,10 @@ def _count(c: sa.Connection, run: int, sent: Sequence[Sent], passed: int) -> Non
         table = schema.strata.c
         this = schema.strata.update().where(table.run == run, table.number == number)
         c.execute(this.values(images=table.images + images, drawn=table.drawn + drawn))
+
+
+def newest_sent(c: sa.Connection, sender: str) -> int | None:
+    """Returns the number of the newest result that any run of a sender holds, None without one."""
+    of = schema.runs.c.fingerprint.startswith(f"{sender} ", autoescape=True)
+    newest: int | None = c.scalar(sa.select(sa.func.max(schema.runs.c.up_to)).where(of))
+    return newest

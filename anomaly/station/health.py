@@ -1,0 +1,64 @@
+"""Whether a source or sink works, as the page and the log say it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from anomaly.errors import AnomalyError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
+
+
+@dataclass
+class Health:
+    """What is known of a source or sink. ``state``: ``starting``, ``ok`` or ``gone``; ``said``: one
+    line why it is gone. ``images`` and ``lost``: of a source; ``say``: gets a line at each change.
+    """
+
+    name: str
+    kind: str
+    what: str  # source or sink
+    say: Callable[[str], object]
+    state: str = "starting"
+    said: str = ""
+    images: int = 0
+    lost: int = 0
+    closing: threading.Event = field(default_factory=threading.Event)
+    pause: float = 0.0
+
+    def ok(self) -> None:
+        """It works: said where it had not."""
+        if self.state == "gone":
+            self.say(f"{self.what} {self.name}: back")
+        self.state, self.said, self.pause = "ok", "", 0.0
+
+    def gone(self, why: object) -> None:
+        """It does not work: said, and after a pause that grows it may be tried again."""
+        self.pause = min(LONGEST_PAUSE, 2 * self.pause) if self.pause else FIRST_PAUSE
+        first = self.state != "gone"
+        line = " ".join(str(why).split())[:300] or type(why).__name__
+        self.state, self.said = "gone", f"{line}; tried again in {self.pause:g} s"
+        if first or self.pause >= LONGEST_PAUSE:
+            self.say(f"{self.what} {self.name}: {self.said}")
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what the page shows."""
+        return {"name": self.name, "kind": self.kind, "state": self.state, "said": self.said}
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Turns whatever goes wrong in the block into ``gone`` and a pause, which ends where the
+        station is closing.
+
+        A bug too: it may not end a thread without a word while the rest goes on.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.closing.is_set():
+                self.gone(error if isinstance(error, AnomalyError | OSError) else repr(error))
+                self.closing.wait(self.pause)
