@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,16 +131,12 @@ class Ledger:
         returns. AnomalyError where the disk does not take them.
         """
         last = results[-1].seq
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             for result in results:
                 self._insert(result, noted)
             self._note(noted, last)
             self._save_delivered()
             self._forget(last)
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise self._not_written(error) from error
         self.last = last
         for result in results:
             self.counts[result.of, result.outcome] += 1
@@ -195,19 +192,23 @@ class Ledger:
     def save(self) -> None:
         """Saves how far the sinks have got, where that has changed."""
         if self._saved != self.delivered:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
+            with self._transaction():
                 self._save_delivered()
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise self._not_written(error) from error
 
-    def _not_written(self, error: sqlite3.Error) -> AnomalyError:
-        full = "full" in str(error)
-        what = "no room left" if full else f"cannot be written ({error})"
-        return AnomalyError(
-            f"{self.file}: {what}; no image is lost: mend it and start the same command again"
-        )
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Makes what is written in the block safe, all of it or nothing; AnomalyError."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            what = "no room left" if "full" in str(error) else f"cannot be written ({error})"
+            raise AnomalyError(
+                f"{self.file}: {what}; no image is lost: mend it and start the same command again"
+            ) from error
 
     # ---- reading: any thread, each with a connection of its own ----
 

@@ -79,7 +79,9 @@ def _filled(cls: type[Settings], given: Any, where: str, home: Path) -> Settings
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = next((key for key in given if key not in fields), None)
     if unknown is not None:
-        raise AnomalyError(f"{where}: {unknown!r} found, one of {', '.join(fields)} expected")
+        known = ", ".join(name.replace("sources", "source").replace("sinks", "sink")
+                          for name in fields if name != "file")  # fmt: skip
+        raise AnomalyError(f"{where}: {unknown!r} found, one of {known} expected")
     missing = [
         name
         for name, field in fields.items()

@@ -25,6 +25,7 @@ from typing import Any
 from PIL import Image
 
 from anomaly.station.live import read_live
+from anomaly.station.results import StationResult
 from data.synthetic import make
 from tests.support.review_server import Answer, request
 
@@ -271,3 +272,20 @@ def in_order_once(results: list[dict[str, Any]]) -> list[int]:
     receiver has them that drops what it knows by its id.
     """
     return [one["seq"] for one in {one["id"]: one for one in results}.values()]
+
+
+def example(seq: int, outcome: str = "not flagged", **facts: Any) -> StationResult:
+    """Returns a result as the judge makes it."""
+    score = {"not flagged": 0.25, "review": 0.75, "flagged": 1.5}.get(outcome)
+    given: dict[str, Any] = {
+        "seq": seq, "id": f"a-{seq}", "station": "line", "of": "image", "source": "left",
+        "serial": f"S{seq}", "path": f"{seq}.png", "outcome": outcome,
+        "action": "pass" if outcome == "not flagged" else "reject",
+        "status": "error" if score is None else "ok", "error": None if score else "truncated",
+        "score": score, "p_value": None, "threshold": 1.0,
+        "is_anomaly": None if score is None else score > 1, "box": (1, 2, 3, 4), "area": 5,
+        "width": 64, "height": 64, "sha256": None, "detector": "d@1 sha256:abcd",
+        "taken_at": "2026-11-30T10:00:00.000Z", "judged_at": "2026-11-30T10:00:00.020Z",
+        "seconds": 0.02, **facts,
+    }  # fmt: skip
+    return StationResult(**given)
