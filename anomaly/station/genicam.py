@@ -73,7 +73,7 @@ def _fetch(settings: GenicamSource, camera: Any, frames: Frames, health: Health)
     while not health.closing.is_set():
         try:
             with camera.fetch(timeout=FETCH_SECONDS) as buffer:
-                number = int(buffer._buffer.frame_id)
+                number = int(buffer.frame_id)
                 pixels = pixels_of(buffer.payload.components[0])
         except TimeoutException as error:
             silent += FETCH_SECONDS

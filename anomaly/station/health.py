@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from anomaly.errors import AnomalyError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
+STEADY_SECONDS = 10.0  # what worked so long begins with the first pause again
 
 
 @dataclass
@@ -29,16 +31,20 @@ class Health:
     lost: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
     pause: float = 0.0
+    _since: float = 0.0
 
     def ok(self) -> None:
         """It works: said where it had not."""
         if self.state == "gone":
             self.say(f"{self.what} {self.name}: back")
-        self.state, self.said, self.pause = "ok", "", 0.0
+        if self.state != "ok":
+            self.state, self.said, self._since = "ok", "", time.monotonic()
 
     def gone(self, why: object) -> None:
         """It does not work: said, and after a pause that grows it may be tried again."""
-        self.pause = min(LONGEST_PAUSE, 2 * self.pause) if self.pause else FIRST_PAUSE
+        steady = self.state == "ok" and time.monotonic() - self._since > STEADY_SECONDS
+        longer = self.pause > 0 and not steady
+        self.pause = min(LONGEST_PAUSE, 2 * self.pause) if longer else FIRST_PAUSE
         first = self.state != "gone"
         line = " ".join(str(why).split())[:300] or type(why).__name__
         self.state, self.said = "gone", f"{line}; tried again in {self.pause:g} s"

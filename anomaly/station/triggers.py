@@ -100,5 +100,5 @@ class Triggered:
 
 
 def _keyboard(fire: Callable[[str | None], None]) -> None:
-    for line in sys.stdin:
+    for line in sys.stdin or ():
         fire(line.strip() or None)

@@ -46,6 +46,13 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
 def wait_until(happens: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
     """Returns what ``happens`` returns once that is true."""
     until = time.monotonic() + seconds
@@ -122,13 +129,20 @@ class Station:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
+        self._ended()
 
     def stop(self) -> int:
         """Asks it to stop and returns its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(SECONDS)
+        return self._ended()
+
+    def _ended(self) -> int:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        status = self.process.wait(SECONDS)
+        self.process.stdin.close()
+        return status
 
     def post(self, port: int, body: bytes, query: str = "") -> Answer:
         return request(port, "POST", f"/images{query}", body, None, seconds=SECONDS)
@@ -143,8 +157,6 @@ def station(home: Path, run: Path, toml: str) -> Iterator[Station]:
     finally:
         if made.process is not None and made.process.poll() is None:
             made.kill()
-        if made.process is not None and made.process.stdin is not None:
-            made.process.stdin.close()
 
 
 # ---- a broker --------------------------------------------------------------------------------
@@ -176,12 +188,7 @@ class Broker:
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until(self._answers, "the broker answers")
-
-    def _answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
+        wait_until(lambda: answers(self.port), "the broker answers")
 
     def stop(self) -> None:
         assert self.process is not None
