@@ -11,7 +11,7 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
 STEADY_SECONDS = 10.0  # what worked so long begins with the first pause again
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from anomaly.errors import AnomalyError
 from anomaly.files.csv_cells import csv_text
-from anomaly.files.table import COLUMNS, portable
+from anomaly.files.table import COLUMNS
 from anomaly.imaging.find import mark_ours
 from anomaly.scoring.watch_table import mend, not_written
 from anomaly.station.results import StationResult
@@ -121,9 +121,8 @@ class ImageFolder:
             kept = self._images / result.image
             folder = self._settings.path / result.outcome.replace(" ", "-") / result.judged_at[:10]
             folder.mkdir(parents=True, exist_ok=True)
-            serial = "" if result.serial is None else f"-{portable(result.serial)[:80]}"
             if kept.exists():
-                shutil.copyfile(kept, folder / f"{result.seq:09}{serial}{kept.suffix}")
+                shutil.copyfile(kept, folder / kept.name)
 
     def idle(self) -> None: ...
 

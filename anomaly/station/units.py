@@ -6,6 +6,7 @@ not judged, and none is flagged; else it is to be reviewed where one of them is.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +36,7 @@ class Units:
         self, settings: UnitSettings, actions: Actions, waiting: Mapping[str, list[StationResult]]
     ) -> None:
         self._settings, self._actions = settings, actions
-        until = time.monotonic() + settings.seconds
-        self._waiting = {serial: _Waiting(views, until) for serial, views in waiting.items()}
+        self._waiting = {serial: _Waiting(views, math.inf) for serial, views in waiting.items()}
         self._done: dict[str, None] = {}
 
     def add(self, view: StationResult) -> tuple[str | None, list[StationResult] | None]:
@@ -58,8 +58,10 @@ class Units:
         return None, self._finished(view.serial)
 
     def expired(self) -> list[list[StationResult]]:
-        """Returns the views of units whose time is over."""
+        """Returns the views of units whose time is over; that of the ledger's begins now."""
         now = time.monotonic()
+        for waiting in self._waiting.values():
+            waiting.until = min(waiting.until, now + self._settings.seconds)
         over = [serial for serial, waiting in self._waiting.items() if waiting.until <= now]
         return [self._finished(serial) for serial in over]
 

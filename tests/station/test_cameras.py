@@ -136,7 +136,9 @@ def streaming(port: int) -> Iterator[str]:
     not (shutil.which("rtsp-server-perl") and shutil.which("ffmpeg")),
     reason="rtsp-server-perl and ffmpeg are not installed",
 )
-def test_a_stream_is_taken_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_taken_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Debian's server knows UDP only; OpenCV's own choice is TCP
     monkeypatch.setitem(os.environ, "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp")
     port, backlog = free_port(), Backlog(3, False)

@@ -30,7 +30,7 @@ from data.synthetic import make
 from tests.support.review_server import Answer, request
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 90.0  # that something may take on a machine where others use the cores
+SECONDS = 180.0  # that something may take on a machine where others use the cores
 
 
 def picture(seed: int, defect: str | None = None, size: int = 64) -> bytes:
