@@ -17,6 +17,7 @@ from PIL import Image
 
 from anomaly.files.progress import duration
 from anomaly.imaging.decode import Decoded
+from anomaly.imaging.find import mark_ours
 from anomaly.imaging.overlay import overlay, shrink
 from anomaly.scorer import Scorer
 from anomaly.station.judge import Judged
@@ -40,6 +41,7 @@ class PictureThread:
         self._waiting: queue.Queue[Judged | None] = queue.Queue(ROOM)
         self.kept, self._changed = last, threading.Condition()
         (state / "live").mkdir(parents=True, exist_ok=True)
+        mark_ours(state)  # no search takes what is kept for images of a set
         self._drawn = sorted(int(path.stem) for path in (state / "live").glob("?????????.jpg"))
         self._thread = threading.Thread(target=self._run, name="pictures", daemon=True)
         self._thread.start()

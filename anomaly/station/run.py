@@ -121,6 +121,7 @@ class Running:
         for one in (*deliveries, thread, *feeding):
             one.start()
         say(self._begun())
+        sd_notify("READY=1")
         told = Told(say)
         while not stop.wait(EVERY_SECONDS):
             self.parts.live.write_or_say(say)
