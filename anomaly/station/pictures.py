@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,10 @@ class PictureThread:
     the newest result whose copy is on the disk, if it was to be kept.
     """
 
-    def __init__(self, state: Path, images: Path, scorer: Scorer, last: int) -> None:
-        self._state, self._images = state, images
+    def __init__(
+        self, state: Path, scorer: Scorer, last: int, say: Callable[[str], object]
+    ) -> None:
+        self._state, self._images, self._say = state, state / "images", say
         calibration = scorer.card.calibration
         self._scale = (
             (float(calibration.median), float(calibration.threshold)) if calibration else (0.0, 1.0)
@@ -63,15 +66,23 @@ class PictureThread:
 
     def _run(self) -> None:
         while (judged := self._waiting.get()) is not None:
+            try:
+                self._keep(judged)
+                if judged.decoded is not None and self._waiting.empty():
+                    self._draw(judged, judged.decoded)
+            except Exception as error:  # the judge must not wait for a thread that has ended
+                self._say(f"pictures of {judged.result.path}: {error}")
+
+    def _keep(self, judged: Judged) -> None:
+        try:
             if judged.result.image is not None and isinstance(judged.taken.image, np.ndarray):
                 place = self._images / judged.result.image
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(encoded(judged.taken.image, "PNG", compress_level=1))
+        finally:
             with self._changed:
                 self.kept = judged.result.seq
                 self._changed.notify_all()
-            if judged.decoded is not None and self._waiting.empty():
-                self._draw(judged, judged.decoded)
 
     def _draw(self, judged: Judged, decoded: Decoded) -> None:
         seq, folder = judged.result.seq, self._state / "live"
