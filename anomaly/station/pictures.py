@@ -20,7 +20,7 @@ from anomaly.files.progress import duration
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.find import mark_ours
 from anomaly.imaging.overlay import overlay, shrink
-from anomaly.scorer import Scorer
+from anomaly.scorer import Scorer, colour_anchors
 from anomaly.station.judge import Judged
 from anomaly.station.ledger import SHOWN
 
@@ -37,10 +37,7 @@ class PictureThread:
         self, state: Path, scorer: Scorer, last: int, say: Callable[[str], object]
     ) -> None:
         self._state, self._images, self._say = state, state / "images", say
-        calibration = scorer.card.calibration
-        self._scale = (
-            (float(calibration.median), float(calibration.threshold)) if calibration else (0.0, 1.0)
-        )
+        self._scorer = scorer
         self._waiting: queue.Queue[Judged | None] = queue.Queue(ROOM)
         self.kept, self._changed = last, threading.Condition()
         (state / "live").mkdir(parents=True, exist_ok=True)
@@ -88,7 +85,7 @@ class PictureThread:
         seq, folder = judged.result.seq, self._state / "live"
         small = shrink(decoded.pixels, HEATMAP_SIDE)
         if judged.found.heatmap is not None:
-            laid = overlay(small, judged.found.heatmap, *self._scale)
+            laid = overlay(small, judged.found.heatmap, *colour_anchors(self._scorer, judged.found))
             (folder / f"{seq:09}-heatmap.jpg").write_bytes(encoded(laid, "JPEG"))
         # the thumbnail last: where it is there, so is the other
         (folder / f"{seq:09}.jpg").write_bytes(encoded(shrink(small, THUMBNAIL_SIDE), "JPEG"))
