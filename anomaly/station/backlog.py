@@ -28,8 +28,9 @@ class Taken:
     """An image on its way to the judge: the bytes of a file, RGB pixels, or why there is none.
 
     ``origin``: what tells it from the source's other images, None where nothing does. ``file``:
-    path, size, time and inode of an image file. ``frame``: it comes from a camera, which does not
-    wait. ``done``: hears of the result once it is safe.
+    path, size, time and inode of an image file. ``again``: it may be one that was judged before,
+    by its origin. ``frame``: it comes from a camera, which does not wait. ``done``: hears of the
+    result once it is safe.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Taken:
     serial: str | None = None
     at: datetime = datetime.min
     file: tuple[str, int, int, int] | None = None
+    again: bool = True
     frame: bool = False
     done: Callable[[StationResult], object] = nobody
 

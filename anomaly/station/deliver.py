@@ -82,7 +82,9 @@ class Delivery:
             if results:
                 self._sink.send(results)
                 self._health.ok()
-            done = results[-1].seq if len(results) == TOGETHER else newest
+            # one that is newer than ``newest`` may be among them already
+            done = max([one.seq for one in results], default=newest)
+            done = done if len(results) == TOGETHER else max(done, newest)
             self._ledger.delivered[name] = done
             if self._finishing and not self.waiting:
                 return

@@ -31,6 +31,7 @@ class Health:
     lost: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
     pause: float = 0.0
+    trigger: Health | None = None  # of a camera's trigger from outside
     _since: float = 0.0
 
     def ok(self) -> None:
@@ -53,7 +54,8 @@ class Health:
 
     def facts(self) -> dict[str, Any]:
         """Returns what the page shows."""
-        return {"name": self.name, "kind": self.kind, "state": self.state, "said": self.said}
+        of = self.trigger if self.trigger is not None and self.trigger.state == "gone" else self
+        return {"name": self.name, "kind": self.kind, "state": of.state, "said": of.said}
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

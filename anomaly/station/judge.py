@@ -121,7 +121,7 @@ class Judge:
                     self._record_unit(self._units, views)
 
     def _take(self, taken: Taken) -> None:
-        if taken.origin is not None:
+        if taken.origin is not None and taken.again:
             before = self._reader.of_origin(taken.source, taken.origin)
             if before is not None:  # it comes again: nobody had told its source that it is safe
                 taken.done(before)
@@ -158,6 +158,8 @@ class Judge:
         except ImageError as error:
             what = str(error).removeprefix("image: ")
             return decoded, Result("error", error=what, kind=error.kind)
+        except Exception as error:  # a bug: the line goes on, and this image is not judged
+            return decoded, Result("error", error=f"cannot be judged: {error!r}", kind="runtime")
 
     def _id(self, seq: int) -> str:
         return f"{self._ledger.station_id}-{seq}"

@@ -88,7 +88,7 @@ class Live:
             return f"not judged: {newest.error or newest.path}"
         if self.backlog.behind:
             return f"behind: {self.backlog.waiting:,} images wait"
-        gone = [health.name for health in self.sources if health.state == "gone"]
+        gone = [health.name for health in self.sources if health.facts()["state"] == "gone"]
         return f"no images from {', '.join(gone)}" if gone else ""
 
     def facts(self) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def run_trigger(
                 if not client.connect():
                     raise OSError(f"{settings.address}: no answer from the Modbus device")
                 before = _coil(client, settings)  # a coil that is on already is no new part
+                health.ok()
                 while not health.closing.is_set():
                     now = _coil(client, settings)
                     if now and not before:

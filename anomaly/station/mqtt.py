@@ -199,9 +199,10 @@ def taken_of(settings: MqttSource, message: Any, done: Callable[[StationResult],
             image = error
         except (ValueError, TypeError, binascii.Error) as error:
             image = ImageError("damaged", f"the message's JSON cannot be read ({error})")
-    if origin is None and message.dup:  # the broker says that it has sent it before
-        origin = f"again {hashlib.sha256(payload).hexdigest()}"
-    return Taken(settings.name, name, image, origin, serial, done=done)
+    # without an id the broker tells what it has sent before, and the content which one that was
+    again = origin is not None or message.dup
+    origin = origin or f"sha256 {hashlib.sha256(payload).hexdigest()}"
+    return Taken(settings.name, name, image, origin, serial, again=again, done=done)
 
 
 def _image_of(settings: MqttSource, facts: dict[str, Any]) -> bytes:
@@ -230,6 +231,7 @@ def run_trigger(
             connection = Connection(settings, name, on_message=told)
             try:
                 connection.subscribe(settings.topic)
+                health.ok()
                 while not connection.lost.wait(0.25):
                     if health.closing.is_set():
                         return

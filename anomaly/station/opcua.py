@@ -114,6 +114,7 @@ async def _poll(settings: OpcuaTrigger, fire: Callable[[str | None], None], heal
         node = client.get_node(settings.node)
         named = client.get_node(settings.serial_node) if settings.serial_node else None
         before = bool(await node.read_value())  # a bit that is on already is no new part
+        health.ok()
         while not health.closing.is_set():
             now = bool(await node.read_value())
             if now and not before:

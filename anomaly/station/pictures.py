@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from anomaly.files.progress import duration
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.find import mark_ours
 from anomaly.imaging.overlay import overlay, shrink
-from anomaly.scorer import Scorer
+from anomaly.scorer import Scorer, colour_anchors
 from anomaly.station.judge import Judged
 from anomaly.station.ledger import SHOWN
 
@@ -32,12 +33,11 @@ class PictureThread:
     the newest result whose copy is on the disk, if it was to be kept.
     """
 
-    def __init__(self, state: Path, images: Path, scorer: Scorer, last: int) -> None:
-        self._state, self._images = state, images
-        calibration = scorer.card.calibration
-        self._scale = (
-            (float(calibration.median), float(calibration.threshold)) if calibration else (0.0, 1.0)
-        )
+    def __init__(
+        self, state: Path, scorer: Scorer, last: int, say: Callable[[str], object]
+    ) -> None:
+        self._state, self._images, self._say = state, state / "images", say
+        self._scorer = scorer
         self._waiting: queue.Queue[Judged | None] = queue.Queue(ROOM)
         self.kept, self._changed = last, threading.Condition()
         (state / "live").mkdir(parents=True, exist_ok=True)
@@ -63,21 +63,29 @@ class PictureThread:
 
     def _run(self) -> None:
         while (judged := self._waiting.get()) is not None:
+            try:
+                self._keep(judged)
+                if judged.decoded is not None and self._waiting.empty():
+                    self._draw(judged, judged.decoded)
+            except Exception as error:  # the judge must not wait for a thread that has ended
+                self._say(f"pictures of {judged.result.path}: {error}")
+
+    def _keep(self, judged: Judged) -> None:
+        try:
             if judged.result.image is not None and isinstance(judged.taken.image, np.ndarray):
                 place = self._images / judged.result.image
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(encoded(judged.taken.image, "PNG", compress_level=1))
+        finally:
             with self._changed:
                 self.kept = judged.result.seq
                 self._changed.notify_all()
-            if judged.decoded is not None and self._waiting.empty():
-                self._draw(judged, judged.decoded)
 
     def _draw(self, judged: Judged, decoded: Decoded) -> None:
         seq, folder = judged.result.seq, self._state / "live"
         small = shrink(decoded.pixels, HEATMAP_SIDE)
         if judged.found.heatmap is not None:
-            laid = overlay(small, judged.found.heatmap, *self._scale)
+            laid = overlay(small, judged.found.heatmap, *colour_anchors(self._scorer, judged.found))
             (folder / f"{seq:09}-heatmap.jpg").write_bytes(encoded(laid, "JPEG"))
         # the thumbnail last: where it is there, so is the other
         (folder / f"{seq:09}.jpg").write_bytes(encoded(shrink(small, THUMBNAIL_SIDE), "JPEG"))

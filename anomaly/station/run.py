@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from anomaly.detector.slow_images import SlowImages
 from anomaly.errors import AnomalyError
@@ -70,27 +69,26 @@ def assembled(station: Station, scorer: Scorer, say: Say) -> Running:
     backlog = Backlog(station.waiting, station.when_behind == "stop the line")
     actions = Actions(station.review, station.not_judged)
     units = Units(station.unit, actions, ledger.views()) if station.unit else None
-    images = station.state / "images"
     judge = Judge(
         station.name, scorer, ledger, backlog, actions,
-        units=units, keeping=_keeping(station, images),
+        units=units, keeping=_keeping(station),
         health={health.name: health for health in sources},
     )  # fmt: skip
     live = Live(station, scorer.card, ledger, judge, backlog, sources, sinks, datetime.now(UTC))
     before = sum(live.counts().values())
     board = Board(judge, lambda: live.alarm, live.counts, (None, 0.0, before))
-    pictures = PictureThread(station.state, images, scorer, ledger.last)
+    pictures = PictureThread(station.state, scorer, ledger.last, say)
     parts = Parts(station, scorer, ledger, backlog, board, live, pictures)
     judge.safe.append(lambda result: result.of == station.per and board.put(result))
     judge.judged.append(pictures.put)
     return Running(parts, judge, sources, sinks)
 
 
-def _keeping(station: Station, images: Any) -> Keeping | None:
+def _keeping(station: Station) -> Keeping | None:
     """Returns which images are kept: none where no sink wants any."""
     wanted = [one for one in station.sinks if isinstance(one, ReviewSink | FolderSink)]
     share = max((one.audit_share for one in wanted if isinstance(one, ReviewSink)), default=0.0)
-    return Keeping(images, share) if wanted else None
+    return Keeping(station.state / "images", share) if wanted else None
 
 
 @dataclass

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from anomaly.station.health import Health
 from anomaly.station.settings import (
+    KIND_OF,
     ChangeTrigger,
     FrameTrigger,
     KeyboardTrigger,
@@ -43,7 +44,10 @@ class Triggered:
         self._trigger, self._frames = trigger, 0
         self._next, self._before = 0.0, np.empty(0, np.float32)
         self._fired: deque[tuple[str | None, float]] = deque()
-        run = self._outside(trigger, name, health)
+        kind = KIND_OF[type(trigger)]
+        own = Health(f"{health.name} ({kind})", kind, "trigger", health.say, closing=health.closing)
+        health.trigger = own
+        run = self._outside(trigger, name, own)
         if run is not None:
             threading.Thread(target=run, name=f"trigger {health.name}", daemon=True).start()
 
