@@ -59,8 +59,8 @@ class Result:
     not judged is never good. ``review``: whether the score lies between the detector's two
     thresholds, so that a person has to look (``result`` says it all in words).
     ``heatmap``: float32 (h, w) in the unit of the score. ``box``: x, y, width, height of the
-    hottest region in pixels of the original, ``area`` its pixels.
-    ``reconstruction``: uint8 (h, w, 3), in pixel space only.
+    hottest region in pixels of the original, ``area`` its pixels. ``reconstruction``: uint8
+    (h, w, 3), in pixel space only.
     """
 
     status: str
@@ -82,10 +82,8 @@ class Result:
         """``not flagged``, ``review`` (a person has to look), ``flagged`` or ``not judged``; None
         of a detector that only ranks.
         """
-        if self.status != "ok":
-            return "not judged"
-        if self.is_anomaly is None:
-            return None
+        if self.status != "ok" or self.is_anomaly is None:
+            return None if self.status == "ok" else "not judged"
         return "flagged" if self.is_anomaly else "review" if self.review else "not flagged"
 
 
@@ -104,8 +102,7 @@ class Scorer:
     be signed. ``seconds``: of one inference; one that takes longer is ended between two of its
     steps and its image is an ImageError ``too slow``. ``at_once``: inferences that run at once
     (default: the cores); more wait. Threads may share a Scorer; a process that was forked makes its
-    own.
-    Raises DetectorError, RuntimeMissing.
+    own. Raises DetectorError, RuntimeMissing.
     """
 
     def __init__(
@@ -290,11 +287,8 @@ class Scorer:
 
     def _result(self, image: Decoded, outputs: dict[str, npt.NDArray[Any]], number: int) -> Result:
         """Returns the result that a graph's raw outputs hold at ``number``."""
-        # no -0.0
-        score, heatmap = (
-            np.float32(outputs["score"][number] + np.float32(0)),
-            outputs["heatmap"][number],
-        )
+        score = np.float32(outputs["score"][number] + np.float32(0))  # no -0.0
+        heatmap, expected = outputs["heatmap"][number], outputs.get("reconstruction")
         if not np.isfinite(score) or not np.isfinite(heatmap).all():
             what = "heatmap" if np.isfinite(score) else "score"
             message = (
@@ -316,9 +310,7 @@ class Scorer:
             is_anomaly=bool(calibration.is_anomaly(score)) if calibration and not why else None,
             review=bool(calibration.is_review(score)) if calibration and not why else False,
             heatmap=heatmap,
-            reconstruction=outputs["reconstruction"][number]
-            if "reconstruction" in outputs
-            else None,
+            reconstruction=None if expected is None else expected[number],
             width=image.width,
             height=image.height,
             box=box,

@@ -218,7 +218,7 @@ def add_types(actions: Any) -> None:
 
 def run_dashboard(options: argparse.Namespace) -> int:
     try:
-        from dashboard.launch import launch
+        from dashboard.launch import Places, launch
     except ImportError as error:
         raise RuntimeMissing.extra(
             error.name or "streamlit", "dashboard", "the review dashboard"
@@ -231,8 +231,7 @@ def run_dashboard(options: argparse.Namespace) -> int:
         roles=options.roles,
         auth_file=options.auth,
         allowed_hosts=options.allow_host,
-        detectors=options.detector,
-        stations=options.station,
+        places=Places(options.detector, options.station),
     )
     return status
 
