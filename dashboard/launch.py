@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.files.regular_files import read_small_text
@@ -71,29 +72,36 @@ THEME = {
 }
 
 
+class Places(NamedTuple):
+    """What the pages read besides the database. ``detectors``: run folders or files of those that
+    scored, for heatmaps and expected pictures; ``stations``: STATION.toml or state folders.
+    """
+
+    detectors: Sequence[Path] = ()
+    stations: Sequence[Path] = ()
+
+
 def launch(
     database_url: str,
-    at: tuple[str, int] = ("127.0.0.1", 8501),
+    host: str = "127.0.0.1",
+    port: int = 8501,
     *,
     insecure: bool = False,
     roles: Path | None = None,
     auth_file: Path | None = None,
     allowed_hosts: Sequence[str] = (),
-    detectors: Sequence[Path] = (),
-    stations: Sequence[Path] = (),
+    places: Places | None = None,
 ) -> int:
     """Runs the dashboard until Ctrl-C or SIGTERM and returns its exit status (0: stopped as asked).
 
-    ``at``: host and port. ``auth_file``: secrets in Streamlit's format with the section [auth] of
-    an OpenID provider; ``roles``: who may do what. ``allowed_hosts``: names under which browsers
-    reach it (of a proxy, say). Without a login it binds to addresses of this machine only, unless
-    ``insecure``. ``detectors``: run folders or files of the detectors that scored, for heatmaps and
-    expected pictures. ``stations``: STATION.toml or state folders, for the page Live. Raises
-    AnomalyError, RuntimeMissing.
+    ``auth_file``: secrets in Streamlit's format with the section [auth] of an OpenID provider;
+    ``roles``: who may do what. ``allowed_hosts``: names under which browsers reach it (of a proxy,
+    say). Without a login it binds to addresses of this machine only, unless ``insecure``.
+    Raises AnomalyError, RuntimeMissing.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
-    host, port = at
+    detectors, stations = places or Places()
     settings = settings_for(
         database_url,
         host,

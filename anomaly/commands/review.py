@@ -218,20 +218,20 @@ def add_types(actions: Any) -> None:
 
 def run_dashboard(options: argparse.Namespace) -> int:
     try:
-        from dashboard.launch import launch
+        from dashboard.launch import Places, launch
     except ImportError as error:
         raise RuntimeMissing.extra(
             error.name or "streamlit", "dashboard", "the review dashboard"
         ) from error
     status: int = launch(
         options.db,
-        (options.host, options.port),
+        options.host,
+        options.port,
         insecure=options.insecure,
         roles=options.roles,
         auth_file=options.auth,
         allowed_hosts=options.allow_host,
-        detectors=options.detector,
-        stations=options.station,
+        places=Places(options.detector, options.station),
     )
     return status
 

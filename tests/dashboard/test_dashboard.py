@@ -586,7 +586,7 @@ def test_the_server_ends_with_the_command_and_its_port_is_free_again(
     port = free_port()
     said = (
         f"from dashboard.launch import launch; raise SystemExit(launch({str(database)!r}, "
-        f"('127.0.0.1', {port})))"
+        f"port={port}))"
     )
     started = subprocess.Popen(
         [sys.executable, "-c", said], cwd=ROOT, stdout=subprocess.PIPE, text=True
