@@ -11,7 +11,7 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import open_regular
-from anomaly.reporting.station import STOPPED, counts_rows, cycle_text, ordinary_text, state_of
+from anomaly.reporting.station import SILENT, counts_rows, cycle_text, ordinary_text, state_of
 from anomaly.station.live import read_live
 from anomaly.station.reading import read_station
 from dashboard.access import AccessError, Key
@@ -41,14 +41,14 @@ def folder_of(desk: Desk, station: int) -> Path:
 
 
 def station_shown(desk: Desk, station: int) -> dict[str, Any]:
-    """Returns what the page shows of a station now. One that cannot be read is stopped."""
+    """Returns what the page shows of a station now. One that cannot be read is silent."""
     folder = folder_of(desk, station)
     try:
         facts = read_live(folder)
         return _shown(desk.key, station, facts)
     except (AnomalyError, KeyError, TypeError, ValueError) as error:
         why = str(error) if isinstance(error, AnomalyError) else f"{folder}: not as expected"
-        return {"station": folder.name, "state": STOPPED, "why": why, "last": []}
+        return {"station": folder.name, "state": SILENT, "why": why, "last": []}
 
 
 def _shown(key: Key, station: int, facts: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from anomaly.files.numbers import count_text, percent
 from anomaly.files.progress import duration
 
 STALE_SECONDS = 3.0  # after which a heartbeat says that the judge stands still
-STOPPED, WAITING = "stopped", "waiting"  # besides the four results
+SILENT, WAITING = "silent", "waiting"  # besides the four results
 
 
 class StationState(NamedTuple):
     """``state``: the newest result (``not flagged``, ``review``, ``flagged``, ``not judged``),
-    ``waiting`` where there is none yet, or ``stopped``; ``why``: a line, or empty.
+    ``waiting`` where there is none yet, or ``silent``; ``why``: a line, or empty.
     """
 
     state: str
@@ -25,13 +25,13 @@ class StationState(NamedTuple):
 
 
 def state_of(facts: Mapping[str, Any], now: datetime) -> StationState:
-    """Returns a station's state; a heartbeat that is old is ``stopped``, whatever was judged
+    """Returns a station's state; a heartbeat that is old is ``silent``, whatever was judged
     before.
     """
     silent = (now - datetime.fromisoformat(facts["heartbeat_at"])).total_seconds()
     if not silent <= STALE_SECONDS:
         return StationState(
-            STOPPED, f"no sign of life for {duration(silent)}: nothing is judged; see its log"
+            SILENT, f"no sign of life for {duration(silent)}: nothing is judged; see its log"
         )
     if not facts["last"]:
         return StationState(WAITING, facts["alarm"] or "no image yet")

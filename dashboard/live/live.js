@@ -4,7 +4,7 @@
 const EVERY = 500, SILENT = 3000; // milliseconds
 const SAID = {
   "flagged": ["\u2717", "FLAGGED"], "not flagged": ["\u2713", "NOT FLAGGED"], "review": ["?", "REVIEW"], "not judged": ["\u2013", "NOT JUDGED"],
-  "stopped": ["\u25A0", "STOPPED"], "waiting": ["\u2026", "WAITING"],
+  "silent": ["\u25A0", "NO SIGN OF LIFE"], "waiting": ["\u2026", "WAITING"],
 };
 
 function made(name, attributes = {}, ...children) {
@@ -71,7 +71,7 @@ class Live {
   // The clock of the page itself: it goes on where nothing answers.
   tick() {
     const silent = performance.now() - this.answered;
-    if (silent > SILENT) this.banner("stopped", "", `nothing new for ${Math.round(silent / 1000)} s: ${this.problem ?? "no answer"}`);
+    if (silent > SILENT) this.banner("silent", "", `nothing new for ${Math.round(silent / 1000)} s: ${this.problem ?? "no answer"}`);
     else if (this.said) this.newest();
   }
 
@@ -82,16 +82,16 @@ class Live {
     say(this.part.word, word);
     say(this.part.name, name);
     say(this.part.why, why);
-    if (state === "stopped") say(this.part.when, "");
+    if (state === "silent") say(this.part.when, "");
   }
 
   newest() {
     const { state, why, last } = this.said;
     const [first] = last;
-    const named = first && state !== "stopped" ? first.name : "";
+    const named = first && state !== "silent" ? first.name : "";
     this.banner(state, named, why);
     const age = first ? first.age + (performance.now() - this.answered) / 1000 : 0;
-    if (state !== "stopped") say(this.part.when, first ? `${first.at}, ${ago(age)}${first.score ? `, score ${first.score}` : ""}` : "");
+    if (state !== "silent") say(this.part.when, first ? `${first.at}, ${ago(age)}${first.score ? `, score ${first.score}` : ""}` : "");
   }
 
   show(said) {

@@ -30,7 +30,7 @@ from tests.support.stations import Station, station, wait_until
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium found: apt-get install chromium"
 )
-LONG = 60_000  # milliseconds that something may take on a machine where others use the cores
+TIMEOUT_MS = 60_000  # milliseconds that something may take on a machine where others use the cores
 TOML = """
 [[source]]
 kind = "folder"
@@ -95,7 +95,7 @@ def arrive(running: Station, image: Path, name: str) -> None:
 
 def state(page: Any, wanted: str) -> Any:
     """Waits until the page shows a state, and returns its banner's colour."""
-    page.locator(f'.live[data-state="{wanted}"]').wait_for(timeout=LONG)
+    page.locator(f'.live[data-state="{wanted}"]').wait_for(timeout=TIMEOUT_MS)
     return page.locator(".banner").evaluate("node => getComputedStyle(node).backgroundColor")
 
 
@@ -108,7 +108,7 @@ def test_each_result_is_shown_and_a_dead_station_is_never_green(
     for number, wanted in enumerate(("not flagged", "review", "flagged")):
         arrive(running, images[wanted][0], f"{number}.png")
         seen[wanted] = state(page, wanted)
-        page.get_by_text(f"{number}.png", exact=True).wait_for(timeout=LONG)
+        page.get_by_text(f"{number}.png", exact=True).wait_for(timeout=TIMEOUT_MS)
     (running.home / "incoming" / "3.png").write_bytes(b"no image")
     seen["not judged"] = state(page, "not judged")
     assert len(set(seen.values())) == 4
@@ -139,13 +139,13 @@ def test_each_result_is_shown_and_a_dead_station_is_never_green(
     state(page, "not flagged")
     running.kill()
     began = time.monotonic()
-    grey = state(page, "stopped")
+    grey = state(page, "silent")
     assert time.monotonic() - began < 20 and grey not in seen.values()
-    assert page.inner_text(".word").endswith("STOPPED")
+    assert page.inner_text(".word").endswith("NO SIGN OF LIFE")
     running.launch()  # it goes on, with its counters
     state(page, "not flagged")
     shown.kill()  # then nobody knows
-    state(page, "stopped")
+    state(page, "silent")
     assert "nothing new for" in page.inner_text("[data-part=why]")
     shown.start()
     state(page, "not flagged")
@@ -157,7 +157,7 @@ def test_new_findings_appear_in_the_queue_without_a_reload(
     arrive(running, images["flagged"][0], "first.png")
     running.judged(1)
     page = open_page(shown.url)
-    page.locator(".sheet .card").first.wait_for(timeout=LONG)
+    page.locator(".sheet .card").first.wait_for(timeout=TIMEOUT_MS)
     page.evaluate("window.stayed = true")
     arrive(running, images["flagged"][1], "second.png")
     arrive(running, images["review"][0], "third.png")
@@ -186,7 +186,7 @@ def test_the_page_fits_the_screen(
     running.judged(3)
     page = open_page(f"{shown.url}/live", size)
     state(page, "not flagged")
-    page.locator("[data-part=last] li").nth(2).wait_for(timeout=LONG)
+    page.locator("[data-part=last] li").nth(2).wait_for(timeout=TIMEOUT_MS)
     found = page.locator(".live").evaluate(
         "node => [node.scrollWidth <= node.clientWidth, node.getBoundingClientRect().bottom]"
     )
@@ -215,7 +215,7 @@ def test_routes_of_a_station(
     for name in ("..%2Flive.json", "station.db", "000000009.jpg"):
         path = f"/station/0/{name}"
         assert client.ask("GET", KEY.signed(path)).status in (403, 404)
-    # a state that is damaged, or of another version, is stopped
+    # a state that is damaged, or of another version, is silent
     running.kill()
     file = running.home / "station" / "live.json"
     for text in (
@@ -226,4 +226,4 @@ def test_routes_of_a_station(
     ):
         file.write_text(text)
         answer = client.get("/api/live/0")
-        assert (answer.status, answer.json["state"]) == (200, "stopped")
+        assert (answer.status, answer.json["state"]) == (200, "silent")

@@ -107,9 +107,9 @@ def test_candidates_follow_the_images_and_what_was_asked_for(screws: Path, parts
     with pytest.raises(TrainingError, match="no long part before a plain background"):
         frames_for(job, still, "axis")
     whole = frames_for(job, turned, "whole")[0]
-    assert {c.recipe.space for c in views_for(job, turned, whole)} == {"both", "features"}
+    assert [c.recipe.space for c in views_for(job, turned, whole)] == ["both", *2 * ["features"]]
     axis = frames_for(job, turned, "axis")[0]
-    assert {c.recipe.frame for c in views_for(job, turned, axis)} == {"axis", "whole"}
+    assert {c.recipe.frame for c in views_for(job, turned, axis)} == {"axis"}
     masked = replace(job, mask=np.ones((4, 4), bool))
     assert {c.recipe.frame for c in frames_for(masked, turned, "auto")} == {"whole"}
 

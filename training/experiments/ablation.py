@@ -60,7 +60,8 @@ def run_case(case: Case, options: TrainOptions) -> dict[str, dict[str, float]]:
     groups = [record.group for record, _ in pictures_of(good, rule)]
     first = frames_for(job, sample, "auto")
     found = {}
-    for candidate in [*first, *(view for one in first for view in views_for(job, sample, one))]:
+    views = [view for one in first for view in views_for(job, sample, one)]
+    for candidate in [Candidate(job.recipe), *views]:
         defects = told(*judge(candidate, sample, len(good)))
         found[str(candidate.recipe)] = {
             "synthetic": mean_by_kind(defects, sample.kinds)[0],
