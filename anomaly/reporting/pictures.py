@@ -14,6 +14,7 @@ DRAWN = {
     "vae": FITTED,
     "dense-vae": FITTED,
     "gan": "latents from the standard normal prior",
+    "diffusion": "from pure noise, in 50 steps",
     "pixelcnn": "one location after the other, each given those before it",
     "boltzmann": "200 steps of Gibbs sampling on from the last state of training, shown as means",
 }

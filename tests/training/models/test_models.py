@@ -261,6 +261,14 @@ def test_under_every_score_good_images_stay_calm_and_the_box_meets_the_defect(
         assert not met or np.mean(met) >= 0.9, name
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_pixels_of_the_size_of_digits_pass(name: str) -> None:
+    model, maps = MODELS[name](1, 28, 28, pixels=True), torch.rand(8, 1, 28, 28)
+    if model.closed_form:
+        model.fit_maps(maps)
+    assert [part.shape for part in model(maps)] == [(8, 28, 28), (8, 1, 28, 28)]
+
+
 # --- what is special about one of them ------------------------------------------------------------
 def test_linear_autoencoder_is_scikit_learns_pca() -> None:
     maps, model = normal_maps("maps", 40, 5), new("linear", "maps")
