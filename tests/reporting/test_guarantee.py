@@ -173,7 +173,7 @@ def test_a_second_threshold_states_its_rate_its_k_and_its_bound():
     assert review_lines(Guarantee(found)) == [
         "review above 190        up to the threshold a person looks",
         "flagged or review       about 1 in 20 good images (5 %; 10 of 200); 95 % confident: at "
-        "most 7.8 in 100 in the long run; in 400 good images expect 20, up to 35 is ordinary",
+        "most 8 in 100 in the long run; in 400 good images expect 20, up to 34 is ordinary",
     ]
     named = replace(calibrate(np.arange(1, 200)), review_score=190)
     assert review_lines(Guarantee(named))[1].startswith("flagged or review       estimated about")
