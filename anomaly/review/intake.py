@@ -182,7 +182,11 @@ def row_values(
             "them apart"
         )
     judged, path = row.status == "ok", printable(row.path)
-    stored = row._asdict() | {"path": path, "is_anomaly": row.is_anomaly if judged else None}
+    stored = row._asdict() | {
+        "path": path,
+        "is_anomaly": row.is_anomaly if judged else None,
+        "result": row.result if judged else "not judged",
+    }
     del stored["detector"], stored["review_threshold"]
     return stored | {
         "run": run,

@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     card = read_card(run)
     assert card.calibration is not None
     found: dict[str, Any] = json.loads(json.dumps(card.to_json()))
-    found["band"] = [float(card.calibration.median), float(card.calibration.threshold)]
+    found["calibration"] = replace(card.calibration, review_rate=0.5).to_json()
     found["quality"] = {"auroc": 0.9}
     found["parent"] = "0" * 64
     found["training"] |= {
@@ -252,7 +253,7 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(
         ("training", "unknown"),
         ("quality", "auroc"),
         ("golden", "samples", 0, "score"),
-        ("band", 0),
+        ("calibration", "review", "threshold"),
     ):
         place = json.dumps(with_value(full, at, "HERE")).replace('"HERE"', text)
         path = written(run, tmp_path / "detector.onnx", place)

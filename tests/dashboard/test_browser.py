@@ -543,14 +543,14 @@ def test_a_name_typed_in_stays_in_this_browser(server: Server, open_page: Any) -
 
 
 def test_the_address_names_the_image_and_opens_it_again(server: Server, open_page: Any) -> None:
-    page = open_page(f"{server.url}/image?run=1&flagged=true&queue=uncertain")
+    page = open_page(f"{server.url}/image?run=1&result=flagged&queue=uncertain")
     wait_for_picture(page)
     press_and_wait(page, "j")
     link, name = page.url, page.locator("[data-part=name]").inner_text()
     other = open_page(link)
     wait_for_picture(other)
     sync_api.expect(other.locator("[data-part=name]")).to_have_text(name)
-    assert {"flagged", "queue", "finding", "run"} <= set(parse_qs(urlsplit(other.url).query))
+    assert {"result", "queue", "finding", "run"} <= set(parse_qs(urlsplit(other.url).query))
 
 
 def test_no_error_details_reach_the_browser(made: Path, tmp_path: Path, open_page: Any) -> None:

@@ -76,7 +76,7 @@ def test_every_page_is_reached_by_clicks(
 
 @pytest.mark.parametrize(
     "path",
-    ["", "image", "threshold", "team", "drift", "runs", "?run=99", "team?run=99&flagged=true"],
+    ["", "image", "threshold", "team", "drift", "runs", "?run=99", "team?run=99&result=flagged"],
 )
 def test_an_address_opens_with_links_and_words(
     empty: Server, open_page: Callable[..., Any], path: str

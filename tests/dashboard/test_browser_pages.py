@@ -58,9 +58,9 @@ def test_run_and_filters_stay_on_all_pages(
     server: Server, two_runs: int, open_page: Callable[..., Any]
 ) -> None:
     """The newest run is another: without the address every page would act on that one."""
-    page = open_page(f"{server.url}/?run={two_runs}&flagged=true&queue=uncertain&low=0.5")
+    page = open_page(f"{server.url}/?run={two_runs}&result=flagged&queue=uncertain&low=0.5")
     page.locator("a.card").first.wait_for()
-    kept = {"run": str(two_runs), "flagged": "true", "queue": "uncertain", "low": "0.5"}
+    kept = {"run": str(two_runs), "result": "flagged", "queue": "uncertain", "low": "0.5"}
     for name in PAGES:
         page.get_by_role("link", name=name, exact=True).click()
         page.wait_for_function(

@@ -178,7 +178,7 @@ def test_a_link_into_another_run_shows_what_it_names(
         other, new = store.import_table(table, name="line 4")
         assert new
         finding = store.findings(Filters(run=other.id), limit=5)[4]
-    page = open_page(f"{server.url}/image?run=1&flagged=true&finding={finding.id}")
+    page = open_page(f"{server.url}/image?run=1&result=flagged&finding={finding.id}")
     wait_until_judgeable(page)
     assert shown(page) == finding.id
     expect(page.locator(NAME)).to_contain_text(Path(finding.path).name)

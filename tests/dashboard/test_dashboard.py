@@ -825,13 +825,13 @@ def test_without_a_run_every_page_says_what_to_do(
 
 def test_filters_come_from_the_address_and_go_back_into_it(pages: tuple[Store, int]) -> None:
     _, run = pages
-    app = open_page(flagged="true", queue="uncertain", low="0.001")
+    app = open_page(result="flagged", queue="uncertain", low="0.001")
     chosen = {box.label: box.value for box in app.selectbox}
     assert (chosen["Detector says"], chosen["Order"]) == ("flagged", "uncertain")
     assert app.number_input[0].value == 0.001
     app.selectbox(key="Detector says").set_value("not flagged").run()
     found = {name: app.query_params[name] for name in app.query_params}
-    assert found == {"run": str(run), "flagged": "false", "low": "0.001", "queue": "uncertain"}
+    assert found == {"run": str(run), "result": "not flagged", "low": "0.001", "queue": "uncertain"}
 
 
 def test_a_link_to_a_folder_of_folders_keeps_what_lies_below_it(
@@ -1196,12 +1196,12 @@ def test_what_is_left_is_counted_within_all_filters(fresh: tuple[Server, int]) -
             for folder in folders
         }
     n = len(flagged)
-    assert left() == left("uncertain") == left(flagged="true") == f"{n} of {n} flagged left"
+    assert left() == left("uncertain") == left(result="flagged") == f"{n} of {n} flagged left"
     for order in ("anomalous", "uncertain"):
         assert left(order, folder="/nowhere") == "0 of 0 flagged left"
     for folder, count in inside.items():
         assert left(folder=folder) == f"{count} of {count} flagged left"
-    assert left(flagged="false") == f"{len(every) - n} of {len(every) - n} not flagged left"
+    assert left(result="not flagged") == f"{len(every) - n} of {len(every) - n} not flagged left"
     assert left(low=str(flagged[0].score)) == "1 of 1 flagged left"
     assert client.judge(flagged[0].id, "unsure", "one").status == 200
     assert left() == left(state="open") == f"{n - 1} of {n} flagged left"

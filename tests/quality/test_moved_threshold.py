@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.errors import CalibrationError, DetectorError
-from anomaly.quality.moved_threshold import free_name, largest_rank, nearest, with_rank, write_moved
+from anomaly.quality.moved_threshold import (
+    free_name,
+    largest_rank,
+    nearest,
+    with_rank,
+    with_review,
+    write_moved,
+    write_review_threshold,
+)
 from anomaly.reporting.guarantee import ordinal, place_text
 from anomaly.statistics.calibration import Calibration, calibrate
 
@@ -105,9 +114,10 @@ def test_a_moved_threshold_is_a_new_file_with_the_same_weights(run: Path, tmp_pa
     parent = read_card(run)
     assert parent.calibration is not None
     moved = nearest(parent.calibration, float(parent.calibration.scores[-7]))
-    card = write_moved(run, moved, tmp_path / "detector-2.onnx", by="ann", low=float(moved.median))
+    moved = with_review(moved, float(moved.median))
+    card = write_moved(run, moved, tmp_path / "detector-2.onnx", by="ann")
     assert (card.version, card.parent, card.weights) == ("2", parent.digest, parent.weights)
-    assert card.calibration == moved and card.band == (float(moved.median), float(moved.threshold))
+    assert card.calibration == moved and card.calibration.review is not None
     said = card.training.to_json()
     kept = {name: said[name] for name in ("threshold_moved_by", "threshold_moved_from")}
     assert kept == {
@@ -131,6 +141,44 @@ def test_what_is_not_written(run: Path, tmp_path: Path) -> None:
         write_moved(run, calibration, tmp_path / "there.onnx", by="ann")
     with pytest.raises(DetectorError, match="its calibration scores are others"):
         write_moved(run, calibrate(np.arange(30)), tmp_path / "new.onnx", by="ann")
-    with pytest.raises(DetectorError, match="the lower end first expected"):
-        write_moved(run, calibration, tmp_path / "new.onnx", by="ann", low=1e9)
     assert list(tmp_path.glob("new*")) == []
+
+
+@given(scores, st.floats(-1e3, 1e3))
+def test_a_review_threshold_anywhere_becomes_one_that_can_be(
+    calibration: Calibration, score: float
+) -> None:
+    found = with_review(calibration, score)
+    assert found.threshold == calibration.threshold
+    if found.review is None:  # no calibration score lies below the threshold, among the upper half
+        upper = calibration.scores[calibration.n - (calibration.n + 1) // 2 :]
+        assert not (upper < calibration.threshold).any()
+    else:
+        assert found.review.threshold < found.threshold
+        assert 2 * found.review.k <= calibration.n + 1
+
+
+def test_a_review_threshold_alone_leaves_the_guarantee_of_the_first(
+    run: Path, tmp_path: Path
+) -> None:
+    from anomaly.detector.file import read_card
+    from anomaly.scorer import Scorer
+
+    old = read_card(run).calibration
+    assert old is not None
+    asked = {"review_rate": 0.5, "review_score": None}
+    card, path = write_review_threshold(run, tmp_path / "two.onnx", by="ann", **asked)
+    assert card.calibration == replace(old, review_rate=0.5) and card.calibration.review is not None
+    assert card.training.threshold_moved is None
+    parts = run.parent / "parts"
+    before, after = Scorer(run, device="cpu"), Scorer(path, device="cpu")
+    said = {"flagged": 0, "review": 0, "not flagged": 0}
+    for image in sorted((parts / "test").rglob("*.png")):
+        one, two = before.score(image), after.score(image)
+        assert (one.score, one.is_anomaly) == (two.score, two.is_anomaly)
+        review = two.score > float(card.calibration.review.threshold) and not two.is_anomaly
+        assert two.result == ("review" if review else one.result)
+        said[str(two.result)] += 1
+    assert said["flagged"] and said["review"]
+    none, _ = write_review_threshold(path, tmp_path / "one.onnx", by="ann", **dict.fromkeys(asked))
+    assert none.calibration == old

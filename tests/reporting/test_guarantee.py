@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from anomaly.detector.guarantee import Guarantee
 from anomaly.reporting.guarantee import (
+    change_rows,
     enough_rows,
     guarantee_text,
     more_rows,
     needs_text,
+    review_lines,
     too_few_text,
 )
 from anomaly.statistics.calibration import Rate, calibrate
@@ -161,3 +166,22 @@ def test_what_more_images_would_bring():
 def test_needs():
     assert needs_text(0.01) == "1 % needs 99 to set the threshold."
     assert needs_text(0.0005) == "0.05 % needs 1,999 to set the threshold."
+
+
+def test_a_second_threshold_states_its_rate_its_k_and_its_bound():
+    found = replace(calibrate(np.arange(1, 200)), review_rate=0.05)
+    assert review_lines(Guarantee(found)) == [
+        "review above 190        up to the threshold a person looks",
+        "flagged or review       about 1 in 20 good images (5 %; 10 of 200); 95 % confident: at "
+        "most 8 in 100 in the long run; in 400 good images expect 20, up to 34 is ordinary",
+    ]
+    named = replace(calibrate(np.arange(1, 200)), review_score=190)
+    assert review_lines(Guarantee(named))[1].startswith("flagged or review       estimated about")
+    assert "rate: none" in review_lines(Guarantee(found, preview=True))[1]
+    assert review_lines(Guarantee(calibrate(np.arange(9)))) == []
+    changes = change_rows(Guarantee(calibrate(np.arange(1, 200))), Guarantee(found))
+    assert changes[-3:] == [
+        ("review threshold", "none", "190"),
+        ("flagged or review", "none", "5 % (10 of 200)"),
+        ("upper bound (95 %)", "none", "7.76 %"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,3 +151,13 @@ def test_no_text_calls_the_p_value_a_chance():
     ]
     assert not any("probab" in text or "p-value" in text or "%" in text for text in texts[1:])
     assert PREVIEW == "Preview: the guarantee returns when fresh good images confirm it."
+
+
+def test_verdict_between_two_thresholds():
+    found = replace(calibrate(np.arange(1, 200)), review_rate=0.05)
+    assert result_text("ok", 195.0, found).startswith(
+        "REVIEW. Score 195 lies between the review threshold 190 and the threshold 198. About 1 in "
+        "33 good images looks this unusual. "
+    )
+    assert result_text("ok", 190.0, found).startswith("Not flagged.")
+    assert result_text("ok", 199.0, found).startswith("FLAGGED.")

@@ -44,3 +44,15 @@ def test_a_summary_in_words() -> None:
         "reading and decoding set the pace)",
         "table                   scores.csv",
     ]
+
+
+def test_with_two_thresholds_who_looks_is_counted() -> None:
+    assert summary_text(summary(review=20, review_expected=23.9, review_up_to=35)).splitlines()[
+        2
+    ] == (
+        "review                  20 of 400 images judged: a person looks; with the flagged 31: if "
+        "all are good expect 24, up to 35 is ordinary"
+    )
+    two = summary(review=20, flagged=0)
+    assert (two.flagged_in_all, two.review_in_all) == (0, 20)
+    assert summary().review_in_all == 0

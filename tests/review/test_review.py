@@ -267,6 +267,7 @@ def test_what_was_imported_is_there(store: Store, tmp_path: Path) -> None:
         p_value=0.004,
         threshold=1.0,
         is_anomaly=True,
+        result="flagged",
         status="ok",
         error=None,
         box=(10, 20, 30, 40),
@@ -554,7 +555,7 @@ def test_a_newer_database_is_refused(database: str) -> None:
     with Store(database) as store:
         raw(store, "INSERT INTO migrations (number, name, at) VALUES (99, 'm099_later', '')")
     with pytest.raises(
-        AnomalyError, match="review database of version 99 found, at most 7 expected"
+        AnomalyError, match="review database of version 99 found, at most 8 expected"
     ):
         Store(database)
 
@@ -885,7 +886,10 @@ def test_queues_go_from_the_highest_score_or_from_the_threshold(
     store.release("ann")
     assert numbers(
         store.next(
-            "ann", "anomalous", dataclasses.replace(everything, flagged=False, high=0.6), count=8
+            "ann",
+            "anomalous",
+            dataclasses.replace(everything, result="not flagged", high=0.6),
+            count=8,
         )
     ) == [
         2,
@@ -1147,7 +1151,7 @@ def test_an_address_that_makes_no_sense_is_left_out() -> None:
         "run": "x",
         "low": "nan",
         "high": "1e99",
-        "flagged": "yes",
+        "flagged": "true",
         "folder": "",
         "state": "open",
         "page": "2",
@@ -1368,7 +1372,7 @@ def test_only_what_was_drawn_by_lot_may_set_a_threshold(lite: Store, tmp_path: P
     lite.draw_audit(run, 400, by="eve", key="draw")
     sample = lite.sample(run)
     core = set(sample.findings[sample.core].tolist())
-    for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
+    for finding in lite.findings(Filters(run=run, result="flagged"), limit=1000):
         give_verdict(lite, finding.id, "normal")
     found = lite.calibration_images(run)
     assert {f.id for f in found} < core
@@ -1389,7 +1393,7 @@ def test_precision_and_recall_of_a_run_that_is_reviewed(lite: Store, tmp_path: P
         estimates.recall(lite.sample(run)).note
         == "100 of the flagged images are still to be judged."
     )
-    for finding in lite.findings(Filters(run=run, flagged=True), limit=1000):
+    for finding in lite.findings(Filters(run=run, result="flagged"), limit=1000):
         give_verdict(lite, finding.id, "anomalous" if finding.position % 2 else "normal")
     sample = lite.sample(run)
     assert (estimates.precision(sample).n, estimates.recall(sample).note) == (
