@@ -45,7 +45,7 @@ class Diffusion(GenerativeModel):
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__(pixels)
         self.shape = (channels, height, width)
-        self.network = UNet(channels, height, width, pixels)
+        self.network: nn.Module = UNet(channels, height, width, pixels)
         noises = torch.randn(LEVELS, *self.shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noises", noises, persistent=False)
 
@@ -156,7 +156,7 @@ class UNet(nn.Module):
         self.size = (height, width)
         first = (-(-height // self.block), -(-width // self.block))
         sizes = [first, *(pyramid(*first) if max(first) > 8 else [])]
-        widths = WIDTHS if pixels else MAP_WIDTHS
+        widths: tuple[int, ...] = WIDTHS if pixels else MAP_WIDTHS
         widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
         self.sizes = sizes
         self.embed = nn.Sequential(nn.Linear(2 * FREQUENCIES, EMBEDDING), nn.SiLU())
