@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,13 @@ from anomaly.statistics.calibration import Calibration, calibrate
 from anomaly.statistics.groups import one_per_group, worst_per_unit
 
 
+class Review(TypedDict):
+    """What a Calibration is asked for as its review threshold."""
+
+    review_rate: float | None
+    review_score: float | None
+
+
 class Asked(NamedTuple):
     """What the thresholds are to keep; None: what the detector has already.
 
@@ -54,12 +61,12 @@ class Asked(NamedTuple):
     review_rate: float | None = None
     review_score: float | None = None
 
-    def review_of(self, old: Calibration | None) -> dict[str, float | None]:
+    def review_of(self, old: Calibration | None) -> Review:
         """Returns what a Calibration is asked for as its review threshold."""
         rate, score = self.review_rate, self.review_score
         if rate is None and score is None and old is not None:
             rate, score = old.review_rate, old.review_score
-        return {"review_rate": rate or None, "review_score": score}
+        return Review(review_rate=rate or None, review_score=score)
 
 
 @dataclass(frozen=True)

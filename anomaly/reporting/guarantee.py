@@ -235,8 +235,8 @@ def change_rows(before: Guarantee, after: Guarantee) -> list[Change]:
     labels = ("threshold", word, "upper bound (95 %)", "set by")
     rows = list(zip(labels, guarantee_figures(before), guarantee_figures(after), strict=True))
     if any(g.calibration is not None and g.calibration.review for g in (before, after)):
-        labels = ("review threshold", "flagged or review", "upper bound (95 %)")
-        rows += zip(labels, review_figures(before), review_figures(after), strict=True)
+        second = ("review threshold", "flagged or review", "upper bound (95 %)")
+        rows += zip(second, review_figures(before), review_figures(after), strict=True)
     return rows
 
 

@@ -141,6 +141,12 @@ def angles(noised_share: float, steps: int) -> list[float]:
     return [math.pi / 2 * noised_share * (1 - step / steps) for step in range(steps + 1)]
 
 
+def widths_for(levels: int, pixels: bool) -> tuple[int, ...]:
+    """Returns the channels of each level; the last are repeated."""
+    widths = WIDTHS if pixels else MAP_WIDTHS
+    return (*widths, *widths[-1:] * levels)[:levels]
+
+
 class UNet(nn.Module):
     """Noised maps (N, C, h, w) and angles (N or 1, 1) -> velocities (N, C, h, w).
 
@@ -155,10 +161,8 @@ class UNet(nn.Module):
         self.padding = (0, -width % self.block, 0, -height % self.block)
         self.size = (height, width)
         first = (-(-height // self.block), -(-width // self.block))
-        sizes = [first, *(pyramid(*first) if max(first) > 8 else [])]
-        widths: tuple[int, ...] = WIDTHS if pixels else MAP_WIDTHS
-        widths = (*widths, *widths[-1:] * len(sizes))[: len(sizes)]
-        self.sizes = sizes
+        self.sizes = [first, *(pyramid(*first) if max(first) > 8 else [])]
+        widths = widths_for(len(self.sizes), pixels)
         self.embed = nn.Sequential(nn.Linear(2 * FREQUENCIES, EMBEDDING), nn.SiLU())
         self.first = nn.Conv2d(channels * self.block**2, widths[0], 3, padding=1)
         self.place = nn.Parameter(torch.zeros(widths[0], *first))
