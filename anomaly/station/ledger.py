@@ -4,7 +4,7 @@ has got.
 One SQLite file in WAL mode. The judge alone writes, one transaction for each image: its result
 (and its unit's), what was counted, where its source goes on, and how far the sinks have got since.
 A process that is killed at any moment loses none of it and judges nothing twice. Results that every
-sink has, but for the newest ``KEPT``, are removed again: the file does not grow.
+sink has, but for the newest ``KEPT_RESULTS``, are removed again: the file does not grow.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from anomaly.errors import AnomalyError
 from anomaly.files.table import utc_text
 from anomaly.station.results import StationResult
 
-KEPT = 10_000  # results that stay when all sinks have them: by these, repeats are known
-SHOWN = 50
+KEPT_RESULTS = 10_000  # results that stay when all sinks have them: by these, repeats are known
+SHOWN_RESULTS = 50
 FORMAT = "1"
 TABLES = """
 CREATE TABLE IF NOT EXISTS station (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -86,7 +86,9 @@ class Ledger:
         self.delivered = {name: known.get(name, self.last) for name in sinks}
         self._saved: dict[str, int] = {}
         self.newest = {
-            of: deque((StationResult.from_json(text) for (text,) in self._newest(of)), SHOWN)
+            of: deque(
+                (StationResult.from_json(text) for (text,) in self._newest(of)), SHOWN_RESULTS
+            )
             for of in ("image", "unit")
         }
         self.gone: deque[tuple[str, str]] = deque()
@@ -117,7 +119,7 @@ class Ledger:
 
     def _newest(self, of: str) -> Iterator[tuple[str]]:
         return self._db.execute(
-            "SELECT record FROM results WHERE of = ? ORDER BY seq DESC LIMIT ?", (of, SHOWN)
+            "SELECT record FROM results WHERE of = ? ORDER BY seq DESC LIMIT ?", (of, SHOWN_RESULTS)
         )
 
     def close(self) -> None:
@@ -186,7 +188,7 @@ class Ledger:
         self._db.execute(
             "DELETE FROM results WHERE seq IN (SELECT seq FROM results WHERE seq <= ? "
             "AND seq NOT IN (SELECT seq FROM views) ORDER BY seq LIMIT 8)",
-            (min(done, last - KEPT),),
+            (min(done, last - KEPT_RESULTS),),
         )
 
     def save(self) -> None:

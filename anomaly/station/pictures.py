@@ -22,7 +22,7 @@ from anomaly.imaging.find import mark_ours
 from anomaly.imaging.overlay import overlay, shrink
 from anomaly.scorer import Scorer, colour_anchors
 from anomaly.station.judge import Judged
-from anomaly.station.ledger import SHOWN
+from anomaly.station.ledger import SHOWN_RESULTS
 
 THUMBNAIL_SIDE, HEATMAP_SIDE = 160, 1024  # pixels
 ROOM = 8  # results whose pixels are held
@@ -90,7 +90,7 @@ class PictureThread:
         # the thumbnail last: where it is there, so is the other
         (folder / f"{seq:09}.jpg").write_bytes(encoded(shrink(small, THUMBNAIL_SIDE), "JPEG"))
         self._drawn.append(seq)
-        while len(self._drawn) > SHOWN:
+        while len(self._drawn) > SHOWN_RESULTS:
             old = self._drawn.pop(0)
             for name in (f"{old:09}.jpg", f"{old:09}-heatmap.jpg"):
                 (folder / name).unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def test_a_ledger_that_is_opened_again_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_every_sink_has_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 10)
+    monkeypatch.setattr(module, "KEPT_RESULTS", 10)
     ledger = Ledger(tmp_path, ["slow", "quick"])
     for seq in range(1, 101):
         ledger.delivered |= {"quick": seq - 1, "slow": min(seq - 1, 40)}
