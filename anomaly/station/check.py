@@ -14,7 +14,7 @@ from anomaly.errors import AnomalyError
 from anomaly.imaging.find import find_images
 from anomaly.station import settings
 from anomaly.station.addresses import host_and_port
-from anomaly.station.run import scorer_of
+from anomaly.station.parts import scorer_of
 from anomaly.station.settings import KIND_OF, Station
 
 

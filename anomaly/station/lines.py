@@ -54,17 +54,19 @@ class Table:
 
     def open(self) -> int | None:
         self._file = open(self._path, "a+b")  # noqa: SIM115 - until it is closed
-        mend(self._file, ".csv")
         self._file.seek(0)
         header = self._file.readline()
-        if not header:
+        if HEADER.encode().startswith(header) and not header.endswith(b"\n"):
+            self._file.truncate(0)
             self._file.write(HEADER.encode())
             self._file.flush()
             return None
         if header != HEADER.encode():
+            self.close()
             raise AnomalyError(
                 f"{self._path}: another table found, a station's expected: choose another path"
             )
+        mend(self._file, ".csv")
         return self._last_seq()
 
     def _last_seq(self) -> int | None:

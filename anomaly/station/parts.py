@@ -1,5 +1,5 @@
-"""The sources and sinks that STATION.toml names, each with its library, which is imported only here
-and only then.
+"""The detector, the sources and the sinks that STATION.toml names, each with its library, which is
+imported only here and only then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from anomaly.errors import AnomalyError
 from anomaly.scorer import Scorer
 from anomaly.station import settings
 from anomaly.station.backlog import Backlog
@@ -47,6 +48,19 @@ class Parts:
             "waiting": self.backlog.waiting,
             "counts": self.live.counts(),
         }
+
+
+def scorer_of(station: settings.Station) -> Scorer:
+    """Returns who judges, after its golden samples; AnomalyError without a threshold."""
+    scorer = Scorer(
+        station.detector, device=station.device, seconds=station.image_seconds, verify=True
+    )
+    if scorer.card.calibration is None:
+        raise AnomalyError(
+            f"{scorer.path}: a detector without a threshold found, which cannot say what to "
+            "reject: calibrate it first (anomaly calibrate)"
+        )
+    return scorer
 
 
 class Sending(Protocol):

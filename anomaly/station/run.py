@@ -21,7 +21,7 @@ from anomaly.station.health import Health
 from anomaly.station.judge import Judge, Keeping
 from anomaly.station.ledger import Ledger
 from anomaly.station.live import EVERY_SECONDS, Live
-from anomaly.station.parts import Parts, sink_of, source_of
+from anomaly.station.parts import Parts, scorer_of, sink_of, source_of
 from anomaly.station.pictures import PictureThread
 from anomaly.station.results import Actions
 from anomaly.station.settings import KIND_OF, FolderSink, ModbusSink, OpcuaSink, ReviewSink, Station
@@ -44,19 +44,6 @@ def run_station(station: Station, say: Say) -> None:
         running = assembled(station, scorer, say)
         stack.callback(running.parts.ledger.close)
         running.run(stop, say)
-
-
-def scorer_of(station: Station) -> Scorer:
-    """Returns who judges, after its golden samples; AnomalyError without a threshold."""
-    scorer = Scorer(
-        station.detector, device=station.device, seconds=station.image_seconds, verify=True
-    )
-    if scorer.card.calibration is None:
-        raise AnomalyError(
-            f"{scorer.path}: a detector without a threshold found, which cannot say what to "
-            "reject: calibrate it first (anomaly calibrate)"
-        )
-    return scorer
 
 
 def assembled(station: Station, scorer: Scorer, say: Say) -> Running:
