@@ -83,7 +83,7 @@ class Ledger:
         self.counts = Counter({(of, outcome): number for of, outcome, number in rows})
         known = dict(self._db.execute("SELECT name, delivered FROM sinks"))
         # a sink that is new begins with what is new
-        self.delivered = {name: known.get(name, self.last) for name in sinks}
+        self.delivered: dict[str, int] = {name: known.get(name, self.last) for name in sinks}
         self._saved: dict[str, int] = {}
         self.newest = {
             of: deque(

@@ -63,7 +63,9 @@ class Connection:
             self.client.on_message = lambda _, __, message: on_message(self, message)
         if settings.user:
             secret = settings.password_file
-            self.client.username_pw_set(settings.user, secret and secret_in(secret))
+            self.client.username_pw_set(
+                settings.user, None if secret is None else secret_in(secret)
+            )
         if settings.tls:
             self.client.tls_set()
         if will is not None:

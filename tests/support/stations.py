@@ -123,7 +123,11 @@ class Station:
             done = sum(live["counts"].values()) >= number
             return live if done and not any(sink["waiting"] for sink in live["sinks"]) else None
 
-        found: dict[str, Any] = wait_until(there, f"{number} results")
+        before = -1
+        while before < (before := sum(self.live["counts"].values())) < number:
+            with suppress(AssertionError):  # as long as there are more of them, they are on the way
+                wait_until(there, f"{number} results")
+        found: dict[str, Any] = wait_until(there, f"{number} results, {before} found")
         return found
 
     def kill(self) -> None:
