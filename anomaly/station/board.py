@@ -18,19 +18,22 @@ from anomaly.station.results import StationResult
 
 @dataclass
 class Board:
-    """``alarm``: what somebody has to see to; ``counts``: of results, by outcome. ``newest``: the
-    newest result of this process, when it came (time.monotonic), and how many results there have
-    been with it, of every process.
+    """``of``: which results are shown, of images or of units. ``alarm``: what somebody has to see
+    to; ``counts``: of results, by outcome. ``newest``: the newest result of this process, when it
+    came (time.monotonic), and how many results there have been with it, of every process.
     """
 
     judge: Judge
+    of: str
     alarm: Callable[[], str]
     counts: Callable[[], Mapping[str, int]]
     newest: tuple[StationResult | None, float, int]
     _wake: list[Callable[[], object]] = field(default_factory=list)
 
     def put(self, result: StationResult) -> None:
-        """Shows a result, which is safe. The judge's thread calls it."""
+        """Shows a result, which is safe, if it is one of those. The judge's thread calls it."""
+        if result.of != self.of:
+            return
         self.newest = result, time.monotonic(), self.newest[2] + 1
         for wake in list(self._wake):
             wake()

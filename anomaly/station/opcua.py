@@ -20,7 +20,9 @@ from anomaly.station.results import OUTCOMES
 from anomaly.station.settings import OpcuaSink, OpcuaTrigger
 
 try:
-    from asyncua import Client, Server, ua
+    from asyncua import ua
+    from asyncua.client import Client
+    from asyncua.server import Server
 except ImportError as error:
     raise RuntimeMissing.extra("asyncua", "opcua", "OPC UA") from error
 
@@ -42,6 +44,10 @@ VARIABLES: dict[str, tuple[Any, Any]] = {
 }
 
 
+def _node(name: str, space: int) -> ua.NodeId:
+    return ua.NodeId.from_string(f"ns={space};s={name}")
+
+
 class OpcuaServer:
     """Shows the board as variables."""
 
@@ -57,10 +63,10 @@ class OpcuaServer:
         server.set_server_name("anomaly station")
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         space = await server.register_namespace(NAMESPACE)
-        station = await server.nodes.objects.add_object(ua.NodeId("Station", space), "Station")
+        station = await server.nodes.objects.add_object(_node("Station", space), "Station")
         nodes = {
             name: await station.add_variable(
-                ua.NodeId(f"Station.{name}", space), name, value, varianttype=kind
+                _node(f"Station.{name}", space), name, value, varianttype=kind
             )
             for name, (value, kind) in VARIABLES.items()
         }

@@ -87,8 +87,12 @@ class Posts:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[StationResult] = loop.create_future()
 
+        def answer(result: StationResult) -> None:
+            if not found.done():
+                found.set_result(result)
+
         def done(result: StationResult) -> None:
-            loop.call_soon_threadsafe(lambda: found.done() or found.set_result(result))
+            loop.call_soon_threadsafe(answer, result)
 
         given = request.query_params
         key, serial = given.get("id"), given.get("serial")

@@ -63,10 +63,10 @@ def assembled(station: Station, scorer: Scorer, say: Say) -> Running:
     )  # fmt: skip
     live = Live(station, scorer.card, ledger, judge, backlog, sources, sinks, datetime.now(UTC))
     before = sum(live.counts().values())
-    board = Board(judge, lambda: live.alarm, live.counts, (None, 0.0, before))
+    board = Board(judge, station.per, lambda: live.alarm, live.counts, (None, 0.0, before))
     pictures = PictureThread(station.state, scorer, ledger.last, say)
     parts = Parts(station, scorer, ledger, backlog, board, live, pictures)
-    judge.safe.append(lambda result: result.of == station.per and board.put(result))
+    judge.safe.append(board.put)
     judge.judged.append(pictures.put)
     return Running(parts, judge, sources, sinks)
 
@@ -103,8 +103,10 @@ class Running:
         deliveries = [sink_of(self.parts, *one) for one in sinks]
         feeding = [source_of(self.parts, *one) for one in sources]
         thread = threading.Thread(target=judging, name="judge")
-        for one in (*deliveries, thread, *feeding):
-            one.start()
+        for delivery in deliveries:
+            delivery.start()
+        for running in (thread, *feeding):
+            running.start()
         say(self._begun())
         sd_notify("READY=1")
         told = Told(say)

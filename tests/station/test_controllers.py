@@ -50,7 +50,9 @@ def board(tmp_path: Path, run: Path) -> Iterator[Board]:
         units=None, keeping=None, health={},
     )  # fmt: skip
     counts = Counter(dict.fromkeys(OUTCOMES, 0), flagged=7)
-    yield Board(judge, lambda: "" if judge.works else "stands still", lambda: counts, (None, 0, 7))
+    yield Board(
+        judge, "image", lambda: "" if judge.works else "stands still", lambda: counts, (None, 0, 7)
+    )
     ledger.close()
 
 

@@ -155,7 +155,7 @@ def kill(home: Path, run: Path, rounds: int, seed: int, remove: bool = False) ->
         began = time.monotonic()
         line.start()
         took = time.monotonic() - began
-        with Feeding(line, http, broker_port, pause=0.3).coming() as feeding:
+        with Feeding(line, http, broker_port, pause=1.0).coming() as feeding:
             for _ in range(rounds):
                 line.kill()
                 line.launch()
