@@ -554,7 +554,7 @@ def test_a_newer_database_is_refused(database: str) -> None:
     with Store(database) as store:
         raw(store, "INSERT INTO migrations (number, name, at) VALUES (99, 'm099_later', '')")
     with pytest.raises(
-        AnomalyError, match="review database of version 99 found, at most 7 expected"
+        AnomalyError, match="review database of version 99 found, at most 8 expected"
     ):
         Store(database)
 
