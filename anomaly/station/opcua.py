@@ -21,8 +21,8 @@ from anomaly.station.settings import OpcuaSink, OpcuaTrigger
 
 try:
     from asyncua import ua
-    from asyncua.client import Client
-    from asyncua.server import Server
+    from asyncua.client.client import Client
+    from asyncua.server.server import Server
 except ImportError as error:
     raise RuntimeMissing.extra("asyncua", "opcua", "OPC UA") from error
 
