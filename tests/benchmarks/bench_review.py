@@ -92,7 +92,7 @@ def measure_all(store: Store, table: Path) -> None:
     store.set_defect_types([DefectType("scratch", 1, "#ff0000")], by="ann", key=default_key())
     store.draw_audit(run.id, 2000, by="ann", key=default_key())
     everything, inside = Filters(run=run.id), Filters(run=run.id, folder="/photos/cam07")
-    narrow = Filters(run=run.id, folder="/photos/cam07", low=0.5, high=1.0, flagged=False)
+    narrow = Filters(run=run.id, folder="/photos/cam07", low=0.5, high=1.0, result="not flagged")
 
     def give_verdict(queue: str, filters: Filters) -> Callable[[], object]:
         def act() -> object:

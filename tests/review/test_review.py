@@ -1056,7 +1056,7 @@ filters = st.builds(
     Filters,
     run=maybe | st.integers(1, 3),
     folder=maybe | st.sampled_from(["/p", "/p/a", "/p/a/", "/p/ab", "/p/none"]),
-    flagged=maybe | st.booleans(),
+    result=maybe | st.sampled_from(["flagged", "review", "not flagged", "not judged"]),
     status=maybe | st.sampled_from(["ok", "outside", "error"]),
     low=maybe | st.sampled_from([0.0, 0.5, 1.25]),
     high=maybe | st.sampled_from([0.25, 1.25, 9.0]),
@@ -1098,7 +1098,7 @@ def fits(finding: Finding, wanted: Filters, said: set[tuple[str, int]]) -> bool:
     return (
         wanted.run in (None, finding.run)
         and (wanted.folder is None or below)
-        and wanted.flagged in (None, finding.is_anomaly)
+        and wanted.result in (None, finding.result)
         and wanted.status in (None, finding.status)
         and (wanted.low is None or (finding.score is not None and finding.score >= wanted.low))
         and (wanted.high is None or (finding.score is not None and finding.score <= wanted.high))
@@ -1595,14 +1595,14 @@ def test_csv_holds_what_was_found_and_said(reviewed: Store, tmp_path: Path) -> N
     at = [max(e.at for e in reviewed.events(finding=i)) for i in (1, 2)]
     sha = [reviewed.finding(i).sha256 for i in (1, 2)]
     assert text == (
-        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,status,error,area,scored_at,"
+        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,scored_at,"
         "state,defect_type,sampled_as,stratum,unit,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
         "1,lot "
-        f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,false,ok,,1200,"
+        f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,false,not flagged,ok,,1200,"
         "2026-01-31T23:59:59.123Z,anomalous,scratch,,,,10,20,30,40,ann: anomalous,ann: "
         f"@deep,{at[0]}\n"
         "2,lot "
-        f"7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,false,ok,,1200,"
+        f"7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,false,not flagged,ok,,1200,"
         f'2026-01-31T23:59:59.123Z,normal,,,,,10,20,30,40,"ann: normal; bob: normal",,{at[1]}\n'
     )
 
