@@ -518,6 +518,7 @@ def test_evaluate_writes_exactly_the_guaranteed_json(
         "n_normal",
         "n_anomalous",
         "detector",
+        "review",
         "needs_a_person",
         "left_out_as_used",
         "left_out_good",

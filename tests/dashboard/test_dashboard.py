@@ -628,6 +628,7 @@ def pages(
         "ROLES": "{}",
         "OPEN_ROLE": "admin",
         "DETECTORS": f'["{tmp_path / "run"}"]',
+        "STATIONS": "[]",
     }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{name}", value)
     monkeypatch.syspath_prepend(str(ROOT / "dashboard"))
@@ -814,7 +815,12 @@ def test_without_a_run_every_page_says_what_to_do(
         "LOGIN": "",
     }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
-    for key, value in {"ROLES": "{}", "OPEN_ROLE": "admin", "DETECTORS": "[]"}.items():
+    for key, value in {
+        "ROLES": "{}",
+        "OPEN_ROLE": "admin",
+        "DETECTORS": "[]",
+        "STATIONS": "[]",
+    }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
     open_desk.cache_clear()
     app = open_page(name)

@@ -275,6 +275,7 @@ def test_json_of_a_small_calibration():
         "upper_bound": pytest.approx(0.7513953742698181),
         "threshold": 1.0,
         "m": 0.75,
+        "review": None,
         "scores": [0.25, 0.5, 1.0, 3.0],
     }
 
