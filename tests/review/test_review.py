@@ -1598,11 +1598,12 @@ def test_csv_holds_what_was_found_and_said(reviewed: Store, tmp_path: Path) -> N
         "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,scored_at,"
         "state,defect_type,sampled_as,stratum,unit,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
         "1,lot "
-        f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,false,not flagged,ok,,1200,"
-        "2026-01-31T23:59:59.123Z,anomalous,scratch,,,,10,20,30,40,ann: anomalous,ann: "
+        f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,"
+        "false,not flagged,ok,,1200,2026-01-31T23:59:59.123Z,anomalous,scratch,,,,10,20,30,40,ann: anomalous,ann: "
         f"@deep,{at[0]}\n"
         "2,lot "
-        f"7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,false,not flagged,ok,,1200,"
+        f"7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,"
+        "false,not flagged,ok,,1200,"
         f'2026-01-31T23:59:59.123Z,normal,,,,,10,20,30,40,"ann: normal; bob: normal",,{at[1]}\n'
     )
 
