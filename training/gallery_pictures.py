@@ -161,16 +161,10 @@ def completed(model: PixelCNN, shown: Tensor) -> Panel:
 
 def complete(model: PixelCNN, images: Tensor, row: int) -> Tensor:
     """Returns images (N, C, h, w) whose rows from ``row`` on are drawn given those above."""
-    count, channels, height, width = images.shape
     random = torch.Generator().manual_seed(0)
-    noise = torch.randn(count, channels + 1, height, width, generator=random)
-    x = model.density.prepare(images)
-    for y in range(row, height):
-        for column in range(width):
-            here = (..., slice(y, y + 1), slice(column, column + 1))
-            parameters = model.conditionals(x[:, :, : y + 1])[here]
-            x[here] = model.density.draw(parameters, noise[here])
-    return model.density.restore(x)
+    return model.complete(
+        images, row, torch.randn(len(images), model.sample_size(), generator=random)
+    )
 
 
 def filters(model: BoltzmannMachine) -> Panel:

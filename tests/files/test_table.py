@@ -16,6 +16,7 @@ from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.files.atomic import whole_file
 from anomaly.files.table import (
     COLUMNS,
+    RESULTS,
     SUFFIXES,
     Row,
     encode_rows,
@@ -159,7 +160,9 @@ rows = st.builds(
     st.none() | floats32,
     st.none() | st.floats(0, 1),
     st.none() | floats32,
+    st.none() | floats32,
     st.none() | st.booleans(),
+    st.none() | st.sampled_from(RESULTS),
     *[st.none() | sizes] * 4,
     st.none() | st.integers(0, 2**40),
     st.sampled_from(["ok", "outside", "error"]),
@@ -352,7 +355,7 @@ def test_json_lines_are_read_by_any_reader(tmp_path: Path) -> None:
 def test_the_columns_are_these() -> None:
     # Other people's programs depend on them.
     assert " ".join(COLUMNS) == (
-        "path sha256 width height score p_value threshold is_anomaly box_x box_y box_w box_h area "
-        "status error detector scored_at"
+        "path sha256 width height score p_value threshold review_threshold is_anomaly result box_x "
+        "box_y box_w box_h area status error detector scored_at"
     )
     assert all(set(name) <= set(string.ascii_lowercase + string.digits + "_") for name in COLUMNS)

@@ -204,6 +204,7 @@ def test_a_program_reads_before_and_after(
             "n": n,
             "k": 1,
             "counts": "image",
+            "review": None,
             "preview": False,
         }
     assert len(found["worse"]) == 3 and found["left_out"] == []

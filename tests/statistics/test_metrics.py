@@ -80,6 +80,7 @@ def test_json():
         },
         "pixel_auroc": None,
         "aupro": None,
+        "review": None,
         "per_class": {
             "hole": {
                 "image_auroc": {"value": pytest.approx(7 / 8), **interval},

@@ -411,7 +411,7 @@ def test_a_rate_that_fails_for_images_that_cannot_be_read_is_refused_before_trai
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"size": 33}, r"^--size 33 found, a multiple of 16 between 32 and 1024 expected$"),
+        ({"size": 33}, r"^--size 33 found, a multiple of 4 between 28 and 1024 expected$"),
         ({"size": 16}, r"^--size 16 found"),
         ({"size": 2048}, r"^--size 2048 found"),
         (

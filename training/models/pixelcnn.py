@@ -168,10 +168,17 @@ class PixelCNN(GenerativeModel):
         Each row costs a pass through the network, each location one through its row; ``advance`` is
         called after each row.
         """
+        return self.complete(noise.new_zeros(len(noise), *self.shape), 0, noise, advance)
+
+    @torch.no_grad()
+    def complete(
+        self, maps: Tensor, first: int, noise: Tensor, advance: Callable[[], None] | None = None
+    ) -> Tensor:
+        """Returns maps (N, C, h, w) whose rows from ``first`` on are drawn given those above."""
         channels, height, width = self.shape
         noise = noise.reshape(-1, channels + 1, height, width)
-        x = torch.zeros_like(noise[:, 1:])
-        for row in range(height):
+        x = self.density.prepare(maps).clone()
+        for row in range(first, height):
             line = (..., slice(row, row + 1), slice(None))
             above = [said[line] for said in self.from_above(x[:, :, : row + 1])]
             for column in range(width):
