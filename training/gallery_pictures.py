@@ -303,4 +303,4 @@ def chunks(curves: dict[str, list[float]]) -> list[dict[str, list[float]]]:
 
 
 def curve_charts(curves: dict[str, list[float]], draw: Callable[..., Chart | None]) -> list[Chart]:
-    return [chart for some in chunks(curves) if (chart := draw(some)) is not None]
+    return [chart for some in chunks(curves) if (chart := draw(some, "Loss by epoch")) is not None]

@@ -16,7 +16,7 @@ from anomaly.detector.file import read_card
 from anomaly.errors import DetectorError
 from anomaly.inputs.used_images import IMAGES, read_listing
 from anomaly.quality.moved_threshold import with_rank, write_moved
-from anomaly.quality.recalibrate import GoodImages, recalibrate_on
+from anomaly.quality.recalibrate import Asked, GoodImages, recalibrate_on
 from anomaly.scorer import Scorer
 from anomaly.scoring.pictures import colour_anchors
 from tests.detector.test_file import changed, edit_card
@@ -63,7 +63,7 @@ def test_a_new_threshold_brings_a_new_one_of_the_heatmap(
 ) -> None:
     good = parts / "test" / "good"
     card, path, _ = recalibrate_on(
-        own, GoodImages(good, independent=True), out=tmp_path / "new.onnx", target_rate=0.1
+        own, GoodImages(good, independent=True), out=tmp_path / "new.onnx", asked=Asked(0.1)
     )
     assert card.heatmap.k == card.calibration.k and card.heatmap.n == 30
     np.testing.assert_array_equal(card.heatmap.scores, largest(path, sorted(good.iterdir())))
