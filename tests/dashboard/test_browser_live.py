@@ -214,7 +214,7 @@ def test_routes_of_a_station(
     assert client.ask("GET", unsigned).status == 403
     for name in ("..%2Flive.json", "station.db", "000000009.jpg"):
         path = f"/station/0/{name}"
-        assert client.ask("GET", KEY.signed(path)).status in (400, 403, 404)
+        assert client.ask("GET", KEY.signed(path)).status in (400, 403, 404, 422)
     # a state that is damaged, or of another version, is silent
     running.kill()
     file = running.home / "station" / "live.json"

@@ -79,7 +79,7 @@ def test_a_new_threshold_brings_a_new_one_of_the_heatmap(
     ranks = changed(own, tmp_path / "rank.onnx", strip)
     assert read_card(ranks).heatmap_anchors is None
     again, _, _ = recalibrate_on(
-        ranks, GoodImages(good, independent=True), out=tmp_path / "again.onnx", target_rate=0.1
+        ranks, GoodImages(good, independent=True), out=tmp_path / "again.onnx", asked=Asked(0.1)
     )
     assert again.heatmap == card.heatmap
 

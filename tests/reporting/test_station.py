@@ -29,7 +29,7 @@ def test_a_station_that_is_silent_is_never_good() -> None:
     assert state_of(facts(2.9), NOW).state == "not flagged"
     for silent in (3.1, 60.0, 1e6):
         state, why = state_of(facts(silent), NOW)
-        assert state == "stopped" and "no sign of life for" in why
+        assert state == "silent" and "no sign of life for" in why
     assert state_of(facts(outcome=None), NOW) == ("waiting", "no image yet")
     for outcome in ("not flagged", "review", "flagged", "not judged"):
         assert state_of(facts(outcome=outcome), NOW).state == outcome

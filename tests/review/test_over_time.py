@@ -53,7 +53,6 @@ def carded(**training: object) -> Card:
         "a score",
         rule,
         calibration,
-        None,
         TrainingFacts.from_json(training),
         {},
         {},

@@ -180,7 +180,7 @@ def test_each_term_has_curves_of_its_own() -> None:
         "one, trained on", "one, held out", "two, trained on", "two, held out"
     ]  # fmt: skip
     drawn: list[list[str]] = []
-    curve_charts(curves, lambda some: drawn.append(list(some)))
+    curve_charts(curves, lambda some, _: drawn.append(list(some)))
     assert drawn == [["one, trained on", "one, held out"], ["two, trained on", "two, held out"]]
     assert loss_curves([row]) == {}
 
