@@ -77,13 +77,13 @@ class Delivery:
     def _deliver(self, reader: LedgerReader) -> None:
         name, closing = self._health.name, self._health.closing
         while not closing.is_set():
-            newest = self._ledger.last
-            results = reader.after(self._ledger.delivered[name], self._of, TOGETHER)
+            newest, before = self._ledger.last, self._ledger.delivered[name]
+            results = reader.after(before, self._of, TOGETHER)
             if results:
                 self._sink.send(results)
                 self._health.ok()
-            # one that is newer than ``newest`` may be among them already
-            done = max([one.seq for one in results], default=newest)
+            # a result can be read a moment before it counts as the newest one: never go back
+            done = max([before, *(one.seq for one in results)])
             done = done if len(results) == TOGETHER else max(done, newest)
             self._ledger.delivered[name] = done
             if self._finishing and not self.waiting:
