@@ -43,7 +43,7 @@ LONGEST_SIDE = 800  # pixels of a picture that defects are made in; a larger one
 POSE_SIDE = 256  # pixels a side, about, of the pictures that a pose is found in
 FINE_SIZES = {"fast": 256, "default": 384, "best": 512}  # pixels a side, about, of a fine frame
 CLEARLY_WORSE = 2.0  # standard errors of a difference
-# that another recipe has to bring: the default one costs least, and did well on all sets tried
+# of AUROC, that another recipe has to bring; fitted to one set: see docs/results.md
 GAIN_OVER_DEFAULT = 0.02
 MOST_TRIED = 7  # candidates: one for each frame, and three more of whole images
 TRIES = 20  # to make a defect that a mask does not hide
@@ -204,8 +204,8 @@ class Judged:
 def judge(
     candidate: Candidate, sample: Sample, images: int, mask: Mask | None = None
 ) -> tuple[Floats, Floats]:
-    """Returns the scores of the good images, and by how much each defect raises that of the image
-    it was made in, by linear models that have not seen the image.
+    """Returns the scores of the good images, (m,), and by how much each defect raises that of the
+    image it was made in, (n,), by linear models that have not seen the image.
 
     ``images``: how many the final model will learn from.
     """
@@ -240,12 +240,12 @@ def unseen_errors(cross: CrossFit, bad: Tensor, sample: Sample) -> tuple[Tensor,
 
 
 def told(good: Floats, gains: Floats) -> Floats:
-    """Returns for each defect the share of all pairs of good images, (n,), of which the first one
-    with the defect's gain scores higher than the second one without.
+    """Returns for each of n defects, by its gain (n,), the share of all pairs of good images, by
+    their scores (m,), of which the first one with the gain scores higher than the second one
+    without: (n,), 0 to 1, ties count half.
 
     The mean is an AUROC. That a defect was made in an image that scores high or low by itself does
-    not count, so that candidates differ by what they see of the defects: of 200 good images and 12
-    defects a kind two draws agree to about 0.005, where the plain AUROC differs by 0.03.
+    not count, so that candidates differ by what they see of the defects alone.
     """
     ordered = np.sort(good)
     with_defect = good + gains[:, None]
@@ -255,8 +255,8 @@ def told(good: Floats, gains: Floats) -> Floats:
 
 
 def mean_by_kind(values: Floats, kinds: Sequence[str]) -> tuple[float, float]:
-    """Returns the mean over the kinds of defects of the mean value of each, and its standard
-    error.
+    """Returns the mean over the kinds of defects of the mean value of each, and the standard error;
+    ``values``: one for each defect, (n,).
     """
     names = np.array(kinds)
     rows = [values[names == kind] for kind in dict.fromkeys(kinds)]

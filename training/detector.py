@@ -51,7 +51,6 @@ from training.guard import Guard, learn_guard
 from training.options import TrainOptions
 from training.protocols import Module
 from training.sets import decode_all
-from training.spaces import BothSpace, FeatureSpace
 from training.stages import Calibrated, Exported, Fitted, Fold, Job, Trained
 from training.suspects import find_suspects, suspects_text, write_suspects
 
@@ -150,10 +149,10 @@ def set_threshold(
 def sharpening(fitted: Fitted) -> Sharpen:
     """Returns what makes the heatmaps of calibrating images fine, if anything does."""
     split, trained = fitted.chosen.split, fitted.trained
-    fine, space = trained.fine, trained.space
-    if fine is None or not isinstance(space, FeatureSpace | BothSpace):
+    fine = trained.fine
+    if fine is None:
         return unchanged
-    early = Early(space, trained.prepare, trained.pose, split.rule)
+    early = Early(trained.space, trained.prepare, trained.pose, split.rule)
     known = distances(fine, early, split.sets.calibrating)
     return lambda heatmap, path: fine.combined(heatmap, known[path][None])
 

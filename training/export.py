@@ -27,7 +27,6 @@ from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
 from training.scores import Heatmap, ImageScore
-from training.spaces import BothSpace, FeatureSpace
 from training.tensors import small
 from training.tiles import Tiles
 
@@ -83,7 +82,7 @@ class DetectorGraph(nn.Module):
 
     def maps_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the maps of prepared pixels, and the early ones where the heatmap is fine."""
-        if self.fine is None or not isinstance(self.space, FeatureSpace | BothSpace):
+        if self.fine is None or self.space.whitening is None:
             return self.space(x), x
         raw, early = self.space.with_early(x)
         return self.space.whitening(raw), early

@@ -17,9 +17,10 @@ from anomaly.inputs.dataset import Record
 from training.folds import seeded_subset
 from training.pose import Pose
 from training.preprocess import Preprocess
+from training.protocols import Space
 from training.scores import lowest_outside
 from training.sets import batched, decode_all
-from training.spaces import BothSpace, FeatureSpace, Resample, Shape
+from training.spaces import Resample, Shape
 from training.tensors import one_thread_each
 
 MAX_IMAGES = 400  # that mean and covariance are taken of
@@ -52,8 +53,8 @@ class FineHeatmap(nn.Module):
         self.register_buffer("inside", None if mask is None else mask > 0, persistent=False)
 
     @staticmethod
-    def of(space: FeatureSpace | BothSpace, prepare: Preprocess) -> FineHeatmap | None:
-        """Returns one that is not fitted yet; None where the backbone has no early stage."""
+    def of(space: Space, prepare: Preprocess) -> FineHeatmap | None:
+        """Returns one that is not fitted yet; None where the space has no early stage."""
         early = space.early_shape
         if early is None:
             return None
@@ -68,7 +69,7 @@ class FineHeatmap(nn.Module):
             total += batch.sum(0)
             vectors = batch.double().transpose(0, 1).flatten(1)
             products += vectors @ vectors.T
-        mean = total / max(1, count)
+        mean = total / count
         places = mean[0].numel()
         covariance = (products / count - mean.flatten(1) @ mean.flatten(1).T) / places
         values, directions = torch.linalg.eigh(covariance)
@@ -98,7 +99,7 @@ class FineHeatmap(nn.Module):
 class Early:
     """What sees the early maps of images."""
 
-    space: FeatureSpace | BothSpace
+    space: Space
     prepare: Preprocess
     pose: Pose | None
     rule: DecodeRule
@@ -124,7 +125,7 @@ def fit_fine_heatmap(
     early: Early, records: Sequence[Record], seen: Callable[[int], object]
 ) -> FineHeatmap | None:
     """Returns what makes heatmaps fine, from up to 400 of the images that are learnt from; None
-    where the backbone has no early stage. ``seen`` gets how many more were looked at.
+    where the space has no early stage. ``seen`` gets how many more were looked at.
     """
     fine = FineHeatmap.of(early.space, early.prepare)
     if fine is None:

@@ -53,8 +53,17 @@ class Space(Module, Protocol):
     def whitening(self) -> Whitener | None:
         """What makes the maps of raw ones; None: of pixels."""
 
+    @property
+    def early_shape(self) -> tuple[int, ...] | None:
+        """(C, h, w) of the maps of a backbone's early stage; None: there is none."""
+
     def raw(self, x: Tensor) -> Tensor:
         """Returns maps as they are kept before whitening: float32, or pixels as uint8."""
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns raw maps and early ones (N, C, h, w); the second has no meaning where there is no
+        early stage.
+        """
 
     def __call__(self, x: Tensor) -> Tensor: ...
 

@@ -35,7 +35,7 @@ from training.protocols import Model, Space
 from training.recipes import Recipe
 from training.scores import DensityOfStates, Heatmap, ImageScore
 from training.sets import decode_all
-from training.spaces import BothSpace, FeatureSpace, make_space
+from training.spaces import make_space
 from training.tiles import Tiles, Tiling, tile_space
 
 
@@ -104,9 +104,7 @@ def restore_fine(
     space: Space, prepare: Preprocess, weights: dict[str, Tensor]
 ) -> FineHeatmap | None:
     """Returns what makes the heatmap fine, if anything does."""
-    if not weights or not isinstance(space, FeatureSpace | BothSpace):
-        return None
-    fine = FineHeatmap.of(space, prepare)
+    fine = FineHeatmap.of(space, prepare) if weights else None
     if fine is not None:
         fine.load_state_dict(weights)
     return fine

@@ -93,10 +93,14 @@ class PixelSpace(nn.Module):
         super().__init__()
         self.channels, self.grid = 1 if grey else 3, shape
         self.whitening: None = None
+        self.early_shape: None = None
 
     def raw(self, x: Tensor) -> Tensor:
         """Returns all three colours, uint8."""
         return to_levels(x)
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.raw(x), x
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1, keepdim=True) if self.channels == 1 else x
@@ -118,6 +122,7 @@ class FilterSpace(nn.Module):
         super().__init__()
         self.grid = grid or coarse_grid(shape, FEWEST_CELLS)
         self.channels = 26
+        self.early_shape: None = None
         self.register_buffer("kernels", gabor_kernels(), persistent=False)
         self.register_buffer("window", gaussian_kernel(min(shape) / 32), persistent=False)
         # An energy varies slower than the wave: every second position of a large level says as
@@ -150,6 +155,9 @@ class FilterSpace(nn.Module):
             energy = torch.sqrt(pairs[:, :8] ** 2 + pairs[:, 8:] ** 2 + 1e-6)
             maps.append(torch.log(resample(energy) + 1e-3))
         return torch.cat([*maps, self.resample(mean), torch.log(self.resample(contrast) + 1e-3)], 1)
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.raw(x), x
 
     def blur(self, x: Tensor) -> Tensor:
         """Returns x (N, 1, h, w) under a Gaussian window, by two passes of one dimension."""
@@ -187,7 +195,6 @@ class FeatureSpace(nn.Module):
         self.backbone = backbone
         with torch.inference_mode():
             shapes = [tuple(f.shape[1:]) for f in backbone(torch.zeros(1, 3, *shape))]
-        # (C, h, w) of the maps of an early stage; None: of a backbone of the user's choice
         self.early_shape = shapes[0] if self.early else None
         shapes = shapes[self.early :]
         self.resample = nn.ModuleList(Resample((h, w), self.grid) for _, h, w in shapes)

@@ -26,7 +26,7 @@ from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Model, Space, Whitener
 from training.scores import TYPICALITY, DensityOfStates, ImageScore, score_names, scores_of, states
-from training.spaces import BothSpace, FeatureSpace, make_space
+from training.spaces import make_space
 from training.stages import Chosen, Fitted, Job, Trained
 from training.tiles import MAX_MAPS, TileReader, Tiles, Tiling, finer, tile_space
 
@@ -94,10 +94,10 @@ def fine_heatmap(
     of features, of whole images.
     """
     options, records = chosen.split.job.options, chosen.learnt.records
-    if options.model != "linear" or options.tile or not isinstance(space, FeatureSpace | BothSpace):
+    if options.model != "linear" or options.tile or space.early_shape is None:
         return None
     most = min(len(records), MAX_IMAGES)
-    with Progress(most, "learning where defects end", quiet=rank() > 0) as progress:
+    with Progress(most, "fitting the fine heatmap", quiet=rank() > 0) as progress:
         early = Early(space, prepare, pose, chosen.split.rule)
         return fit_fine_heatmap(early, records, progress.advance)
 

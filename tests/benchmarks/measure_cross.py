@@ -48,6 +48,10 @@ class MapSpace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.whitening = Whitening(CHANNELS, CHANNELS)
+        self.early_shape: None = None
+
+    def with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.raw(x), x
 
     def raw(self, x: Tensor) -> Tensor:
         return x

@@ -6,8 +6,8 @@
 Every recipe that `anomaly train` may choose is judged on each set twice: as the choice judges it,
 on good training images and synthetic defects, and on the set's real defects, which nothing is
 chosen by. The rank correlation of the two over the recipes of a set says how far the choice may be
-trusted. The rule of the choice, the highest AUROC on synthetic defects, has no number that was
-fitted to these sets, so no set is left out.
+trusted. The choice itself besides prefers what costs less, and keeps the default recipe unless
+another one is better by a number that was fitted to the tiles (training/choose.py).
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def scores_of(
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Returns a row for each case: the recipe chosen, its AUROC on real defects, that of the best
-    recipe and of the default one, and the rank correlation.
+    """Returns a row for each case: the recipe that tells synthetic defects best, its AUROC on real
+    defects, the best and the median of all recipes, and the rank correlation.
     """
     lines = [
-        "| case | chosen | real AUROC | best of all | median of all | rank correlation |",
+        "| case | best on synthetic defects | its real AUROC | best | median | rank correlation |",
         "|---|---|---|---|---|---|",
     ]
     correlations = []
