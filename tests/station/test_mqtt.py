@@ -15,12 +15,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from anomaly.station import mqtt
 from anomaly.station.health import Health
 from anomaly.station.settings import MqttTrigger
+from tests.support.review_server import free_port
 from tests.support.stations import (
     SECONDS,
     Broker,
     Listener,
     find_mosquitto,
-    free_port,
     in_order_once,
     picture,
     station,
