@@ -106,7 +106,8 @@ class Connection:
 
 
 class Publisher:
-    """The sink: TOPIC/result, and TOPIC/status retained, at least once a second while the judge works.
+    """The sink: TOPIC/result, and TOPIC/status retained: at least once a second while the judge
+    works.
 
     ``status``: what the state is now.
     """

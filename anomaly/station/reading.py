@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MAX_BYTES = 1 << 20  # bytes of a station's file
+MAX_PORT = 65535
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 EXPECTED = {  # by the type of a field
     "str": "text",
@@ -154,6 +155,11 @@ def _check(station: Station) -> None:
             found, expected = ", ".join(sink.outcomes), ", ".join(OUTCOMES)
             raise AnomalyError(
                 f"{where}: sink {sink.name}: outcomes {found} found, some of {expected} expected"
+            )
+    for part in (*station.sources, *station.sinks):
+        if (port := getattr(part, "port", 0)) > MAX_PORT:
+            raise AnomalyError(
+                f"{where}: {part.name}: port {port} found, one from 0 to {MAX_PORT} expected"
             )
     for parts in (station.sources, station.sinks):
         names = [part.name for part in parts]

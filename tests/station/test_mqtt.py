@@ -30,7 +30,7 @@ from tests.support.stations import (
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 TOML = """
 [[source]]
-name = "camera"
+name = "line"  # as the sink: the broker takes them for two clients
 kind = "mqtt"
 broker = "127.0.0.1:{port}"
 topic = "camera/#"

@@ -56,6 +56,7 @@ def test_a_station_is_read_with_paths_from_its_folder(tmp_path: Path) -> None:
         ('name = "left"', 'name = "right"', "name 'right' found"),
         ('name = "left"', 'name = "../x"', "name '../x' found"),
         ('path = "incoming"', "path = 3", "path is 3, a path expected"),
+        ('kind = "stdout"', 'kind = "modbus"\nport = 99999', "modbus: port 99999 found"),
         ('kind = "stdout"', 'kind = ["stdout"]', r"kind \['stdout'\] found, one of stdout, table"),
         ('kind = "stdout"', 'kind = "folder"\npath = "x"\noutcomes = ["flaged"]', "flaged found"),
         (
