@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
-from anomaly.files.regular_files import open_regular
+from anomaly.files.regular_files import read_small
 from anomaly.reporting.station import SILENT, counts_rows, cycle_text, ordinary_text, state_of
 from anomaly.station.live import read_live
 from anomaly.station.reading import read_station
@@ -116,8 +116,8 @@ def picture_of(desk: Desk, station: int, name: str) -> bytes:
     """
     if not PICTURE.fullmatch(f"live/{name}"):
         raise AccessError(404, f"{name[:40]!r} found, a picture of a station expected")
+    folder = folder_of(desk, station)
     try:
-        with open_regular(folder_of(desk, station) / "live" / name) as file:
-            return file.read(MAX_PICTURE_BYTES)
-    except OSError as error:
+        return read_small(folder / "live" / name, MAX_PICTURE_BYTES)
+    except AnomalyError as error:  # it names a path of this server
         raise AccessError(404, f"{name}: not kept any more") from error

@@ -55,6 +55,7 @@ TURNS = {
 ORIENTATION = 0x0112  # the EXIF tag
 
 
+SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif"}  # of the other formats it is their name
 STRIP_PIXELS = 1 << 17  # copied at a time: a strip stays in the processor's cache
 
 
@@ -64,6 +65,14 @@ Pixels = NDArray[np.uint8]
 def format_of(data: bytes) -> str:
     """Returns the format of a file by its first bytes, one of FORMATS, or nothing."""
     return next((name for name, head in HEADS.items() if head.match(data)), "")
+
+
+def suffix_of(data: bytes) -> str:
+    """Returns the suffix that a file gets by its first bytes: ``.img`` where its format is not
+    read.
+    """
+    name = format_of(data)
+    return SUFFIXES.get(name, f".{name.lower()}") if name else ".img"
 
 
 def reader_for(data: bytes) -> type[ImageFile.ImageFile]:

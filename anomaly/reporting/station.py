@@ -25,10 +25,13 @@ class StationState(NamedTuple):
 
 
 def state_of(facts: Mapping[str, Any], now: datetime) -> StationState:
-    """Returns a station's state; a heartbeat that is old is ``silent``, whatever was judged
-    before.
+    """Returns a station's state; a heartbeat that is old, or of a time to come, is ``silent``,
+    whatever was judged before.
     """
     silent = (now - datetime.fromisoformat(facts["heartbeat_at"])).total_seconds()
+    if silent < -STALE_SECONDS:
+        why = f"its clock is {duration(-silent)} ahead of the page's: set both to the same time"
+        return StationState(SILENT, why)
     if not silent <= STALE_SECONDS:
         return StationState(
             SILENT, f"no sign of life for {duration(silent)}: nothing is judged; see its log"

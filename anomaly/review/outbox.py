@@ -27,6 +27,7 @@ from anomaly.detector.card import Card
 from anomaly.errors import AnomalyError
 from anomaly.files.atomic import write_atomically
 from anomaly.files.table import Row, utc_text
+from anomaly.imaging.pillow import suffix_of
 from anomaly.review.store import Store
 from anomaly.review.stream import Sent, Stream
 from anomaly.scorer import Result
@@ -34,13 +35,6 @@ from anomaly.scorer import Result
 ROOM, ROOM_BYTES = 1_000, 256 << 20  # findings that may wait, and the bytes of their images
 FINDINGS_PER_TRANSACTION = 500  # findings that one transaction stores
 RETRY_SECONDS = (1, 5, 25)
-SUFFIXES = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PN": ".png",
-    b"RIF": ".webp",
-    b"II*": ".tif",
-    b"MM\0": ".tif",
-}
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -183,7 +177,7 @@ class Outbox:
         """Writes the image and returns its row of the score table."""
         data = finding.image if isinstance(finding.image, bytes) else _png(finding.image)
         digest, result, card = hashlib.sha256(data).hexdigest(), finding.result, finding.card
-        path = Path(day) / (digest + SUFFIXES.get(data[:3], ".bmp"))
+        path = Path(day) / (digest + suffix_of(data))
         (self._folder / day).mkdir(exist_ok=True)
         if not (self._folder / path).exists():
             write_atomically(self._folder / path, data)

@@ -8,12 +8,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from anomaly.errors import AnomalyError
 from anomaly.imaging.find import find_images
 from anomaly.station import settings
 from anomaly.station.addresses import host_and_port
+from anomaly.station.health import line_of
 from anomaly.station.parts import scorer_of
 from anomaly.station.settings import KIND_OF, Station
 
@@ -22,20 +24,20 @@ def check_station(station: Station) -> Iterator[tuple[str, bool, str]]:
     """Yields of the detector and of each source and sink what it is, whether it works, and what was
     found.
     """
-    yield _tried("detector", lambda: _detector(station))
+    yield _tried("detector", partial(_detector, station))
     for source in station.sources:
         label = f"source {source.name} ({KIND_OF[type(source)]})"
-        yield _tried(label, lambda source=source: _source(source))  # type: ignore[misc]
+        yield _tried(label, partial(_source, source))
     for sink in station.sinks:
         label = f"sink {sink.name} ({KIND_OF[type(sink)]})"
-        yield _tried(label, lambda sink=sink: _sink(sink))  # type: ignore[misc]
+        yield _tried(label, partial(_sink, sink))
 
 
 def _tried(label: str, attempt: Callable[[], str]) -> tuple[str, bool, str]:
     try:
         return label, True, attempt()
-    except (AnomalyError, OSError, RuntimeError, ValueError) as error:
-        return label, False, " ".join(str(error).split())
+    except Exception as error:  # libraries of cameras and brokers have errors of their own
+        return label, False, line_of(error)
 
 
 def _detector(station: Station) -> str:
@@ -74,7 +76,7 @@ def _source(source: settings.Source) -> str:
     return f"a frame of {pixels.shape[1]} x {pixels.shape[0]} pixels"
 
 
-def _broker(given: settings.MqttSource | settings.MqttSink) -> str:
+def _broker(given: settings.MqttConnection) -> str:
     from anomaly.station.mqtt import Connection
 
     Connection(given, "").close()
@@ -98,18 +100,19 @@ def _sink(sink: settings.Sink) -> str:
         with Store(sink.database, create=False) as store:
             return f"{len(store.runs()):,} runs in {sink.database}"
     if isinstance(sink, settings.OpcuaSink):
-        import anomaly.station.opcua
+        from anomaly.station.opcua import OpcuaServer
 
-        return _free(sink.url.partition("://")[2].partition("/")[0])
+        OpcuaServer(sink)
+        return _free(*host_and_port(sink.url.partition("://")[2].partition("/")[0], 4840))
     if isinstance(sink, settings.ModbusSink):
-        import anomaly.station.modbus  # noqa: F401
+        from anomaly.station.modbus import ModbusServer
 
-        return _free(f"{sink.host}:{sink.port}")
+        ModbusServer(sink)
+        return _free(sink.host, sink.port)
     return _writable(sink)
 
 
-def _free(address: str) -> str:
-    host, port = host_and_port(address, 4840)
+def _free(host: str, port: int) -> str:
     with socket.create_server((host, port)):
         pass
     return f"{host}:{port} is free"

@@ -46,11 +46,6 @@ class Delivery:
     def start(self) -> None:
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """How many results of both kinds it has still to look at."""
-        return self._ledger.last - self._ledger.delivered[self._health.name]
-
     def finish(self, seconds: float) -> None:
         """Delivers what the ledger holds, for so many seconds at most, and ends."""
         self._finishing = True
@@ -61,18 +56,21 @@ class Delivery:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        reader = self._ledger.reader()
-        while not self._health.closing.is_set() and not (self._finishing and not self.waiting):
+        reader, name = self._ledger.reader(), self._health.name
+        while not self._health.closing.is_set() and not self._done():
             with self._health.attempt():
                 try:
                     held = self._sink.open()
                     if held is not None:
-                        self._ledger.delivered[self._health.name] = held
+                        self._ledger.delivered[name] = held
                     self._health.ok()
                     self._deliver(reader)
                 finally:
                     self._sink.close()
         reader.close()
+
+    def _done(self) -> bool:
+        return self._finishing and not self._ledger.waiting(self._health.name)
 
     def _deliver(self, reader: LedgerReader) -> None:
         name, closing = self._health.name, self._health.closing
@@ -86,7 +84,7 @@ class Delivery:
             done = max([before, *(one.seq for one in results)])
             done = done if len(results) == TOGETHER else max(done, newest)
             self._ledger.delivered[name] = done
-            if self._finishing and not self.waiting:
+            if self._done():
                 return
             with self._ledger.changed:
                 if self._ledger.last == done:

@@ -35,7 +35,7 @@ BAYER = {"BayerRG8": "BG", "BayerGB8": "GR", "BayerGR8": "GB", "BayerBG8": "RG"}
 
 def run_source(settings: GenicamSource, station_id: str, backlog: Backlog, health: Health) -> None:
     """Takes frames until the station is closing."""
-    client = f"anomaly-{station_id}-{settings.name}-trigger"[:64]
+    client = f"anomaly-{station_id}-trigger-{settings.name}"
     frames = Frames(settings.name, Triggered(settings.trigger, client, health), backlog)
     while not health.closing.is_set():
         with health.attempt(), acquiring(settings) as camera:
@@ -54,8 +54,8 @@ def acquiring(settings: GenicamSource) -> Iterator[Any]:
         harvester.update()
         ids = [info.id_ for info in harvester.device_info_list]
         if not ids or settings.device not in ("", *ids):
-            found = ", ".join(ids) or "no camera"
-            raise AnomalyError(f"{settings.producer}: {found} found, {settings.device} expected")
+            found, wanted = ", ".join(ids) or "no camera", settings.device or "one"
+            raise AnomalyError(f"{settings.producer}: {found} found, {wanted} expected")
         camera = harvester.create({"id_": settings.device} if settings.device else 0)
         try:
             for name, value in settings.features.items():

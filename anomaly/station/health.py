@@ -15,6 +15,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
 STEADY_SECONDS = 10.0  # what worked so long begins with the first pause again
 
 
+def line_of(error: Exception) -> str:
+    """Returns what is said of an error, in one line: of a bug, or an error of a library, its type
+    too.
+    """
+    said = str(error) if isinstance(error, AnomalyError | OSError) else repr(error)
+    return " ".join(said.split())[:300] or type(error).__name__
+
+
 @dataclass
 class Health:
     """What is known of a source or sink. ``state``: ``starting``, ``ok`` or ``gone``; ``said``: one
@@ -41,14 +49,13 @@ class Health:
         if self.state != "ok":
             self.state, self.said, self._since = "ok", "", time.monotonic()
 
-    def gone(self, why: object) -> None:
+    def gone(self, error: Exception) -> None:
         """It does not work: said, and after a pause that grows it may be tried again."""
         steady = self.state == "ok" and time.monotonic() - self._since > STEADY_SECONDS
         longer = self.pause > 0 and not steady
         self.pause = min(LONGEST_PAUSE, 2 * self.pause) if longer else FIRST_PAUSE
         first = self.state != "gone"
-        line = " ".join(str(why).split())[:300] or type(why).__name__
-        self.state, self.said = "gone", f"{line}; tried again in {self.pause:g} s"
+        self.state, self.said = "gone", f"{line_of(error)}; tried again in {self.pause:g} s"
         if first or self.pause >= LONGEST_PAUSE:
             self.say(f"{self.what} {self.name}: {self.said}")
 
@@ -68,5 +75,5 @@ class Health:
             yield
         except Exception as error:
             if not self.closing.is_set():
-                self.gone(error if isinstance(error, AnomalyError | OSError) else repr(error))
+                self.gone(error)
                 self.closing.wait(self.pause)

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from anomaly.detector.slow_images import now_judging
 from anomaly.errors import ImageError
+from anomaly.files.atomic import write_atomically
 from anomaly.files.table import portable, printable
 from anomaly.imaging.decode import Decoded
+from anomaly.imaging.pillow import suffix_of
 from anomaly.scorer import Result, Scorer
 from anomaly.station.backlog import Backlog, Taken
 from anomaly.station.health import Health
@@ -35,14 +37,6 @@ from anomaly.station.units import Units
 TICK_SECONDS = 0.25
 STILL_SECONDS = 3.0  # without a tick the judge stands still: nothing may be taken for good then
 CYCLES = 1000  # images whose times are remembered
-SUFFIXES = {  # of the files that are kept, by how they begin
-    b"\xff\xd8": ".jpg",
-    b"\x89P": ".png",
-    b"BM": ".bmp",
-    b"II": ".tif",
-    b"MM": ".tif",
-    b"RI": ".webp",
-}
 
 
 @dataclass(frozen=True)
@@ -174,13 +168,13 @@ class Judge:
         drawn = lot < self._keeping.audit_share
         if result.outcome == NOT_FLAGGED and not drawn:
             return result
-        suffix = SUFFIXES.get(taken.image[:2], ".img") if isinstance(taken.image, bytes) else ".png"
+        suffix = suffix_of(taken.image) if isinstance(taken.image, bytes) else ".png"
         serial = "" if result.serial is None else f"-{portable(result.serial)[:80]}"
         name = f"{result.judged_at[:10]}/{result.seq:09}{serial}{suffix}"
         if isinstance(taken.image, bytes):
             place = self._keeping.folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(taken.image)
+            write_atomically(place, taken.image)
         return replace(result, image=name, lot=lot if drawn else None)
 
     # ---- into the ledger ----

@@ -122,6 +122,12 @@ class Ledger:
             "SELECT record FROM results WHERE of = ? ORDER BY seq DESC LIMIT ?", (of, SHOWN_RESULTS)
         )
 
+    def waiting(self, sink: str) -> int:
+        """Returns how many results of both kinds a sink has still to look at; 0 for one that shows
+        the newest only.
+        """
+        return self.last - self.delivered.get(sink, self.last)
+
     def close(self) -> None:
         self.save()
         self._db.close()

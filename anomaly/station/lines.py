@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -43,7 +44,7 @@ class Stdout:
 
 class Table:
     """The score table ``path`` (.csv), with a few more columns. Each row is in it once: after a
-    kill it is gone on with behind its last whole row.
+    kill it is continued after its last whole row.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +74,9 @@ class Table:
         assert self._file is not None
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(len(HEADER), end - (1 << 20)))
-        rows = list(csv.reader(self._file.read().decode("utf-8", "replace").splitlines()))
+        # a serial number may hold what splitlines() parts: a barcode's group separator
+        text = io.StringIO(self._file.read().decode("utf-8", "replace"), newline="")
+        rows = list(csv.reader(text))
         return int(rows[-1][len(COLUMNS)]) if rows else None
 
     def send(self, results: Sequence[StationResult]) -> None:

@@ -135,9 +135,8 @@ class Live:
         return {"newest": times[-1], "p50": round(float(p50), 4), "p99": round(float(p99), 4)}
 
     def _sink(self, health: Health) -> dict[str, Any]:
-        delivered = self.ledger.delivered.get(health.name, self.ledger.last)
-        waiting = self.ledger.last - delivered
-        return {**health.facts(), "delivered": delivered, "waiting": waiting}
+        waiting = self.ledger.waiting(health.name)
+        return {**health.facts(), "delivered": self.ledger.last - waiting, "waiting": waiting}
 
     def _shown(self, result: StationResult) -> dict[str, Any]:
         facts = {key: value for key, value in vars(result).items() if key not in LEFT_OUT}
@@ -153,5 +152,6 @@ class Live:
         }
 
     def _worst_view(self, unit: StationResult) -> int:
-        views = (one for one in list(self.ledger.newest["image"]) if one.path == unit.path)
-        return next((one.seq for one in views if one.seq in unit.views), 0)
+        views = (one for one in list(self.ledger.newest["image"]) if one.seq in unit.views)
+        worst = (unit.source, unit.path)
+        return next((one.seq for one in views if (one.source, one.path) == worst), 0)

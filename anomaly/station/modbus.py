@@ -6,7 +6,7 @@
     2   reject                          3, 4   score of the newest, float32, high word first
     3   not judged                      5, 6   the threshold, likewise (both 0: no result)
     4   heartbeat, on and off           7      heartbeat: counts up while the judge works
-    5   alarm                           8, 9   images not flagged, since the counts began
+    5   alarm                           8, 9   results not flagged, since the counts began
     6   stop                            10...  likewise to be looked at, flagged, not judged
 
 Coils are all off where there is no result: none came, it has expired, or the judge stands still.

@@ -19,7 +19,7 @@ from anomaly.station.addresses import host_and_port, secret_in
 from anomaly.station.backlog import Backlog, Taken
 from anomaly.station.health import Health
 from anomaly.station.results import StationResult
-from anomaly.station.settings import MqttSink, MqttSource, MqttTrigger
+from anomaly.station.settings import MqttConnection, MqttSink, MqttSource, MqttTrigger
 
 try:
     import paho.mqtt.client as paho
@@ -35,13 +35,14 @@ MAX_IMAGE_BYTES = 256 << 20
 class Connection:
     """A connection to a broker, until it is closed or lost; OSError where there is none.
 
-    ``client_id``: one that stays the same gets what was sent while it was away. ``will``: topic and
-    payload that the broker tells others when this is lost.
+    ``client_id``: no two clients of a broker may share one; one that stays the same gets what was
+    sent while it was away. ``will``: topic and payload that the broker tells others when this is
+    lost.
     """
 
     def __init__(
         self,
-        settings: MqttSink | MqttSource | MqttTrigger,
+        settings: MqttConnection,
         client_id: str,
         *,
         lasting: bool = False,
@@ -105,7 +106,8 @@ class Connection:
 
 
 class Publisher:
-    """The sink: TOPIC/result, and TOPIC/status retained, once a second while the judge works.
+    """The sink: TOPIC/result, and TOPIC/status retained: at least once a second while the judge
+    works.
 
     ``status``: what the state is now.
     """
@@ -114,7 +116,7 @@ class Publisher:
         self, settings: MqttSink, station_id: str, status: Callable[[], dict[str, Any]]
     ) -> None:
         self._settings, self._status = settings, status
-        self._client_id = f"anomaly-{station_id}-{settings.name}"[:64]
+        self._client_id = f"anomaly-{station_id}-sink-{settings.name}"
         self._connection: Connection | None = None
         self._said: dict[str, Any] = {}
 
@@ -155,7 +157,7 @@ def run_source(settings: MqttSource, station_id: str, backlog: Backlog, health: 
     killed, and one that was judged already is then confirmed without a second result.
     """
     inbox: SimpleQueue[tuple[Connection, Any]] = SimpleQueue()
-    client_id = f"anomaly-{station_id}-{settings.name}"[:64]
+    client_id = f"anomaly-{station_id}-source-{settings.name}"
     while not health.closing.is_set():
         with health.attempt():
             connection = Connection(

@@ -30,6 +30,7 @@ NAMESPACE = "urn:anomaly:station"
 TURN_SECONDS = 0.25  # between two looks at the judge
 NONE = "none"  # there is no result now: none came, it has expired, or the judge stands still
 _T = ua.VariantType
+COUNTS = {outcome: f"Count {outcome}".title().replace(" ", "") for outcome in OUTCOMES}
 VARIABLES: dict[str, tuple[Any, Any]] = {
     "Outcome": (NONE, _T.String),
     "Action": (NONE, _T.String),
@@ -39,7 +40,7 @@ VARIABLES: dict[str, tuple[Any, Any]] = {
     "Id": ("", _T.String),
     "Heartbeat": (0, _T.UInt32),
     "Alarm": ("", _T.String),
-    **{f"Count {outcome}".title().replace(" ", ""): (0, _T.UInt64) for outcome in OUTCOMES},
+    **dict.fromkeys(COUNTS.values(), (0, _T.UInt64)),
     "Counter": (0, _T.UInt64),
 }
 
@@ -98,8 +99,7 @@ class OpcuaServer:
             }
         values["Heartbeat"] = board.judge.ticks & 0xFFFFFFFF
         values["Alarm"] = board.alarm()
-        for outcome in OUTCOMES:
-            values[f"Count {outcome}".title().replace(" ", "")] = counts[outcome]
+        values |= {name: counts[outcome] for outcome, name in COUNTS.items()}
         values["Counter"] = number
         for name, value in values.items():
             if repr(value) != self._shown.get(name):  # NaN is not equal to itself

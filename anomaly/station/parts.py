@@ -37,8 +37,8 @@ class Parts:
     pictures: PictureThread
 
     def status(self) -> dict[str, Any]:
-        """Returns what is published of the station's state; it changes once a second while the
-        judge works.
+        """Returns what is published of the station's state; it changes at least once a second
+        while the judge works.
         """
         judge = self.live.judge
         return {

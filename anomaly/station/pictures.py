@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from anomaly.files.atomic import write_atomically
 from anomaly.files.progress import duration
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.find import mark_ours
 from anomaly.imaging.overlay import overlay, shrink
 from anomaly.scorer import Scorer
 from anomaly.scoring.pictures import colour_anchors
+from anomaly.station.health import line_of
 from anomaly.station.judge import Judged
 from anomaly.station.ledger import SHOWN_RESULTS
 
@@ -69,14 +71,14 @@ class PictureThread:
                 if judged.decoded is not None and self._waiting.empty():
                     self._draw(judged, judged.decoded)
             except Exception as error:  # the judge must not wait for a thread that has ended
-                self._say(f"pictures of {judged.result.path}: {error}")
+                self._say(f"pictures of {judged.result.path}: not written ({line_of(error)})")
 
     def _keep(self, judged: Judged) -> None:
         try:
             if judged.result.image is not None and isinstance(judged.taken.image, np.ndarray):
                 place = self._images / judged.result.image
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(encoded(judged.taken.image, "PNG", compress_level=1))
+                write_atomically(place, encoded(judged.taken.image, "PNG", compress_level=1))
         finally:
             with self._changed:
                 self.kept = judged.result.seq

@@ -5,18 +5,41 @@ opened.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import read_small_text
-from anomaly.station.settings import SINKS, SOURCES, TRIGGERS, Station, UnitSettings
+from anomaly.station.results import OUTCOMES
+from anomaly.station.settings import (
+    SINKS,
+    SOURCES,
+    TRIGGERS,
+    FolderSink,
+    Station,
+    UnitSettings,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_BYTES = 1 << 20  # bytes of a station's file
+MAX_PORT = 65535
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-Settings = TypeVar("Settings")
+EXPECTED = {  # by the type of a field
+    "str": "text",
+    "int": "a whole number from 0 on",
+    "float": "a number above 0",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of texts",
+    "dict[str, Any]": "a table",
+    "Path": "a path",
+    "Path | None": "a path",
+}
+Settings = TypeVar("Settings", bound="DataclassInstance")
 CHOICES = {
     "not_judged": ("reject", "pass", "stop"),
     "review": ("reject", "pass"),
@@ -52,7 +75,7 @@ def read_station(file: Path) -> Station:
 def _of_kind(table: Any, kinds: dict[str, Any], where: str, home: Path) -> Any:
     """Returns the settings of a table that names its ``kind``."""
     kind = table.get("kind") if isinstance(table, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise AnomalyError(f"{where}: kind {kind!r} found, one of {', '.join(kinds)} expected")
     fields = {key: value for key, value in table.items() if key != "kind"}
     if "trigger" in fields:
@@ -76,7 +99,7 @@ def _filled(cls: type[Settings], given: Any, where: str, home: Path) -> Settings
     """Returns an instance of ``cls`` with the values of a table."""
     if not isinstance(given, dict):
         raise AnomalyError(f"{where}: {given!r} found, a table expected")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = next((key for key in given if key not in fields), None)
     if unknown is not None:
         known = ", ".join(name.replace("sources", "source").replace("sinks", "sink")
@@ -99,6 +122,8 @@ def _filled(cls: type[Settings], given: Any, where: str, home: Path) -> Settings
 
 def _value(value: Any, kind: Any, where: str, home: Path) -> Any:
     """Returns a value in the type of its field."""
+    if kind not in EXPECTED:
+        return value  # read already
     if kind == "float" and type(value) in (int, float) and value > 0:
         return float(value)
     if kind == "int" and type(value) is int and value >= 0:
@@ -106,17 +131,13 @@ def _value(value: Any, kind: Any, where: str, home: Path) -> Any:
     if kind == "bool" and type(value) is bool:
         return value
     if kind in ("str", "Path", "Path | None") and isinstance(value, str) and value.isprintable():
-        return value if kind == "str" else home / Path(value).expanduser()
-    if kind == "tuple[str, ...]" and isinstance(value, list) and value:
-        if all(isinstance(one, str) for one in value):
-            return tuple(value)
-    elif kind not in ("str", "Path", "Path | None", "float", "int", "bool"):
-        return value  # read already
-    words = {"str": "text", "int": "a whole number from 0 on", "bool": "true or false"}
-    expected = words.get(kind, "a number above 0" if kind == "float" else "a path")
-    if kind.startswith("tuple"):
-        expected = "a list of texts"
-    raise AnomalyError(f"{where} is {value!r}, {expected} expected")
+        return value if kind == "str" else home / os.path.expanduser(value)
+    texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if kind == "tuple[str, ...]" and texts and value:
+        return tuple(value)
+    if kind == "dict[str, Any]" and isinstance(value, dict):
+        return value
+    raise AnomalyError(f"{where} is {value!r}, {EXPECTED[kind]} expected")
 
 
 def _check(station: Station) -> None:
@@ -127,6 +148,19 @@ def _check(station: Station) -> None:
         if found not in allowed:
             expected = ", ".join(map(repr, allowed))
             raise AnomalyError(f"{where}: {key} is {found!r}, one of {expected} expected")
+    if station.waiting < 1:
+        raise AnomalyError(f"{where}: waiting is 0, a whole number from 1 on expected")
+    for sink in station.sinks:
+        if isinstance(sink, FolderSink) and not set(sink.outcomes) <= set(OUTCOMES):
+            found, expected = ", ".join(sink.outcomes), ", ".join(OUTCOMES)
+            raise AnomalyError(
+                f"{where}: sink {sink.name}: outcomes {found} found, some of {expected} expected"
+            )
+    for part in (*station.sources, *station.sinks):
+        if (port := getattr(part, "port", 0)) > MAX_PORT:
+            raise AnomalyError(
+                f"{where}: {part.name}: port {port} found, one from 0 to {MAX_PORT} expected"
+            )
     for parts in (station.sources, station.sinks):
         names = [part.name for part in parts]
         for name in names:

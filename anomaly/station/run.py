@@ -138,7 +138,7 @@ class Running:
 
     def _ended(self, ledger: Ledger) -> str:
         counts = ", ".join(f"{n:,} {outcome}" for outcome, n in self.parts.live.counts().items())
-        left = {h.name: ledger.last - ledger.delivered.get(h.name, ledger.last) for h in self.sinks}
+        left = {health.name: ledger.waiting(health.name) for health in self.sinks}
         waiting = ", ".join(f"{n:,} wait for {name}" for name, n in left.items() if n)
         return f"stopped: {counts}{'; ' + waiting if waiting else ''}"
 

@@ -1,8 +1,8 @@
 """What STATION.toml says of a station, as frozen dataclasses.
 
 A table [[source]], [[sink]] or trigger names its ``kind``; its other keys are the fields of the
-class of that kind below. Paths are relative to the file's folder. Secrets stand in files of their
-own.
+class of that kind below. Paths are relative to the file's folder. Secrets are kept in files of
+their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,19 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class MqttConnection:
+    """``topic`` of a ``broker`` (HOST or HOST:PORT). ``user``, and the file that holds the
+    password; ``tls``: encrypted, by the system's certificates.
+    """
+
+    broker: str
+    topic: str
+    user: str = dataclasses.field(default="", kw_only=True)
+    password_file: Path | None = dataclasses.field(default=None, kw_only=True)
+    tls: bool = dataclasses.field(default=False, kw_only=True)
 
 
 # ---- triggers: when a camera's frame is taken ----------------------------------------------------
@@ -38,16 +51,10 @@ class TimeTrigger:
 
 
 @dataclass(frozen=True)
-class MqttTrigger:
+class MqttTrigger(MqttConnection):
     """A message on ``topic``; its payload (or the ``serial`` in a JSON object) is the serial
     number.
     """
-
-    broker: str
-    topic: str
-    user: str = ""
-    password_file: Path | None = None
-    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,20 +136,15 @@ class HttpSource:
 
 
 @dataclass(frozen=True)
-class MqttSource:
+class MqttSource(MqttConnection):
     """MQTT messages on ``topic``: the bytes of an image, or JSON ``{"path" or "image" (base64),
     "serial", "id"}``. ``serial``: an expression whose first group, in the topic, is the serial
     number. ``paths``: the folder below which a ``path`` must lie.
     """
 
     name: str
-    broker: str
-    topic: str
     serial: str = ""
     paths: Path | None = None
-    user: str = ""
-    password_file: Path | None = None
-    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,15 +217,10 @@ class ReviewSink:
 
 
 @dataclass(frozen=True)
-class MqttSink:
+class MqttSink(MqttConnection):
     """Results on ``topic``/result (QoS 1), the station's state on ``topic``/status (retained)."""
 
     name: str
-    broker: str
-    topic: str
-    user: str = ""
-    password_file: Path | None = None
-    tls: bool = False
 
 
 @dataclass(frozen=True)

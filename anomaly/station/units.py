@@ -93,7 +93,8 @@ class Units:
             error = f"no view of {', '.join(missing)} within {self._settings.seconds:g} s"
         elif status != "ok" and outcome != FLAGGED:
             outcome = NOT_JUDGED
-        worst = next((v for v in views if v.path == row.worst), views[0])
+        # posts may share a path
+        worst = next((v for v in views if (v.path, v.score) == (row.worst, row.score)), views[0])
         return replace(
             worst,
             seq=seq, id=id_, of="unit", outcome=outcome, action=self._actions.of(outcome),

@@ -1,6 +1,6 @@
 """Frames of a video file, a camera or a stream (RTSP), by OpenCV.
 
-A file waits for the judge, and is gone on with behind its last frame that has a result. A camera
+A file waits for the judge, and resumes after its last frame that has a result. A camera
 does not wait: it is read all the time, and frames that its trigger does not take are passed over.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ class Frames:
         judge.
         """
         self._number += 1
-        first, *more = self._trigger.takes(pixels) or (NOTHING,)
-        if first is not NOTHING:
-            self._put(pixels, origin, first, waits)
-        for serial in more:
+        serials = self._trigger.takes(pixels)
+        for serial in serials[:1]:
+            self._put(pixels, origin, serial, waits)
+        for serial in serials[1:]:
             self.lose(serial, "lost: triggers came faster than frames")
         self.miss()
 
@@ -67,16 +68,13 @@ class Frames:
         self._backlog.put(Taken(self._name, path, image, origin, serial, now, frame=not waits))
 
 
-NOTHING: Any = object()
-
-
 def run_source(
     settings: VideoSource, station_id: str, backlog: Backlog, health: Health, ledger: LedgerReader
 ) -> None:
     """Takes frames until the station is closing."""
     address = settings.address
     file = Path(address) if is_path(address) else None
-    client = f"anomaly-{station_id}-{settings.name}-trigger"[:64]
+    client = f"anomaly-{station_id}-trigger-{settings.name}"
     frames = Frames(settings.name, Triggered(settings.trigger, client, health), backlog)
     while not health.closing.is_set():
         with health.attempt():
@@ -110,7 +108,7 @@ def without_secret(address: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """OpenCV's own lines on standard error say nothing that is not said by us."""
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

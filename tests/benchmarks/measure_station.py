@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import threading
 import time
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -21,7 +22,8 @@ import numpy as np
 
 from anomaly.scorer import Scorer
 from tests.support.kill_score import made_up
-from tests.support.stations import Receiver, Station, free_port, station, wait_until
+from tests.support.review_server import free_port
+from tests.support.stations import Receiver, Station, station, wait_until
 
 TOML = """
 [[source]]
@@ -45,6 +47,10 @@ class Heard(Receiver):
         super().__init__(port)
         self.at: list[float] = []
         self.posts = Noting(self.at)
+
+    def has(self, number: int) -> bool:
+        """Whether the result of that number, from 0 on, came."""
+        return len(self.at) > number
 
 
 class Noting(list[tuple[dict[str, str], bytes]]):
@@ -90,7 +96,7 @@ def measure(line: Station, port: int, heard: Heard, files: list[bytes], rate: fl
             quiet.wait(max(0.0, began + number / rate - time.perf_counter()))
         sent.append(time.perf_counter())
         assert line.post(port, data).status == 200
-        wait_until(lambda number=number: len(heard.at) > number, "the result")  # type: ignore[misc]
+        wait_until(partial(heard.has, number), "the result")
         if number % MODEL_EVERY == 0:
             at = time.perf_counter()
             scorer.judge(scorer.decode(data))

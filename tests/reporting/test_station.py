@@ -30,6 +30,10 @@ def test_a_station_that_is_silent_is_never_good() -> None:
     for silent in (3.1, 60.0, 1e6):
         state, why = state_of(facts(silent), NOW)
         assert state == "silent" and "no sign of life for" in why
+    for ahead in (3.1, 3600.0):  # it would look alive for so long after its end
+        state, why = state_of(facts(-ahead), NOW)
+        assert state == "silent" and "set both to the same time" in why
+    assert state_of(facts(-2.9), NOW).state == "not flagged"
     assert state_of(facts(outcome=None), NOW) == ("waiting", "no image yet")
     for outcome in ("not flagged", "review", "flagged", "not judged"):
         assert state_of(facts(outcome=outcome), NOW).state == outcome

@@ -31,7 +31,8 @@ from anomaly.station.settings import (
     VideoSource,
 )
 from anomaly.station.triggers import Triggered
-from tests.support.stations import SECONDS, answers, example, free_port, wait_until
+from tests.support.review_server import free_port
+from tests.support.stations import SECONDS, answers, example, wait_until
 
 PRODUCER = Path(genicam_package.__file__).parent / "viky.cti"  # simulates cameras
 

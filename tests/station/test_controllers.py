@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ from anomaly.station.modbus import ModbusServer
 from anomaly.station.opcua import OpcuaServer
 from anomaly.station.results import OUTCOMES, Actions
 from anomaly.station.settings import ModbusSink, ModbusTrigger, OpcuaSink, OpcuaTrigger
-from tests.support.stations import SECONDS, example, free_port, wait_until
+from tests.support.review_server import free_port
+from tests.support.stations import SECONDS, example, wait_until
 
+Serve = Callable[[threading.Event, threading.Event], Coroutine[Any, Any, None]]
 EXPIRES = 60.0  # longer than a busy machine takes
 
 
@@ -190,6 +192,22 @@ def triggering(run: Any, settings: Any) -> Iterator[list[str | None]]:
         assert not thread.is_alive()
 
 
+@contextmanager
+def served(
+    serve: Callable[[threading.Event, threading.Event], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
+    """Runs a controller's server in a thread: it sets the first event, and ends at the second."""
+    ready, end = threading.Event(), threading.Event()
+    plc = threading.Thread(target=lambda: asyncio.run(serve(ready, end)))
+    plc.start()
+    try:
+        assert ready.wait(SECONDS)
+        yield
+    finally:
+        end.set()
+        plc.join(SECONDS)
+
+
 def test_a_modbus_coil_fires_once_with_the_serial_number_of_its_registers() -> None:
     port = free_port()
     coil = {"on": True}  # before the station looks: no new part
@@ -208,12 +226,8 @@ def test_a_modbus_coil_fires_once_with_the_serial_number_of_its_registers() -> N
             await asyncio.sleep(0.02)
         await server.shutdown()
 
-    ready, end = threading.Event(), threading.Event()
-    plc = threading.Thread(target=lambda: asyncio.run(serve(ready, end)))
-    plc.start()
-    assert ready.wait(SECONDS)
     settings = ModbusTrigger(f"127.0.0.1:{port}", 3, serial_register=1, serial_registers=3)
-    with triggering(modbus.run_trigger, settings) as fired:
+    with served(serve), triggering(modbus.run_trigger, settings) as fired:
         time.sleep(1.0)
         coil["on"] = False
         time.sleep(1.0)
@@ -222,8 +236,6 @@ def test_a_modbus_coil_fires_once_with_the_serial_number_of_its_registers() -> N
         wait_until(lambda: fired == ["A0042"], "the trigger fires")
         time.sleep(0.3)
         assert fired == ["A0042"]
-    end.set()
-    plc.join(SECONDS)
 
 
 def test_an_opcua_node_fires_once_with_the_value_of_another() -> None:
@@ -245,17 +257,11 @@ def test_an_opcua_node_fires_once_with_the_value_of_another() -> None:
                 await bit.write_value(bool(values["on"]))
                 await asyncio.sleep(0.02)
 
-    ready, end = threading.Event(), threading.Event()
-    plc = threading.Thread(target=lambda: asyncio.run(serve(ready, end)))
-    plc.start()
-    assert ready.wait(SECONDS)
     settings = OpcuaTrigger(url, "ns=2;s=Part", "ns=2;s=Serial")
-    with triggering(opcua.run_trigger, settings) as fired:
+    with served(serve), triggering(opcua.run_trigger, settings) as fired:
         time.sleep(2.0)
         values["on"] = False
         time.sleep(1.0)
         assert fired == []
         values["on"] = True
         wait_until(lambda: fired == ["ORDER-7"], "the trigger fires")
-    end.set()
-    plc.join(SECONDS)

@@ -56,7 +56,7 @@ def message(dup: bool, payload: bytes) -> paho.MQTTMessage:
 def test_a_message_that_the_broker_sends_again_is_judged_once(
     scorer: Scorer, tmp_path: Path
 ) -> None:
-    settings = MqttSource("left", "broker", "camera/#", r"camera/(\w+)")
+    settings = MqttSource("broker", "camera/#", "left", r"camera/(\w+)")
     told: list[StationResult] = []
 
     def taken(dup: bool, payload: bytes) -> Taken:
@@ -140,6 +140,6 @@ def test_results_are_delivered_once_and_in_order_while_others_come(tmp_path: Pat
     )
     adding.start()
     adding.join(SECONDS)
-    wait_until(lambda: delivery.waiting == 0, "all results")
+    wait_until(lambda: ledger.waiting("sink") == 0, "all results")
     delivery.finish(SECONDS)
     assert sink.taken == [seq for seq in range(1, 301) if seq % 7]

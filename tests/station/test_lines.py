@@ -19,7 +19,7 @@ def numbers(path: Path) -> list[int]:
         return [int(row["seq"]) for row in csv.DictReader(file)]
 
 
-def test_a_table_is_gone_on_with_behind_its_last_whole_row(tmp_path: Path) -> None:
+def test_a_table_is_continued_after_its_last_whole_row(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     table = Table(path)
     assert table.open() is None
@@ -35,6 +35,16 @@ def test_a_table_is_gone_on_with_behind_its_last_whole_row(tmp_path: Path) -> No
     rows = list(read_table(path))
     assert [row.is_anomaly for row in rows] == [False, None, True, False]
     assert [row.path for row in rows] == ["1.png", "2.png", "3.png", "4.png"]
+
+
+@pytest.mark.parametrize("serial", ["0104\x1d21A7", "A\u2028B", "A\nB", 'A"B'])
+def test_a_serial_number_may_hold_what_parts_lines(tmp_path: Path, serial: str) -> None:
+    table = Table(tmp_path / "t.csv")
+    table.open()
+    table.send([example(1, serial=serial)])
+    table.close()
+    assert table.open() == 1
+    table.close()
 
 
 def test_a_table_that_is_moved_away_is_begun_anew(tmp_path: Path) -> None:

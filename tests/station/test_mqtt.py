@@ -15,12 +15,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from anomaly.station import mqtt
 from anomaly.station.health import Health
 from anomaly.station.settings import MqttTrigger
+from tests.support.review_server import free_port
 from tests.support.stations import (
     SECONDS,
     Broker,
     Listener,
     find_mosquitto,
-    free_port,
     in_order_once,
     picture,
     station,
@@ -30,7 +30,7 @@ from tests.support.stations import (
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 TOML = """
 [[source]]
-name = "camera"
+name = "line"  # as the sink: the broker takes them for two clients
 kind = "mqtt"
 broker = "127.0.0.1:{port}"
 topic = "camera/#"

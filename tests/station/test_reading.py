@@ -8,7 +8,7 @@ import pytest
 
 from anomaly.errors import AnomalyError
 from anomaly.station.reading import read_station
-from anomaly.station.settings import FolderSource, ModbusTrigger, StdoutSink, VideoSource
+from anomaly.station.settings import FolderSource, ModbusTrigger, Station, StdoutSink, VideoSource
 
 WHOLE = """
 detector = "run"
@@ -30,18 +30,18 @@ kind = "stdout"
 """
 
 
-def read(tmp_path: Path, text: str) -> object:
+def read(tmp_path: Path, text: str) -> Station:
     (tmp_path / "press.toml").write_text(text)
     return read_station(tmp_path / "press.toml")
 
 
 def test_a_station_is_read_with_paths_from_its_folder(tmp_path: Path) -> None:
     station = read(tmp_path, WHOLE)
-    assert station.sources == (  # type: ignore[attr-defined]
+    assert station.sources == (
         FolderSource("left", tmp_path / "incoming"),
         VideoSource("right", str(tmp_path / "clip.avi"), ModbusTrigger("10.0.0.5", 3)),
     )
-    assert station.sinks == (StdoutSink("stdout"),)  # type: ignore[attr-defined]
+    assert station.sinks == (StdoutSink("stdout"),)
     facts = [getattr(station, name) for name in ("name", "state", "detector", "per", "not_judged")]
     assert facts == ["press", tmp_path / "press", tmp_path / "run", "unit", "stop"]
 
@@ -56,6 +56,14 @@ def test_a_station_is_read_with_paths_from_its_folder(tmp_path: Path) -> None:
         ('name = "left"', 'name = "right"', "name 'right' found"),
         ('name = "left"', 'name = "../x"', "name '../x' found"),
         ('path = "incoming"', "path = 3", "path is 3, a path expected"),
+        ('kind = "stdout"', 'kind = "modbus"\nport = 99999', "modbus: port 99999 found"),
+        ('kind = "stdout"', 'kind = ["stdout"]', r"kind \['stdout'\] found, one of stdout, table"),
+        ('kind = "stdout"', 'kind = "folder"\npath = "x"\noutcomes = ["flaged"]', "flaged found"),
+        (
+            'detector = "run"',
+            'detector = "run"\nwaiting = 0',
+            "waiting is 0, a whole number from 1",
+        ),
         ("coil = 3", 'coil = "3"', "coil is '3', a whole number from 0 on expected"),
         (", coil = 3", "", "no coil found"),
         ("seconds = 2", "seconds = 0", "seconds is 0, a number above 0 expected"),

@@ -4,6 +4,7 @@ cameras of a unit, restarts and kills.
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from pathlib import Path
@@ -18,10 +19,11 @@ from anomaly.review import Store
 from anomaly.station.check import check_station
 from anomaly.station.reading import read_station
 from tests.support.kill_station import kill
+from tests.support.review_server import free_port
+from tests.support.runs import Said
 from tests.support.stations import (
     Station,
     find_mosquitto,
-    free_port,
     picture,
     station,
     wait_until,
@@ -173,7 +175,8 @@ outcomes = ["flagged", "not judged"]
 
 
 def test_frames_of_a_video_are_judged_once_and_kept(tmp_path: Path, run: Path) -> None:
-    frames = [np.asarray(Image.open(_file(picture(n, d)))) for n, d in ((1, None), (2, "missing"))]
+    files = picture(1), picture(2, "missing")
+    frames = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
     writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"FFV1"), 10,
                              (64, 64))  # fmt: skip
     for number in range(12):
@@ -192,16 +195,10 @@ def test_frames_of_a_video_are_judged_once_and_kept(tmp_path: Path, run: Path) -
     assert [np.array_equal(np.asarray(Image.open(path)), frames[1]) for path in kept] == [True] * 2
 
 
-def _file(data: bytes) -> object:
-    import io
-
-    return io.BytesIO(data)
-
-
-def test_check_says_of_each_part_whether_it_works(tmp_path: Path, run: Path, said: object) -> None:
+def test_check_says_of_each_part_whether_it_works(tmp_path: Path, run: Path, said: Said) -> None:
     line = Station(tmp_path, run, TOML.format(port=free_port()))
     line.file.write_text(f"detector = '{run}'\n{line.toml}")
-    status, out, _ = said("run", "--check", line.file)  # type: ignore[operator]
+    status, out, _ = said("run", "--check", line.file)
     assert status == 1
     assert "source folder (folder)" in out
     assert "FAILED: " in out.splitlines()[1]
@@ -213,18 +210,18 @@ def test_check_says_of_each_part_whether_it_works(tmp_path: Path, run: Path, sai
 
 
 def test_what_cannot_judge_or_is_running_is_refused(
-    tmp_path: Path, run: Path, rank_only: Path, said: object
+    tmp_path: Path, run: Path, rank_only: Path, said: Said
 ) -> None:
     (tmp_path / "incoming").mkdir()
     line = Station(tmp_path, rank_only, TOML.format(port=free_port()))
     line.file.write_text(f"detector = '{rank_only}'\n{line.toml}")
-    status, _, err = said("run", line.file)  # type: ignore[operator]
+    status, _, err = said("run", line.file)
     assert status == 1
     assert "a detector without a threshold found" in err
     shutil.rmtree(tmp_path / "station")
     with station(tmp_path, run, TOML.format(port=free_port())) as line:
         line.start()
-        status, _, err = said("run", line.file)  # type: ignore[operator]
+        status, _, err = said("run", line.file)
         assert status == 1
         assert "another process runs this station" in err
 

@@ -32,6 +32,14 @@ def test_the_worst_view_decides(left: str, right: str) -> None:
     assert (unit.is_anomaly is None) == (worst == NOT_JUDGED)
 
 
+def test_the_worst_view_is_that_of_its_score_where_posts_share_a_path() -> None:
+    of, shared = units(), {"serial": "A", "path": "post-"}
+    good = example(1, **shared, box=(0, 0, 1, 1))
+    bad = example(2, "flagged", **shared, source="right", box=(5, 5, 1, 1))
+    unit = of.result([good, bad], 3, "a-3")
+    assert (unit.score, unit.box) == (bad.score, bad.box)
+
+
 @pytest.mark.parametrize(("there", "outcome"), [("not flagged", NOT_JUDGED), ("flagged", FLAGGED)])
 def test_a_missing_view_is_not_judged_unless_another_flags(there: str, outcome: str) -> None:
     # a view that the ledger held when the process was killed has the whole time again

@@ -24,7 +24,8 @@ from anomaly.station.health import Health
 from anomaly.station.ledger import Ledger, Noted
 from anomaly.station.settings import WebhookSink
 from anomaly.station.webhook import Webhook
-from tests.support.stations import SECONDS, Receiver, example, free_port, in_order_once, wait_until
+from tests.support.review_server import free_port
+from tests.support.stations import SECONDS, Receiver, example, in_order_once, wait_until
 
 SECRET = "not so secret as a test may be"
 

@@ -27,12 +27,12 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from anomaly.review import Store
+from tests.support.review_server import free_port
 from tests.support.stations import (
     Broker,
     Listener,
     Receiver,
     Station,
-    free_port,
     in_order_once,
     picture,
     station,

@@ -40,12 +40,6 @@ def picture(seed: int, defect: str | None = None, size: int = 64) -> bytes:
     return file.getvalue()
 
 
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 def answers(port: int) -> bool:
     """Whether somebody listens on a port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
