@@ -221,8 +221,8 @@ def fitted(
     full = enough_epochs(len(images.fit), fit_options.batch_size)
     if fit_options.epochs is not None and fit_options.epochs < full:
         warnings.append(
-            f"{fit_options.epochs} of the {full} epochs that anomaly train makes fitted into the "
-            "time: allow more with --minutes"
+            f"there was time for {fit_options.epochs} of the {full} epochs that anomaly train "
+            "makes: allow more with --minutes"
         )
     return model.eval(), history, warnings
 

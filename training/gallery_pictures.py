@@ -68,7 +68,7 @@ def seen(x: Tensor, expected: Tensor, laid: Sequence[npt.NDArray[np.uint8]]) -> 
     rows = [*pictures(x), *pictures(expected)]
     return Panel(
         "Images, reconstructions, heatmaps",
-        "What the model expected to see, and where the image is anomalous to it.",
+        "What the model expected to see, and where the image looks anomalous.",
         [
             Sheet(
                 sheet([*(repeated(picture, 4) for picture in rows), *laid], len(laid), "seen"),

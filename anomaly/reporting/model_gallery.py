@@ -218,8 +218,12 @@ def scatter(
         axes.x_ticks(axes.x.ticks()),
         axes.y_ticks(axes.y.ticks()),
         marks,
-        keys=[(kind, f"{len(np.asarray(dots[kind][0])):,} images") for kind in kinds],
+        keys=[(kind, _counted(len(np.asarray(dots[kind][0])))) for kind in kinds],
     )
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def _thinned(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
