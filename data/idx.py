@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomaly.commands.arguments import number
 from anomaly.errors import AnomalyError, DatasetError
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -50,7 +51,7 @@ def _plain_or_packed(path: Path) -> Path:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Returns the array in an idx file of bytes, plain or packed by gzip, in the shape that the
+    """Returns the array in an idx file of bytes, plain or gzipped, in the shape that the
     file names.
     """
     try:
@@ -84,8 +85,9 @@ def write_folders(
     images of each class, the first ones; None: all. DatasetError where there is no such class, or
     ``out`` is not empty.
     """
-    if out.exists() and any(out.iterdir()):
-        raise DatasetError(f"{out}: not empty, a new folder expected: choose another one")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = "not empty" if out.is_dir() else "a file"
+        raise DatasetError(f"{out}: {found}, a new folder expected: choose another one")
     counts: dict[str, int] = {}
     for subset, most in (("train", train), ("test", test)):
         images, classes = read_subset(idx, subset)
@@ -98,9 +100,9 @@ def write_folders(
                 continue
             folder = f"{subset}/{'good' if one in normal else one}"
             (out / folder).mkdir(parents=True, exist_ok=True)
-            for number in np.flatnonzero(classes == one)[:most].tolist():
-                path = out / folder / f"{one}-{number:05}.png"
-                Image.fromarray(images[number]).save(path, compress_level=1)
+            for index in np.flatnonzero(classes == one)[:most].tolist():
+                path = out / folder / f"{one}-{index:05}.png"
+                Image.fromarray(images[index]).save(path, compress_level=1)
                 counts[folder] = counts.get(folder, 0) + 1
     return counts
 
@@ -109,21 +111,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m data.idx", description="Writes idx files as folders of PNG files."
     )
-    parser.add_argument("idx", type=Path, help="folder of the four idx files, plain or packed")
+    parser.add_argument("idx", type=Path, help="folder of the four idx files, plain or gzipped")
     parser.add_argument("out", type=Path, help="a new folder")
     parser.add_argument(
         "--normal", type=int, nargs="+", default=[], metavar="N", help="classes that are normal"
     )
     parser.add_argument(
-        "--train", type=int, metavar="N", help="training images of each class at most (default all)"
+        "--train",
+        type=number(1),
+        metavar="N",
+        help="training images of each class at most (default all)",
     )
     parser.add_argument(
-        "--test", type=int, default=100, metavar="N", help="test images of each class (default 100)"
+        "--test",
+        type=number(1),
+        default=100,
+        metavar="N",
+        help="test images of each class at most (default 100)",
     )
     given = parser.parse_args()
     try:
         counts = write_folders(given.idx, given.out, given.normal, given.train, given.test)
-    except AnomalyError as error:
+    except (AnomalyError, OSError) as error:
         sys.exit(f"data.idx: {error}")
     for folder, count in counts.items():
         print(f"{given.out / folder}   {count:,} images")

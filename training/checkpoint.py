@@ -39,7 +39,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{path}: no checkpoint that can be read ({error}), one that anomaly train wrote "
-            "expected: train again without --resume"
+            "expected: remove it and train again"
         ) from None
 
 

@@ -248,6 +248,22 @@ def unseen_suspects(suspects: Sequence[Suspect], run: Path) -> list[str]:
     ]
 
 
+def curves_of(
+    history: Sequence[dict[str, Any]], loss_name: str
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Returns the losses of each player, of training and of held-out images, and the terms of the
+    held-out losses: a value for each epoch, by name. Both are empty for a single epoch.
+    """
+    if len(history) < 2:
+        return {}, {}
+    losses = {
+        f"{player}: {what}{loss_name}": [row[kind][player] for row in history]
+        for kind, what in (("loss", ""), ("held_out", "held-out "))
+        for player in history[0][kind]
+    }
+    return losses, {term: [row["terms"][term] for row in history] for term in history[0]["terms"]}
+
+
 def training_report(
     options: TrainOptions,
     card: Card,
@@ -261,13 +277,7 @@ def training_report(
     """
     scorer = Scorer(options.out, device="cpu")
     calibration = card.calibration
-    history, name = trained.history, trained.model.loss_name
-    losses = {
-        f"{player}: {what}{name}": [row[kind][player] for row in history]
-        for kind, what in (("loss", ""), ("held_out", "held-out "))
-        for player in history[0][kind]
-    }
-    terms = {name: [row["terms"][name] for row in history] for name in history[0]["terms"]}
+    losses, terms = curves_of(trained.history, trained.model.loss_name)
     return Report(
         title=f"{card.name}: training",
         card=card,
@@ -275,8 +285,8 @@ def training_report(
         scores={} if calibration is None else {NORMAL: calibration.scores},
         threshold=None if calibration is None else float(calibration.threshold),
         median=None if calibration is None else float(calibration.median),
-        curves={name: values for name, values in losses.items() if len(values) > 1},
-        terms={name: values for name, values in terms.items() if len(values) > 1},
+        curves=losses,
+        terms=terms,
         galleries={
             "the threshold": threshold_pictures(scorer, highest),
             "suspects": [

@@ -20,17 +20,14 @@ import torch
 from torch import Tensor
 
 from anomaly.errors import TrainingError
-from anomaly.files.numbers import percent
 from anomaly.files.progress import Progress, duration
+from anomaly.imaging.captions import repeated
 from anomaly.imaging.overlay import overlay
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
-from anomaly.reporting.drawings import loss_chart
+from anomaly.reporting.guarantee import place_text
 from anomaly.reporting.model_gallery import (
     Exhibit,
     ModelGallery,
-    Panel,
-    Sheet,
-    enlarged,
     sheet,
     write_model_gallery,
 )
@@ -40,7 +37,7 @@ from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 from training.checkpoint import load_checkpoint
 from training.fit import enough_epochs, fit, optimisers, train_epoch
-from training.gallery_pictures import curve_charts, loss_curves, panels_of, pictures
+from training.gallery_pictures import curves, drawn, panels_of, pictures, seen
 from training.models import MODELS
 from training.options import FitOptions, TrainOptions
 from training.pixels import to_unit
@@ -65,9 +62,8 @@ ONE_OF_EACH_FAMILY = (
 )
 PAGE = "gallery.html"
 IMAGES_SHOWN = 3  # good ones, and as many defective ones
-SAMPLES = 16
 TRIAL_IMAGES = 64  # by which the time of an epoch is found
-OVERHEAD = 1.15  # of an epoch beside its steps: the held-out loss, the checkpoint
+OVERHEAD = 1.15  # of an epoch, by the time of its steps: the held-out loss, the checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,9 +82,9 @@ class GalleryOptions:
 
 @dataclass(frozen=True)
 class Images:
-    """One set of images as pixels, uint8 (n, C, s, s): learnt from, held out, setting the
-    threshold, and judged. ``labels``: of the last; without labelled images those that set the
-    threshold are judged.
+    """One set of images as pixels, uint8 (n, C, s, s): to fit, to validate, to calibrate, and
+    ``judged``, with their ``labels``; without labelled images the calibration images are judged.
+    ``unread``: a line for each image that could not be read.
     """
 
     divided: Split
@@ -101,15 +97,16 @@ class Images:
 
     @property
     def shown(self) -> list[int]:
-        """Which of the judged images every model is shown: good ones, then defects, evenly from
-        all."""
+        """Numbers of the judged images that are on the page: good ones, then defects, at even
+        distances.
+        """
         good = [n for n, label in enumerate(self.labels) if label == NORMAL]
         bad = [n for n, label in enumerate(self.labels) if label != NORMAL]
         return [*spread(good, IMAGES_SHOWN), *spread(bad, IMAGES_SHOWN)]
 
 
 def spread(items: Sequence[int], count: int) -> list[int]:
-    """Returns so many items, as far from each other as they can be."""
+    """Returns ``count`` of the items at even distances, or all where there are fewer."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places.tolist()]
 
@@ -117,13 +114,10 @@ def spread(items: Sequence[int], count: int) -> list[int]:
 def gallery(options: GalleryOptions, say: Callable[[str], None]) -> Path:
     """Trains the models that are not trained yet, writes the page and returns its path.
 
-    The same command goes on where an earlier one stopped. Raises DatasetError, CalibrationError,
-    TrainingError.
+    The same command resumes where an earlier one stopped. Raises DatasetError, CalibrationError,
+    TrainingError, and RuntimeMissing without Jinja2.
     """
-    templates()
-    unknown = [name for name in options.models if name not in MODELS]
-    if unknown:
-        raise TrainingError(f"--models {unknown[0]} found, some of {', '.join(MODELS)} expected")
+    check(options)
     with one_thread_each():
         images = read_images(options, say)
         exhibits, left = [], 60 * options.minutes
@@ -132,7 +126,13 @@ def gallery(options: GalleryOptions, say: Callable[[str], None]) -> Path:
             began = time.monotonic()
             share = max(left, 0.0) / (len(names) - number)
             say(f"gallery {number + 1} of {len(names)}: {name}, at most {duration(share)}")
-            model, history, warnings = fitted(name, images, options, share, say)
+            try:
+                model, history, warnings = fitted(name, images, options, share, say)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"stopped; finished epochs are kept in {options.out}: run the same command "
+                    "again to go on"
+                ) from None
             left -= time.monotonic() - began
             exhibits.append(exhibit(name, model, images, history, warnings))
     order = {name: number for number, name in enumerate(options.models)}
@@ -140,6 +140,18 @@ def gallery(options: GalleryOptions, say: Callable[[str], None]) -> Path:
     page = options.out / PAGE
     write_model_gallery(page, page_of(options, images, exhibits))
     return page
+
+
+def check(options: GalleryOptions) -> None:
+    """Raises RuntimeMissing without Jinja2, and TrainingError where a model is unknown, or
+    ``options.out`` is a file.
+    """
+    templates()
+    unknown = [name for name in options.models if name not in MODELS]
+    if unknown:
+        raise TrainingError(f"--models {unknown[0]} found, some of {', '.join(MODELS)} expected")
+    if options.out.exists() and not options.out.is_dir():
+        raise TrainingError(f"--out {options.out}: a file found, a folder expected: choose another")
 
 
 def read_images(options: GalleryOptions, say: Callable[[str], None]) -> Images:
@@ -209,8 +221,8 @@ def fitted(
     full = enough_epochs(len(images.fit), fit_options.batch_size)
     if fit_options.epochs is not None and fit_options.epochs < full:
         warnings.append(
-            f"the time allowed {fit_options.epochs} of the {full} epochs that anomaly train makes: "
-            "--minutes gives more"
+            f"there was time for {fit_options.epochs} of the {full} epochs that anomaly train "
+            "makes: allow more with --minutes"
         )
     return model.eval(), history, warnings
 
@@ -226,8 +238,8 @@ def epochs_before(checkpoint: Path) -> int | None:
 def affordable(
     model: Model, maps: Tensor, options: FitOptions, seconds: float, checkpoint: Path
 ) -> int:
-    """Returns how many epochs there is time for, by a trial of a few steps; as many as training
-    makes at most.
+    """Returns for how many epochs there is time, by a trial of a few steps: from 1 to as many as
+    `anomaly train` makes.
     """
     players, some = optimisers(model, options), maps[:TRIAL_IMAGES]
     model.train()
@@ -241,7 +253,9 @@ def affordable(
 
 @torch.inference_mode()
 def judge(model: Model, maps: Tensor, score: str) -> tuple[npt.NDArray[np.float32], Tensor]:
-    """Returns scores (n,) and heatmaps (n, h, w) of uint8 images."""
+    """Returns scores (n,) and heatmaps (n, h, w) of uint8 images (n, C, h, w), higher = more
+    anomalous. ``score`` is a name of `training.scores.image_scores`.
+    """
     to_heatmap, scores, heatmaps = Heatmap(), [], []
     for some in maps.split(64):
         x = to_unit(some)
@@ -271,12 +285,12 @@ def exhibit(
     colours = calibrated(images, good_heatmaps.amax((1, 2)).numpy())
     expected = model(x)[1]
     laid = [
-        overlay(enlarged(picture, 4), heatmap, float(colours.median), float(colours.threshold))
+        overlay(repeated(picture, 4), heatmap, float(colours.median), float(colours.threshold))
         for picture, heatmap in zip(pictures(x), heatmaps[images.shown].numpy(), strict=True)
     ]
     seconds = sum(row["seconds"] for row in history)
     panels = [
-        curves(history),
+        curves(history, model.loss_name),
         seen(x, expected, laid),
         *([drawn(model)] if model.can_sample else []),
         *panels_of(model, x, to_unit(images.judged), images.labels),
@@ -319,51 +333,12 @@ def facts_of(
     numbers = sum(parameter.numel() for parameter in model.parameters())
     epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
     fitted_by = "closed form" if model.closed_form else epochs
-    learnt = "" if not numbers else f", {numbers:,} numbers learnt by gradient"
+    learnt = "" if not numbers else f", {numbers:,} trained parameters"
     return [
         ("training", f"{duration(seconds)}, {fitted_by}{learnt}"),
         ("score", ImageScore(score).in_words()),
-        ("threshold", f"{float(threshold.threshold):.4g}, the {ordinal(threshold.k)} highest score "
-                      f"of {threshold.n} good images held out; flags {percent(threshold.rate)} of "
-                      "good images"),
-    ]  # fmt: skip
-
-
-def ordinal(k: int) -> str:
-    ending = "th" if k // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(k % 10, "th")
-    return "" if k == 1 else f"{k}{ending}"
-
-
-def curves(history: list[dict[str, Any]]) -> Panel:
-    charts = curve_charts(loss_curves(history), loss_chart)
-    said = (
-        "The loss of each player, epoch by epoch."
-        if charts
-        else "One epoch, or fitted to all images at once: there is no curve."
-    )
-    return Panel("Learning curves", said, charts=charts)
-
-
-def seen(x: Tensor, expected: Tensor, laid: Sequence[npt.NDArray[np.uint8]]) -> Panel:
-    """Returns originals above what is expected above their heatmaps."""
-    rows = [*pictures(x), *pictures(expected)]
-    return Panel(
-        "Images, reconstructions, heatmaps",
-        "What the model expected to see, and where it was surprised.",
-        [
-            Sheet(
-                sheet([*(enlarged(picture, 4) for picture in rows), *laid], len(laid), "seen"),
-                "From above: the images, what was expected, the heatmaps.",
-            )
-        ],
-    )
-
-
-def drawn(model: Model) -> Panel:
-    random = torch.Generator().manual_seed(0)
-    samples = model.sample(torch.randn(SAMPLES, model.sample_size(), generator=random))
-    said = f"{SAMPLES} images drawn from the model; none of them is real, and none was chosen."
-    return Panel("Samples", said, [Sheet(sheet(pictures(samples), SAMPLES // 2, "samples"))])
+        ("threshold", f"{float(threshold.threshold):.4g}. {place_text(threshold)}"),
+    ]
 
 
 def page_of(options: GalleryOptions, images: Images, exhibits: list[Exhibit]) -> ModelGallery:
@@ -376,11 +351,11 @@ def page_of(options: GalleryOptions, images: Images, exhibits: list[Exhibit]) ->
         "images shown set the threshold"
     )
     facts: list[Term] = [
-        ("learnt from", f"{len(sets.fit):,} good images; {len(sets.validation):,} held out, "
-                        f"{len(sets.calibration):,} set the threshold"),
+        ("good images", f"{len(sets.fit):,} to fit, {len(sets.validation):,} to validate, "
+                        f"{len(sets.calibration):,} to set the threshold"),
         ("judged", judged),
         ("pixels", f"{options.size} x {options.size}, for every model"),
-        ("time", f"at most {options.minutes:g} minutes for all trainings, on one thread"),
+        ("time", f"about {options.minutes:g} minutes for all trainings, on one thread"),
         ("command", options.command),
     ]  # fmt: skip
     shown = to_unit(images.judged[images.shown])
@@ -388,7 +363,7 @@ def page_of(options: GalleryOptions, images: Images, exhibits: list[Exhibit]) ->
     return ModelGallery(
         f"Generative models of {options.images.resolve().name}",
         facts,
-        sheet([enlarged(picture, 4) for picture in pictures(shown)], len(shown), "images"),
+        sheet([repeated(picture, 4) for picture in pictures(shown)], len(shown), "images"),
         f"From the left: {shown_labels}.",
         exhibits,
         [f"not judged: {line}" for line in images.unread],

@@ -1,19 +1,32 @@
-"""What `anomaly gallery` shows of one model besides its scores: what only its kind has."""
+"""The pictures and charts of one model in `anomaly gallery`: learning curves, and what only its
+kind has.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomaly.imaging.captions import repeated
 from anomaly.imaging.pillow import Pixels
-from anomaly.reporting.drawings import Chart
-from anomaly.reporting.model_gallery import Panel, Sheet, scatter, sheet
+from anomaly.reporting.drawings import Chart, loss_charts
+from anomaly.reporting.model_gallery import (
+    MOST_KINDS,
+    Panel,
+    Sheet,
+    scatter,
+    sheet,
+)
+from anomaly.statistics.resampling import NORMAL
+from training.describe import curves_of
 from training.export import to_picture
 from training.models.autoencoder import ConvolutionalAutoencoder, LinearAutoencoder
 from training.models.boltzmann import BoltzmannMachine
@@ -26,8 +39,10 @@ from training.models.vae import VAE
 from training.protocols import Model
 
 COLUMNS = 8  # pictures beside each other
+SAMPLES = 16
 FILTERS = 32  # of the Boltzmann machine that are shown: the strongest
 COMPLETIONS = 3  # images of which PixelCNN completes the lower half
+OTHERS = "others"  # labels that are shown together; a label of that name is one of them
 
 
 def pictures(x: Tensor) -> list[Pixels]:
@@ -35,11 +50,46 @@ def pictures(x: Tensor) -> list[Pixels]:
     return list(to_picture(x).numpy())
 
 
-def panels_of(model: Model, shown: Tensor, judged: Tensor, labels: Sequence[str]) -> list[Panel]:
-    """Returns what only this kind of model has to show.
+def curves(history: list[dict[str, Any]], loss_name: str) -> Panel:
+    charts = curve_charts(history, loss_name)
+    said = (
+        "By epoch, of training and held-out images; where the loss is a sum, also its terms, of "
+        "held-out images."
+        if charts
+        else "One epoch, or fitted in closed form: there is no curve."
+    )
+    return Panel("Learning curves", said, charts=charts)
 
-    ``shown``: the images that every model judges, the good ones first, in 0..1; ``judged`` (n, C,
-    h, w) with their ``labels``: those of the latent plane, all others.
+
+def seen(x: Tensor, expected: Tensor, laid: Sequence[npt.NDArray[np.uint8]]) -> Panel:
+    """Returns images (k, C, h, w) above what the model expected, (k, C, h, w), above the heatmaps
+    that are laid over the images.
+    """
+    rows = [*pictures(x), *pictures(expected)]
+    return Panel(
+        "Images, reconstructions, heatmaps",
+        "What the model expected to see, and where the image looks anomalous.",
+        [
+            Sheet(
+                sheet([*(repeated(picture, 4) for picture in rows), *laid], len(laid), "seen"),
+                "From above: the images, the expected images, the heatmaps.",
+            )
+        ],
+    )
+
+
+def drawn(model: Model) -> Panel:
+    random = torch.Generator().manual_seed(0)
+    samples = model.sample(torch.randn(SAMPLES, model.sample_size(), generator=random))
+    said = f"{SAMPLES} images drawn from the model; none of them is real, and none was chosen."
+    return Panel("Samples", said, [Sheet(sheet(pictures(samples), SAMPLES // 2, "samples"))])
+
+
+def panels_of(model: Model, shown: Tensor, judged: Tensor, labels: Sequence[str]) -> list[Panel]:
+    """Returns the panels that only this kind of model has.
+
+    ``shown`` (k, C, h, w) in 0..1: the images that every model is shown, the good ones first;
+    ``judged`` (n, C, h, w) in 0..1 with their ``labels`` (n): the dots of the charts.
     """
     found: list[Panel] = []
     decode = decoder_of(model)
@@ -88,23 +138,26 @@ def latent_plane(model: Model, judged: Tensor, labels: Sequence[str]) -> list[Pa
         {kind: (x, y) for kind, (x, y) in points.items()},
     )
     said = (
-        f"The latents of {len(judged):,} images, {codes.shape[1]} numbers each, on the two axes "
-        f"in which they vary most ({100 * share:.0f} % of all)."
+        f"The latents of {len(judged):,} images, {codes.shape[1]} numbers each, on their first two "
+        f"principal axes, which hold {100 * share:.0f} % of the variance."
     )
     return [Panel("Latent plane", said, charts=[chart])]
 
 
 def rows_of(labels: Sequence[str]) -> dict[str, list[int]]:
-    """Returns the images of each label, good ones first; those of many kinds together."""
+    """Returns the numbers of the images by label, good ones first; of more than four labels the
+    rarest are joined as "others".
+    """
     rows: dict[str, list[int]] = {}
     for number, label in enumerate(labels):
         rows.setdefault(label, []).append(number)
-    order = sorted(rows, key=lambda label: (label != "good", -len(rows[label]), label))
-    kept, rest = order[:3], order[3:]
-    if len(order) == 4:
-        kept, rest = order, []
-    found = {label: rows[label] for label in kept}
-    return found | ({"others": [n for label in rest for n in rows[label]]} if rest else {})
+    order = sorted(
+        rows, key=lambda label: (label != NORMAL, label == OTHERS, -len(rows[label]), label)
+    )
+    kept = len(order) if len(order) <= MOST_KINDS else MOST_KINDS - 1
+    found = {label: rows[label] for label in order[:kept]}
+    rest = [number for label in order[kept:] for number in rows[label]]
+    return found | ({OTHERS: rest} if rest else {})
 
 
 def interpolation(model: Model, decode: Callable[[Tensor], Tensor], shown: Tensor) -> Panel:
@@ -114,8 +167,8 @@ def interpolation(model: Model, decode: Callable[[Tensor], Tensor], shown: Tenso
     crossed = (1 - steps[:, :, None, None]) * shown[0] + steps[:, :, None, None] * shown[1]
     return Panel(
         "From one image to another",
-        "What is drawn from the latents on the straight line between those of two good images; "
-        "below, the two images faded into each other, pixel by pixel.",
+        "Above, images decoded from latents on the straight line between those of the first two "
+        "images shown; below, these two images blended pixel by pixel.",
         [Sheet(sheet([*pictures(between), *pictures(crossed)], COLUMNS, "interpolation"))],
     )
 
@@ -130,9 +183,9 @@ def bound_of_each_image(model: VAE, judged: Tensor, labels: Sequence[str]) -> Pa
     said = "; ".join(f"{kind} {value:.3f}" for kind, value in bounds.items())
     return Panel(
         "ELBO of each image",
-        "Each image's two terms, in nats for a number of the image: what its latents cost, and "
-        "what is unlikely given them (mean over 16 draws). The ELBO is minus their sum; medians: "
-        f"{said}.",
+        "The two terms for each image, in nats per number of the image: the KL divergence of its "
+        "latents from the prior, and the negative log-likelihood given them (mean over 16 draws). "
+        f"The ELBO is minus their sum; medians: {said}.",
         charts=[
             scatter("ELBO of each image", ("KL(q(z|x) || p(z))", "-E log p(x|z)"), dots),
         ],
@@ -174,8 +227,8 @@ def filters(model: BoltzmannMachine) -> Panel:
     size = chosen.abs().amax((1, 2, 3), keepdim=True)
     return Panel(
         "Filters",
-        f"The weights of the {len(chosen)} hidden units whose weights are largest, each on its own "
-        "scale: bright pixels switch the unit on, dark ones off.",
+        f"The weights of the {len(chosen)} hidden units with the largest weights, each on its own "
+        "scale: where the filter is bright, a bright pixel turns the unit on; where dark, off.",
         [Sheet(sheet(pictures(0.5 + 0.5 * chosen / size), COLUMNS, "filters"))],
     )
 
@@ -230,9 +283,9 @@ def latents_of(model: Flow, shown: Tensor, judged: Tensor, labels: Sequence[str]
     dots = {kind: (square[rows], nll[rows]) for kind, rows in rows_of(labels).items()}
     return Panel(
         "Latent",
-        "Where an image is as expected its latent is like noise of mean 0 (grey) and standard "
-        "deviation 1; shown from -3 to 3. The chart: mean square of the latent (1 under the model) "
-        "and exact negative log-likelihood, in nats for a number of the image.",
+        "Where an image is normal, its latent looks like noise of mean 0 (grey) and standard "
+        "deviation 1; values from -3 to 3 are shown. The chart: mean square of the latent (1 under "
+        "the model) and exact negative log-likelihood, in nats per number of the image.",
         [
             Sheet(
                 sheet([*pictures(shown), *pictures(0.5 + codes / 6)], len(shown), "latents"),
@@ -251,13 +304,13 @@ def noised_and_restored(model: Diffusion, shown: Tensor) -> Panel:
         rows += [model.restored(there), model.restored(model.denoised(there, way))]
     return Panel(
         "Noised and restored",
-        "What is noised a little comes back as it was; what is noised much comes back as something "
-        f"normal. The score is taken at {NOISED:g} of the way.",
+        "With little noise an image is restored as it was, with much noise as something normal. "
+        f"The score is taken at {NOISED:g} of the way to pure noise.",
         [
             Sheet(
                 sheet(pictures(torch.cat(rows)), len(shown), "noised and restored images"),
                 "From above: the images; then noised 0.2, 0.4, 0.6 and 0.8 of the way, each above "
-                "what is restored from it.",
+                "the image restored from it.",
             )
         ],
     )
@@ -276,31 +329,17 @@ def drawn_from_noise(model: Diffusion) -> Panel:
     return Panel(
         "From noise to an image",
         f"Three samples on their way from pure noise, in {SAMPLE_STEPS} steps of DDIM.",
-        [Sheet(sheet(pictures(model.restored(rows)), COLUMNS, "samples on their way"))],
+        [Sheet(sheet(pictures(model.restored(rows)), COLUMNS, "steps of sampling"))],
     )
 
 
-def loss_curves(history: Sequence[dict[str, dict[str, float]]]) -> dict[str, list[float]]:
-    """Returns each term of the losses, of images that are learnt from and that are not, by name."""
-    if len(history) < 2:
-        return {}
-    names = {"loss": "trained on", "held_out": "held out"}
-    return {
-        f"{term}, {said}": [row[kind][term] for row in history]
-        for term in history[0]["loss"]
-        for kind, said in names.items()
-        if term in history[0][kind]
-    }
-
-
-def chunks(curves: dict[str, list[float]]) -> list[dict[str, list[float]]]:
-    """Returns curves by term: each has a scale of its own."""
-    terms = list(dict.fromkeys(name.partition(",")[0] for name in curves))
-    return [
-        {name: values for name, values in curves.items() if name.partition(",")[0] == term}
-        for term in terms
+def curve_charts(history: Sequence[dict[str, Any]], loss_name: str) -> list[Chart]:
+    """Returns a chart of the losses of each player, which has a scale of its own, and one of the
+    terms of the held-out losses; none after a single epoch.
+    """
+    losses, terms = curves_of(history, loss_name)
+    players = [
+        {name: values for name, values in losses.items() if name.startswith(f"{player}: ")}
+        for player in history[0]["loss"]
     ]
-
-
-def curve_charts(curves: dict[str, list[float]], draw: Callable[..., Chart | None]) -> list[Chart]:
-    return [chart for some in chunks(curves) if (chart := draw(some, "Loss by epoch")) is not None]
+    return loss_charts(players, terms)

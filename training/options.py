@@ -41,9 +41,8 @@ class TrainOptions:
     # of an autoencoder of pixels that is trained: l2, ssim or gradient; None: the model's own
     # choice
     error: str | None = None
-    dropout: float | None = (
-        None  # share of channels that a GAN's discriminator leaves out of a step
-    )
+    # share of channels that a GAN's discriminator leaves out of a step
+    dropout: float | None = None
     # a name of training.scores.image_scores, or typicality; None: the model's own choice
     score: str | None = None
     epochs: int | None = None
@@ -194,8 +193,8 @@ def check_backbone(options: TrainOptions, space: str) -> None:
 
 
 def chooses_recipe(asked: TrainOptions, images: int) -> bool:
-    """Returns whether training chooses how so many images are looked at: nothing else was asked
-    for that it depends on.
+    """Returns whether training chooses the recipe, for this number of images: no option that
+    would fix a part of it was given.
     """
     free = asked.space == "auto" and asked.size is None and asked.tile is None
     own = asked.model in ("auto", "linear") and asked.backbone is None

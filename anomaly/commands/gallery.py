@@ -23,7 +23,7 @@ def add_gallery(commands: Any) -> None:
         commands,
         "gallery",
         run_gallery,
-        "train every kind of model on the same images and show them side by side",
+        "train a model of each family on the same images and show them side by side",
         "anomaly gallery photos --out gallery",
     )
     p.add_argument(
@@ -34,23 +34,29 @@ def add_gallery(commands: Any) -> None:
         "--models",
         metavar="A,B",
         type=lambda names: given_names([names]),
-        help="models to train (default: one of each family)",
+        help="models to train, names of train --model (default: one of each family)",
     )
     p.add_argument(
         "--minutes",
         type=minutes,
         default=5.0,
         metavar="M",
-        help="time for all trainings together (5)",
+        help="minutes of training, all models together (5)",
     )
     p.add_argument(
         "--size",
         type=number(1),
         default=32,
         metavar="N",
-        help="pixels a side, for every model (32)",
+        help="model input size in pixels, for every model (32)",
     )
-    p.add_argument("--seed", type=number(0), default=0, metavar="N")
+    p.add_argument(
+        "--seed",
+        type=number(0),
+        default=0,
+        metavar="N",
+        help="seed of the split and of the trainings",
+    )
     add_good(p)
 
 
@@ -72,7 +78,7 @@ def run_gallery(options: argparse.Namespace) -> None:
     asked = GalleryOptions(
         images=options.images,
         out=options.out,
-        models=options.models or ONE_OF_EACH_FAMILY,
+        models=tuple(dict.fromkeys(options.models or ONE_OF_EACH_FAMILY)),
         minutes=options.minutes,
         size=options.size,
         seed=options.seed,
@@ -80,4 +86,5 @@ def run_gallery(options: argparse.Namespace) -> None:
         command=options.command_line,
     )
     page = gallery(asked, say)
-    print(line_of("written", f"{page}   {len(asked.models)} models"))
+    count = len(asked.models)
+    print(line_of("written", f"{page}   {count} model{'s' * (count > 1)}"))

@@ -1,4 +1,4 @@
-"""Pictures with lines of text above them, enlarged to be seen, and what a PNG says of itself."""
+"""Pictures enlarged pixel by pixel, captions above them, and texts inside a PNG file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ def enlarged(picture: Pixels, least: int = LEAST_SIDE) -> Pixels:
     """Returns a picture (h, w, 3) whose shorter side has ``least`` pixels or more, each pixel of a
     smaller one a square.
     """
-    factor = -(-least // min(picture.shape[:2]))
-    return picture.repeat(factor, 0).repeat(factor, 1)
+    return repeated(picture, -(-least // min(picture.shape[:2])))
+
+
+def repeated(picture: Pixels, times: int) -> Pixels:
+    """Returns a picture (h, w, 3) so many times as large, each pixel a square."""
+    return picture.repeat(times, 0).repeat(times, 1)
 
 
 def captioned(picture: Pixels, lines: Sequence[str]) -> Pixels:
-    """Returns a picture (h, w, 3) with lines of text above it, on white; a line that is too long
-    goes on in the next.
+    """Returns a picture (h, w, 3) with lines of text above it, on white; long lines are
+    wrapped.
     """
     from PIL import Image, ImageDraw, ImageFont
 

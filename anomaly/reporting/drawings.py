@@ -258,11 +258,15 @@ def calibration_chart(report: Report) -> Chart | None:
     )
 
 
-def loss_charts(report: Report) -> list[Chart]:
-    """Returns what training and held-out images cost, and what the held-out loss is made of."""
+def loss_charts(
+    losses: Sequence[Mapping[str, Sequence[float]]], terms: Mapping[str, Sequence[float]]
+) -> list[Chart]:
+    """Returns a chart for each group of losses, and one of the terms of the held-out losses; none
+    where there is no curve.
+    """
     found = (
-        loss_chart(report.curves, "Loss by epoch"),
-        loss_chart(report.terms, "Terms of the held-out loss by epoch"),
+        *(loss_chart(curves, "Loss by epoch") for curves in losses),
+        loss_chart(terms, "Terms of the held-out loss by epoch"),
     )
     return [chart for chart in found if chart is not None]
 

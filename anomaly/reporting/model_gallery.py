@@ -16,6 +16,7 @@ from anomaly import __version__
 from anomaly.files.atomic import whole_file
 from anomaly.files.numbers import percent
 from anomaly.files.progress import duration
+from anomaly.imaging.captions import repeated
 from anomaly.imaging.overlay import grid
 from anomaly.imaging.pillow import Pixels
 from anomaly.reporting.charts import Scale
@@ -32,7 +33,7 @@ MOST_KINDS = 4  # of dots that are told apart
 
 @dataclass(frozen=True)
 class Family:
-    """What a model says of the probability of an image; ``equation`` is HTML."""
+    """What kind of density a model has; ``equation`` is HTML, ``said`` one sentence or two."""
 
     density: str
     equation: str
@@ -51,18 +52,18 @@ TREE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 _RECONSTRUCTION = "min E ‖<i>x</i> &minus; <i>D</i>(<i>E</i>(<i>x</i>))‖²"
-_AE = "What does not pass the bottleneck was not seen in good images. It says nothing of p(x)."
+_AE = "Reconstructs what good images have in common, through a bottleneck. It has no p(x)."
 _ELBO = (
     "log <i>p</i>(<i>x</i>) ≥ E<sub><i>q</i>(<i>z</i>|<i>x</i>)</sub> log <i>p</i>(<i>x</i>|"
     "<i>z</i>) &minus; KL(<i>q</i>(<i>z</i>|<i>x</i>) ‖ <i>p</i>(<i>z</i>))"
 )
-_VAE = "The likelihood of an image under its latents, less what the latents cost: the ELBO."
+_VAE = "The ELBO: likelihood given the latents, minus the divergence of these from the prior."
 
 FAMILIES: dict[str, Family] = {
     "linear": Family(
         TRACTABLE,
         "<i>p</i>(<i>x</i>) = N(<i>x</i>; μ, <i>U V U</i><sup>T</sup> + <i>s</i> 1)",
-        "Principal components as a Gaussian of whole images, in closed form.",
+        "Principal components as a Gaussian of whole images, fitted in closed form.",
     ),
     "autoencoder": Family(NONE, _RECONSTRUCTION, _AE),
     "dense-autoencoder": Family(NONE, _RECONSTRUCTION, _AE),
@@ -72,7 +73,7 @@ FAMILIES: dict[str, Family] = {
         IMPLICIT,
         "min<sub><i>G</i></sub> max<sub><i>D</i></sub> E log <i>D</i>(<i>x</i>) + E log(1 &minus; "
         "<i>D</i>(<i>G</i>(<i>z</i>)))",
-        "A generator draws, a discriminator tells its pictures from real ones. No likelihood.",
+        "A generator draws images, a discriminator tells them from real ones. No likelihood.",
     ),
     "pixelcnn": Family(
         TRACTABLE,
@@ -96,12 +97,12 @@ FAMILIES: dict[str, Family] = {
     "flow": Family(
         TRACTABLE,
         "log <i>p</i>(<i>x</i>) = log N(<i>f</i>(<i>x</i>); 0, 1) + log |det ∂<i>f</i>/∂<i>x</i>|",
-        "An invertible network carries images to noise of the same size, and back.",
+        "An invertible network maps images to Gaussian noise of the same size, and back.",
     ),
     "diffusion": Family(
         BOUND,
         "min E ‖ε &minus; ε<sub>θ</sub>(cos <i>a</i> · <i>x</i> + sin <i>a</i> · ε, <i>a</i>)‖²",
-        "Noise is added, and a network learns to find it: a weighted bound of log p(x).",
+        "A network learns to predict the noise added to an image: a weighted bound on log p(x).",
     ),
 }
 
@@ -193,12 +194,8 @@ def _share(counts: tuple[int, int]) -> str:
 def sheet(pictures: Sequence[Pixels], columns: int, what: str) -> View:
     """Returns pictures (h, w, 3) on one sheet, small ones enlarged pixel by pixel."""
     times = max(1, -(-SHOWN_SIDE // max(max(picture.shape[:2]) for picture in pictures)))
-    laid = grid([enlarged(picture, times) for picture in pictures], columns)
+    laid = grid([repeated(picture, times) for picture in pictures], columns)
     return View(what, data_uri(laid), laid.shape[1], laid.shape[0])
-
-
-def enlarged(picture: Pixels, times: int) -> Pixels:
-    return picture.repeat(times, 0).repeat(times, 1)
 
 
 def scatter(
@@ -221,8 +218,12 @@ def scatter(
         axes.x_ticks(axes.x.ticks()),
         axes.y_ticks(axes.y.ticks()),
         marks,
-        keys=[(kind, f"{len(np.asarray(dots[kind][0])):,} images") for kind in kinds],
+        keys=[(kind, _counted(len(np.asarray(dots[kind][0])))) for kind in kinds],
     )
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def _thinned(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -70,7 +70,7 @@ def page(report: Report) -> str:
             scores=score_rows(report),
             roc=roc_chart(report),
             calibration=calibration_chart(report),
-            losses=loss_charts(report),
+            losses=loss_charts([report.curves], report.terms),
             detector=_detector(report.card),
             mask=_mask(report.card.training.mask),
             rules=_rules(report.card),

@@ -48,3 +48,5 @@ def test_what_cannot_be_written_is_said_in_one_line(digits: Path, tmp_path: Path
     (tmp_path / "full" / "a").touch()
     with pytest.raises(DatasetError, match="not empty, a new folder expected"):
         write_folders(digits, tmp_path / "full")
+    with pytest.raises(DatasetError, match="a file, a new folder expected"):
+        write_folders(digits, tmp_path / "full" / "a")

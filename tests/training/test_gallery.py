@@ -20,13 +20,11 @@ from training.gallery import (
     affordable,
     epochs_before,
     gallery,
-    ordinal,
     spread,
 )
 from training.gallery_pictures import (
     complete,
     curve_charts,
-    loss_curves,
     most_likely_paths,
     rows_of,
 )
@@ -112,12 +110,29 @@ def test_a_model_that_is_not_there_is_refused(images: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(TrainingError, match="a file found, a folder expected"):
+        gallery(GalleryOptions(images, tmp_path / "out"), lambda line: None)
+
+
+def test_an_interruption_says_how_to_go_on_with_the_gallery(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt("run the same command with --resume to go on")
+
+    monkeypatch.setattr("training.gallery.fitted", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="run the same command again to go on"):
+        gallery(GalleryOptions(images, tmp_path / "out", ("linear",)), lambda line: None)
+
+
 def test_the_command_says_what_it_wrote(
     images: Path, written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["gallery", str(images), "--out", str(written), "--models", "linear"]
     assert main(asked) == 0
-    assert capsys.readouterr().out.split() == ["written", str(written / PAGE), "1", "models"]
+    assert capsys.readouterr().out.split() == ["written", str(written / PAGE), "1", "model"]
     assert main(["gallery", str(images / "none"), "--out", str(written / "other")]) == 1
     assert "no such folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
@@ -173,21 +188,27 @@ def test_many_kinds_of_defects_are_shown_together() -> None:
     assert rows_of(labels[:4]) == {"good": [1], "a": [2], "b": [0], "c": [3]}
 
 
-def test_each_term_has_curves_of_its_own() -> None:
-    row = {"loss": {"one": 1.0, "two": 2.0}, "held_out": {"one": 1.5, "two": 2.5}}
-    curves = loss_curves([row, row])
-    assert list(curves) == [
-        "one, trained on", "one, held out", "two, trained on", "two, held out"
-    ]  # fmt: skip
-    drawn: list[list[str]] = []
-    curve_charts(curves, lambda some, _: drawn.append(list(some)))
-    assert drawn == [["one, trained on", "one, held out"], ["two, trained on", "two, held out"]]
-    assert loss_curves([row]) == {}
+def test_a_label_that_is_called_others_loses_no_image() -> None:
+    labels = ["good", "others", "others", "a", "b", "c"]
+    assert rows_of(labels) == {"good": [0], "a": [3], "b": [4], "others": [5, 1, 2]}
+    assert rows_of(labels[:4]) == {"good": [0], "a": [3], "others": [1, 2]}
 
 
-def test_spread_and_ordinals() -> None:
+def test_each_player_and_the_terms_have_curves_of_their_own() -> None:
+    row = {
+        "loss": {"one": 1.0, "two": 2.0},
+        "held_out": {"one": 1.5, "two": 2.5},
+        "terms": {"one: residual": 0.5, "two: penalty": 0.25},
+    }
+    charts = curve_charts([row, row], "loss")
+    assert [[name for name, _ in chart.keys] for chart in charts] == [
+        ["one: loss", "one: held-out loss"],
+        ["two: loss", "two: held-out loss"],
+        ["one: residual", "two: penalty"],
+    ]
+    assert curve_charts([row], "loss") == []
+
+
+def test_spread() -> None:
     assert spread(list(range(11)), 3) == [0, 5, 10]
     assert spread([7], 3) == [7] and spread([], 3) == []
-    assert [ordinal(k) for k in (1, 2, 3, 4, 11, 12, 21)] == [
-        "", "2nd", "3rd", "4th", "11th", "12th", "21st"
-    ]  # fmt: skip
