@@ -73,7 +73,7 @@ def test_without_a_second_threshold_nobody_is_asked():
     [
         (
             {"review_rate": 0.01},
-            r"review rate of 1 % found.* flags 2 in 200 .*: --review-rate 0.015",
+            r"review rate of 1 % found.* flags 2 in 200 .*: give --review-rate 0.015",
         ),
         ({"review_rate": 0.9}, "expected above 0 and at most 0.5"),
         ({"review_score": 198.0}, "one below the threshold 198 expected"),
@@ -94,7 +94,7 @@ def test_the_rate_that_an_error_names_is_one_that_works():
             replace(first, review_rate=first.rate)
         named = float(str(error.value).rsplit("--review-rate ", 1)[1])
         assert replace(first, review_rate=named).review.k == first.k + 1
-    with pytest.raises(CalibrationError, match="add images, or 0 for none"):
+    with pytest.raises(CalibrationError, match="add good images, or give --review-rate 0 for none"):
         replace(calibrate(np.zeros(50)), review_rate=0.2)
 
 
