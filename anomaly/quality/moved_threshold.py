@@ -97,8 +97,8 @@ def write_moved(
 
     The card names the parent's digest, and in ``training`` who moved the threshold and when; where
     it is the parent's own, nothing was moved and the guarantee stays: the review threshold alone
-    may have changed. ``known``: detectors elsewhere, whose versions
-    are not given again. Raises DetectorError where ``out`` is there already.
+    may have changed. ``known``: detectors elsewhere, whose versions are not given again. Raises
+    DetectorError where ``out`` is there already.
     """
     onnx = import_onnx()
     data, card = read_checked(run)

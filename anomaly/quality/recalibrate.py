@@ -117,8 +117,8 @@ def recalibrate_on(
     Scores come from the file itself, on the CPU at batch 1, one for each group. Images that trained
     this detector are left out, as far as the run folder tells, and so are their copies: a guarantee
     made on them is false. ``portable``: the file is written in the form that is exact in OpenVINO
-    too. Without ``accept_worse`` a guarantee
-    that gets worse (see ``before_after.worse``) raises CalibrationError, and nothing is written.
+    too. Without ``accept_worse`` a guarantee that gets worse (see ``before_after.worse``) raises
+    CalibrationError, and nothing is written.
     ``known``: detectors elsewhere, whose versions are not given again. ``say`` gets a line on what
     is read as good and what is not. Raises CalibrationError, DatasetError, DetectorError.
     """
