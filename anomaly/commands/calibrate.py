@@ -167,7 +167,7 @@ def check_place(options: argparse.Namespace, old: Card, asked: Asked) -> None:
     idle = [] if places else [name for name in OF_IMAGES if getattr(options, name) not in UNSET]
     if idle:
         raise AnomalyError(
-            f"--{idle[0].replace('_', '-')} without good images found: give --normal DIR or "
+            f"--{idle[0].replace('_', '-')} found, but no good images: give --normal DIR or "
             "--verdicts DB"
         )
     if options.verdicts and (options.by_unit or old.training.by_unit):

@@ -27,7 +27,7 @@ def test_a_person_looks_where_the_p_value_is_between_the_two_rates(scores, rate)
     try:
         found = replace(first, review_rate=rate)
     except CalibrationError as error:  # equal scores: there is no lower one for that rate
-        assert "leave no lower one" in str(error)
+        assert "no lower one for that rate" in str(error)
         return
     assert found.review.threshold < found.threshold and found.review.rate <= rate
     new = [*scores, *(score + 0.5 for score in scores), -np.inf, np.inf, np.nan]
