@@ -60,9 +60,9 @@ def sheet(rows: list[dict[str, Any]]) -> int | None:
 
 def threshold_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -> None:
     """Shows histograms with the threshold on them; ``moved`` is called when ``threshold`` or
-    ``band`` was dragged.
+    ``review`` was dragged.
     """
-    _threshold(key=key, data=data, on_threshold_change=moved, on_band_change=moved)
+    _threshold(key=key, data=data, on_threshold_change=moved, on_review_change=moved)
 
 
 def mask_drawing(picture: str) -> list[list[float]]:

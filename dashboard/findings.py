@@ -57,6 +57,12 @@ def words(finding: Finding, known: Known) -> str:
     """Returns the sentence that says the verdict of the detector; never as a chance that the part
     is bad.
     """
+    score, threshold = finding.score, finding.threshold
+    if known.detector.card is None and finding.status == "ok" and None not in (score, threshold):
+        return (
+            f"{(finding.result or '').capitalize()}. Score {score:.4g}, threshold {threshold:.4g}. "
+            "The run came without the detector's card, so nothing is known of good images."
+        )
     error = None if finding.error is None else readable(finding.error)
     return result_text(finding.status, finding.score, known.calibration, error, known.what)
 

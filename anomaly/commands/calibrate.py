@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from anomaly.detector.card import Card
     from anomaly.quality.recalibrate import Asked, GoodImages
 
+# options that say how good images set a threshold, and their values where they are not given
+OF_IMAGES = ("false_alarm_rate", "group_by", "by_unit", "views", "good", "independent", "target")
+UNSET = (None, [], False, "ort")
+
 
 def add_calibrate(commands: Any) -> None:
     p = command(
@@ -62,14 +66,14 @@ def add_calibrate(commands: Any) -> None:
         "--review-rate",
         type=review_rate,
         metavar="R",
-        help="second threshold: at most this rate of good images is flagged or for a person to "
-        "look at (such as 0.05; 0: none); without good images, by those of RUN",
+        help="second threshold: at most this rate of good images is flagged or for review (such "
+        "as 0.05; 0: none); without --normal, set by RUN's own calibration scores",
     )
     p.add_argument(
         "--review-threshold",
         type=finite,
         metavar="S",
-        help="instead: the score above which a person looks; its rate is then an estimate",
+        help="instead: the second threshold as a score; its rate is then an estimate",
     )
     add_group_by(p)
     add_unit_arguments(p)
@@ -128,7 +132,6 @@ def calibrated(options: argparse.Namespace, old: Card) -> tuple[Card, Path, list
 
     asked = Asked(options.false_alarm_rate, options.review_rate, options.review_threshold)
     check_place(options, old, asked)
-    known = versions_in(options.verdicts) if options.verdicts else ()
     if options.normal is None and options.verdicts is None:
         review = asked.review_of(None)
         return *write_review_threshold(options.detector, options.out, by=user(), **review), []
@@ -142,7 +145,7 @@ def calibrated(options: argparse.Namespace, old: Card) -> tuple[Card, Path, list
             asked=asked,
             portable=options.target == "portable",
             accept_worse=options.accept_worse,
-            known=known,
+            known=versions_in(options.verdicts) if options.verdicts else (),
             say=say,
         )
 
@@ -157,12 +160,15 @@ def check_place(options: argparse.Namespace, old: Card, asked: Asked) -> None:
     review_alone = asked.review_rate is not None or asked.review_score is not None
     if places == 2 or (not places and not review_alone):
         raise AnomalyError(
-            "calibrate takes good images from one place: give --normal DIR or --verdicts DB, or "
-            "neither with --review-rate R, which the calibration scores of the detector set"
+            "calibrate takes good images from one place: give --normal DIR or --verdicts DB; or "
+            "neither, with --review-rate R or --review-threshold S alone, to set the second "
+            "threshold by the detector's own calibration scores"
         )
-    if not places and asked.false_alarm_rate is not None:
+    idle = [] if places else [name for name in OF_IMAGES if getattr(options, name) not in UNSET]
+    if idle:
         raise AnomalyError(
-            "--false-alarm-rate without good images found: give --normal DIR or --verdicts DB"
+            f"--{idle[0].replace('_', '-')} found, but no good images: give --normal DIR or "
+            "--verdicts DB"
         )
     if options.verdicts and (options.by_unit or old.training.by_unit):
         raise AnomalyError(

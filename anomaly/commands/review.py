@@ -256,7 +256,8 @@ def import_into(
         )
         for root in () if new else roots:  # the table is known, the folder may be new
             store.add_root(run.id, root, by=user(), key=f"root {run.id} {root.resolve()}"[-200:])
-    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged"
+    review = f", {run.review} for review" if run.review else ""
+    what = f"run {run.id} {run.name}: {run.images} images, {run.flagged} flagged{review}"
     return line_of("review", f"{what}{'' if new else ' (it was there already)'} in {database}")
 
 

@@ -72,6 +72,7 @@ class Row(NamedTuple):
 
 COLUMNS = Row._fields
 RESULTS = ("not flagged", "review", "flagged", "not judged")
+COUNTED = ("flagged", "review")  # results that a summary counts besides the status
 TEXTS = ("path", "sha256", "result", "status", "error", "detector", "scored_at")
 FLOATS = ("score", "p_value", "threshold", "review_threshold")
 MAX_LINE_BYTES = 1 << 20  # bytes of one row in JSON lines

@@ -130,8 +130,8 @@ def card_text(card: Card, run: str) -> str:
     return "\n".join(
         [
             text,
-            *review_lines(Guarantee.of(card)),
             *_cost(card, run),
+            *review_lines(Guarantee.of(card)),
             *([line_of("tiles", tiles)] if tiles else []),
             *size_sensitivity_lines(facts),
         ]

@@ -32,7 +32,7 @@ from anomaly.statistics.prospect import Calibrating, Prospect, fewest_groups, mo
 
 Change = tuple[str, str, str]  # a label, the figure before and the figure after
 
-BEFORE_WIDTH = 28  # characters
+BEFORE_WIDTH = 28  # characters, at least
 PREVIEW = "Preview: the guarantee returns when fresh good images confirm it."
 ESTIMATED = (  # why, in one sentence
     f"every good image trains and calibrates (cross-calibration, {FOLDS} folds); the rate is "
@@ -117,31 +117,39 @@ def preview_text(calibration: Calibration, training: TrainingFacts, run: str = "
 
 
 def review_lines(guarantee: Guarantee) -> list[str]:
-    """Returns what the second threshold guarantees, or estimates, two lines; none where there is
-    one threshold only.
+    """Returns what the second threshold guarantees, or estimates, as lines."""
+    return lines_of(review_rows(guarantee))
+
+
+def review_rows(guarantee: Guarantee) -> list[tuple[str, str]]:
+    """Returns what the second threshold guarantees, or estimates: rows of a label, empty where one
+    goes on, and what is said; none where there is one threshold only.
     """
     review = None if guarantee.calibration is None else guarantee.calibration.review
     if review is None:
         return []
     what = guarantee.what
-    named = "" if review.target_rate is not None else ", a score that was named"
-    rows = [(f"review above {review.threshold:.4g}", f"up to the threshold a person looks{named}")]
+    named = "" if review.target_rate is not None else "; chosen as a score, not by a rate"
+    between = f"a person looks at scores from here to the threshold{named}"
+    rows = [(f"review above {review.threshold:.4g}", between)]
     if guarantee.preview:
-        rows.append(("flagged or review", "rate: none, as for the threshold"))
-        return lines_of(rows)
+        return [*rows, ("flagged or review", "rate: none, as for the threshold")]
     word = "" if review.is_guaranteed else "estimated "
     images = _round_number(2 * review.n)
-    rows.append(
+    return [
+        *rows,
         (
             "flagged or review",
             f"{word}about {one_in(review.rate)} good {what}s ({exact_percent(review.rate)}; "
             f"{review.k:,} of {review.n + 1:,}); 95 % confident: at most "
-            f"{_out_of(review.upper_bound)} in the long run; in {good_text(images, what)} expect "
-            f"{count_text(review.expected(images))}, up to {review.ordinary_up_to(images):,} is "
-            "ordinary",
-        )
-    )
-    return lines_of(rows)
+            f"{_out_of(review.upper_bound)} in the long run",
+        ),
+        (
+            "",
+            f"in {good_text(images, what)} expect {count_text(review.expected(images))}; up to "
+            f"{review.ordinary_up_to(images):,} is ordinary",
+        ),
+    ]
 
 
 def too_few_text(calibration: Calibration, good_images: int, what: str = "image") -> str:
@@ -278,7 +286,8 @@ def guarantee_figures(guarantee: Guarantee) -> tuple[str, str, str, str]:
 def changes_text(changes: Sequence[Change]) -> str:
     """Returns rows as lines with a heading."""
     lines = [("", "before", "after"), *changes]
-    return rows_text((label, f"{old:<{BEFORE_WIDTH}}{new}".rstrip()) for label, old, new in lines)
+    width = max(BEFORE_WIDTH, *(len(old) + 2 for _, old, _ in lines))
+    return rows_text((label, f"{old:<{width}}{new}".rstrip()) for label, old, new in lines)
 
 
 def _missed(recall: Rate | None, run: str) -> str:

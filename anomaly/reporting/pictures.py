@@ -45,10 +45,8 @@ def picture_facts(card: Card, lines: Sequence[str]) -> dict[str, str]:
 def row_text(name: str, result: Result) -> str:
     """Returns what stands above one image of several: its name, score and result."""
     said = [] if result.score is None else [f"score {result.score:.4g}"]
-    if result.status != "ok":
-        said.append("not judged")
-    elif result.is_anomaly is not None:
-        said.append("flagged" if result.is_anomaly else "not flagged")
+    if result.result is not None:
+        said.append(result.result)
     return f"{name}   {', '.join(said)}"
 
 

@@ -70,7 +70,7 @@ def _scored(summary: Summary) -> str:
 
 
 def _results(name: str, summary: Summary) -> list[tuple[str, str]]:
-    """Returns how many images were flagged and, with two thresholds, how many a person looks at."""
+    """Returns how many images were flagged and, with two thresholds, how many are for review."""
     rows = [(name, _flagged(summary))]
     if summary.review is not None:
         label = "review" if name == "flagged" else ""
@@ -100,11 +100,11 @@ def _review(
     """Returns how many images or units lie between the thresholds, and how many would be above the
     lower one if all were good.
     """
-    said = f"{review:,} of {judged:,} {what}{'' if judged == 1 else 's'} judged: a person looks"
+    said = f"{review:,} of {judged:,} {what}{'' if judged == 1 else 's'} judged, for a person"
     if expected is None or up_to is None or not judged:
         return said
     return (
-        f"{said}; with the flagged {review + flagged:,}: if all are good expect "
+        f"{said}; flagged or review {review + flagged:,}: if all are good expect "
         f"{count_text(expected)}, up to {up_to:,} is ordinary"
     )
 

@@ -32,6 +32,7 @@ from anomaly.files.numbers import images_text
 from anomaly.files.progress import Progress
 from anomaly.files.table import (
     COLUMNS,
+    COUNTED,
     encode_rows,
     table_suffix,
 )
@@ -43,7 +44,7 @@ from anomaly.scorer import Scorer
 from anomaly.scoring.locks import sole_writer
 from anomaly.scoring.pictures import NO_PICTURES, Pictures
 from anomaly.scoring.products import Project
-from anomaly.scoring.rows import COUNTED, Scored, Work, largest_file, score_sources, scorers
+from anomaly.scoring.rows import Scored, Work, largest_file, score_sources, scorers
 from anomaly.scoring.run_files import DONE, OF, RUN, TRACES, already_finished, says_when_unwritable
 from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.table_chunks import (

@@ -17,6 +17,7 @@ from anomaly.detector.slow_images import now_judging
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.files.table import (
+    COUNTED,
     Row,
     printable,
     shortest,
@@ -30,9 +31,6 @@ from anomaly.scorer import Result, Scorer
 from anomaly.scoring.pictures import Pictures
 from anomaly.scoring.products import Project
 from anomaly.scoring.run_files import ERROR, OF, says_when_unwritable
-
-COUNTED = ("flagged", "review")  # results that are counted by name
-
 
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
 

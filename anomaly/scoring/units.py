@@ -24,12 +24,11 @@ from typing import Any, NamedTuple
 from anomaly.detector.unit_rule import UnitRule, compiled, unit_name
 from anomaly.errors import DatasetError, ImageError
 from anomaly.files.atomic import whole_file
-from anomaly.files.table import Row, read_table, table_suffix, write_rows
+from anomaly.files.table import COUNTED, Row, read_table, table_suffix, write_rows
 from anomaly.inputs.dataset import Record
 from anomaly.statistics.calibration import Calibration
 
 BATCH = 1000  # rows held at a time
-NAMED = ("flagged", "review")  # results that are counted besides the status
 
 
 def by_unit(
@@ -297,9 +296,9 @@ def _summary(
     above_review = [(calibration.review or calibration, ok) for calibration, ok in known]
     return UnitsSummary(
         out=out,
-        units=sum(count for kind, count in total.items() if kind not in NAMED),
+        units=sum(count for kind, count in total.items() if kind not in COUNTED),
         ok=total["ok"],
-        others={kind: n for kind, n in total.items() if kind not in ("ok", *NAMED) and n},
+        others={kind: n for kind, n in total.items() if kind not in ("ok", *COUNTED) and n},
         flagged=total["flagged"],
         of_no_unit=no_unit,
         expected=sum(calibration.expected(ok) for calibration, ok in known),

@@ -28,7 +28,7 @@ from anomaly.detector.session import available_cores
 from anomaly.detector.slow_images import now_judging
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError, ImageError
-from anomaly.files.table import Row, encode_rows
+from anomaly.files.table import COUNTED, Row, encode_rows
 from anomaly.files.threads import interruptible
 from anomaly.imaging.damage import ends_early
 from anomaly.imaging.decode import Decoded
@@ -38,7 +38,7 @@ from anomaly.inputs.source import File
 from anomaly.inputs.watcher import Watcher, drained
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.pictures import SIDE, Pictures
-from anomaly.scoring.rows import COUNTED, Read, Work, counted, judged, read_pages, recorded
+from anomaly.scoring.rows import Read, Work, counted, judged, read_pages, recorded
 from anomaly.scoring.run_files import ERROR
 from anomaly.scoring.summary import Summary, summary_of
 from anomaly.scoring.units import UnitsSummary, units_table, write_units

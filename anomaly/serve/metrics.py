@@ -157,8 +157,7 @@ class Metrics:
 
     def count(self, served: Served, result: Result) -> None:
         """Counts one image."""
-        judged = result.status == "ok" and result.result is not None
-        said = result.result if judged else result.status
+        said = result.status if result.status != "ok" else result.result or result.status
         self.images.labels(served.name, said).inc()
         if result.status != "ok" or result.score is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -162,7 +163,7 @@ class Told:
 def sd_notify(state: str) -> None:
     """Tells systemd of this process's state, where systemd asks for it (Type=notify)."""
     place = os.environ.get("NOTIFY_SOCKET", "")
-    if place:
+    if sys.platform != "win32" and place:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.sendto(state.encode(), "\0" + place[1:] if place[0] == "@" else place)
 

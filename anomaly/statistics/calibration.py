@@ -221,7 +221,8 @@ class Calibration:
         scores, k, target_rate = card.get("scores"), card.get("k"), card.get("target_rate")
         if not isinstance(scores, list) or not all(_is_float32(score) for score in scores):
             raise CalibrationError(
-                "the card's calibration scores are not a list of float32 numbers: it is damaged"
+                "the card's calibration scores are not a list of float32 numbers: the file is "
+                "damaged"
             )
         if (
             not isinstance(k, int)

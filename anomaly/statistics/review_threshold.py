@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from anomaly.errors import CalibrationError
 from anomaly.statistics.intervals import beta_binomial_limit, rate_of, upper_bound_of
 
+NONE = "add good images, or give --review-rate 0 for none"
+
 
 @dataclass(frozen=True)
 class ReviewThreshold:
@@ -83,11 +85,11 @@ def at_rate(
         again = next(
             (r for r in range(first + 1, n // 2 + 1) if scores[n - r] < scores[n - first]), 0
         )
-        todo = f"--review-rate {lowest_rate(again, n)}" if again else "add images, or 0 for none"
+        todo = f"give --review-rate {lowest_rate(again, n)}" if again else NONE
+        left = "1 calibration score leaves" if n == 1 else f"{n:,} calibration scores leave"
         raise CalibrationError(
             f"a review rate of {100 * target_rate:.6g} % found, but the threshold itself flags "
-            f"{first:,} in {n + 1:,} good images and {n:,} calibration scores leave no lower one "
-            f"for that rate: {todo}"
+            f"{first:,} in {n + 1:,} good images and {left} no lower one for that rate: {todo}"
         )
     return ReviewThreshold(np.float32(scores[n - k]), k, n, target_rate, is_guaranteed)
 

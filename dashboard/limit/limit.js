@@ -1,4 +1,4 @@
-// Histograms under each other on one scale, with the threshold (and the lower end of the band) to be dragged over them.
+// Histograms under each other on one scale, with the threshold (and the one for review) to be dragged over them.
 // What a place means is worked out by the server: here a fraction of the scale becomes pixels, and back.
 
 const PAUSE = 70; // milliseconds between two values that the server is told while dragging
@@ -49,13 +49,13 @@ class Thresholds {
   }
 
   marks() {
-    const { threshold, band, old, mayMove } = this.data;
+    const { threshold, review, old, mayMove } = this.data;
     const marks = [];
     if (old != null) marks.push(this.at(node("div", { class: "old", title: "the threshold in use" }), this.fraction(old)));
-    if (band != null) {
-      const looked = this.at(node("div", { class: "looked" }), this.fraction(band));
-      looked.style.width = `calc((100% - 132px) * ${Math.max(0, this.fraction(threshold) - this.fraction(band))})`;
-      marks.push(looked, this.handle("band", band, "Lower end of the band that a person looks at", mayMove));
+    if (review != null) {
+      const looked = this.at(node("div", { class: "looked" }), this.fraction(review));
+      looked.style.width = `calc((100% - 132px) * ${Math.max(0, this.fraction(threshold) - this.fraction(review))})`;
+      marks.push(looked, this.handle("review", review, "Review threshold", mayMove));
     }
     marks.push(this.handle("threshold", threshold, "Threshold", mayMove));
     return marks;

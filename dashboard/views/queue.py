@@ -28,6 +28,7 @@ from dashboard.findings import roots, rows, short_path
 Option = TypeVar("Option", int, str)
 
 A_PAGE = 60
+LOOK_SECONDS = 2.0  # between two looks for new findings
 PAGE = "page of the queue"
 ANY = "any"
 DETECTOR_SAYS = {  # result, status
@@ -60,9 +61,6 @@ def show(desk: Desk, person: Person) -> None:
         st.pagination(pages, key=PAGE)
     findings_sheet(desk, filters, queue, query, page)
     look_again(desk, filters.run or 0, grown(desk, filters.run or 0))
-
-
-LOOK_SECONDS = 2.0
 
 
 def grown(desk: Desk, run: int) -> tuple[int, ...]:

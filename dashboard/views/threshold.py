@@ -28,7 +28,7 @@ from anomaly.quality.moved_threshold import (
     write_moved,
 )
 from anomaly.reporting.charts import Scale
-from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text, review_lines
+from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text, review_rows
 from anomaly.reporting.review import estimate_text
 from anomaly.review import Run, default_key
 from anomaly.review.threshold_preview import Preview, band, preview
@@ -41,6 +41,7 @@ from dashboard.desk import Desk, open_desk
 
 BINS = 90
 CHART = "threshold chart"
+WITH_REVIEW = "with a review threshold"
 NAME, ACCEPTED, SAID = "name of the new file", "worse accepted", "what came of it"
 WRITING = threading.Lock()  # two admins at once get two versions
 
@@ -51,10 +52,14 @@ def show(desk: Desk, person: Person) -> None:
     """
     filters = filters_here(desk)
     run = run_here(desk, filters)
-    calibration = desk.detector(run.detector).calibration
+    known = desk.detector(run.detector)
+    calibration = known.calibration
     if calibration is None:
         st.info(
-            "This detector only ranks images: it has no threshold, and guarantees nothing. "
+            "The run came without the detector's card: import it with the detector to see where "
+            "its threshold lies among good images."
+            if known.detector.card is None
+            else "This detector only ranks images: it has no threshold, and guarantees nothing. "
             "`anomaly calibrate` sets one from good images."
         )
         return
@@ -63,12 +68,20 @@ def show(desk: Desk, person: Person) -> None:
     )
     state = st.session_state
     if state.get("threshold of") != run.id:
-        low = None if calibration.review is None else float(calibration.review.threshold)
-        state.update(
-            {"threshold of": run.id, "threshold": float(calibration.threshold), "band": low}
-        )
-        state["with band"] = low is not None
+        state["threshold of"] = run.id
+        show_those_in_use(calibration)
+    # a field is forgotten once its page is left
+    state.setdefault(WITH_REVIEW, state["two"])
     desk_of_threshold(desk, person, run, calibration)
+
+
+def show_those_in_use(calibration: Calibration) -> None:
+    """Puts the detector's own thresholds into the fields."""
+    low = None if calibration.review is None else float(calibration.review.threshold)
+    two = low is not None
+    st.session_state.update(
+        {"threshold": float(calibration.threshold), "review": low, "two": two, WITH_REVIEW: two}
+    )
 
 
 @st.fragment
@@ -104,7 +117,7 @@ def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibra
 def follow() -> None:
     """Takes over where the threshold, or the one for review, was dragged to."""
     moved = st.session_state[CHART]
-    for name in ("threshold", "band"):
+    for name in ("threshold", "review"):
         value = moved.get(name)
         if value is not None and value != st.session_state.get(f"{name} moved"):
             st.session_state[name] = st.session_state[f"{name} moved"] = float(value)
@@ -128,9 +141,10 @@ def controls(desk: Desk, calibration: Calibration) -> Calibration:
         tried = with_rank(calibration, tried.k + 1)
     if columns[2].button("Back to the threshold in use", width="stretch"):
         tried = calibration
+        show_those_in_use(calibration)
     state["threshold"] = float(tried.threshold)
     helped = "Between the two thresholds a person looks; above the higher one an image is flagged."
-    columns[3].toggle("Second threshold, for review", key="with band", help=helped)
+    state["two"] = columns[3].toggle("Second threshold, for review", key=WITH_REVIEW, help=helped)
     if columns[4].button(
         "Show the images between it and the threshold in use", icon=":material/photo_library:"
     ):
@@ -141,16 +155,16 @@ def controls(desk: Desk, calibration: Calibration) -> Calibration:
 def with_second(tried: Calibration, calibration: Calibration) -> Calibration:
     """Returns the threshold that is tried with the one for review, as the page's fields say."""
     state, used = st.session_state, calibration.review
-    if not state["with band"]:
+    if not state["two"]:
         return replace(tried, review_rate=None, review_score=None)
-    low = float(calibration.median) if state["band"] is None else state["band"]
+    low = float(calibration.median) if state["review"] is None else state["review"]
     unmoved = float(tried.threshold) == float(calibration.threshold)
     if unmoved and used is not None and np.float32(low) == used.threshold:
         return calibration  # with the rate that it was asked for
     found = with_review(tried, low)
     if found.review is None:
         st.caption("No good image scores below this threshold: there is no second one below it.")
-    state["band"] = None if found.review is None else float(found.review.threshold)
+    state["review"] = None if found.review is None else float(found.review.threshold)
     return found
 
 
@@ -193,9 +207,9 @@ def chart_data(
         "high": scale.high,
         "threshold": threshold,
         "old": old,
-        "band": low,
+        "review": low,
         "mayMove": True,
-        "shown": {"threshold": f"{threshold:.4g}", "band": "" if low is None else f"{low:.4g}"},
+        "shown": {"threshold": f"{threshold:.4g}", "review": "" if low is None else f"{low:.4g}"},
         "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
         "strips": [
             {"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)}
@@ -220,8 +234,8 @@ def tell(shown: Preview, tried: Calibration, scores: NDArray[np.float32], what: 
     with columns[1].container(border=True, height="stretch"):
         st.metric(f"Good {what}s flagged", f"about {one_in(tried.rate)}")
         st.caption(place_text(tried, what) + ("" if shown.own else f" {PREVIEW}"))
-        for line in review_lines(Guarantee(tried, not shown.own, what)):
-            st.caption(plain(line))
+        for label, said in review_rows(Guarantee(tried, not shown.own, what)):
+            st.caption(plain(f"{label}: {said}" if label else said))
     for column, name, figure in (
         (columns[2], "Of the flagged, defects", shown.precision),
         (columns[3], "Of all defects, flagged", shown.recall),

@@ -660,6 +660,39 @@ def test_calibrate_writes_a_new_file_beside_the_old_one(
     )
 
 
+def test_calibrate_sets_a_review_threshold_from_the_detector_s_own_scores(
+    run: Path, photos: Path, tmp_path: Path, shell: Shell
+) -> None:
+    folder = alone(run, tmp_path / "run").parent
+    old = read_card(folder).calibration
+    said = shell("calibrate", folder, "--review-rate", "0.5")
+    found = read_card(folder / "detector-2.onnx").calibration
+    assert said.status == 0 and found.threshold == old.threshold
+    assert found.review.is_guaranteed and found.review.k == (old.n + 1) // 2
+    assert f"review above {found.review.threshold:.4g}" in said.fields
+    none = shell("calibrate", folder / "detector-2.onnx", "--review-rate", "0", "--json").out
+    assert json.loads(none)["after"]["review"] is None
+    assert json.loads(none)["before"]["review"] == found.review.to_json()
+    named = float(found.review.threshold)
+    shell("calibrate", folder, "--review-threshold", named, "--out", tmp_path / "named.onnx")
+    review = read_card(tmp_path / "named.onnx").calibration.review
+    assert (review.threshold, review.is_guaranteed) == (found.review.threshold, False)
+    before = sorted(folder.iterdir())
+    for words, message in [
+        (["--review-rate", f"{old.rate:.6f}"], "no lower one for that rate: give --review-rate"),
+        (["--review-threshold", "1e9"], "one below the threshold"),
+        (["--review-threshold", "-99999"], "a person would look at"),
+        (["--review-rate", "0.5", "--review-threshold", "0.1"], "one of them expected"),
+        (["--review-rate", "0.5", "--target", "portable"], "--target found, but no good images"),
+        (["--review-rate", "0.5", "--false-alarm-rate", "0.1"], "--false-alarm-rate found, but"),
+        (["--review-rate", "0.5", "--normal", photos, "--verdicts", "r.db"], "from one place"),
+    ]:
+        assert message in shell.refuses("calibrate", folder, *words)
+    for wrong in (["--review-rate", "many"], ["--review-rate", "-1"], ["--review-threshold", "x"]):
+        assert shell("calibrate", folder, *wrong).status == 2
+    assert sorted(folder.iterdir()) == before
+
+
 # --- show, verify ---------------------------------------------------------------------------------
 def test_show_prints_the_whole_card_as_json(run: Path, shell: Shell) -> None:
     card = json.loads(shell("show", run, "--json").out)

@@ -76,6 +76,23 @@ def test_run_and_filters_stay_on_all_pages(
     page.get_by_text("line 3: what its inspectors have done").wait_for()
 
 
+def test_a_second_threshold_is_still_there_when_a_person_comes_back(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(server.url)
+    handle = page.get_by_role("slider", name="Review threshold")
+    for first in (True, False):
+        page.get_by_role("link", name="Threshold", exact=True).click()
+        page.get_by_role("slider", name="Threshold", exact=True).wait_for()
+        if first:
+            assert handle.count() == 0
+            page.get_by_text("Second threshold, for review").click()
+        handle.wait_for()
+        page.get_by_text("review above").wait_for()
+        page.get_by_role("link", name="Queue", exact=True).click()
+        page.locator("a.card").first.wait_for()
+
+
 def test_a_filter_that_was_just_chosen_goes_along(
     server: Server, two_runs: int, open_page: Callable[..., Any]
 ) -> None:

@@ -16,6 +16,7 @@ from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.errors import DatasetError, ImageError
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
+from anomaly.quality.moved_threshold import write_review_threshold
 from anomaly.quality.reconstructions import reconstructions
 from anomaly.reporting.evaluation import figures_text, masks_text
 from anomaly.reporting.evaluation_report import build_report, chosen_pictures
@@ -100,6 +101,26 @@ def test_the_words_say_counts_and_what_is_missing(judged: Judged) -> None:
     assert lines["outside"].startswith("1 good and ")
     assert lines["NOT INSPECTED"] == "1 image could not be judged. Treat as not OK."
     assert lines["time"].endswith("ms an image, decoding included, on cpu")
+
+
+def test_with_two_thresholds_both_are_counted(run: Path, labelled: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two.onnx"
+    write_review_threshold(run, two, by="ann", review_rate=0.5, review_score=None)
+    found = evaluate_labelled(Scorer(two, device="cpu"), labelled)
+    said = found.evaluation.to_json()["review"]
+    calibration = found.scorer.card.calibration
+    above = [
+        record.label == "good"
+        for record, result in zip(found.records, found.results, strict=True)
+        if result.score is not None and result.score > calibration.review_threshold
+    ]
+    assert said["threshold"] == float(calibration.review.threshold)
+    assert said["false_alarms"]["flagged"] == sum(above)
+    assert said["recall"]["flagged"] == len(above) - sum(above)
+    assert said["false_alarms"]["guaranteed_rate"] == calibration.review.rate
+    assert f"flagged or review       defects: {len(above) - sum(above)} of 24" in figures_text(
+        found
+    )
 
 
 def test_the_report_shows_the_pictures_that_matter(judged: Judged, labelled: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from anomaly.detector.guarantee import Guarantee
 from anomaly.reporting.guarantee import (
     change_rows,
+    changes_text,
     enough_rows,
     guarantee_text,
     more_rows,
@@ -171,9 +172,10 @@ def test_needs():
 def test_a_second_threshold_states_its_rate_its_k_and_its_bound():
     found = replace(calibrate(np.arange(1, 200)), review_rate=0.05)
     assert review_lines(Guarantee(found)) == [
-        "review above 190        up to the threshold a person looks",
+        "review above 190        a person looks at scores from here to the threshold",
         "flagged or review       about 1 in 20 good images (5 %; 10 of 200); 95 % confident: at "
-        "most 8 in 100 in the long run; in 400 good images expect 20, up to 34 is ordinary",
+        "most 8 in 100 in the long run",
+        "                        in 400 good images expect 20; up to 34 is ordinary",
     ]
     named = replace(calibrate(np.arange(1, 200)), review_score=190)
     assert review_lines(Guarantee(named))[1].startswith("flagged or review       estimated about")
@@ -185,3 +187,10 @@ def test_a_second_threshold_states_its_rate_its_k_and_its_bound():
         ("flagged or review", "none", "5 % (10 of 200)"),
         ("upper bound (95 %)", "none", "7.76 %"),
     ]
+
+
+def test_the_columns_before_and_after_stand_apart():
+    cross = replace(calibrate(np.arange(1, 161), kind="cross"), review_rate=0.05)
+    lines = changes_text(change_rows(Guarantee(cross), Guarantee(cross))).splitlines()
+    assert "0.621 % (1 of 161), estimated  0.621 % (1 of 161), estimated" in lines[2]
+    assert lines[0].index("after") == lines[2].rindex("0.621")

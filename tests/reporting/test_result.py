@@ -13,7 +13,9 @@ from anomaly.reporting.guarantee import (
     PREVIEW,
     guarantee_text,
 )
+from anomaly.reporting.pictures import row_text
 from anomaly.reporting.result import result_text, unit_text
+from anomaly.scorer import Result
 from anomaly.scoring.units import View, judge_unit
 from anomaly.statistics.calibration import calibrate
 from tests.reporting.test_guarantee import with_threshold
@@ -161,3 +163,17 @@ def test_verdict_between_two_thresholds():
     )
     assert result_text("ok", 190.0, found).startswith("Not flagged.")
     assert result_text("ok", 199.0, found).startswith("FLAGGED.")
+
+
+def test_the_caption_of_a_picture_has_the_same_result():
+    said = [
+        row_text("a.png", Result("ok", 0.5, is_anomaly=flagged, review=review))
+        for flagged, review in ((True, False), (False, True), (False, False), (None, False))
+    ]
+    assert [text.removeprefix("a.png   score 0.5") for text in said] == [
+        ", flagged",
+        ", review",
+        ", not flagged",
+        "",
+    ]
+    assert row_text("a.png", Result("error")) == "a.png   not judged"

@@ -50,7 +50,7 @@ def test_with_two_thresholds_who_looks_is_counted() -> None:
     assert summary_text(summary(review=20, review_expected=23.9, review_up_to=35)).splitlines()[
         2
     ] == (
-        "review                  20 of 400 images judged: a person looks; with the flagged 31: if "
+        "review                  20 of 400 images judged, for a person; flagged or review 31: if "
         "all are good expect 24, up to 35 is ordinary"
     )
     two = summary(review=20, flagged=0)

@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from anomaly.detector.file import CalibrationImages, recalibrate
 from anomaly.errors import AnomalyError, RequestError
+from anomaly.quality.moved_threshold import write_review_threshold
 from anomaly.scorer import Result, Scorer
 from anomaly.serve.access import Keys, is_own, read_keys
 from anomaly.serve.app import STATUSES
@@ -106,6 +107,39 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(
             "guaranteed_per": "image",
             "estimated_per": None,
         }
+
+
+def test_with_two_thresholds_only_what_passes_both_is_good(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
+    two = tmp_path / "two.onnx"
+    write_review_threshold(run, two, by="ann", review_rate=0.5, review_score=None)
+    scorer, bodies = Scorer(two), files(parts)
+    expected = [scorer.score(body) for body in bodies]
+    kinds = [[r.result for r in expected].index(k) for k in ("flagged", "review", "not flagged")]
+    review = scorer.card.calibration.review
+    with serving(tmp_path / "serve.log", two) as service:
+        for number in kinds:
+            found = service.post("/score", bodies[number]).json
+            assert found["result"] == expected[number].result
+            assert found["is_anomaly"] == (found["result"] == "flagged")
+            assert found["review_threshold"] == float(review.threshold)
+        said = service.infer(
+            "two",
+            inputs=[
+                {
+                    "name": "images",
+                    "shape": [len(kinds)],
+                    "datatype": "BYTES",
+                    "data": [base64.b64encode(bodies[number]).decode() for number in kinds],
+                }
+            ],
+        ).json
+        outputs = {output["name"]: output["data"] for output in said["outputs"]}
+        assert outputs["is_anomaly"] == [True, True, False]  # it has no third value
+        assert service.get("/v2/models/two").json["parameters"]["review"] == review.to_json()
+        counted = service.get("/metrics").text
+        assert 'anomaly_images_total{detector="two",result="review"} 2.0' in counted
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_person_looks_where_the_p_value_is_between_the_two_rates(scores, rate)
     try:
         found = replace(first, review_rate=rate)
     except CalibrationError as error:  # equal scores: there is no lower one for that rate
-        assert "leave no lower one" in str(error)
+        assert "no lower one for that rate" in str(error)
         return
     assert found.review.threshold < found.threshold and found.review.rate <= rate
     new = [*scores, *(score + 0.5 for score in scores), -np.inf, np.inf, np.nan]
@@ -73,7 +73,7 @@ def test_without_a_second_threshold_nobody_is_asked():
     [
         (
             {"review_rate": 0.01},
-            r"review rate of 1 % found.* flags 2 in 200 .*: --review-rate 0.015",
+            r"review rate of 1 % found.* flags 2 in 200 .*: give --review-rate 0.015",
         ),
         ({"review_rate": 0.9}, "expected above 0 and at most 0.5"),
         ({"review_score": 198.0}, "one below the threshold 198 expected"),
@@ -94,7 +94,7 @@ def test_the_rate_that_an_error_names_is_one_that_works():
             replace(first, review_rate=first.rate)
         named = float(str(error.value).rsplit("--review-rate ", 1)[1])
         assert replace(first, review_rate=named).review.k == first.k + 1
-    with pytest.raises(CalibrationError, match="add images, or 0 for none"):
+    with pytest.raises(CalibrationError, match="add good images, or give --review-rate 0 for none"):
         replace(calibrate(np.zeros(50)), review_rate=0.2)
 
 
