@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # options that say how good images set a threshold, and their values where they are not given
 OF_IMAGES = ("false_alarm_rate", "group_by", "by_unit", "views", "good", "independent", "target")
-UNSET = (None, [], False, "ort")
+UNSET: tuple[object, ...] = (None, [], False, "ort")
 
 
 def add_calibrate(commands: Any) -> None:
