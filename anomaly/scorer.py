@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -44,6 +44,7 @@ OUTPUTS = {  # of a detector: type and number of dimensions
     "in_range": ("tensor(bool)", 1),
     "heatmap": ("tensor(float)", 3),
     "reconstruction": ("tensor(uint8)", 4),
+    "type_scores": ("tensor(float)", 2),
 }
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 
@@ -60,7 +61,9 @@ class Result:
     thresholds, so that a person has to look (``result`` says it all in words).
     ``heatmap``: float32 (h, w), higher is more anomalous; see Card for its unit. ``box``: x, y,
     width, height of the hottest region in pixels of the original, ``area`` its pixels.
-    ``reconstruction``: uint8 (h, w, 3), in pixel space only.
+    ``reconstruction``: uint8 (h, w, 3), in pixel space only. ``defect_type``: of what is flagged or
+    for review, the most likely type among the known defects that the detector has learnt from, or
+    ``unknown type``; ``type_score``: how likely, 0 to 1.
     """
 
     status: str
@@ -76,6 +79,8 @@ class Result:
     area: int | None = None
     error: str | None = None
     kind: str | None = None
+    defect_type: str | None = None
+    type_score: float | None = None
 
     @property
     def result(self) -> str | None:
@@ -168,11 +173,9 @@ class Scorer:
         found = {
             output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()
         }
-        needed = (
-            set(OUTPUTS)
-            - {"reconstruction"}
-            - (set() if self.card.calibration else {"p_value", "is_anomaly"})
-        )
+        absent = set() if self.card.calibration else {"p_value", "is_anomaly"}
+        absent |= {"reconstruction"} | (set() if self.card.defect_types else {"type_scores"})
+        needed = set(OUTPUTS) - absent
         for name in sorted(needed | (found.keys() & OUTPUTS.keys())):
             if found.get(name) != OUTPUTS[name]:
                 what = "{} of {} dimensions".format(*found[name]) if name in found else "nothing"
@@ -310,7 +313,7 @@ class Scorer:
         box, area = hottest_region(
             heatmap, image.width, image.height, None if anchors is None else anchors[0]
         )
-        return Result(
+        result = Result(
             status="outside" if why else "ok",
             score=float(score),
             p_value=float(calibration.p_value(score)) if calibration else None,
@@ -326,6 +329,12 @@ class Scorer:
             area=area,
             error=why or None,
             kind="outside" if why else None,
+        )
+        if result.result not in ("flagged", "review") or "type_scores" not in outputs:
+            return result
+        named = self.card.defect_type(outputs["type_scores"][number].tolist())
+        return (
+            result if named is None else replace(result, defect_type=named[0], type_score=named[1])
         )
 
     def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:

@@ -30,12 +30,15 @@ from torch import Tensor
 from anomaly.files.progress import Progress
 from anomaly.inputs.dataset import Record
 from training.export import DetectorGraph
+from training.fine_heatmap import Early, distances
 from training.folds import folds
+from training.known_defects import Defects, fit_known, judged_by
+from training.labelled_maps import LabelledMaps, describe_maps
 from training.learnt import leave_out_outliers
 from training.pixels import to_unit
 from training.scores import Heatmap, ImageScore
 from training.sets import Sets
-from training.stages import Calibrated, Fold, Job, Split
+from training.stages import Calibrated, Fitted, Fold, Job, Split, Unseen
 from training.trained import FittedMaps, fit_maps
 
 Floats = npt.NDArray[np.float32]
@@ -47,47 +50,88 @@ def unchanged(heatmap: Tensor, path: Path) -> Tensor:
     return heatmap
 
 
+def sharpening(fitted: Fitted) -> Sharpen:
+    """Returns what makes the heatmaps of calibrating images fine, if anything does."""
+    split, trained = fitted.chosen.split, fitted.trained
+    fine = trained.fine
+    if fine is None:
+        return unchanged
+    early = Early(trained.space, trained.prepare, trained.pose, split.rule)
+    known = distances(fine, early, split.sets.calibrating)
+    return lambda heatmap, path: fine.combined(heatmap, known[path][None])
+
+
 def out_of_fold(
-    split: Split, to_heatmap: Heatmap, sharpen: Sharpen = unchanged
-) -> tuple[list[Record], Floats, Fold]:
-    """Returns the images that calibrate, score and largest heatmap value of each by a model that
-    was fitted without its fold, float32 (n, 2), higher = more anomalous, and the first fold.
+    split: Split,
+    records: list[Record],
+    to_heatmap: Heatmap,
+    sharpen: Sharpen = unchanged,
+    known: LabelledMaps | None = None,
+) -> Unseen:
+    """Returns good images judged by models that were fitted to the others of them without their
+    fold.
 
     ``split``: its space as it was chosen. Folds keep groups whole, once copies are joined. Scores
     are those of the graph that would be exported, from the kept maps: in pixel space these are
     rounded to 8 bits. In a frame of the part the largest value is that of the frame's heatmap,
     which that of the picture, interpolated from it, never exceeds. ``sharpen`` makes it fine, and
-    is not fitted again: it does not change scores. Raises TrainingError where images without a fold
-    cannot be learnt from.
+    is not fitted again: it does not change scores. ``known``: defects that the models judge too.
+    Raises TrainingError where images without a fold cannot be learnt from.
     """
-    records = split.sets.calibrating
     fold = folds([split.groups[record.path] for record in records])
     scores, first = np.zeros((len(records), 2), np.float32), None
+    described: dict[Path, npt.NDArray[np.float64]] = {}
+    defects: list[Defects] = []
     count = int(fold.max()) + 1
     with Progress(count, "scoring each fifth by a model of the others") as progress:
         for k in range(count):
             left = [record for record, number in zip(records, fold, strict=True) if number == k]
-            fitted, found = fit_without(split, to_heatmap, left, sharpen)
+            kept = [record for record, number in zip(records, fold, strict=True) if number != k]
+            fitted, found = fit_without(split, to_heatmap, kept, left, sharpen)
             by_path = dict(zip((record.path for record in fitted.records), found, strict=True))
             scores[fold == k] = [by_path[record.path] for record in left]
             first = first or fitted
+            if known is not None:
+                unseen = split.seen.subset(left)
+                rows = describe_maps(fitted.space, fitted.model, to_heatmap, unseen.maps)[0]
+                described |= dict(zip((r.path for r in unseen.records), rows, strict=True))
+                defects.append(known.judged_by(fitted.space, fitted.model, to_heatmap))
             progress.advance(1)
     assert first is not None  # there are five groups at least
-    return records, scores, first
+    rows_of_all = None if known is None else np.stack([described[r.path] for r in records])
+    return Unseen(records, scores, fold, first, rows_of_all, tuple(defects))
+
+
+def with_evidence(unseen: Unseen) -> Unseen:
+    """Returns the images with the scores that what is learnt from known defects raises, for each
+    fold by what is learnt without its images.
+    """
+    scores, first = unseen.scores.copy(), unseen.first
+    for k, defects in enumerate(unseen.defects):
+        left = unseen.fold == k
+        known = fit_known(unseen.good.subset(~left), defects)
+        scores[left, 0] += judged_by(known, unseen.good.described[left])[0].astype(np.float32)
+        first = replace(first, known=known) if k == 0 else first
+    return replace(unseen, scores=scores, first=first)
 
 
 def fit_without(
-    split: Split, to_heatmap: Heatmap, left: Sequence[Record], sharpen: Sharpen = unchanged
+    split: Split,
+    to_heatmap: Heatmap,
+    kept: Sequence[Record],
+    left: Sequence[Record],
+    sharpen: Sharpen = unchanged,
 ) -> tuple[Fold, npt.NDArray[np.float32]]:
-    """Returns what is fitted to all images but some, and their scores and largest heatmap values,
-    (n, 2), in the order of its records.
+    """Returns what is fitted to the images ``kept``, and scores and largest heatmap values of those
+    ``left``, (n, 2), in the order of its records.
 
     The split itself stays as it is: the space is copied.
     """
-    job, seen, paths = split.job, split.seen, {record.path for record in left}
+    job, seen = split.job, split.seen
     space = copy.deepcopy(split.space)
-    kept = seen.subset([record for record in seen.records if record.path not in paths])
-    learnt, _ = leave_out_outliers(kept, Sets([], [], []), space, to_heatmap, job.device)
+    learnt, _ = leave_out_outliers(
+        seen.subset(kept), Sets([], [], []), space, to_heatmap, job.device
+    )
     unseen = seen.subset(left)
     share = 1.0 if to_heatmap.coverage is None else float(to_heatmap.coverage.mean())
     groups = [record.group for record in learnt.records]
@@ -127,4 +171,5 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     """
     trained = calibrated.fitted.trained
     parts = (trained.prepare, fold.space, fold.model, trained.score, calibrated.guard)
-    return DetectorGraph(*parts, trained.to_heatmap, trained.fine, trained.pose).eval()
+    finer, pose = trained.fine, trained.pose
+    return DetectorGraph(*parts, trained.to_heatmap, finer, pose, fold.known).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from anomaly.files.csv_cells import csv_text
 from anomaly.imaging.mask import MAX_CELLS, Mask, mask_facts
 from anomaly.imaging.overlay import shrink
 from anomaly.inputs.dataset import Record
+from anomaly.inputs.used_images import DEFECTS
 from anomaly.quality.marks import MAX_LISTED_IMAGES, Highest, write_highest
 from anomaly.reporting.detector import card_text
 from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report
@@ -33,7 +35,7 @@ from training.guard import guard_facts
 from training.options import TrainOptions
 from training.protocols import Space
 from training.sets import Sets, file_ranges, name_of
-from training.stages import Calibrated, Job, Split, Trained
+from training.stages import Calibrated, Job, LearntDefects, Split, Trained
 from training.suspects import SUSPECTS, Suspect, picture
 from training.tensors import Extracted, digest_of, sha256_of
 
@@ -116,6 +118,10 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "group_by": options.group_by,
     }
     facts |= backbone_of(job) | {"recipe": recipe_facts(job, trained.space)}
+    if calibrated.fitted.defects is not None:
+        facts["known_defects"] = known_defects_facts(
+            calibrated.fitted.defects, options, calibration
+        )
     if chosen.tiling is not None:
         facts["tiles"] = chosen.tiling.facts(options.tile or 0)
     if calibration is not None:
@@ -162,12 +168,36 @@ def mask_of(job: Job) -> dict[str, Any] | None:
     return None if path is None or mask is None else mask_facts(path, mask)
 
 
-def list_images(path: Path, sets: Sets) -> None:
+def list_images(path: Path, sets: Sets, defects: Sequence[Record] = ()) -> None:
     """Writes which image was used for what, so that nobody calibrates on what was trained on."""
     rows = [("path", "sha256", "set", "group")]
-    for name, records in sets.by_name().items():
+    for name, records in [*sets.by_name().items(), (DEFECTS, defects)]:
         rows += [(str(r.path), sha256_of(r), name, r.group) for r in records if r.path.is_file()]
     write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
+
+
+def known_defects_facts(
+    learnt: LearntDefects, options: TrainOptions, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Returns what the card says of known defects; how many of each type are missed only where they
+    were collected independently of a detector.
+    """
+    types = [record.label or "" for record in learnt.records]
+    counts = Counter(types)
+    missed = None
+    if calibration is not None and options.independent_defects:
+        judged = list(zip(types, learnt.scores, strict=True))
+        threshold = float(calibration.threshold)
+        missed = {
+            name: sum(kind == name and score <= threshold for kind, score in judged)
+            for name in sorted(counts)
+        }
+    return {
+        "types": dict(sorted(counts.items())),
+        "named": learnt.named,
+        "unknown_below": learnt.unknown_below,
+        "missed": missed,
+    }
 
 
 def list_highest(

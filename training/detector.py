@@ -28,7 +28,7 @@ from anomaly.statistics.calibration import Calibration, Kind
 from anomaly.statistics.calibration import calibrate as threshold_of
 from anomaly.statistics.groups import one_per_group, worst_per_unit
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.cross import Sharpen, graph_of, out_of_fold, unchanged
+from training.cross import graph_of, out_of_fold, sharpening
 from training.defect_sizes import (
     DEFECTS_PER_SIZE,
     DEFECTS_PER_SIZE_SLOW,
@@ -46,7 +46,6 @@ from training.export import (
     to_onnx,
     unit_of,
 )
-from training.fine_heatmap import Early, distances
 from training.guard import Guard, learn_guard
 from training.options import TrainOptions
 from training.protocols import Module
@@ -74,7 +73,8 @@ def export(calibrated: Calibrated) -> Exported:
     """Checks the file against torch and writes RUN; what is not the detector itself comes first."""
     split = calibrated.fitted.chosen.split
     options = split.job.options
-    list_images(options.out / IMAGES, split.sets)
+    defects = calibrated.fitted.defects
+    list_images(options.out / IMAGES, split.sets, defects.records if defects else ())
     list_highest(options, calibrated.calibration, calibrated.highest)
     card = describe(calibrated, size_sensitivity(calibrated))
     card = write(split.job, card, calibrated, split.sets.calibration or split.sets.validation)
@@ -124,7 +124,7 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     parts = (trained.prepare, trained.space, trained.model, trained.score, guard)
     finer = trained.tiles or trained.fine
-    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose).eval()
+    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose, trained.known).eval()
     return graph, to_onnx(graph)
 
 
@@ -139,22 +139,14 @@ def set_threshold(
     if options.rank_only:
         return None, None, [], None
     if sets.cross:
-        records, found, fold = out_of_fold(split, fitted.chosen.to_heatmap, sharpening(fitted))
+        unseen = fitted.unseen or out_of_fold(
+            split, sets.calibrating, fitted.chosen.to_heatmap, sharpening(fitted)
+        )
+        records, found, fold = unseen.records, unseen.scores, unseen.first
     else:
         records, found = scores_by_file(model, sets.calibration, split.rule, options.size or 0)
     kind: Kind = "cross" if sets.cross else "split"
     return *calibrate_on(records, found, options, split.groups, kind), fold
-
-
-def sharpening(fitted: Fitted) -> Sharpen:
-    """Returns what makes the heatmaps of calibrating images fine, if anything does."""
-    split, trained = fitted.chosen.split, fitted.trained
-    fine = trained.fine
-    if fine is None:
-        return unchanged
-    early = Early(trained.space, trained.prepare, trained.pose, split.rule)
-    known = distances(fine, early, split.sets.calibrating)
-    return lambda heatmap, path: fine.combined(heatmap, known[path][None])
 
 
 def scores_by_file(
@@ -273,6 +265,7 @@ def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:
         "tiles.space": None if tiles is None else tiles.space.whitening,
         "pose": trained.pose,
         "fine": trained.fine,
+        "known": trained.known,
         "guard": guard,
     }
     tensors = {} if mask is None else {"mask": mask}
@@ -294,6 +287,7 @@ def built_by(options: TrainOptions, trained: Trained) -> dict[str, object]:
         "seed": options.seed,
         "target": options.target,
         "cells": trained.to_heatmap.cells,
+        "types": 0 if trained.known is None else trained.known.types,
     }
     if trained.tiles is not None:
         tiles = trained.tiles

@@ -23,6 +23,7 @@ from anomaly.errors import TrainingError
 from anomaly.statistics.calibration import Calibration
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
+from training.known_defects import KnownDefects, descriptor
 from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
@@ -33,7 +34,7 @@ from training.tiles import Tiles
 
 class DetectorGraph(nn.Module):
     """uint8 images (N, H, W, 3) -> score (N,), in_range (N,), heatmap (N, h, w) and, in pixel
-    space, reconstruction.
+    space, reconstruction, or, where types of known defects have names, type_scores (N, T).
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class DetectorGraph(nn.Module):
         to_heatmap: Heatmap | None = None,
         finer: Tiles | FineHeatmap | None = None,
         pose: Pose | None = None,
+        known: KnownDefects | None = None,
     ) -> None:
-        """``finer``: what sees more than the cells of the model, if anything does."""
+        """``finer``: what sees more than the cells of the model, if anything does. ``known``: what
+        was learnt from known defects.
+        """
         super().__init__()
-        self.to_heatmap, self.pose = to_heatmap or Heatmap(), pose
+        self.to_heatmap, self.pose, self.known = to_heatmap or Heatmap(), pose, known
         self.tiles = finer if isinstance(finer, Tiles) else None
         self.fine = finer if isinstance(finer, FineHeatmap) else None
         self.prepare, self.space, self.model, self.score, self.guard = (
@@ -73,12 +77,22 @@ class DetectorGraph(nn.Module):
         else:
             heatmap = self.tiles(images, heatmap)
             score = self.tiles.to_heatmap.pool(heatmap)
+        types: tuple[Tensor, ...] = ()
+        if self.known is not None:
+            evidence, *types = self.known(self.described(maps, heatmap))
+            score = score + evidence
         if self.fine is not None:
             heatmap = self.fine(heatmap, early)
         if self.pose is not None and place is not None:
             heatmap = self.pose.back(heatmap, place)
         outputs = (score, inside, heatmap)
+        if self.known is not None and self.known.types:
+            return (*outputs, *types)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
+
+    def described(self, maps: Tensor, heatmap: Tensor) -> Tensor:
+        """Returns the descriptors of maps, by which known defects are told (N, d)."""
+        return descriptor(self.model.deviation(maps), heatmap, self.to_heatmap.weights)
 
     def maps_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the maps of prepared pixels, and the early ones where the heatmap is fine."""
@@ -89,7 +103,10 @@ class DetectorGraph(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
-        return ["score", "in_range", "heatmap"] + (["reconstruction"] if self.pixels else [])
+        last = "reconstruction" if self.pixels else ""
+        if self.known is not None and self.known.types:
+            last = "type_scores"
+        return ["score", "in_range", "heatmap", *([last] if last else [])]
 
 
 class ExplainGraph(nn.Module):

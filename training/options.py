@@ -62,6 +62,9 @@ class TrainOptions:
     # images that look alike show different parts: only the same pixels are joined
     independent: bool = False
     exclude: Path | None = None
+    defects: Path | None = None  # known ones to learn from: a folder by type, or a manifest
+    # these were found without a detector: how many are missed can be said
+    independent_defects: bool = False
     # pixels of the original a side: large images are cut into such tiles, beside the whole image
     tile: int | None = None
     mask: Path | None = None  # a picture, black where images are not inspected
@@ -111,6 +114,7 @@ def resolve(options: TrainOptions) -> TrainOptions:
     size = size or (pixel_size(model) if space == "pixels" else DEFAULT_SIZE[space])
     check_backbone(options, space)
     check_frame(options, space)
+    check_defects(options, model, space)
     # a backbone has a patch of its own: see OpenedBackbone.nearest
     least, step = (28, 4) if space == "pixels" else (32, 16)
     if not least <= size <= 1024 or (size % step and options.backbone is None):
@@ -180,6 +184,32 @@ def check_frame(options: TrainOptions, space: str) -> None:
                 f"--frame {options.frame} and {name} found, one of them expected: {name} is for "
                 "whole images"
             )
+
+
+def check_defects(options: TrainOptions, model: str, space: str) -> None:
+    """Refuses known defects where the model cannot learn from them."""
+    if options.defects is None:
+        if options.independent_defects:
+            raise TrainingError("--independent-defects found without --defects: give these")
+        return
+    found = next(
+        (
+            name
+            for name, given in (
+                (f"--model {model}", model != "linear"),
+                ("--space pixels", space == "pixels"),
+                ("--tile", options.tile is not None),
+                (f"--score {options.score}", options.score not in (None, "hottest")),
+            )
+            if given
+        ),
+        None,
+    )
+    if found is not None:
+        raise TrainingError(
+            f"--defects and {found} found, one of them expected: known defects are learnt beside "
+            "the linear model of whole images in features, filters or both"
+        )
 
 
 def check_backbone(options: TrainOptions, space: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from anomaly.detector.card import Card
 from training.detector import calibrate, export, report
+from training.learn_defects import learn_defects
 from training.learnt import choose
 from training.options import TrainOptions
 from training.processes import rank
@@ -29,6 +30,6 @@ def train(options: TrainOptions, say: Callable[[str], None]) -> Card | None:
     fitted = fit(chosen)
     if rank() > 0:  # under torchrun the first process finishes the detector
         return None
-    calibrated = calibrate(fitted)
+    calibrated = calibrate(learn_defects(fitted))
     exported = export(calibrated)
     return report(exported)

@@ -75,6 +75,7 @@ class Model(Module, Protocol):
     likelihood: ClassVar[bool]  # its heatmap of pixels sums to a negative log-likelihood
     can_sample: ClassVar[bool]  # ``sample`` makes new maps
     can_encode: ClassVar[bool]  # ``encode`` makes codes
+    can_describe: ClassVar[bool]  # ``deviation`` says how a map deviates from good ones
     betas: ClassVar[tuple[float, float]]  # of Adam
     loss_name: ClassVar[str]  # what the history's loss is called
 
@@ -118,3 +119,6 @@ class Model(Module, Protocol):
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the codes of maps, (N, k)."""
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Returns how maps deviate from good ones, (N, C, h, w), whitened, with sign."""

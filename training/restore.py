@@ -25,6 +25,7 @@ from training.explain import PictureDecoder
 from training.export import DetectorGraph, check_parity, to_picture, unit_of
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
+from training.known_defects import KnownDefects
 from training.models import MODELS
 from training.models.pixelcnn import PixelCNN
 from training.models.vae import VAE
@@ -96,7 +97,12 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
     fine = restore_fine(space, prepare, tensors_of(tensors, "fine"))
-    graph = DetectorGraph(prepare, space, model, score, guard, to_heatmap, tiles or fine, pose)
+    known = None
+    if learnt := tensors_of(tensors, "known"):
+        known = KnownDefects(len(learnt["mean"]), facts["types"])
+        known.load_state_dict(learnt)
+    parts = (prepare, space, model, score, guard, to_heatmap)
+    graph = DetectorGraph(*parts, tiles or fine, pose, known)
     return Run(graph.eval(), decoder, facts)
 
 

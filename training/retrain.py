@@ -90,7 +90,7 @@ def options_of(card: Card, run: Path) -> TrainOptions:
             f"{run}: its card does not say the options of its training: train once more by anomaly "
             "train"
         )
-    paths = {"images", "exclude", "mask"}
+    paths = {"images", "exclude", "mask", "defects"}
     given: dict[str, Any] = {
         n: Path(v) if n in paths and isinstance(v, str) else v for n, v in said.items()
     }

@@ -164,6 +164,11 @@ class Heatmap(nn.Module):
             self.averaged(heatmap * weight) / self.averaged(weight).clamp(min=1e-6)
         )
 
+    @property
+    def weights(self) -> Tensor | None:
+        """The share of each cell that is inspected, (1, h, w); None: all of every one."""
+        return None if self.coverage is None else self.coarse(self.coverage)
+
     def averaged(self, heatmap: Tensor) -> Tensor:
         return averaged(heatmap) if self.smooth else heatmap
 

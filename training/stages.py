@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from anomaly.statistics.calibration import Calibration
 from training.export import DetectorGraph
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
+from training.known_defects import Defects, Good, KnownDefects
 from training.options import TrainOptions
 from training.own_backbone import OpenedBackbone
 from training.pose import Pose
@@ -135,11 +138,14 @@ class Trained:
     tiles: Tiles | None = None
     pose: Pose | None = None
     fine: FineHeatmap | None = None
+    known: KnownDefects | None = None
 
     @property
     def pooled(self) -> bool:
         """Whether the score is the mean of the heatmap's hottest places: both have one unit."""
-        return self.fine is None and (self.tiles is not None or self.score.name == "hottest")
+        if self.fine is not None or self.known is not None:
+            return False
+        return self.tiles is not None or self.score.name == "hottest"
 
     def map_of(self, images: Tensor) -> Tensor:
         """Returns the heatmap of whole images, (N, g, g)."""
@@ -148,11 +154,16 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The parts of a detector, and what they were fitted on."""
+class LearntDefects:
+    """Known defects that were learnt from: their records, the types with a name in the order of
+    type_scores, the score of each by a detector that has not learnt from it, and below which type
+    score a type is called unknown.
+    """
 
-    chosen: Chosen
-    trained: Trained
+    records: list[Record]
+    named: list[str]
+    scores: tuple[float, ...]
+    unknown_below: float | None
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,44 @@ class Fold:
     space: Space
     model: Model
     records: list[Record]
+    known: KnownDefects | None = None
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Images judged by models that were fitted without them, a fold after the other.
+
+    ``scores``: score and largest heatmap value of each, float32 (n, 2), higher = more anomalous.
+    ``fold``: the fold of each, (n,). ``first``: the first fold. ``described``: the descriptors of
+    the images, (n, d), and ``defects``: what the model of each fold makes of the known defects;
+    both only where there are any.
+    """
+
+    records: list[Record]
+    scores: npt.NDArray[np.float32]
+    fold: npt.NDArray[np.int64]
+    first: Fold
+    described: npt.NDArray[np.float64] | None = None
+    defects: tuple[Defects, ...] = ()
+
+    @property
+    def good(self) -> Good:
+        """The images as good ones, to tell known defects from."""
+        assert self.described is not None
+        return Good(self.described, self.scores[:, 0].astype(np.float64), self.fold)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The parts of a detector, and what they were fitted on. ``defects``: known ones that it has
+    learnt from; ``unseen``: of cross-calibration, what sets the threshold, where it is known
+    already.
+    """
+
+    chosen: Chosen
+    trained: Trained
+    defects: LearntDefects | None = None
+    unseen: Unseen | None = None
 
 
 @dataclass(frozen=True)

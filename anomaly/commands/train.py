@@ -191,6 +191,17 @@ def add_image_arguments(p: argparse.ArgumentParser) -> None:
         help="list of images to leave out, one path per line",
     )
     p.add_argument(
+        "--defects",
+        type=Path,
+        metavar="DIR",
+        help="images of known defects to learn from, a folder for each type (or a manifest)",
+    )
+    p.add_argument(
+        "--independent-defects",
+        action="store_true",
+        help="--defects were found without a detector: say how many of them are missed",
+    )
+    p.add_argument(
         "--tile",
         type=number(32),
         metavar="N",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ LARGEST_SIZE = 10_000  # pixels a side that a model sees
 
 
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")
+
+UNKNOWN_TYPE = "unknown type"  # of a defect that is like none of the known ones
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,25 @@ class Card:
         """
         found = self.calibration if self.pooled else self.heatmap
         return None if found is None else (float(found.median), float(found.threshold))
+
+    @property
+    def defect_types(self) -> tuple[str, ...]:
+        """The types of known defects that have a name, in the order of the output type_scores."""
+        learnt = self.training.known_defects
+        return () if learnt is None else learnt.named
+
+    def defect_type(self, type_scores: Sequence[float]) -> tuple[str, float] | None:
+        """Returns the most likely type of a defect and its score (0 to 1), ``unknown type`` where
+        that is lower than a tenth of the known defects had, held out; None where no type has a
+        name.
+        """
+        learnt = self.training.known_defects
+        if learnt is None or not learnt.named:
+            return None
+        best = max(range(len(learnt.named)), key=lambda index: type_scores[index])
+        score = float(type_scores[best])
+        known = learnt.unknown_below is None or score >= learnt.unknown_below
+        return (learnt.named[best] if known else UNKNOWN_TYPE), score
 
     @property
     def identity(self) -> str:

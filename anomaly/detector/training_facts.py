@@ -134,6 +134,21 @@ class RecipeFacts(Facts):
 
 
 @dataclass(frozen=True)
+class KnownDefectFacts(Facts):
+    """The known defects that were learnt from: how many of each type; the types that get a name, in
+    the order of the output ``type_scores``; below which type score a type is called unknown; and of
+    each type how many were not flagged by a detector that had not learnt from them, where they were
+    found without one.
+    """
+
+    place: ClassVar[str] = "training.known_defects."
+    types: Mapping[str, int] = field(metadata={"check": by_name(whole(1))})
+    named: tuple[str, ...] = field(metadata={"check": every(is_line, 1000)})
+    unknown_below: float | None = fact(or_none(number(0, 1)))
+    missed: Mapping[str, int] | None = fact(or_none(by_name(whole(0))))
+
+
+@dataclass(frozen=True)
 class Options(Facts):
     """What training was asked for, by which it is repeated; the names are those of `anomaly
     train`.
@@ -162,6 +177,8 @@ class Options(Facts):
     good: tuple[str, ...] | None = fact(every(is_text))
     independent: bool | None = fact(is_flag)
     exclude: str | None = fact(or_none(is_text))
+    defects: str | None = fact(or_none(is_text))
+    independent_defects: bool | None = fact(is_flag)
     tile: int | None = fact(or_none(whole(0)))
     mask: str | None = fact(or_none(is_text))
     min_area: int | None = fact(or_none(whole(0)))
@@ -212,6 +229,9 @@ class TrainingFacts(Facts):
     mask: MaskFacts | None = field(default=None, metadata=object_of(MaskFacts))
     min_area: int | None = fact(or_none(whole(0)))
     min_cells: int | None = fact(whole(1))
+    known_defects: KnownDefectFacts | None = field(
+        default=None, metadata=object_of(KnownDefectFacts)
+    )
     size_sensitivity: SizeSensitivity | None = field(
         default=None, metadata=object_of(SizeSensitivity)
     )

@@ -21,7 +21,8 @@ from anomaly.inputs.dataset import Record
 
 IMAGES = "images.csv"  # in a run folder: which image was used for what
 COLUMNS = ("path", "sha256", "set", "group")
-LEARNT = ("fit", "outliers", "validation")  # what no threshold may be set by
+DEFECTS = "known defects"
+LEARNT = ("fit", "outliers", "validation", DEFECTS)  # what no threshold may be set by
 USED = (*LEARNT, "calibration")  # what no figure may be taken of
 
 

@@ -62,6 +62,7 @@ class LinearAutoencoder(GenerativeModel):
     closed_form: ClassVar[bool] = True
     can_sample: ClassVar[bool] = True
     can_encode: ClassVar[bool] = True
+    can_describe: ClassVar[bool] = True
     # inspected: what a mask leaves out has no variance to take a mean of
     # groups, of the maps to fit on; None: a place has no location scale
     mean: Tensor
@@ -119,10 +120,20 @@ class LinearAutoencoder(GenerativeModel):
         Mahalanobis distance. Unlike the error it also tells a map whose code no normal map has, and
         what often varies counts less.
         """
+        return self.whitened(x).square().mean(1) / self.usual, self.reconstruct(x)
+
+    def whitened(self, x: Tensor) -> Tensor:
+        """Returns w of maps, (N, C, h, w)."""
         deviation, code = x.flatten(1) - self.mean, self.encode(x)
         gain = (self.variances + self.ridge).rsqrt() - self.ridge.rsqrt()
         w = deviation * self.ridge.rsqrt() + (code * gain) @ self.components
-        return w.square().reshape(x.shape).mean(1) / self.usual, self.reconstruct(x)
+        return w.reshape(x.shape)
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Returns how maps deviate from good ones at each place, (N, C, h, w), with their sign: of
+        its squares the heatmap is the mean over channels.
+        """
+        return self.whitened(x) / self.usual.sqrt()
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the codes of maps, (N, r)."""

@@ -15,6 +15,7 @@ class GenerativeModel(nn.Module):
     likelihood: ClassVar[bool] = False
     can_sample: ClassVar[bool] = False
     can_encode: ClassVar[bool] = False
+    can_describe: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     loss_name: ClassVar[str] = "loss"
 
@@ -57,3 +58,6 @@ class GenerativeModel(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no encoder")
+
+    def deviation(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not say how a map deviates")
