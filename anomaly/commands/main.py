@@ -28,6 +28,7 @@ from anomaly.commands.doctor import add_doctor
 from anomaly.commands.evaluate import add_evaluate
 from anomaly.commands.export import add_export
 from anomaly.commands.gallery import add_gallery
+from anomaly.commands.learn import add_learn
 from anomaly.commands.mark import add_mark
 from anomaly.commands.reconstruct import add_reconstruct
 from anomaly.commands.report import add_report
@@ -126,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
         add_train,
         add_mark,
         add_retrain,
+        add_learn,
         add_evaluate,
         add_score,
         add_run,

@@ -43,11 +43,6 @@ def add_retrain(commands: Any) -> None:
 
 def run_retrain(options: argparse.Namespace) -> None:
     """Trains again, and says before and after."""
-    from anomaly.detector.guarantee import Guarantee
-    from anomaly.reporting.detector import card_text
-    from anomaly.reporting.guarantee import change_rows, changes_text
-    from anomaly.reporting.lines import line_of
-
     import_training()
     from training.retrain import train_again
 
@@ -59,9 +54,19 @@ def run_retrain(options: argparse.Namespace) -> None:
         command=options.command_line,
         say=say,
     )
+    say_change(old, new, options.out, as_json=options.json)
+
+
+def say_change(old: Card, new: Card, out: Path, as_json: bool = False) -> None:
+    """Prints what a new detector guarantees and flags, beside the one that it was made from."""
+    from anomaly.detector.guarantee import Guarantee
+    from anomaly.reporting.detector import card_text
+    from anomaly.reporting.guarantee import change_rows, changes_text
+    from anomaly.reporting.lines import line_of
+
     before, after = Guarantee.of(old), Guarantee.of(new)
     defects = [flagged_of(card) for card in (old, new)]
-    if options.json:
+    if as_json:
         figures = [
             {**g.to_json(), "flagged_synthetic": d}
             for g, d in zip((before, after), defects, strict=True)
@@ -72,8 +77,8 @@ def run_retrain(options: argparse.Namespace) -> None:
             )
         )
         return
-    print(line_of("written", f"{options.out / 'detector.onnx'}   {new.identity}"))
-    print(card_text(new, str(options.out)))
+    print(line_of("written", f"{out / 'detector.onnx'}   {new.identity}"))
+    print(card_text(new, str(out)))
     said = ["unknown" if d is None else f"{d[0]:,} of {d[1]:,}" for d in defects]
     print(
         changes_text(

@@ -132,6 +132,42 @@ def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
     return Exported(len(rows), left_out)
 
 
+@dataclass(frozen=True)
+class Learnable:
+    """What a detector may learn from verdicts: images judged anomalous with their type (None: not
+    said), images that may set a threshold (see ``write_calibration_manifest``), and messages on
+    those that are not as they were, or lie in archives.
+    """
+
+    defects: list[tuple[Path, str | None]]
+    good: list[Path]
+    left_out: list[str]
+
+
+def learnable(store: Store) -> Learnable:
+    """Returns what may be learnt from the verdicts on all runs; each image once, by its bytes."""
+    found = Learnable([], [], [])
+    done: set[str] = set()
+    good = [one for run in store.runs() for one in store.calibration_images(run.id)]
+    for finding in [*_all(store, Filters(state="anomalous")), *good]:
+        if finding.sha256 is None or finding.sha256 in done:
+            continue
+        done.add(finding.sha256)
+        image = store.image(finding.id)
+        if image.state != "same":
+            found.left_out.append(image.message)
+        elif image.path is None:
+            found.left_out.append(
+                f"{finding.path} lies in an archive, a file expected: unpack the archive and score "
+                "it again"
+            )
+        elif finding.state == "anomalous":
+            found.defects.append((image.path, finding.defect_type))
+        else:
+            found.good.append(image.path)
+    return found
+
+
 def _check_out(out: Path, suffixes: tuple[str, ...]) -> None:
     if out.suffix.lower() not in suffixes:
         raise AnomalyError(
