@@ -22,7 +22,7 @@ from training.known_defects import FEWEST, Defects, descriptor
 from training.protocols import Model, Space
 from training.scores import Heatmap
 from training.stages import Split
-from training.tensors import extract
+from training.tensors import Extracted, extract
 
 BATCH = 32  # maps that are described at a time
 
@@ -36,6 +36,11 @@ class LabelledMaps:
     records: list[Record]
     maps: Tensor
     places: Tensor
+
+    @classmethod
+    def unmarked(cls, seen: Extracted) -> LabelledMaps:
+        """Returns defects of which all places count alike."""
+        return cls(seen.records, seen.maps, torch.ones(len(seen.maps), *seen.maps.shape[2:]))
 
     @property
     def types(self) -> list[str]:

@@ -1,5 +1,5 @@
-"""`anomaly learn`: a new detector from a run, the defects that inspectors found since, and more good
-images.
+"""`anomaly learn`: a new detector from a run, the defects that inspectors found since, and more
+good images.
 """
 
 from __future__ import annotations
