@@ -296,18 +296,19 @@ def frames_for(job: Job, sample: Sample, frame: str) -> list[Candidate]:
 
 
 def views_for(job: Job, sample: Sample, best: Candidate) -> list[Candidate]:
-    """Returns the recipes in the frame of a candidate: in the space of the default recipe, then
-    itself and, of whole images, features with coarse cells.
+    """Returns the recipes in the frame of a candidate, the preferred one first: of whole images in
+    the space of the default recipe, then itself, and features with coarse cells; in a frame of the
+    part, which features as they are tell best, itself first.
     """
     has_backbone = job.recipe.space != "filters"
     if not has_backbone:
         return [best]
     usual = replace(best.recipe, space=job.recipe.space, normalised=True)
-    found = [replace(best, recipe=usual), best]
-    if best.recipe.frame == "whole":
-        shape = shape_of(sample.aspect, job.size)
-        found.append(Candidate(Recipe("features", shape, shape, normalised=False)))
-    return found
+    if best.recipe.frame != "whole":
+        return [best, replace(best, recipe=usual)]
+    shape = shape_of(sample.aspect, job.size)
+    coarse = Candidate(Recipe("features", shape, shape, normalised=False))
+    return [replace(best, recipe=usual), best, coarse]
 
 
 def candidate_in(frame: str, job: Job, sample: Sample) -> Candidate:
@@ -331,7 +332,7 @@ def best_of(
 ) -> tuple[Candidate, dict[str, float]]:
     """Returns the candidate that tells synthetic defects best, and the figure of each that was
     tried, 0 to 1: first the frame is chosen, then the space. The default recipe is kept unless
-    another one is better by more than 0.02.
+    another one is better by more than 0.04.
 
     ``images``: how many the final model will learn from. ``seen`` is called after each candidate.
     """
