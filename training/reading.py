@@ -13,6 +13,7 @@ from anomaly.files.progress import Progress
 from anomaly.imaging.listing import passed_text
 from anomaly.imaging.mask import read_mask
 from anomaly.inputs.dataset import Record
+from anomaly.inputs.known_defects import read_defects
 from anomaly.scoring.units import whole_units
 from training.describe import warn_of_mask
 from training.models import MODELS
@@ -40,6 +41,8 @@ def read(asked: TrainOptions, say: Callable[[str], None]) -> Found:
     passed = Counter[str]()
     records, sets = find_images(job.options, say if rank() == 0 else None, passed)
     check_out(job.options)
+    if job.options.defects is not None:
+        read_defects(job.options.defects, job.options.group_by)  # refused now, not after the fit
     make_run(job.options.out)
     rule = find_rule(records, job.options.decode == "reduced", job.options.depth)
     return Found(job, records, sets.excluded, passed, rule)

@@ -23,7 +23,7 @@ def read_defects(
     ``path`` and, where known, ``label``, ``group`` and ``mask``. Images that are labelled good are
     left out, and said by ``say``. Raises DatasetError where no defect is left.
     """
-    records = read_dataset(defects, group_by, plain=UNTYPED, say=say)
+    records = read_dataset(defects, group_by, plain=None, say=say)
     good = [record for record in records if record.label == GOOD]
     if good and say is not None:
         say(f"{defects}: {len(good)} images labelled good left out: give them as good images")
@@ -39,7 +39,7 @@ def _typed(record: Record, root: Path) -> Record:
     """Returns a record whose label is its type: where no label says so, the folder below the
     root.
     """
-    if record.label not in (None, UNTYPED):
+    if record.label is not None:
         return record
     inside = root.is_dir() and record.path.is_relative_to(root)
     folders = record.path.relative_to(root).parts[:-1] if inside else ()
