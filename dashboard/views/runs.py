@@ -4,6 +4,7 @@ the same images.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import altair as alt
@@ -15,6 +16,7 @@ from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError
 from anomaly.reporting.guarantee import guarantee_text, preview_text, review_lines
 from anomaly.review import Comparison, Detector, Run
+from anomaly.review.findings import Filters
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
 from dashboard.components import cells, plain
 from dashboard.desk import Desk, open_desk
@@ -45,6 +47,7 @@ def show(desk: Desk) -> None:
         set_address(query_here() if chosen == filters.run else other)
         card(desk.detector_of(chosen).detector)
         offer_report(desk, desk.store.run(chosen))
+        say_learning(desk, desk.store.run(chosen))
     with comparison:
         if len(runs) < 2:
             st.info(
@@ -119,6 +122,28 @@ def offer_report(desk: Desk, run: Run) -> None:
             "text/html",
             icon=":material/description:",
         )
+
+
+def say_learning(desk: Desk, run: Run) -> None:
+    """Says how a detector learns from the verdicts, once there are some on defects."""
+    file = desk.files.find(run)
+    defects = desk.store.count(Filters(state="anomalous"))
+    if file is None or not defects:
+        return
+    with st.container(border=True):
+        st.markdown("###### Learn from the verdicts")
+        what = f"{defects:,} finding{'s are' if defects > 1 else ' is'} judged anomalous"
+        st.write(
+            f"{what}: a new detector knows these defects and still finds others. Its threshold is "
+            "set by good images again. It takes as long as the first training:"
+        )
+        folder = file.parent
+        new = folder.with_name(f"{folder.name}-learnt")
+        database = desk.settings.database
+        if "@" in database:  # an address may hold a password
+            database = "DATABASE"
+        line = ["anomaly", "learn", str(folder), "--review", database, "--out", str(new)]
+        st.code(shlex.join(line), language=None)
 
 
 def facts(detector: Detector) -> list[dict[str, str]]:
