@@ -27,7 +27,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.inputs.labels import GOOD
 from anomaly.statistics.calibration import Kind
-from training.cross import Unseen, fit_without, out_of_fold, with_evidence
+from training.cross import fit_without, out_of_fold, with_evidence
 from training.detector import calibrate_on
 from training.experiments.benchmark import Case, cases
 from training.known_defects import (
@@ -42,7 +42,7 @@ from training.labelled_maps import LabelledMaps, describe_maps
 from training.learnt import choose
 from training.options import TrainOptions
 from training.reading import read, represent, split
-from training.stages import Split
+from training.stages import Split, Unseen
 from training.tensors import extract
 
 Floats = npt.NDArray[np.float64]
