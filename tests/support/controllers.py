@@ -70,6 +70,10 @@ class Controllers:
                         await asyncio.sleep(LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
+    def both_saw(self) -> bool:
+        """Whether each protocol showed a result."""
+        return {protocol for protocol, _, _ in self.seen} == {"Modbus", "OPC UA"}
+
     def check(
         self, judged: Mapping[int, datetime], launches: Sequence[datetime], expires: float
     ) -> Counter[str]:

@@ -180,6 +180,7 @@ def kill(home: Path, run: Path, rounds: int, seed: int, remove: bool = False) ->
                 line.launch()
                 time.sleep(choose.choice((choose.uniform(0, took), took + choose.uniform(0, 3))))
             wait_until(line.works, "the station works again")
+            wait_until(controllers.both_saw, "both controllers see a result")
             feeding.stopping.set()
         live = line.judged(len(feeding.sent))
         assert line.stop() == 0, line.log
@@ -189,7 +190,6 @@ def kill(home: Path, run: Path, rounds: int, seed: int, remove: bool = False) ->
         results = receiver.results()
         judged = {one["seq"]: datetime.fromisoformat(one["judged_at"]) for one in results}
         looks = controllers.check(judged, line.launches, EXPIRES)
-        assert len(looks) == 2, looks
     return Counter(
         images=len(feeding.sent),
         messages_again=len(listener.results()) - len(feeding.sent),
