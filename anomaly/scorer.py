@@ -21,7 +21,7 @@ from anomaly.detector.file import find_detector, read_checked
 from anomaly.detector.golden import Golden
 from anomaly.detector.golden_check import check_flags_around, check_golden_scores
 from anomaly.detector.in_memory import decode_array, decode_pil
-from anomaly.detector.inference import check_shape, run_session, run_watched
+from anomaly.detector.inference import Deadlines, check_shape, run_session, run_watched
 from anomaly.detector.session import available_cores, import_runtime, open_session
 from anomaly.detector.training_range import PIXELS_OUTSIDE, outside
 from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
@@ -136,7 +136,8 @@ class Scorer:
         golden = Golden.from_json(self.card.golden, self.card.calibration)
         sizes = training_sizes(self.card.training.ranges)
         _try_out(self.path, data, [sample[:4] for sample in golden.samples], self._threads, sizes)
-        self._seconds, self._process = seconds, os.getpid()
+        self._process = os.getpid()
+        self._deadlines = None if seconds is None else Deadlines(seconds)
         self._free = threading.BoundedSemaphore(at_once or available_cores())
         self._session, self.device = open_session(data, device, self._threads)
         self._batches = (
@@ -349,7 +350,7 @@ class Scorer:
             )
         with self._free:
             if self._slow is None:
-                found = run_session(session, self._outputs, images, self._seconds)
+                found = run_session(session, self._outputs, images, self._deadlines)
             else:
                 found = run_watched(session, self._outputs, images, self._slow, self._slow_seconds)
         outputs = dict(zip(self._outputs, found, strict=True))

@@ -161,7 +161,9 @@ class Pictures:
         expected = scorer.explain(decoded)
         if expected is None:
             raise ImageError(
-                "not available", "not available for this detector: no explain.onnx beside it"
+                "not available",
+                "not available for this detector: no explain.onnx beside it, which anomaly train "
+                "--no-expected-picture leaves out",
             )
         return Pair(png(expected), png(difference(decoded.pixels, expected)))
 

@@ -192,6 +192,7 @@ def calibrate_on(
     )
     order = np.argsort(-values, kind="stable")
     calibration = threshold_of(values, options.false_alarm_rate, kind)
+    calibration = replace(calibration, review_rate=options.review_rate)
     heatmap = calibration.with_scores(largest[drawn])
     return calibration, heatmap, [kept[int(drawn[i])] for i in order]
 

@@ -48,6 +48,8 @@ class TrainOptions:
     epochs: int | None = None
     seed: int = 0
     false_alarm_rate: float | None = None
+    # share of good images that is flagged or for review, which sets a second threshold
+    review_rate: float | None = None
     # split: part of the good images calibrates; cross: all of them train and calibrate; auto: cross
     # where groups are few
     calibrate: Calibrating = "auto"
@@ -74,6 +76,8 @@ class TrainOptions:
     # reduced: JPEG at 1/2, 1/4 or 1/8 scale where that is no smaller than the model's size
     decode: str = "full"
     depth: int | None = None  # true bits of 16-bit files; None: found in all of them together
+    # whether the picture that a model of filters or features expected is drawn, by explain.onnx
+    expected_picture: bool = True
     resume: bool = False
     command: str = ""
     # who marked what ``exclude`` names as defects (anomaly retrain); empty: a list of the user's
@@ -130,6 +134,16 @@ def resolve(options: TrainOptions) -> TrainOptions:
         raise TrainingError(
             f"--dropout {options.dropout:g} found, which is for the discriminator of a GAN of "
             "pixels: leave it out, or --model gan --space pixels"
+        )
+    if options.review_rate is not None and options.rank_only:
+        raise TrainingError(
+            "--review-rate and --rank-only found, one of them expected: one sets a threshold, the "
+            "other none"
+        )
+    if not options.expected_picture and space == "pixels":
+        raise TrainingError(
+            "--no-expected-picture with --space pixels found, where the model's own output is that "
+            "picture: leave it out"
         )
     if options.tile and (options.decode == "reduced" or options.score not in (None, "hottest")):
         found = "--decode reduced" if options.decode == "reduced" else f"--score {options.score}"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomaly.errors import DatasetError
+from anomaly.files.numbers import percent
 from anomaly.files.progress import Progress
 from anomaly.imaging.decode import Decoded
 from anomaly.imaging.listing import passed_text
@@ -120,7 +121,11 @@ class Plan:
         asked = (self.options.false_alarm_rate, self.options.calibrate)
         if prospect is None:
             return [("good images flagged", "no guarantee: --rank-only orders images by score")]
-        return [*enough_rows(prospect, *asked), *more_rows(self.groups, *asked)]
+        rows = [*enough_rows(prospect, *asked), *more_rows(self.groups, *asked)]
+        if self.options.review_rate is not None:
+            rate = percent(self.options.review_rate)
+            rows.append(("flagged or review", f"at most {rate} of good images, as asked"))
+        return rows
 
     def _split(self) -> str:
         sets = self.sets

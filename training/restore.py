@@ -77,7 +77,7 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     space, model = restore_model(recipe.make_space(facts["grey"], backbone), facts, tensors)
     decoder = None
     if weights := tensors_of(tensors, "decoder"):
-        decoder = PictureDecoder(space.channels)
+        decoder = PictureDecoder(space.channels, *space.grid)
         decoder.load_state_dict(weights)
         decoder.eval()
     density = None
@@ -188,6 +188,11 @@ def sample(run: Path, count: int, seed: int, prior: str | None = None) -> np.nda
         raise TrainingError(
             f"--prior {prior} found, which is for a VAE, and the model is "
             f"{restored.facts['model']}: leave it out"
+        )
+    if restored.decoder is None and restored.facts["space"] != "pixels":
+        raise TrainingError(
+            f"{run}: trained with --no-expected-picture, so there is nothing that draws what the "
+            "model has in mind: train without it"
         )
     noise = torch.randn(count, model.sample_size(), generator=torch.Generator().manual_seed(seed))
     if isinstance(model, PixelCNN):  # it draws one location after the other

@@ -100,6 +100,8 @@ def draw_sets(records: Sequence[Record], options: TrainOptions) -> Sets:
     """Returns the sets that ``options`` come to, resolved ones: see ``three_sets``."""
     groups = len({record.group for record in records})
     cross = kind_for(groups, options.calibrate) == "cross"
+    prospect = Prospect.of(groups, options.false_alarm_rate, options.calibrate)
+    prospect.check_review_rate(options.review_rate)
     return three_sets(records, options.seed, options.false_alarm_rate, options.rank_only, cross)
 
 

@@ -16,7 +16,7 @@ from anomaly.detector.training_facts import TileFacts
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from anomaly.reporting.detector import tiles_text
-from training.explain import PictureDecoder, fit_decoder, steps_for
+from training.explain import PictureDecoder, fit_decoder
 from training.fine_heatmap import MAX_IMAGES, Early, FineHeatmap, fit_fine_heatmap
 from training.learnt import cells_of
 from training.models import MODELS
@@ -59,17 +59,8 @@ def fit_whole(chosen: Chosen) -> Trained:
         scores = scores_of(fitted.model, fitted.held_out, job.device, to_heatmap=to_heatmap)
         density = DensityOfStates.of(states(scores))
     decoder: PictureDecoder | None = None
-    if space.whitening is not None and rank() == 0:
-        steps = steps_for(len(fitted.maps))
-        with Progress(steps, "learning to draw what is expected") as progress:
-            decoder = fit_decoder(
-                fitted.model,
-                fitted.maps,
-                learnt.pictures,
-                job.options.seed,
-                job.device,
-                lambda: progress.advance(1),
-            ).cpu()
+    if space.whitening is not None and job.options.expected_picture and rank() == 0:
+        decoder = fit_decoder(fitted.model, fitted.maps, learnt.pictures, job.device).cpu()
     prepare, space = split.prepare.cpu(), space.cpu()
     pose = None if split.pose is None else split.pose.cpu()
     return Trained(

@@ -20,6 +20,7 @@ from anomaly.commands.arguments import (
     given_names,
     import_training,
     number,
+    rate,
     say,
     share,
 )
@@ -80,6 +81,13 @@ def add_train(commands: Any) -> None:
     )
     add_rate(p)
     p.add_argument(
+        "--review-rate",
+        type=rate,
+        metavar="R",
+        help="second threshold: at most this rate of good images is flagged or for review (such "
+        "as 0.05)",
+    )
+    p.add_argument(
         "--calibrate",
         choices=("split", "cross", "auto"),
         default="auto",
@@ -106,6 +114,13 @@ def add_train(commands: Any) -> None:
         type=int,
         choices=DEPTHS,
         help="true bit depth of 16-bit files (default: found from all files)",
+    )
+    p.add_argument(
+        "--no-expected-picture",
+        dest="expected_picture",
+        action="store_false",
+        help="do not write RUN/explain.onnx: reports and dashboard then show no picture of what "
+        "the model expected",
     )
     p.add_argument("--resume", action="store_true", help="resume from RUN/checkpoint.safetensors")
     p.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +39,16 @@ def check_shape(name: str, output: npt.NDArray[Any], images: int, dimensions: in
 
 
 def run_session(
-    session: Any, outputs: list[str], images: Pixels, seconds: float | None = None
+    session: Any, outputs: list[str], images: Pixels, deadlines: Deadlines | None = None
 ) -> list[npt.NDArray[Any]]:
     found: list[npt.NDArray[Any]]
-    with _errors_of_the_runtime(seconds or math.inf):
-        found = (
-            session.run(outputs, {"images": images})
-            if seconds is None
-            else _run_within(session, outputs, images, seconds)
-        )
+    if deadlines is None:
+        with _errors_of_the_runtime(math.inf):
+            found = session.run(outputs, {"images": images})
+        return found
+    options = import_runtime().RunOptions()
+    with _errors_of_the_runtime(deadlines.seconds), deadlines.ending(options):
+        found = session.run(outputs, {"images": images}, options)
     return found
 
 
@@ -77,15 +79,39 @@ def _errors_of_the_runtime(seconds: float) -> Iterator[None]:
         ) from error
 
 
-def _run_within(
-    session: Any, outputs: list[str], images: Pixels, seconds: float
-) -> list[npt.NDArray[Any]]:
-    options = import_runtime().RunOptions()
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
-    try:
-        found: list[npt.NDArray[Any]] = session.run(outputs, {"images": images}, options)
-        return found
-    finally:
-        timer.cancel()
+class Deadlines:
+    """Ends inferences that take longer than ``seconds``, in one thread for all of them: a timer for
+    each would be a thread for each. The thread ends when nothing ran for a while.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._changed = threading.Condition()
+        self._running: dict[int, tuple[float, Any]] = {}
+        self._looks = False
+
+    @contextlib.contextmanager
+    def ending(self, options: Any) -> Iterator[None]:
+        """Ends what runs in the block with these options of ONNX Runtime, when its time is over."""
+        with self._changed:
+            self._running[id(options)] = (time.monotonic() + self.seconds, options)
+            if not self._looks:
+                self._looks = True
+                threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._running[id(options)]
+
+    def _look(self) -> None:
+        with self._changed:
+            while self._running:
+                # later ones are over later: what comes meanwhile can wait until it looks again
+                now = time.monotonic()
+                for at, options in self._running.values():
+                    if at <= now:
+                        options.terminate = True
+                later = [at for at, _ in self._running.values() if at > now]
+                self._changed.wait(min(later, default=now + self.seconds) - now)
+            self._looks = False

@@ -156,6 +156,7 @@ class Options(Facts):
 
     place: ClassVar[str] = "training.options."
     images: str | None = fact(is_text)
+    expected_picture: bool | None = fact(is_flag)
     model: str | None = fact(is_text)
     space: str | None = fact(is_text)
     backbone: str | None = fact(or_none(is_text))
@@ -169,6 +170,7 @@ class Options(Facts):
     epochs: int | None = fact(or_none(whole(0)))
     seed: int | None = fact(whole(-MAX_INTEGER))
     false_alarm_rate: float | None = fact(or_none(number(0, 0.5)))
+    review_rate: float | None = fact(or_none(number(0, 0.5)))
     calibrate: str | None = fact(is_text)
     device: str | None = fact(is_text)
     group_by: str | None = fact(or_none(is_text))

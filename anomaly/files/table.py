@@ -104,7 +104,7 @@ def import_pyarrow(what_for: str = "a Parquet table (not one in .csv or .jsonl)"
 
 def printable(text: str) -> str:
     """Returns text that is valid UTF-8: bytes of a file name that are not become %XX."""
-    return re.sub("[\ud800-\udfff]", _percent, text)
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", _percent, text)
 
 
 def _percent(match: re.Match[str]) -> str:

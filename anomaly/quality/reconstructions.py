@@ -40,7 +40,7 @@ def reconstructions(
         if expected is None:
             raise DatasetError(
                 f"{scorer.path}: what it expects is not available (explain.onnx is not beside it, "
-                "or not its own)"
+                "or not its own; anomaly train --no-expected-picture leaves it out)"
             )
         original, expected = resized(decoded.pixels), resized(expected)
         picture = (

@@ -48,6 +48,7 @@ def detector_lines(card: Card, run: str) -> list[str]:
         ("backbone", backbone_text(training.backbone)),
         ("mask", mask_text(training.mask)),
         ("training range", guard_text(training.guard)),
+        ("expected picture", expected_text(training)),
         ("command", training.command),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
         ("parent", card.parent),
@@ -74,6 +75,12 @@ def heatmap_text(heatmap: Calibration | None) -> str:
         f"in a unit of its own: outlined from {float(heatmap.threshold):.4g} on; a typical good "
         f"image has {float(heatmap.median):.4g} at its hottest place"
     )
+
+
+def expected_text(training: TrainingFacts) -> str:
+    """Returns that there is no picture of what the model expected, where it was left out."""
+    left_out = training.options is not None and training.options.expected_picture is False
+    return "none: trained with --no-expected-picture" if left_out else ""
 
 
 def view_text(card: Card) -> str:

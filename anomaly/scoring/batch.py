@@ -277,17 +277,18 @@ def _cut(
     """Gathers rows into chunks of ``chunk_rows``, or of what came in a minute, or until the work
     was stopped.
     """
-    held: list[Scored] = []
+    held, rows = list[Scored](), 0
     due = time.monotonic() + SECONDS_A_CHUNK
     try:
         for one in scored:
             held.append(one)
+            rows += len(one.rows)
             if progress:
                 progress.advance(len(one.rows))
-            if sum(len(one.rows) for one in held) >= chunk_rows or time.monotonic() >= due:
+            if rows >= chunk_rows or time.monotonic() >= due:
                 # Given up before it is handed on: stopped in between, rows may be lost and scored
                 # again, never doubled.
-                chunk, held = held, []
+                chunk, held, rows = held, [], 0
                 yield chunk
                 due = time.monotonic() + SECONDS_A_CHUNK
     except (Exception, KeyboardInterrupt):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -32,6 +32,7 @@ from anomaly.scoring.pictures import Pictures
 from anomaly.scoring.products import Project
 from anomaly.scoring.run_files import ERROR, OF, says_when_unwritable
 
+_shortest = lru_cache(16)(shortest)  # of thresholds, which each row has
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
 
 
@@ -238,7 +239,7 @@ def judged(scorer: Scorer, images: Sequence[Decoded | ImageError]) -> list[Resul
 
 def recorded(work: Work, read: Read, result: Result) -> Row:
     """Writes an image's pictures and returns its row."""
-    if isinstance(read.image, Decoded):
+    if work.pictures.folders and isinstance(read.image, Decoded):
         with says_when_unwritable(work.out):
             save = partial(
                 work.pictures.save, read.number, read.source, read.data, read.image, result
@@ -269,10 +270,10 @@ def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -
         height=result.height,
         score=None if result.score is None else shortest(result.score),
         p_value=result.p_value,
-        threshold=None if calibration is None else shortest(float(calibration.threshold)),
+        threshold=None if calibration is None else _shortest(float(calibration.threshold)),
         review_threshold=None
         if calibration is None or calibration.review is None
-        else shortest(float(calibration.review.threshold)),
+        else _shortest(float(calibration.review.threshold)),
         is_anomaly=result.is_anomaly if result.status == "ok" else None,
         result=result.result,
         box_x=x,

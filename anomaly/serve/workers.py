@@ -112,7 +112,7 @@ class Workers:
             ) from error
         finally:
             # A job that is running cannot be stopped: its place is free when it has really ended.
-            if job is None:
+            if job is None or job.done():
                 self._leave(place)
             else:
                 job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, place))

@@ -262,9 +262,7 @@ class Rate:
 
     @classmethod
     def of(cls, flagged: int, n: int) -> Rate:
-        """The rate with its Clopper-Pearson interval; the n must be independent of each other (one
-        of each group).
-        """
+        """The rate with its Clopper-Pearson interval; the n must be independent (one a group)."""
         return cls(flagged, n, *clopper_pearson(flagged, n))
 
     @property
@@ -352,9 +350,11 @@ def exact_rate(target_rate: float) -> Fraction:
 
 
 def as_float32(scores: ArrayLike) -> NDArray[np.float32]:
-    """Returns scores as float32, -0.0 as 0.0: a sort leaves the two zeros in an order that depends
-    on the processor.
-    """
+    """Returns scores as float32, -0.0 as 0.0, whose order a sort leaves to the processor."""
+    if isinstance(
+        scores, np.float32
+    ):  # one score of an image: what follows takes ten times as long
+        return np.asarray(scores + np.float32(0))
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and found so
         return np.asarray(scores).astype(np.float32) + np.float32(0)
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from anomaly.errors import CalibrationError
 from anomaly.statistics.calibration import (
     DEFAULT_RATE,
     Kind,
@@ -17,6 +18,7 @@ from anomaly.statistics.calibration import (
     rank,
 )
 from anomaly.statistics.intervals import rate_of, upper_bound_of
+from anomaly.statistics.review_threshold import lowest_rate
 
 # groups of good images up to which --calibrate auto lets all of them train and calibrate: a split
 # of more costs little
@@ -61,6 +63,17 @@ class Prospect:
     @property
     def upper_bound(self) -> float:
         return upper_bound_of(self.k, self.n)
+
+    def check_review_rate(self, review_rate: float | None) -> None:
+        """Raises CalibrationError where the rate of a second threshold is not above that of the
+        first.
+        """
+        if review_rate is not None and rank(review_rate, self.n) <= self.k:
+            raise CalibrationError(
+                f"a review rate of {100 * review_rate:.6g} % found, but the threshold itself flags "
+                f"{self.k:,} in {self.n + 1:,} good images: give --review-rate "
+                f"{lowest_rate(self.k + 1, self.n)} or more, or more good images"
+            )
 
     def to_json(self) -> dict[str, float | int | str | None]:
         return {

@@ -1,21 +1,25 @@
 """Measures how long `anomaly run` takes from an image to its result at a sink.
 
 python -m tests.benchmarks.measure_station [--run RUN --images FOLDER] [--count 3000] [--rate 10]
+    [--minutes M]
 
 Images are posted over HTTP one by one, ``--rate`` a second (0: as fast as they are answered), and
 each result is heard by a receiver of the webhook. Printed are the whole time from the post to the
 receiver, the time of decoder and model alone in this process (one image in ten, in between, so that
-both meet the same load), their difference, and how memory and the state folder grow.
+both meet the same load), their difference, and how memory and the state folder grow. ``--minutes``:
+it ends after these, however many images there were.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +76,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--rate", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=math.inf)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
@@ -82,14 +87,19 @@ def main() -> None:
         toml = TOML.format(http=http, hook=heard.port)
         with heard.receiving(), station(home / "line", run.absolute(), toml) as line:
             line.start()
-            measure(line, http, heard, [*islice(cycle(files), options.count)], options.rate)
+            ends = time.perf_counter() + 60 * options.minutes
+            posted = takewhile(lambda _: time.perf_counter() < ends, cycle(files))
+            measure(line, http, heard, islice(posted, options.count), options)
             line.stop()
 
 
-def measure(line: Station, port: int, heard: Heard, files: list[bytes], rate: float) -> None:
+def measure(
+    line: Station, port: int, heard: Heard, files: Iterable[bytes], options: argparse.Namespace
+) -> None:
     """Posts the files, and prints the figures."""
+    rate, step = options.rate, max(1, options.count // STEPS)
     scorer, sent, alone = Scorer(line.run), list[float](), list[float]()
-    step, quiet = max(1, len(files) // STEPS), threading.Event()
+    quiet = threading.Event()
     began = time.perf_counter()
     for number, data in enumerate(files):
         if rate:
@@ -103,7 +113,7 @@ def measure(line: Station, port: int, heard: Heard, files: list[bytes], rate: fl
             alone.append(time.perf_counter() - at)
         if number % step == 0:
             print(f"{number:>8,} images: {size_of(line)}", flush=True)
-    print(f"{len(files):>8,} images: {size_of(line)}")
+    print(f"{len(sent):>8,} images: {size_of(line)}")
     whole = np.array(heard.at[: len(sent)]) - np.array(sent)
     rows = {
         "image to sink": whole,

@@ -24,7 +24,14 @@ from anomaly.review import Filters, Store
 from anomaly.scorer import Scorer
 from anomaly.station.live import read_live
 from tests.support.browsing import SIZES
-from tests.support.review_server import KEY, Client, Server, find_chromium, serving
+from tests.support.review_server import (
+    KEY,
+    Client,
+    Server,
+    find_chromium,
+    free_port,
+    serving,
+)
 from tests.support.stations import Station, station, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -36,6 +43,11 @@ TOML = """
 kind = "folder"
 name = "left"
 path = "incoming"
+
+[[source]]
+kind = "http"
+name = "post"
+port = {port}
 
 [[sink]]
 kind = "stdout"
@@ -62,7 +74,7 @@ def two_thresholds(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def running(two_thresholds: Path, tmp_path: Path) -> Iterator[Station]:
     (tmp_path / "incoming").mkdir()
-    with station(tmp_path, two_thresholds, TOML) as made:
+    with station(tmp_path, two_thresholds, TOML.format(port=free_port())) as made:
         made.start()
         yield made
 
@@ -125,7 +137,7 @@ def test_each_result_is_shown_and_a_dead_station_is_never_green(
     assert "1 of 3 images judged are flagged; if all are good expect" in page.inner_text(
         "[data-part=ordinary]"
     )
-    assert page.locator("[data-part=sources] li[data-state=ok]").count() == 1
+    assert page.locator("[data-part=sources] li[data-state=ok]").count() == 2
     assert page.locator("[data-part=sinks] li[data-state=ok]").count() == 2
     assert page.locator("[data-part=last] li").count() == 4
     # the picture of a result that is chosen, in its full size
@@ -173,28 +185,36 @@ def test_new_findings_appear_in_the_queue_without_a_reload(
         assert store.count(Filters(run=run.id, result="review")) == 1
 
 
-@pytest.mark.parametrize("size", [*SIZES, (1024, 768), (768, 1024)])
-def test_the_page_fits_the_screen(
-    size: tuple[int, int],
+def test_who_posts_an_image_hears_of_both_thresholds_and_the_page_fits_every_screen(
+    two_thresholds: Path,
     running: Station,
     shown: Server,
     images: dict[str, list[Path]],
     open_page: Callable[..., Any],
 ) -> None:
-    for number, image in enumerate(images["not flagged"][:3]):
-        arrive(running, image, f"{number}.png")
-    running.judged(3)
-    page = open_page(f"{shown.url}/live", size)
-    state(page, "not flagged")
-    page.locator("[data-part=last] li").nth(2).wait_for(timeout=TIMEOUT_MS)
-    found = page.locator(".live").evaluate(
-        "node => [node.scrollWidth <= node.clientWidth, node.getBoundingClientRect().bottom]"
-    )
-    assert found[0]
-    if size[0] > 900:  # all of it, without scrolling
-        assert found[1] <= size[1]
-    word = page.locator(".word").bounding_box()
-    assert word["x"] >= 0 and word["x"] + word["width"] <= size[0]
+    calibration = read_card(two_thresholds).calibration
+    assert calibration is not None
+    port = int(running.toml.partition("port = ")[2].split()[0])
+    for outcome, action in (("flagged", "reject"), ("review", "reject"), ("not flagged", "pass")):
+        answer = running.post(port, images[outcome][0].read_bytes())
+        assert answer.status == 200
+        assert (answer.json["outcome"], answer.json["action"]) == (outcome, action)
+        assert answer.json["threshold"] == pytest.approx(float(calibration.threshold))
+        lower = answer.json["review_threshold"]
+        assert lower == pytest.approx(float(calibration.review_threshold))
+        assert (answer.json["score"] > lower) == (outcome != "not flagged")
+    for size in (*SIZES, (1024, 768), (768, 1024)):
+        page = open_page(f"{shown.url}/live", size)
+        state(page, "not flagged")
+        page.locator("[data-part=last] li").nth(2).wait_for(timeout=TIMEOUT_MS)
+        found = page.locator(".live").evaluate(
+            "node => [node.scrollWidth <= node.clientWidth, node.getBoundingClientRect().bottom]"
+        )
+        assert found[0], size
+        if size[0] > 900:  # all of it, without scrolling
+            assert found[1] <= size[1], size
+        word = page.locator(".word").bounding_box()
+        assert word["x"] >= 0 and word["x"] + word["width"] <= size[0], size
 
 
 def test_routes_of_a_station(

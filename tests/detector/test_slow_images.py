@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
+from anomaly.detector.inference import Deadlines
 from anomaly.detector.slow_images import (
     LEAST,
     TIMES,
@@ -48,3 +50,24 @@ def test_an_inference_that_takes_too_long_is_said_and_ended() -> None:
         pass
     slow.close()
     assert not quick.terminate and all("17.png" in line for line in lines)
+
+
+def test_one_thread_ends_each_inference_at_its_own_time() -> None:
+    deadlines, threads = Deadlines(0.3), threading.active_count()
+    quick, first, second = (SimpleNamespace(terminate=False) for _ in range(3))
+    with deadlines.ending(quick):
+        pass
+    began = time.monotonic()
+    with deadlines.ending(first), deadlines.ending(second):
+        assert threading.active_count() == threads + 1
+        while not (first.terminate and second.terminate):
+            assert time.monotonic() - began < 60
+            time.sleep(0.01)
+    assert time.monotonic() - began >= 0.3 and not quick.terminate
+    while threading.active_count() > threads:  # with nothing to look at it ends
+        assert time.monotonic() - began < 60
+        time.sleep(0.01)
+    with deadlines.ending(third := SimpleNamespace(terminate=False)):
+        while not third.terminate:
+            assert time.monotonic() - began < 120
+            time.sleep(0.01)

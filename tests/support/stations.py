@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class Station:
     run: Path
     toml: str
     process: subprocess.Popen[bytes] | None = None
+    launches: list[datetime] = field(default_factory=list)
 
     @property
     def file(self) -> Path:
@@ -88,6 +90,7 @@ class Station:
         """Starts it, and does not wait."""
         self.file.write_text(f"detector = '{self.run}'\n{self.toml}")
         command = [sys.executable, "-m", "anomaly", "run", str(self.file)]
+        self.launches.append(datetime.now(UTC))
         with open(self.home / "out.jsonl", "ab") as out, open(self.home / "log.txt", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=out, stderr=log

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anomaly import Scorer
 from data.synthetic import make
-from training.explain import BATCH, MAX_STEPS, PictureDecoder, fit_decoder, steps_for
+from training.explain import PictureDecoder, fit_decoder
 from training.preprocess import Preprocess
 from training.sets import PICTURE
 from training.tensors import small
@@ -36,53 +36,29 @@ def maps_and_pictures(count: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_decoder_learns_what_the_maps_tell() -> None:
-    maps, pictures = maps_and_pictures(16)
-    calls = []
-    decoder = fit_decoder(Perfect(), maps, pictures, 0, "cpu", lambda: calls.append(1))
-    assert len(calls) == steps_for(16)
+    maps, pictures = maps_and_pictures(48)
+    decoder = fit_decoder(Perfect(), maps[:32], pictures[:32], "cpu")
+    assert not decoder.training
     with torch.inference_mode():
-        drawn = decoder(maps)
-    target = pictures.float() / 255
+        drawn = decoder(maps[32:])
+    target = pictures[32:].float() / 255
     assert drawn.shape == target.shape and 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
-    assert float(((drawn - target) ** 2).mean()) < 0.3 * float(
-        ((target.mean(0) - target) ** 2).mean()
-    )
+    mean = pictures[:32].float().mean(0) / 255
+    # of maps and pictures that it was not fitted on
+    assert float(((drawn - target) ** 2).mean()) < 0.1 * float(((mean - target) ** 2).mean())
 
 
 def test_what_the_maps_do_not_tell_comes_out_as_the_mean() -> None:
     maps, pictures = maps_and_pictures(8)
-    decoder = fit_decoder(Perfect(), maps * 0, pictures, 0, "cpu", lambda: None)
+    decoder = fit_decoder(Perfect(), maps * 0, pictures, "cpu")
     with torch.inference_mode():
         drawn = decoder(maps[:1] * 0)[0]
-    assert float((drawn - pictures.float().mean(0) / 255).abs().mean()) < 0.05
-
-
-def test_the_same_seed_draws_the_same() -> None:
-    maps, pictures = maps_and_pictures(3)
-    first, same, other = (
-        fit_decoder(Perfect(), maps, pictures, seed, "cpu", lambda: None) for seed in (0, 0, 1)
-    )
-    states = [
-        torch.cat([value.flatten() for value in decoder.state_dict().values()])
-        for decoder in (first, same, other)
-    ]
-    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
-    assert not first.training
-
-
-def test_steps_grow_with_the_images_up_to_a_limit() -> None:
-    assert [steps_for(n) for n in (1, BATCH, 100, 240, 100_000)] == [
-        2,
-        20,
-        125,
-        MAX_STEPS,
-        MAX_STEPS,
-    ]
+    assert float((drawn - pictures.float().mean(0) / 255).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(("channels", "grid"), [(26, 4), (96, 12), (26, 48)])
 def test_every_grid_gives_the_same_size_of_picture(channels: int, grid: int) -> None:
-    decoder = PictureDecoder(channels).eval()
+    decoder = PictureDecoder(channels, grid, grid).eval()
     assert decoder(torch.zeros(2, channels, grid, grid)).shape == (2, 3, PICTURE, PICTURE)
 
 

@@ -357,7 +357,7 @@ def test_two_golden_samples_are_two_to_five_times_the_models_size() -> None:
 
 def test_the_explain_graph_draws_what_the_model_expects(plain: Exported) -> None:
     torch.manual_seed(0)
-    decoder = PictureDecoder(26).eval()
+    decoder = PictureDecoder(26, *plain.graph.space.grid).eval()
     explain = ExplainGraph(
         plain.graph.prepare, plain.graph.space, plain.graph.model, decoder
     ).eval()

@@ -32,16 +32,18 @@ from anomaly.inputs.used_images import IMAGES
 from anomaly.quality.audit import CHECKS
 from anomaly.quality.evaluate import judge_labelled
 from anomaly.quality.marks import HIGHEST
+from anomaly.reporting.detector import detector_lines
 from anomaly.scoring.batch import score_table
 from data.synthetic import make
 from tests.training.test_tensors import extracted_of
 from training.checkpoint import load_checkpoint
 from training.describe import unseen_suspects
 from training.learnt import learnt_and_held_out
-from training.options import TrainOptions
+from training.options import TrainOptions, resolve
 from training.pipeline import train
 from training.reading import warn
-from training.restore import verify_images
+from training.restore import sample, verify_images
+from training.retrain import options_of
 from training.sets import find_images, name_of, three_sets
 from training.spaces import PixelSpace
 from training.suspects import SUSPECTS, Suspect
@@ -386,6 +388,38 @@ def test_a_rate_that_the_images_cannot_keep_is_refused_before_training(
         r"--false-alarm-rate 0\.08"
     )
     refused(cells, tmp_path, CalibrationError, message, false_alarm_rate=0.01)
+
+
+def test_a_review_rate_that_the_threshold_itself_takes_up_is_refused_before_training(
+    cells: Path, tmp_path: Path
+) -> None:
+    message = r"the threshold itself flags 1 in 13 good images: give --review-rate 0\.16 or more"
+    refused(cells, tmp_path, CalibrationError, message, review_rate=0.1)
+    refused(cells, tmp_path, TrainingError, "^--review-rate and --rank-only found",
+            review_rate=0.1, rank_only=True)  # fmt: skip
+
+
+def test_a_second_threshold_and_no_expected_picture(cells: Path, tmp_path: Path) -> None:
+    """Both are in the card, and who asks for the picture is told why there is none."""
+    asked = {"space": "filters", "expected_picture": False, "review_rate": 0.2}
+    run = tmp_path / "run"
+    card = train(options_for(cells, run, **asked), say=lambda line: None)
+    assert card is not None and card.calibration is not None and card.calibration.review is not None
+    review = card.calibration.review
+    assert (review.k, review.n, review.target_rate, review.is_guaranteed) == (2, 12, 0.2, True)
+    assert not (run / "explain.onnx").exists()
+    scorer = Scorer(run)
+    assert scorer.card == card and scorer.explain(make("cell", 99, 32)[0]) is None
+    said = "\n".join(detector_lines(card, "run"))
+    assert "expected picture        none: trained with --no-expected-picture" in said
+    assert "flagged or review" in said
+    assert "is not available for these" in (run / "report.html").read_text()
+    with pytest.raises(TrainingError, match="trained with --no-expected-picture"):
+        sample(run, 1, 0)
+    again = options_of(card, run)
+    assert (again.expected_picture, again.review_rate) == (False, 0.2)
+    with pytest.raises(TrainingError, match=r"^--no-expected-picture with --space"):
+        resolve(options_for(cells, run, expected_picture=False))
 
 
 def test_a_rate_that_fails_for_images_that_cannot_be_read_is_refused_before_training_too(
