@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from anomaly.errors import DatasetError
 from anomaly.files.progress import Progress
 from anomaly.imaging.defect_masks import read_defect_mask
+from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.known_defects import read_defects
 from training.known_defects import FEWEST, Defects, descriptor
@@ -70,8 +71,8 @@ def describe_maps(
 
 
 def look_at_defects(split: Split, to_heatmap: Heatmap) -> LabelledMaps:
-    """Returns the known defects as the recipe looks at them; DatasetError where they are too few,
-    or also among the good images.
+    """Returns the known defects as the recipe looks at them, those of the same pixels in one group;
+    DatasetError where they are too few, or also among the good images.
     """
     job, options = split.job, split.job.options
     assert options.defects is not None
@@ -95,7 +96,8 @@ def look_at_defects(split: Split, to_heatmap: Heatmap) -> LabelledMaps:
         )
     rows, columns = split.space.grid
     places = [places_of(record.mask, rows, columns, split) for record in seen.records]
-    return LabelledMaps(seen.records, seen.maps, torch.stack(places))
+    copies = Copies.of(seen.thumbs, [r.group for r in seen.records], seen.digests, same_only=True)
+    return LabelledMaps(regrouped(seen.records, copies), seen.maps, torch.stack(places))
 
 
 def places_of(mask: Path | None, rows: int, columns: int, split: Split) -> Tensor:

@@ -190,6 +190,8 @@ def row(number: int, score: float | None, threshold: float | None = 1.0, **field
         box_w=30,
         box_h=40,
         area=1200,
+        defect_type=None,
+        type_score=None,
         status="error" if score is None else "ok",
         error=None,
         detector=DETECTOR,
@@ -1595,7 +1597,7 @@ def test_csv_holds_what_was_found_and_said(reviewed: Store, tmp_path: Path) -> N
     at = [max(e.at for e in reviewed.events(finding=i)) for i in (1, 2)]
     sha = [reviewed.finding(i).sha256 for i in (1, 2)]
     assert text == (
-        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,scored_at,"
+        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,likely_type,type_score,scored_at,"
         "state,defect_type,sampled_as,stratum,unit,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
         "1,lot "
         f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,"
