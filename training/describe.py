@@ -191,11 +191,8 @@ def known_defects_facts(
         groups = [f"{kind}\0{r.group}" for kind, r in zip(types, learnt.records, strict=True)]
         scores, drawn = one_per_group(learnt.scores, groups, options.seed, names)
         found = [types[index] for index in drawn]
-        passed = [
-            kind
-            for kind, score in zip(found, scores, strict=True)
-            if score <= calibration.threshold
-        ]
+        flagged = calibration.is_anomaly(scores)
+        passed = [kind for kind, above in zip(found, flagged, strict=True) if not above]
         of = dict(sorted(Counter(found).items()))
         missed = {name: passed.count(name) for name in of}
     return {

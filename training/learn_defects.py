@@ -1,4 +1,6 @@
-"""What is learnt from known defects (`anomaly train --defects`), beside the model of good images."""
+"""What is learnt from known defects (`anomaly train --defects`), beside the model of good
+images.
+"""
 
 from __future__ import annotations
 

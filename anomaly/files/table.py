@@ -46,9 +46,9 @@ class Row(NamedTuple):
     judged``; None of a detector that only ranks.
     ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the
     original image. ``defect_type``: of what is flagged or for review, the most likely one of the
-    types that the detector has learnt, or ``unknown type``; ``type_score``: how likely, 0 to 1; both
-    None where it has learnt none. ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``;
-    ``error`` says why. ``scored_at``: UTC, ISO 8601.
+    types that the detector has learnt, or ``unknown type``; ``type_score``: how likely, 0 to 1;
+    both None where it has learnt none. ``status``: ``ok``, ``outside`` (unlike the training images)
+    or ``error``; ``error`` says why. ``scored_at``: UTC, ISO 8601.
     """
 
     path: str

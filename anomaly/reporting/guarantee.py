@@ -57,8 +57,8 @@ def guarantee_text(
     ``good_images``: all that were given, those for training included. ``highest``: names of the
     calibration images, the highest score first. ``recall``: of labelled defect images, if there
     were any. ``grouped``: one image of each group was drawn. ``run``: what the user calls the
-    detector. ``views``: the guarantee is per unit of so many ("6 views"). ``known_defects``: the lines of what was learnt
-    from say how many are missed.
+    detector. ``views``: the guarantee is per unit of so many ("6 views"). ``known_defects``:
+    lines of their own say how many are missed.
     """
     what = "unit" if views else "image"
     if calibration.too_few:

@@ -19,7 +19,7 @@ from anomaly.detector.card import Card
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import open_regular
-from anomaly.files.table import RESULTS, Row, printable, read_table
+from anomaly.files.table import FLOATS, RESULTS, Row, printable, read_table
 from anomaly.imaging.listing import file_and_page, page_name
 from anomaly.inputs.source import is_url
 from anomaly.review import schema
@@ -239,9 +239,7 @@ _FITS = {
         ("sha256", "error", "defect_type"), lambda value: value is None or _is_text(value)
     ),
     **dict.fromkeys(("width", "height", "box_x", "box_y", "box_w", "box_h", "area"), _is_whole),
-    **dict.fromkeys(
-        ("score", "p_value", "threshold", "review_threshold", "type_score"), _is_number
-    ),
+    **dict.fromkeys(FLOATS, _is_number),
     "is_anomaly": lambda value: value is None or isinstance(value, bool),
     "result": lambda value: value is None or value in RESULTS,
     "status": STATUSES.__contains__,

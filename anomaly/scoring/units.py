@@ -76,9 +76,9 @@ class UnitRow(NamedTuple):
     good.
 
     ``views``: images found of it; ``judged``: those with a result; ``worst``: the path of the one
-    with the highest score, whose ``score``, ``p_value`` and ``defect_type`` are the unit's. ``status``: ``ok``,
-    ``incomplete`` (too few views), ``outside`` (too many, or one unlike the training images) or
-    ``error``; ``error`` says why.
+    with the highest score, whose ``score``, ``p_value`` and ``defect_type`` are the unit's.
+    ``status``: ``ok``, ``incomplete`` (too few views), ``outside`` (too many, or one unlike the
+    training images) or ``error``; ``error`` says why.
     """
 
     unit: str

@@ -88,7 +88,7 @@ class Units:
                     v.status,
                     v.defect_type,
                     v.type_score,
-                )  # fmt: skip
+                )
                 for v in views
             ],
             UnitRule("(.*)", expected, expected),
