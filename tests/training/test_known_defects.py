@@ -25,11 +25,13 @@ from training.folds import folds
 from training.known_defects import (
     Defects,
     Good,
+    KnownDefects,
     descriptor,
     fit_known,
     held_out,
     judged_by,
 )
+from training.labelled_maps import describe_maps
 from training.restore import restore
 
 Floats = npt.NDArray[np.float64]
