@@ -173,6 +173,8 @@ rows = st.builds(
     st.none() | st.sampled_from(RESULTS),
     *[st.none() | sizes] * 4,
     st.none() | st.integers(0, 2**40),
+    st.none() | texts | awkward,
+    st.none() | floats32,
     st.sampled_from(["ok", "outside", "error"]),
     st.none() | texts | awkward,
     texts | awkward,
