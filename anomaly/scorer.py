@@ -22,6 +22,7 @@ from anomaly.detector.golden import Golden
 from anomaly.detector.golden_check import check_flags_around, check_golden_scores
 from anomaly.detector.in_memory import decode_array, decode_pil
 from anomaly.detector.inference import Deadlines, check_shape, run_session, run_watched
+from anomaly.detector.outputs import OUTPUTS, check_outputs, check_types
 from anomaly.detector.session import available_cores, import_runtime, open_session
 from anomaly.detector.training_range import PIXELS_OUTSIDE, outside
 from anomaly.detector.trial import Picture, Size, training_sizes, trial_seconds, try_out
@@ -37,15 +38,6 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Pixels | Image.Image"
 MAX_PIXELS = 100_000_000
-OUTPUTS = {  # of a detector: type and number of dimensions
-    "score": ("tensor(float)", 1),
-    "p_value": ("tensor(float)", 1),
-    "is_anomaly": ("tensor(bool)", 1),
-    "in_range": ("tensor(bool)", 1),
-    "heatmap": ("tensor(float)", 3),
-    "reconstruction": ("tensor(uint8)", 4),
-    "type_scores": ("tensor(float)", 2),
-}
 BATCH, BATCH_BYTES, WORTH_IT = 16, 1 << 26, 5
 
 
@@ -63,7 +55,8 @@ class Result:
     width, height of the hottest region in pixels of the original, ``area`` its pixels.
     ``reconstruction``: uint8 (h, w, 3), in pixel space only. ``defect_type``: of what is flagged or
     for review, the most likely type among the known defects that the detector has learnt from, or
-    ``unknown type``; ``type_score``: how likely, 0 to 1.
+    ``unknown type``; ``type_score``: how likely, 0 to 1. ``type_scores``: of each type with a name,
+    in the order of ``Card.defect_types``, float32 (T,).
     """
 
     status: str
@@ -81,6 +74,7 @@ class Result:
     kind: str | None = None
     defect_type: str | None = None
     type_score: float | None = None
+    type_scores: npt.NDArray[np.float32] | None = None
 
     @property
     def result(self) -> str | None:
@@ -148,7 +142,7 @@ class Scorer:
         self._slow: SlowImages | None = None
         self._slow_seconds = math.inf
         self._trial = trial_seconds(data)
-        self._check_outputs()
+        check_outputs(self.path, self._session, self.card)
         if verify:
             self.verify_golden()
 
@@ -169,22 +163,6 @@ class Scorer:
             o.name: (kinds[o.type], [n if isinstance(n, int) else -1 for n in o.shape])
             for o in found
         }
-
-    def _check_outputs(self) -> None:
-        found = {
-            output.name: (output.type, len(output.shape)) for output in self._session.get_outputs()
-        }
-        absent = set() if self.card.calibration else {"p_value", "is_anomaly"}
-        absent |= {"reconstruction"} | (set() if self.card.defect_types else {"type_scores"})
-        needed = set(OUTPUTS) - absent
-        for name in sorted(needed | (found.keys() & OUTPUTS.keys())):
-            if found.get(name) != OUTPUTS[name]:
-                what = "{} of {} dimensions".format(*found[name]) if name in found else "nothing"
-                expected = "{} of {} dimensions".format(*OUTPUTS[name])
-                raise DetectorError(
-                    f"{self.path}: output {name!r}: {what} found, {expected} expected: train or "
-                    "copy it again"
-                )
 
     @overload
     def score(self, images: Source) -> Result: ...
@@ -331,12 +309,18 @@ class Scorer:
             error=why or None,
             kind="outside" if why else None,
         )
-        if result.result not in ("flagged", "review") or "type_scores" not in outputs:
+        if "type_scores" not in outputs:
             return result
-        named = self.card.defect_type(outputs["type_scores"][number].tolist())
-        return (
-            result if named is None else replace(result, defect_type=named[0], type_score=named[1])
-        )
+        return self._named(result, outputs["type_scores"][number])
+
+    def _named(self, result: Result, type_scores: npt.NDArray[np.float32]) -> Result:
+        """Returns a result with the type of its defect, where it is flagged or for review."""
+        check_types(type_scores, self.card)
+        result = replace(result, type_scores=type_scores)
+        named = self.card.defect_type(type_scores.tolist())
+        if result.result not in ("flagged", "review") or named is None:
+            return result
+        return replace(result, defect_type=named[0], type_score=named[1])
 
     def run(self, images: Pixels) -> dict[str, npt.NDArray[Any]]:
         """Returns the graph's raw outputs by name for uint8 images (N, H, W, 3) of one size."""

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anomaly.reporting.charts import calibration_scale, place
+from anomaly.reporting.known_defects import type_text
 from anomaly.reporting.result import result_text, unit_text
 from anomaly.review import VERDICTS, Event, Finding
 from dashboard.access import Person
@@ -43,6 +44,8 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         else "",
         "width": finding.width,
         "height": finding.height,
+        "likely": finding.likely_type,
+        "likelyWords": type_text(finding.likely_type, finding.type_score),
         "box": finding.box if judged else None,
         "place": asdict(place(calibration, float(finding.score or 0.0), what=known.what))
         if scored and calibration
@@ -231,7 +234,9 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
         "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
-        "note": finding.defect_type or (in_short(finding).split(",")[0]),
+        "note": finding.defect_type
+        or type_text(finding.likely_type, finding.type_score)
+        or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
         "result": finding.result,
         "at": scale.at(finding.score)

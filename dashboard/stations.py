@@ -11,6 +11,7 @@ from typing import Any
 
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import read_small
+from anomaly.reporting.known_defects import type_text
 from anomaly.reporting.station import SILENT, counts_rows, cycle_text, ordinary_text, state_of
 from anomaly.station.live import read_live
 from anomaly.station.reading import read_station
@@ -98,7 +99,7 @@ def _result(key: Key, station: int, one: dict[str, Any], now: datetime) -> dict[
         "outcome": one["outcome"],
         "name": one["serial"] or Path(one["path"]).name,
         "score": score,
-        "why": one["error"] or "",
+        "why": one["error"] or type_text(one["defect_type"], one["type_score"]),
         "at": judged.astimezone().strftime("%H:%M:%S"),
         "age": max(0.0, (now - judged).total_seconds()),
         **{kind: _link(key, station, one[kind]) for kind in ("thumbnail", "heatmap")},

@@ -30,6 +30,7 @@ from anomaly.reporting.detector import card_text
 from anomaly.reporting.report import PICTURES_A_GALLERY, GalleryItem, Report
 from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
+from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 from training.guard import guard_facts
 from training.options import TrainOptions
@@ -180,23 +181,26 @@ def known_defects_facts(
     learnt: LearntDefects, options: TrainOptions, calibration: Calibration | None
 ) -> dict[str, Any]:
     """Returns what the card says of known defects; how many of each type are missed only where they
-    were collected independently of a detector.
+    were collected independently of a detector, one image of each group.
     """
     types = [record.label or "" for record in learnt.records]
     counts = Counter(types)
-    missed = None
+    missed, of = None, None
     if calibration is not None and options.independent_defects:
-        judged = list(zip(types, learnt.scores, strict=True))
-        threshold = float(calibration.threshold)
-        missed = {
-            name: sum(kind == name and score <= threshold for kind, score in judged)
-            for name in sorted(counts)
-        }
+        names = [str(record.path) for record in learnt.records]
+        groups = [f"{kind}\0{r.group}" for kind, r in zip(types, learnt.records, strict=True)]
+        scores, drawn = one_per_group(learnt.scores, groups, options.seed, names)
+        found = [types[index] for index in drawn]
+        flagged = calibration.is_anomaly(scores)
+        passed = [kind for kind, above in zip(found, flagged, strict=True) if not above]
+        of = dict(sorted(Counter(found).items()))
+        missed = {name: passed.count(name) for name in of}
     return {
         "types": dict(sorted(counts.items())),
         "named": learnt.named,
         "unknown_below": learnt.unknown_below,
         "missed": missed,
+        "of": of,
     }
 
 

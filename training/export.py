@@ -280,7 +280,8 @@ def check_parity(
     are the given real ones, cut to odd sizes, and the golden pictures. A score that is more than a
     hundred units from the typical one, as a likelihood finds a golden picture, is compared in
     hundredths of that distance: float32 holds no more, and no result is in doubt there. A place of
-    the heatmap, which averages nothing out, in tenths beyond ten.
+    the heatmap, which averages nothing out, in tenths beyond ten. Scores of types, which lie from 0
+    to 1, as they are.
     """
     session, _ = open_session(model, "cpu", available_cores())
     graph = graph.eval().cpu()
@@ -298,6 +299,7 @@ def check_parity(
     measures = (
         ("score", unit, 1e-2, typical),
         ("heatmap", heatmap_unit or unit, 1e-1, typical_heatmap),
+        *([("type_scores", 1.0, 1.0, 0.0)] if "type_scores" in graph.output_names else []),
     )
     worst = 0.0
     for batch, expected in zip(batches, outputs, strict=True):

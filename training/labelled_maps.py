@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from anomaly.errors import DatasetError
 from anomaly.files.progress import Progress
 from anomaly.imaging.defect_masks import read_defect_mask
+from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.known_defects import read_defects
 from training.known_defects import FEWEST, Defects, descriptor
+from training.options import TrainOptions
 from training.protocols import Model, Space
 from training.scores import Heatmap
 from training.stages import Split
@@ -74,14 +77,34 @@ def describe_maps(
     return torch.cat(described).double().numpy(), torch.cat(scores).double().numpy()
 
 
+def find_defects(
+    options: TrainOptions, good: list[Record], say: Callable[[str], None] | None = None
+) -> list[Record]:
+    """Returns the records of known defects; DatasetError where they are too few, or also among the
+    good images.
+    """
+    assert options.defects is not None
+    records = read_defects(options.defects, options.group_by, say)
+    check_enough(options, records)
+    refuse_common(records, good)
+    return records
+
+
+def check_enough(options: TrainOptions, records: list[Record]) -> None:
+    """Raises DatasetError where there are too few known defects to learn from."""
+    if len(records) < FEWEST:
+        raise DatasetError(
+            f"{options.defects}: {len(records)} images of defects found, at least {FEWEST} "
+            "expected: add some, or leave out --defects"
+        )
+
+
 def look_at_defects(split: Split, to_heatmap: Heatmap) -> LabelledMaps:
-    """Returns the known defects as the recipe looks at them; DatasetError where they are too few,
-    or also among the good images.
+    """Returns the known defects as the recipe looks at them, those of the same pixels in one group;
+    DatasetError where they are too few, or also among the good images.
     """
     job, options = split.job, split.job.options
-    assert options.defects is not None
-    records = read_defects(options.defects, options.group_by, job.say)
-    refuse_common(records, split.records)
+    records = find_defects(options, split.records, job.say)
     with Progress(len(records), "looking at known defects") as progress:
         seen = extract(
             records,
@@ -93,14 +116,11 @@ def look_at_defects(split: Split, to_heatmap: Heatmap) -> LabelledMaps:
             None if split.pose is None else split.pose.to(job.device),
         )
     job.tell(f"known defects, not read: {line}" for line in seen.left_out)
-    if len(seen.records) < FEWEST:
-        raise DatasetError(
-            f"{options.defects}: {len(seen.records)} images of defects found, at least {FEWEST} "
-            "expected: add some, or leave out --defects"
-        )
+    check_enough(options, seen.records)
     rows, columns = split.space.grid
     places = [places_of(record.mask, rows, columns, split) for record in seen.records]
-    return LabelledMaps(seen.records, seen.maps, torch.stack(places))
+    copies = Copies.of(seen.thumbs, [r.group for r in seen.records], seen.digests, same_only=True)
+    return LabelledMaps(regrouped(seen.records, copies), seen.maps, torch.stack(places))
 
 
 def places_of(mask: Path | None, rows: int, columns: int, split: Split) -> Tensor:

@@ -16,6 +16,7 @@ from anomaly.inputs.dataset import Record
 from anomaly.inputs.known_defects import read_defects
 from anomaly.scoring.units import whole_units
 from training.describe import warn_of_mask
+from training.labelled_maps import find_defects
 from training.models import MODELS
 from training.options import TrainOptions, check_out, make_run, resolve
 from training.own_backbone import OpenedBackbone, open_backbone
@@ -40,6 +41,8 @@ def read(asked: TrainOptions, say: Callable[[str], None]) -> Found:
     job = job_of(asked, say)
     passed = Counter[str]()
     records, sets = find_images(job.options, say if rank() == 0 else None, passed)
+    if job.options.defects is not None:  # before hours of training, not after them
+        find_defects(job.options, records)
     check_out(job.options)
     if job.options.defects is not None:
         read_defects(job.options.defects, job.options.group_by)  # refused now, not after the fit

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from anomaly.detector.size_sensitivity import Cost, SizeSensitivity
-from anomaly.detector.training_facts import TileFacts, TrainingFacts
+from anomaly.detector.training_facts import KnownDefectFacts, TileFacts, TrainingFacts
 from anomaly.statistics.calibration import Calibration
 
 
@@ -23,6 +23,8 @@ def check_agreement(training: TrainingFacts, calibration: Calibration | None, si
     _check_counts(training)
     _check_origin(training, calibration)
     _check_tiles(training.tiles, size)
+    if training.known_defects is not None:
+        _check_known_defects(training.known_defects)
     if calibration is not None:
         _check_calibration_set(training, calibration)
         _check_size_sensitivity(training.size_sensitivity, float(calibration.threshold))
@@ -50,6 +52,19 @@ def _check_counts(training: TrainingFacts) -> None:
         _refuse(
             "grouped", f"{grouped} with {groups} groups of {images} images", f"{groups < images}"
         )
+
+
+def _check_known_defects(known: KnownDefectFacts) -> None:
+    """Names are those of types that were learnt from, and none is missed more often than it was
+    there.
+    """
+    if not set(known.named) <= known.types.keys() or len(set(known.named)) < len(known.named):
+        _refuse("known_defects.named", ", ".join(known.named)[:80], "some of its types, each once")
+    missed, of = known.missed or {}, known.of or {}
+    if missed.keys() != of.keys() or any(
+        not count <= of[name] <= known.types.get(name, 0) for name, count in missed.items()
+    ):
+        _refuse("known_defects.missed", f"{dict(missed)} of {dict(of)}", "no more than there are")
 
 
 def _check_origin(training: TrainingFacts, calibration: Calibration | None) -> None:

@@ -137,8 +137,8 @@ class RecipeFacts(Facts):
 class KnownDefectFacts(Facts):
     """The known defects that were learnt from: how many of each type; the types that get a name, in
     the order of the output ``type_scores``; below which type score a type is called unknown; and of
-    each type how many were not flagged by a detector that had not learnt from them, where they were
-    found without one.
+    each type how many were not flagged by a detector that had not learnt from them, ``of`` how many
+    independent ones (one of each group), where they were found without a detector.
     """
 
     place: ClassVar[str] = "training.known_defects."
@@ -146,6 +146,7 @@ class KnownDefectFacts(Facts):
     named: tuple[str, ...] = field(metadata={"check": every(is_line, 1000)})
     unknown_below: float | None = fact(or_none(number(0, 1)))
     missed: Mapping[str, int] | None = fact(or_none(by_name(whole(0))))
+    of: Mapping[str, int] | None = fact(or_none(by_name(whole(1))))
 
 
 @dataclass(frozen=True)

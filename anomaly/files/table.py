@@ -45,8 +45,10 @@ class Row(NamedTuple):
     flagged``, ``review`` (above that and not flagged: a person has to look), ``flagged`` or ``not
     judged``; None of a detector that only ranks.
     ``score``: higher is more anomalous. ``box_x`` to ``area``: the hottest region, in pixels of the
-    original image. ``status``: ``ok``, ``outside`` (unlike the training images) or ``error``;
-    ``error`` says why. ``scored_at``: UTC, ISO 8601.
+    original image. ``defect_type``: of what is flagged or for review, the most likely one of the
+    types that the detector has learnt, or ``unknown type``; ``type_score``: how likely, 0 to 1;
+    both None where it has learnt none. ``status``: ``ok``, ``outside`` (unlike the training images)
+    or ``error``; ``error`` says why. ``scored_at``: UTC, ISO 8601.
     """
 
     path: str
@@ -64,6 +66,8 @@ class Row(NamedTuple):
     box_w: int | None
     box_h: int | None
     area: int | None
+    defect_type: str | None
+    type_score: float | None
     status: str
     error: str | None
     detector: str
@@ -73,8 +77,9 @@ class Row(NamedTuple):
 COLUMNS = Row._fields
 RESULTS = ("not flagged", "review", "flagged", "not judged")
 COUNTED = ("flagged", "review")  # results that a summary counts besides the status
-TEXTS = ("path", "sha256", "result", "status", "error", "detector", "scored_at")
-FLOATS = ("score", "p_value", "threshold", "review_threshold")
+TEXTS = ("path", "sha256", "result", "defect_type", "status", "error", "detector", "scored_at")
+FLOATS32 = ("score", "threshold", "review_threshold", "type_score")
+FLOATS = (*FLOATS32, "p_value")
 MAX_LINE_BYTES = 1 << 20  # bytes of one row in JSON lines
 PRESENT = ("path", "status", "detector", "scored_at")  # never null
 
@@ -150,7 +155,7 @@ def parquet_schema() -> Any:
     """Returns the pyarrow schema of the table, in the order of COLUMNS."""
     arrow = import_pyarrow()
     types = dict.fromkeys(COLUMNS, arrow.int32()) | dict.fromkeys(TEXTS, arrow.string())
-    types |= dict.fromkeys(FLOATS, arrow.float32()) | {"p_value": arrow.float64()}
+    types |= dict.fromkeys(FLOATS32, arrow.float32()) | {"p_value": arrow.float64()}
     types |= {
         "is_anomaly": arrow.bool_(),
         "area": arrow.int64(),
@@ -299,7 +304,7 @@ def _from_json_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
 def _from_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
     for values in read_parquet(import_pyarrow(), file, None, GROUP_ROWS, TEXTS[:-1]):
-        for name in ("score", "threshold", "review_threshold"):
+        for name in FLOATS32:
             values[name] = None if values[name] is None else shortest(values[name])
         values["scored_at"] = utc_text(values["scored_at"])
         yield values

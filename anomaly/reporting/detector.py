@@ -18,6 +18,7 @@ from anomaly.detector.training_facts import (
 )
 from anomaly.files.numbers import percent
 from anomaly.reporting.guarantee import guarantee_text, more_rows, preview_text, review_lines
+from anomaly.reporting.known_defects import known_defect_lines
 from anomaly.reporting.lines import line_of, lines_of
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.prospect import Calibrating
@@ -132,11 +133,13 @@ def card_text(card: Card, run: str) -> str:
         grouped=bool(facts.grouped),
         run=run,
         views="" if rule is None else rule.views,
+        known_defects=facts.known_defects is not None,
     )
     tiles = tiles_text(facts.tiles, card.size)
     return "\n".join(
         [
             text,
+            *known_defect_lines(facts, run),
             *_cost(card, run),
             *review_lines(Guarantee.of(card)),
             *([line_of("tiles", tiles)] if tiles else []),

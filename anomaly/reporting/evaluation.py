@@ -9,6 +9,7 @@ from anomaly.files.numbers import between, count_text, good_text, percent
 from anomaly.imaging.defect_masks import MaskNotes
 from anomaly.imaging.listing import passed_text
 from anomaly.inputs.used_images import IMAGES
+from anomaly.reporting.known_defects import missed_text
 from anomaly.reporting.lines import names_text, rows_text
 from anomaly.scoring.evaluation import Judged
 from anomaly.statistics.calibration import Calibration, Rate
@@ -41,7 +42,8 @@ def figures_text(judged: Judged) -> str:
         rows.append(
             (
                 f"  {name}",
-                f"AUROC {interval_text(figures.image_auroc)}; flagged {rate_text(figures.recall)}",
+                f"AUROC {interval_text(figures.image_auroc)}; flagged {rate_text(figures.recall)}"
+                + missed_of(figures.recall),
             )
         )
     outside = outside_counts(judged)
@@ -143,6 +145,11 @@ def rate_text(rate: Rate | None) -> str:
         f"{rate.flagged} of {rate.n} ({100 * rate.value:.1f} %; 95 %: {100 * rate.low:.1f} to "
         f"{100 * rate.high:.1f} %)"
     )
+
+
+def missed_of(recall: Rate | None) -> str:
+    """Returns how many of a type were missed and how many could be, behind their recall."""
+    return "" if recall is None else f"; {missed_text(recall.n - recall.flagged, recall.n)}"
 
 
 def every_image_text(counts: tuple[int, int] | None) -> str:

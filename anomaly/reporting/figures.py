@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anomaly.files.numbers import count_text, percent
+from anomaly.reporting.known_defects import missed_text
 from anomaly.reporting.report import ROWS, Report
 
 NONE = "\N{EN DASH}"  # where there is no figure
@@ -138,7 +139,8 @@ def _class_row(name: str, found: Mapping[str, Any]) -> ClassRow:
         ranking = Cell(_number(auroc["value"]), _interval(auroc), _span(auroc))
     if recall:
         counts = f"{recall['flagged']:,} of {recall['n']:,}"
-        flagged = Cell(counts, _share(recall), _span(recall))
+        missed = missed_text(recall["n"] - recall["flagged"], recall["n"])
+        flagged = Cell(counts, f"{_share(recall)}; {missed}", _span(recall))
     return ClassRow(name, found.get("n", 0), ranking, flagged)
 
 

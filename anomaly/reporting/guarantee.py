@@ -49,6 +49,7 @@ def guarantee_text(
     grouped: bool = False,
     run: str = "RUN",
     views: str = "",
+    known_defects: bool = False,
 ) -> str:
     """Returns what a calibration guarantees, five lines; where there were too few images for the
     default rate, one. Where the rate is estimated one line more says why.
@@ -56,7 +57,8 @@ def guarantee_text(
     ``good_images``: all that were given, those for training included. ``highest``: names of the
     calibration images, the highest score first. ``recall``: of labelled defect images, if there
     were any. ``grouped``: one image of each group was drawn. ``run``: what the user calls the
-    detector. ``views``: the guarantee is per unit of so many ("6 views").
+    detector. ``views``: the guarantee is per unit of so many ("6 views"). ``known_defects``:
+    lines of their own say how many are missed.
     """
     what = "unit" if views else "image"
     if calibration.too_few:
@@ -77,7 +79,7 @@ def guarantee_text(
             f"in {good_text(images, what)} expect {count_text(calibration.expected(images))}; "
             f"up to {up_to:,} is ordinary, {up_to + 1:,} or more: anomaly check",
         ),
-        ("defects missed", _missed(recall, run)),
+        *([] if known_defects else [("defects missed", _missed(recall, run))]),
         (
             "holds for",
             f"good {what}s like these {n:,}{f', of {views}' if views else ''}: {unlike}",

@@ -70,7 +70,9 @@ def _scored(summary: Summary) -> str:
 
 
 def _results(name: str, summary: Summary) -> list[tuple[str, str]]:
-    """Returns how many images were flagged and, with two thresholds, how many are for review."""
+    """Returns how many images were flagged and, with two thresholds, how many are for review; and
+    which types of known defects these are likely of.
+    """
     rows = [(name, _flagged(summary))]
     if summary.review is not None:
         label = "review" if name == "flagged" else ""
@@ -86,6 +88,10 @@ def _results(name: str, summary: Summary) -> list[tuple[str, str]]:
                 ),
             )
         )
+    if summary.types:
+        found = sorted(summary.types.items(), key=lambda item: (-item[1], item[0]))
+        said = ", ".join(f"{count:,} {name}" for name, count in found)
+        rows.append(("likely types" if name == "flagged" else "", said))
     return rows
 
 

@@ -82,10 +82,11 @@ class Detector:
 class Finding:
     """An image's result in a run, with what the verdicts on it come to (``state``, one of STATES).
 
-    ``result``: what the detector says, as in the score table. ``sampled_as``: ``flagged``, or
-    ``audit`` where it was not and was drawn for the audit sample. ``box``: x, y, width and height
-    in pixels of the original image. ``unit``: that it shows, where the detector guarantees per
-    unit.
+    ``result``: what the detector says, as in the score table; ``likely_type`` and ``type_score``:
+    its ``defect_type`` there (``defect_type`` here is that of the verdicts). ``sampled_as``:
+    ``flagged``, or ``audit`` where it was not and was drawn for the audit sample. ``box``: x, y,
+    width and height in pixels of the original image. ``unit``: that it shows, where the detector
+    guarantees per unit.
     """
 
     id: int
@@ -105,6 +106,8 @@ class Finding:
     error: str | None
     box: tuple[int, int, int, int] | None
     area: int | None
+    likely_type: str | None
+    type_score: float | None
     scored_at: str
     state: str
     defect_type: str | None

@@ -19,7 +19,7 @@ from anomaly.detector.card import Card
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.errors import AnomalyError
 from anomaly.files.regular_files import open_regular
-from anomaly.files.table import RESULTS, Row, printable, read_table
+from anomaly.files.table import FLOATS, RESULTS, Row, printable, read_table
 from anomaly.imaging.listing import file_and_page, page_name
 from anomaly.inputs.source import is_url
 from anomaly.review import schema
@@ -186,8 +186,10 @@ def row_values(
         "path": path,
         "is_anomaly": row.is_anomaly if judged else None,
         "result": row.result if judged else "not judged",
+        "likely_type": row.defect_type,
     }
-    del stored["detector"], stored["review_threshold"]
+    for name in ("detector", "review_threshold", "defect_type"):  # that one is of the verdicts
+        del stored[name]
     return stored | {
         "run": run,
         "position": position,
@@ -233,9 +235,11 @@ def _is_number(value: object) -> bool:
 
 _FITS = {
     **dict.fromkeys(("path", "scored_at"), _is_text),
-    **dict.fromkeys(("sha256", "error"), lambda value: value is None or _is_text(value)),
+    **dict.fromkeys(
+        ("sha256", "error", "defect_type"), lambda value: value is None or _is_text(value)
+    ),
     **dict.fromkeys(("width", "height", "box_x", "box_y", "box_w", "box_h", "area"), _is_whole),
-    **dict.fromkeys(("score", "p_value", "threshold", "review_threshold"), _is_number),
+    **dict.fromkeys(FLOATS, _is_number),
     "is_anomaly": lambda value: value is None or isinstance(value, bool),
     "result": lambda value: value is None or value in RESULTS,
     "status": STATUSES.__contains__,

@@ -201,6 +201,8 @@ class Outbox:
             w,
             h,
             result.area,
+            result.defect_type,
+            result.type_score,
             result.status,
             result.error,
             card.identity,

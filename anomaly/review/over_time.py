@@ -33,6 +33,8 @@ COLUMNS = (
     FINDING.is_anomaly,
     FINDING.result,
     FINDING.status,
+    FINDING.likely_type,
+    FINDING.type_score,
     FINDING.path,
     FINDING.image,
     FINDING.unit,

@@ -59,9 +59,10 @@ runs = _table(
 roots = _table("roots", text="folder", whole="run")
 findings = _table(
     "findings",
-    text="path folder image sha256 result status error scored_at state defect_type truth unit",
+    text="path folder image sha256 result likely_type status error scored_at state defect_type "
+    "truth unit",
     whole="id run position width height box_x box_y box_w box_h area last_event stratum",
-    real="score p_value threshold distance lot",
+    real="score p_value threshold distance type_score lot",
     flag="is_anomaly core",
 )
 events = _table(
@@ -244,6 +245,13 @@ def m008_results() -> list[str]:
     ]
 
 
+def m009_likely_types() -> list[str]:
+    return [
+        "ALTER TABLE findings ADD COLUMN likely_type TEXT",
+        "ALTER TABLE findings ADD COLUMN type_score DOUBLE PRECISION",
+    ]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -253,6 +261,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m006_first_defect_types,
     m007_results_of_a_station,
     m008_results,
+    m009_likely_types,
 ]
 
 

@@ -30,7 +30,7 @@ from anomaly.inputs.stamps import stamp_of
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.pictures import Pictures
 from anomaly.scoring.products import Project
-from anomaly.scoring.run_files import ERROR, OF, says_when_unwritable
+from anomaly.scoring.run_files import ERROR, OF, TYPE, says_when_unwritable
 
 _shortest = lru_cache(16)(shortest)  # of thresholds, which each row has
 HELD_BYTES = 1 << 24  # of decoded pixels that a thread holds before it judges them
@@ -281,6 +281,8 @@ def _row(scorer: Scorer | None, name: str, sha256: str | None, result: Result) -
         box_w=width,
         box_h=height,
         area=result.area,
+        defect_type=result.defect_type,
+        type_score=None if result.type_score is None else shortest(result.type_score),
         status=result.status,
         error=None if result.error is None else printable(result.error),
         detector="none" if scorer is None else scorer.card.identity,
@@ -292,4 +294,5 @@ def counted(result: Result) -> list[str]:
     """Returns what a summary counts of an image."""
     if result.status == "error":
         return [f"{ERROR}{result.kind}"]
-    return [result.status, *(name for name in COUNTED if name == result.result)]
+    named = [] if result.defect_type is None else [f"{TYPE}{result.defect_type}"]
+    return [result.status, *(name for name in COUNTED if name == result.result), *named]

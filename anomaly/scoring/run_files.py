@@ -13,7 +13,9 @@ from anomaly.errors import AnomalyError
 from anomaly.files.atomic import no_room
 from anomaly.imaging.listing import MARK
 
-RUN, DONE, LOCK, ERROR = "run.json", "done.json", "lock", "error: "
+RUN, DONE, LOCK = "run.json", "done.json", "lock"
+# before what is counted of errors, and of types of defects
+ERROR, TYPE = "error: ", "type: "
 
 
 OF = " of product "  # joins what is counted to the product that it is counted of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anomaly.scorer import Scorer
-from anomaly.scoring.run_files import ERROR
+from anomaly.scoring.run_files import ERROR, TYPE
 from anomaly.scoring.units import UnitsSummary
 
 
@@ -21,7 +21,8 @@ class Summary:
     good, on average and at most (95 %); None also where the guarantee is per unit, which ``units``
     counts. ``review``: how many lie between the two thresholds, so that a person has to look, None
     where there is one threshold; ``review_expected`` and ``review_up_to``: the same of them and the
-    flagged ones together. ``resumed``: rows of an earlier run, which ``seconds`` and
+    flagged ones together. ``types``: of both, how many are likely of each type of known defects.
+    ``resumed``: rows of an earlier run, which ``seconds`` and
     ``images_per_second`` leave out.
     ``products``: of a project, the same of each. ``per_unit``: the guarantee is one for units.
     ``passed_over``: what folders and archives hold besides images, by kind. ``moved``: rows of them
@@ -52,6 +53,7 @@ class Summary:
     review: int | None = None
     review_expected: float | None = None
     review_up_to: int | None = None
+    types: dict[str, int] = field(default_factory=dict)
 
     @property
     def flagged_in_all(self) -> int:
@@ -125,4 +127,5 @@ def summary_of(
         review=None if review is None else counts["review"],
         review_expected=None if review_per_image is None else review_per_image.expected(ok),
         review_up_to=None if review_per_image is None else review_per_image.ordinary_up_to(ok),
+        types={name.removeprefix(TYPE): n for name, n in counts.items() if name.startswith(TYPE)},
     )

@@ -76,9 +76,9 @@ class UnitRow(NamedTuple):
     good.
 
     ``views``: images found of it; ``judged``: those with a result; ``worst``: the path of the one
-    with the highest score, whose ``score`` and ``p_value`` are the unit's. ``status``: ``ok``,
-    ``incomplete`` (too few views), ``outside`` (too many, or one unlike the training images) or
-    ``error``; ``error`` says why.
+    with the highest score, whose ``score``, ``p_value`` and ``defect_type`` are the unit's.
+    ``status``: ``ok``, ``incomplete`` (too few views), ``outside`` (too many, or one unlike the
+    training images) or ``error``; ``error`` says why.
     """
 
     unit: str
@@ -90,13 +90,15 @@ class UnitRow(NamedTuple):
     threshold: float | None
     is_anomaly: bool | None
     result: str | None
+    defect_type: str | None
+    type_score: float | None
     status: str
     error: str | None
     detector: str
 
 
 class View(NamedTuple):
-    """What a unit's result needs of one image's row."""
+    """What a unit's result needs of one image's row. ``likely_type``: its ``defect_type``."""
 
     path: str
     score: float | None
@@ -105,6 +107,8 @@ class View(NamedTuple):
     is_anomaly: bool | None
     result: str | None
     status: str
+    likely_type: str | None = None
+    type_score: float | None = None
 
 
 def judge_unit(
@@ -147,6 +151,8 @@ def judge_unit(
         is_anomaly=None if status != "ok" or found.is_anomaly is None else flagged,
         # of its worst view: no other has a higher score
         result="not judged" if status != "ok" else found.result,
+        defect_type=found.likely_type if status == "ok" else None,
+        type_score=found.type_score if status == "ok" else None,
         status=status,
         error=error,
         detector=detector,
@@ -201,7 +207,7 @@ def write_units(
             known = [_view(row, rules[row.detector][0]) for row in rows if row.detector in rules]
             no_unit += known.count(None)
             views.executemany(
-                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 filter(None, known),
             )
         units = _counted(
@@ -229,7 +235,8 @@ def _sorted_on_disk(file: Path) -> Iterator[sqlite3.Connection]:
             views.execute(f"PRAGMA {setting}")
         views.execute(
             "CREATE TABLE view (detector, unit, path, score REAL, p_value REAL, threshold REAL, "
-            "is_anomaly, result, status, PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
+            "is_anomaly, result, status, likely_type, type_score REAL, "
+            "PRIMARY KEY (detector, unit, path)) WITHOUT ROWID"
         )
         views.execute("BEGIN")
         yield views
@@ -255,6 +262,8 @@ def _view(row: Row, rule: UnitRule) -> tuple[Any, ...] | None:
         row.is_anomaly,
         row.result,
         row.status,
+        row.defect_type,
+        row.type_score,
     )
 
 

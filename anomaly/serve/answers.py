@@ -25,6 +25,10 @@ class ImageResult(BaseModel):
 
     ``guaranteed_per``: image, or unit: then a unit is good only if all its views are. Null where
     nothing is guaranteed; where the rate is estimated ``estimated_per`` says the same.
+
+    ``defect_type``: of what is flagged or for review, the most likely one of the types that the
+    detector has learnt, or ``unknown type``; ``type_score``: how likely, 0 to 1. Both null where it
+    has learnt none.
     """
 
     detector: str
@@ -39,6 +43,8 @@ class ImageResult(BaseModel):
     height: int
     box: Box | None
     area: int | None
+    defect_type: str | None
+    type_score: float | None
     error: str | None
     guaranteed_per: str | None
     estimated_per: str | None

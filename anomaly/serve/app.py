@@ -52,6 +52,8 @@ COPIED = (  # of a Result, under the same name
     "width",
     "height",
     "area",
+    "defect_type",
+    "type_score",
     "error",
 )
 
@@ -155,6 +157,7 @@ async def model_metadata(
         parameters={
             "detector": card.identity,
             "encoded_images": "datatype BYTES, shape [N]",
+            "defect_types": list(card.defect_types),
             **numbers,
         },
     )

@@ -122,7 +122,8 @@ class TensorMetadata(BaseModel):
 
 class ModelMetadata(BaseModel):
     """What a detector takes and gives. ``parameters``: its identity, threshold and
-    false-alarm rate, guaranteed or estimated, and the same of the review threshold.
+    false-alarm rate, guaranteed or estimated, and the same of the review threshold;
+    ``defect_types``: in the order of the output ``type_scores``.
     """
 
     name: str
@@ -371,6 +372,7 @@ TENSORS: dict[str, tuple[type, Callable[[Result], Any]]] = {
     "in_range": (np.bool_, lambda result: result.status == "ok"),
     "heatmap": (np.float32, lambda result: result.heatmap),
     "reconstruction": (np.uint8, lambda result: result.reconstruction),
+    "type_scores": (np.float32, lambda result: result.type_scores),
 }
 
 

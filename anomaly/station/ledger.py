@@ -25,7 +25,7 @@ from anomaly.station.results import StationResult
 
 KEPT_RESULTS = 10_000  # results that stay when all sinks have them: by these, repeats are known
 SHOWN_RESULTS = 50
-FORMAT = "1"
+FORMAT = "2"
 TABLES = """
 CREATE TABLE IF NOT EXISTS station (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (seq INTEGER PRIMARY KEY, of TEXT NOT NULL, source TEXT NOT NULL,

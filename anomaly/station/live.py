@@ -27,7 +27,7 @@ from anomaly.station.ledger import Ledger
 from anomaly.station.results import NOT_JUDGED, OUTCOMES, StationResult, review_threshold
 from anomaly.station.settings import Station
 
-FILE, FORMAT = "live.json", 1
+FILE, FORMAT = "live.json", 2
 EVERY_SECONDS = 0.5
 LEFT_OUT = ("station", "is_anomaly", "area", "width", "height", "sha256", "image", "lot", "action")
 

@@ -45,7 +45,8 @@ class StationResult:
     delivered twice, and for no other. ``of``: ``image`` or ``unit``; ``views``: the numbers of a
     unit's images. ``seconds``: from the image taken to its result. ``image``: where a copy is kept,
     in the state folder; ``lot``: where it is in the audit sample, the lot that it drew. ``score``:
-    higher is more anomalous; of a unit it is the one of its worst view.
+    higher is more anomalous; of a unit it is the one of its worst view. ``defect_type``: of what is
+    flagged or for review, as in the score table.
     """
 
     seq: int
@@ -66,6 +67,8 @@ class StationResult:
     is_anomaly: bool | None
     box: tuple[int, int, int, int] | None
     area: int | None
+    defect_type: str | None
+    type_score: float | None
     width: int | None
     height: int | None
     sha256: str | None
@@ -112,6 +115,8 @@ class StationResult:
             box_w=w,
             box_h=h,
             area=self.area,
+            defect_type=self.defect_type,
+            type_score=self.type_score,
             status=self.status,
             error=self.error,
             detector=self.detector,
@@ -133,6 +138,8 @@ def facts_of(result: Result, card: Card) -> Mapping[str, Any]:
         "is_anomaly": result.is_anomaly if result.status == "ok" else None,
         "box": result.box,
         "area": result.area,
+        "defect_type": result.defect_type,
+        "type_score": None if result.type_score is None else shortest(result.type_score),
         "width": result.width,
         "height": result.height,
         "detector": card.identity,

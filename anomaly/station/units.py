@@ -78,7 +78,17 @@ class Units:
         row = judge_unit(
             views[0].serial or "",
             [
-                View(v.path, v.score, v.p_value, v.threshold, v.is_anomaly, v.outcome, v.status)
+                View(
+                    v.path,
+                    v.score,
+                    v.p_value,
+                    v.threshold,
+                    v.is_anomaly,
+                    v.outcome,
+                    v.status,
+                    v.defect_type,
+                    v.type_score,
+                )
                 for v in views
             ],
             UnitRule("(.*)", expected, expected),
@@ -95,6 +105,7 @@ class Units:
             outcome = NOT_JUDGED
         # posts may share a path
         worst = next((v for v in views if (v.path, v.score) == (row.worst, row.score)), views[0])
+        named = outcome in (FLAGGED, REVIEW)
         return replace(
             worst,
             seq=seq, id=id_, of="unit", outcome=outcome, action=self._actions.of(outcome),
@@ -103,6 +114,8 @@ class Units:
             taken_at=min(v.taken_at for v in views), judged_at=max(v.judged_at for v in views),
             seconds=max(v.seconds for v in views), views=tuple(v.seq for v in views),
             image=None, lot=None,
+            defect_type=worst.defect_type if named else None,
+            type_score=worst.type_score if named else None,
         )  # fmt: skip
 
     @staticmethod

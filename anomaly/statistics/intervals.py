@@ -42,6 +42,15 @@ def clopper_pearson(flagged: int, n: int, level: float = 0.95) -> tuple[float, f
     return low, high
 
 
+def upper_limit(count: int, n: int, level: float = 0.95) -> float:
+    """The rate that one seen as ``count`` of ``n`` independent images is at most, ``level``
+    confident (Clopper & Pearson, one-sided); 1 where there are none.
+    """
+    if not 0 <= count <= n:
+        raise CalibrationError(f"{count} of {n}: expected a count between 0 and {n}")
+    return 1.0 if count == n else beta_quantile(level, count + 1, n - count)
+
+
 def joint_limits(tests: Sequence[tuple[int, int, int]], level: float = 0.95) -> list[int]:
     """Limits that all the counts of ``tests``, each (n, k, images), keep to together with
     probability ``level``.

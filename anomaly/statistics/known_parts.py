@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from anomaly.statistics.intervals import beta_quantile
+from anomaly.statistics.intervals import upper_limit
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ class Challenge:
         """With 95 % confidence at most this share of such parts is missed (Clopper-Pearson,
         one-sided).
         """
-        missed = len(self.missed)
-        return (
-            1.0 if missed >= self.judged else beta_quantile(0.95, missed + 1, self.judged - missed)
-        )
+        return upper_limit(len(self.missed), self.judged)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anomaly.statistics.calibration import Calibration, Kind, Rate, named_rate
 from anomaly.statistics.groups import one_per_group
+from anomaly.statistics.intervals import upper_limit
 from anomaly.statistics.pixel_metrics import PixelFigures, PixelMap, pixel_figures
 from anomaly.statistics.resampling import (
     NORMAL,
@@ -78,7 +79,19 @@ class ClassFigures:
     n: int
 
     def to_json(self) -> dict[str, Any]:
-        return {"image_auroc": _json(self.image_auroc), "recall": _json(self.recall), "n": self.n}
+        return {
+            "image_auroc": _json(self.image_auroc),
+            "recall": _json(self.recall),
+            "n": self.n,
+            "missed_at_most": self.missed_at_most,
+        }
+
+    @property
+    def missed_at_most(self) -> float | None:
+        """The share of such defects that is missed, 95 % confident; None without a threshold."""
+        if self.recall is None:
+            return None
+        return upper_limit(self.recall.n - self.recall.flagged, self.recall.n)
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ class Review {
 
   show() {
     const finding = this.current;
-    const draft = finding && (this.drafts.get(finding.id) ?? finding.mine);
+    const draft = finding && (this.drafts.get(finding.id) ?? this.saidBefore(finding));
     this.type = draft?.type ?? null;
     this.comment.value = draft?.comment ?? "";
     this.comment.disabled = !finding;
@@ -300,6 +300,7 @@ class Review {
     this.draw();
     this.showFinding(finding);
     this.showTypes();
+    this.showLikely(finding);
     this.showPosition();
     this.showRecent();
     if (!finding) return;
@@ -478,6 +479,19 @@ class Review {
     }));
   }
 
+  // My verdict, or what the detector holds for likely: it is chosen before anybody chooses, and another key, or the same
+  // one, changes that. Names compare as folders and lists write them: missing_part is Missing part.
+  saidBefore(finding) {
+    const plain = (name) => name.toLowerCase().replace(/[\s_-]+/g, " ");
+    const likely = finding.likely && this.data.types.find((type) => plain(type.name) === plain(finding.likely));
+    return finding.mine ?? (likely ? { type: likely.name, comment: "" } : null);
+  }
+
+  showLikely(finding) {
+    this.part.likely.textContent = finding?.likelyWords ?? "";
+    this.part.likely.hidden = !finding?.likelyWords;
+  }
+
   choose(name) {
     if (!this.current) return;
     this.type = this.type === name ? null : name;
@@ -487,7 +501,7 @@ class Review {
   }
 
   keepDraft() {
-    if (this.current) this.drafts.set(this.current.id, { type: this.type, comment: this.comment.value }, this.current.mine);
+    if (this.current) this.drafts.set(this.current.id, { type: this.type, comment: this.comment.value }, this.saidBefore(this.current));
   }
 
   showPosition() {

@@ -15,6 +15,7 @@ from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import AnomalyError
 from anomaly.reporting.guarantee import guarantee_text, preview_text, review_lines
+from anomaly.reporting.known_defects import known_defect_lines
 from anomaly.review import Comparison, Detector, Run
 from anomaly.review.findings import Filters
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
@@ -98,10 +99,12 @@ def card(detector: Detector) -> None:
                 highest=training.highest or (),
                 grouped=bool(training.grouped),
                 views="" if rule is None else rule.views,
+                known_defects=training.known_defects is not None,
             )
             what = "image" if rule is None else "unit"
             guarantee = Guarantee(calibration, training.threshold_moved is not None, what)
-            st.code("\n".join([text, *review_lines(guarantee)]), language=None)
+            lines = [text, *known_defect_lines(training), *review_lines(guarantee)]
+            st.code("\n".join(lines), language=None)
     with st.container(border=True):
         st.markdown("###### Detector")
         st.dataframe(

@@ -48,6 +48,8 @@ def synthetic_rows(
             box_w=20,
             box_h=20,
             area=400,
+            defect_type=None,
+            type_score=None,
             status="ok",
             error=None,
             detector=f"bench@1 sha256:{'ab' * 32}",

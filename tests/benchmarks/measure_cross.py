@@ -119,11 +119,12 @@ def draw(groups: int, each: int, seed: int) -> Drawn:
     good, new = draw_maps(groups, each, rng), draw_maps(NEW, each, rng)[::each]
     names = [f"group {i // each:04}" for i in range(len(good))]
     split, to_heatmap = split_of(good, names), Heatmap()
-    records, scored, _ = out_of_fold(split, to_heatmap)
+    unseen = out_of_fold(split, split.records, to_heatmap)
     options = TrainOptions(Path(), Path(), seed=seed)
-    calibration, *_ = calibrate_on(records, scored, options, split.groups, "cross")
+    calibration, *_ = calibrate_on(unseen.records, unseen.scores, options, split.groups, "cross")
     both = split_of(torch.cat([good, new]), [*names, *(f"new {i:04}" for i in range(NEW))])
-    _, found = fit_without(both, to_heatmap, both.records[len(good) :])
+    kept, left = both.records[: len(good)], both.records[len(good) :]
+    _, found = fit_without(both, to_heatmap, kept, left)
     return Drawn(calibration, found[:, 0])
 
 

@@ -243,7 +243,7 @@ def test_routes_of_a_station(
     for text in (
         "{",
         "[]",
-        json.dumps({"format": 1}),
+        json.dumps({"format": 2}),
         json.dumps({**read_live(file.parent), "last": 3}),
     ):
         file.write_text(text)

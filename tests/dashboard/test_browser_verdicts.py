@@ -18,6 +18,8 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
+from anomaly.detector.card import UNKNOWN_TYPE
+from anomaly.files.table import encode_rows, join_chunks, read_table
 from anomaly.review import DefectType, Filters, Store, default_key
 from tests.support.browsing import log_of, shown, wait_for_picture
 from tests.support.review_server import (
@@ -372,3 +374,59 @@ def test_defect_types_of_a_fresh_database_are_chosen_and_edited_in_the_page(
         press_and_wait(page, "a")
         wait_until_saved(page)
         assert log_of(server)[-1][3] == "burr"
+
+
+# ---- what the detector holds for likely ----
+
+
+def test_the_likely_type_is_said_and_chosen_until_somebody_chooses_another(
+    made: Path, tmp_path: Path, open_page: Callable[..., Any]
+) -> None:
+    rows = list(read_table(made / "scores.csv"))
+    flagged = sorted((row for row in rows if row.is_anomaly), key=lambda row: -(row.score or 0))
+    types = {
+        one.path: given
+        for one, given in zip(
+            flagged,
+            (("chip", 0.9183), (UNKNOWN_TYPE, 0.2), ("Crack", 0.8), ("burr", 0.7)),
+            strict=False,
+        )
+    }
+    named = [
+        row._replace(defect_type=types[row.path][0], type_score=types[row.path][1])
+        if row.path in types
+        else row
+        for row in rows
+    ]
+    (tmp_path / "rows").write_bytes(encode_rows(named, ".csv"))
+    with open(tmp_path / "t.csv", "wb") as file:
+        join_chunks([tmp_path / "rows"], ".csv", file)
+    database, run = new_database(made, tmp_path, tmp_path / "t.csv")
+    with serving(database, detectors=(made / "run",)) as server:
+        page = open_page(f"{server.url}/?run={run}")
+        page.locator(".card", has_text="likely chip (0.92)").wait_for()
+        page.locator(".card", has_text="unknown type").wait_for()
+        page.goto(f"{server.url}/image?run={run}")
+        pressed = page.locator(".type[aria-pressed=true]")
+        likely = page.locator("[data-part=likely]")
+        for words, chosen, key in (
+            ("likely chip (0.92)", "chip", ""),
+            ("unknown type", None, ""),
+            ("likely Crack (0.80)", "crack", "4"),  # another one than that: a stain
+            ("likely burr (0.70)", None, ""),  # not on the list of types
+        ):
+            wait_until_judgeable(page)
+            expect(likely).to_have_text(words)
+            expect(pressed).to_have_count(0 if chosen is None else 1)
+            if chosen is not None:
+                expect(pressed).to_contain_text(chosen)
+            if key:
+                page.keyboard.press("2")  # the same again: none, which a reload does not change
+                expect(pressed).to_have_count(0)
+                page.reload()
+                wait_until_judgeable(page)
+                expect(pressed).to_have_count(0)
+                page.keyboard.press(key)
+            page.keyboard.press("a")
+            wait_until_saved(page)
+        assert [kind for *_, kind in log_of(server)] == ["chip", None, "stain", None]

@@ -44,6 +44,8 @@ GOOD = Row(
     box_w=30,
     box_h=40,
     area=1100,
+    defect_type="scratch",
+    type_score=0.9183,
     status="ok",
     error=None,
     detector="tiles@1 sha256:00ff",
@@ -65,6 +67,8 @@ UNREADABLE = Row(
     box_w=None,
     box_h=None,
     area=None,
+    defect_type=None,
+    type_score=None,
     status="error",
     error="no such file",
     detector="tiles@1 sha256:00ff",
@@ -86,10 +90,10 @@ def write(path: Path, *chunks: list[Row]) -> Path:
 def test_csv_is_written_as_documented(tmp_path: Path) -> None:
     assert write(tmp_path / "t.csv", [GOOD, UNREADABLE]).read_text("utf-8") == (
         "path,sha256,width,height,score,p_value,threshold,review_threshold,is_anomaly,result,box_x,"
-        "box_y,box_w,box_h,area,status,error,detector,scored_at\n"
+        "box_y,box_w,box_h,area,defect_type,type_score,status,error,detector,scored_at\n"
         f"good/0001.png,{'ab' * 32},300,200,0.4127,0.3333333333333333,0.61,0.35,false,review,10,20,"
-        "30,40,1100,ok,,tiles@1 sha256:00ff,2026-01-31T23:59:59.123Z\n"
-        '"new, ""odd""/ä\n.png",,,,,,0.61,0.35,,not judged,,,,,,error,no such file,tiles@1 '
+        "30,40,1100,scratch,0.9183,ok,,tiles@1 sha256:00ff,2026-01-31T23:59:59.123Z\n"
+        '"new, ""odd""/ä\n.png",,,,,,0.61,0.35,,not judged,,,,,,,,error,no such file,tiles@1 '
         "sha256:00ff,2026-01-31T23:59:59.124Z\n"
     )
 
@@ -99,13 +103,15 @@ def test_json_lines_are_written_as_documented(tmp_path: Path) -> None:
         f'{{"path": "good/0001.png", "sha256": "{"ab" * 32}", "width": 300, "height": 200, '
         '"score": 0.4127, "p_value": 0.3333333333333333, "threshold": 0.61, '
         '"review_threshold": 0.35, "is_anomaly": false, "result": "review", '
-        '"box_x": 10, "box_y": 20, "box_w": 30, "box_h": 40, "area": 1100, "status": "ok", '
+        '"box_x": 10, "box_y": 20, "box_w": 30, "box_h": 40, "area": 1100, '
+        '"defect_type": "scratch", "type_score": 0.9183, "status": "ok", '
         '"error": null, "detector": "tiles@1 sha256:00ff", "scored_at": '
         '"2026-01-31T23:59:59.123Z"}\n'
         '{"path": "new, \\"odd\\"/ä\\n.png", "sha256": null, "width": null, "height": null, '
         '"score": null, "p_value": null, "threshold": 0.61, "review_threshold": 0.35, '
         '"is_anomaly": null, "result": "not judged", "box_x": null, '
-        '"box_y": null, "box_w": null, "box_h": null, "area": null, "status": "error", "error": '
+        '"box_y": null, "box_w": null, "box_h": null, "area": null, '
+        '"defect_type": null, "type_score": null, "status": "error", "error": '
         '"no such file", "detector": "tiles@1 sha256:00ff", "scored_at": '
         '"2026-01-31T23:59:59.124Z"}\n'
     )
@@ -133,6 +139,8 @@ def test_parquet_has_these_types(tmp_path: Path) -> None:
         "box_w: int32",
         "box_h: int32",
         "area: int64",
+        "defect_type: string",
+        "type_score: float",
         "status: string not null",
         "error: string",
         "detector: string not null",
@@ -165,6 +173,8 @@ rows = st.builds(
     st.none() | st.sampled_from(RESULTS),
     *[st.none() | sizes] * 4,
     st.none() | st.integers(0, 2**40),
+    st.none() | texts | awkward,
+    st.none() | floats32,
     st.sampled_from(["ok", "outside", "error"]),
     st.none() | texts | awkward,
     texts | awkward,
@@ -356,6 +366,6 @@ def test_the_columns_are_these() -> None:
     # Other people's programs depend on them.
     assert " ".join(COLUMNS) == (
         "path sha256 width height score p_value threshold review_threshold is_anomaly result box_x "
-        "box_y box_w box_h area status error detector scored_at"
+        "box_y box_w box_h area defect_type type_score status error detector scored_at"
     )
     assert all(set(name) <= set(string.ascii_lowercase + string.digits + "_") for name in COLUMNS)

@@ -14,15 +14,19 @@ from PIL import Image
 from anomaly import Scorer
 from anomaly.detector.calibration_nodes import set_calibration
 from anomaly.errors import DatasetError, ImageError
+from anomaly.files.table import read_table
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.quality.evaluate import evaluate_labelled, judge_labelled
 from anomaly.quality.moved_threshold import write_review_threshold
 from anomaly.quality.reconstructions import reconstructions
 from anomaly.reporting.evaluation import figures_text, masks_text
 from anomaly.reporting.evaluation_report import build_report, chosen_pictures
+from anomaly.reporting.known_defects import missed_text
 from anomaly.scoring.evaluation import Judged
 from anomaly.scoring.pictures import colour_anchors
+from anomaly.statistics.intervals import upper_limit
 from tests.detector.test_file import changed, edit_card
+from tests.support.runs import Said
 from tests.test_scorer import alone
 
 CLASSES = ["chip", "crack", "dent", "missing", "scratch", "stain"]
@@ -391,3 +395,28 @@ def test_masks_by_other_names_are_missed(run: Path, parts: Path, tmp_path: Path)
     assert masks_text(found.masks).startswith(
         "defect images: 24 of 24 without a mask (chip/0000.png"
     )
+
+
+# --- known defects --------------------------------------------------------------------------------
+def test_images_that_were_learnt_from_are_left_out_and_misses_have_a_bound(
+    known_run: Path, parts: Path, known: Path, tmp_path: Path, said: Said
+) -> None:
+    labelled = tmp_path / "labelled"
+    shutil.copytree(parts / "test", labelled / "test")
+    for path in (known / "test" / "stain").iterdir():
+        shutil.copy(path, labelled / "test" / "stain" / f"known-{path.name}")
+    page = tmp_path / "r.html"
+    status, out, _ = said("evaluate", known_run, labelled, "--report", page)
+    assert status == 0 and "8 images that trained or calibrated this detector: " in out
+    judged = evaluate_labelled(Scorer(known_run), labelled)
+    found = judged.to_json()["per_class"]["stain"]
+    rate = found["recall"]
+    assert found["n"] == rate["n"] == 4
+    assert found["missed_at_most"] == upper_limit(4 - rate["flagged"], 4)
+    words = missed_text(4 - rate["flagged"], 4)
+    assert words in out and words in page.read_text()
+    table = tmp_path / "t.csv"
+    status, out, _ = said("score", known_run, labelled / "test" / "stain", "--out", table)
+    named = [row.defect_type for row in read_table(table) if row.defect_type is not None]
+    assert status == 0 and len(named) == sum(bool(row.is_anomaly) for row in read_table(table)) > 0
+    assert f"likely types            {named.count('stain')} stain" in out

@@ -190,6 +190,8 @@ def row(number: int, score: float | None, threshold: float | None = 1.0, **field
         box_w=30,
         box_h=40,
         area=1200,
+        defect_type=None,
+        type_score=None,
         status="error" if score is None else "ok",
         error=None,
         detector=DETECTOR,
@@ -236,7 +238,11 @@ def numbers(findings: list[Finding]) -> list[int]:
 def test_what_was_imported_is_there(store: Store, tmp_path: Path) -> None:
     table = write_table(
         tmp_path / "scores.csv",
-        [row(0, 0.25), row(1, 1.5, p_value=0.004), row(2, None, error="truncated")],
+        [
+            row(0, 0.25),
+            row(1, 1.5, p_value=0.004, defect_type="dent", type_score=0.9),
+            row(2, None, error="truncated"),
+        ],
     )
     run, new = store.import_table(table, folder=tmp_path, roots=[tmp_path], by="ann")
     assert new
@@ -272,6 +278,8 @@ def test_what_was_imported_is_there(store: Store, tmp_path: Path) -> None:
         error=None,
         box=(10, 20, 30, 40),
         area=1200,
+        likely_type="dent",
+        type_score=0.9,
         scored_at="2026-01-31T23:59:59.123Z",
         state="open",
         defect_type=None,
@@ -1595,16 +1603,16 @@ def test_csv_holds_what_was_found_and_said(reviewed: Store, tmp_path: Path) -> N
     at = [max(e.at for e in reviewed.events(finding=i)) for i in (1, 2)]
     sha = [reviewed.finding(i).sha256 for i in (1, 2)]
     assert text == (
-        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,scored_at,"
+        "id,run,position,path,folder,sha256,width,height,score,p_value,threshold,is_anomaly,result,status,error,area,likely_type,type_score,scored_at,"
         "state,defect_type,sampled_as,stratum,unit,box_x,box_y,box_w,box_h,verdicts,comments,judged_at\n"
         "1,lot "
         f"7,0,{tmp_path}/photos/=part0.png,{tmp_path}/photos,{sha[0]},300,200,1.5,,1.0,"
-        "false,not flagged,ok,,1200,2026-01-31T23:59:59.123Z,anomalous,scratch,,,,"
+        "false,not flagged,ok,,1200,,,2026-01-31T23:59:59.123Z,anomalous,scratch,,,,"
         "10,20,30,40,ann: anomalous,ann: "
         f"@deep,{at[0]}\n"
         "2,lot "
         f"7,1,{tmp_path}/photos/=part1.png,{tmp_path}/photos,{sha[1]},300,200,0.5,,1.0,"
-        "false,not flagged,ok,,1200,"
+        "false,not flagged,ok,,1200,,,"
         f'2026-01-31T23:59:59.123Z,normal,,,,,10,20,30,40,"ann: normal; bob: normal",,{at[1]}\n'
     )
 

@@ -147,7 +147,8 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
 
     def row(path: Path, *values: object) -> Row:
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        named = [name for name in COLUMNS[2:-2] if name not in ("review_threshold", "result")]
+        left = ("review_threshold", "result", "defect_type", "type_score")
+        named = [name for name in COLUMNS[2:-2] if name not in left]
         found = dict(zip(named, values, strict=True))
         said = {True: "flagged", False: "not flagged", None: "not judged"}[found["is_anomaly"]]
         return Row(
@@ -156,6 +157,8 @@ def test_every_input_has_its_row_in_order(tmp_path: Path) -> None:
             **found,
             review_threshold=None,
             result=said,
+            defect_type=None,
+            type_score=None,
             detector="brightness@1 sha256:00ff",
             scored_at="",
         )

@@ -140,6 +140,17 @@ def view(score: float | None, status: str = "ok", threshold: float = 1.0) -> Vie
     )
 
 
+def test_a_unit_has_the_type_of_its_worst_view() -> None:
+    views = [
+        view(1.5)._replace(likely_type="dent", type_score=0.9),
+        view(2.5)._replace(likely_type="scratch", type_score=0.6),
+    ]
+    found = judge_unit("7", views, RULE, "d")
+    assert (found.defect_type, found.type_score) == ("scratch", 0.6)
+    found = judge_unit("7", views, RULE, "d", more=9)  # too many: not judged
+    assert (found.status, found.defect_type) == ("outside", None)
+
+
 @pytest.mark.parametrize(
     ("views", "status", "is_anomaly", "score", "error"),
     [

@@ -103,10 +103,33 @@ def test_a_file_gets_the_verdict_that_the_scorer_gives(
             "height": expected.height,
             "box": dict(zip("xywh", expected.box, strict=True)),
             "area": expected.area,
+            "defect_type": None,
+            "type_score": None,
             "error": expected.error,
             "guaranteed_per": "image",
             "estimated_per": None,
         }
+
+
+def test_the_type_of_a_known_defect_is_named(known_run: Path, known: Path, tmp_path: Path) -> None:
+    body = sorted((known / "test" / "missing").iterdir())[2].read_bytes()
+    expected = Scorer(known_run).score(body)
+    assert expected.defect_type is not None and expected.type_scores is not None
+    with serving(tmp_path / "serve.log", known_run) as service:
+        found = service.post("/score", body).json
+        assert found["defect_type"] == expected.defect_type
+        assert found["type_score"] == pytest.approx(expected.type_score, abs=1e-4)
+        name = known_run.name
+        said = service.get(f"/v2/models/{name}").json
+        assert said["parameters"]["defect_types"] == ["missing", "stain"]
+        assert {"name": "type_scores", "datatype": "FP32", "shape": [-1, 2]} in said["outputs"]
+        data = [base64.b64encode(body).decode()]
+        images = {"name": "images", "shape": [1], "datatype": "BYTES", "data": data}
+        outputs = {o["name"]: o for o in service.infer(name, inputs=[images]).json["outputs"]}
+        assert outputs["type_scores"]["shape"] == [1, 2]
+        assert np.allclose(outputs["type_scores"]["data"], expected.type_scores, atol=1e-4)
+        schema = service.get("/openapi.json").json["components"]["schemas"]["ImageResult"]
+        assert {"defect_type", "type_score"} <= set(schema["properties"])
 
 
 def test_with_two_thresholds_only_what_passes_both_is_good(

@@ -34,6 +34,32 @@ def run(session_folder: Path, parts: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def known(session_folder: Path) -> Path:
+    """Returns a folder of known defects of discs with masks: 9 with a missing hole, two of them the
+    same pixels, 8 with a stain, 3 with a dent, too few for a name.
+    """
+    from data.synthetic import make
+
+    folder = session_folder / "known"
+    for kind, count in (("missing", 8), ("stain", 8), ("dent", 3)):
+        for part, suffix in (("test", ""), ("ground_truth", "_mask")):
+            (folder / part / kind).mkdir(parents=True)
+            for i in range(count):
+                found = make("disc", 9000 + i, SIZE, kind)
+                picture = Image.fromarray(found[1] * np.uint8(255) if suffix else found[0])
+                picture.save(folder / part / kind / f"{i:02}{suffix}.png")
+    shutil.copy(folder / "test" / "missing" / "00.png", folder / "test" / "missing" / "08.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def known_run(session_folder: Path, parts: Path, known: Path) -> Path:
+    """Returns a run that has learnt from known defects, which were found without a detector."""
+    options = {"space": "filters", "defects": known, "independent_defects": True}
+    return trained(session_folder / "known-run", parts, **options)
+
+
+@pytest.fixture(scope="session")
 def rank_only(session_folder: Path, run: Path) -> Path:
     """Returns the run's detector without a threshold."""
     from anomaly.detector.calibration_nodes import set_calibration

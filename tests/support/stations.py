@@ -295,6 +295,7 @@ def example(seq: int, outcome: str = "not flagged", **facts: Any) -> StationResu
         "status": "error" if score is None else "ok", "error": None if score else "truncated",
         "score": score, "p_value": None, "threshold": 1.0, "review_threshold": None,
         "is_anomaly": None if score is None else score > 1, "box": (1, 2, 3, 4), "area": 5,
+        "defect_type": None, "type_score": None,
         "width": 64, "height": 64, "sha256": None, "detector": "d@1 sha256:abcd",
         "taken_at": "2026-11-30T10:00:00.000Z", "judged_at": "2026-11-30T10:00:00.020Z",
         "seconds": 0.02, **facts,

@@ -55,7 +55,7 @@ def test_scores_of_images_that_a_model_has_seen_would_break_the_rate() -> None:
         rng = np.random.default_rng((20, 1, seed))
         good, one = draw_maps(20, 1, rng), draw(20, 1, seed)
         split = split_of(torch.cat([good, good]), [f"{i}" for i in range(40)])
-        _, seen = fit_without(split, Heatmap(), split.records[20:])
+        _, seen = fit_without(split, Heatmap(), split.records[:20], split.records[20:])
         drawn.append(replace(one, calibration=Calibration(seen[:, 0], 1, None, "cross")))
     flagged, up_to = row_of(drawn)
     assert flagged > up_to
@@ -65,15 +65,19 @@ def test_no_model_has_seen_the_group_that_it_scores() -> None:
     """An image that is changed changes its own score, and none of the other scores of its fold."""
     rng = np.random.default_rng(0)
     maps, names = draw_maps(10, 3, rng), [f"lot {i // 3}" for i in range(30)]
-    records, before, first = out_of_fold(split_of(maps, names), Heatmap())
+    split = split_of(maps, names)
+    unseen = out_of_fold(split, split.records, Heatmap())
+    records, before, first = unseen.records, unseen.scores, unseen.first
     number = folds(names)
     assert {names[i] for i in np.flatnonzero(number == 0)} == {r.group for r in first.records}
     assert all(len({int(f) for f, n in zip(number, names, strict=True) if n == m}) == 1
                for m in names)  # fmt: skip
     changed = maps.clone()
     changed[0] += 3.0 * torch.randn(maps[0].shape, generator=torch.Generator().manual_seed(0))
-    again, after, _ = out_of_fold(split_of(changed, names), Heatmap())
-    assert [r.path for r in again] == [r.path for r in records]
+    split = split_of(changed, names)
+    unseen = out_of_fold(split, split.records, Heatmap())
+    after = unseen.scores
+    assert [r.path for r in unseen.records] == [r.path for r in records]
     same = number == number[0]
     assert (after[0] > before[0]).all()
     np.testing.assert_array_equal(after[same][1:], before[same][1:])
