@@ -101,8 +101,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "diffusion": Family(
         BOUND,
-        "min E ‖ε &minus; ε<sub>θ</sub>(cos <i>a</i> · <i>x</i> + sin <i>a</i> · ε, <i>a</i>)‖²",
-        "A network learns to predict the noise added to an image: a weighted bound on log p(x).",
+        "min E ‖<i>v</i> &minus; <i>v</i><sub>θ</sub>(cos <i>a</i> · <i>x</i> + sin <i>a</i> · ε, "
+        "<i>a</i>)‖², <i>v</i> = cos <i>a</i> · ε &minus; sin <i>a</i> · <i>x</i>",
+        "A network learns to tell an image from the noise added to it: a weighted bound on log "
+        "p(x).",
     ),
 }
 
