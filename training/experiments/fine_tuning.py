@@ -16,7 +16,7 @@ from training.experiments.latents import encode, linear_classifier
 from training.pixels import to_unit
 from training.protocols import Model
 
-# Chosen on training images of MNIST and clothes (few_labels --development)
+# Chosen on training images of MNIST, two draws of 100 labels (few_labels --development)
 STEPS, BATCH_SIZE = 300, 50
 LEARNING_RATE = 3e-3
 SHIFT = 2  # pixels at most, by which images are moved while they are learnt from
@@ -56,14 +56,7 @@ def fine_tuned(
     """
     random = torch.Generator().manual_seed(seed)
     classifier = Classifier(model, maps, int(labels.max()) + 1)
-    with torch.no_grad():
-        latents = classifier.latents(labelled)
-        start = linear_classifier(latents.numpy(), labels)
-        classifier.last.weight.zero_()
-        classifier.last.bias.fill_(-1e3)
-        index = torch.from_numpy(start.classes_.astype(np.int64))
-        classifier.last.weight[index] = torch.from_numpy(start.coef_).float()
-        classifier.last.bias[index] = torch.from_numpy(start.intercept_).float()
+    start_linear(classifier, labelled, labels)
     optimiser = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE)
     truth = torch.from_numpy(labels.astype(np.int64))
     for step in range(STEPS):
@@ -77,6 +70,20 @@ def fine_tuned(
         F.cross_entropy(classifier(x), truth[index]).backward()
         optimiser.step()
     return classifier.eval()
+
+
+@torch.no_grad()
+def start_linear(classifier: Classifier, labelled: Tensor, labels: npt.NDArray[np.uint8]) -> None:
+    """Sets the last layer to the logistic regression on the latents of labelled maps."""
+    found = linear_classifier(classifier.latents(labelled).numpy(), labels)
+    weight, bias = found.coef_, found.intercept_
+    if len(found.classes_) == 2:  # one row, of the second class against the first
+        weight, bias = np.vstack([0 * weight, weight]), np.append(0 * bias, bias)
+    index = torch.from_numpy(found.classes_.astype(np.int64))
+    classifier.last.weight.zero_()
+    classifier.last.bias.fill_(-1e3)
+    classifier.last.weight[index] = torch.from_numpy(weight).float()
+    classifier.last.bias[index] = torch.from_numpy(bias).float()
 
 
 def moved(x: Tensor, random: torch.Generator) -> Tensor:
