@@ -22,7 +22,9 @@ from torch import Tensor
 from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress, duration
 from anomaly.imaging.captions import repeated
+from anomaly.imaging.defect_masks import read_defect_mask
 from anomaly.imaging.overlay import overlay
+from anomaly.imaging.region import hottest_region
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.reporting.guarantee import place_text
 from anomaly.reporting.model_gallery import (
@@ -36,6 +38,7 @@ from anomaly.statistics.calibration import Calibration, calibrate
 from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
 from training.checkpoint import load_checkpoint
+from training.defect_sizes import meets
 from training.fit import enough_epochs, fit, optimisers, train_epoch
 from training.gallery_pictures import curves, drawn, panels_of, pictures, seen
 from training.models import MODELS
@@ -84,7 +87,8 @@ class GalleryOptions:
 class Images:
     """One set of images as pixels, uint8 (n, C, s, s): to fit, to validate, to calibrate, and
     ``judged``, with their ``labels``; without labelled images the calibration images are judged.
-    ``unread``: a line for each image that could not be read.
+    ``masks``: where their defects are, None where it is not known; ``unread``: a line for each
+    image that could not be read.
     """
 
     divided: Split
@@ -93,6 +97,7 @@ class Images:
     calibration: Tensor
     judged: Tensor
     labels: list[str]
+    masks: list[Path | None]
     unread: list[str]
 
     @property
@@ -176,8 +181,9 @@ def read_images(options: GalleryOptions, say: Callable[[str], None]) -> Images:
     )
     records = labelled(options, divided)
     if not records:
-        labels = [NORMAL] * len(calibrating)
-        return Images(divided, learnt, held_out, calibrating, calibrating, labels, [])
+        count = len(calibrating)
+        labels, none = [NORMAL] * count, [None] * count
+        return Images(divided, learnt, held_out, calibrating, calibrating, labels, none, [])
     with Progress(len(records), "looking at labelled images") as progress:
         found = extract(
             records,
@@ -188,8 +194,8 @@ def read_images(options: GalleryOptions, say: Callable[[str], None]) -> Images:
             lambda: progress.advance(1),
         )
     labels = [record.label or NORMAL for record in found.records]
-    judged = found.maps[:, :channels]
-    return Images(divided, learnt, held_out, calibrating, judged, labels, found.left_out)
+    judged, masks = found.maps[:, :channels], [record.mask for record in found.records]
+    return Images(divided, learnt, held_out, calibrating, judged, labels, masks, found.left_out)
 
 
 def labelled(options: GalleryOptions, divided: Split) -> list[Record]:
@@ -281,6 +287,7 @@ def exhibit(
     scores, heatmaps = judge(model, images.judged, score)
     flagged = threshold.is_anomaly(scores)
     bad = np.array([label != NORMAL for label in images.labels])
+    masks = [mask for mask, is_flagged in zip(images.masks, flagged, strict=True) if is_flagged]
     x = to_unit(images.judged[images.shown])
     colours = calibrated(images, good_heatmaps.amax((1, 2)).numpy())
     expected = model(x)[1]
@@ -291,7 +298,7 @@ def exhibit(
     seconds = sum(row["seconds"] for row in history)
     panels = [
         curves(history, model.loss_name),
-        seen(x, expected, laid),
+        seen(x, expected, heatmaps[images.shown], laid),
         *([drawn(model)] if model.can_sample else []),
         *panels_of(model, x, to_unit(images.judged), images.labels),
     ]
@@ -301,11 +308,24 @@ def exhibit(
         auroc(scores, bad),
         (int(flagged[bad].sum()), int(bad.sum())),
         (int(flagged[~bad].sum()), int((~bad).sum())),
+        boxes_met(heatmaps[torch.from_numpy(flagged)], masks, float(colours.median)),
         facts_of(model, score, threshold, history, seconds),
         panels,
         sheet(laid, len(laid), f"heatmaps of {name}"),
         warnings,
     )
+
+
+def boxes_met(heatmaps: Tensor, masks: Sequence[Path | None], typical: float) -> tuple[int, int]:
+    """Returns how many boxes meet the defect that a mask shows, and of how many heatmaps with a
+    mask; ``typical``: what is hottest in a good image.
+    """
+    met = []
+    for heatmap, path in zip(heatmaps.numpy(), masks, strict=True):
+        if path is not None:
+            where = read_defect_mask(path)
+            met.append(meets(hottest_region(heatmap, *where.shape[::-1], typical)[0], where))
+    return sum(met), len(met)
 
 
 def calibrated(images: Images, scores: npt.NDArray[np.float32]) -> Calibration:

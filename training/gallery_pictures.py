@@ -61,18 +61,24 @@ def curves(history: list[dict[str, Any]], loss_name: str) -> Panel:
     return Panel("Learning curves", said, charts=charts)
 
 
-def seen(x: Tensor, expected: Tensor, laid: Sequence[npt.NDArray[np.uint8]]) -> Panel:
+def seen(
+    x: Tensor, expected: Tensor, heatmaps: Tensor, laid: Sequence[npt.NDArray[np.uint8]]
+) -> Panel:
     """Returns images (k, C, h, w) above what the model expected, (k, C, h, w), above the heatmaps
-    that are laid over the images.
+    (k, h, w), plain and as they are laid over the images.
     """
-    rows = [*pictures(x), *pictures(expected)]
+    low, high = heatmaps.min(), heatmaps.max()
+    plain = ((heatmaps - low) / (high - low).clamp(min=1e-12))[:, None]
+    rows = [*pictures(x), *pictures(expected), *pictures(F.interpolate(plain, x.shape[2:]))]
     return Panel(
         "Images, reconstructions, heatmaps",
         "What the model expected to see, and where the image looks anomalous.",
         [
             Sheet(
                 sheet([*(repeated(picture, 4) for picture in rows), *laid], len(laid), "seen"),
-                "From above: the images, the expected images, the heatmaps.",
+                "From above: the images; the expected images; the heatmaps from black to white, on "
+                "one scale from the lowest to the highest value in these images; the same laid "
+                "over the images, in the colours of the threshold.",
             )
         ],
     )

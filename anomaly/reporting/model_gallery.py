@@ -101,8 +101,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "diffusion": Family(
         BOUND,
-        "min E ‖ε &minus; ε<sub>θ</sub>(cos <i>a</i> · <i>x</i> + sin <i>a</i> · ε, <i>a</i>)‖²",
-        "A network learns to predict the noise added to an image: a weighted bound on log p(x).",
+        "min E ‖<i>v</i> &minus; <i>v</i><sub>θ</sub>(cos <i>a</i> · <i>x</i> + sin <i>a</i> · ε, "
+        "<i>a</i>)‖², <i>v</i> = cos <i>a</i> · ε &minus; sin <i>a</i> · <i>x</i>",
+        "A network learns to tell an image from the noise added to it: a weighted bound on log "
+        "p(x).",
     ),
 }
 
@@ -128,7 +130,7 @@ class Panel:
 @dataclass(frozen=True)
 class Exhibit:
     """One model: figures for the table (``auroc`` None, and counts of 0, without labelled images),
-    facts and panels.
+    facts and panels. ``boxes``: of the flagged images with a mask, how many boxes meet it.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Exhibit:
     auroc: float | None
     found: tuple[int, int]
     false_alarms: tuple[int, int]
+    boxes: tuple[int, int]
     facts: list[Term]
     panels: list[Panel]
     heatmaps: View
@@ -149,7 +152,8 @@ class Exhibit:
     def figures(self) -> list[str]:
         """The cells of its row in the table."""
         auroc = MISSING if self.auroc is None else f"{self.auroc:.3f}"
-        return [duration(self.seconds), auroc, _share(self.found), _share(self.false_alarms)]
+        counts = (self.found, self.false_alarms, self.boxes)
+        return [duration(self.seconds), auroc, *map(_share, counts)]
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def sheet(pictures: Sequence[Pixels], columns: int, what: str) -> View:
     """Returns pictures (h, w, 3) on one sheet, small ones enlarged pixel by pixel."""
     times = max(1, -(-SHOWN_SIDE // max(max(picture.shape[:2]) for picture in pictures)))
     laid = grid([repeated(picture, times) for picture in pictures], columns)
-    return View(what, data_uri(laid), laid.shape[1], laid.shape[0])
+    return View(what, data_uri(laid, "webp"), laid.shape[1], laid.shape[0])
 
 
 def scatter(

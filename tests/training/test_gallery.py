@@ -18,6 +18,7 @@ from training.gallery import (
     PAGE,
     GalleryOptions,
     affordable,
+    boxes_met,
     epochs_before,
     gallery,
     spread,
@@ -151,6 +152,16 @@ def test_the_time_allows_from_one_epoch_to_as_many_as_training_makes(tmp_path: P
     for seconds, expected in ((0.0, 1), (1e6, 300)):
         model = BoltzmannMachine(1, 8, 8, pixels=True)
         assert affordable(model, maps, FitOptions(), seconds, tmp_path / "c") == expected
+
+
+def test_boxes_of_heatmaps_with_a_mask_are_counted(tmp_path: Path) -> None:
+    where = np.zeros((16, 16), np.uint8)
+    where[4:8, 4:8] = 255
+    Image.fromarray(where).save(tmp_path / "mask.png")
+    heatmaps = torch.zeros(3, 8, 8)
+    heatmaps[0, 2, 2] = heatmaps[1, 7, 7] = heatmaps[2, 0, 0] = 1.0  # on it, beside it, no mask
+    masks = [tmp_path / "mask.png", tmp_path / "mask.png", None]
+    assert boxes_met(heatmaps, masks, 0.0) == (1, 2)
 
 
 @torch.inference_mode()

@@ -1,17 +1,21 @@
-"""What an encoder is worth by itself: fitted without labels, then a linear classifier on its
-latents from a few labels.
+"""What an encoder is worth as the start of a classifier: fitted without labels, then given a few.
 
-    python -m training.experiments.few_labels FOLDER --model vae --space pixels
-        (FOLDER: the idx files of Fashion-MNIST)
+    python -m training.experiments.few_labels FOLDER --model dense-vae
+        (FOLDER: the idx files of MNIST or Fashion-MNIST)
 
-Beside it the same classifier on raw pixels, from the same labels. Accuracy on the test set, last
-epoch, three draws of labels.
+Four classifiers learn from the same labels: a linear one on raw pixels; the same on the frozen
+latents; the encoder, fine-tuned with it; and, to tell what the fit without labels is worth, that
+network from random weights, trained alike. Accuracy on the test set, last step, three draws of
+labels. ``--development`` judges on training images that nothing was fitted on instead: choices are
+made there.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +24,58 @@ import torch
 from torch import Tensor
 
 from data.idx import read_subset
+from training.experiments.fine_tuning import accuracy, fine_tuned
 from training.experiments.latents import check_encoder, draw, encode, linear_classifier, scaled
-from training.experiments.one_class import to_maps
+from training.experiments.one_class import one_channel, to_maps
 from training.fit import fit
 from training.models import MODELS
 from training.options import FitOptions
+from training.protocols import Model
 
 HELD_OUT = 1000  # images that validate the fit
+DEVELOPMENT_IMAGES = 5000  # the last training images, which a development run judges
+
+
+@dataclass(frozen=True)
+class Task:
+    """Maps (n, C, h, w) to learn from, of which labels are drawn, and maps to judge."""
+
+    maps: Tensor
+    classes: npt.NDArray[np.uint8]
+    judged: Tensor
+    truth: npt.NDArray[np.uint8]
+
+    def linear(self, encode: Callable[[Tensor], Tensor]) -> Callable[[int, int], float]:
+        """Returns the accuracy, by number of labels and seed, of a linear classifier on what
+        ``encode`` makes of maps.
+        """
+        found = encode(self.maps).numpy()
+        x, y = scaled(found, found), scaled(encode(self.judged).numpy(), found)
+
+        def accuracy_of(count: int, seed: int) -> float:
+            index = draw(self.classes, count, seed)
+            classifier = linear_classifier(x[index], self.classes[index])
+            return float(classifier.score(y, self.truth))
+
+        return accuracy_of
+
+    def tuned(self, model: Model) -> Callable[[int, int], float]:
+        """Returns the same of the model's encoder, fine-tuned."""
+
+        def accuracy_of(count: int, seed: int) -> float:
+            index = draw(self.classes, count, seed)
+            some = self.maps[torch.from_numpy(index)]
+            classifier = fine_tuned(model, self.maps[:HELD_OUT], some, self.classes[index], seed)
+            return accuracy(classifier, self.judged, self.truth)
+
+        return accuracy_of
 
 
 def main() -> None:
-    """Fits the model without labels, then prints a line for each number of labels."""
-    parser = argparse.ArgumentParser(
-        description="a linear classifier on latents against one on raw pixels"
-    )
+    """Fits the model without labels, then prints a line for each kind of classifier and number of
+    labels.
+    """
+    parser = argparse.ArgumentParser(description="an encoder as the start of a classifier")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", choices=MODELS, default="vae")
     parser.add_argument("--space", choices=("pixels", "filters"), default="pixels")
@@ -47,63 +89,43 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--development", action="store_true")
     given = parser.parse_args()
+    for name, accuracy_of in classifiers(given).items():
+        for count in given.labels:
+            found = [accuracy_of(count, seed) for seed in given.seeds]
+            print(f"{count:5} labels: {name} {in_words(found)}", flush=True)
+
+
+def classifiers(given: argparse.Namespace) -> dict[str, Callable[[int, int], float]]:
+    """Returns what each kind of classifier reaches, by number of labels and seed."""
     images, classes = read_subset(given.folder, "train")
-    judged, truth = read_subset(given.folder, "test")
-    images = images[: given.images]
-    maps, tested = to_maps(
-        given.space,
-        given.size,
-        *(torch.from_numpy(subset.copy())[:, None] for subset in (images, judged)),
-    )
-    x, y = latents_of(maps, tested, given)
-    for count in given.labels:
-        pixels, latents = (
-            [
-                accuracy(scaled(a, a), classes[: len(a)], scaled(b, a), truth, count, seed)
-                for seed in given.seeds
-            ]
-            for a, b in ((flat(images), flat(judged)), (x, y))
-        )
-        print(
-            f"{count:5} labels: raw pixels {in_words(pixels)}; latents of {given.model} on "
-            f"{given.space} {in_words(latents)}"
-        )
-
-
-def latents_of(
-    maps: Tensor, tested: Tensor, given: argparse.Namespace
-) -> tuple[npt.NDArray[np.float32], ...]:
-    """Returns the latents of both sets of maps, from a model that was fitted on the first without
-    labels.
-    """
+    if given.development:
+        judged, truth = images[-DEVELOPMENT_IMAGES:], classes[-DEVELOPMENT_IMAGES:]
+    else:
+        judged, truth = read_subset(given.folder, "test")
+    pixels = one_channel(images[: given.images]), one_channel(judged)
+    raw = Task(pixels[0], classes[: given.images], pixels[1], truth)
+    maps, tested = to_maps(given.space, given.size, *pixels)
+    task = Task(maps, raw.classes, tested, truth)
     torch.manual_seed(0)
-    _, channels, height, width = maps.shape
-    model = MODELS[given.model](channels, height, width, pixels=given.space == "pixels")
+    model, untrained = new_model(given, maps), new_model(given, maps)
     check_encoder(model)
     with tempfile.TemporaryDirectory() as scratch:
         options = FitOptions(epochs=given.epochs, batch_size=64)
         fit(model, maps[HELD_OUT:], maps[:HELD_OUT], options, Path(scratch) / "c.safetensors")
-    return tuple(encode(model, subset).numpy() for subset in (maps, tested))
+    found = {
+        "raw pixels": raw.linear(lambda some: some.flatten(1) / 255),
+        f"latents of {given.model} on {given.space}": task.linear(lambda some: encode(model, some)),
+    }
+    if not model.closed_form:  # which has nothing to tune
+        found["fine-tuned"] = task.tuned(model)
+        found["fine-tuned from random weights"] = task.tuned(untrained)
+    return found
 
 
-def flat(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-
-
-def accuracy(
-    x: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.uint8],
-    judged: npt.NDArray[np.float32],
-    truth: npt.NDArray[np.uint8],
-    count: int,
-    seed: int,
-) -> float:
-    """Returns the share of ``judged`` that a classifier names rightly which saw ``count`` of the
-    labels.
-    """
-    index = draw(labels, count, seed)
-    return float(linear_classifier(x[index], labels[index]).score(judged, truth))
+def new_model(given: argparse.Namespace, maps: Tensor) -> Model:
+    return MODELS[given.model](*maps.shape[1:], pixels=given.space == "pixels")
 
 
 def in_words(found: list[float]) -> str:

@@ -22,8 +22,8 @@ EMBEDDING = 64  # numbers that tell the network how much noise there is
 FREQUENCIES = 6  # octaves in which it is told
 # How far an image is noised before it is restored, as a share of the way to pure noise, in how
 # many steps it is restored, and under how many fixed noises: see docs/results.md
-NOISED = 0.8
-STEPS, DRAWS = 2, 2
+NOISED = 0.65
+STEPS, DRAWS = 1, 2
 SAMPLE_STEPS = 50  # of a sample, from pure noise
 LEVELS = 8  # of noise, at which ``denoising`` asks for the loss
 
@@ -53,12 +53,22 @@ class Diffusion(GenerativeModel):
         return 1 + math.prod(self.shape)
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
-        """Returns the mean squared error of the predicted noise, (N,) (Ho et al., equation 14).
+        """Returns the mean squared error of the predicted velocity, (N,).
+
+        It is that of the noise (Ho et al., equation 14) divided by cos(a)^2, another weight of the
+        same bound (Salimans & Ho, section 4). By the noise itself, levels near pure noise would
+        hardly count, and there it is decided what an image shows.
 
         ``noise`` (N, 1 + C h w): the first number of each row sets how much noise there is.
         """
         angle = math.pi / 2 * torch.special.ndtr(noise[:, :1])
-        return self.noise_error(self.centred(x), angle, noise[:, 1:].unflatten(1, self.shape))
+        x, added, a = (
+            self.centred(x),
+            noise[:, 1:].unflatten(1, self.shape),
+            angle[:, :, None, None],
+        )
+        velocity = self.network(noised(x, a, added), angle)
+        return squared_error(a.cos() * added - a.sin() * x, velocity).mean((1, 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the squared error of the restored map at each location, (N, h, w), higher = more
@@ -170,6 +180,7 @@ class UNet(nn.Module):
         self.halve = nn.ModuleList(
             nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths)
         )
+        self.attention = Attention(widths[-1])
         self.up = nn.ModuleList(
             ResidualBlock(before + after, after)
             for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True)
@@ -190,6 +201,7 @@ class UNet(nn.Module):
         for number, down in enumerate(self.down):
             x = down(self.halve[number - 1](x) if number else x, level)
             passed.append(x)
+        x = passed[-1] = self.attention(x)
         for up, size, beside in zip(self.up, self.sizes[-2::-1], passed[-2::-1], strict=True):
             x = up(torch.cat([F.interpolate(x, size), beside], 1), level)
         x = self.last(x).float()
@@ -215,3 +227,20 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         y = self.first(x) + self.level(level)[:, :, None, None]
         return self.straight(x) + self.second(y)
+
+
+class Attention(nn.Module):
+    """Every location looks at all others, at the coarsest level (Ho et al., appendix B): one head
+    of dot products (Vaswani et al., NeurIPS 2017) beside the way straight through.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.asked = nn.Conv2d(channels, 3 * channels, 1)
+        self.answer = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.asked(self.norm(x)).flatten(2).chunk(3, 1)  # (N, C, h w) each
+        weights = (query.transpose(1, 2) @ key / math.sqrt(x.shape[1])).softmax(2)
+        return x + self.answer((value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:]))

@@ -97,12 +97,12 @@ def test_the_way_up_is_the_inverse_of_the_way_down() -> None:
 
 
 @torch.inference_mode()
-def test_loss_is_least_at_the_posterior_mean_of_the_noise() -> None:
+def test_loss_is_least_at_the_posterior_mean_of_the_velocity() -> None:
     model, x = of_gaussian(), gaussian_maps(20_000, 1)
     noise = normal_numbers(20_000, 33)
     a = math.pi / 2 * torch.special.ndtr(noise[:, 0]).double()
-    data = a.cos() ** 2 * SPREAD**2
-    least = float((data / (data + a.sin() ** 2)).mean())  # the noise's variance given x_a
+    # the velocity's variance given x_a
+    least = float((SPREAD**2 / (a.cos() ** 2 * SPREAD**2 + a.sin() ** 2)).mean())
     assert float(model.loss(x, noise, "model").mean()) == pytest.approx(least, rel=0.01)
     for scale, shift in ((1.1, 0.0), (0.9, 0.0), (1.0, 0.1), (1.0, -0.1)):
         changed = of_gaussian(scale, shift)
