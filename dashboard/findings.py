@@ -53,6 +53,15 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
     }
 
 
+def who_judges(desk: Desk, person: Person) -> dict[str, Any]:
+    """Returns what a page needs to talk to the routes in a person's name."""
+    return {
+        "token": desk.key.token(person),
+        "user": person.name,
+        "mayJudge": person.may("inspector"),
+    }
+
+
 def words(finding: Finding, known: Known) -> str:
     """Returns the sentence that says the verdict of the detector; never as a chance that the part
     is bad.
@@ -230,6 +239,10 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "id": finding.id,
         "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
+        "large": desk.key.link(finding.id, "large"),
+        "width": finding.width,
+        "height": finding.height,
+        "box": finding.box if finding.status == "ok" else None,
         "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
         "note": finding.defect_type or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,

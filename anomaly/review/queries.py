@@ -47,6 +47,13 @@ EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerj
 )
 
 
+# Verdicts that were given to many images at once, and to this one alone.
+IN_BULK = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.bulk)
+ALONE = sa.exists().where(VERDICT.finding == FINDING.id, ~VERDICT.bulk)
+# An audit asks for an answer to each image: one in bulk is none.
+UNAUDITED = sa.or_(FINDING.state == "open", sa.and_(IN_BULK, ~ALONE))
+
+
 def matching(filters: Filters) -> list[Condition]:
     """The conditions of all filters that are set."""
     found: list[Condition] = []

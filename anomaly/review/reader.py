@@ -36,6 +36,7 @@ from anomaly.review.queries import (
     MAX_QUERY_VALUES,
     ROOTS,
     RUNS,
+    UNAUDITED,
     VERDICT,
     acts_and_truths,
     as_event,
@@ -184,7 +185,7 @@ class Reader:
                 review=found.review,
                 review_judged=c.scalar(inside.where(FINDING.result == "review", judged)) or 0,
                 audit=c.scalar(inside.where(drawn)) or 0,
-                audit_judged=c.scalar(inside.where(drawn, judged)) or 0,
+                audit_judged=c.scalar(inside.where(drawn, ~UNAUDITED)) or 0,
                 not_judged_by_detector=found.not_judged,
                 states=dict.fromkeys(STATES, 0) | {row[0]: row[1] for row in states},
             )

@@ -72,7 +72,7 @@ events = _table(
     json="payload",
 )
 verdicts = _table("verdicts", text="inspector verdict defect_type at", whole="id finding")
-current = _table("current", text="inspector verdict", whole="finding event")
+current = _table("current", text="inspector verdict", whole="finding event", flag="bulk")
 leases = _table("leases", text="image inspector queue", real="since until")
 defect_types = _table("defect_types", text="name colour", whole="place key")
 strata = _table("strata", whole="run number images drawn seed size", real="low high")
@@ -244,6 +244,11 @@ def m008_results() -> list[str]:
     ]
 
 
+def m009_bulk_verdicts() -> list[str]:
+    # given to many images at once: it says nothing of an image that an audit drew
+    return ["ALTER TABLE current ADD COLUMN bulk BOOLEAN NOT NULL DEFAULT FALSE"]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -253,6 +258,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m006_first_defect_types,
     m007_results_of_a_station,
     m008_results,
+    m009_bulk_verdicts,
 ]
 
 

@@ -23,7 +23,7 @@ from dashboard.address import (
 )
 from dashboard.components import plain, sheet
 from dashboard.desk import Desk, open_desk
-from dashboard.findings import roots, rows, short_path
+from dashboard.findings import roots, rows, short_path, who_judges
 
 Option = TypeVar("Option", int, str)
 
@@ -59,7 +59,7 @@ def show(desk: Desk, person: Person) -> None:
     head(desk, person, filters, queue, query)
     if pages > 1:
         st.pagination(pages, key=PAGE)
-    findings_sheet(desk, filters, queue, query, page)
+    findings_sheet(desk, person, filters, queue, query, page)
     look_again(desk, filters.run or 0, grown(desk, filters.run or 0))
 
 
@@ -203,7 +203,7 @@ def review_figures(progress: Progress) -> dict[str, str]:
 
 
 def findings_sheet(
-    desk: Desk, filters: Filters, queue: str, query: dict[str, str], page: int
+    desk: Desk, person: Person, filters: Filters, queue: str, query: dict[str, str], page: int
 ) -> None:
     """Shows one page of the findings."""
     order = "uncertain" if queue == "uncertain" else "score"
@@ -214,7 +214,8 @@ def findings_sheet(
     cards = rows(desk, found)
     for card in cards:
         card["href"] = link(query, card["id"])
-    opened = sheet(cards)
+    types = [{"name": kind.name} for kind in desk.store.defect_types()]
+    opened = sheet({"rows": cards, "types": types, **who_judges(desk, person)})
     if opened is not None:
         st.switch_page("views/image.py", query_params={**query, "finding": str(opened)})
 
