@@ -9,9 +9,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
-from anomaly.review import schema
+from anomaly.review import across, schema
 from anomaly.review.findings import Run
-from anomaly.review.queries import FINDING, IN_BULK, UNAUDITED, VERDICT
+from anomaly.review.queries import FINDING, IN_BULK, SETTLED_BEFORE, UNAUDITED, VERDICT
 from anomaly.review.verdicts import Draw, Sample, Stratum, draw, resolve
 
 
@@ -86,7 +86,8 @@ def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
 
 def read_sample(c: sa.Connection, run: Run) -> Sample:
     """The flagged images and the audit sample of a run, with the state of each: of an image that
-    was drawn, what the verdicts on it alone come to.
+    was drawn, what the verdicts on it alone come to; of a flagged one that was settled in another
+    run, what it was found there.
     """
     aside = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.verdict == "skip")
     state = sa.case((sa.and_(FINDING.state == "open", aside), "skip"), else_=FINDING.state).label(
@@ -96,7 +97,11 @@ def read_sample(c: sa.Connection, run: Run) -> Sample:
     rows = c.execute(
         query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)
     ).all()
-    alone = states_alone(c, run.id)
+    flagged_before = sa.select(FINDING.id).where(
+        FINDING.run == run.id, FINDING.stratum == 0, SETTLED_BEFORE
+    )
+    before = across.settled_before(c, c.execute(flagged_before).scalars().all())
+    known = {**states_alone(c, run.id), **{one: twin.state for one, twin in before.items()}}
     flagged = [Stratum(0, run.threshold, math.inf, run.flagged, 0)] if run.flagged else []
     return Sample(
         threshold=run.threshold,
@@ -106,7 +111,7 @@ def read_sample(c: sa.Connection, run: Run) -> Sample:
         stratum=np.array([row.stratum for row in rows], dtype=np.int64),
         lot=np.array([math.nan if row.lot is None else row.lot for row in rows], dtype=np.float64),
         core=np.array([bool(row.core) for row in rows], dtype=bool),
-        states=np.array([alone.get(row.id, row.now) for row in rows], dtype=np.str_),
+        states=np.array([known.get(row.id, row.now) for row in rows], dtype=np.str_),
     )
 
 

@@ -17,6 +17,7 @@ from anomaly.review.queries import (
     FINDING,
     FINDINGS,
     LEASE,
+    SETTLED_BEFORE,
     UNAUDITED,
     VERDICT,
     Condition,
@@ -91,7 +92,7 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
             if queue == "second"
             else UNAUDITED
             if queue == "audit"
-            else FINDING.state == "open"
+            else sa.and_(FINDING.state == "open", ~SETTLED_BEFORE)
         )
     return found
 

@@ -93,6 +93,7 @@ class Sheet {
     this.cards = new Map(); // finding -> Card, in the order of the sheet
     this.selected = new Set();
     this.seen = new Map(); // finding -> digest of the file that was painted
+    this.headings = {};
     this.given = []; // verdicts on many that can be taken back
     this.size = read("review.size", "M");
     this.server = new Server();
@@ -122,7 +123,7 @@ class Sheet {
     }));
     const focused = [...before.values()].find((card) => card.link === this.root.getRootNode().activeElement)?.row.id;
     for (const [id, card] of before) if (this.cards.get(id) !== card) this.drop(card);
-    const elements = [...this.cards.values()].map((card) => card.element);
+    const elements = this.withHeadings([...this.cards.values()]);
     if (elements.some((element, at) => this.part.sheet.children[at] !== element) || elements.length !== this.part.sheet.children.length) this.part.sheet.replaceChildren(...elements);
     for (const [id, card] of this.cards) {
       if (before.get(id) === card) continue;
@@ -132,7 +133,19 @@ class Sheet {
       card.show(this.size);
     }
     if (focused && this.root.getRootNode().activeElement?.tagName !== "A") this.cards.get(focused)?.link.focus();
-    this.choose([...this.selected].filter((id) => this.cards.has(id)));
+    this.selected = new Set([...this.selected].filter((id) => this.cards.has(id)));
+    for (const [id, card] of this.cards) card.select(this.selected.has(id));
+  }
+
+  // A heading before each section, where there is more than one.
+  withHeadings(cards) {
+    const sections = new Set(cards.map((card) => card.row.section));
+    if (sections.size < 2) return cards.map((card) => card.element);
+    return cards.flatMap((card, at) => {
+      if (card.row.section === cards[at - 1]?.row.section) return [card.element];
+      this.headings[card.row.section] ??= node("li", { class: "heading" }, card.row.section);
+      return [this.headings[card.row.section], card.element];
+    });
   }
 
   drop(card) {
@@ -176,6 +189,7 @@ class Sheet {
   choose(ids, anchor = this.anchor) {
     this.selected = new Set(ids.slice(0, MOST_SELECTED));
     this.anchor = anchor;
+    this.told = "";
     if (!this.selected.size) this.since = null;
     else this.since ??= performance.now();
     for (const [id, card] of this.cards) card.select(this.selected.has(id));
@@ -360,7 +374,7 @@ class Sheet {
     const { size } = this.selected;
     const unseen = this.unseen.length;
     const rest = unseen && this.data?.mayJudge ? `, ${unseen} not yet seen at size L` : "";
-    const said = size ? `${size} selected${rest}` : this.told ?? "";
+    const said = [this.told, size ? `${size} selected${rest}` : ""].filter(Boolean).join("; ");
     if (this.part.count.textContent !== said) this.part.count.textContent = said;
     this.part.acts.hidden = !size;
     this.part.undo.hidden = !this.given.length;
@@ -368,7 +382,7 @@ class Sheet {
 
   tell(text) {
     this.told = text;
-    this.part.count.textContent = text;
+    this.showBar();
   }
 
   showSaving() {
