@@ -377,6 +377,8 @@ class Sheet {
     const said = [this.told, size ? `${size} selected${rest}` : ""].filter(Boolean).join("; ");
     if (this.part.count.textContent !== said) this.part.count.textContent = said;
     this.part.acts.hidden = !size;
+    // at the lower edge, where it stays in view while the sheet is scrolled
+    this.part.tools.dataset.floating = Boolean(size);
     this.part.undo.hidden = !this.given.length;
   }
 
@@ -410,7 +412,7 @@ class Sheet {
     this.whole = new IntersectionObserver((entries) => entries.forEach(({ target, intersectionRatio }) => {
       target.card.whole = intersectionRatio > 0.95;
       this.look(target.card);
-    }), { threshold: [0, 0.96], rootMargin: "-40px 0px 0px 0px" });
+    }), { threshold: [0, 0.96], rootMargin: "-40px 0px -60px 0px" });
     const { sheet, boxes, undo } = this.part;
     sheet.addEventListener("click", (event) => this.click(event), { signal });
     sheet.addEventListener("pointerdown", (event) => this.press(event), { signal });
