@@ -56,7 +56,7 @@ Action = Callable[[Desk, Person, dict[str, Any]], dict[str, Any]]
 def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
     """Returns all routes; the desk is opened with the first request."""
 
-    def posted(action: Action, role: str = "inspector") -> Callable[[Request], Awaitable[Response]]:
+    def posted(action: Action, role: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             return await answered(
                 request, lambda desk, person, body: action(desk, person, body), open_desk, role
@@ -84,13 +84,10 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
 
     return [
         Route("/healthz", lambda _: PlainTextResponse("ok")),
-        Route("/api/next", posted(hand_out, "viewer"), methods=["POST"]),
-        Route("/api/verdict", posted(take_verdict), methods=["POST"]),
-        Route("/api/verdicts", posted(take_bulk), methods=["POST"]),
-        Route("/api/verdicts/undo", posted(take_bulk_back), methods=["POST"]),
-        Route("/api/undo", posted(take_back), methods=["POST"]),
-        Route("/api/renew", posted(renew), methods=["POST"]),
-        Route("/api/release", posted(release), methods=["POST"]),
+        *(
+            Route(path, posted(action, role), methods=["POST"])
+            for path, (action, role) in POSTED.items()
+        ),
         Route("/api/recent", posted(list_recent, "viewer"), methods=["GET", "POST"]),
         Route("/api/finding/{finding:number}", finding),
         Route("/evidence/{finding:number}/{kind:str}", evidence),
@@ -315,3 +312,14 @@ def send_station_picture(desk: Desk, request: Request) -> Response:
         return refusal(error)
     headers = {"Cache-Control": "private, max-age=3600", "Content-Disposition": "inline"}
     return Response(data, media_type="image/jpeg", headers=headers)
+
+
+POSTED: dict[str, tuple[Action, str]] = {  # what is done, and who at least may do it
+    "/api/next": (hand_out, "viewer"),
+    "/api/verdict": (take_verdict, "inspector"),
+    "/api/verdicts": (take_bulk, "inspector"),
+    "/api/undo": (take_back, "inspector"),
+    "/api/verdicts/undo": (take_bulk_back, "inspector"),
+    "/api/renew": (renew, "inspector"),
+    "/api/release": (release, "inspector"),
+}

@@ -97,11 +97,7 @@ def read_sample(c: sa.Connection, run: Run) -> Sample:
     rows = c.execute(
         query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)
     ).all()
-    flagged_before = sa.select(FINDING.id).where(
-        FINDING.run == run.id, FINDING.stratum == 0, SETTLED_BEFORE
-    )
-    before = across.settled_before(c, c.execute(flagged_before).scalars().all())
-    known = {**states_alone(c, run.id), **{one: twin.state for one, twin in before.items()}}
+    known = {**states_alone(c, run.id), **states_before(c, run.id)}
     flagged = [Stratum(0, run.threshold, math.inf, run.flagged, 0)] if run.flagged else []
     return Sample(
         threshold=run.threshold,
@@ -128,3 +124,10 @@ def states_alone(c: sa.Connection, run: int) -> dict[int, str]:
         finding: "skip" if {*verdicts} == {"skip"} else resolve(verdicts)
         for finding, verdicts in found.items()
     }
+
+
+def states_before(c: sa.Connection, run: int) -> dict[int, str]:
+    """The states of flagged images that were settled in another run."""
+    query = sa.select(FINDING.id).where(FINDING.run == run, FINDING.stratum == 0, SETTLED_BEFORE)
+    before = across.settled_before(c, c.execute(query).scalars().all())
+    return {finding: twin.state for finding, twin in before.items()}
