@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -92,7 +92,8 @@ class BulkVerdicts(Reader):
             done = _events(c, [_key(click, finding) for finding in findings])
             if done:
                 return done
-            at, undone = self._db.now_text(c), []
+            at = self._db.now_text(c)
+            undone = []
             events = {e.finding: e for e in _events(c, [_key(given, one) for one in findings])}
             for row in _rows(c, [one for one, e in events.items() if one and not e.undone]):
                 one = Click(click.inspector, _key(click, row.id))
@@ -137,7 +138,7 @@ def _rows(c: sa.Connection, findings: Sequence[int]) -> list[Row]:
 
 def _reasons(
     c: sa.Connection, inspector: str, findings: Sequence[int], now: float
-) -> Mapping[int, str]:
+) -> dict[int, str]:
     """Why findings may not be judged in bulk by this inspector."""
     inside = FINDING.id.in_(findings)
     own = sa.select(FINDING.id).where(inside)

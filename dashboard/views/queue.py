@@ -44,7 +44,7 @@ DETECTOR_SAYS = {  # result, status
     "not readable": (None, "error"),
 }
 # The fields of the filters, and what they say where nothing is chosen.
-NONE_CHOSEN = {
+NONE_CHOSEN: dict[str, str | None] = {
     **dict.fromkeys(("Verdict", "Folder", "Detector says", "Defect type", "Judged by"), ANY),
     **dict.fromkeys(("Score from", "to")),
 }
@@ -243,7 +243,8 @@ def findings_sheet(
     order = "uncertain" if queue == "uncertain" else "score"
     found = desk.store.findings(filters, order=order, limit=A_PAGE, offset=(page - 1) * A_PAGE)
     if not found:
-        return nothing_found(filters)
+        nothing_found(filters)
+        return
     cards = rows(desk, [*not_judged(desk, filters, page), *found])
     shown = {card["id"]: {**card, "href": link(query, card["id"])} for card in cards}
     types = [{"name": kind.name} for kind in desk.store.defect_types()]
