@@ -34,7 +34,7 @@ def _component(name: str, *scripts: str) -> Renderer:
 
 
 _viewer = _component("viewer", "outbox.js", "drafts.js", "panes.js", "looking.js")
-_sheet = _component("sheet")
+_sheet = _component("sheet", "../viewer/outbox.js")
 _threshold = _component("limit")
 _mask = _component("mask")
 _live = _component("live")
@@ -52,9 +52,15 @@ def viewer(data: dict[str, Any]) -> None:
     _viewer(key="viewer", data=data, on_renew_change=lambda: None)
 
 
-def sheet(rows: list[dict[str, Any]]) -> int | None:
-    """Shows a sheet of findings and returns the one that was clicked."""
-    opened = _sheet(key="sheet", data={"rows": rows}, on_open_change=lambda: None).open
+def _rerun() -> None:
+    """What Streamlit calls before it runs the page again, which is all that is wanted."""
+
+
+def sheet(data: dict[str, Any]) -> int | None:
+    """Shows a sheet of findings and returns the one that was clicked; verdicts on many go to the
+    routes, and then the page runs again.
+    """
+    opened = _sheet(key="sheet", data=data, on_open_change=_rerun, on_judged_change=_rerun).open
     return None if opened is None else int(opened)
 
 
@@ -71,6 +77,13 @@ def mask_drawing(picture: str) -> list[list[float]]:
     """
     found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
     return found if isinstance(found, list) else []
+
+
+def show_chart(chart: Any, said: str) -> None:
+    """Shows an Altair chart that a screen reader names by ``said``: its thousand marks have no
+    names.
+    """
+    st.altair_chart(chart.properties(description=said).configure_mark(aria=False), width="stretch")
 
 
 def live_station(data: dict[str, Any]) -> None:

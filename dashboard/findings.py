@@ -56,6 +56,15 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
     }
 
 
+def who_judges(desk: Desk, person: Person) -> dict[str, Any]:
+    """Returns what a page needs to talk to the routes in a person's name."""
+    return {
+        "token": desk.key.token(person),
+        "user": person.name,
+        "mayJudge": person.may("inspector"),
+    }
+
+
 def words(finding: Finding, known: Known) -> str:
     """Returns the sentence that says the verdict of the detector; never as a chance that the part
     is bad.
@@ -148,6 +157,9 @@ def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
     ]
     mine = any(e.inspector == person.name and e.action in VERDICTS for e in said)
     if person.may("inspector") and not mine:
+        before = said_before(desk, finding)
+        if before:
+            return {"history": before, "hidden": ""}
         others = sorted({e.inspector for e in said if e.inspector != person.name})
         hidden = (
             (
@@ -159,6 +171,18 @@ def history(desk: Desk, finding: int, person: Person) -> dict[str, Any]:
         )
         return {"history": [], "hidden": hidden}
     return {"history": [event_shown(event) for event in said], "hidden": ""}
+
+
+def said_before(desk: Desk, finding: int) -> list[dict[str, Any]]:
+    """Returns the verdicts that settled the same image in another run; none where it is to be
+    judged blind.
+    """
+    twin = desk.store.settled_before([finding]).get(finding)
+    if twin is None:
+        return []
+    run = desk.store.run(twin.run).name
+    events = desk.store.current(twin.id).values()
+    return [{**event_shown(one), "where": run} for one in events if one.action != "skip"]
 
 
 def event_shown(event: Event) -> dict[str, Any]:
@@ -222,22 +246,34 @@ def in_short(finding: Finding) -> str:
 def rows(desk: Desk, findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Returns the cards of the queue's sheet."""
     folders = roots(desk, findings[0].run) if findings else []
-    return [row(desk, finding, folders) for finding in findings]
+    before = desk.store.settled_before([finding.id for finding in findings])
+    return [row(desk, finding, folders, before.get(finding.id)) for finding in findings]
 
 
-def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
-    """Returns one card: score against the threshold, what was decided."""
+def row(
+    desk: Desk, finding: Finding, folders: Sequence[str], before: Finding | None
+) -> dict[str, Any]:
+    """Returns one card: score against the threshold, what was decided, here or of the same image
+    ``before``.
+    """
     calibration = desk.detector_of(finding.run).calibration
     scale = None if calibration is None else calibration_scale(calibration)
     return {
         "id": finding.id,
         "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
+        "large": desk.key.link(finding.id, "large"),
+        "width": finding.width,
+        "height": finding.height,
+        "box": finding.box if finding.status == "ok" else None,
         "score": "" if finding.score is None or finding.status != "ok" else f"{finding.score:.4g}",
         "note": finding.defect_type
         or type_text(finding.likely_type, finding.type_score)
         or (in_short(finding).split(",")[0]),
         "verdict": "" if finding.state == "open" else finding.state,
+        "section": "Not judged by the detector: treat as not OK"
+        if finding.status != "ok"
+        else "Judged by the detector",
         "result": finding.result,
         "at": scale.at(finding.score)
         if scale and finding.score is not None and finding.status == "ok"
@@ -245,5 +281,9 @@ def row(desk: Desk, finding: Finding, folders: Sequence[str]) -> dict[str, Any]:
         "thresholdAt": scale.at(finding.threshold)
         if scale and finding.threshold is not None
         else None,
-        "busy": "audit" if finding.sampled_as == "audit" else "",
+        "busy": "audit"
+        if finding.sampled_as == "audit"
+        else f"{before.state} in {desk.store.run(before.run).name}"
+        if before
+        else "",
     }

@@ -29,13 +29,14 @@ from anomaly.scorer import Result, Scorer
 from dashboard.access import AccessError
 from dashboard.detectors import DetectorFiles
 
-KINDS = ("original", "expected", "difference", "heatmap", "thumb")
+KINDS = ("original", "expected", "difference", "heatmap", "thumb", "large")
 # by every browser, with their colours as they are
 READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 CACHE_BYTES = 64 << 20
 MAX_CANVAS_SIDE_PIXELS = 16_384  # of a picture that browsers put on a canvas
 THUMB_SIDE = 192
+LARGE_SIDE = 640  # of size L in the queue, at which verdicts on many images count
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Picture:
     """What is sent: ``data`` of the type ``media``.
 
     ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``.
-    ``digest``: SHA-256 of the file's bytes, with the original only.
+    ``digest``: SHA-256 of the file's bytes, with what may be judged by: original and large.
     """
 
     data: bytes
@@ -133,6 +134,9 @@ class Pictures:
         digest = hashlib.sha256(data).digest(), page
         if kind == "thumb":
             return self._cache.get((digest, kind), lambda: thumbnail(data, page))
+        if kind == "large":
+            made = self._cache.get((digest, kind), lambda: thumbnail(data, page, LARGE_SIDE))
+            return replace(made, state=state, digest=hashlib.sha256(data).hexdigest())
         if state == "changed":
             raise ImageError("changed", "the file has changed since it was scored: score it again")
         run = self._store.run(self._store.finding(finding_id).run)
@@ -204,12 +208,12 @@ def heatmap_picture(scorer: Scorer, result: Result) -> Picture:
     return png(heatmap_colours(result.heatmap, *anchors))
 
 
-def thumbnail(data: bytes, page: int | None = None) -> Picture:
-    """Returns a small JPEG for lists: for finding an image again, not for judging it."""
+def thumbnail(data: bytes, page: int | None = None, side: int = THUMB_SIDE) -> Picture:
+    """Returns a small JPEG of at most ``side`` pixels a side for lists."""
     small = Image.fromarray(
-        decode(data, DecodeRule(reduced=True), reduce_to=THUMB_SIDE, page=page).pixels
+        decode(data, DecodeRule(reduced=True), reduce_to=side, page=page).pixels
     )
-    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
+    small.thumbnail((side, side), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=88)
     return Picture(file.getvalue(), "image/jpeg")

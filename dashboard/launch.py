@@ -59,7 +59,7 @@ THEME = {
     "theme.paddingTop": "0.5rem",
     "theme.paddingBottom": "0.5rem",
     "theme.showWidgetBorder": "true",
-    "theme.light.primaryColor": "#1f6feb",
+    "theme.light.primaryColor": "#1a5ecb",
     "theme.light.backgroundColor": "#f4f5f6",
     "theme.light.secondaryBackgroundColor": "#ffffff",
     "theme.light.textColor": "#1c1f23",

@@ -32,8 +32,14 @@ STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 0.5rem; max-width: none; }
 .st-key-pages {
   position: sticky; top: 0; z-index: 1000000; margin: -2.2rem 0 0 2.6rem; min-height: 2.2rem;
+  width: calc(100% - 2.6rem);
 }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.6rem; }
+[data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }
+/* where the keyboard is: black within white, which no "chosen" or "current" looks like */
+.stApp :is(a, button, summary, input, textarea, [role="tab"], [tabindex="0"]):focus-visible {
+  outline: 2px solid #000 !important; outline-offset: 1px; box-shadow: 0 0 0 5px #fff !important;
+}
 </style>"""
 
 

@@ -7,7 +7,6 @@ counts it once. Answers are JSON; what went wrong is ``{"error": one line}``.
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,11 +19,12 @@ from starlette.routing import Route
 
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.review import QUEUES, VERDICTS, Filters
-from anomaly.review.findings import is_text
 from dashboard.access import AccessError, Person
+from dashboard.bulk import take_bulk, take_bulk_back
 from dashboard.desk import Desk
 from dashboard.findings import described, details, recent
 from dashboard.images import KINDS
+from dashboard.posted import check_seen, numbers, one_of, query_of, seconds, text, whole
 from dashboard.stations import picture_of, station_shown
 from dashboard.words import readable
 
@@ -56,7 +56,7 @@ Action = Callable[[Desk, Person, dict[str, Any]], dict[str, Any]]
 def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
     """Returns all routes; the desk is opened with the first request."""
 
-    def posted(action: Action, role: str = "inspector") -> Callable[[Request], Awaitable[Response]]:
+    def posted(action: Action, role: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             return await answered(
                 request, lambda desk, person, body: action(desk, person, body), open_desk, role
@@ -84,11 +84,10 @@ def review_routes(open_desk: Callable[[], Desk]) -> list[Route]:
 
     return [
         Route("/healthz", lambda _: PlainTextResponse("ok")),
-        Route("/api/next", posted(hand_out, "viewer"), methods=["POST"]),
-        Route("/api/verdict", posted(take_verdict), methods=["POST"]),
-        Route("/api/undo", posted(take_back), methods=["POST"]),
-        Route("/api/renew", posted(renew), methods=["POST"]),
-        Route("/api/release", posted(release), methods=["POST"]),
+        *(
+            Route(path, posted(action, role), methods=["POST"])
+            for path, (action, role) in POSTED.items()
+        ),
         Route("/api/recent", posted(list_recent, "viewer"), methods=["GET", "POST"]),
         Route("/api/finding/{finding:number}", finding),
         Route("/evidence/{finding:number}/{kind:str}", evidence),
@@ -219,7 +218,6 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
     verdict = one_of(body, "verdict", VERDICTS)
     if verdict != "skip":
         check_seen(desk, whole(body, "finding"), text(body, "seen", 64))
-    seconds = body.get("seconds")
     event = desk.store.record(
         person.name,
         whole(body, "finding"),
@@ -227,26 +225,9 @@ def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, 
         key=text(body, "key", 100),
         defect_type=(text(body, "type", 200) or None) if verdict == "anomalous" else None,
         comment=text(body, "comment", MAX_COMMENT_CHARACTERS),
-        seconds=float(seconds) if isinstance(seconds, int | float) and abs(seconds) < 1e9 else None,
+        seconds=seconds(body),
     )
     return {"event": event.id, "at": event.at}
-
-
-def check_seen(desk: Desk, number: int, seen: str) -> None:
-    """Raises AccessError unless the page painted the very image that was scored.
-
-    ``seen``: the SHA-256 of the file, which comes with the original's bytes only; "" where none was
-    painted.
-    """
-    finding = desk.store.finding(number)
-    if not seen:
-        raise AccessError(
-            422, "the image was not shown in this browser: a verdict counts after it was looked at"
-        )
-    if finding.sha256 is None or not hmac.compare_digest(seen.encode(), finding.sha256.encode()):
-        raise AccessError(
-            422, "the image that was shown is not the one that was scored: score it again"
-        )
 
 
 def take_back(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
@@ -333,41 +314,12 @@ def send_station_picture(desk: Desk, request: Request) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-# ---- what was posted ----
-
-
-def whole(body: dict[str, Any], name: str) -> int:
-    value = body.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise AccessError(400, f"{name} is {value!r}, a whole number expected")
-    return value
-
-
-def numbers(body: dict[str, Any], name: str) -> list[int]:
-    values = body.get(name, [])
-    if not isinstance(values, list) or len(values) > 1000:
-        raise AccessError(400, f"{name}: a list of at most 1000 whole numbers expected")
-    return [whole({name: value}, name) for value in values]
-
-
-def text(body: dict[str, Any], name: str, longest: int) -> str:
-    value = body.get(name) or ""
-    if not isinstance(value, str) or len(value) > longest:
-        raise AccessError(400, f"{name}: text of at most {longest} characters expected")
-    return value
-
-
-def one_of(body: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
-    value = body.get(name)
-    if value not in allowed:
-        raise AccessError(400, f"{name} is {value!r}, one of {', '.join(allowed)} expected")
-    return str(value)
-
-
-def query_of(body: dict[str, Any], name: str) -> dict[str, str]:
-    value = body.get(name)
-    if not isinstance(value, dict) or not all(
-        isinstance(v, str) and is_text(v) for v in value.values()
-    ):
-        raise AccessError(400, f"{name}: an object of texts expected")
-    return value
+POSTED: dict[str, tuple[Action, str]] = {  # what is done, and who at least may do it
+    "/api/next": (hand_out, "viewer"),
+    "/api/verdict": (take_verdict, "inspector"),
+    "/api/verdicts": (take_bulk, "inspector"),
+    "/api/undo": (take_back, "inspector"),
+    "/api/verdicts/undo": (take_bulk_back, "inspector"),
+    "/api/renew": (renew, "inspector"),
+    "/api/release": (release, "inspector"),
+}

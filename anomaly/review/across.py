@@ -4,13 +4,25 @@ alike.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import sqlalchemy as sa
 
 from anomaly.detector.unit_rule import UnitRule
 from anomaly.review import schema
 from anomaly.review.findings import Comparison, Finding, Run
-from anomaly.review.queries import FINDING, FINDINGS, Row, as_finding
+from anomaly.review.queries import (
+    FINDING,
+    FINDINGS,
+    MAX_QUERY_VALUES,
+    SAME_IMAGE,
+    SETTLED_BEFORE,
+    TWIN,
+    Row,
+    as_finding,
+    chunks,
+)
 from anomaly.scoring.units import UnitRow, View, judge_unit
 
 
@@ -57,6 +69,21 @@ def with_common_images(c: sa.Connection, run: int) -> list[int]:
         .distinct()
     )
     return sorted(c.execute(query).scalars(), reverse=True)
+
+
+def settled_before(c: sa.Connection, findings: Collection[int]) -> dict[int, Finding]:
+    """Of findings that nobody has judged: the newest one of the same image that was settled."""
+    newest = sa.select(sa.func.max(TWIN.c.id)).where(SAME_IMAGE).correlate(schema.findings)
+    query = sa.select(FINDING.id, newest.scalar_subquery().label("before")).where(SETTLED_BEFORE)
+    found: dict[int, int] = {}
+    for some in chunks(findings, MAX_QUERY_VALUES):
+        found |= {row.id: row.before for row in c.execute(query.where(FINDING.id.in_(some)))}
+    rows = {
+        row.id: as_finding(row)
+        for some in chunks(sorted({*found.values()}), MAX_QUERY_VALUES)
+        for row in c.execute(FINDINGS.where(FINDING.id.in_(some)))
+    }
+    return {finding: rows[before] for finding, before in found.items()}
 
 
 def other_detectors(c: sa.Connection, row: Row, limit: int) -> list[Finding]:

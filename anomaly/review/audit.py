@@ -9,10 +9,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from anomaly.errors import AnomalyError
-from anomaly.review import schema
+from anomaly.review import across, schema
 from anomaly.review.findings import Run
-from anomaly.review.queries import FINDING, VERDICT
-from anomaly.review.verdicts import Draw, Sample, Stratum, draw
+from anomaly.review.queries import FINDING, IN_BULK, SETTLED_BEFORE, UNAUDITED, VERDICT
+from anomaly.review.verdicts import Draw, Sample, Stratum, draw, resolve
 
 
 def draw_sample(c: sa.Connection, run: int, images: int, seed: int) -> int:
@@ -72,7 +72,10 @@ def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
     """The strata of a run's audit sample, [] where none was drawn."""
     answered = sa.select(FINDING.stratum, sa.func.count().label("judged")).group_by(FINDING.stratum)
     answered = answered.where(
-        FINDING.run == run, FINDING.lot.is_not(None), FINDING.state.in_(("anomalous", "normal"))
+        FINDING.run == run,
+        FINDING.lot.is_not(None),
+        FINDING.state.in_(("anomalous", "normal")),
+        ~UNAUDITED,
     )
     judged = {row.stratum: row.judged for row in c.execute(answered)}
     table = schema.strata.c
@@ -82,7 +85,10 @@ def read_strata(c: sa.Connection, run: int) -> list[Stratum]:
 
 
 def read_sample(c: sa.Connection, run: Run) -> Sample:
-    """The flagged images and the audit sample of a run, with the state of each."""
+    """The flagged images and the audit sample of a run, with the state of each: of an image that
+    was drawn, what the verdicts on it alone come to; of a flagged one that was settled in another
+    run, what it was found there.
+    """
     aside = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.verdict == "skip")
     state = sa.case((sa.and_(FINDING.state == "open", aside), "skip"), else_=FINDING.state).label(
         "now"
@@ -91,6 +97,7 @@ def read_sample(c: sa.Connection, run: Run) -> Sample:
     rows = c.execute(
         query.where(FINDING.run == run.id, FINDING.stratum.is_not(None)).order_by(FINDING.id)
     ).all()
+    known = {**states_alone(c, run.id), **states_before(c, run.id)}
     flagged = [Stratum(0, run.threshold, math.inf, run.flagged, 0)] if run.flagged else []
     return Sample(
         threshold=run.threshold,
@@ -100,5 +107,27 @@ def read_sample(c: sa.Connection, run: Run) -> Sample:
         stratum=np.array([row.stratum for row in rows], dtype=np.int64),
         lot=np.array([math.nan if row.lot is None else row.lot for row in rows], dtype=np.float64),
         core=np.array([bool(row.core) for row in rows], dtype=bool),
-        states=np.array([row.now for row in rows], dtype=np.str_),
+        states=np.array([known.get(row.id, row.now) for row in rows], dtype=np.str_),
     )
+
+
+def states_alone(c: sa.Connection, run: int) -> dict[int, str]:
+    """The states of drawn images that were judged in bulk too, without those verdicts."""
+    drawn = sa.select(FINDING.id).where(FINDING.run == run, FINDING.lot.is_not(None), IN_BULK)
+    found: dict[int, list[str]] = {finding: [] for finding in c.execute(drawn).scalars()}
+    rows = c.execute(
+        sa.select(VERDICT.finding, VERDICT.verdict).where(VERDICT.finding.in_(drawn), ~VERDICT.bulk)
+    )
+    for row in rows:
+        found[row.finding].append(row.verdict)
+    return {
+        finding: "skip" if {*verdicts} == {"skip"} else resolve(verdicts)
+        for finding, verdicts in found.items()
+    }
+
+
+def states_before(c: sa.Connection, run: int) -> dict[int, str]:
+    """The states of flagged images that were settled in another run."""
+    query = sa.select(FINDING.id).where(FINDING.run == run, FINDING.stratum == 0, SETTLED_BEFORE)
+    before = across.settled_before(c, c.execute(query).scalars().all())
+    return {finding: twin.state for finding, twin in before.items()}

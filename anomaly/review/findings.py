@@ -224,6 +224,7 @@ class Progress:
     audit: int
     audit_judged: int
     not_judged_by_detector: int
+    not_judged_done: int
     states: dict[str, int]
 
 

@@ -17,6 +17,8 @@ from anomaly.review.queries import (
     FINDING,
     FINDINGS,
     LEASE,
+    SETTLED_BEFORE,
+    UNAUDITED,
     VERDICT,
     Condition,
     Row,
@@ -44,9 +46,8 @@ class Asked:
 
     def conditions(self) -> tuple[Condition, Condition]:
         """Returns those of the queue's findings and of the hidden known images."""
-        unseen = ~sa.exists().where(
-            VERDICT.finding == FINDING.id, VERDICT.inspector == self.inspector
-        )
+        mine = [VERDICT.finding == FINDING.id, VERDICT.inspector == self.inspector]
+        unseen = ~sa.exists().where(*mine, *([~VERDICT.bulk] if self.queue == "audit" else []))
         others = [unseen, *([FINDING.id.not_in(list(self.besides))] if self.besides else [])]
         behind = [] if self.after is None else [following(self.after, ORDER[self.queue])]
         return (
@@ -89,7 +90,9 @@ def _queued(queue: str, filters: Filters) -> list[Condition]:
         found.append(
             FINDING.state.in_(("unsure", "disagreement"))
             if queue == "second"
-            else FINDING.state == "open"
+            else UNAUDITED
+            if queue == "audit"
+            else sa.and_(FINDING.state == "open", ~SETTLED_BEFORE)
         )
     return found
 

@@ -139,9 +139,8 @@ def own(c: sa.Connection, inspector: str, event: int) -> Event:
 def settle(c: sa.Connection, finding: int) -> None:
     """Works out anew, from the log, what the verdicts on a finding come to."""
     view = schema.verdicts.c
-    standing = c.execute(
-        sa.select(schema.verdicts).where(view.finding == finding).order_by(view.id)
-    ).all()
+    query = sa.select(schema.verdicts, EVENT.payload).join(schema.events, EVENT.id == view.id)
+    standing = c.execute(query.where(view.finding == finding).order_by(view.id)).all()
     state = resolve(row.verdict for row in standing)
     types = [row.defect_type for row in standing if row.defect_type is not None]
     values = {
@@ -152,7 +151,13 @@ def settle(c: sa.Connection, finding: int) -> None:
     c.execute(schema.findings.update().where(FINDING.id == finding).values(values))
     c.execute(schema.current.delete().where(VERDICT.finding == finding))
     rows = [
-        {"finding": finding, "inspector": row.inspector, "event": row.id, "verdict": row.verdict}
+        {
+            "finding": finding,
+            "inspector": row.inspector,
+            "event": row.id,
+            "verdict": row.verdict,
+            "bulk": "bulk" in row.payload,
+        }
         for row in standing
     ]
     if rows:

@@ -47,6 +47,26 @@ EVENTS = sa.select(schema.events, undo.c.id.is_not(None).label("undone")).outerj
 )
 
 
+# Verdicts that were given to many images at once, and to this one alone.
+IN_BULK = sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.bulk)
+ALONE = sa.exists().where(VERDICT.finding == FINDING.id, ~VERDICT.bulk)
+# An audit asks for an answer to each image: one in bulk is none.
+UNAUDITED = sa.or_(FINDING.state == "open", sa.and_(IN_BULK, ~ALONE))
+
+# The same bytes in another finding, of another detector or run: what was settled of them there
+# holds here too. A drawn image is judged anew, and what nobody is sure of wants a second opinion.
+TWIN = schema.findings.alias("twin")
+SAME_IMAGE = sa.and_(
+    TWIN.c.image == FINDING.image,
+    TWIN.c.id != FINDING.id,
+    TWIN.c.sha256.is_not(None),
+    TWIN.c.state.in_(("anomalous", "normal")),
+)
+SETTLED_BEFORE = sa.and_(
+    FINDING.state == "open", FINDING.lot.is_(None), sa.exists().where(SAME_IMAGE)
+)
+
+
 def matching(filters: Filters) -> list[Condition]:
     """The conditions of all filters that are set."""
     found: list[Condition] = []

@@ -36,6 +36,8 @@ from anomaly.review.queries import (
     MAX_QUERY_VALUES,
     ROOTS,
     RUNS,
+    SETTLED_BEFORE,
+    UNAUDITED,
     VERDICT,
     acts_and_truths,
     as_event,
@@ -152,14 +154,8 @@ class Reader:
     def count(self, filters: Filters = EVERYTHING) -> int:
         """How many findings match."""
         with self._db.read() as c:
-            return (
-                c.scalar(
-                    sa.select(sa.func.count())
-                    .select_from(schema.findings)
-                    .where(*matching(filters))
-                )
-                or 0
-            )
+            query = sa.select(sa.func.count()).select_from(schema.findings)
+            return c.scalar(query.where(*matching(filters))) or 0
 
     def remaining(self, queue: str, filters: Filters) -> tuple[int, int]:
         """How many findings of a queue within the filters are left for anybody to judge, and of how
@@ -170,7 +166,8 @@ class Reader:
 
     def progress(self, run: int) -> Progress:
         """How far a run is reviewed."""
-        count, judged, drawn = sa.func.count(), FINDING.state != "open", FINDING.lot.is_not(None)
+        count, drawn = sa.func.count(), FINDING.lot.is_not(None)
+        done = sa.or_(FINDING.state != "open", SETTLED_BEFORE)
         inside = sa.select(count).select_from(schema.findings).where(FINDING.run == run)
         with self._db.read() as c:
             found = find_run(c, run)
@@ -180,12 +177,13 @@ class Reader:
             return Progress(
                 images=found.images,
                 flagged=found.flagged,
-                flagged_judged=c.scalar(inside.where(FINDING.stratum == 0, judged)) or 0,
+                flagged_judged=c.scalar(inside.where(FINDING.stratum == 0, done)) or 0,
                 review=found.review,
-                review_judged=c.scalar(inside.where(FINDING.result == "review", judged)) or 0,
+                review_judged=c.scalar(inside.where(FINDING.result == "review", done)) or 0,
                 audit=c.scalar(inside.where(drawn)) or 0,
-                audit_judged=c.scalar(inside.where(drawn, judged)) or 0,
+                audit_judged=c.scalar(inside.where(drawn, ~UNAUDITED)) or 0,
                 not_judged_by_detector=found.not_judged,
+                not_judged_done=c.scalar(inside.where(FINDING.status != "ok", done)) or 0,
                 states=dict.fromkeys(STATES, 0) | {row[0]: row[1] for row in states},
             )
 
@@ -221,6 +219,13 @@ class Reader:
         with self._db.read() as c:
             row = find_row(c, finding)
             return across.other_detectors(c, row, limit) if row.sha256 else []
+
+    def settled_before(self, findings: Collection[int]) -> dict[int, Finding]:
+        """Of those that nobody has judged and no audit drew, the newest finding of the very same
+        image, of any detector, that was found anomalous or normal.
+        """
+        with self._db.read() as c:
+            return across.settled_before(c, findings)
 
     def with_common_images(self, run: int) -> list[int]:
         """The other runs that judged an image of this run too, the newest first."""
@@ -321,14 +326,9 @@ class Reader:
 
     def inspectors(self) -> list[str]:
         """Everybody who has given a verdict."""
-        query = (
-            sa.select(EVENT.inspector)
-            .where(EVENT.action.in_(VERDICTS))
-            .distinct()
-            .order_by(EVENT.inspector)
-        )
+        query = sa.select(EVENT.inspector).where(EVENT.action.in_(VERDICTS)).distinct()
         with self._db.read() as c:
-            return list(c.execute(query).scalars())
+            return list(c.execute(query.order_by(EVENT.inspector)).scalars())
 
     def defect_types(self) -> list[DefectType]:
         """The kinds of defects to choose from, in order."""

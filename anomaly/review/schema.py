@@ -73,7 +73,7 @@ events = _table(
     json="payload",
 )
 verdicts = _table("verdicts", text="inspector verdict defect_type at", whole="id finding")
-current = _table("current", text="inspector verdict", whole="finding event")
+current = _table("current", text="inspector verdict", whole="finding event", flag="bulk")
 leases = _table("leases", text="image inspector queue", real="since until")
 defect_types = _table("defect_types", text="name colour", whole="place key")
 strata = _table("strata", whole="run number images drawn seed size", real="low high")
@@ -252,6 +252,11 @@ def m009_likely_types() -> list[str]:
     ]
 
 
+def m010_bulk_verdicts() -> list[str]:
+    # given to many images at once: it says nothing of an image that an audit drew
+    return ["ALTER TABLE current ADD COLUMN bulk BOOLEAN NOT NULL DEFAULT FALSE"]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -262,6 +267,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m007_results_of_a_station,
     m008_results,
     m009_likely_types,
+    m010_bulk_verdicts,
 ]
 
 

@@ -16,11 +16,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from anomaly.detector.card import Card
 from anomaly.errors import AnomalyError
 from anomaly.review import audit, handout, intake, journal, schema
+from anomaly.review.bulk import BulkVerdicts, check_on_the_list
 from anomaly.review.findings import (
     DefectType,
     Event,
@@ -36,7 +35,7 @@ from anomaly.review.queries import (
     find_row,
     find_run,
 )
-from anomaly.review.reader import EVERYTHING, Reader
+from anomaly.review.reader import EVERYTHING
 from anomaly.review.stream import Sent, Stream, newest_sent
 from anomaly.review.stream import append as append_findings
 from anomaly.review.verdicts import VERDICTS, Stratum
@@ -51,7 +50,7 @@ def default_key() -> str:
     return uuid.uuid4().hex
 
 
-class Store(Reader):
+class Store(BulkVerdicts):
     """A review database: an SQLite file, made where there is none, or a Postgres by its URL.
     Threads may share it.
 
@@ -230,7 +229,7 @@ class Store(Reader):
             if done := journal.repeated(c, click, verdict, finding):
                 return done
             row = find_row(c, finding)
-            _check_on_the_list(c, defect_type)
+            check_on_the_list(c, defect_type)
             at = self._db.now_text(c)
             done = journal.append_on(
                 c, click, at, verdict, row, defect_type=defect_type, payload=payload
@@ -383,16 +382,3 @@ def _check_defect_types(types: Sequence[DefectType]) -> None:
     keys = [kind.key for kind in types if kind.key is not None]
     if len(keys) != len(set(keys)) or len({kind.name.lower() for kind in types}) != len(types):
         raise AnomalyError("two defect types with the same name or key found: give each its own")
-
-
-def _check_on_the_list(c: sa.Connection, defect_type: str | None) -> None:
-    names = (
-        c.execute(sa.select(schema.defect_types.c.name)).scalars().all()
-        if defect_type is not None
-        else []
-    )
-    if defect_type is not None and defect_type not in names:
-        expected = ", ".join(names) or "a list of defect types"
-        raise AnomalyError(
-            f"defect type {defect_type!r} found, {expected} expected: add it to the list first"
-        )

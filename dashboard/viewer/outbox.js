@@ -42,7 +42,7 @@ class Outbox {
   // ``name``: of the image, for what is said of it. What is said anew of an image takes the place of what was refused.
   put(path, body, name, onDone) {
     const item = { path, name, body: { ...body, key: newKey() } };
-    this.items = this.items.filter((other) => !(other.refused && other.body.finding === body.finding));
+    this.items = this.items.filter((other) => !(other.refused && body.finding !== undefined && other.body.finding === body.finding));
     this.items.push(item);
     if (onDone) this.done.set(item.body.key, onDone);
     this.keep();

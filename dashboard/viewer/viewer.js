@@ -447,7 +447,7 @@ class Review {
   }
 
   historyRow(event) {
-    return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.type ? `, ${event.type}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
+    return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.where ? `, in ${event.where}` : ""}${event.type ? `, ${event.type}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
   }
 
   thumbnail(other, label = `Similar: ${other.name}`) {
@@ -654,14 +654,36 @@ class Review {
       this.view.zoomBy(Math.exp(-event.deltaY / 400), pane, this.picture, event.clientX - box.left, event.clientY - box.top);
       this.draw();
     }, { signal, passive: false });
-    figure.addEventListener("pointerdown", (event) => event.target.tagName === "CANVAS" && figure.setPointerCapture(event.pointerId), { signal });
+    const fingers = new Map(); // pointer -> where it is
+    figure.addEventListener("pointerdown", (event) => {
+      if (event.target.tagName !== "CANVAS") return;
+      figure.setPointerCapture(event.pointerId);
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    }, { signal });
+    for (const end of ["pointerup", "pointercancel"]) figure.addEventListener(end, (event) => fingers.delete(event.pointerId), { signal });
     figure.addEventListener("pointermove", (event) => {
+      if (fingers.size === 2 && fingers.has(event.pointerId)) return this.pinch(pane, fingers, event);
       this.readPixel(pane, event);
       if (!figure.hasPointerCapture(event.pointerId) || !this.picture) return;
       this.view.panBy(event.movementX, event.movementY, pane, this.picture);
       this.draw();
     }, { signal });
     figure.addEventListener("dblclick", () => (this.view.zoom > 1 ? this.fit() : this.realSize(pane)), { signal });
+  }
+
+  // Two fingers: what is between them grows as they part.
+  pinch(pane, fingers, event) {
+    const apart = () => {
+      const [[x, y], [otherX, otherY]] = fingers.values();
+      return [Math.hypot(x - otherX, y - otherY), (x + otherX) / 2, (y + otherY) / 2];
+    };
+    const [before] = apart();
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    const [now, x, y] = apart();
+    if (!this.picture || !before) return;
+    const box = pane.element.getBoundingClientRect();
+    this.view.zoomBy(now / before, pane, this.picture, x - box.left, y - box.top);
+    this.draw();
   }
 
   // The place and the value under the pointer, of the file's own pixels.

@@ -193,7 +193,11 @@ def finish(folder: Path, defects: list[Mark]) -> None:
         plain(f"{count} Train again without them and their groups, which shows before and after:")
     )
     new = folder.with_name(f"{folder.name}-2")
-    st.code(shlex.join(["anomaly", "retrain", str(folder), "--out", str(new)]), language=None)
+    st.code(
+        shlex.join(["anomaly", "retrain", str(folder), "--out", str(new)]),
+        language=None,
+        wrap_lines=True,
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner="reading an image")

@@ -24,7 +24,7 @@ from anomaly.statistics.drift import (
     windows,
 )
 from dashboard.address import filters_here, run_here
-from dashboard.components import cells, plain
+from dashboard.components import cells, plain, show_chart
 from dashboard.desk import Desk, open_desk
 
 DEPTHS = {"all together": 0, "folder": 1, "subfolder": 2}
@@ -121,14 +121,14 @@ def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: flo
     left, right = st.columns(2, gap="medium")
     with left.container(border=True):
         st.markdown("###### Scores over time")
-        st.altair_chart(quantile_chart(found, calibration), width="stretch")
+        show_chart(quantile_chart(found, calibration), "Quantiles of the scores over time")
         st.caption(
             "Lines: quantiles of windows of images. Band: 5 to 95 % of the calibration scores; "
             "dashed: the threshold."
         )
     with right.container(border=True):
         st.markdown("###### Evidence of a change")
-        st.altair_chart(evidence_chart(one), width="stretch")
+        show_chart(evidence_chart(one), "Evidence of a change, image by image")
         st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
     rows = [window_row(window) for window in reversed(found)]
     st.dataframe(

@@ -9,6 +9,7 @@ from dashboard.access import Person
 from dashboard.address import filters_here, queue_here, run_here, said
 from dashboard.components import plain, viewer
 from dashboard.desk import Desk, open_desk
+from dashboard.findings import who_judges
 
 
 def show(desk: Desk, person: Person) -> None:
@@ -17,9 +18,7 @@ def show(desk: Desk, person: Person) -> None:
     finding, gone = finding_named(desk, st.query_params.get("finding"))
     viewer(
         {
-            "token": desk.key.token(person),
-            "user": person.name,
-            "mayJudge": person.may("inspector"),
+            **who_judges(desk, person),
             "filters": filters.to_query(),
             "order": queue,
             "said": f"{run_here(desk, filters).name} / {said(filters, queue)}",

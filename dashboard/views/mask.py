@@ -47,7 +47,7 @@ def show() -> None:
     st.download_button(
         "Save mask.png", to_png(mask), "mask.png", "image/png", type="primary", on_click="ignore"
     )
-    st.code("anomaly train photos/good --out run --mask mask.png", language=None)
+    st.code("anomaly train photos/good --out run --mask mask.png", language=None, wrap_lines=True)
 
 
 def picture_of(data: bytes) -> tuple[str, int, int]:

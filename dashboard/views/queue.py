@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from anomaly.errors import AnomalyError
-from anomaly.review import STATES, Filters, Progress
+from anomaly.review import STATES, Filters, Finding, Progress
 from dashboard.access import Person
 from dashboard.address import (
     QUEUE_NAMES,
@@ -23,7 +26,7 @@ from dashboard.address import (
 )
 from dashboard.components import plain, sheet
 from dashboard.desk import Desk, open_desk
-from dashboard.findings import roots, rows, short_path
+from dashboard.findings import roots, rows, short_path, who_judges
 
 Option = TypeVar("Option", int, str)
 
@@ -37,8 +40,15 @@ DETECTOR_SAYS = {  # result, status
     "review": ("review", None),
     "not flagged": ("not flagged", None),
     "unlike the training images": (None, "outside"),
+    "not judged": ("not judged", None),
     "not readable": (None, "error"),
 }
+# The fields of the filters, and what they say where nothing is chosen.
+NONE_CHOSEN: dict[str, str | None] = {
+    **dict.fromkeys(("Verdict", "Folder", "Detector says", "Defect type", "Judged by"), ANY),
+    **dict.fromkeys(("Score from", "to")),
+}
+BAR = "#1a5ecb"
 
 
 def show(desk: Desk, person: Person) -> None:
@@ -56,10 +66,10 @@ def show(desk: Desk, person: Person) -> None:
     query = query_for(filters, queue, **({"page": str(page)} if page > 1 else {}))
     set_address(query)
     st.session_state["address"] = query_here()
-    head(desk, person, filters, queue, query)
+    head(desk, person, filters, query)
     if pages > 1:
         st.pagination(pages, key=PAGE)
-    findings_sheet(desk, filters, queue, query, page)
+    findings_sheet(desk, person, filters, queue, query, page)
     look_again(desk, filters.run or 0, grown(desk, filters.run or 0))
 
 
@@ -80,10 +90,10 @@ def look_again(desk: Desk, run: int, before: tuple[int, ...]) -> None:
 
 
 class Fields:
-    """The fields of the filters side by side; ``fresh``: they say what the address says."""
+    """The fields of the filters, each in its place; ``fresh``: they say what the address says."""
 
-    def __init__(self, widths: Sequence[float], fresh: bool) -> None:
-        self._columns, self._fresh = iter(st.columns(widths)), fresh
+    def __init__(self, places: Sequence[DeltaGenerator], fresh: bool) -> None:
+        self._places, self._fresh = iter(places), fresh
 
     def choice(
         self,
@@ -97,7 +107,7 @@ class Fields:
         if self._fresh or label not in state or state[label] not in offered:
             state[label] = value if value in offered else offered[0]
         said = (lambda option: names[option]) if names else str
-        return next(self._columns).selectbox(label, offered, key=label, format_func=said)
+        return next(self._places).selectbox(label, offered, key=label, format_func=said)
 
     def choice_or_any(self, label: str, known: Iterable[str], value: str | None) -> str | None:
         """Shows the next field, which offers any beside what is known; None: any."""
@@ -107,17 +117,20 @@ class Fields:
         """Shows the next field, a number or nothing, and returns what it says."""
         if self._fresh or label not in st.session_state:
             st.session_state[label] = value
-        return next(self._columns).number_input(label, key=label, value=None, format="%.4g")
+        return next(self._places).number_input(label, key=label, value=None, format="%.4g")
 
 
 def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[Filters, str]:
-    """Shows one field for each filter and returns what they say now; ``fresh``: what the address
-    says.
+    """Shows one field for each filter, most of them behind More, and returns what they say now;
+    ``fresh``: what the address says.
     """
-    store, fields = desk.store, Fields([2.2, 1.8, 1.8, 1.1, 1.4, 1.3, 1.3, 1, 1], fresh)
+    columns = st.columns([2.2, 1.8, 1.5, 0.9, 5], vertical_alignment="bottom")
+    more = columns[3].popover("More", width="stretch", help="Folder, score, type, inspector")
+    store, fields = desk.store, Fields([*columns[:3], *[more] * 6], fresh)
     runs = {one.id: one.name for one in store.runs()}
     run = fields.choice("Run", list(runs), filters.run, runs)
     queue = fields.choice("Order", list(QUEUE_NAMES), queue, QUEUE_NAMES)
+    state = _unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state))
     folder = fields.choice("Folder", *folder_options(desk, run, filters))
     said = fields.choice("Detector says", list(DETECTOR_SAYS), detector_said(filters))
     defect_types = (one.name for one in store.defect_types())
@@ -126,13 +139,33 @@ def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[F
         folder=_unless_any(folder),
         result=DETECTOR_SAYS[said][0],
         status=DETECTOR_SAYS[said][1],
-        state=_unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state)),
+        state=state,
         defect_type=fields.choice_or_any("Defect type", defect_types, filters.defect_type),
         inspector=fields.choice_or_any("Judged by", store.inspectors(), filters.inspector),
         low=fields.number("Score from", filters.low),
         high=fields.number("to", filters.high),
     )
+    with columns[4].container(horizontal=True, gap="small"):
+        chips()
     return chosen, queue
+
+
+def chips() -> None:
+    """Shows the filters that are set, each with a press that takes it away."""
+    for label, none in NONE_CHOSEN.items():
+        value = st.session_state[label]
+        if value != none:
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            shown = plain(f"{label} {Path(text).name if label == 'Folder' else text}")
+            st.button(
+                shown,
+                key=f"without {label}",
+                icon=":material/close:",
+                icon_position="right",
+                help=f"Remove this filter: {plain(text)}",
+                on_click=st.session_state.update,
+                args=({label: none},),
+            )
 
 
 def options(known: Iterable[str], chosen: str | None) -> list[str]:
@@ -162,31 +195,21 @@ def _unless_any(value: str) -> str | None:
     return None if value == ANY else value
 
 
-def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[str, str]) -> None:
-    """Shows the run's progress, the way to the review desk and the link."""
+def head(desk: Desk, person: Person, filters: Filters, query: dict[str, str]) -> None:
+    """Shows the way to the review desk and how much of the run is done."""
     progress = desk.store.progress(run_here(desk, filters).id)
-    shares = [1.3, *[1] * (5 if progress.review else 4), 3]
-    columns = st.columns(shares, vertical_alignment="bottom")
+    columns = st.columns([1.3, 6], vertical_alignment="center")
     label = "Start judging" if person.may("inspector") else "Look at them"
     if columns[0].button(
         label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"
     ):
         st.switch_page("views/image.py", query_params=query)
-    figures = {
-        "Images": f"{progress.images:,}",
-        "Flagged": f"{progress.flagged:,}",
-        "Of these judged": f"{progress.flagged_judged:,}",
-        **review_figures(progress),
-        "Audit sample": f"{progress.audit_judged:,} of {progress.audit:,}",
-    }
-    for column, (name, value) in zip(columns[1:], figures.items(), strict=False):
-        column.metric(name, value)
-    if progress.not_judged_by_detector:
-        columns[-1].warning(
-            f"{progress.not_judged_by_detector:,} images could not be judged by the detector: "
-            "treat them as not OK."
-        )
-
+    done, wanted, said = how_far(progress)
+    # Streamlit's own bar has no name that a screen reader could say
+    columns[1].html(
+        f'<label style="display: block">{said}<progress value="{done}" max="{max(1, wanted)}" '
+        f'style="display: block; width: 100%; accent-color: {BAR}"></progress></label>'
+    )
     units, flagged = desk.store.units(filters.run or 0)
     if units:
         st.caption(
@@ -195,28 +218,63 @@ def head(desk: Desk, person: Person, filters: Filters, queue: str, query: dict[s
         )
 
 
-def review_figures(progress: Progress) -> dict[str, str]:
-    """Returns how many images are for review, where there are any."""
-    if not progress.review:
-        return {}
-    return {"For review, judged": f"{progress.review_judged:,} of {progress.review:,}"}
+def how_far(progress: Progress) -> tuple[int, int, str]:
+    """Returns how many of the images that want a person are done, of how many, and that in
+    words.
+    """
+    counts = [
+        (progress.flagged_judged, progress.flagged, "flagged"),
+        (progress.review_judged, progress.review, "for review"),
+        (progress.not_judged_done, progress.not_judged_by_detector, "not judged"),
+    ]
+    said = [f"{done:,} of {all_of:,} {what}" for done, all_of, what in counts if all_of]
+    listed = " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
+    audit = f"; {progress.audit_judged:,} of {progress.audit:,} of the audit sample"
+    words = f"{listed} are done" if said else "Nothing was flagged"
+    total = f" ({progress.images:,} images)"
+    sums = sum(done for done, *_ in counts), sum(all_of for _, all_of, _ in counts)
+    return *sums, f"{words}{audit if progress.audit else ''}{total}"
 
 
 def findings_sheet(
-    desk: Desk, filters: Filters, queue: str, query: dict[str, str], page: int
+    desk: Desk, person: Person, filters: Filters, queue: str, query: dict[str, str], page: int
 ) -> None:
-    """Shows one page of the findings."""
+    """Shows one page of the findings; those that were not judged come first, apart."""
     order = "uncertain" if queue == "uncertain" else "score"
     found = desk.store.findings(filters, order=order, limit=A_PAGE, offset=(page - 1) * A_PAGE)
     if not found:
-        st.info("No finding matches these filters.")
+        nothing_found(filters)
         return
-    cards = rows(desk, found)
-    for card in cards:
-        card["href"] = link(query, card["id"])
-    opened = sheet(cards)
+    cards = rows(desk, [*not_judged(desk, filters, page), *found])
+    shown = {card["id"]: {**card, "href": link(query, card["id"])} for card in cards}
+    types = [{"name": kind.name} for kind in desk.store.defect_types()]
+    opened = sheet({"rows": [*shown.values()], "types": types, **who_judges(desk, person)})
     if opened is not None:
         st.switch_page("views/image.py", query_params={**query, "finding": str(opened)})
+
+
+def not_judged(desk: Desk, filters: Filters, page: int) -> list[Finding]:
+    """Returns what the first page shows above all others: nothing has inspected these."""
+    if page > 1 or filters.result or filters.status:
+        return []
+    return desk.store.findings(replace(filters, result="not judged"), limit=A_PAGE)
+
+
+def nothing_found(filters: Filters) -> None:
+    """Says why there is nothing, and what to do next."""
+    if filters.state == "open" and replace(filters, state=None) == Filters(run=filters.run):
+        st.success(
+            "All of this run is judged. Next: another run, or an audit sample (page Team), which "
+            "shows what the detector missed."
+        )
+        return
+    st.info("No finding matches these filters.")
+    st.button(
+        "Remove all filters",
+        type="primary",
+        on_click=st.session_state.update,
+        args=(dict(NONE_CHOSEN),),
+    )
 
 
 def link(query: dict[str, str], finding: int) -> str:

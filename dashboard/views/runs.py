@@ -19,7 +19,7 @@ from anomaly.reporting.known_defects import known_defect_lines
 from anomaly.review import Comparison, Detector, Run
 from anomaly.review.findings import Filters
 from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
-from dashboard.components import cells, plain
+from dashboard.components import cells, plain, show_chart
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, short_path
 
@@ -104,7 +104,7 @@ def card(detector: Detector) -> None:
             what = "image" if rule is None else "unit"
             guarantee = Guarantee(calibration, training.threshold_moved is not None, what)
             lines = [text, *known_defect_lines(training), *review_lines(guarantee)]
-            st.code("\n".join(lines), language=None)
+            st.code("\n".join(lines), language=None, wrap_lines=True)
     with st.container(border=True):
         st.markdown("###### Detector")
         st.dataframe(
@@ -185,7 +185,7 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
         return
     left, right = st.columns([1, 1], gap="medium")
     with left.container(border=True):
-        st.altair_chart(scatter(found), width="stretch")
+        show_chart(scatter(found), "Scores of both runs against each other")
         if len(found.paths) > SCATTER:
             st.caption(
                 f"All flips and every {-(-len(found.paths) // SCATTER)}th of the "

@@ -124,6 +124,7 @@ def test_the_page_of_the_queue_is_in_the_address(
     assert state(page)["page"] == "3"
     other = open_page(page.url)
     expect(other.locator("a.card")).to_have_count(len(expected))
+    other.get_by_role("button", name="More").click()
     other.get_by_role("combobox", name="Detector says").click()
     other.get_by_role("option", name="flagged", exact=True).click()
     # of other filters it is the first
