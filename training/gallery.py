@@ -287,14 +287,10 @@ def exhibit(
     scores, heatmaps = judge(model, images.judged, score)
     flagged = threshold.is_anomaly(scores)
     bad = np.array([label != NORMAL for label in images.labels])
-    masks = [mask for mask, is_flagged in zip(images.masks, flagged, strict=True) if is_flagged]
     x = to_unit(images.judged[images.shown])
     colours = calibrated(images, good_heatmaps.amax((1, 2)).numpy())
     expected = model(x)[1]
-    laid = [
-        overlay(repeated(picture, 4), heatmap, float(colours.median), float(colours.threshold))
-        for picture, heatmap in zip(pictures(x), heatmaps[images.shown].numpy(), strict=True)
-    ]
+    laid = overlays(x, heatmaps[images.shown], colours)
     seconds = sum(row["seconds"] for row in history)
     panels = [
         curves(history, model.loss_name),
@@ -308,7 +304,7 @@ def exhibit(
         auroc(scores, bad),
         (int(flagged[bad].sum()), int(bad.sum())),
         (int(flagged[~bad].sum()), int((~bad).sum())),
-        boxes_met(heatmaps[torch.from_numpy(flagged)], masks, float(colours.median)),
+        boxes_met(heatmaps, flagged, images.masks, float(colours.median)),
         facts_of(model, score, threshold, history, seconds),
         panels,
         sheet(laid, len(laid), f"heatmaps of {name}"),
@@ -316,13 +312,27 @@ def exhibit(
     )
 
 
-def boxes_met(heatmaps: Tensor, masks: Sequence[Path | None], typical: float) -> tuple[int, int]:
-    """Returns how many boxes meet the defect that a mask shows, and of how many heatmaps with a
-    mask; ``typical``: what is hottest in a good image.
+def overlays(x: Tensor, heatmaps: Tensor, colours: Calibration) -> list[npt.NDArray[np.uint8]]:
+    """Returns pictures of maps (k, C, h, w) with their heatmaps (k, h, w) laid over them."""
+    low, high = float(colours.median), float(colours.threshold)
+    return [
+        overlay(repeated(picture, 4), heatmap, low, high)
+        for picture, heatmap in zip(pictures(x), heatmaps.numpy(), strict=True)
+    ]
+
+
+def boxes_met(
+    heatmaps: Tensor,
+    flagged: npt.NDArray[np.bool_],
+    masks: Sequence[Path | None],
+    typical: float,
+) -> tuple[int, int]:
+    """Returns how many boxes of flagged images meet the defect that a mask shows, and how many such
+    images have a mask; ``typical``: what is hottest in a good image.
     """
     met = []
-    for heatmap, path in zip(heatmaps.numpy(), masks, strict=True):
-        if path is not None:
+    for heatmap, is_flagged, path in zip(heatmaps.numpy(), flagged, masks, strict=True):
+        if is_flagged and path is not None:
             where = read_defect_mask(path)
             met.append(meets(hottest_region(heatmap, *where.shape[::-1], typical)[0], where))
     return sum(met), len(met)

@@ -158,10 +158,11 @@ def test_boxes_of_heatmaps_with_a_mask_are_counted(tmp_path: Path) -> None:
     where = np.zeros((16, 16), np.uint8)
     where[4:8, 4:8] = 255
     Image.fromarray(where).save(tmp_path / "mask.png")
-    heatmaps = torch.zeros(3, 8, 8)
-    heatmaps[0, 2, 2] = heatmaps[1, 7, 7] = heatmaps[2, 0, 0] = 1.0  # on it, beside it, no mask
-    masks = [tmp_path / "mask.png", tmp_path / "mask.png", None]
-    assert boxes_met(heatmaps, masks, 0.0) == (1, 2)
+    heatmaps = torch.zeros(4, 8, 8)
+    heatmaps[:, 7, 7] = 1.0  # beside it
+    heatmaps[0] = heatmaps[0].roll((3, 3), (0, 1))  # on it
+    masks = [tmp_path / "mask.png", tmp_path / "mask.png", None, tmp_path / "mask.png"]
+    assert boxes_met(heatmaps, np.array([True, True, True, False]), masks, 0.0) == (1, 2)
 
 
 @torch.inference_mode()
