@@ -403,9 +403,9 @@ def test_the_likely_type_is_said_and_chosen_until_somebody_chooses_another(
         join_chunks([tmp_path / "rows"], ".csv", file)
     database, run = new_database(made, tmp_path, tmp_path / "t.csv")
     with serving(database, detectors=(made / "run",)) as server:
-        page = open_page(f"{server.url}/?run={run}")
-        page.locator(".card", has_text="likely chip (0.92)").wait_for()
-        page.locator(".card", has_text="unknown type").wait_for()
+        page = open_page(server.url)
+        page.locator("a.card", has_text="likely chip (0.92)").wait_for()
+        page.locator("a.card", has_text="unknown type").wait_for()
         page.goto(f"{server.url}/image?run={run}")
         pressed = page.locator(".type[aria-pressed=true]")
         likely = page.locator("[data-part=likely]")

@@ -186,9 +186,13 @@ def test_what_cannot_be_learnt_from_is_refused_before_anything_is_trained(
     paths = sorted((known / "test" / "stain").iterdir())
     for path in (*paths, sorted((parts / "train" / "good").iterdir())[3]):
         (both / "stain" / f"x{path.name}").write_bytes(path.read_bytes())
+    few = tmp_path / "few"
+    (few / "dent").mkdir(parents=True)
+    for path in (known / "test" / "dent").iterdir():
+        (few / "dent" / path.name).write_bytes(path.read_bytes())
     found = {
         both: "a defect by --defects found, and a good image by",
-        parts / "train" / "good": "no image of a defect found",
+        few: "3 images of defects found, at least 5 expected",
         tmp_path / "none": "no such",
     }
     for folder, words in found.items():
