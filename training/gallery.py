@@ -182,7 +182,7 @@ def read_images(options: GalleryOptions, say: Callable[[str], None]) -> Images:
     records = labelled(options, divided)
     if not records:
         count = len(calibrating)
-        labels, none = [NORMAL] * count, [None] * count
+        labels, none = [NORMAL] * count, list[Path | None]([None] * count)
         return Images(divided, learnt, held_out, calibrating, calibrating, labels, none, [])
     with Progress(len(records), "looking at labelled images") as progress:
         found = extract(
@@ -334,7 +334,8 @@ def boxes_met(
     for heatmap, is_flagged, path in zip(heatmaps.numpy(), flagged, masks, strict=True):
         if is_flagged and path is not None:
             where = read_defect_mask(path)
-            met.append(meets(hottest_region(heatmap, *where.shape[::-1], typical)[0], where))
+            height, width = where.shape
+            met.append(meets(hottest_region(heatmap, width, height, typical)[0], where))
     return sum(met), len(met)
 
 

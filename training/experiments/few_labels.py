@@ -125,7 +125,8 @@ def classifiers(given: argparse.Namespace) -> dict[str, Callable[[int, int], flo
 
 
 def new_model(given: argparse.Namespace, maps: Tensor) -> Model:
-    return MODELS[given.model](*maps.shape[1:], pixels=given.space == "pixels")
+    _, channels, height, width = maps.shape
+    return MODELS[given.model](channels, height, width, given.space == "pixels")
 
 
 def in_words(found: list[float]) -> str:
