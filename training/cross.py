@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,27 +80,39 @@ def out_of_fold(
     Raises TrainingError where images without a fold cannot be learnt from.
     """
     fold = folds([split.groups[record.path] for record in records])
-    scores, first = np.zeros((len(records), 2), np.float32), None
+    scores: dict[Path, Floats] = {}
     described: dict[Path, npt.NDArray[np.float64]] = {}
-    defects: list[Defects] = []
+    first, defects = None, list[Defects]()
     count = int(fold.max()) + 1
     with Progress(count, "scoring each fifth by a model of the others") as progress:
         for k in range(count):
-            left = [record for record, number in zip(records, fold, strict=True) if number == k]
-            kept = [record for record, number in zip(records, fold, strict=True) if number != k]
+            left, kept = (
+                [records[i] for i in np.flatnonzero(some)] for some in (fold == k, fold != k)
+            )
             fitted, found = fit_without(split, to_heatmap, kept, left, sharpen)
-            by_path = dict(zip((record.path for record in fitted.records), found, strict=True))
-            scores[fold == k] = [by_path[record.path] for record in left]
+            scores |= by_path(fitted.records, found)
             first = first or fitted
             if known is not None:
-                unseen = split.seen.subset(left)
-                rows = describe_maps(fitted.space, fitted.model, to_heatmap, unseen.maps)[0]
-                described |= dict(zip((r.path for r in unseen.records), rows, strict=True))
-                defects.append(known.judged_by(fitted.space, fitted.model, to_heatmap))
+                parts = (fitted.space, fitted.model, to_heatmap)
+                rows, _ = describe_maps(*parts, split.seen.subset(left).maps)
+                described |= by_path(fitted.records, rows)
+                defects.append(known.judged_by(*parts))
             progress.advance(1)
     assert first is not None  # there are five groups at least
-    rows_of_all = None if known is None else np.stack([described[r.path] for r in records])
-    return Unseen(records, scores, fold, first, rows_of_all, tuple(defects))
+    of_all = [described[record.path] for record in records] if described else None
+    return Unseen(
+        records,
+        np.stack([scores[record.path] for record in records]),
+        fold,
+        first,
+        None if of_all is None else np.stack(of_all),
+        tuple(defects),
+    )
+
+
+def by_path(records: Sequence[Record], rows: npt.NDArray[Any]) -> dict[Path, npt.NDArray[Any]]:
+    """Returns one row for each record, by its path."""
+    return dict(zip((record.path for record in records), rows, strict=True))
 
 
 def with_evidence(unseen: Unseen) -> Unseen:
@@ -170,6 +183,7 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     not learnt from.
     """
     trained = calibrated.fitted.trained
-    parts = (trained.prepare, fold.space, fold.model, trained.score, calibrated.guard)
+    score = ImageScore(trained.score.name, trained.score.density, fold.known)
+    parts = (trained.prepare, fold.space, fold.model, score, calibrated.guard)
     finer, pose = trained.fine, trained.pose
-    return DetectorGraph(*parts, trained.to_heatmap, finer, pose, fold.known).eval()
+    return DetectorGraph(*parts, trained.to_heatmap, finer, pose).eval()

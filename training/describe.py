@@ -36,7 +36,7 @@ from training.guard import guard_facts
 from training.options import TrainOptions
 from training.protocols import Space
 from training.sets import Sets, file_ranges, name_of
-from training.stages import Calibrated, Job, LearntDefects, Split, Trained
+from training.stages import Calibrated, Job, Split, Trained
 from training.suspects import SUSPECTS, Suspect, picture
 from training.tensors import Extracted, digest_of, sha256_of
 
@@ -108,10 +108,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "choice": chosen.choice,
         "mask": mask_of(job),
     }
-    if options.by_unit is not None and calibration is not None:
-        units = [record.group for record in split.sets.calibrating]
-        facts["by_unit"] = UnitRule.seen(options.by_unit, units).to_json()
-    facts |= {
+    facts |= units_of(calibrated) | {
         "min_area": options.min_area,
         "min_cells": (trained.tiles or trained).to_heatmap.cells,
         "size_sensitivity": sensitivity,
@@ -119,10 +116,7 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         "group_by": options.group_by,
     }
     facts |= backbone_of(job) | {"recipe": recipe_facts(job, trained.space)}
-    if calibrated.fitted.defects is not None:
-        facts["known_defects"] = known_defects_facts(
-            calibrated.fitted.defects, options, calibration
-        )
+    facts |= known_defects_of(calibrated)
     if chosen.tiling is not None:
         facts["tiles"] = chosen.tiling.facts(options.tile or 0)
     if calibration is not None:
@@ -130,6 +124,16 @@ def training_facts(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -
         cost = Cost.of_highest(calibration, highest, sizes)
         facts["cost"] = None if cost is None else cost.to_json()
     return facts | {"options": job.asked.to_json()}
+
+
+def units_of(calibrated: Calibrated) -> dict[str, Any]:
+    """Returns what the card says of units, where the guarantee is one for units."""
+    split = calibrated.fitted.chosen.split
+    by_unit = split.job.options.by_unit
+    if by_unit is None or calibrated.calibration is None:
+        return {}
+    units = [record.group for record in split.sets.calibrating]
+    return {"by_unit": UnitRule.seen(by_unit, units).to_json()}
 
 
 def image_facts(split: Split) -> dict[str, Any]:
@@ -177,12 +181,15 @@ def list_images(path: Path, sets: Sets, defects: Sequence[Record] = ()) -> None:
     write_atomically(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
-def known_defects_facts(
-    learnt: LearntDefects, options: TrainOptions, calibration: Calibration | None
-) -> dict[str, Any]:
-    """Returns what the card says of known defects; how many of each type are missed only where they
-    were collected independently of a detector, one image of each group.
+def known_defects_of(calibrated: Calibrated) -> dict[str, Any]:
+    """Returns what the card says of known defects, where some were learnt from; how many of each
+    type are missed only where they were collected independently of a detector, one image of each
+    group.
     """
+    learnt, calibration = calibrated.fitted.defects, calibrated.calibration
+    options = calibrated.fitted.chosen.split.job.options
+    if learnt is None:
+        return {}
     types = [record.label or "" for record in learnt.records]
     counts = Counter(types)
     missed, of = None, None
@@ -195,13 +202,14 @@ def known_defects_facts(
         passed = [kind for kind, above in zip(found, flagged, strict=True) if not above]
         of = dict(sorted(Counter(found).items()))
         missed = {name: passed.count(name) for name in of}
-    return {
+    facts = {
         "types": dict(sorted(counts.items())),
         "named": learnt.named,
         "unknown_below": learnt.unknown_below,
         "missed": missed,
         "of": of,
     }
+    return {"known_defects": facts}
 
 
 def list_highest(

@@ -124,7 +124,7 @@ def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto
     """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
     parts = (trained.prepare, trained.space, trained.model, trained.score, guard)
     finer = trained.tiles or trained.fine
-    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose, trained.known).eval()
+    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose).eval()
     return graph, to_onnx(graph)
 
 
@@ -266,7 +266,7 @@ def weights_of(trained: Trained, guard: Guard) -> dict[str, Tensor]:
         "tiles.space": None if tiles is None else tiles.space.whitening,
         "pose": trained.pose,
         "fine": trained.fine,
-        "known": trained.known,
+        "known": trained.score.known,
         "guard": guard,
     }
     tensors = {} if mask is None else {"mask": mask}
@@ -288,7 +288,7 @@ def built_by(options: TrainOptions, trained: Trained) -> dict[str, object]:
         "seed": options.seed,
         "target": options.target,
         "cells": trained.to_heatmap.cells,
-        "types": 0 if trained.known is None else trained.known.types,
+        "types": trained.score.known.types if trained.score.known else 0,
     }
     if trained.tiles is not None:
         tiles = trained.tiles

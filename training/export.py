@@ -23,7 +23,7 @@ from anomaly.errors import TrainingError
 from anomaly.statistics.calibration import Calibration
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
-from training.known_defects import KnownDefects, descriptor
+from training.known_defects import descriptor
 from training.pose import Pose
 from training.preprocess import Preprocess
 from training.protocols import Model, Space
@@ -47,13 +47,10 @@ class DetectorGraph(nn.Module):
         to_heatmap: Heatmap | None = None,
         finer: Tiles | FineHeatmap | None = None,
         pose: Pose | None = None,
-        known: KnownDefects | None = None,
     ) -> None:
-        """``finer``: what sees more than the cells of the model, if anything does. ``known``: what
-        was learnt from known defects.
-        """
+        """``finer``: what sees more than the cells of the model, if anything does."""
         super().__init__()
-        self.to_heatmap, self.pose, self.known = to_heatmap or Heatmap(), pose, known
+        self.to_heatmap, self.pose = to_heatmap or Heatmap(), pose
         self.tiles = finer if isinstance(finer, Tiles) else None
         self.fine = finer if isinstance(finer, FineHeatmap) else None
         self.prepare, self.space, self.model, self.score, self.guard = (
@@ -78,17 +75,22 @@ class DetectorGraph(nn.Module):
             heatmap = self.tiles(images, heatmap)
             score = self.tiles.to_heatmap.pool(heatmap)
         types: tuple[Tensor, ...] = ()
-        if self.known is not None:
-            evidence, *types = self.known(self.described(maps, heatmap))
+        if self.score.known is not None:
+            evidence, *types = self.score.known(self.described(maps, heatmap))
             score = score + evidence
         if self.fine is not None:
             heatmap = self.fine(heatmap, early)
         if self.pose is not None and place is not None:
             heatmap = self.pose.back(heatmap, place)
         outputs = (score, inside, heatmap)
-        if self.known is not None and self.known.types:
+        if self.names_types:
             return (*outputs, *types)
         return (*outputs, to_picture(expected)) if self.pixels else outputs
+
+    @property
+    def names_types(self) -> bool:
+        """Whether it says of what type a defect is likely to be."""
+        return self.score.known is not None and self.score.known.types > 0
 
     def described(self, maps: Tensor, heatmap: Tensor) -> Tensor:
         """Returns the descriptors of maps, by which known defects are told (N, d)."""
@@ -104,7 +106,7 @@ class DetectorGraph(nn.Module):
     @property
     def output_names(self) -> list[str]:
         last = "reconstruction" if self.pixels else ""
-        if self.known is not None and self.known.types:
+        if self.names_types:
             last = "type_scores"
         return ["score", "in_range", "heatmap", *([last] if last else [])]
 

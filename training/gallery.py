@@ -27,12 +27,7 @@ from anomaly.imaging.overlay import overlay
 from anomaly.imaging.region import hottest_region
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.reporting.guarantee import place_text
-from anomaly.reporting.model_gallery import (
-    Exhibit,
-    ModelGallery,
-    sheet,
-    write_model_gallery,
-)
+from anomaly.reporting.model_gallery import Exhibit, ModelGallery, sheet, write_model_gallery
 from anomaly.reporting.page import Term, templates
 from anomaly.statistics.calibration import Calibration, calibrate
 from anomaly.statistics.groups import one_per_group
@@ -334,8 +329,8 @@ def boxes_met(
     for heatmap, is_flagged, path in zip(heatmaps.numpy(), flagged, masks, strict=True):
         if is_flagged and path is not None:
             where = read_defect_mask(path)
-            height, width = where.shape
-            met.append(meets(hottest_region(heatmap, width, height, typical)[0], where))
+            box, _ = hottest_region(heatmap, where.shape[1], where.shape[0], typical)
+            met.append(meets(box, where))
     return sum(met), len(met)
 
 

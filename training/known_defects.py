@@ -27,7 +27,7 @@ STRENGTH = 0.01  # inverse of the penalty on the weights of evidence
 STRENGTH_OF_TYPES = 0.1
 HIGH = 0.99  # quantile of good images that is one unit of score and of evidence
 FROM = 0.5  # units of evidence that add nothing yet
-FEWEST = 5  # defects to learn from, and examples of a type that gets a name
+FEWEST_IMAGES = 5  # of defects to learn from, and of a type that gets a name
 UNKNOWN_SHARE = 0.1  # of known defects, held out, whose type is called unknown
 Floats = npt.NDArray[np.float64]
 
@@ -42,10 +42,10 @@ def descriptor(deviation: Tensor, heatmap: Tensor, inside: Tensor | None = None)
     """
     flat = deviation.flatten(2)
     places = torch.ones_like(heatmap) if inside is None else inside.expand_as(heatmap)
-    heat = heatmap.clamp(min=0) * (places > 0)
-    hot = (heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)) ** SHARPNESS
+    inspected = heatmap.clamp(min=0) * (places > 0)
+    hottest = (inspected / inspected.amax((1, 2), keepdim=True).clamp(min=1e-6)) ** SHARPNESS
     parts = []
-    for weight in (hot, places):
+    for weight in (hottest, places):
         share = weight.flatten(1) / weight.sum((1, 2)).clamp(min=1e-6)[:, None]
         parts += [
             (flat @ share[:, :, None])[:, :, 0],
@@ -119,7 +119,7 @@ class Defects:
     @property
     def named(self) -> list[str]:
         counts = Counter(self.types)
-        return sorted(name for name, count in counts.items() if count >= FEWEST)
+        return sorted(name for name, count in counts.items() if count >= FEWEST_IMAGES)
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> Defects:
         types, groups = (

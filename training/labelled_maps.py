@@ -20,7 +20,7 @@ from anomaly.imaging.defect_masks import read_defect_mask
 from anomaly.inputs.copies import Copies, regrouped
 from anomaly.inputs.dataset import Record
 from anomaly.inputs.known_defects import read_defects
-from training.known_defects import FEWEST, Defects, descriptor
+from training.known_defects import FEWEST_IMAGES, Defects, descriptor
 from training.options import TrainOptions
 from training.protocols import Model, Space
 from training.scores import Heatmap
@@ -92,9 +92,9 @@ def find_defects(
 
 def check_enough(options: TrainOptions, records: list[Record]) -> None:
     """Raises DatasetError where there are too few known defects to learn from."""
-    if len(records) < FEWEST:
+    if len(records) < FEWEST_IMAGES:
         raise DatasetError(
-            f"{options.defects}: {len(records)} images of defects found, at least {FEWEST} "
+            f"{options.defects}: {len(records)} images of defects found, at least {FEWEST_IMAGES} "
             "expected: add some, or leave out --defects"
         )
 

@@ -10,6 +10,7 @@ from anomaly.reporting.lines import line_of
 from training.cross import out_of_fold, sharpening, unchanged, with_evidence
 from training.known_defects import fit_known, held_out
 from training.labelled_maps import counts_text, look_at_defects
+from training.scores import ImageScore
 from training.stages import Fitted, LearntDefects
 
 
@@ -38,7 +39,7 @@ def learn_defects(fitted: Fitted) -> Fitted:
     )
     return replace(
         fitted,
-        trained=replace(trained, known=known),
+        trained=replace(trained, score=ImageScore(trained.score.name, None, known)),
         defects=learnt,
         unseen=with_evidence(unseen) if cross else None,
     )

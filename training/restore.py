@@ -80,11 +80,6 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
         decoder = PictureDecoder(space.channels, *space.grid)
         decoder.load_state_dict(weights)
         decoder.eval()
-    density = None
-    if states := tensors_of(tensors, "density"):
-        density = DensityOfStates(*reversed(states["references"].shape))
-        density.load_state_dict(states)
-    score = ImageScore(facts["score"], density)
     guard = Guard(**tensors_of(tensors, "guard"), mask=tensors.get("mask"))
     height, width = recipe.picture
     prepare = Preprocess(height, facts["target"], tensors.get("mask"), width)
@@ -97,13 +92,21 @@ def _restored(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
     if "tiles" in facts:
         tiles = restore_tiles(facts, tensors, space.grid)
     fine = restore_fine(space, prepare, tensors_of(tensors, "fine"))
-    known = None
+    parts = (prepare, space, model, restore_score(facts, tensors), guard, to_heatmap)
+    graph = DetectorGraph(*parts, tiles or fine, pose)
+    return Run(graph.eval(), decoder, facts)
+
+
+def restore_score(facts: dict[str, Any], tensors: dict[str, Tensor]) -> ImageScore:
+    """Returns the score of an image, with the density or the known defects that belong to it."""
+    density, known = None, None
+    if states := tensors_of(tensors, "density"):
+        density = DensityOfStates(*reversed(states["references"].shape))
+        density.load_state_dict(states)
     if learnt := tensors_of(tensors, "known"):
         known = KnownDefects(len(learnt["mean"]), facts["types"])
         known.load_state_dict(learnt)
-    parts = (prepare, space, model, score, guard, to_heatmap)
-    graph = DetectorGraph(*parts, tiles or fine, pose, known)
-    return Run(graph.eval(), decoder, facts)
+    return ImageScore(facts["score"], density, known)
 
 
 def restore_fine(

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
+from training.area_opening import area_opening
 from training.complexity import complexity
+from training.known_defects import KnownDefects
 from training.pixels import to_unit
 from training.protocols import Model
 
@@ -226,42 +228,6 @@ def averaged(heatmap: Tensor) -> Tensor:
     return F.avg_pool2d(heatmap[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
 
 
-def area_opening(heatmap: Tensor, cells: int) -> Tensor:
-    """Returns the highest level at which a place is in a high bar or block of at least ``cells``
-    cells, (N, h, w).
-
-    The union of the grey-scale openings by all such rectangles (Serra, "Image analysis and
-    mathematical morphology", 1982), which approximates the opening by area (Vincent, "Grayscale
-    area openings and closings", 1993) from below: a winding region counts where a rectangle of that
-    area fits in. A hotter map is never opened to a lower one.
-    """
-    if cells <= 1:
-        return heatmap
-    found = [
-        opened_by_rectangle(heatmap[:, None], *sides)
-        for sides in rectangles(cells, heatmap.shape[1], heatmap.shape[2])
-    ]
-    return torch.stack(found).amax(0)[:, 0]
-
-
-def opened_by_rectangle(heatmap: Tensor, height: int, width: int) -> Tensor:
-    # in each rectangle that lies within the map
-    lowest = -F.max_pool2d(-heatmap, (height, width), 1)
-    edge = (width - 1, width - 1, height - 1, height - 1)
-    return F.max_pool2d(
-        F.pad(lowest, edge, value=torch.finfo(heatmap.dtype).min), (height, width), 1
-    )
-
-
-def rectangles(cells: int, height: int, width: int) -> list[tuple[int, int]]:
-    """Returns the smallest rectangles (height, width) of at least ``cells`` cells that lie within
-    height x width.
-    """
-    sides = [(a, -(-cells // a)) for a in range(1, min(cells, height) + 1)]
-    fitting = [(a, b) for a, b in sides if b <= width]
-    return [(a, b) for a, b in fitting if (a - 1, b) not in fitting]
-
-
 # --- image scores ---------------------------------------------------------------------------------
 def image_scores(model: Model, x: Tensor, to_heatmap: Heatmap | None = None) -> dict[str, Tensor]:
     """Returns every image score that a model has for maps x (N, C, h, w), by name, each (N,).
@@ -293,12 +259,17 @@ def states(scores: dict[str, Tensor]) -> Tensor:
 
 class ImageScore(nn.Module):
     """The one score of an image, (N,): a name of ``image_scores``, or ``typicality``, the density
-    of its ``states``.
+    of its ``states``. ``known``: what known defects add to it, where some were learnt from.
     """
 
-    def __init__(self, name: str, density: DensityOfStates | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        density: DensityOfStates | None = None,
+        known: KnownDefects | None = None,
+    ) -> None:
         super().__init__()
-        self.name, self.density = name, density
+        self.name, self.density, self.known = name, density, known
 
     def forward(self, model: Model, maps: Tensor, heatmap: Tensor, to_heatmap: Heatmap) -> Tensor:
         """``heatmap`` (N, h, w) is what ``to_heatmap`` made of the model's map of errors."""

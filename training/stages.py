@@ -138,12 +138,11 @@ class Trained:
     tiles: Tiles | None = None
     pose: Pose | None = None
     fine: FineHeatmap | None = None
-    known: KnownDefects | None = None
 
     @property
     def pooled(self) -> bool:
         """Whether the score is the mean of the heatmap's hottest places: both have one unit."""
-        if self.fine is not None or self.known is not None:
+        if self.fine is not None or self.score.known is not None:
             return False
         return self.tiles is not None or self.score.name == "hottest"
 

@@ -77,20 +77,7 @@ class Units:
         expected = len(names)
         row = judge_unit(
             views[0].serial or "",
-            [
-                View(
-                    v.path,
-                    v.score,
-                    v.p_value,
-                    v.threshold,
-                    v.is_anomaly,
-                    v.outcome,
-                    v.status,
-                    v.defect_type,
-                    v.type_score,
-                )
-                for v in views
-            ],
+            [_view(view) for view in views],
             UnitRule("(.*)", expected, expected),
             views[0].detector,
         )
@@ -122,3 +109,18 @@ class Units:
     def _outcome(views: Sequence[StationResult]) -> str:
         found = {view.outcome for view in views}
         return next(one for one in (FLAGGED, NOT_JUDGED, REVIEW, NOT_FLAGGED) if one in found)
+
+
+def _view(one: StationResult) -> View:
+    """Returns what a unit's result needs of an image's."""
+    return View(
+        one.path,
+        one.score,
+        one.p_value,
+        one.threshold,
+        one.is_anomaly,
+        one.outcome,
+        one.status,
+        one.defect_type,
+        one.type_score,
+    )

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 # experimental in axe-core: what is read aloud begins with what is seen
 RULES = "{'label-content-name-mismatch': {enabled: true}}"
-READY = {  # what says that a page has been drawn
+DRAWN = {  # by page: what says that a page has been drawn
     "Queue": "a.card",
     "Image": "[data-part=bar][data-ready=true]",
     "Threshold": "[data-testid=stMetric]",
@@ -74,7 +74,7 @@ def test_no_page_has_a_serious_fault(
 ) -> None:
     page = open_page(busy.url, color_scheme=scheme)
     said = {}
-    for name, ready in READY.items():
+    for name, ready in DRAWN.items():
         page.get_by_role("link", name=name, exact=True).click()
         page.locator(ready).first.wait_for()
         page.wait_for_timeout(1000)
@@ -84,7 +84,7 @@ def test_no_page_has_a_serious_fault(
             page.locator(".tick").nth(4).click()
             page.get_by_role("button", name="Anomalous").wait_for()
         said[name] = faults(page)
-    assert said == {name: [] for name in READY}
+    assert said == {name: [] for name in DRAWN}
 
 
 def test_where_the_keyboard_is_can_be_seen_and_is_not_what_is_chosen(

@@ -10,12 +10,12 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from anomaly.errors import TrainingError
+from training.area_opening import area_opening
 from training.models.vae import VAE
 from training.scores import (
     ERRORS,
     DensityOfStates,
     Heatmap,
-    area_opening,
     gradient_similarity_error,
     image_scores,
     pool,

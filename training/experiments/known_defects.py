@@ -26,12 +26,12 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from anomaly.inputs.dataset import Record, labelled_test, read_dataset
 from anomaly.inputs.labels import GOOD
-from anomaly.statistics.calibration import Kind
+from anomaly.statistics.calibration import Calibration
 from training.cross import fit_without, out_of_fold, with_evidence
 from training.detector import calibrate_on
 from training.experiments.benchmark import Case, cases
 from training.known_defects import (
-    FEWEST,
+    FEWEST_IMAGES,
     Defects,
     KnownDefects,
     fit_known,
@@ -69,12 +69,8 @@ def look(case: Case, out: Path) -> Looked:
     chosen = choose(split(represent(read(options, lambda line: print(f"  {line}")))))
     divided, to_heatmap = chosen.split, chosen.to_heatmap
     sets = divided.sets
-    certain = next((kind for name, kind in CERTAIN.items() if case.name.startswith(name)), None)
-    tested = labelled_test(read_dataset(case.images))
-    bad = [r for r in tested if r.label != GOOD and certain in (None, r.label)]
-    good = [r for r in tested if r.label == GOOD]
     parts = (divided.rule, divided.prepare, divided.space, divided.job.device, lambda: None)
-    seen_bad, seen_good = (extract(some, *parts, divided.pose) for some in (bad, good))
+    seen_bad, seen_good = (extract(some, *parts, divided.pose) for some in tested(case))
     labelled = LabelledMaps.unmarked(seen_bad)
     learnt = sets.calibrating if sets.cross else chosen.learnt.records
     unseen = out_of_fold(divided, learnt, to_heatmap, known=labelled)
@@ -89,6 +85,14 @@ def look(case: Case, out: Path) -> Looked:
     calibrating = described[0] if len(held) else (np.zeros((0, 1)), np.zeros(0))
     defects = labelled.judged_by(fold.space, fold.model, to_heatmap)
     return Looked(divided, unseen, calibrating, records, described[-1], defects)
+
+
+def tested(case: Case) -> tuple[list[Record], list[Record]]:
+    """Returns the defective and the good test images of a set."""
+    certain = next((kind for name, kind in CERTAIN.items() if case.name.startswith(name)), None)
+    records = labelled_test(read_dataset(case.images))
+    bad = [r for r in records if r.label != GOOD and certain in (None, r.label)]
+    return bad, [r for r in records if r.label == GOOD]
 
 
 def figures(looked: Looked, learnt: npt.NDArray[np.bool_], left: npt.NDArray[np.bool_]) -> Any:
@@ -112,33 +116,39 @@ def judged(
     with (or without) what is learnt.
     """
 
-    def scores(described: Floats, found: Floats) -> Floats:
-        return found if known is None else found + judged_by(known, described)[0]
-
-    options, unseen = looked.split.job.options, looked.unseen
-    kind: Kind
-    if looked.split.sets.cross:
-        if known is not None:
-            some = tuple(defects.subset(learnt) for defects in unseen.defects)
-            unseen = with_evidence(replace(unseen, defects=some))
-        records, found, kind = unseen.records, unseen.scores, "cross"
-    else:
-        values = scores(*looked.calibrating).astype(np.float32)
-        records, found, kind = looked.records, np.stack([values, values], 1), "split"
-    good = scores(*looked.good)
-    bad = scores(looked.defects.described, looked.defects.scores)[left]
+    good = raised(known, *looked.good)
+    bad = raised(known, looked.defects.described, looked.defects.scores)[left]
     labels = np.arange(len(good) + len(bad)) >= len(good)
-    figures = {"auroc": float(roc_auc_score(labels, np.concatenate([good, bad])))}
+    found = {"auroc": float(roc_auc_score(labels, np.concatenate([good, bad]))), "good": len(good)}
     for suffix, rate in (("", None), (" at 3 %", 0.03)):
-        asked = replace(options, false_alarm_rate=rate)
-        calibration, _, _ = calibrate_on(records, found, asked, looked.split.groups, kind)
+        calibration = calibrated(looked, known, learnt, rate)
         threshold = float(calibration.threshold)
-        figures |= {
+        found |= {
             f"recall{suffix}": float((bad > threshold).mean()),
             f"flagged good{suffix}": int((good > threshold).sum()),
             f"rate{suffix}": float(calibration.k / (calibration.n + 1)),
         }
-    return figures | {"good": len(good)}
+    return found
+
+
+def raised(known: KnownDefects | None, described: Floats, scores: Floats) -> Floats:
+    """Returns scores with what known defects add to them."""
+    return scores if known is None else scores + judged_by(known, described)[0]
+
+
+def calibrated(
+    looked: Looked, known: KnownDefects | None, learnt: npt.NDArray[np.bool_], rate: float | None
+) -> Calibration:
+    """Returns the calibration of a detector with (or without) what is learnt."""
+    asked, unseen = replace(looked.split.job.options, false_alarm_rate=rate), looked.unseen
+    groups = looked.split.groups
+    if not looked.split.sets.cross:
+        values = raised(known, *looked.calibrating).astype(np.float32)
+        return calibrate_on(looked.records, np.stack([values] * 2, 1), asked, groups, "split")[0]
+    if known is not None:
+        some = tuple(defects.subset(learnt) for defects in unseen.defects)
+        unseen = with_evidence(replace(unseen, defects=some))
+    return calibrate_on(unseen.records, unseen.scores, asked, groups, "cross")[0]
 
 
 def run_case(case: Case, labels: list[int], draws: int) -> dict[str, Any]:
@@ -212,7 +222,9 @@ def names(
         rng, learnt = np.random.default_rng(draw), np.zeros(len(types), bool)
         for kind in kinds:
             examples = np.flatnonzero(types == kind)
-            learnt[rng.choice(examples, min(each, len(examples) - FEWEST), replace=False)] = True
+            learnt[
+                rng.choice(examples, min(each, len(examples) - FEWEST_IMAGES), replace=False)
+            ] = True
         subset = looked.defects.subset(learnt)
         known = fit_known(looked.unseen.good, subset)
         scores = judged_by(known, looked.defects.described[~learnt])[1]
