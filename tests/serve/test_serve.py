@@ -161,7 +161,7 @@ def test_with_two_thresholds_only_what_passes_both_is_good(
         outputs = {output["name"]: output["data"] for output in said["outputs"]}
         assert outputs["is_anomaly"] == [True, True, False]  # it has no third value
         assert service.get("/v2/models/two").json["parameters"]["review"] == review.to_json()
-        counted = service.get("/metrics").text
+        counted = service.get("/metrics").data.decode()
         assert 'anomaly_images_total{detector="two",result="review"} 2.0' in counted
 
 

@@ -92,6 +92,7 @@ def test_json():
                     "n": 2,
                 },
                 "n": 2,
+                "missed_at_most": pytest.approx(1 - 0.05**0.5),
             },
             "scratch": {
                 "image_auroc": {"value": exact["3/4"], **interval},
@@ -103,6 +104,7 @@ def test_json():
                     "n": 1,
                 },
                 "n": 1,
+                "missed_at_most": 1.0,
             },
         },
         "n_normal": 4,
@@ -271,7 +273,14 @@ def test_one_kind_of_image_only(label):
     assert found["per_class"] == (
         {}
         if label == "good"
-        else {"hole": {"image_auroc": None, "recall": found["recall"], "n": 3}}
+        else {
+            "hole": {
+                "image_auroc": None,
+                "recall": found["recall"],
+                "n": 3,
+                "missed_at_most": pytest.approx(0.95 ** (1 / 3), abs=1e-9),
+            }
+        }
     )
     assert (found["n_normal"], found["n_anomalous"]) == ((3, 0) if label == "good" else (0, 3))
 
@@ -309,7 +318,12 @@ def test_images_that_were_not_inspected_are_counted_apart():
     assert (
         found.image_auroc.value == 1.0 and found.recall.n == 2 and found.false_alarms.flagged.n == 1
     )
-    assert found.per_class["crack"].to_json() == {"image_auroc": None, "recall": None, "n": 0}
+    assert found.per_class["crack"].to_json() == {
+        "image_auroc": None,
+        "recall": None,
+        "n": 0,
+        "missed_at_most": None,
+    }
 
 
 def test_details_for_the_report():
