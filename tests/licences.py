@@ -161,7 +161,8 @@ def licence_in_file(name: str) -> str:
     texts = [
         file.locate()
         for file in files(name) or []
-        if file.name == "LICENSE" and file.parent.name.endswith(".dist-info")
+        if file.name == "LICENSE"
+        and str(file.parent).removesuffix("/licenses").endswith(".dist-info")
     ]
     lines = [Path(str(text)).read_text(encoding="utf-8").strip().splitlines() for text in texts]
     return FILES.get(lines[0][0].strip(), "") if lines and lines[0] else ""

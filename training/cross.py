@@ -34,7 +34,7 @@ from training.export import DetectorGraph
 from training.fine_heatmap import Early, distances
 from training.folds import folds
 from training.known_defects import Defects, fit_known, judged_by
-from training.labelled_maps import LabelledMaps, describe_maps
+from training.labelled_maps import describe_maps
 from training.learnt import leave_out_outliers
 from training.pixels import to_unit
 from training.scores import Heatmap, ImageScore
@@ -67,7 +67,7 @@ def out_of_fold(
     records: list[Record],
     to_heatmap: Heatmap,
     sharpen: Sharpen = unchanged,
-    known: LabelledMaps | None = None,
+    describe: bool = False,
 ) -> Unseen:
     """Returns good images judged by models that were fitted to the others of them without their
     fold.
@@ -76,13 +76,13 @@ def out_of_fold(
     are those of the graph that would be exported, from the kept maps: in pixel space these are
     rounded to 8 bits. In a frame of the part the largest value is that of the frame's heatmap,
     which that of the picture, interpolated from it, never exceeds. ``sharpen`` makes it fine, and
-    is not fitted again: it does not change scores. ``known``: defects that the models judge too.
-    Raises TrainingError where images without a fold cannot be learnt from.
+    is not fitted again: it does not change scores. ``describe``: whether known defects are to be
+    told from these images. Raises TrainingError where images without a fold cannot be learnt from.
     """
     fold = folds([split.groups[record.path] for record in records])
     scores: dict[Path, Floats] = {}
     described: dict[Path, npt.NDArray[np.float64]] = {}
-    first, defects = None, list[Defects]()
+    first: Fold | None = None
     count = int(fold.max()) + 1
     with Progress(count, "scoring each fifth by a model of the others") as progress:
         for k in range(count):
@@ -92,11 +92,10 @@ def out_of_fold(
             fitted, found = fit_without(split, to_heatmap, kept, left, sharpen)
             scores |= by_path(fitted.records, found)
             first = first or fitted
-            if known is not None:
-                parts = (fitted.space, fitted.model, to_heatmap)
-                rows, _ = describe_maps(*parts, split.seen.subset(left).maps)
+            if describe:
+                unseen = split.seen.subset(left).maps
+                rows, _ = describe_maps(fitted.space, fitted.model, to_heatmap, unseen)
                 described |= by_path(fitted.records, rows)
-                defects.append(known.judged_by(*parts))
             progress.advance(1)
     assert first is not None  # there are five groups at least
     of_all = [described[record.path] for record in records] if described else None
@@ -106,7 +105,6 @@ def out_of_fold(
         fold,
         first,
         None if of_all is None else np.stack(of_all),
-        tuple(defects),
     )
 
 
@@ -115,12 +113,15 @@ def by_path(records: Sequence[Record], rows: npt.NDArray[Any]) -> dict[Path, npt
     return dict(zip((record.path for record in records), rows, strict=True))
 
 
-def with_evidence(unseen: Unseen) -> Unseen:
+def with_evidence(unseen: Unseen, defects: Defects) -> Unseen:
     """Returns the images with the scores that what is learnt from known defects raises, for each
     fold by what is learnt without its images.
+
+    ``defects``: as the model of all images sees them, which will judge new images. As the model of
+    a fold sees them they would share its traces with that fold's images, and raise these.
     """
     scores, first = unseen.scores.copy(), unseen.first
-    for k, defects in enumerate(unseen.defects):
+    for k in range(int(unseen.fold.max()) + 1):
         left = unseen.fold == k
         known = fit_known(unseen.good.subset(~left), defects)
         scores[left, 0] += judged_by(known, unseen.good.described[left])[0].astype(np.float32)

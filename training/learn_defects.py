@@ -30,7 +30,7 @@ def learn_defects(fitted: Fitted) -> Fitted:
     cross = split.sets.cross
     records = split.sets.calibrating if cross else chosen.learnt.records
     sharpen = sharpening(fitted) if cross else unchanged
-    unseen = out_of_fold(split, records, to_heatmap, sharpen, labelled)
+    unseen = out_of_fold(split, records, to_heatmap, sharpen, describe=True)
     split.space.cpu()
     defects = labelled.judged_by(trained.space, trained.model, to_heatmap)
     known, held = fit_known(unseen.good, defects), held_out(unseen.good, defects)
@@ -41,5 +41,5 @@ def learn_defects(fitted: Fitted) -> Fitted:
         fitted,
         trained=replace(trained, score=ImageScore(trained.score.name, None, known)),
         defects=learnt,
-        unseen=with_evidence(unseen) if cross else None,
+        unseen=with_evidence(unseen, defects) if cross else None,
     )

@@ -21,7 +21,7 @@ from anomaly.statistics.calibration import Calibration
 from training.export import DetectorGraph
 from training.fine_heatmap import FineHeatmap
 from training.guard import Guard
-from training.known_defects import Defects, Good, KnownDefects
+from training.known_defects import Good, KnownDefects
 from training.options import TrainOptions
 from training.own_backbone import OpenedBackbone
 from training.pose import Pose
@@ -181,8 +181,7 @@ class Unseen:
 
     ``scores``: score and largest heatmap value of each, float32 (n, 2), higher = more anomalous.
     ``fold``: the fold of each, (n,). ``first``: the first fold. ``described``: the descriptors of
-    the images, (n, d), and ``defects``: what the model of each fold makes of the known defects;
-    both only where there are any.
+    the images, (n, d), only where known defects are told from them.
     """
 
     records: list[Record]
@@ -190,7 +189,6 @@ class Unseen:
     fold: npt.NDArray[np.int64]
     first: Fold
     described: npt.NDArray[np.float64] | None = None
-    defects: tuple[Defects, ...] = ()
 
     @property
     def good(self) -> Good:

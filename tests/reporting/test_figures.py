@@ -46,8 +46,10 @@ def test_without_a_threshold_nothing_is_claimed() -> None:
 
 def test_the_worst_class_comes_first() -> None:
     assert section(page(full()), "classes").split("Flagged ", 1)[1] == (
-        "crack 61 0.910 95 %: 0.800 to 0.950 37 of 60 62 %; 95 %: 48 to 74 % "
-        "blowhole 60 0.970 95 %: 0.900 to 0.990 50 of 60 83 %; 95 %: 71 to 92 % "
+        "crack 61 0.910 95 %: 0.800 to 0.950 37 of 60 62 %; 95 %: 48 to 74 %; "
+        "23 of 60 missed; at most 50 % (95 %) "
+        "blowhole 60 0.970 95 %: 0.900 to 0.990 50 of 60 83 %; 95 %: 71 to 92 %; "
+        "10 of 60 missed; at most 27 % (95 %) "
         "fray 0 \N{EN DASH} \N{EN DASH}"
     )
 

@@ -82,7 +82,7 @@ def test_a_foreign_file_and_a_newer_one_are_refused(tmp_path: Path) -> None:
     Ledger(newer, []).close()
     with sqlite3.connect(newer / "station.db") as db:
         db.execute("UPDATE station SET value = '9' WHERE key = 'format'")
-    with pytest.raises(AnomalyError, match="format '9' found, '1' expected"):
+    with pytest.raises(AnomalyError, match="format '9' found, '2' expected"):
         Ledger(newer, [])
 
 

@@ -73,7 +73,7 @@ def look(case: Case, out: Path) -> Looked:
     seen_bad, seen_good = (extract(some, *parts, divided.pose) for some in tested(case))
     labelled = LabelledMaps.unmarked(seen_bad)
     learnt = sets.calibrating if sets.cross else chosen.learnt.records
-    unseen = out_of_fold(divided, learnt, to_heatmap, known=labelled)
+    unseen = out_of_fold(divided, learnt, to_heatmap, describe=True)
     fold, _ = fit_without(divided, to_heatmap, chosen.learnt.records, [])
     records = divided.seen.subset(sets.calibration).records
     held = divided.seen.subset(records).maps
@@ -146,8 +146,7 @@ def calibrated(
         values = raised(known, *looked.calibrating).astype(np.float32)
         return calibrate_on(looked.records, np.stack([values] * 2, 1), asked, groups, "split")[0]
     if known is not None:
-        some = tuple(defects.subset(learnt) for defects in unseen.defects)
-        unseen = with_evidence(replace(unseen, defects=some))
+        unseen = with_evidence(unseen, looked.defects.subset(learnt))
     return calibrate_on(unseen.records, unseen.scores, asked, groups, "cross")[0]
 
 
