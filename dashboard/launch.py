@@ -62,7 +62,7 @@ THEME = {
     "theme.light.primaryColor": "#1a5ecb",
     "theme.light.backgroundColor": "#f4f5f6",
     "theme.light.secondaryBackgroundColor": "#ffffff",
-    "theme.light.textColor": "#1c1f23",
+    "theme.light.textColor": "#0f1215",
     "theme.light.borderColor": "#d5d8dc",
     "theme.dark.primaryColor": "#4c9aff",
     "theme.dark.backgroundColor": "#16181b",

@@ -140,10 +140,9 @@ def row(
                 plain(f"{image.name} cannot be shown, so it cannot be marked: {error}")
             )
             return
-        columns[0].image(original, caption=plain(image.name), width="stretch")
-        columns[1].image(
-            marked, caption="heatmap: outlined where it reaches the threshold", width="stretch"
-        )
+        name, said = plain(image.name), "heatmap: outlined where it reaches the threshold"
+        columns[0].image(original, caption=name, alt=name, width="stretch")
+        columns[1].image(marked, caption=said, alt=said, width="stretch")
         with columns[2]:
             st.write(f"**Score {image.score:.4g}**, {place}")
             said = (

@@ -200,9 +200,8 @@ def head(desk: Desk, person: Person, filters: Filters, query: dict[str, str]) ->
     progress = desk.store.progress(run_here(desk, filters).id)
     columns = st.columns([1.3, 6], vertical_alignment="center")
     label = "Start judging" if person.may("inspector") else "Look at them"
-    if columns[0].button(
-        label, type="primary", icon=":material/play_arrow:", shortcut="Enter", width="stretch"
-    ):
+    # not a primary one: its key would be pale on the colour
+    if columns[0].button(label, icon=":material/play_arrow:", shortcut="Enter", width="stretch"):
         st.switch_page("views/image.py", query_params=query)
     done, wanted, said = how_far(progress)
     # Streamlit's own bar has no name that a screen reader could say

@@ -76,7 +76,7 @@ def test_no_page_has_a_serious_fault(
     said = {}
     for name, ready in DRAWN.items():
         page.get_by_role("link", name=name, exact=True).click()
-        page.locator(ready).first.wait_for()
+        page.locator(ready).first.wait_for(state="attached")
         page.wait_for_timeout(1000)
         if name == "Image":
             wait_for_picture(page)
