@@ -186,5 +186,4 @@ def graph_of(fold: Fold, calibrated: Calibrated) -> DetectorGraph:
     trained = calibrated.fitted.trained
     score = ImageScore(trained.score.name, trained.score.density, fold.known)
     parts = (trained.prepare, fold.space, fold.model, score, calibrated.guard)
-    finer, pose = trained.fine, trained.pose
-    return DetectorGraph(*parts, trained.to_heatmap, finer, pose).eval()
+    return DetectorGraph(*parts, trained.to_heatmap, trained.fine, trained.pose).eval()

@@ -19,6 +19,7 @@ from anomaly.inputs.known_defects import UNTYPED, read_defects
 from anomaly.inputs.labels import GOOD
 from anomaly.inputs.used_images import DEFECTS
 from anomaly.quality.marks import training_images
+from anomaly.reporting.lines import line_of
 from training.options import check_out
 from training.pipeline import train
 from training.retrain import options_of
@@ -65,7 +66,7 @@ def learn_again(
         asked = replace(asked, defects=write_manifest(out / MANIFESTS[1], known))
     if news.defects:  # found by a detector, as far as anybody knows
         asked = replace(asked, independent_defects=False)
-    say(f"learnt from            {len(good)} good images of {run}, {len(good_new)} new ones")
+    say(line_of("learnt from", f"{len(good)} good images of {run}, {len(good_new)} new ones"))
     new = train(asked, say)
     if new is None:
         raise TrainingError(

@@ -7,7 +7,7 @@ Every recipe that `anomaly train` may choose is judged on each set twice: as the
 on good training images and synthetic defects, and on the set's real defects, which nothing is
 chosen by. The rank correlation of the two over the recipes of a set says how far the choice may be
 trusted. The choice itself besides prefers what costs less, and keeps the default recipe unless
-another one is better by a number that was fitted to two sets (training/choose.py).
+another one is better by a number that was fitted to three sets (training/choose.py).
 """
 
 from __future__ import annotations
