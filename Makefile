@@ -26,7 +26,7 @@ TROUBLE = $(shell \
 		echo "$(PYTHON) cannot make a venv: run  sudo apt install python$$version-venv  and try again"; \
 	fi)
 
-.PHONY: help setup demo test lint types format lock clean
+.PHONY: help setup demo test docs lint types format lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -40,6 +40,10 @@ demo: $(FOR_DEMO)  ## from photographs to a detector, its scores and a report
 
 test: lint types  ## lint, types and all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+docs: $(FOR_TEST)  ## these pages as a site, in build/docs; needs no network
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: $(FOR_TEST)  ## ruff: rules and format
 	$(BIN)/ruff check .

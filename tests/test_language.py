@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".md", ".js", ".css", ".html", ".mjs", ".cc", ".toml"}
 EXEMPT = re.compile(
-    r"CHANGELOG\.md|docs/research/.*|docs/licences\.md|tests/test_language\.py|requirements/.*"
+    r"CHANGELOG\.md|docs/research/.*|docs/project/licences\.md|tests/test_language\.py|requirements/.*"
 )
 
 # A retired word, what is said instead, and where it is allowed: a regular expression of "path:

@@ -1,4 +1,4 @@
-"""Every dependency's licence is known, was looked at, and stands in docs/licences.md."""
+"""Every dependency's licence is known, was looked at, and stands in docs/project/licences.md."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ LONGEST_SIDE = 800  # pixels of a picture that defects are made in; a larger one
 POSE_SIDE = 256  # pixels a side, about, of the pictures that a pose is found in
 FINE_SIZES = {"fast": 256, "default": 384, "best": 512}  # pixels a side, about, of a fine frame
 CLEARLY_WORSE = 2.0  # standard errors of a difference
-# of AUROC, that another recipe has to bring; fitted to three sets: see docs/results.md
+# of AUROC, that another recipe has to bring; fitted to three sets: see docs/benchmarks.md
 GAIN_OVER_DEFAULT = 0.04
 MOST_TRIED = 7  # candidates: one for each frame, and three more of whole images
 TRIES = 20  # to make a defect that a mask does not hide

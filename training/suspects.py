@@ -114,7 +114,7 @@ def outliers(maps: Tensor, space: Space, to_heatmap: Heatmap) -> npt.NDArray[np.
     median distance from the median) above the median; a tenth of all at most. Looked for three
     times at most, each time by models without those that were found before, since hidden defects
     vouch for each other. By the heatmap as it is: with multiples of the usual one, which the list
-    goes by, more of the rare good images would be left out too (see docs/results.md).
+    goes by, more of the rare good images would be left out too (see docs/benchmarks.md).
     """
     found = np.zeros(len(maps), dtype=bool)
     try:

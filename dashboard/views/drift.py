@@ -105,9 +105,9 @@ SURE = (
     "images or more on average, and among the next n images of all series together with "
     f"probability n / {RUN_LENGTH:,.0f} at most. This is proven for the first alarm, if images are "
     "exchangeable with those that set the threshold: one image of each group, in the order they "
-    "were taken, nothing left out. What comes after an alarm was measured (docs/results.md). The "
-    "delay after a change does not grow with the images before it. Counts: of good images none is "
-    "above its limit with "
+    "were taken, nothing left out. What comes after an alarm was measured (docs/benchmarks.md). "
+    "The delay after a change does not grow with the images before it. Counts: of good images "
+    "none is above its limit with "
     f"probability {ORDINARY_PROBABILITY:.0%}, "
     "each time one looks."
 )
