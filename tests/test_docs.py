@@ -166,7 +166,7 @@ def wrong_module(name: str, rest: list[str]) -> str | None:
     assert found is not None and found.origin is not None
     source = Path(found.origin).read_text(encoding="utf-8")
     options = [word.split("=")[0] for word in rest if word.startswith("--")]
-    return next((f"no option {o}" for o in options if f'"{o}"' not in source), None)
+    return next((f"no option {o}" for o in options if o.removeprefix("--") not in source), None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -191,6 +191,8 @@ def test_every_option_that_a_text_names_exists(page: Path) -> None:
         helped = help_of(code.split()[1:])
         options = re.findall(r"(?<=\s)--[\w-]+", code)
         found += [f"{code}: {option}" for option in options if option not in helped]
+    for code in re.findall(r"`((?:python -m|make|pytest|pip) [^`]+)`", text):
+        found += [f"{code}: {said}" for words in commands(code) if (said := wrong(words))]
     assert found == []
 
 

@@ -12,7 +12,7 @@ from anomaly.errors import TrainingError
 from anomaly.imaging.find import mark_ours
 from anomaly.statistics.prospect import Calibrating
 
-# space and size: see docs/benchmarks.md
+# space and size: see docs/research/2026-11-settings.md
 QUALITIES = {"fast": ("both", 192), "default": ("both", 256), "best": ("all", 256)}
 DEFAULT_SIZE = {"pixels": 128, "filters": 256, "features": 256, "both": 256, "all": 256}
 
@@ -98,8 +98,8 @@ def resolve(options: TrainOptions) -> TrainOptions:
     """Returns the options with every choice made. The rule of ``auto`` never looks at a defect.
 
     Model: the linear autoencoder, which fits in seconds and was not beaten in trials
-    (docs/benchmarks.md). Space: features and filters side by side where the backbone's weights are
-    installed, else filters, which need none.
+    (docs/research/2026-11-settings.md). Space: features and filters side by side where the
+    backbone's weights are installed, else filters, which need none.
     """
     space, size = options.space, options.size
     if space == "auto":

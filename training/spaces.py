@@ -22,7 +22,8 @@ from training.protocols import Space
 from training.whitening import SideBySide, Whitening
 
 SPACES = ("pixels", "filters", "features", "both", "all")
-# Deep stages carry the anomaly; the shallow ones drown it in texture (see docs/benchmarks.md).
+# Deep stages carry the anomaly; the shallow ones drown it in texture (see
+# docs/research/2026-11-settings.md).
 FEATURE_STAGES = {"efficientnet-lite0": (112, 192), "efficientnet-lite2": (120, 208)}
 # ... and this one, of cells of 8 pixels, says where it begins and ends
 EARLY_STAGE = {"efficientnet-lite0": 40, "efficientnet-lite2": 48}

@@ -291,7 +291,7 @@ def tile_space(name: str) -> str:
     """Returns the space of the tiles beside a whole image in the space ``name``.
 
     Tiles are for what is small: deep features, whose cells average it away, hide it rather (see
-    docs/benchmarks.md).
+    docs/research/2026-11-settings.md).
     """
     return "pixels" if name == "pixels" else "max_pooled"
 

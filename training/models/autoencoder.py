@@ -22,12 +22,14 @@ from training.pixels import to_unit
 from training.scores import ERRORS, averaged, squared_error
 
 MAX_COMPONENTS = 256  # of the linear code, so that the file stays small
-# what is added to every variance of the Gaussian, in units of their mean: see docs/benchmarks.md
+# what is added to every variance of the Gaussian, in units of their mean: see
+# docs/research/2026-11-settings.md
 RIDGE = 2.0
 # a component with less variance than this share of the ridge changes nothing
 MIN_VARIANCE_RIDGES = 0.02
 MAX_MAPS = 4096  # that the closed form uses: its cost grows with their square
-# with as many maps the root of a place's location scale is divided out: see docs/benchmarks.md
+# with as many maps the root of a place's location scale is divided out: see
+# docs/research/2026-11-settings.md
 LOCATION_SCALE_PRIOR_MAPS = 100
 # Of the mean heatmap value that a place has usually at least: where nothing varies there is
 # rounding noise only

@@ -21,7 +21,7 @@ MAP_WIDTHS = (64, 96)  # of filters and features, which have few locations and m
 EMBEDDING = 64  # numbers that tell the network how much noise there is
 FREQUENCIES = 6  # octaves in which it is told
 # How far an image is noised before it is restored, as a share of the way to pure noise, in how
-# many steps it is restored, and under how many fixed noises: see docs/benchmarks.md
+# many steps it is restored, and under how many fixed noises: see docs/research/2026-11-settings.md
 NOISED = 0.65
 STEPS, DRAWS = 1, 2
 SAMPLE_STEPS = 50  # of a sample, from pure noise
