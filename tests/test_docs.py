@@ -4,6 +4,7 @@ on a page is one that the program takes.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -19,6 +20,7 @@ import pytest
 
 from anomaly.commands.main import parser
 
+PARSER = parser()
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 # research/ holds dated notes: their commands are those of their day
@@ -150,7 +152,7 @@ def refused(arguments: list[str]) -> str | None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            parser().parse_args(arguments)
+            PARSER.parse_args(arguments)
     except SystemExit as end:
         return said.getvalue().splitlines()[-1] if end.code else None
     return None
@@ -206,7 +208,7 @@ def help_of(words: list[str]) -> str:
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.suppress(SystemExit),
         ):
-            parser().parse_args([*named[:count], "--help"])
+            PARSER.parse_args([*named[:count], "--help"])
     return said.getvalue() + " --help --version"
 
 
@@ -217,3 +219,21 @@ def test_code_of_a_page_is_valid(page: Path) -> None:
             compile(body, str(page), "exec")
         if language == "toml":
             tomllib.loads(body)
+
+
+def strings(path: Path) -> Iterator[str]:
+    """Yields the texts of a source, with ... for what is put into them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(getattr(part, "value", "...")) for part in node.values)
+
+
+def test_messages_of_the_page_for_troubles_are_those_of_the_program() -> None:
+    sources = [path for folder in ("anomaly", "training") for path in (ROOT / folder).rglob("*.py")]
+    said = "\n".join(text for path in sources for text in strings(path))
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    named = re.findall(r"^### `(.*)`$", page, re.M)
+    assert len(named) > 15
+    assert [m for m in named if any(part.strip() not in said for part in m.split("..."))] == []
