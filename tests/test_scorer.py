@@ -618,6 +618,22 @@ def test_scoring_imports_numpy_pillow_and_onnxruntime_only(run: Path, tmp_path: 
     assert float(lines[0]) > 0
 
 
+def test_an_image_given_as_bytes_opens_no_file(run: Path, tmp_path: Path) -> None:
+    """What is installed was once looked up for each inference with a time limit."""
+    Image.fromarray(part()).save(tmp_path / "part.png")
+    (opened,) = in_a_fresh_process(
+        "from anomaly import Scorer\n"
+        f"scorer = Scorer({str(run)!r}, seconds=60)\n"
+        f"data = open({str(tmp_path / 'part.png')!r}, 'rb').read()\n"
+        "scorer.score(data)\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, given: event == 'open' and opened.append(given[0]))\n"
+        "scorer.score(data)\n"
+        "print(opened)"
+    )
+    assert opened == "[]"
+
+
 def claim(folder: Path, *packages: str) -> Path:
     """Returns a folder whose metadata claims that packages are installed."""
     for package in packages:

@@ -34,6 +34,7 @@ def installed_runtimes() -> list[str]:
     return found
 
 
+@functools.cache  # each inference asks, and what is installed takes a millisecond to find
 def import_runtime() -> Any:
     """Returns the module onnxruntime, or raises RuntimeMissing where none or both of its packages
     are installed.
