@@ -6,19 +6,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["AnomalyError", "Card", "ImageError", "Result", "Scorer", "__version__", "read_card"]
+from anomaly.version import __version__
+
+__all__ = [
+    "AnomalyError",
+    "Card",
+    "Detector",
+    "ImageAnomalyDetector",
+    "ImageError",
+    "Result",
+    "Scorer",
+    "__version__",
+    "read_card",
+]
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card
     from anomaly.detector.file import read_card
     from anomaly.errors import AnomalyError, ImageError
+    from anomaly.estimator import ImageAnomalyDetector
+    from anomaly.learning import Detector
     from anomaly.scorer import Result, Scorer
 
 _HOMES = {
     "AnomalyError": "errors",
+    "ImageAnomalyDetector": "estimator",
     "ImageError": "errors",
     "Card": "detector.card",
+    "Detector": "learning",
     "read_card": "detector.file",
     "Result": "scorer",
     "Scorer": "scorer",

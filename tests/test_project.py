@@ -75,6 +75,7 @@ def third_party(modules: set[str]) -> set[str]:
     ("code", "allowed"),
     [
         ("import anomaly", set()),
+        ("from anomaly import Detector", set()),
         ("from anomaly import Scorer, read_card", {"numpy", "PIL", "onnxruntime"}),
         ("import anomaly.commands.main; anomaly.commands.main.parser()", set()),
     ],

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import anomaly
 from anomaly.detector.card import Card
 from anomaly.detector.file import user
 from anomaly.detector.size_sensitivity import MAX_NAMED_IMAGES, Cost, SizeSensitivity
@@ -32,6 +31,7 @@ from anomaly.scorer import Scorer
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.groups import one_per_group
 from anomaly.statistics.resampling import NORMAL
+from anomaly.version import __version__
 from training.guard import guard_facts
 from training.options import TrainOptions
 from training.protocols import Space
@@ -270,7 +270,7 @@ def versions() -> dict[str, str]:
     import onnxruntime
 
     return {
-        "anomaly": anomaly.__version__,
+        "anomaly": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,

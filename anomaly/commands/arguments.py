@@ -7,11 +7,11 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anomaly.errors import AnomalyError, RuntimeMissing
+from anomaly.errors import AnomalyError
 
 
 def command(
@@ -200,21 +200,3 @@ def add_draw_seed(p: argparse.ArgumentParser) -> None:
 
 def add_device(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-
-
-def import_training() -> Any:
-    """Returns the module training.pipeline, or raises RuntimeMissing where torch is
-    not installed.
-    """
-    try:
-        import training.pipeline
-    except ImportError as error:
-        if error.name and error.name.split(".")[0] in ("anomaly", "training"):
-            raise
-        raise RuntimeMissing.extra(error.name or "torch", "train", "this command") from error
-    return training.pipeline
-
-
-def given_names(values: Iterable[str]) -> tuple[str, ...]:
-    """Returns the names of ``--good``, which may be repeated and hold several parted by commas."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

@@ -18,11 +18,11 @@ from anomaly.commands.arguments import (
     check_folders,
     command,
     finite,
-    given_names,
     review_rate,
     say,
 )
 from anomaly.errors import AnomalyError
+from anomaly.training_options import given_names
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card

@@ -13,10 +13,10 @@ from anomaly.commands.arguments import (
     add_group_by,
     add_independent,
     command,
-    given_names,
     say,
 )
 from anomaly.errors import FOUND_ANOMALY
+from anomaly.training_options import given_names
 
 
 def add_check(commands: Any) -> None:

@@ -7,15 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import (
-    add_device,
-    add_good,
-    check_folders,
-    command,
-    given_names,
-    say,
-)
+from anomaly.commands.arguments import add_device, add_good, check_folders, command, say
 from anomaly.errors import NOT_ALL_JUDGED
+from anomaly.training_options import given_names
 
 
 def add_compare(commands: Any) -> None:

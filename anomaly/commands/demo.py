@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import command, import_training
+from anomaly.commands.arguments import command
+from anomaly.learning import import_training
 
 
 def add_demo(commands: Any) -> None:

@@ -13,10 +13,11 @@ from anomaly.commands.arguments import (
     answer,
     check_folders,
     command,
-    given_names,
     say,
 )
 from anomaly.errors import NOT_ALL_JUDGED
+from anomaly.learning import Detector
+from anomaly.training_options import given_names
 
 
 def add_evaluate(commands: Any) -> None:
@@ -40,21 +41,18 @@ def add_evaluate(commands: Any) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     from anomaly.quality.audit import note_check
-    from anomaly.quality.evaluate import evaluate_labelled
     from anomaly.reporting.evaluation import figures_text
-    from anomaly.scorer import Scorer
 
     check_folders(options.json, options.report)
-    scorer = Scorer(options.detector, device=options.device)
-    judged = evaluate_labelled(
-        scorer,
+    detector = Detector.load(options.detector, device=options.device)
+    judged = detector.evaluate(
         options.labelled,
-        options.group_by,
+        group_by=options.group_by,
         report=options.report,
         good=given_names(options.good),
         say=say,
     )
     figures = {**judged.to_json(), "passed_over": judged.passed_over}
-    note_check(options.detector, options.command_line, scorer.card, figures)
+    note_check(options.detector, options.command_line, detector.card, figures)
     answer(figures, figures_text(judged), options.json)
     return NOT_ALL_JUDGED if judged.evaluation.not_inspected else 0

@@ -6,15 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import (
-    add_good,
-    command,
-    given_names,
-    import_training,
-    number,
-    say,
-)
+from anomaly.commands.arguments import add_good, command, number, say
+from anomaly.learning import import_training
 from anomaly.reporting.lines import line_of
+from anomaly.training_options import given_names
 
 
 def add_gallery(commands: Any) -> None:

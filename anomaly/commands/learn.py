@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import command, import_training, say
+from anomaly.commands.arguments import command, say
 from anomaly.errors import AnomalyError
+from anomaly.learning import import_training
 
 
 def add_learn(commands: Any) -> None:

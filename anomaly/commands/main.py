@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from anomaly import __version__
 from anomaly.commands.arguments import say
 from anomaly.commands.bench import add_bench
 from anomaly.commands.calibrate import add_calibrate
@@ -43,6 +42,7 @@ from anomaly.commands.sign import add_sign
 from anomaly.commands.train import add_train
 from anomaly.commands.verify import add_verify
 from anomaly.errors import FAILED, INTERRUPTED, AnomalyError
+from anomaly.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly.commands.arguments import command, import_training, say
+from anomaly.commands.arguments import command, say
+from anomaly.learning import import_training
 
 if TYPE_CHECKING:
     from anomaly.detector.card import Card

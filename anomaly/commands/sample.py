@@ -6,12 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import (
-    check_folders,
-    command,
-    import_training,
-    number,
-)
+from anomaly.commands.arguments import check_folders, command, number
+from anomaly.learning import import_training
 from anomaly.reporting.lines import rows_text
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from anomaly.commands.arguments import (
     add_device,
@@ -17,38 +16,23 @@ from anomaly.commands.arguments import (
     add_target,
     add_unit_arguments,
     command,
-    given_names,
-    import_training,
     number,
     rate,
     say,
     share,
 )
+from anomaly.learning import import_training, options_for, train_run
 from anomaly.reporting.lines import line_of
-
-MODELS = (
-    "auto",
-    "linear",
-    "autoencoder",
-    "dense-autoencoder",
-    "vae",
-    "dense-vae",
-    "gan",
-    "pixelcnn",
-    "boltzmann",
-    "hmm",
-    "flow",
-    "diffusion",
+from anomaly.training_options import (
+    Calibrate,
+    Depth,
+    Frame,
+    Model,
+    Quality,
+    Space,
+    TrainingOptions,
+    given_names,
 )
-
-
-DEPTHS = (10, 12, 14, 16)  # as anomaly.imaging.decode has them, which imports Pillow
-
-
-FRAMES = ("auto", "whole", "part", "axis", "match")  # as training.recipes has them
-
-
-SPACES = ("auto", "pixels", "filters", "features", "both", "all")
 
 
 def add_train(commands: Any) -> None:
@@ -89,7 +73,7 @@ def add_train(commands: Any) -> None:
     )
     p.add_argument(
         "--calibrate",
-        choices=("split", "cross", "auto"),
+        choices=get_args(Calibrate),
         default="auto",
         help="split: part of the good images sets the threshold, the rate is guaranteed; cross: "
         "all train and set it, the rate is estimated; auto: cross up to 300 groups, where the "
@@ -112,7 +96,7 @@ def add_train(commands: Any) -> None:
     p.add_argument(
         "--depth",
         type=int,
-        choices=DEPTHS,
+        choices=get_args(Depth),
         help="true bit depth of 16-bit files (default: found from all files)",
     )
     p.add_argument(
@@ -134,11 +118,14 @@ def add_train(commands: Any) -> None:
 def add_model_arguments(p: argparse.ArgumentParser) -> None:
     """Adds what is learnt, and how it is scored."""
     p.add_argument(
-        "--model", choices=MODELS, default="auto", help="auto: the closed-form linear autoencoder"
+        "--model",
+        choices=get_args(Model),
+        default="auto",
+        help="auto: the closed-form linear autoencoder",
     )
     p.add_argument(
         "--space",
-        choices=SPACES,
+        choices=get_args(Space),
         default="auto",
         help="what is modelled; auto: features and filters (both)",
     )
@@ -158,7 +145,7 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--quality",
-        choices=("fast", "default", "best"),
+        choices=get_args(Quality),
         default="default",
         help="trade speed for detection",
     )
@@ -170,7 +157,7 @@ def add_model_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--frame",
-        choices=FRAMES,
+        choices=get_args(Frame),
         default="auto",
         help="what is looked at: whole image; part: cropped to it; axis: its axis level; match: "
         "turned to match the others",
@@ -238,19 +225,15 @@ def add_image_arguments(p: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     from anomaly.reporting.detector import card_text
-    from training.options import TrainOptions
 
-    names = {field.name for field in fields(TrainOptions)}
-    given = {name: value for name, value in vars(options).items() if name in names}
-    given |= {"good": given_names(options.good), "command": options.command_line}
-    chosen = TrainOptions(**given)
+    given = {name: getattr(options, name) for name in TrainingOptions.__annotations__}
+    asked = cast("TrainingOptions", given | {"good": given_names(options.good)})
     if options.dry_run:
-        from training.plan import dry_run
-
-        plan = dry_run(chosen, say)
+        chosen = options_for(options.images, options.out, options.command_line, asked)
+        plan = import_training("plan").dry_run(chosen, say)
         print(json.dumps(plan.to_json(), indent=2) if options.json else plan.text())
         return
-    card = import_training().train(chosen, say)
+    card = train_run(options.images, options.out, None, options.command_line, say, asked)
     if card is None:  # another process of a data-parallel run writes the detector
         return
     print(line_of("written", f"{options.out / 'detector.onnx'}   {card.identity}"))

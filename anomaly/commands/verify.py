@@ -6,16 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from anomaly.commands.arguments import (
-    add_device,
-    add_good,
-    command,
-    given_names,
-    import_training,
-    say,
-)
+from anomaly.commands.arguments import add_device, add_good, command, say
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError
+from anomaly.learning import import_training
 from anomaly.reporting.lines import line_of
+from anomaly.training_options import given_names
 
 
 def add_verify(commands: Any) -> None:

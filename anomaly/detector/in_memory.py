@@ -51,6 +51,13 @@ TIFF_MODES = ("I", "I;16B", "I;16L", "F", "CMYK")
 
 def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
     """Returns a PIL image as if it had been read from a lossless file."""
+    return decode(lossless(image)[0], card.decode, max_pixels=max_pixels)
+
+
+def lossless(image: Image.Image) -> tuple[bytes, str]:
+    """Returns the bytes of a lossless file of a PIL image, and the suffix of its name; ImageError
+    where it is none.
+    """
     import io
 
     if not hasattr(image, "getexif"):
@@ -65,10 +72,11 @@ def decode_pil(image: Image.Image, card: Card, max_pixels: int) -> Decoded:
         exif = image.getexif()
         if image.mode not in PNG_MODES + TIFF_MODES:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        image.save(file, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=exif, compress_level=0)
+        kind, suffix = ("TIFF", ".tif") if image.mode in TIFF_MODES else ("PNG", ".png")
+        image.save(file, kind, exif=exif, compress_level=0)
     # Pillow reads files late: whatever is wrong with one can come out here
     except Exception as error:
         raise ImageError(
             "not an image", f"a PIL image of mode {image.mode} that cannot be used: {error}"
         ) from error
-    return decode(file.getvalue(), card.decode, max_pixels=max_pixels)
+    return file.getvalue(), suffix

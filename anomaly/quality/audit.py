@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anomaly
 from anomaly.detector.card import Card
 from anomaly.detector.file import find_detector, read_card, user
 from anomaly.errors import AnomalyError
@@ -35,6 +34,7 @@ from anomaly.files.regular_files import open_own, read_own
 from anomaly.files.table import printable
 from anomaly.reporting.audit import Audit, audit_summary
 from anomaly.statistics.calibration import named_rate
+from anomaly.version import __version__
 
 FORMAT = 1
 LARGEST_CHECKS = 1 << 26  # bytes of checks.jsonl
@@ -177,7 +177,7 @@ def described(card: Card, detector: Path, files: dict[str, dict[str, Any]]) -> d
         "format": FORMAT,
         "made_at": now(),
         "made_by": user(),
-        "made_with": f"anomaly {anomaly.__version__}",
+        "made_with": f"anomaly {__version__}",
         "detector": card.identity,
         "trained": {
             name: stated.get(name)

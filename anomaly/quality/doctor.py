@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomaly import __version__
 from anomaly.detector.session import available_cores, import_runtime, installed_runtimes
 from anomaly.errors import AnomalyError
+from anomaly.version import __version__
 
 PACKAGES = {
     "batch": ("pyarrow", "fsspec"),

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
-from anomaly import __version__
 from anomaly.files.atomic import whole_file
 from anomaly.files.numbers import percent
 from anomaly.files.progress import duration
@@ -25,6 +24,7 @@ from anomaly.reporting.figures import NONE as MISSING
 from anomaly.reporting.galleries import View, data_uri
 from anomaly.reporting.page import Term, templates
 from anomaly.reporting.report import ROWS
+from anomaly.version import __version__
 
 SHOWN_SIDE = 96  # pixels a side of a picture at least: smaller ones are enlarged, pixel by pixel
 MOST_DOTS = 600  # of a kind, in a chart

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly import __version__
 from anomaly.detector.card import Card
 from anomaly.detector.training_facts import MaskFacts
 from anomaly.errors import RuntimeMissing
@@ -29,6 +28,7 @@ from anomaly.reporting.figures import classes, counts_text, tiles
 from anomaly.reporting.galleries import data_uri, galleries, legend_colours, legend_ticks
 from anomaly.reporting.report import ROWS, Report
 from anomaly.statistics.calibration import rate_word
+from anomaly.version import __version__
 
 if TYPE_CHECKING:
     import jinja2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anomaly import __version__
 from anomaly.detector.card import Card
 from anomaly.scorer import Result
+from anomaly.version import __version__
 
 FITTED = "latents from a Gaussian fitted to those of the good images, not from the prior"
 STANDARD = "latents from the standard normal prior, where the decoder may never have been"

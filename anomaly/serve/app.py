@@ -17,7 +17,6 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from anomaly import __version__
 from anomaly.errors import RequestError
 from anomaly.scorer import Result
 from anomaly.serve import bodies, protocol
@@ -40,6 +39,7 @@ from anomaly.serve.request_log import RequestLog
 from anomaly.serve.service import Service
 from anomaly.serve.workers import Deadline, Place
 from anomaly.statistics.calibration import named_rate, rate_word
+from anomaly.version import __version__
 
 STATUSES = {"damaged detector": 500, "too slow": 504}  # of what is not the image's fault
 RELOAD_SECONDS = 1.0

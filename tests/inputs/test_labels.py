@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly.commands.arguments import given_names
 from anomaly.inputs.labels import BAD_WORDS, GOOD_WORDS, is_bad_alone, is_named, kind_of, sides_of
+from anomaly.training_options import given_names
 
 GOOD = """
 good Good GOOD OK ok Okay pass Passed normal nominal conforming accept accepted i.O. io iO gut bon

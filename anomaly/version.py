@@ -1,0 +1,3 @@
+"""The version, which every part may read without importing the public names."""
+
+__version__ = "0.1.0"
