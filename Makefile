@@ -60,7 +60,7 @@ format: $(FOR_TEST)  ## let ruff mend what it can
 $(FOR_DEMO):
 	$(if $(TROUBLE),$(error $(TROUBLE)))
 	@echo "Setting up .venv: a few minutes, once."
-	@$(if $(filter cpu,$(ORT)),echo "No NVIDIA GPU in use: the README says under 'Set-up' how to take the small CPU build of torch.")
+	@$(if $(filter cpu,$(ORT)),echo "No NVIDIA GPU in use: the README says under 'Install' how to take the small CPU build of torch.")
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	$(INSTALL) hatchling

@@ -47,6 +47,19 @@ def _command(name: str, of: argparse.ArgumentParser) -> str:
     return "\n".join([*said, "| argument | meaning |", "|---|---|", *rows, ""])
 
 
+# what needs no word beside the command it stands in
+UNSAID = {
+    "RUN": "run folder or detector file",
+    "OLD": "run folder or detector file",
+    "NEW": "run folder or detector file",
+    "--device": "where it computes; auto: on the GPU where there is one",
+    "--json": "print the answer as JSON",
+    "--out": "what to write",
+    "--port": "port to listen on",
+    "--seed": "the same seed gives the same answer",
+}
+
+
 def _option(action: argparse.Action) -> str:
     """Returns a row of the table of options; nothing for -h and for the list of commands."""
     if isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
@@ -55,11 +68,11 @@ def _option(action: argparse.Action) -> str:
     shown = " ".join(shown) if isinstance(shown, tuple) else shown
     if action.choices:
         shown = ", ".join(map(str, action.choices))
-    names = ", ".join(action.option_strings) or action.dest
     value = f" {shown}" if action.option_strings and action.nargs != 0 else ""
+    names = ", ".join(action.option_strings) or str(action.metavar or action.dest)
     needed = " (required)" if action.option_strings and action.required else ""
-    text = _plain((action.help or "") % {**vars(action), "prog": ""} if action.help else "")
-    return f"| `{names}{value}`{needed} | {text} |"
+    text = (action.help or "") % {**vars(action), "prog": ""} or UNSAID.get(names, "")
+    return f"| `{names}{value}`{needed} | {_plain(text)} |"
 
 
 def http() -> str:

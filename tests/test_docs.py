@@ -8,7 +8,9 @@ import ast
 import contextlib
 import importlib.util
 import io
+import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -16,8 +18,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
+import numpy as np
 import pytest
 
+from anomaly import read_card
 from anomaly.commands.main import parser
 
 PARSER = parser()
@@ -237,3 +242,30 @@ def test_messages_of_the_page_for_troubles_are_those_of_the_program() -> None:
     named = re.findall(r"^### `(.*)`$", page, re.M)
     assert len(named) > 15
     assert [m for m in named if any(part.strip() not in said for part in m.split("..."))] == []
+
+
+def test_the_schema_is_that_of_the_cards_that_are_written(run: Path, rank_only: Path) -> None:
+    written = json.loads((DOCS / "reference/card.schema.json").read_text(encoding="utf-8"))
+    made = runpy.run_path(str(DOCS / "card_schema.py"))["schema"]()
+    assert written == made, "run  python docs/card_schema.py"
+    check = jsonschema.Draft202012Validator(written)
+    for detector in (run, rank_only):
+        card = json.loads(json.dumps(read_card(detector).to_json()))
+        assert [error.message for error in check.iter_errors(card)] == []
+        for damaged in ({**card, "format": 2}, {**card, "training": {"seed": "1"}}):
+            assert not check.is_valid(damaged)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/embed.md"])
+def test_python_on_the_pages_runs(
+    name: str, run: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").symlink_to(run)
+    (tmp_path / "part.png").write_bytes(next((parts / "test/good").glob("*.png")).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    ran = [
+        exec(compile(body, name, "exec"), {"pixels": np.zeros((1, 64, 64, 3), np.uint8)})
+        for language, body in blocks((ROOT / name).read_text(encoding="utf-8"))
+        if language == "python"
+    ]
+    assert ran

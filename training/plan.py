@@ -171,7 +171,7 @@ class Plan:
             )
         else:
             told = (
-                f"{self.groups:,}: no groups were told (--group-by), so every image counts as "
+                f"{self.groups:,}: no groups were declared (--group-by), so every image counts as "
                 "independent of the others"
             )
         return told

@@ -71,8 +71,8 @@ def test_the_whole_text_of_20_images(photos: Path) -> None:
     assert plan_of(photos, 20).text().splitlines() == [
         "good images             20 read, 0 left out; 32 x 32 pixels, 8 bits, grey",
         (
-            "effective number        20: no groups were told (--group-by), so every image counts "
-            "as independent of the others"
+            "effective number        20: no groups were declared (--group-by), so every image "
+            "counts as independent of the others"
         ),
         "split                   8 images to fit, 2 to validate, 10 to calibrate",
         "model                   linear on filters, 64 x 64 pixels",
