@@ -4,19 +4,24 @@ images.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from anomaly.detector.file import find_detector
 from anomaly.imaging.find import find_images
 from anomaly.quality.portable import write_portable
+from anomaly.scorer import Scorer
 from tests.support.embedding import (
     PROGRAMS,
     RUNTIMES,
     Found,
     Missing,
     compare,
+    in_python,
     in_scorer,
     write_images,
 )
@@ -73,3 +78,22 @@ def test_each_program_is_short(program: str) -> None:
         <= sum(bool(line.strip()) for line in (PROGRAMS / program).read_text().splitlines())
         <= 40
     )
+
+
+def test_the_python_program_reads_files_as_the_scorer_does(
+    run: Path, parts: Path, tmp_path: Path
+) -> None:
+    photo = Image.open(next((parts / "test/good").glob("*.png"))).convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: turned by 90 degrees
+    photo.crop((0, 0, 60, 40)).save(tmp_path / "turned.jpg", exif=turned, quality=95)
+    photo.save(tmp_path / "plain.png")
+    half = photo.convert("RGBA")
+    half.putalpha(128)
+    half.save(tmp_path / "half.png")
+    paths, scorer = sorted(tmp_path.iterdir()), Scorer(run, device="cpu")
+    found = in_python(find_detector(run), paths)
+    for path in paths:
+        assert found[path.name][0] == pytest.approx(scorer.score(path).score, rel=1e-5)
+    used = subprocess.run([sys.executable, PROGRAMS / "score.py"], capture_output=True, text=True)
+    assert (used.returncode, used.stderr) == (1, "use: python score.py detector.onnx IMAGE...\n")

@@ -1,9 +1,8 @@
-"""A verdict on each image (PPM, 8 bits) in OpenVINO: python score_openvino.py detector.onnx
-IMAGE...
+"""A result for each image (JPEG, PNG, BMP ... of 8 bits) in OpenVINO:
+python score_openvino.py detector.onnx IMAGE...
 
 The detector has to be a portable one (anomaly train or calibrate --target portable): of any other
-OpenVINO ignores how it shrinks images, without a word. So the golden samples of its card are scored
-first.
+OpenVINO silently ignores how it shrinks images. So the golden samples of its card are scored first.
 """
 
 import json
@@ -12,14 +11,14 @@ import sys
 import numpy as np
 import onnx
 import openvino
+from PIL import Image, ImageOps
 
 
-def read_ppm(path):
-    with open(path, "rb") as file:
-        assert file.readline() == b"P6\n"
-        width, height = map(int, file.readline().split())
-        assert file.readline() == b"255\n"
-        return np.frombuffer(file.read(), np.uint8).reshape(height, width, 3)
+def read_pixels(path):
+    image = ImageOps.exif_transpose(Image.open(path))  # as the card's rule of decoding says
+    if image.mode.startswith(("I", "F")) or image.has_transparency_data:
+        sys.exit(f"{path}: 8 bits a channel without transparency expected")
+    return np.asarray(image.convert("RGB"))
 
 
 def golden_picture(height, width, a, b):
@@ -27,6 +26,8 @@ def golden_picture(height, width, a, b):
     return ((a * x + b * y + ((x * y) >> 4) + 64 * c) & 255).astype(np.uint8)
 
 
+if len(sys.argv) < 3:
+    sys.exit("use: python score_openvino.py detector.onnx IMAGE...")
 card = json.loads(onnx.load(sys.argv[1]).metadata_props[0].value)
 model = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 typical = card["calibration"]["m"]
@@ -42,8 +43,8 @@ for sample in card["golden"]["samples"]:
             f"a golden sample scores {score} instead of {right}: calibrate with --target portable"
         )
 for path in sys.argv[2:]:
-    found = model(read_ppm(path)[None])
-    verdict = (
+    found = model(read_pixels(path)[None])
+    result = (
         "outside" if not found["in_range"][0] else "flagged" if found["is_anomaly"][0] else "passed"
     )
-    print(path, float(found["score"][0]), verdict)
+    print(path, float(found["score"][0]), result)
