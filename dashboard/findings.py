@@ -91,7 +91,12 @@ def own_verdict(desk: Desk, finding: int, person: Person) -> dict[str, Any] | No
     return (
         None
         if event is None
-        else {"verdict": event.action, "type": event.defect_type, "comment": comment_of(event)}
+        else {
+            "verdict": event.action,
+            "type": event.defect_type,
+            "comment": comment_of(event),
+            "regions": event.payload.get("regions", []),
+        }
     )
 
 
@@ -193,6 +198,7 @@ def event_shown(event: Event) -> dict[str, Any]:
         "when": event.at[:16].replace("T", " "),
         "type": event.defect_type,
         "comment": comment_of(event),
+        "regions": event.payload.get("regions", []),
     }
 
 

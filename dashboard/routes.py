@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from anomaly.errors import AnomalyError, ImageError
 from anomaly.review import QUEUES, VERDICTS, Filters
+from anomaly.review.regions import read_regions
 from dashboard.access import AccessError, Person
 from dashboard.bulk import take_bulk, take_bulk_back
 from dashboard.desk import Desk
@@ -124,7 +125,9 @@ async def read_body(request: Request) -> dict[str, Any]:
         data += part
         if len(data) > MAX_BODY:
             raise AccessError(
-                413, f"a request of more than {MAX_BODY} bytes found: a shorter comment, please"
+                413,
+                f"a request of more than {MAX_BODY} bytes found: a shorter comment, or regions of "
+                "fewer points, please",
             )
     try:
         body = json.loads(data)
@@ -215,17 +218,19 @@ def one_finding(desk: Desk, person: Person, number: int) -> dict[str, Any]:
 
 def take_verdict(desk: Desk, person: Person, body: dict[str, Any]) -> dict[str, Any]:
     """Records a verdict; the answer means that it is on the disk."""
-    verdict = one_of(body, "verdict", VERDICTS)
+    verdict, number = one_of(body, "verdict", VERDICTS), whole(body, "finding")
     if verdict != "skip":
-        check_seen(desk, whole(body, "finding"), text(body, "seen", 64))
+        check_seen(desk, number, text(body, "seen", 64))
+    finding = desk.store.finding(number)
     event = desk.store.record(
         person.name,
-        whole(body, "finding"),
+        number,
         verdict,
         key=text(body, "key", 100),
         defect_type=(text(body, "type", 200) or None) if verdict == "anomalous" else None,
         comment=text(body, "comment", MAX_COMMENT_CHARACTERS),
         seconds=seconds(body),
+        regions=read_regions(body.get("regions"), finding.width, finding.height),
     )
     return {"event": event.id, "at": event.at}
 

@@ -5,7 +5,7 @@ good images.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,16 +25,21 @@ from training.pipeline import train
 from training.retrain import options_of
 from training.tensors import sha256_of
 
+MASKS = "defect_masks"  # in a run folder: regions that inspectors drew
 MANIFESTS = ("good_images.csv", "known_defects.csv")  # in a run folder: what it was learnt from
 COLUMNS = ("path", "split", "label", "group", "mask")
 
 
 @dataclass(frozen=True)
 class News:
-    """What is to be learnt besides: good images, and known defects with their types."""
+    """What is to be learnt besides: good images, and known defects with their types.
+
+    ``masks``: as PNG, of the defects (by path) on which an inspector drew regions.
+    """
 
     good: list[Record] = field(default_factory=list)
     defects: list[Record] = field(default_factory=list)
+    masks: dict[Path, bytes] = field(default_factory=dict)
 
 
 def learn_again(
@@ -53,14 +58,15 @@ def learn_again(
     good, before = former_images(run, options.images)
     good_new = without(news.good, [*good, *before])
     defects = without(news.defects, before)
-    if not good_new and not defects:
+    marked = newly_marked(before, news)
+    if not good_new and not defects and not marked:
         raise TrainingError(
             f"{run}: nothing new to learn from found: {len(news.good)} good images and "
             f"{len(news.defects)} defects given, all of them known to it"
         )
     out.mkdir(parents=True, exist_ok=True)
     images = write_manifest(out / MANIFESTS[0], [*good, *good_new])
-    known = [*before, *defects]
+    known = with_masks([*before, *defects], {**news.masks, **marked}, out / MASKS)
     asked = replace(options, images=images, group_by=None, exclude=None, good=())
     if known:
         asked = replace(asked, defects=write_manifest(out / MANIFESTS[1], known))
@@ -116,6 +122,36 @@ def without(records: Iterable[Record], known: Sequence[Record]) -> list[Record]:
     return kept
 
 
+def newly_marked(known: Sequence[Record], news: News) -> dict[Path, bytes]:
+    """Returns the masks, by path, of known defects that had none, and on which regions were drawn
+    since.
+    """
+    drawn = {
+        sha256_of(record): news.masks[record.path]
+        for record in news.defects
+        if record.path in news.masks
+    }
+    bare = {r.path: sha256_of(r) for r in known if r.mask is None and r.path.is_file()}
+    return {path: drawn[digest] for path, digest in bare.items() if digest in drawn}
+
+
+def with_masks(
+    records: Sequence[Record], masks: Mapping[Path, bytes], folder: Path
+) -> list[Record]:
+    """Writes the masks of records that have none of their own, and returns the records with
+    them.
+    """
+    found = []
+    for record in records:
+        if record.mask is None and record.path in masks:
+            folder.mkdir(parents=True, exist_ok=True)
+            mask = folder / f"{sha256_of(record)}.png"
+            write_atomically(mask, masks[record.path])
+            record = replace(record, mask=mask)
+        found.append(record)
+    return found
+
+
 def write_manifest(file: Path, records: Sequence[Record]) -> Path:
     """Writes a manifest of records, and returns its path."""
     rows = [
@@ -138,7 +174,7 @@ def news_of(
     """Returns what there is to learn: a folder of good images, one of known defects, and the
     verdicts of a review, of which only the audit sample's good images count.
     """
-    good, known = [], []
+    good, known, masks = [], [], {}
     if normal is not None:
         good += normal_training(read_dataset(normal, say=say), say)
     if defects is not None:
@@ -155,4 +191,7 @@ def news_of(
         known += [
             Record(path, "train", kind or UNTYPED, str(path), None) for path, kind in found.defects
         ]
-    return News(good, known)
+        masks = found.masks
+        if masks:
+            say(f"regions drawn on {len(masks)} of {len(found.defects)} defects: learnt as masks")
+    return News(good, known, masks)

@@ -51,12 +51,7 @@ def add_review(commands: Any) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     p.add_argument("--port", type=int, default=8501)
-    p.add_argument(
-        "--auth",
-        type=Path,
-        metavar="FILE",
-        help="TOML with the [auth] section of an OpenID provider",
-    )
+    p.add_argument("--auth", type=Path, metavar="FILE", help="TOML: [auth] of an OpenID provider")
     p.add_argument(
         "--roles",
         type=Path,
@@ -121,11 +116,10 @@ def add_import(actions: Any) -> None:
 def add_export(actions: Any) -> None:
     p = actions.add_parser("export", help="write findings and verdicts")
     add_database(p)
-    p.add_argument(
-        "out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder in the train/test layout"
-    )
+    p.add_argument("out", type=Path, help=".csv, .jsonl, .json (COCO), or a folder to train on")
     p.add_argument("--run", type=int, dest="run_number", metavar="N", help="only this run")
     p.add_argument("--link", action="store_true", help="link images instead of copying them")
+    p.add_argument("--yolo", action="store_true", help="a folder as YOLO has it, of drawn regions")
     p.add_argument("--log", action="store_true", help="the log of all events (.jsonl)")
     p.set_defaults(run=run_export)
 
@@ -282,12 +276,15 @@ def check_run(store: Store, run: int | None) -> None:
 def run_export(options: argparse.Namespace) -> int:
     from anomaly.review import Filters, Store
     from anomaly.review.exports import export_events, export_findings, export_folder
+    from anomaly.review.yolo import export_yolo
 
     filters = Filters(run=options.run_number)
     with Store(options.db, create=False) as store:
         check_run(store, options.run_number)
         if options.log:
             done = export_events(store, options.out, options.run_number)
+        elif options.yolo:
+            done = export_yolo(store, options.out, filters, link=options.link)
         elif options.out.suffix:
             done = export_findings(store, options.out, filters)
         else:

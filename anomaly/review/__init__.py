@@ -14,6 +14,7 @@ verdicts.py    what verdicts come to           estimates.py precision and recall
 inspectors.py  how inspectors agree            threshold_preview.py  what another threshold flags
 stream.py      findings of a service           outbox.py    from a service to the database
 types.py       defect types as text           bulk.py      one verdict on many images
+regions.py     where exactly defects are      coco.py, yolo.py  regions for other programs
 """
 
 from __future__ import annotations

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import AnomalyError
-from anomaly.files.atomic import whole_file
+from anomaly.files.atomic import whole_file, write_atomically
 from anomaly.files.csv_cells import csv_text
 from anomaly.files.table import portable
+from anomaly.imaging.mask import to_png
+from anomaly.review.coco import UNNAMED, to_coco
+from anomaly.review.evidence import ImageFile
 from anomaly.review.findings import Event, Filters, Finding
+from anomaly.review.regions import drawn_regions, mask_of_regions, regions_of
 from anomaly.review.store import Store
 from anomaly.review.verdicts import VERDICTS
 
 FORMATS = (".csv", ".jsonl", ".json")
 PAGE = 2_000
 NORMAL = "good"  # the folder, and the label in a manifest, of normal images
-UNNAMED = "anomalous"  # the category, and the folder, of anomalous images without a defect type
 TEST_SHARE = 0.2
 
 
@@ -44,8 +47,7 @@ class Exported:
 def export_findings(store: Store, out: Path, filters: Filters) -> Exported:
     """Writes the findings that match, with what was said of them: .csv, .jsonl, or .json for COCO.
 
-    COCO: ``images`` are those judged anomalous or normal; each anomalous one has an annotation, the
-    box of its hottest region in the category of its defect type.
+    COCO: ``images`` are those judged anomalous or normal; see ``coco.to_coco``.
     """
     _check_out(out, FORMATS)
     findings = list(_all(store, filters))
@@ -75,17 +77,37 @@ def export_events(store: Store, out: Path, run: int | None = None) -> Exported:
 
 def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = False) -> Exported:
     """Copies (or links; members of archives are always copied) the judged images that match into
-    ``train/good``, ``test/good`` and ``test/<defect type>``.
+    ``train/good``, ``test/good`` and ``test/<defect type>``, and a mask of the regions that were
+    drawn on each into ``ground_truth/<defect type>``.
 
     A fifth of the normal ones is for testing, always the same ones: an image's digest decides. An
     image that moved or changed since it was scored is left out. A file that is there stays as it
     is.
     """
+    left_out: list[str] = []
+    written, drawn = 0, drawn_regions(store.standing())
+    for finding, image in judged_images(store, out, filters, left_out):
+        target = out / _folder(finding) / file_name(finding, image)
+        written += place_image(target, image, link)
+        regions = drawn.get(finding.id) if finding.state == "anomalous" else None
+        mask = out / "ground_truth" / target.parent.name / f"{target.stem}_mask.png"
+        if regions and not mask.exists():
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            marked = mask_of_regions(regions, finding.width or 0, finding.height or 0)
+            write_atomically(mask, to_png(marked))
+    return Exported(written, left_out)
+
+
+def judged_images(
+    store: Store, out: Path, filters: Filters, left_out: list[str]
+) -> Iterator[tuple[Finding, ImageFile]]:
+    """Yields the images that match and are judged anomalous or normal, each once by its bytes, as
+    they were scored; what is not goes to ``left_out``. AnomalyError where ``out`` is a file.
+    """
     if out.exists() and not out.is_dir():
         raise AnomalyError(
             f"{out}: a file found, a folder to write images to expected: choose another name"
         )
-    written, left_out = 0, []
     done: set[str] = set()
     for state in ("anomalous", "normal"):
         for finding in _all(store, replace(filters, state=state)):
@@ -96,15 +118,7 @@ def export_folder(store: Store, out: Path, filters: Filters, *, link: bool = Fal
                 left_out.append(image.message)
                 continue
             done.add(finding.sha256)
-            name = image.path or Path(finding.path.rpartition("::")[0])
-            written += _place(
-                out / _folder(finding),
-                name,
-                finding.sha256,
-                image.data,
-                link and image.path is not None,
-            )
-    return Exported(written, left_out)
+            yield finding, image
 
 
 def write_calibration_manifest(store: Store, run: int, out: Path) -> Exported:
@@ -137,17 +151,21 @@ class Learnable:
     """What a detector may learn from verdicts: images judged anomalous with their type (None: not
     said), images that may set a threshold (see ``write_calibration_manifest``), and messages on
     those that are not as they were, or lie in archives.
+
+    ``masks``: as PNG, of the defects on which regions were drawn; of the size of the original.
     """
 
     defects: list[tuple[Path, str | None]]
     good: list[Path]
     left_out: list[str]
+    masks: dict[Path, bytes]
 
 
 def learnable(store: Store) -> Learnable:
     """Returns what may be learnt from the verdicts on all runs; each image once, by its bytes."""
-    found = Learnable([], [], [])
+    found = Learnable([], [], [], {})
     done: set[str] = set()
+    drawn = drawn_regions(store.standing())
     good = [one for run in store.runs() for one in store.calibration_images(run.id)]
     for finding in [*_all(store, Filters(state="anomalous")), *good]:
         if finding.sha256 is None or finding.sha256 in done:
@@ -163,6 +181,9 @@ def learnable(store: Store) -> Learnable:
             )
         elif finding.state == "anomalous":
             found.defects.append((image.path, finding.defect_type))
+            if regions := drawn.get(finding.id):
+                marked = mask_of_regions(regions, finding.width or 0, finding.height or 0)
+                found.masks[image.path] = to_png(marked)
         else:
             found.good.append(image.path)
     return found
@@ -214,6 +235,11 @@ def _rows(store: Store, findings: list[Finding]) -> Iterator[dict[str, Any]]:
             "judged_at": max(
                 (event.at for event in events if event.action in VERDICTS), default=None
             ),
+            "regions": [
+                {"inspector": event.inspector, **region.to_json()}
+                for event in events
+                for region in regions_of(event)
+            ],
         }
 
 
@@ -235,46 +261,7 @@ def _to_csv(store: Store, findings: list[Finding]) -> str:
 
 def _to_coco(store: Store, findings: list[Finding]) -> str:
     judged = [finding for finding in findings if finding.state in ("anomalous", "normal")]
-    marked = [
-        finding for finding in judged if finding.state == "anomalous" and finding.box is not None
-    ]
-    listed = [kind.name for kind in store.defect_types()]
-    used = {finding.defect_type or UNNAMED for finding in judged if finding.state == "anomalous"}
-    names = [*listed, *sorted(used - set(listed))]
-    numbers = {name: number for number, name in enumerate(names, 1)}
-    content = {
-        "info": {
-            "description": (
-                "Verdicts on anomalies. Boxes are the detector's hottest regions, not drawn by "
-                "hand."
-            )
-        },
-        "images": [
-            {
-                "id": f.id,
-                "file_name": f.path,
-                "width": f.width,
-                "height": f.height,
-                "sha256": f.sha256,
-                "state": f.state,
-            }
-            for f in judged
-        ],
-        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": f.id,
-                "category_id": numbers[f.defect_type or UNNAMED],
-                "bbox": f.box,
-                "area": f.area,
-                "iscrowd": 0,
-                "score": f.score,
-            }
-            for number, f in enumerate(marked, 1)
-        ],
-    }
-    return json.dumps(content, ensure_ascii=False, indent=1)
+    return to_coco(judged, drawn_regions(store.standing()), store.defect_types())
 
 
 # ---- a folder of images ----
@@ -283,24 +270,34 @@ def _to_coco(store: Store, findings: list[Finding]) -> str:
 def _folder(finding: Finding) -> Path:
     if finding.state == "anomalous":
         return Path("test", portable(finding.defect_type or UNNAMED))
+    return Path("test" if is_for_testing(finding) else "train", NORMAL)
+
+
+def is_for_testing(finding: Finding) -> bool:
+    """Whether an image is among the fifth that is kept for testing: its digest decides."""
     lot = int(hashlib.sha256(f"split {finding.sha256}".encode()).hexdigest()[:8], 16) / 2**32
-    return Path("test" if lot < TEST_SHARE else "train", NORMAL)
+    return lot < TEST_SHARE
 
 
-def _place(folder: Path, source: Path, sha256: str, data: bytes, link: bool) -> int:
-    """Puts an image into the folder under its own name and part of its digest; 1, or 0 where it was
-    there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def file_name(finding: Finding, image: ImageFile) -> str:
+    """Returns the name of an image's copy: its own, and part of its digest."""
+    source = image.path or Path(finding.path.rpartition("::")[0])
     stem = portable(re.sub(r"[^\w.-]", "_", source.stem)[:100])
-    target = folder / f"{stem}-{sha256[:12]}{source.suffix.lower()}"
+    return f"{stem}-{(finding.sha256 or '')[:12]}{source.suffix.lower()}"
+
+
+def place_image(target: Path, image: ImageFile, link: bool) -> int:
+    """Puts an image (or a link to it, where it is a file of its own) to its place; 1, or 0 where it
+    was there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
         return 0
-    if link:
+    if link and image.path is not None:
         # Windows allows links to some users only, and some shares have none: then it is copied
         with suppress(OSError):
-            target.symlink_to(source)
+            target.symlink_to(image.path)
             return 1
     with whole_file(target) as file:
-        file.write(data)
+        file.write(image.data or b"")
     return 1

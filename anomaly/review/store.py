@@ -36,6 +36,7 @@ from anomaly.review.queries import (
     find_run,
 )
 from anomaly.review.reader import EVERYTHING
+from anomaly.review.regions import Region
 from anomaly.review.stream import Sent, Stream, newest_sent
 from anomaly.review.stream import append as append_findings
 from anomaly.review.verdicts import VERDICTS, Stratum
@@ -210,12 +211,13 @@ class Store(BulkVerdicts):
         defect_type: str | None = None,
         comment: str = "",
         seconds: float | None = None,
+        regions: Sequence[Region] = (),
     ) -> Event:
         """The event of a verdict, one of VERDICTS, which counts until this inspector gives another
         or takes it back.
 
-        ``defect_type`` goes with ``anomalous`` only. ``seconds``: how long the inspector looked.
-        ``skip`` puts the image aside for this inspector.
+        ``defect_type`` and ``regions`` go with ``anomalous`` only. ``seconds``: how long the
+        inspector looked. ``skip`` puts the image aside for this inspector.
         """
         if verdict not in VERDICTS:
             raise AnomalyError(f"verdict {verdict!r} found, one of {', '.join(VERDICTS)} expected")
@@ -224,12 +226,17 @@ class Store(BulkVerdicts):
                 f"defect type {defect_type!r} with verdict {verdict!r} found: only anomalous "
                 "images have one"
             )
+        if regions and verdict != "anomalous":
+            raise AnomalyError(f"regions with {verdict!r} found: only anomalous images have some")
         click, payload = Click.of(inspector, key), journal.payload_of(comment, seconds)
+        if regions:
+            payload = {**payload, "regions": [region.to_json() for region in regions]}
         with self._db.write() as c:
             if done := journal.repeated(c, click, verdict, finding):
                 return done
             row = find_row(c, finding)
-            check_on_the_list(c, defect_type)
+            for name in {defect_type, *(region.defect_type for region in regions)}:
+                check_on_the_list(c, name)
             at = self._db.now_text(c)
             done = journal.append_on(
                 c, click, at, verdict, row, defect_type=defect_type, payload=payload

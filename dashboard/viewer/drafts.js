@@ -1,5 +1,5 @@
-// What the inspector has typed or chosen of an image and not yet given with a verdict: the comment and the type of the
-// defect. It is kept in the browser's storage with every stroke, so that no step to another image, no undo and no
+// What the inspector has typed, chosen or drawn on an image and not yet given with a verdict: the comment, the type of the
+// defect, the regions. It is kept in the browser's storage with every stroke, so that no step to another image, no undo and no
 // reload loses it.
 
 const MOST_DRAFTS = 200;
@@ -27,7 +27,7 @@ class Drafts {
   // Keeps a draft; one that says what the verdict says already is none.
   set(id, draft, mine) {
     this.held.delete(id);
-    const same = (draft.type ?? null) === (mine?.type ?? null) && draft.comment.trim() === (mine?.comment ?? "");
+    const same = (draft.type ?? null) === (mine?.type ?? null) && draft.comment.trim() === (mine?.comment ?? "") && JSON.stringify(draft.regions ?? []) === JSON.stringify(mine?.regions ?? []);
     if (!same) this.held.set(id, draft);
     while (this.held.size > MOST_DRAFTS) this.held.delete(this.held.keys().next().value);
     this.keep();

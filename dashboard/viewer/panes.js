@@ -109,9 +109,10 @@ class Pane {
     this.element = element("figure", { class: "pane", "data-kind": kind });
     this.base = element("canvas", { role: "img", "aria-label": title });
     this.over = element("canvas", { "aria-hidden": "true", class: "over" });
+    this.marks = element("canvas", { "aria-hidden": "true", class: "over" });
     this.note = element("p", { class: "note" });
     this.title = element("button", { class: "title", type: "button", title: `Show ${title.toLowerCase()} large` }, title);
-    this.element.append(this.base, this.over, this.note, this.title);
+    this.element.append(this.base, this.over, this.marks, this.note, this.title);
     this.title.addEventListener("click", () => onUse(kind));
     this.width = this.height = 0;
   }
@@ -120,7 +121,7 @@ class Pane {
     const { clientWidth, clientHeight } = this.element;
     this.ratio = window.devicePixelRatio || 1;
     [this.width, this.height] = [clientWidth, clientHeight];
-    for (const canvas of [this.base, this.over]) {
+    for (const canvas of [this.base, this.over, this.marks]) {
       canvas.width = Math.round(clientWidth * this.ratio);
       canvas.height = Math.round(clientHeight * this.ratio);
     }
@@ -128,16 +129,22 @@ class Pane {
 
   // Draws a bitmap stretched over the picture's place: what the model sees is squashed to its own size.
   paint(canvas, bitmap, view, picture) {
-    const context = canvas.getContext("2d");
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, canvas.width, canvas.height);
+    const context = this.clear(canvas);
     if (!bitmap || !picture || !this.width) return null;
     const { scale, left, top } = view.place(this, picture);
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.imageSmoothingEnabled = bitmap.width !== picture.width || scale * this.ratio < 3;
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, left, top, picture.width * scale, picture.height * scale);
     return { context, scale, left, top };
+  }
+
+  // An empty canvas, drawn on in the screen's own pixels.
+  clear(canvas) {
+    const context = canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    return context;
   }
 
   say(text) {

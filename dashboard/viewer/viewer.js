@@ -5,6 +5,9 @@ const AHEAD = 5; // findings leased and loaded before they are needed
 const BEHIND = 3; // pictures kept for going back
 const MOST_PIXELS = 150e6; // of all pictures held, at 4 bytes each
 const MOST_LISTED = 500; // findings that the server is told not to hand out again
+const REACH = { mouse: 8, pen: 12, touch: 22 }; // screen pixels round a place that still mean it
+const SETTING = { opacity: 0.4, heatmap: true, contours: false, brightness: 1, contrast: 1, box: true, grid: false, large: "original", keep: false, view: null };
+const TOGGLES = ["heatmap", "contours", "box", "grid", "keep"];
 const RENEW = 60_000; // milliseconds between renewals of the leases
 const VERDICTS = [
   { verdict: "anomalous", key: "a", label: "Anomalous" },
@@ -16,10 +19,13 @@ const PANES = { original: "Image", expected: "Expected", difference: "Difference
 const HELP = [
   ["A", "anomalous"], ["N", "normal"], ["U", "unsure: somebody else looks too"], ["S", "skip: leave it to others"],
   ["Z", "undo the last verdict"], ["J", "next, without a verdict"], ["K", "previous"],
-  ["1 to 9", "type of the defect, then A"], ["M", "write a comment (Esc leaves it)"],
+  ["1 to 9", "type of the defect (or of the selected region), then A"],
+  ["R, P, W", "mark the place: rectangle, polygon, brush"], ["E", "take the detector's region, to correct it"],
+  ["Delete", "remove the selected region (Ctrl+Z brings back)"], ["Esc, Enter", "end drawing; close the polygon"],
+  ["M", "write a comment (Esc leaves it)"],
   ["H", "heatmap on or off"], ["[ and ]", "heatmap weaker, stronger"], ["X", "hold: the expected picture in place of the image"],
-  ["B", "box round the hottest region"], ["G", "one large pane, or four alike"],
-  ["+ and -", "zoom (wheel too)"], ["0", "fit"], ["arrows", "move (drag too)"], ["?", "this help"],
+  ["C", "contours of the heatmap"], ["B", "box round the hottest region"], ["G", "one large pane, or four alike"],
+  ["+ and -", "zoom (wheel too)"], ["0", "fit"], ["arrows", "move the picture (drag too), or the selected region; Shift: its size"], ["?", "this help"],
 ];
 
 class Review {
@@ -36,7 +42,9 @@ class Review {
     this.judged = []; // ids, in the order of my verdicts
     this.recent = [];
     this.view = new View();
-    this.setting = { opacity: 0.4, heatmap: true, brightness: 1, contrast: 1, box: true, grid: false, large: "original" };
+    this.setting = { ...SETTING };
+    this.regions = new Regions((changed) => this.showRegions(changed));
+    this.regions.type = () => this.type;
     this.build();
     this.listen();
   }
@@ -52,6 +60,7 @@ class Review {
     this.server.token = data.token;
     this.outbox.open(data.user);
     this.drafts.open(data.user);
+    this.openSetting(data.user);
     this.showTypes();
     [100, 500, 1500].forEach((wait) => setTimeout(() => this.remeasure(), wait)); // the page's head may come after it
     if (queue === this.queue) {
@@ -213,27 +222,30 @@ class Review {
     if (!this.looking.allows(verdict)) return this.tell("Not counted: the image has to be shown first, for a moment");
     this.began = pressed;
     const seconds = (performance.now() - this.shownAt) / 1000;
-    const said = { finding: finding.id, verdict, seconds, type: verdict === "anomalous" ? this.type : null, comment: this.comment.value.trim() };
-    finding.mine = said;
+    this.regions.finish();
+    const regions = this.regions.list;
+    const type = this.type ?? regions.find((one) => one.type)?.type ?? null;
+    const said = { finding: finding.id, verdict, seconds, type: verdict === "anomalous" ? type : null, comment: this.comment.value.trim() };
+    finding.mine = { ...said, regions };
     finding.history = null; // to be asked for again: what others said may be seen now
     this.judged.push(finding.id);
     this.recent.unshift({ ...said, name: finding.name, links: finding.links, saving: true });
     this.recent = this.recent.slice(0, 10);
     this.drafts.drop(finding.id);
-    this.outbox.put("/api/verdict", { ...said, seen: this.looking.digest ?? "" }, finding.name, () => this.refreshRecent());
+    this.outbox.put("/api/verdict", { ...said, regions: verdict === "anomalous" ? regions : [], seen: this.looking.digest ?? "" }, finding.name, () => this.refreshRecent());
     this.tell(`${verdict}${said.type ? `, ${said.type}` : ""}: ${finding.name}`);
     this.step(1);
   }
 
-  // Takes the last verdict back, and brings back the type and the comment that went with it.
+  // Takes the last verdict back, and brings back the type, the comment and the regions that went with it.
   async undo() {
     if (!this.data.mayJudge || performance.now() - (this.undoneAt ?? -GUARD) < GUARD) return;
     const id = this.judged.pop() ?? this.recent.find((event) => !event.saving)?.finding;
     if (!id) return;
     this.undoneAt = performance.now();
     const listed = this.list.find((finding) => finding.id === id);
-    const { type = null, comment = "" } = listed?.mine ?? this.recent.find((event) => event.finding === id) ?? {};
-    if (!this.drafts.get(id)) this.drafts.set(id, { type, comment: comment ?? "" });
+    const { type = null, comment = "", regions = [] } = listed?.mine ?? this.recent.find((event) => event.finding === id) ?? {};
+    if (!this.drafts.get(id)) this.drafts.set(id, { type, comment: comment ?? "", regions });
     const before = this.outbox.giveUp(id); // what the server refused was never counted
     if (!before) this.outbox.put("/api/undo", { finding: id }, listed?.name, () => this.refreshMine(id));
     this.recent = this.recent.filter((event) => event.finding !== id);
@@ -292,14 +304,16 @@ class Review {
     this.type = draft?.type ?? null;
     this.comment.value = draft?.comment ?? "";
     this.comment.disabled = !finding;
+    this.regions.open(draft?.regions, finding && { width: finding.width, height: finding.height });
     this.view.fit();
+    if (this.setting.keep && this.setting.view) Object.assign(this.view, this.setting.view);
     this.shownAt = performance.now();
     if (this.looking.id !== (finding?.id ?? null)) this.notice = "";
     this.looking.at(finding?.id ?? null);
     this.loadAhead();
     this.draw();
     this.showFinding(finding);
-    this.showTypes();
+    this.showRegions();
     this.showLikely(finding);
     this.showPosition();
     this.showRecent();
@@ -336,6 +350,28 @@ class Review {
     });
   }
 
+  // What this inspector chose to see by is there again at the next image, and tomorrow.
+  openSetting(user) {
+    if (this.settingOf === user) return;
+    this.settingOf = user;
+    try {
+      Object.assign(this.setting, JSON.parse(localStorage.getItem(`review.setting.${user}`) ?? "{}"));
+    } catch {
+      // what is stored is no longer understood, or storage is forbidden
+    }
+    this.layout();
+  }
+
+  keepSetting() {
+    const { zoom, x, y } = this.view;
+    this.setting.view = { zoom, x, y };
+    try {
+      if (this.settingOf) localStorage.setItem(`review.setting.${this.settingOf}`, JSON.stringify(this.setting));
+    } catch {
+      // storage is full or forbidden: it lives as long as the page
+    }
+  }
+
   drawNow() {
     const finding = this.current;
     const pictures = finding && this.pictures.get(finding.id);
@@ -357,17 +393,26 @@ class Review {
     pane.paint(pane.over, withHeatmap ? pictures?.bitmaps.heatmap : null, this.view, picture);
     pane.over.style.opacity = this.setting.opacity;
     pane.element.dataset.flip = kind !== pane.kind;
-    if (drawn && kind === "original" && this.setting.box && finding.box) this.drawBox(pane, finding.box);
+    this.drawMarks(pane, kind, finding, pictures);
     pane.say(this.paneNote(kind, finding, pictures));
   }
 
-  drawBox(pane, [x, y, width, height]) {
-    const { scale, left, top } = this.view.place(pane, this.picture);
-    const context = pane.base.getContext("2d");
-    for (const [colour, wide] of [["#000a", 3], ["#fff", 1]]) {
-      Object.assign(context, { strokeStyle: colour, lineWidth: wide });
-      context.strokeRect(left + x * scale - 2, top + y * scale - 2, width * scale + 4, height * scale + 4);
+  // Lines over the picture, which neither brightness nor opacity change.
+  drawMarks(pane, kind, finding, pictures) {
+    const context = pane.clear(pane.marks);
+    if (!this.picture || !pane.width || kind !== "original") return;
+    const place = this.view.place(pane, this.picture);
+    const { scale, left, top } = place;
+    const heatmap = this.setting.contours && pictures?.bitmaps.original && pictures.bitmaps.heatmap;
+    if (heatmap) drawContours(context, heatmap, left, top, this.picture.width * scale, this.picture.height * scale);
+    if (this.setting.box && finding.box && pictures?.bitmaps.original) {
+      const [x, y, width, height] = finding.box;
+      for (const [colour, wide] of [["#000a", 3], ["#fff", 1]]) {
+        Object.assign(context, { strokeStyle: colour, lineWidth: wide });
+        context.strokeRect(left + x * scale - 2, top + y * scale - 2, width * scale + 4, height * scale + 4);
+      }
     }
+    this.regions.draw(context, place, (type) => this.colourOf(type));
   }
 
   paneNote(kind, finding, pictures) {
@@ -447,7 +492,7 @@ class Review {
   }
 
   historyRow(event) {
-    return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.where ? `, in ${event.where}` : ""}${event.type ? `, ${event.type}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
+    return element("p", { class: "event" }, element("span", { class: "chip", "data-verdict": event.verdict }, event.verdict), ` ${event.who} ${event.when}${event.where ? `, in ${event.where}` : ""}${event.type ? `, ${event.type}` : ""}${event.regions?.length ? `, ${counted(event.regions.length, "region")}` : ""}${event.comment ? `: ${event.comment}` : ""}`);
   }
 
   thumbnail(other, label = `Similar: ${other.name}`) {
@@ -470,10 +515,11 @@ class Review {
 
   showTypes() {
     const types = this.data?.types ?? [];
+    const chosen = this.regions.current ? this.regions.current.type : this.type;
     this.part.types.replaceChildren(...types.slice(0, 9).map((type, at) => {
       const dot = element("i", {});
       dot.style.background = type.colour;
-      const chip = element("button", { type: "button", class: "type", "aria-pressed": String(this.type === type.name), "aria-keyshortcuts": `${at + 1}` }, element("kbd", {}, `${at + 1}`), dot, type.name);
+      const chip = element("button", { type: "button", class: "type", "aria-pressed": String(chosen === type.name), "aria-keyshortcuts": `${at + 1}` }, element("kbd", {}, `${at + 1}`), dot, type.name);
       chip.addEventListener("click", () => this.choose(type.name));
       return chip;
     }));
@@ -494,6 +540,7 @@ class Review {
 
   choose(name) {
     if (!this.current) return;
+    if (this.regions.current) return this.regions.setType(this.regions.current.type === name ? null : name);
     this.type = this.type === name ? null : name;
     this.keepDraft();
     this.showTypes();
@@ -501,7 +548,63 @@ class Review {
   }
 
   keepDraft() {
-    if (this.current) this.drafts.set(this.current.id, { type: this.type, comment: this.comment.value }, this.saidBefore(this.current));
+    const draft = { type: this.type, comment: this.comment.value, regions: this.regions.list };
+    if (this.current) this.drafts.set(this.current.id, draft, this.saidBefore(this.current));
+  }
+
+  // ---- regions ----
+
+  colourOf(type) {
+    return this.data?.types.find((one) => one.name === type)?.colour ?? "#ffffff";
+  }
+
+  showRegions(changed) {
+    if (!this.part || !this.data) return;
+    const { list, tool, selected } = this.regions;
+    if (changed) this.keepDraft();
+    for (const name of ["box", "polygon", "brush"]) this.part[`draw-${name}`].setAttribute("aria-pressed", String(tool === name));
+    const may = Boolean(this.current && this.data.mayJudge);
+    this.part.marking.hidden = !this.data.mayJudge;
+    for (const button of this.part.marking.querySelectorAll("button")) button.disabled = !may;
+    this.part.adopt.disabled = !may || !this.current.box;
+    this.part.remove.disabled = !may || selected < 0;
+    this.part.brushLabel.hidden = tool !== "brush";
+    this.part.panes.dataset.tool = tool ?? "";
+    this.part.regions.replaceChildren(...list.map((region, at) => this.regionRow(region, at)));
+    this.part.regionsBlock.hidden = !list.length;
+    this.showTypes();
+    this.draw();
+  }
+
+  regionRow(region, at) {
+    const dot = element("i", {});
+    dot.style.background = this.colourOf(region.type);
+    const [left, top, right, bottom] = region.points;
+    const what = region.kind === "box" ? `rectangle ${right - left} x ${bottom - top}` : region.kind === "brush" ? `brush, ${Math.round(region.width)} wide` : `polygon, ${counted(region.points.length / 2, "corner")}`;
+    const row = element("button", { type: "button", class: "row", "aria-pressed": String(at === this.regions.selected) }, dot, element("span", { class: "path" }, what), element("span", { class: "dim" }, region.type ?? "no type of its own"));
+    row.addEventListener("click", () => this.regions.select(at === this.regions.selected ? -1 : at));
+    const away = element("button", { type: "button", class: "away", title: "Remove this region", "aria-label": `Remove ${what}` }, "\u00d7");
+    away.addEventListener("click", () => this.regions.remove(at));
+    return element("li", {}, row, ...(this.data.mayJudge ? [away] : []));
+  }
+
+  draws(tool) {
+    if (this.current && this.data.mayJudge && this.current.width) this.regions.choose(tool);
+  }
+
+  // The detector's region as one of the inspector's own, to be corrected.
+  adopt() {
+    const { box } = this.current ?? {};
+    if (!box || !this.data.mayJudge) return;
+    const [x, y, width, height] = box;
+    this.regions.add({ kind: "box", points: [x, y, x + width, y + height] });
+  }
+
+  // A place of a pane in the picture's pixels, and how many of them still mean it.
+  spot(pane, event) {
+    const box = pane.element.getBoundingClientRect();
+    const { scale, left, top } = this.view.place(pane, this.picture);
+    return [[(event.clientX - box.left - left) / scale, (event.clientY - box.top - top) / scale], (REACH[event.pointerType] ?? REACH.mouse) / scale];
   }
 
   showPosition() {
@@ -590,13 +693,14 @@ class Review {
     this.setting[name] = value;
     this.layout();
     this.draw();
+    this.keepSetting();
   }
 
   layout() {
-    const { grid, large, heatmap, box, opacity, brightness, contrast } = this.setting;
+    const { grid, large, opacity, brightness, contrast } = this.setting;
     this.part.panes.dataset.grid = grid;
     for (const pane of Object.values(this.panes)) pane.element.dataset.large = pane.kind === large;
-    for (const [name, on] of Object.entries({ heatmap, box, grid })) this.part[name].setAttribute("aria-pressed", String(on));
+    for (const name of TOGGLES) this.part[name].setAttribute("aria-pressed", String(this.setting[name]));
     for (const [name, value] of Object.entries({ opacity, brightness, contrast })) this.part[name].value = value;
     this.measure();
   }
@@ -624,13 +728,15 @@ class Review {
     for (const name of ["opacity", "brightness", "contrast"]) {
       part[name].addEventListener("input", () => this.set(name, Number(part[name].value)), { signal });
     }
-    for (const name of ["heatmap", "box", "grid"]) part[name].addEventListener("click", () => this.set(name, !this.setting[name]), { signal });
+    for (const name of TOGGLES) part[name].addEventListener("click", () => this.set(name, !this.setting[name]), { signal });
     const clicks = {
       undo: () => this.undo(), next: () => this.step(1), previous: () => this.step(-1), help: () => part.dialog.showModal(),
       closeHelp: () => part.dialog.close(), fit: () => this.fit(), real: () => this.realSize(), reset: () => this.reset(),
-      zoomIn: () => this.zoom(1.5), zoomOut: () => this.zoom(1 / 1.5),
+      zoomIn: () => this.zoom(1.5), zoomOut: () => this.zoom(1 / 1.5), adopt: () => this.adopt(), remove: () => this.regions.remove(),
+      "draw-box": () => this.draws("box"), "draw-polygon": () => this.draws("polygon"), "draw-brush": () => this.draws("brush"),
     };
     for (const [name, act] of Object.entries(clicks)) part[name].addEventListener("click", act, { signal });
+    part.brush.addEventListener("input", () => (this.regions.brush = Number(part.brush.value)), { signal });
     document.addEventListener("keydown", (event) => this.onKey(event), { signal });
     document.addEventListener("keyup", (event) => event.key.toLowerCase() === "x" && this.setFlip(false), { signal });
     window.addEventListener("pagehide", () => this.release(this.list.slice(this.index).map((finding) => finding.id)), { signal });
@@ -653,22 +759,44 @@ class Review {
       const box = figure.getBoundingClientRect();
       this.view.zoomBy(Math.exp(-event.deltaY / 400), pane, this.picture, event.clientX - box.left, event.clientY - box.top);
       this.draw();
+      this.keepSetting();
     }, { signal, passive: false });
     const fingers = new Map(); // pointer -> where it is
+    let moved = 0; // screen pixels, since the first finger or button went down
     figure.addEventListener("pointerdown", (event) => {
       if (event.target.tagName !== "CANVAS") return;
       figure.setPointerCapture(event.pointerId);
       fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      moved = 0;
+      if (fingers.size > 1) return this.regions.cancel();
+      if (this.marks(pane) && event.button === 0 && this.regions.down(...this.spot(pane, event))) this.draw();
     }, { signal });
-    for (const end of ["pointerup", "pointercancel"]) figure.addEventListener(end, (event) => fingers.delete(event.pointerId), { signal });
+    for (const end of ["pointerup", "pointercancel"]) {
+      figure.addEventListener(end, (event) => {
+        const alone = fingers.delete(event.pointerId) && !fingers.size && end === "pointerup";
+        if (this.regions.busy) return alone ? this.regions.up(this.spot(pane, event)[1]) : this.regions.cancel();
+        if (alone && moved < 4 && this.marks(pane) && event.button === 0) this.regions.pick(...this.spot(pane, event));
+        if (moved >= 4) this.keepSetting();
+      }, { signal });
+    }
     figure.addEventListener("pointermove", (event) => {
       if (fingers.size === 2 && fingers.has(event.pointerId)) return this.pinch(pane, fingers, event);
       this.readPixel(pane, event);
       if (!figure.hasPointerCapture(event.pointerId) || !this.picture) return;
-      this.view.panBy(event.movementX, event.movementY, pane, this.picture);
+      moved += Math.abs(event.movementX) + Math.abs(event.movementY);
+      if (this.regions.busy) this.regions.move(...this.spot(pane, event));
+      else this.view.panBy(event.movementX, event.movementY, pane, this.picture);
       this.draw();
     }, { signal });
-    figure.addEventListener("dblclick", () => (this.view.zoom > 1 ? this.fit() : this.realSize(pane)), { signal });
+    figure.addEventListener("dblclick", () => {
+      if (this.regions.drawing) return this.regions.finish();
+      if (!this.regions.tool) this.view.zoom > 1 ? this.fit() : this.realSize(pane);
+    }, { signal });
+  }
+
+  // Whether regions are drawn on a pane.
+  marks(pane) {
+    return pane.kind === "original" && this.picture && this.current && this.data.mayJudge;
   }
 
   // Two fingers: what is between them grows as they part.
@@ -699,17 +827,31 @@ class Review {
   }
 
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || this.part.dialog.open) return;
+    if (event.altKey || this.part.dialog.open) return;
     const at = event.composedPath()[0];
     const typing = at instanceof HTMLElement && (at.isContentEditable || /^(TEXTAREA|SELECT)$/.test(at.tagName) || (at.tagName === "INPUT" && at.type !== "range"));
     if (typing) {
       if (event.key === "Escape" && at === this.comment) this.comment.blur();
       return;
     }
-    const act = this.keyAction(event, at);
+    const held = event.ctrlKey || event.metaKey;
+    const act = held ? event.key.toLowerCase() === "z" && this.regions.past.length && (() => this.regions.back()) : this.regionAction(event, at) || this.keyAction(event, at);
     if (!act) return;
     event.preventDefault();
     act();
+  }
+
+  // Keys that mean the region which is drawn or selected, before they mean the picture.
+  regionAction({ key, shiftKey }, at) {
+    const { regions } = this;
+    if (key === "Escape" && (regions.drawing || regions.tool || regions.current)) return () => (regions.drawing ? regions.cancel() : regions.tool ? regions.choose(null) : regions.select(-1));
+    if (key === "Enter" && regions.drawing) return () => regions.finish();
+    if (!regions.current || !this.data.mayJudge) return null;
+    if (key === "Delete" || key === "Backspace") return () => regions.remove();
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+    if (!step || at instanceof HTMLInputElement) return null;
+    const by = Math.max(1, Math.round(4 / this.view.place(this.mainPane, this.picture).scale));
+    return () => regions.nudge(step[0] * by, step[1] * by, shiftKey);
   }
 
   keyAction(event, at) {
@@ -729,6 +871,8 @@ class Review {
       "?": () => this.part.dialog.showModal(),
       h: () => this.set("heatmap", !this.setting.heatmap), b: () => this.set("box", !this.setting.box), g: () => this.set("grid", !this.setting.grid),
       "[": () => this.set("opacity", Math.max(0, this.setting.opacity - 0.1)), "]": () => this.set("opacity", Math.min(1, this.setting.opacity + 0.1)),
+      c: () => this.set("contours", !this.setting.contours), e: () => this.adopt(),
+      r: () => this.draws("box"), p: () => this.draws("polygon"), w: () => this.draws("brush"),
       x: () => this.setFlip(true), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
       0: () => this.fit(),
     }[key];
@@ -747,16 +891,19 @@ class Review {
   zoom(factor) {
     if (this.picture) this.view.zoomBy(factor, this.mainPane, this.picture);
     this.draw();
+    this.keepSetting();
   }
 
   pan(dx, dy) {
     if (this.picture) this.view.panBy(dx, dy, this.mainPane, this.picture);
     this.draw();
+    this.keepSetting();
   }
 
   fit() {
     this.view.fit();
     this.draw();
+    this.keepSetting();
   }
 
   realSize(pane = this.mainPane) {
@@ -764,11 +911,13 @@ class Review {
     const { scale } = this.view.place(pane, this.picture);
     this.view.zoomBy(1 / (scale * pane.ratio), pane, this.picture);
     this.draw();
+    this.keepSetting();
   }
 
   reset() {
     Object.assign(this.setting, { brightness: 1, contrast: 1, opacity: 0.4 });
     this.layout();
+    this.keepSetting();
   }
 
   close() {
@@ -787,6 +936,10 @@ function refusedText(refused) {
   const what = path === "/api/undo" ? "Undo" : body.verdict;
   const more = refused.length > 1 ? `, and ${refused.length - 1} more` : "";
   return `Not accepted: ${what} of ${name ?? `image ${body.finding}`} (${why})${more}`;
+}
+
+function counted(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function pixelAt(bitmap, x, y) {
