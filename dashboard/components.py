@@ -33,7 +33,9 @@ def _component(name: str, *scripts: str) -> Renderer:
     return made
 
 
-_viewer = _component("viewer", "outbox.js", "drafts.js", "panes.js", "looking.js", "contours.js", "regions.js")
+_viewer = _component(
+    "viewer", "outbox.js", "drafts.js", "panes.js", "looking.js", "contours.js", "regions.js"
+)
 _sheet = _component("sheet", "../viewer/outbox.js")
 _threshold = _component("limit")
 _mask = _component("mask")

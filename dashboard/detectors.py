@@ -15,10 +15,16 @@ from pathlib import Path
 
 from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
+from anomaly.imaging.good_images import FILE, GoodImages
 from anomaly.review import Run, Store
 from anomaly.scorer import Scorer
 
 MAX_READY_SCORERS = 3  # scorers held: some 50 MB each
+
+
+NOT_FOUND = (
+    "not available: the detector's file was not found; give --detector FILE to anomaly review"
+)
 
 
 class DetectorFiles:
@@ -29,6 +35,7 @@ class DetectorFiles:
         self._places = tuple(places)
         self._digests: dict[tuple[Path, int, int], str] = {}
         self._scorers: OrderedDict[str, Scorer] = OrderedDict()
+        self._good: OrderedDict[str, GoodImages | AnomalyError] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, run: Run) -> Path | None:
@@ -49,16 +56,33 @@ class DetectorFiles:
                 return ready
         file = self.find(run)
         if file is None:
-            raise AnomalyError(
-                "not available: the detector's file was not found; give --detector FILE to anomaly "
-                "review"
-            )
+            raise AnomalyError(NOT_FOUND)
         made = Scorer(file, device="cpu", threads=1)
         with self._lock:
             self._scorers[run.detector] = made
             while len(self._scorers) > MAX_READY_SCORERS:
                 self._scorers.popitem(last=False)
         return made
+
+    def good_images(self, run: Run) -> GoodImages:
+        """Returns the good images beside the detector that scored a run; AnomalyError where there
+        are none.
+        """
+        with self._lock:
+            ready = self._good.get(run.detector)
+        if ready is None:
+            file = self.find(run)
+            try:
+                ready = GoodImages.read(file.with_name(FILE)) if file else AnomalyError(NOT_FOUND)
+            except AnomalyError as error:
+                ready = error
+            with self._lock:
+                self._good[run.detector] = ready  # none is looked for once: each image asks
+                while len(self._good) > MAX_READY_SCORERS:
+                    self._good.popitem(last=False)
+        if isinstance(ready, AnomalyError):
+            raise ready
+        return ready
 
     def _candidates(self, run: Run) -> Iterator[Path]:
         for place in self._places:

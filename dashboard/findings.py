@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from anomaly.errors import AnomalyError
 from anomaly.reporting.charts import calibration_scale, place
 from anomaly.reporting.known_defects import type_text
 from anomaly.reporting.result import result_text, unit_text
@@ -53,7 +54,18 @@ def described(desk: Desk, finding: Finding, person: Person) -> dict[str, Any]:
         "why": "audit sample, drawn by lot" if finding.sampled_as == "audit" else "",
         "mine": own_verdict(desk, finding.id, person),
         "links": links(desk, finding.id, calibration is not None and judged),
+        "expectedHelps": expected_helps(desk, finding.run),
     }
+
+
+def expected_helps(desk: Desk, run: int) -> bool:
+    """Whether the expected picture is shown unasked: it is where it explains good images, and where
+    nothing is known of that.
+    """
+    try:
+        return desk.files.good_images(desk.store.run(run)).expected_helps
+    except AnomalyError:
+        return True
 
 
 def who_judges(desk: Desk, person: Person) -> dict[str, Any]:
@@ -81,7 +93,7 @@ def words(finding: Finding, known: Known) -> str:
 
 def links(desk: Desk, finding: int, with_heatmap: bool) -> dict[str, str]:
     """Returns the signed links to a finding's pictures."""
-    kinds = ("original", "expected", "difference", *(("heatmap",) if with_heatmap else ()))
+    kinds = ("original", "good", "expected", "difference", *(("heatmap",) if with_heatmap else ()))
     return {kind: desk.key.link(finding, kind) for kind in kinds}
 
 

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from anomaly.scorer import Result, Scorer
 from dashboard.access import AccessError
 from dashboard.detectors import DetectorFiles
 
-KINDS = ("original", "expected", "difference", "heatmap", "thumb", "large")
+KINDS = ("original", "good", "expected", "difference", "heatmap", "thumb", "large")
 # by every browser, with their colours as they are
 READABLE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
@@ -45,12 +46,14 @@ class Picture:
 
     ``state`` of the file: ``same`` as when it was scored, ``changed`` or ``unverified``.
     ``digest``: SHA-256 of the file's bytes, with what may be judged by: original and large.
+    ``name``: of the image, where it is another one than the finding's.
     """
 
     data: bytes
     media: str
     state: str = "same"
     digest: str = ""
+    name: str = ""
 
     @property
     def size(self) -> int:
@@ -143,6 +146,10 @@ class Pictures:
         if kind == "heatmap":
             key = digest, run.detector, kind
             return self._cache.get(key, lambda: self._heat(run, data, page))
+        if kind == "good":
+            name = PurePath(self._store.finding(finding_id).path).name
+            key = digest, run.detector, kind
+            return self._cache.get(key, lambda: self._good(run, data, page, name))
         # one run of the model gives the expected picture and the difference
         pair = self._cache.get((digest, run.detector, "pair"), lambda: self._pair(run, data, page))
         return pair.expected if kind == "expected" else pair.difference
@@ -158,6 +165,12 @@ class Pictures:
     def _heat(self, run: Run, data: bytes, page: int | None) -> Picture:
         scorer = self._detectors.scorer(run)
         return heatmap_picture(scorer, scorer.judge(scorer.decode(data, page)))
+
+    def _good(self, run: Run, data: bytes, page: int | None, name: str) -> Picture:
+        good = self._detectors.good_images(run)
+        small = decode(data, DecodeRule(reduced=True), reduce_to=LARGE_SIDE, page=page)
+        at = good.nearest(small.pixels, besides=name)
+        return Picture(good.data[at], "image/jpeg", name=good.names[at])
 
     def _pair(self, run: Run, data: bytes, page: int | None) -> Pair:
         scorer = self._detectors.scorer(run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
@@ -299,6 +300,8 @@ def send_picture(desk: Desk, request: Request) -> Response:
             "X-Image-Digest": picture.digest,
             "ETag": f'"{picture.digest}"',
         }
+    if picture.name:
+        headers["X-Image-Name"] = quote(picture.name)
     if picture.state != "same":
         headers["Cache-Control"] = "no-store"
     elif picture.digest and request.headers.get("if-none-match") == headers["ETag"]:

@@ -46,6 +46,7 @@ from training.export import (
     to_onnx,
     unit_of,
 )
+from training.good_images import keep_good_images
 from training.guard import Guard, learn_guard
 from training.options import TrainOptions
 from training.protocols import Module
@@ -78,6 +79,7 @@ def export(calibrated: Calibrated) -> Exported:
     list_highest(options, calibrated.calibration, calibrated.highest)
     card = describe(calibrated, size_sensitivity(calibrated))
     card = write(split.job, card, calibrated, split.sets.calibration or split.sets.validation)
+    keep_good_images(options, card, split.sets)
     return Exported(calibrated, card)
 
 

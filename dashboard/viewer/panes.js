@@ -1,7 +1,6 @@
 // The pictures of a finding, and the panes that show them: one view (zoom and centre) for all, so that they move in
 // step; canvases of the pane's own size, so that a picture of any size is drawn at full resolution where one looks.
 
-const KINDS = ["original", "expected", "difference", "heatmap"];
 const LARGEST_ZOOM = 64; // screen pixels for a pixel of the picture
 
 class Pictures {
@@ -10,6 +9,7 @@ class Pictures {
     this.freshLinks = freshLinks; // asks for new ones, where a page was open for longer than its links hold
     this.bitmaps = {};
     this.errors = {};
+    this.names = {}; // of pictures of other images
     this.state = null; // of the file: "same" as it was scored, or what became of it
     this.digest = null; // of the file's bytes: with a verdict it says what was looked at
     this.offline = false; // the server did not answer when it was asked for
@@ -32,6 +32,7 @@ class Pictures {
         response = await fetch(this.links[kind]);
       }
       if (kind === "original") this.state = response.headers.get("X-Image-State");
+      this.names[kind] = decodeURIComponent(response.headers.get("X-Image-Name") ?? "");
       if (!response.ok) {
         this.errors[kind] = (await response.json()).error ?? `the server answers ${response.status}`;
         return;
@@ -145,6 +146,10 @@ class Pane {
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     return context;
+  }
+
+  entitle(text) {
+    if (this.title.textContent !== text) this.title.textContent = text;
   }
 
   say(text) {

@@ -6,8 +6,8 @@ const BEHIND = 3; // pictures kept for going back
 const MOST_PIXELS = 150e6; // of all pictures held, at 4 bytes each
 const MOST_LISTED = 500; // findings that the server is told not to hand out again
 const REACH = { mouse: 8, pen: 12, touch: 22 }; // screen pixels round a place that still mean it
-const SETTING = { opacity: 0.4, heatmap: true, contours: false, brightness: 1, contrast: 1, box: true, grid: false, large: "original", keep: false, view: null };
-const TOGGLES = ["heatmap", "contours", "box", "grid", "keep"];
+const SETTING = { opacity: 0.4, heatmap: true, contours: false, brightness: 1, contrast: 1, box: true, grid: false, expected: false, large: "original", keep: false, view: null };
+const TOGGLES = ["heatmap", "contours", "box", "grid", "keep", "expected"];
 const RENEW = 60_000; // milliseconds between renewals of the leases
 const VERDICTS = [
   { verdict: "anomalous", key: "a", label: "Anomalous" },
@@ -15,7 +15,8 @@ const VERDICTS = [
   { verdict: "unsure", key: "u", label: "Unsure" },
   { verdict: "skip", key: "s", label: "Skip" },
 ];
-const PANES = { original: "Image", expected: "Expected", difference: "Difference", heatmap: "Heatmap" };
+const PANES = { original: "Image", good: "Nearest good", expected: "Expected", difference: "Difference" };
+const MADE = ["good", "heatmap", "expected", "difference"]; // by the server, from the original
 const HELP = [
   ["A", "anomalous"], ["N", "normal"], ["U", "unsure: somebody else looks too"], ["S", "skip: leave it to others"],
   ["Z", "undo the last verdict"], ["J", "next, without a verdict"], ["K", "previous"],
@@ -23,7 +24,7 @@ const HELP = [
   ["R, P, W", "mark the place: rectangle, polygon, brush"], ["E", "take the detector's region, to correct it"],
   ["Delete", "remove the selected region (Ctrl+Z brings back)"], ["Esc, Enter", "end drawing; close the polygon"],
   ["M", "write a comment (Esc leaves it)"],
-  ["H", "heatmap on or off"], ["[ and ]", "heatmap weaker, stronger"], ["X", "hold: the expected picture in place of the image"],
+  ["H", "heatmap on or off"], ["[ and ]", "heatmap weaker, stronger"], ["F", "hold: the nearest good image in place of this one"], ["X", "hold: the expected picture"],
   ["C", "contours of the heatmap"], ["B", "box round the hottest region"], ["G", "one large pane, or four alike"],
   ["+ and -", "zoom (wheel too)"], ["0", "fit"], ["arrows", "move the picture (drag too), or the selected region; Shift: its size"], ["?", "this help"],
 ];
@@ -182,17 +183,25 @@ class Review {
   // server more.
   async loadInOrder(findings) {
     const turn = (this.turn = (this.turn || 0) + 1);
-    const made = ["heatmap", "expected", "difference"];
     const [first, ...others] = findings;
     if (!first) return;
     await this.load(first, ["original"]);
-    this.load(first, made);
-    for (const kinds of [["original"], made]) {
+    this.load(first, this.made(first));
+    for (const kinds of [["original"], MADE]) {
       for (const finding of others) {
         if (turn !== this.turn) return; // another one is on screen by now
-        await this.load(finding, kinds);
+        await this.load(finding, kinds === MADE ? this.made(finding) : kinds);
       }
     }
+  }
+
+  // What is made of an image besides: the model draws no expected picture where nobody looks at it.
+  made(finding) {
+    return MADE.filter((kind) => this.isShown(kind, finding));
+  }
+
+  isShown(kind, finding = this.current) {
+    return !["expected", "difference"].includes(kind) || this.setting.expected || finding?.expectedHelps !== false;
   }
 
   async load(finding, kinds) {
@@ -378,23 +387,41 @@ class Review {
     const original = pictures?.bitmaps.original;
     const picture = original ?? (finding?.width ? { width: finding.width, height: finding.height } : null);
     this.picture = picture;
+    if (this.showPanes()) Object.values(this.panes).forEach((pane) => pane.measure());
     for (const pane of Object.values(this.panes)) this.drawPane(pane, finding, pictures, picture);
     this.showState(pictures);
     if (original && this.began) this.measureLatency();
   }
 
+  // Panes of which nothing is to be seen make room for the others; whether anything moved.
+  showPanes() {
+    const shown = Object.values(this.panes).filter((pane) => this.isShown(pane.kind));
+    const large = shown.some((pane) => pane.kind === this.setting.large) ? this.setting.large : "original";
+    this.part.expected.hidden = this.current?.expectedHelps !== false;
+    const arranged = `${large} ${shown.length}`;
+    if (this.arranged === arranged) return false;
+    this.arranged = arranged;
+    this.part.panes.dataset.beside = shown.length - 1;
+    for (const pane of Object.values(this.panes)) {
+      pane.element.hidden = !shown.includes(pane);
+      pane.element.dataset.large = pane.kind === large;
+    }
+    return true;
+  }
+
   drawPane(pane, finding, pictures, picture) {
-    const kind = pane.kind === "original" && this.flip ? "expected" : pane.kind;
-    const under = kind === "heatmap" ? "original" : kind;
-    const drawn = pane.paint(pane.base, pictures?.bitmaps[under], this.view, picture);
+    const kind = pane.kind === "original" && this.flip ? this.flip : pane.kind;
+    if (!this.isShown(pane.kind, finding)) return;
+    const drawn = pane.paint(pane.base, pictures?.bitmaps[kind], this.view, picture);
     pane.base.style.filter = `brightness(${this.setting.brightness}) contrast(${this.setting.contrast})`;
-    if (drawn && under === "original" && isInView(pane.element)) this.looking.drawn(finding.id, pictures.digest);
-    const withHeatmap = pictures?.bitmaps.original && (kind === "heatmap" || (kind === "original" && this.setting.heatmap));
+    if (drawn && kind === "original" && isInView(pane.element)) this.looking.drawn(finding.id, pictures.digest);
+    const withHeatmap = pictures?.bitmaps.original && kind === "original" && this.setting.heatmap;
     pane.paint(pane.over, withHeatmap ? pictures?.bitmaps.heatmap : null, this.view, picture);
     pane.over.style.opacity = this.setting.opacity;
     pane.element.dataset.flip = kind !== pane.kind;
     this.drawMarks(pane, kind, finding, pictures);
     pane.say(this.paneNote(kind, finding, pictures));
+    pane.entitle([PANES[kind], pictures?.names[kind]].filter(Boolean).join(": "));
   }
 
   // Lines over the picture, which neither brightness nor opacity change.
@@ -691,15 +718,16 @@ class Review {
 
   set(name, value) {
     this.setting[name] = value;
+    if (name === "expected") this.loadAhead();
     this.layout();
     this.draw();
     this.keepSetting();
   }
 
   layout() {
-    const { grid, large, opacity, brightness, contrast } = this.setting;
+    const { grid, opacity, brightness, contrast } = this.setting;
     this.part.panes.dataset.grid = grid;
-    for (const pane of Object.values(this.panes)) pane.element.dataset.large = pane.kind === large;
+    this.showPanes();
     for (const name of TOGGLES) this.part[name].setAttribute("aria-pressed", String(this.setting[name]));
     for (const [name, value] of Object.entries({ opacity, brightness, contrast })) this.part[name].value = value;
     this.measure();
@@ -736,9 +764,12 @@ class Review {
       "draw-box": () => this.draws("box"), "draw-polygon": () => this.draws("polygon"), "draw-brush": () => this.draws("brush"),
     };
     for (const [name, act] of Object.entries(clicks)) part[name].addEventListener("click", act, { signal });
+    part.flicker.addEventListener("pointerdown", () => this.setFlip("good"), { signal });
+    for (const end of ["pointerup", "pointercancel", "pointerleave"]) part.flicker.addEventListener(end, () => this.setFlip(null), { signal });
+    window.addEventListener("blur", () => this.setFlip(null), { signal }); // the key comes up elsewhere
     part.brush.addEventListener("input", () => (this.regions.brush = Number(part.brush.value)), { signal });
     document.addEventListener("keydown", (event) => this.onKey(event), { signal });
-    document.addEventListener("keyup", (event) => event.key.toLowerCase() === "x" && this.setFlip(false), { signal });
+    document.addEventListener("keyup", (event) => "fx".includes(event.key.toLowerCase()) && this.setFlip(null), { signal });
     window.addEventListener("pagehide", () => this.release(this.list.slice(this.index).map((finding) => finding.id)), { signal });
     window.addEventListener("beforeunload", (event) => this.outbox.waiting.length && event.preventDefault(), { signal });
     this.comment.addEventListener("input", () => this.keepDraft(), { signal });
@@ -873,19 +904,20 @@ class Review {
       "[": () => this.set("opacity", Math.max(0, this.setting.opacity - 0.1)), "]": () => this.set("opacity", Math.min(1, this.setting.opacity + 0.1)),
       c: () => this.set("contours", !this.setting.contours), e: () => this.adopt(),
       r: () => this.draws("box"), p: () => this.draws("polygon"), w: () => this.draws("brush"),
-      x: () => this.setFlip(true), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
+      f: () => this.setFlip("good"), x: () => this.setFlip("expected"), m: () => this.comment.focus(), "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5),
       0: () => this.fit(),
     }[key];
   }
 
-  setFlip(on) {
-    if (Boolean(this.flip) === on) return;
-    this.flip = on;
+  setFlip(kind) {
+    if ((this.flip ?? null) === kind) return;
+    this.flip = kind;
+    if (kind && this.current) this.load(this.current, [kind]);
     this.draw();
   }
 
   get mainPane() {
-    return this.panes[this.setting.large];
+    return this.panes[this.isShown(this.setting.large) ? this.setting.large : "original"];
   }
 
   zoom(factor) {

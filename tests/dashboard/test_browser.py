@@ -341,7 +341,7 @@ def test_panes_show_the_files_pixels_and_move_in_step(server: Server, open_page:
     assert len(seen) > 5 and np.isin(seen, coded).mean() > 0.98
     # all panes look at the same place: nothing is empty, and going back shows the whole again
     assert [
-        pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "heatmap")
+        pixel(page, kind, 40, 40)[3] for kind in ("original", "expected", "difference", "good")
     ] == [255] * 4
     page.keyboard.press("0")
     page.wait_for_timeout(300)

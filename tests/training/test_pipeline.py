@@ -130,6 +130,7 @@ def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> 
         "checkpoint.safetensors",
         "report.html",
         "train.jsonl",
+        "good_images.zip",
         SUSPECTS,
         IMAGES,
         HIGHEST,
