@@ -36,9 +36,9 @@ def _component(name: str, *scripts: str) -> Renderer:
 _viewer = _component(
     "viewer", "outbox.js", "drafts.js", "panes.js", "looking.js", "contours.js", "regions.js"
 )
-_sheet = _component("sheet", "../viewer/outbox.js")
+_sheet = _component("sheet", "../viewer/outbox.js", "../viewer/contours.js")
 _threshold = _component("limit")
-_mask = _component("mask")
+_mask = _component("mask", *(f"../viewer/{name}.js" for name in ("panes", "regions", "gestures")))
 _live = _component("live")
 _remember: Renderer = st.components.v2.component(
     "anomaly.remember",
@@ -73,11 +73,14 @@ def threshold_chart(key: str, data: dict[str, Any], moved: Callable[[], None]) -
     _threshold(key=key, data=data, on_threshold_change=moved, on_review_change=moved)
 
 
-def mask_drawing(picture: str) -> list[list[float]]:
-    """Shows a picture to drag rectangles on and returns them; see
-    ``anomaly.imaging.mask.of_rectangles``.
+def mask_drawing(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Shows a picture to draw a mask on, and returns its shapes; see
+    ``anomaly.imaging.mask.of_shapes``.
+
+    ``data``: address of the ``picture``, its ``width`` and ``height``, and of the mask that is
+    edited, ``base`` ("": none).
     """
-    found = _mask(key="mask", data={"picture": picture}, on_shapes_change=lambda: None).shapes
+    found = _mask(key=f"mask {data['of']}", data=data, on_shapes_change=_rerun).shapes
     return found if isinstance(found, list) else []
 
 

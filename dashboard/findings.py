@@ -281,6 +281,9 @@ def row(
         "name": short_path(finding.path, folders),
         "thumb": desk.key.link(finding.id, "thumb"),
         "large": desk.key.link(finding.id, "large"),
+        "heatmap": desk.key.link(finding.id, "heatmap")
+        if calibration is not None and finding.status == "ok"
+        else None,
         "width": finding.width,
         "height": finding.height,
         "box": finding.box if finding.status == "ok" else None,

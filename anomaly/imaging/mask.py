@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from anomaly.errors import DatasetError, DetectorError, ImageError
 from anomaly.imaging.decode import decode
+from anomaly.imaging.drawn_regions import Region
 
 Mask = npt.NDArray[np.bool_]  # (h, w), true where it is inspected
 
@@ -31,25 +32,32 @@ def read_mask(path: Path) -> Mask:
     """Returns a mask file, bool (h, w), at most 1,024 cells a side; ImageError or DatasetError
     where it cannot be used.
     """
-    picture = decode(path)
+    mask = coarser(mask_from(path, str(path)), MAX_CELLS)
+    if not mask.any():
+        raise DatasetError(
+            f"{path}: what is not black is thinner than a thousandth of the picture: draw it wider"
+        )
+    return mask
+
+
+def mask_from(source: Path | bytes, name: str) -> Mask:
+    """Returns a mask file, bool (h, w), pixel by pixel; ImageError or DatasetError where it is
+    none.
+    """
+    picture = decode(source)
     if picture.format not in LOSSLESS:
         raise DatasetError(
-            f"{path}: a {picture.format} file found, a mask as PNG expected: others have no exact "
+            f"{name}: a {picture.format} file found, a mask as PNG expected: others have no exact "
             "black"
         )
     whole: Mask = picture.pixels.max(2) > 0
     if whole.all() or not whole.any():
         found = "not a black pixel" if whole.all() else "only black pixels"
         raise DatasetError(
-            f"{path}: {found} found; a mask is black where images are not to be inspected, white "
+            f"{name}: {found} found; a mask is black where images are not to be inspected, white "
             "elsewhere"
         )
-    mask = coarser(whole, MAX_CELLS)
-    if not mask.any():
-        raise DatasetError(
-            f"{path}: what is not black is thinner than a thousandth of the picture: draw it wider"
-        )
-    return mask
+    return whole
 
 
 def coarser(mask: Mask, cells: int) -> Mask:
@@ -64,26 +72,26 @@ def coarser(mask: Mask, cells: int) -> Mask:
     return mask
 
 
-def of_rectangles(shapes: Sequence[Sequence[float]], height: int, width: int) -> Mask:
-    """Returns the mask, bool (height, width), of rectangles (left, top, right, bottom, inspect) in
-    fractions of the sides.
+def of_shapes(
+    shapes: Sequence[Mapping[str, Any]], height: int, width: int, base: Mask | None = None
+) -> Mask:
+    """Returns the mask, bool (height, width), of shapes that were drawn on an image of that size: a
+    ``drawn_regions.Region`` each, with ``inspect``, true or false.
 
-    A later one lies over an earlier one. Where the first is to be ignored, all the rest is
-    inspected. DatasetError where they are none.
+    A later one lies over an earlier one, and all over ``base``, a mask of any size. Without that
+    the rest is inspected where the first is to be ignored, and ignored where it is to be inspected.
+    DatasetError where something else was drawn.
     """
+    mask = np.full((height, width), not (shapes and shapes[0].get("inspect")), bool)
+    if base is not None:
+        rows = np.arange(height) * base.shape[0] // height
+        mask = base[rows][:, np.arange(width) * base.shape[1] // width]
     try:
-        mask = np.full((height, width), not shapes[0][4], bool)
-        for left, top, right, bottom, inspect in shapes:
-            if not 0 <= left <= right <= 1 or not 0 <= top <= bottom <= 1:
-                raise ValueError
-            mask[
-                round(top * height) : round(bottom * height),
-                round(left * width) : round(right * width),
-            ] = bool(inspect)
-    except (TypeError, ValueError, IndexError) as error:
+        for shape in shapes:
+            mask[Region.from_json(shape).mask(width, height)] = bool(shape["inspect"])
+    except (TypeError, ValueError, KeyError) as error:
         raise DatasetError(
-            "rectangles (left, top, right, bottom, inspect) between 0 and 1 expected: draw them "
-            "again"
+            "boxes, polygons or strokes with inspect, true or false, expected: draw them again"
         ) from error
     return mask
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.imaging.drawn_regions import Marked, Region, frame_of
 from anomaly.review.findings import DefectType, Finding
-from anomaly.review.regions import Marked, Region, frame_of
 
 UNNAMED = "anomalous"  # the category, and the folder, of anomalous images without a defect type
 

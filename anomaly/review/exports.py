@@ -20,11 +20,12 @@ from anomaly.errors import AnomalyError
 from anomaly.files.atomic import whole_file, write_atomically
 from anomaly.files.csv_cells import csv_text
 from anomaly.files.table import portable
+from anomaly.imaging.drawn_regions import mask_of_regions
 from anomaly.imaging.mask import to_png
 from anomaly.review.coco import UNNAMED, to_coco
 from anomaly.review.evidence import ImageFile
 from anomaly.review.findings import Event, Filters, Finding
-from anomaly.review.regions import drawn_regions, mask_of_regions, regions_of
+from anomaly.review.regions import drawn_regions, regions_of
 from anomaly.review.store import Store
 from anomaly.review.verdicts import VERDICTS
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from anomaly.detector.card import Card
 from anomaly.errors import AnomalyError
+from anomaly.imaging.drawn_regions import Region
 from anomaly.review import audit, handout, intake, journal, schema
 from anomaly.review.bulk import BulkVerdicts, check_on_the_list
 from anomaly.review.findings import (
@@ -36,7 +37,6 @@ from anomaly.review.queries import (
     find_run,
 )
 from anomaly.review.reader import EVERYTHING
-from anomaly.review.regions import Region
 from anomaly.review.stream import Sent, Stream, newest_sent
 from anomaly.review.stream import append as append_findings
 from anomaly.review.verdicts import VERDICTS, Stratum

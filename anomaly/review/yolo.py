@@ -8,6 +8,7 @@ from pathlib import Path
 
 from anomaly.errors import AnomalyError
 from anomaly.files.atomic import write_atomically
+from anomaly.imaging.drawn_regions import Region, frame_of
 from anomaly.review.coco import category_numbers, type_of
 from anomaly.review.exports import (
     Exported,
@@ -17,7 +18,7 @@ from anomaly.review.exports import (
     place_image,
 )
 from anomaly.review.findings import Filters, Finding
-from anomaly.review.regions import Region, drawn_regions, frame_of
+from anomaly.review.regions import drawn_regions
 from anomaly.review.store import Store
 
 

@@ -7,6 +7,7 @@ const PAINTED = 200; // milliseconds that a picture has to be in view
 const DRAG = 6; // pixels that the pointer moves before a press becomes a lasso
 const MOST_SELECTED = 500;
 const VERDICTS = { a: "anomalous", n: "normal", u: "unsure" };
+const CONTOUR_SIDE = 320; // pixels of the canvas that contours are drawn on
 const SVG = "http://www.w3.org/2000/svg";
 
 function node(name, attributes = {}, ...children) {
@@ -62,6 +63,21 @@ class Card {
     await this.image.decode().catch(() => {});
     await twoFrames();
     if (response.headers.get("X-Image-State") === "same") this.digest = response.headers.get("X-Image-Digest");
+  }
+
+  // The contours of the heatmap, which the server makes of this image when it is asked.
+  async contour() {
+    if (this.lines || !this.near || !this.row.heatmap || !this.row.width || !this.row.height) return;
+    this.lines = node("canvas", { class: "contours", "aria-hidden": "true" });
+    const response = await fetch(this.row.heatmap).catch(() => null);
+    if (!response?.ok) return void (this.lines = null);
+    const scale = CONTOUR_SIDE / Math.max(this.row.width, this.row.height);
+    const [width, height] = [this.row.width * scale, this.row.height * scale].map(Math.ceil);
+    Object.assign(this.lines, { width, height });
+    const heatmap = await createImageBitmap(await response.blob());
+    drawContours(this.lines.getContext("2d"), heatmap, 0, 0, width, height);
+    heatmap.close();
+    this.image.after(this.lines);
   }
 
   select(on) {
@@ -407,22 +423,39 @@ class Sheet {
       if (!isIntersecting) return;
       target.card.near = true;
       target.card.show(this.size).then(() => this.look(target.card));
+      this.drawLines([target.card]);
     });
     this.views = new IntersectionObserver(near, { rootMargin: "400px" });
     this.whole = new IntersectionObserver((entries) => entries.forEach(({ target, intersectionRatio }) => {
       target.card.whole = intersectionRatio > 0.95;
       this.look(target.card);
     }), { threshold: [0, 0.96], rootMargin: "-40px 0px -60px 0px" });
-    const { sheet, boxes, undo } = this.part;
+    const { sheet, boxes, contours, undo } = this.part;
     sheet.addEventListener("click", (event) => this.click(event), { signal });
     sheet.addEventListener("pointerdown", (event) => this.press(event), { signal });
     sheet.addEventListener("dragstart", (event) => event.preventDefault(), { signal });
     boxes.addEventListener("click", () => this.setBoxes(sheet.dataset.boxes === "false"), { signal });
+    contours.addEventListener("click", () => this.setContours(sheet.dataset.contours === "false"), { signal });
     undo.addEventListener("click", () => this.undo(), { signal });
     this.root.addEventListener("keydown", (event) => event.key === "Enter" && event.stopPropagation(), { signal });
     document.addEventListener("keydown", (event) => this.onKey(event), { signal });
     window.addEventListener("beforeunload", (event) => this.outbox.waiting.length && event.preventDefault(), { signal });
     this.setBoxes(read("review.boxes", "true") !== "false");
+    this.setContours(read("review.contours", "false") === "true");
+  }
+
+  setContours(on) {
+    write("review.contours", String(on));
+    this.part.sheet.dataset.contours = on;
+    this.part.contours.setAttribute("aria-pressed", String(on));
+    this.drawLines([...this.cards.values()]);
+  }
+
+  // One after the other: each is a run of the model.
+  drawLines(cards) {
+    for (const card of cards) {
+      this.drawn = (this.drawn ?? Promise.resolve()).then(() => this.part.sheet.dataset.contours === "true" && !this.stop.signal.aborted && card.contour()).catch(() => {});
+    }
   }
 
   setBoxes(on) {

@@ -8,8 +8,9 @@ const MOST_HANDLES = 60; // a polygon that was drawn freely has no handles, it i
 const MOST_BACK = 50;
 
 class Regions {
-  constructor(onChange) {
-    this.onChange = onChange;
+  // `given`: what else a new region holds, its type for one.
+  constructor(onChange, given) {
+    Object.assign(this, { onChange, given });
     this.tool = null;
     this.brush = 24; // width of the next stroke
     this.open([], null);
@@ -52,7 +53,7 @@ class Regions {
   add(region) {
     const numbers = this.list.reduce((sum, one) => sum + one.points.length, region.points.length);
     if (this.list.length >= MOST_REGIONS || numbers > MOST_NUMBERS) return this.onChange();
-    this.change([...this.list, { type: this.type?.() ?? null, ...region }], this.list.length);
+    this.change([...this.list, { ...this.given(), ...region }], this.list.length);
   }
 
   remove(at = this.selected) {
@@ -70,8 +71,9 @@ class Regions {
     this.onChange(true);
   }
 
-  setType(type) {
-    this.replace(this.current.points, { type });
+  // Changes what else the selected region holds.
+  set(more) {
+    this.replace(this.current.points, more);
   }
 
   // Moves the selected region, or with `grow` its right and lower edge.
@@ -91,7 +93,7 @@ class Regions {
     if (handle >= 0) this.gesture = { kind: "handle", handle, points: this.current.points };
     else if (!tool && this.current && inside(this.current, spot, reach)) this.gesture = { kind: "move", from: spot, points: this.current.points };
     else if (tool === "polygon") this.corner(spot, reach);
-    else if (tool) this.gesture = { kind: tool, points: [...this.within(spot)] };
+    else if (tool) this.gesture = { kind: tool, from: spot, points: [...this.within(spot)] };
     return this.busy;
   }
 
@@ -108,6 +110,7 @@ class Regions {
     if (gesture.kind === "handle") gesture.points = this.pulled(this.current, gesture.handle, place);
     else if (gesture.kind === "move") gesture.points = this.moved(this.current.points, spot[0] - gesture.from[0], spot[1] - gesture.from[1]);
     else if (gesture.kind === "box") gesture.points = [...gesture.points.slice(0, 2), ...place];
+    else if (gesture.kind === "circle") gesture.points = circle(gesture.from, Math.hypot(spot[0] - gesture.from[0], spot[1] - gesture.from[1])).flatMap((corner) => this.within(corner));
     else if (gesture.kind === "brush") extend(gesture.points, place, this.brush / 4);
     else if (gesture.free || !near(spot, gesture.from, reach)) { // dragged round it in one go
       gesture.free = true;
@@ -125,6 +128,11 @@ class Regions {
     }
     if (kind === "polygon") return gesture.free || gesture.closes ? this.finish() : this.onChange();
     if (kind === "brush") return this.add({ kind, points: points.map(tenth), width: this.brush });
+    if (kind === "circle") {
+      if (area({ points }) < reach * reach) return this.onChange();
+      this.tool = null;
+      return this.add({ kind: "polygon", points: points.map(tenth) });
+    }
     const box = this.tidy(points);
     if (points.length < 4 || box[2] - box[0] < reach / 4 || box[3] - box[1] < reach / 4) return this.onChange();
     this.tool = null; // to be corrected at once
@@ -203,13 +211,21 @@ class Regions {
 
   // ---- what is seen ----
 
+  // All regions as they are at this moment: the one that is pulled or moved too, and the one that is being drawn.
+  shown() {
+    const { gesture, drawing, selected } = this;
+    const pulled = ["handle", "move"].includes(gesture?.kind);
+    const list = this.list.map((one, at) => (pulled && at === selected ? { ...one, points: gesture.points } : one));
+    if (drawing) return [...list, { ...this.given(), ...drawing, open: true }];
+    if (!gesture || pulled) return list;
+    return [...list, { ...this.given(), kind: gesture.kind === "circle" ? "polygon" : gesture.kind, points: gesture.points, width: this.brush }];
+  }
+
   draw(context, { scale, left, top }, colourOf) {
-    const shown = this.list.map((one, at) => (at === this.selected && this.gesture?.points && ["handle", "move"].includes(this.gesture.kind) ? { ...one, points: this.gesture.points } : one));
-    const begun = this.gesture && ["box", "brush"].includes(this.gesture.kind) ? { kind: this.gesture.kind, points: this.gesture.points, width: this.brush } : this.drawing;
     const at = ([x, y]) => [left + x * scale, top + y * scale];
-    [...shown, ...(begun ? [{ ...begun, type: this.type?.() ?? null, open: begun === this.drawing }] : [])].forEach((one, number) => {
+    this.shown().forEach((one, number) => {
       const path = pathOf(one, at);
-      const colour = colourOf(one.type);
+      const colour = colourOf(one);
       Object.assign(context, { lineCap: "round", lineJoin: "round" });
       if (one.kind === "brush") {
         context.save();
@@ -246,6 +262,12 @@ function pathOf({ kind, points, open }, at) {
   if (points.length === 2) path.lineTo(...at(points));
   if (kind === "polygon" && !open) path.closePath();
   return path;
+}
+
+const CORNERS = 48; // of a circle
+
+function circle([x, y], radius) {
+  return Array.from({ length: CORNERS }, (_, at) => [x + radius * Math.cos((2 * Math.PI * at) / CORNERS), y + radius * Math.sin((2 * Math.PI * at) / CORNERS)]);
 }
 
 function pairs(points) {

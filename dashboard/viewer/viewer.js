@@ -5,7 +5,6 @@ const AHEAD = 5; // findings leased and loaded before they are needed
 const BEHIND = 3; // pictures kept for going back
 const MOST_PIXELS = 150e6; // of all pictures held, at 4 bytes each
 const MOST_LISTED = 500; // findings that the server is told not to hand out again
-const REACH = { mouse: 8, pen: 12, touch: 22 }; // screen pixels round a place that still mean it
 const SETTING = { opacity: 0.4, heatmap: true, contours: false, brightness: 1, contrast: 1, box: true, grid: false, expected: false, large: "original", keep: false, view: null };
 const TOGGLES = ["heatmap", "contours", "box", "grid", "keep", "expected"];
 const RENEW = 60_000; // milliseconds between renewals of the leases
@@ -44,8 +43,7 @@ class Review {
     this.recent = [];
     this.view = new View();
     this.setting = { ...SETTING };
-    this.regions = new Regions((changed) => this.showRegions(changed));
-    this.regions.type = () => this.type;
+    this.regions = new Regions((changed) => this.showRegions(changed), () => ({ type: this.type ?? null }));
     this.build();
     this.listen();
   }
@@ -371,6 +369,10 @@ class Review {
     this.layout();
   }
 
+  moved() {
+    this.keepSetting();
+  }
+
   keepSetting() {
     const { zoom, x, y } = this.view;
     this.setting.view = { zoom, x, y };
@@ -439,7 +441,7 @@ class Review {
         context.strokeRect(left + x * scale - 2, top + y * scale - 2, width * scale + 4, height * scale + 4);
       }
     }
-    this.regions.draw(context, place, (type) => this.colourOf(type));
+    this.regions.draw(context, place, ({ type }) => this.colourOf(type));
   }
 
   paneNote(kind, finding, pictures) {
@@ -567,7 +569,7 @@ class Review {
 
   choose(name) {
     if (!this.current) return;
-    if (this.regions.current) return this.regions.setType(this.regions.current.type === name ? null : name);
+    if (this.regions.current) return this.regions.set({ type: this.regions.current.type === name ? null : name });
     this.type = this.type === name ? null : name;
     this.keepDraft();
     this.showTypes();
@@ -625,13 +627,6 @@ class Review {
     if (!box || !this.data.mayJudge) return;
     const [x, y, width, height] = box;
     this.regions.add({ kind: "box", points: [x, y, x + width, y + height] });
-  }
-
-  // A place of a pane in the picture's pixels, and how many of them still mean it.
-  spot(pane, event) {
-    const box = pane.element.getBoundingClientRect();
-    const { scale, left, top } = this.view.place(pane, this.picture);
-    return [[(event.clientX - box.left - left) / scale, (event.clientY - box.top - top) / scale], (REACH[event.pointerType] ?? REACH.mouse) / scale];
   }
 
   showPosition() {
@@ -775,74 +770,16 @@ class Review {
     this.comment.addEventListener("input", () => this.keepDraft(), { signal });
     document.addEventListener("visibilitychange", () => this.draw(), { signal });
     document.addEventListener("scroll", () => this.draw(), { signal, capture: true, passive: true });
-    for (const pane of Object.values(this.panes)) this.listenToPane(pane, signal);
+    for (const pane of Object.values(this.panes)) listenToPane(pane, this, signal);
     this.resizes = new ResizeObserver(() => this.measure());
     this.resizes.observe(part.panes);
     window.addEventListener("resize", () => this.measure(), { signal });
     this.renewing = setInterval(() => this.renew(), RENEW);
   }
 
-  listenToPane(pane, signal) {
-    const { element: figure } = pane;
-    figure.addEventListener("wheel", (event) => {
-      if (!this.picture) return;
-      event.preventDefault();
-      const box = figure.getBoundingClientRect();
-      this.view.zoomBy(Math.exp(-event.deltaY / 400), pane, this.picture, event.clientX - box.left, event.clientY - box.top);
-      this.draw();
-      this.keepSetting();
-    }, { signal, passive: false });
-    const fingers = new Map(); // pointer -> where it is
-    let moved = 0; // screen pixels, since the first finger or button went down
-    figure.addEventListener("pointerdown", (event) => {
-      if (event.target.tagName !== "CANVAS") return;
-      figure.setPointerCapture(event.pointerId);
-      fingers.set(event.pointerId, [event.clientX, event.clientY]);
-      moved = 0;
-      if (fingers.size > 1) return this.regions.cancel();
-      if (this.marks(pane) && event.button === 0 && this.regions.down(...this.spot(pane, event))) this.draw();
-    }, { signal });
-    for (const end of ["pointerup", "pointercancel"]) {
-      figure.addEventListener(end, (event) => {
-        const alone = fingers.delete(event.pointerId) && !fingers.size && end === "pointerup";
-        if (this.regions.busy) return alone ? this.regions.up(this.spot(pane, event)[1]) : this.regions.cancel();
-        if (alone && moved < 4 && this.marks(pane) && event.button === 0) this.regions.pick(...this.spot(pane, event));
-        if (moved >= 4) this.keepSetting();
-      }, { signal });
-    }
-    figure.addEventListener("pointermove", (event) => {
-      if (fingers.size === 2 && fingers.has(event.pointerId)) return this.pinch(pane, fingers, event);
-      this.readPixel(pane, event);
-      if (!figure.hasPointerCapture(event.pointerId) || !this.picture) return;
-      moved += Math.abs(event.movementX) + Math.abs(event.movementY);
-      if (this.regions.busy) this.regions.move(...this.spot(pane, event));
-      else this.view.panBy(event.movementX, event.movementY, pane, this.picture);
-      this.draw();
-    }, { signal });
-    figure.addEventListener("dblclick", () => {
-      if (this.regions.drawing) return this.regions.finish();
-      if (!this.regions.tool) this.view.zoom > 1 ? this.fit() : this.realSize(pane);
-    }, { signal });
-  }
-
   // Whether regions are drawn on a pane.
-  marks(pane) {
+  mayDraw(pane) {
     return pane.kind === "original" && this.picture && this.current && this.data.mayJudge;
-  }
-
-  // Two fingers: what is between them grows as they part.
-  pinch(pane, fingers, event) {
-    const apart = () => {
-      const [[x, y], [otherX, otherY]] = fingers.values();
-      return [Math.hypot(x - otherX, y - otherY), (x + otherX) / 2, (y + otherY) / 2];
-    };
-    const [before] = apart();
-    fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    const [now, x, y] = apart();
-    if (!this.picture || !before) return;
-    const box = pane.element.getBoundingClientRect();
-    this.view.zoomBy(now / before, pane, this.picture, x - box.left, y - box.top);
-    this.draw();
   }
 
   // The place and the value under the pointer, of the file's own pixels.

@@ -40,7 +40,15 @@ from anomaly.scorer import Scorer
 from anomaly.scoring.batch import score_table
 from dashboard.access import Person
 from data.synthetic import make
-from tests.support.browsing import SIZES, log_of, pixel, shown, wait_for_picture
+from tests.support.browsing import (
+    SIZES,
+    drag,
+    log_of,
+    on_screen,
+    pixel,
+    shown,
+    wait_for_picture,
+)
 from tests.support.review_server import (
     KEY,
     Server,
@@ -599,24 +607,18 @@ def test_a_mask_is_drawn_and_saved_as_train_takes_it(
 ) -> None:
     Image.fromarray(np.full((300, 400, 3), 128, np.uint8)).save(tmp_path / "part.png")
     page = open_page(f"{server.url}/mask")
-    page.locator("input[type=file]").set_input_files(tmp_path / "part.png")
-    canvas = page.locator(".mask canvas")
-    page.wait_for_function("() => true")
-    canvas.wait_for()
-    page.get_by_text("0 rectangles").wait_for()
-    box = canvas.bounding_box()
-
-    def drag(left: float, top: float, right: float, bottom: float) -> None:
-        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
-        page.mouse.up()
-
-    drag(0.25, 0.2, 0.75, 0.8)
-    page.get_by_text("1 rectangle", exact=True).wait_for()
+    page.get_by_text("of a file").click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "part.png")
+    page.get_by_text("0 shapes").wait_for()
+    page.locator(".mask .note").wait_for(state="hidden")
+    at = on_screen(page, ".mask .pane", 400, 300)
+    drag(page, at(100, 60), at(300, 240))
+    page.get_by_text("1 shape", exact=True).wait_for()
+    page.keyboard.press("Escape")  # no shape is selected: the next one is another
     page.get_by_role("button", name="Ignore").click()
-    drag(0.5, 0.5, 0.9, 0.9)
-    page.get_by_text("2 rectangles").wait_for()
+    page.get_by_role("button", name="Rectangle").click()
+    drag(page, at(200, 150), at(360, 270))
+    page.get_by_text("2 shapes").wait_for()
     page.get_by_text("23 % of the image is inspected").or_(
         page.get_by_text("22 % of the image is inspected")
     ).first.wait_for()

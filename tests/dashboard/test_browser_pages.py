@@ -23,7 +23,7 @@ from playwright.sync_api import expect
 
 from anomaly.imaging.mask import read_mask
 from anomaly.review import Filters, Store
-from tests.support.browsing import shown, wait_for_picture
+from tests.support.browsing import drag, on_screen, shown, wait_for_picture
 from tests.support.review_server import Server, find_chromium
 
 pytestmark = pytest.mark.skipif(
@@ -170,13 +170,12 @@ def test_a_mask_is_drawn_on_a_large_photograph(
     file.write_bytes(noise(kind, height, width))
     assert file.stat().st_size > least
     page = open_page(f"{server.url}/mask")
-    page.locator("input[type=file]").set_input_files(file)
-    page.get_by_text("0 rectangles").wait_for(timeout=120_000)
-    box = page.locator(".mask canvas").bounding_box()
-    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.75 * box["height"], steps=3)
-    page.mouse.up()
+    page.get_by_text("of a file").click()
+    page.locator("input[type=file]").first.set_input_files(file)
+    page.get_by_text("0 shapes").wait_for(timeout=120_000)
+    page.locator(".mask .note").wait_for(state="hidden", timeout=120_000)
+    at = on_screen(page, ".mask .pane", width, height)
+    drag(page, at(width / 4, height / 4), at(width * 3 / 4, height * 3 / 4))
     page.get_by_text("25 % of the image is inspected").wait_for(timeout=120_000)
     with page.expect_download(timeout=120_000) as saved:
         page.get_by_role("button", name="Save mask.png").click()
@@ -191,7 +190,8 @@ def test_what_is_no_image_is_said_in_words(
 ) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG not an image")
     page = open_page(f"{server.url}/mask")
-    page.locator("input[type=file]").set_input_files(tmp_path / "photo.png")
+    page.get_by_text("of a file").click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.png")
     said = page.get_by_text("it is damaged or no image")
     said.wait_for()
     assert "b'" not in said.inner_text() and "x89" not in said.inner_text()

@@ -20,7 +20,7 @@ from anomaly.commands.main import main
 from anomaly.detector.file import read_card
 from anomaly.detector.training_facts import TrainingFacts
 from anomaly.errors import DatasetError, DetectorError, ImageError
-from anomaly.imaging.mask import coarser, mask_of, of_rectangles, read_mask, to_png
+from anomaly.imaging.mask import coarser, mask_of, of_shapes, read_mask, to_png
 from anomaly.quality.portable import write_portable
 from anomaly.reporting.detector import mask_text
 from data.synthetic import make
@@ -256,20 +256,29 @@ def test_a_coarser_mask_never_inspects_what_the_finer_one_left_out(
     assert not (over & ~fine).any()
 
 
-def test_rectangles_lie_over_each_other_and_the_first_says_what_the_rest_is() -> None:
-    drawn = of_rectangles([(0.1, 0.25, 0.9, 0.75, True), (0.5, 0.5, 1, 1, False)], 8, 10)
+def box(left: float, top: float, right: float, bottom: float, inspect: bool) -> dict[str, object]:
+    return {"kind": "box", "points": [left, top, right, bottom], "inspect": inspect}
+
+
+def test_shapes_lie_over_each_other_and_the_first_says_what_the_rest_is() -> None:
+    drawn = of_shapes([box(1, 2, 9, 6, True), box(5, 4, 10, 8, False)], 8, 10)
     expected = np.zeros((8, 10), bool)
     expected[2:6, 1:9] = True
     expected[4:, 5:] = False
     assert np.array_equal(drawn, expected)
-    assert of_rectangles([(0, 0, 0.5, 1, False)], 2, 4).tolist() == [[False, False, True, True]] * 2
+    assert of_shapes([box(0, 0, 2, 2, False)], 2, 4).tolist() == [[False, False, True, True]] * 2
+    # over a mask that is edited, of another size: nothing but what is drawn changes
+    edited = of_shapes([box(9, 0, 10, 1, True)], 16, 20, drawn)
+    assert np.array_equal(edited[1::2, ::2], drawn[:, :]) and edited[0, 9] and not edited[0, 10]
+    assert np.array_equal(of_shapes([], 8, 10, drawn), drawn) and of_shapes([], 2, 2).all()
+    round_one = {"kind": "polygon", "points": [4, 0, 8, 4, 4, 8, 0, 4], "inspect": True}
+    assert 28 <= of_shapes([round_one], 8, 8).sum() <= 44
     for wrong in (
-        [],
-        [(0, 0, 1)],
-        [(0, 0, 2, 1, True)],
-        [(0.5, 0, 0.1, 1, True)],
-        [("a", 0, 1, 1, True)],
-        [(0, float("nan"), 1, 1, 1)],
+        [{"kind": "box", "points": [0, 0, 1], "inspect": True}],
+        [{"kind": "box", "points": [5, 0, 1, 1], "inspect": True}],
+        [{"kind": "box", "points": ["a", 0, 1, 1], "inspect": True}],
+        [{"kind": "box", "points": [0, 0, 1, 1]}],
+        [{"kind": "heart", "points": [0, 0, 1, 1], "inspect": True}],
     ):
         with pytest.raises(DatasetError, match="draw them again"):
-            of_rectangles(wrong, 8, 10)
+            of_shapes(wrong, 8, 10)

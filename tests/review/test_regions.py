@@ -14,11 +14,12 @@ from PIL import Image
 pytest.importorskip("sqlalchemy")
 
 from anomaly.errors import AnomalyError
+from anomaly.imaging.drawn_regions import Region, frame_of
 from anomaly.inputs.dataset import read_dataset
 from anomaly.review import Filters, Store
 from anomaly.review.coco import run_lengths
 from anomaly.review.exports import export_findings, export_folder, learnable
-from anomaly.review.regions import Region, frame_of, read_regions, regions_of
+from anomaly.review.regions import read_regions, regions_of
 from anomaly.review.yolo import export_yolo
 from tests.review.test_review import (  # noqa: F401
     DENT,

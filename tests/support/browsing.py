@@ -113,3 +113,25 @@ def log_of(server: Server) -> list[tuple[str, int | None, str, str | None]]:
     return [
         (e.inspector, e.finding, e.action, e.defect_type) for e in reversed(events) if not e.undone
     ]
+
+
+def on_screen(
+    page: Any, pane: str, width: int, height: int
+) -> Callable[[float, float], tuple[float, float]]:
+    """Returns where a pixel (x, y) of a picture of that size is on the screen, in a pane that shows
+    all of it.
+    """
+    box = page.locator(pane).bounding_box()
+    scale = min(box["width"] / width, box["height"] / height)
+    left = box["x"] + (box["width"] - width * scale) / 2
+    top = box["y"] + (box["height"] - height * scale) / 2
+    return lambda x, y: (left + x * scale, top + y * scale)
+
+
+def drag(page: Any, *places: tuple[float, float]) -> None:
+    """Presses at the first place of the screen, moves over the others, and lets go at the last."""
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
