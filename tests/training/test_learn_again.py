@@ -7,10 +7,21 @@ from collections import Counter
 from pathlib import Path
 
 from anomaly.detector.file import read_card
+from anomaly.imaging.defect_masks import read_defect_mask
+from anomaly.imaging.drawn_regions import Region
+from anomaly.inputs.known_defects import read_defects
 from anomaly.inputs.used_images import DEFECTS, read_listing
-from anomaly.review import Store
+from anomaly.review import Store, default_key
 from anomaly.review.findings import Filters
 from tests.support.runs import Said, trained
+from training.learn_again import MANIFESTS, former_images, newly_marked, news_of
+
+
+def say_stain(store: Store, finding: int, marked: bool) -> None:
+    """Gives the verdict, and says where, if asked."""
+    regions = [Region("box", (5, 10, 25, 20))] if marked else []
+    key = default_key()
+    store.record("anna", finding, "anomalous", key=key, defect_type="stain", regions=regions)
 
 
 def sets(run: Path) -> Counter[str]:
@@ -33,10 +44,11 @@ def test_verdicts_and_more_good_images_make_a_new_detector(
     table, database = tmp_path / "t.csv", tmp_path / "review.db"
     assert said("score", run, known / "test", "--out", table)[0] == 0
     assert said("review", "import", table, "--db", database, "--root", known / "test")[0] == 0
+    first, second = sorted(path.name for path in (known / "test" / "stain").iterdir())[:2]
     with Store(str(database), create=False) as store:
         for finding in store.findings(Filters(), "position", 1000, 0):
             if Path(finding.path).parent.name == "stain":
-                store.record("anna", finding.id, "anomalous", key=finding.path, defect_type="stain")
+                say_stain(store, finding.id, marked=finding.path.endswith(first))
     judged = len(list((known / "test" / "stain").iterdir()))
 
     new = tmp_path / "new"
@@ -49,9 +61,20 @@ def test_verdicts_and_more_good_images_make_a_new_detector(
     facts = read_card(new).training.known_defects
     assert facts is not None and facts.types == {"stain": judged}
     assert facts.missed is None  # a detector found them
+    masks = {record.path.name: record.mask for record in read_defects(new / MANIFESTS[1])}
+    assert [name for name, mask in masks.items() if mask is not None] == [first]
+    marked = read_defect_mask(masks[first] or Path())
+    assert marked[10:20, 5:25].all() and marked.sum() == 10 * 20  # pixels of the original
 
     status, _, error = said("learn", new, "--review", database, "--out", tmp_path / "third")
     assert status == 1 and "nothing new to learn from found" in error
+    with Store(str(database), create=False) as store:  # known already, but not where it is
+        for finding in store.findings(Filters(), "position", 1000, 0):
+            if finding.path.endswith(f"stain/{second}"):
+                say_stain(store, finding.id, marked=True)
+    news = news_of(None, None, str(database), lambda line: None)
+    before = former_images(new, parts)[1]
+    assert [path.name for path in newly_marked(before, news)] == [second]
     status, _, error = said(
         "learn", new, "--defects", known / "test" / "missing", "--out", tmp_path / "third"
     )
