@@ -8,14 +8,14 @@ import numpy as np
 
 from anomaly.detector.card import Card
 from anomaly.imaging.decode import Decoded
-from anomaly.imaging.good_images import FILE, MOST, SIDE, explained_share, write_good_images
+from anomaly.imaging.good_images import FILE, MAX_IMAGES, SIDE, explained_share, write_good_images
 from anomaly.inputs.dataset import Record
 from anomaly.scorer import Scorer
 from training.folds import seeded_subset
 from training.options import TrainOptions
 from training.sets import Sets, decode_all
 
-EXPLAINED = 8  # images that the expected picture is compared with
+EXPLAINED_IMAGES = 8  # images that the expected picture is compared with
 
 
 def keep_good_images(options: TrainOptions, card: Card, sets: Sets) -> None:
@@ -23,10 +23,10 @@ def keep_good_images(options: TrainOptions, card: Card, sets: Sets) -> None:
     a few of them.
     """
     good = [*sets.fit, *sets.validation, *sets.calibration]
-    chosen = [good[int(at)] for at in seeded_subset(len(good), MOST)]
+    chosen = [good[int(at)] for at in seeded_subset(len(good), MAX_IMAGES)]
     scorer = Scorer(options.out, device="cpu")
     shares = []
-    for _, image in read_all((sets.calibrating or good)[:EXPLAINED], card):
+    for _, image in read_all((sets.calibrating or good)[:EXPLAINED_IMAGES], card):
         expected = scorer.explain(image)
         if expected is not None:
             shares.append(explained_share(image.pixels, expected))

@@ -24,7 +24,7 @@ from anomaly.imaging.pillow import Pixels
 
 FILE = "good_images.zip"  # in a run folder
 FACTS, LOOKS = "facts.json", "looks.bin"  # in that file
-MOST = 100  # images
+MAX_IMAGES = 100  # images
 SIDE = 960  # pixels a side of each at most
 LOOK = 24  # pixels a side by which images are compared
 HELPFUL = 0.5  # share of good images that an expected picture has to explain to be of help
