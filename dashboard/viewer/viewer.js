@@ -610,7 +610,7 @@ class Review {
     dot.style.background = this.colourOf(region.type);
     const [left, top, right, bottom] = region.points;
     const what = region.kind === "box" ? `rectangle ${right - left} x ${bottom - top}` : region.kind === "brush" ? `brush, ${Math.round(region.width)} wide` : `polygon, ${counted(region.points.length / 2, "corner")}`;
-    const row = element("button", { type: "button", class: "row", "aria-pressed": String(at === this.regions.selected) }, dot, element("span", { class: "path" }, what), element("span", { class: "dim" }, region.type ?? "no type of its own"));
+    const row = element("button", { type: "button", class: "row", "aria-pressed": String(at === this.regions.selected) }, dot, element("span", { class: "path" }, what), element("span", { class: "dim" }, region.type ?? "no type"));
     row.addEventListener("click", () => this.regions.select(at === this.regions.selected ? -1 : at));
     const away = element("button", { type: "button", class: "away", title: "Remove this region", "aria-label": `Remove ${what}` }, "\u00d7");
     away.addEventListener("click", () => this.regions.remove(at));
