@@ -34,7 +34,14 @@ def _component(name: str, *scripts: str) -> Renderer:
 
 
 _viewer = _component(
-    "viewer", "outbox.js", "drafts.js", "panes.js", "looking.js", "contours.js", "regions.js"
+    "viewer",
+    "outbox.js",
+    "drafts.js",
+    "panes.js",
+    "looking.js",
+    "contours.js",
+    "regions.js",
+    "gestures.js",
 )
 _sheet = _component("sheet", "../viewer/outbox.js", "../viewer/contours.js")
 _threshold = _component("limit")
