@@ -108,7 +108,8 @@ def write_good_images(
     """Writes good images (name, pixels) for ``GoodImages.read``."""
     from PIL import Image
 
-    packed, names, looks = io.BytesIO(), [], b""
+    packed, looks = io.BytesIO(), b""
+    names: list[str] = []
     with zipfile.ZipFile(packed, "w") as archive:
         for name, pixels in images:
             jpeg = io.BytesIO()

@@ -92,9 +92,10 @@ def image_of_run(desk: Desk, run: int) -> Canvas | None:
         if one.width and one.height
     ]
     folders = roots(desk, run)
-    one = st.selectbox("Image of the run", found, format_func=lambda f: short_path(f.path, folders))
-    if one is None:
+    if not found:
+        st.info("None of the run's images could be read.")
         return None
+    one = st.selectbox("Image of the run", found, format_func=lambda f: short_path(f.path, folders))
     return Canvas(
         f"finding {one.id}", desk.key.link(one.id, "original"), one.width or 0, one.height or 0
     )
