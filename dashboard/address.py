@@ -129,5 +129,7 @@ def said(filters: Filters, queue: str) -> str:
         filters.state,
         filters.defect_type,
         filters.inspector,
+        None if filters.find is None else f'"{filters.find}"',
+        None if filters.like is None else f"like image {filters.like}",
     ]
     return " / ".join([QUEUE_NAMES[queue], *(part for part in parts if part)])

@@ -17,6 +17,7 @@ from anomaly.statistics.drift import Series
 from dashboard.access import Key
 from dashboard.detectors import DetectorFiles
 from dashboard.images import Pictures
+from dashboard.jobs import JobDesk
 from dashboard.settings import Settings
 
 MAX_KEPT_RESULTS = 6  # results that are kept; each a few MB at 100,000 images
@@ -52,6 +53,7 @@ class Desk:
     store: Store
     files: DetectorFiles
     pictures: Pictures
+    jobs: JobDesk | None = None  # where the server was started with --jobs
     _known: dict[str, Known] = field(default_factory=dict)
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
@@ -60,7 +62,10 @@ class Desk:
         """Returns the desk of a server; AnomalyError where the database cannot be opened."""
         store = Store(settings.database, create=False)
         files = DetectorFiles(store, [Path(place) for place in settings.detectors])
-        return cls(settings, settings.key, store, files, Pictures(store, files))
+        pictures, jobs = Pictures(store, files), JobDesk.of(settings)
+        if jobs is not None:
+            jobs.wake()
+        return cls(settings, settings.key, store, files, pictures, jobs)
 
     def detector(self, digest: str) -> Known:
         """Returns a detector of the store. Its card never changes once it is there, so it is read

@@ -74,11 +74,13 @@ THEME = {
 
 class Places(NamedTuple):
     """What the pages read besides the database. ``detectors``: run folders or files of those that
-    scored, for heatmaps and expected pictures; ``stations``: STATION.toml or state folders.
+    scored, for heatmaps and expected pictures; ``stations``: STATION.toml or state folders;
+    ``jobs``: folders below which admins may start trainings.
     """
 
     detectors: Sequence[Path] = ()
     stations: Sequence[Path] = ()
+    jobs: Sequence[Path] = ()
 
 
 def launch(
@@ -101,7 +103,7 @@ def launch(
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
-    detectors, stations = places or Places()
+    detectors, stations, jobs = places or Places()
     settings = settings_for(
         database_url,
         host,
@@ -111,7 +113,11 @@ def launch(
         allowed_hosts=allowed_hosts,
         detectors=detectors,
     )
-    settings = replace(settings, stations=tuple(str(state_folder(place)) for place in stations))
+    settings = replace(
+        settings,
+        stations=tuple(str(state_folder(place)) for place in stations),
+        jobs=job_folders(jobs, settings),
+    )
     check_port(host, port)
     check_store(database_url, detectors)
     command = server_command(settings, host, port, auth_file)
@@ -156,6 +162,21 @@ def settings_for(
         open_role="inspector" if public else "admin",
         detectors=tuple(str(place.resolve()) for place in detectors),
     )
+
+
+def job_folders(folders: Sequence[Path], settings: Settings) -> tuple[str, ...]:
+    """Returns the folders below which jobs may work; AnomalyError for one that is not there, or
+    where nobody could start a job.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise AnomalyError(f"--jobs {folder}: no such folder; one with images was expected")
+    if folders and not settings.login and settings.open_role != "admin":
+        raise AnomalyError(
+            "--jobs with --insecure found: other machines can reach this address, so only who logs "
+            "in as an admin may start jobs: give --auth FILE and --roles FILE"
+        )
+    return tuple(str(folder.resolve()) for folder in folders)
 
 
 def check_store(database_url: str, detectors: Sequence[Path]) -> None:

@@ -23,7 +23,8 @@ class Settings:
     answers to, any where empty. ``login``: whether people log in; ``roles``: e-mail -> role, then.
     ``open_role``: of everybody, where nobody logs in. ``detectors``: files, or folders with files,
     of the detectors that scored (for heatmaps and expected pictures). ``stations``: state folders
-    of stations that run.
+    of stations that run. ``jobs``: folders below which admins may start trainings from the pages;
+    none: nobody may.
     """
 
     database: str
@@ -34,6 +35,7 @@ class Settings:
     open_role: str = "admin"
     detectors: tuple[str, ...] = ()
     stations: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -50,6 +52,7 @@ class Settings:
             f"{PREFIX}OPEN_ROLE": self.open_role,
             f"{PREFIX}DETECTORS": json.dumps(self.detectors),
             f"{PREFIX}STATIONS": json.dumps(self.stations),
+            f"{PREFIX}JOBS": json.dumps(self.jobs),
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class Settings:
                 open_role=environment[f"{PREFIX}OPEN_ROLE"],
                 detectors=tuple(json.loads(environment[f"{PREFIX}DETECTORS"])),
                 stations=tuple(json.loads(environment[f"{PREFIX}STATIONS"])),
+                jobs=tuple(json.loads(environment[f"{PREFIX}JOBS"])),
             )
         except KeyError as error:
             raise AnomalyError(

@@ -48,23 +48,22 @@ def add_review(commands: Any) -> None:
         help="station that anomaly run runs (its STATION.toml or state folder), for the page Live",
     )
     p.add_argument(
+        "--jobs", type=Path, action="append", default=[], metavar="DIR",
+        help="let admins train, calibrate and learn from the page Runs, below DIR",
+    )  # fmt: skip
+    p.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     p.add_argument("--port", type=int, default=8501)
     p.add_argument("--auth", type=Path, metavar="FILE", help="TOML: [auth] of an OpenID provider")
     p.add_argument(
-        "--roles",
-        type=Path,
-        metavar="FILE",
+        "--roles", type=Path, metavar="FILE",
         help="TOML: e-mail addresses of viewers, inspectors, admins",
-    )
+    )  # fmt: skip
     p.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
+        "--allow-host", action="append", default=[], metavar="NAME",
         help="host name that browsers use",
-    )
+    )  # fmt: skip
     p.add_argument("--insecure", action="store_true", help="allow a public address without a login")
     actions = p.add_subparsers(metavar="ACTION")
     add_import(actions)
@@ -225,7 +224,7 @@ def run_dashboard(options: argparse.Namespace) -> int:
         roles=options.roles,
         auth_file=options.auth,
         allowed_hosts=options.allow_host,
-        places=Places(options.detector, options.station),
+        places=Places(options.detector, options.station, options.jobs),
     )
     return status
 

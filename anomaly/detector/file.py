@@ -180,12 +180,13 @@ def recalibrate(
     version: str,
     parent: str | None = None,
     accepted: Sequence[str] = (),
+    by: str | None = None,
 ) -> None:
     """Writes a copy of a detector with a new calibration to ``out``. The weights, and so
     explain.onnx, stay as they are.
 
     ``parent``: the digest of the file that it comes from (default: that of ``run``). ``accepted``:
-    what of the guarantee got worse, and was accepted.
+    what of the guarantee got worse, and was accepted. ``by``: who did it (default: the user).
     """
     onnx = import_onnx()
     data, card = read_checked(run)
@@ -198,7 +199,7 @@ def recalibrate(
         card.training,
         stated=card.training.stating(*RECALIBRATED),
         recalibrated=datetime.now(UTC).isoformat(timespec="seconds"),
-        recalibrated_by=user(),
+        recalibrated_by=user() if by is None else one_name(by),
         recalibrated_on=images.count,
         size_sensitivity=size_sensitivity,
         cost=Cost.of_highest(calibration, images.highest, size_sensitivity),

@@ -21,8 +21,8 @@ from anomaly.detector.card import Card
 from anomaly.detector.file import CalibrationImages, find_detector, read_card, recalibrate
 from anomaly.detector.guarantee import Guarantee
 from anomaly.detector.unit_rule import UnitRule
-from anomaly.detector.versions import Identity, next_version, note_version, versions_of
-from anomaly.errors import CalibrationError, DetectorError, ImageError
+from anomaly.detector.versions import Identity, note_version
+from anomaly.errors import CalibrationError, ImageError
 from anomaly.imaging.listing import passed_text
 from anomaly.inputs.copies import Looks, regrouped
 from anomaly.inputs.dataset import Record, Say, normal_training, read_dataset
@@ -36,6 +36,7 @@ from anomaly.inputs.used_images import (
     read_listing,
 )
 from anomaly.quality.before_after import refuse_worse, worse
+from anomaly.quality.next_file import free_version
 from anomaly.quality.portable import write_portable
 from anomaly.scorer import Result, Scorer
 from anomaly.scoring.units import by_unit, whole_units
@@ -130,40 +131,64 @@ def recalibrate_on(
             source = Path(folder) / path.name
             write_portable(path, source)
         scorer = Scorer(source, device="cpu")
-        version, target = _free_version(scorer.card, path, out, known)
-        good = score_good(scorer, path, images, say)
-        old = scorer.card.calibration
-        target_rate = asked.false_alarm_rate or (None if old is None else old.target_rate)
-        calibration = replace(calibrate(good.scores, target_rate), **asked.review_of(old))
-        before = Guarantee.of(scorer.card)
-        after = Guarantee(calibration, what="image" if good.rule is None else "unit")
+        version, target = free_version(scorer.card, path, out, known)
+        found = propose(scorer, path, images, asked, say)
         if not accept_worse:
-            refuse_worse(before, after)
-        # before it is there: rather one too many
-        note_version(scorer.card.name, version, path.parent, target.parent)
-        highest = [good.paths[i].name for i in np.argsort(-good.scores, kind="stable")[:5]]
-        recalibrate(
-            source,
-            calibration,
-            target,
-            CalibrationImages(highest, good.images, len(good.scores), good.rule, good.largest),
-            version=version,
-            parent=read_card(path).digest,
-            accepted=worse(before, after),
-        )
+            refuse_worse(found.before, found.after)
+        write_proposal(found, source, path, target, version)
+    return read_card(target), target, found.good.left_out
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A threshold that good images would set, and what it would guarantee; nothing is written."""
+
+    good: GoodScores
+    calibration: Calibration
+    before: Guarantee
+    after: Guarantee
+
+    @property
+    def worse(self) -> list[str]:
+        """What of the guarantee would get worse, in words."""
+        return worse(self.before, self.after)
+
+
+def propose(
+    scorer: Scorer, path: Path, images: GoodImages, asked: Asked, say: Say | None = None
+) -> Proposal:
+    """Returns the threshold that good images would set for the detector of ``path``, which
+    ``scorer`` runs. Raises CalibrationError, DatasetError.
+    """
+    good = score_good(scorer, path, images, say)
+    old = scorer.card.calibration
+    target_rate = asked.false_alarm_rate or (None if old is None else old.target_rate)
+    calibration = replace(calibrate(good.scores, target_rate), **asked.review_of(old))
+    after = Guarantee(calibration, what="image" if good.rule is None else "unit")
+    return Proposal(good, calibration, Guarantee.of(scorer.card), after)
+
+
+def write_proposal(
+    found: Proposal, source: Path, path: Path, target: Path, version: str, by: str | None = None
+) -> None:
+    """Writes a detector with a proposed threshold to ``target``; ``source``: the file to copy,
+    ``path``: the detector that it comes from. ``by``: who did it (default: the user).
+    """
+    good, card = found.good, read_card(path)
+    # before it is there: rather one too many
+    note_version(card.name, version, path.parent, target.parent)
+    highest = [good.paths[i].name for i in np.argsort(-good.scores, kind="stable")[:5]]
+    recalibrate(
+        source,
+        found.calibration,
+        target,
+        CalibrationImages(highest, good.images, len(good.scores), good.rule, good.largest),
+        version=version,
+        parent=card.digest,
+        accepted=found.worse,
+        by=by,
+    )
     note_calibration(path, target, good.judged)
-    return read_card(target), target, good.left_out
-
-
-def _free_version(
-    card: Card, path: Path, out: Path | None, known: Iterable[Identity]
-) -> tuple[str, Path]:
-    """Returns the version of the new detector and the file that it is written to."""
-    folder = path.parent if out is None else out.parent
-    version = next_version(card.version, versions_of(card.name, path.parent, folder, known))
-    target = out or path.with_name(f"{path.stem}-{version}.onnx")
-    check_free(target)
-    return version, target
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,19 +380,6 @@ def training_images(listing: Path) -> list[Path]:
         if row.get("set") in LEARNT and row.get("path")
     )
     return [path for path in paths if path.is_file()]
-
-
-def check_free(target: Path) -> None:
-    """Raises DetectorError where a new detector cannot be written under that name."""
-    if target.exists():
-        raise DetectorError(
-            f"{target} is there already; a detector in use must not change under its name: choose "
-            "another --out"
-        )
-    if not target.parent.is_dir():
-        raise DetectorError(
-            f"{target.parent}: no such folder; make it first, or choose another --out"
-        )
 
 
 def without_training_images(

@@ -15,6 +15,8 @@ inspectors.py  how inspectors agree            threshold_preview.py  what anothe
 stream.py      findings of a service           outbox.py    from a service to the database
 types.py       defect types as text           bulk.py      one verdict on many images
 regions.py     where exactly defects are      coco.py, yolo.py  regions for other programs
+jobs.py        the queue of jobs              job_worker.py the process that runs them
+job_commands.py what a job may run            saved.py     filters by name
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ class Filters:
 
     ``folder`` takes in what lies below it; ``result``: one of the score table's; ``low`` and
     ``high``: of the score, inclusive; ``state``: one of STATES, or ``judged``; ``inspector``: who
-    has a current verdict on it.
+    has a current verdict on it. ``find``: words, each in its path, its unit or serial number, a
+    type of defect or a comment; ``like``: a finding of the run, whose region theirs meets.
     """
 
     run: int | None = None
@@ -167,6 +168,8 @@ class Filters:
     state: str | None = None
     defect_type: str | None = None
     inspector: str | None = None
+    find: str | None = None
+    like: int | None = None
 
     def to_query(self) -> dict[str, str]:
         """The filters as an address has them: ``?run=3&result=flagged``."""

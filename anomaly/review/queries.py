@@ -16,6 +16,7 @@ from anomaly.review.verdicts import STATES, VERDICTS
 
 ORDERS = ("score", "uncertain", "recent", "position")
 MAX_QUERY_VALUES = 500  # in one IN (...)
+MAX_WORDS = 8  # of a search
 
 Condition: TypeAlias = sa.ColumnElement[bool]
 Row: TypeAlias = Any  # of SQLAlchemy: the columns that were asked for, as attributes
@@ -102,7 +103,40 @@ def matching(filters: Filters) -> list[Condition]:
         found.append(
             sa.exists().where(VERDICT.finding == FINDING.id, VERDICT.inspector == filters.inspector)
         )
+    if filters.find is not None:
+        found += [saying(word, filters.run) for word in filters.find.split()[:MAX_WORDS]]
+    if filters.like is not None:
+        found.append(meeting(filters.like))
     return found
+
+
+def saying(word: str, run: int | None) -> Condition:
+    """Findings with a word in their path, unit, type of defect, likely type, or a comment that was
+    not taken back.
+    """
+    comment = EVENT.payload["text"].as_string()
+    commented = sa.select(EVENT.finding).where(
+        comment.icontains(word, autoescape=True),
+        ~sa.exists().where(undo.c.undoes == EVENT.id),
+    )
+    commented = commented if run is None else commented.where(EVENT.run == run)
+    columns = (FINDING.path, FINDING.unit, FINDING.defect_type, FINDING.likely_type)
+    said = [column.icontains(word, autoescape=True) for column in columns]
+    return sa.or_(*said, FINDING.id.in_(commented))
+
+
+def meeting(finding: int) -> Condition:
+    """Other findings of the same run whose region meets that of this one."""
+    that = schema.findings.alias("that")
+    return sa.exists().where(
+        that.c.id == finding,
+        that.c.run == FINDING.run,
+        that.c.image != FINDING.image,
+        FINDING.box_x < that.c.box_x + that.c.box_w,
+        that.c.box_x < FINDING.box_x + FINDING.box_w,
+        FINDING.box_y < that.c.box_y + that.c.box_h,
+        that.c.box_y < FINDING.box_y + FINDING.box_h,
+    )
 
 
 def ordered(query: sa.Select[Any], order: str) -> sa.Select[Any]:

@@ -12,6 +12,9 @@ them.
     current     the same as a table, kept beside the events for speed
     leases      which image is in whose hands until when
     strata      how the audit sample was drawn
+    jobs        commands started from the dashboard; job_lines: what they print; job_workers: who
+                runs them
+    saved_filters   filters of the queue by name
 
 A migration that has been released is never changed: a change is another one, at the end.
 """
@@ -77,6 +80,16 @@ current = _table("current", text="inspector verdict", whole="finding event", fla
 leases = _table("leases", text="image inspector queue", real="since until")
 defect_types = _table("defect_types", text="name colour", whole="place key")
 strata = _table("strata", whole="run number images drawn seed size", real="low high")
+jobs = _table(
+    "jobs",
+    text="kind state made_by made_at started_at ended_at key",
+    whole="id status resumed",
+    flag="stop",
+    json="given",
+)
+job_lines = _table("job_lines", text="text", whole="job number")
+saved_filters = _table("saved_filters", text="name made_by made_at", json="query")
+job_workers = _table("job_workers", text="worker", whole="place", real="until")
 
 # ---- migrations ----
 
@@ -257,6 +270,27 @@ def m010_bulk_verdicts() -> list[str]:
     return ["ALTER TABLE current ADD COLUMN bulk BOOLEAN NOT NULL DEFAULT FALSE"]
 
 
+def m011_jobs() -> list[str]:
+    return [
+        """CREATE TABLE jobs ({id}, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+             given JSON NOT NULL, state TEXT NOT NULL, made_by TEXT NOT NULL, made_at TEXT NOT NULL,
+             started_at TEXT, ended_at TEXT, status BIGINT, resumed BIGINT NOT NULL,
+             stop BOOLEAN NOT NULL DEFAULT FALSE)""",
+        """CREATE TABLE job_lines (job BIGINT NOT NULL REFERENCES jobs (id),
+             number BIGINT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (job, number))""",
+        # one row at most: one worker
+        """CREATE TABLE job_workers (place BIGINT PRIMARY KEY, worker TEXT NOT NULL,
+             until DOUBLE PRECISION NOT NULL)""",
+    ]
+
+
+def m012_saved_filters() -> list[str]:
+    return [
+        """CREATE TABLE saved_filters (name TEXT PRIMARY KEY, query JSON NOT NULL,
+             made_by TEXT NOT NULL, made_at TEXT NOT NULL)""",
+    ]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -268,6 +302,8 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m008_results,
     m009_likely_types,
     m010_bulk_verdicts,
+    m011_jobs,
+    m012_saved_filters,
 ]
 
 

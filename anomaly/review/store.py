@@ -37,6 +37,7 @@ from anomaly.review.queries import (
     find_run,
 )
 from anomaly.review.reader import EVERYTHING
+from anomaly.review.saved import SavedFilters
 from anomaly.review.stream import Sent, Stream, newest_sent
 from anomaly.review.stream import append as append_findings
 from anomaly.review.verdicts import VERDICTS, Stratum
@@ -51,7 +52,7 @@ def default_key() -> str:
     return uuid.uuid4().hex
 
 
-class Store(BulkVerdicts):
+class Store(BulkVerdicts, SavedFilters):
     """A review database: an SQLite file, made where there is none, or a Postgres by its URL.
     Threads may share it.
 

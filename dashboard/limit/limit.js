@@ -23,11 +23,11 @@ class Thresholds {
     if (focused) this.chart.querySelector(`[data-name="${focused}"]`)?.focus();
   }
 
-  strip({ name, detail, kind, bars }) {
+  strip({ name, detail, kind, bars, below, above }) {
     const made = node("div", { class: "strip" });
     const chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const set = (target, attributes) => Object.entries(attributes).forEach(([key, value]) => target.setAttribute(key, value));
-    set(chart, { viewBox: `0 0 ${bars.length} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${detail}` });
+    set(chart, { viewBox: `0 0 ${bars.length} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${detail}, ${below} below and ${above} above what is drawn` });
     bars.forEach((high, at) => {
       if (!high) return;
       const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -35,6 +35,8 @@ class Thresholds {
       chart.append(bar);
     });
     made.append(chart, node("div", { class: "name" }, node("b", {}, name), detail));
+    if (below) made.append(node("span", { class: "beyond", "aria-hidden": "true" }, `\u25c2 ${below.toLocaleString("en")}`));
+    if (above) made.append(node("span", { class: "beyond right", "aria-hidden": "true" }, `${above.toLocaleString("en")} \u25b8`));
     return made;
   }
 

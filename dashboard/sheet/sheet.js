@@ -90,6 +90,19 @@ class Card {
   }
 }
 
+// The address names what is selected, so that a link and a reload show it; the page does not run for it.
+function rememberSelected(ids) {
+  const url = new URL(location.href);
+  if (ids.size) url.searchParams.set("selected", [...ids].join("-"));
+  else url.searchParams.delete("selected");
+  history.replaceState(history.state, "", url);
+}
+
+function selectedHere() {
+  const ids = new URL(location.href).searchParams.get("selected")?.split("-") ?? [];
+  return ids.map(Number).filter(Number.isSafeInteger).slice(0, MOST_SELECTED);
+}
+
 function boxOf({ box: [x, y, width, height], ...row }) {
   const svg = document.createElementNS(SVG, "svg");
   const marks = { class: "marks", viewBox: `0 0 ${row.width} ${row.height}`, "aria-hidden": "true" };
@@ -149,7 +162,9 @@ class Sheet {
       card.show(this.size);
     }
     if (focused && this.root.getRootNode().activeElement?.tagName !== "A") this.cards.get(focused)?.link.focus();
-    this.selected = new Set([...this.selected].filter((id) => this.cards.has(id)));
+    const chosen = before.size ? [...this.selected] : selectedHere(); // at first, what the address names
+    this.selected = new Set(chosen.filter((id) => this.cards.has(id)));
+    if (this.selected.size) this.since ??= performance.now();
     for (const [id, card] of this.cards) card.select(this.selected.has(id));
   }
 
@@ -209,6 +224,7 @@ class Sheet {
     if (!this.selected.size) this.since = null;
     else this.since ??= performance.now();
     for (const [id, card] of this.cards) card.select(this.selected.has(id));
+    rememberSelected(this.selected);
     this.showBar();
   }
 

@@ -479,6 +479,7 @@ class Review {
     part.othersBlock.hidden = !finding?.others?.length;
     part.similar.replaceChildren(...(finding?.similar ?? []).map((other) => this.thumbnail(other)));
     part.similarBlock.hidden = !finding?.similar?.length;
+    if (finding) part.allSimilar.href = `./?${new URLSearchParams({ run: finding.runId, like: finding.id })}`;
     part.history.replaceChildren(...(finding?.history ?? []).map((event) => this.historyRow(event)));
     part.historyBlock.hidden = !finding?.history?.length && !finding?.hidden;
     if (finding?.hidden) part.history.replaceChildren(element("p", { class: "caption" }, finding.hidden));

@@ -27,12 +27,14 @@ from dashboard.address import (
 from dashboard.components import plain, sheet
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, rows, short_path, who_judges
+from dashboard.saved_filters import saved_filters
 
 Option = TypeVar("Option", int, str)
 
 A_PAGE = 60
 LOOK_SECONDS = 2.0  # between two looks for new findings
 PAGE = "page of the queue"
+SELECTED = "selected"  # in the address: what is selected in the sheet, which writes it itself
 ANY = "any"
 DETECTOR_SAYS = {  # result, status
     "any": (None, None),
@@ -46,7 +48,8 @@ DETECTOR_SAYS = {  # result, status
 # The fields of the filters, and what they say where nothing is chosen.
 NONE_CHOSEN: dict[str, str | None] = {
     **dict.fromkeys(("Verdict", "Folder", "Detector says", "Defect type", "Judged by"), ANY),
-    **dict.fromkeys(("Score from", "to")),
+    **dict.fromkeys(("Score from", "to", "Similar to image")),
+    "Find": "",
 }
 BAR = "#1a5ecb"
 
@@ -56,7 +59,7 @@ def show(desk: Desk, person: Person) -> None:
     asked = filters_here(desk, newest=True), queue_here()
     # a link was followed: the address wins over the fields
     fresh = st.session_state.get("address") != query_here()
-    filters, queue = filter_row(desk, *asked, fresh)
+    filters, queue = filter_row(desk, person, *asked, fresh)
     pages = max(1, -(-desk.store.count(filters) // A_PAGE))
     if fresh or PAGE not in st.session_state:
         st.session_state[PAGE] = page_here()
@@ -64,7 +67,8 @@ def show(desk: Desk, person: Person) -> None:
         st.session_state[PAGE] = 1
     page = st.session_state[PAGE] = min(st.session_state[PAGE], pages)
     query = query_for(filters, queue, **({"page": str(page)} if page > 1 else {}))
-    set_address(query)
+    selected = query_here().get(SELECTED) if (filters, queue, page) == (*asked, page_here()) else ""
+    set_address({**query, SELECTED: selected} if selected else query)
     st.session_state["address"] = query_here()
     head(desk, person, filters, query)
     if pages > 1:
@@ -113,6 +117,19 @@ class Fields:
         """Shows the next field, which offers any beside what is known; None: any."""
         return _unless_any(self.choice(label, options(known, value), value))
 
+    def text(self, label: str, value: str | None, hint: str) -> str | None:
+        """Shows the next field, words to search for, and returns them."""
+        if self._fresh or label not in st.session_state:
+            st.session_state[label] = value or ""
+        said = next(self._places).text_input(label, key=label, placeholder=hint, max_chars=200)
+        return said.strip() or None
+
+    def whole(self, label: str, value: int | None) -> int | None:
+        """Shows the next field, a whole number or nothing, and returns what it says."""
+        if self._fresh or label not in st.session_state:
+            st.session_state[label] = value
+        return next(self._places).number_input(label, key=label, value=None, step=1, min_value=0)
+
     def number(self, label: str, value: float | None) -> float | None:
         """Shows the next field, a number or nothing, and returns what it says."""
         if self._fresh or label not in st.session_state:
@@ -120,34 +137,44 @@ class Fields:
         return next(self._places).number_input(label, key=label, value=None, format="%.4g")
 
 
-def filter_row(desk: Desk, filters: Filters, queue: str, fresh: bool) -> tuple[Filters, str]:
+def filter_row(
+    desk: Desk, person: Person, filters: Filters, queue: str, fresh: bool
+) -> tuple[Filters, str]:
     """Shows one field for each filter, most of them behind More, and returns what they say now;
     ``fresh``: what the address says.
     """
-    columns = st.columns([2.2, 1.8, 1.5, 0.9, 5], vertical_alignment="bottom")
-    more = columns[3].popover("More", width="stretch", help="Folder, score, type, inspector")
-    store, fields = desk.store, Fields([*columns[:3], *[more] * 6], fresh)
-    runs = {one.id: one.name for one in store.runs()}
+    columns = st.columns([2.2, 1.8, 1.5, 2, 0.9, 3], vertical_alignment="bottom")
+    more = columns[4].popover("More", width="stretch", help="Folder, score, type, inspector, saved")
+    saved = more.container()
+    fields = Fields([*columns[:4], *[more] * 7], fresh)
+    runs = {one.id: one.name for one in desk.store.runs()}
     run = fields.choice("Run", list(runs), filters.run, runs)
     queue = fields.choice("Order", list(QUEUE_NAMES), queue, QUEUE_NAMES)
     state = _unless_any(fields.choice("Verdict", [ANY, "judged", *STATES], filters.state))
+    find = fields.text("Find", filters.find, "name, serial number, comment, type")
+    chosen = replace(behind_more(desk, fields, filters, run), run=run, state=state, find=find)
+    with saved:
+        saved_filters(desk, person, chosen, queue)
+    with columns[5].container(horizontal=True, gap="small"):
+        chips()
+    return chosen, queue
+
+
+def behind_more(desk: Desk, fields: Fields, filters: Filters, run: int) -> Filters:
+    """Shows the fields of the filters behind More, and returns what they say."""
     folder = fields.choice("Folder", *folder_options(desk, run, filters))
     said = fields.choice("Detector says", list(DETECTOR_SAYS), detector_said(filters))
-    defect_types = (one.name for one in store.defect_types())
-    chosen = Filters(
-        run=run,
+    defect_types = (one.name for one in desk.store.defect_types())
+    return Filters(
         folder=_unless_any(folder),
         result=DETECTOR_SAYS[said][0],
         status=DETECTOR_SAYS[said][1],
-        state=state,
         defect_type=fields.choice_or_any("Defect type", defect_types, filters.defect_type),
-        inspector=fields.choice_or_any("Judged by", store.inspectors(), filters.inspector),
+        inspector=fields.choice_or_any("Judged by", desk.store.inspectors(), filters.inspector),
         low=fields.number("Score from", filters.low),
         high=fields.number("to", filters.high),
+        like=fields.whole("Similar to image", filters.like),
     )
-    with columns[4].container(horizontal=True, gap="small"):
-        chips()
-    return chosen, queue
 
 
 def chips() -> None:

@@ -18,24 +18,39 @@ from anomaly.reporting.guarantee import guarantee_text, preview_text, review_lin
 from anomaly.reporting.known_defects import known_defect_lines
 from anomaly.review import Comparison, Detector, Run
 from anomaly.review.findings import Filters
-from dashboard.address import filters_here, query_for, query_here, queue_here, set_address
+from dashboard.access import Person
+from dashboard.address import (
+    filters_here,
+    nothing_yet,
+    query_for,
+    query_here,
+    queue_here,
+    set_address,
+)
 from dashboard.components import cells, plain, show_chart
 from dashboard.desk import Desk, open_desk
 from dashboard.findings import roots, short_path
+from dashboard.job_pages import jobs_tab, learn_button
+from dashboard.lineage import in_use, lineage
 
 SCATTER = 4000  # points that a browser draws at once
 FLIPS = 60
 WHAT = st.column_config.TextColumn(width=160)
 
 
-def show(desk: Desk) -> None:
-    """Shows all runs, the card of the chosen one's detector, and a comparison."""
+def show(desk: Desk, person: Person) -> None:
+    """Shows all runs, the card of the chosen one's detector, a comparison, and jobs."""
+    if desk.jobs is not None and not desk.store.runs():  # the first detector is made here
+        nothing_yet()
+        jobs_tab(desk, person)
+        return
     filters = filters_here(desk)
     runs = desk.store.runs()
+    st.caption(plain(in_use(desk)))
     shown = cells([run_row(desk, run) for run in runs])
     st.dataframe(shown, hide_index=True, width="stretch", height=min(260, 36 * (len(runs) + 1)))
     names = {run.id: f"{run.name} ({run.imported_at[:10]})" for run in runs}
-    cards, comparison = st.tabs(["Detector", "Compare two runs"])
+    cards, comparison, jobs = st.tabs(["Detector", "Compare two runs", "Jobs"])
     with cards:
         chosen = st.selectbox(
             "Run",
@@ -47,8 +62,9 @@ def show(desk: Desk) -> None:
         other = query_for(replace(filters, run=chosen, folder=None), queue_here())
         set_address(query_here() if chosen == filters.run else other)
         card(desk.detector_of(chosen).detector)
+        lineage(desk, desk.store.run(chosen))
         offer_report(desk, desk.store.run(chosen))
-        say_learning(desk, desk.store.run(chosen))
+        say_learning(desk, person, desk.store.run(chosen))
     with comparison:
         if len(runs) < 2:
             st.info(
@@ -57,6 +73,8 @@ def show(desk: Desk) -> None:
             )
         else:
             compare(desk, names, chosen)
+    with jobs:
+        jobs_tab(desk, person)
 
 
 def run_row(desk: Desk, run: Run) -> dict[str, object]:
@@ -127,8 +145,10 @@ def offer_report(desk: Desk, run: Run) -> None:
         )
 
 
-def say_learning(desk: Desk, run: Run) -> None:
-    """Says how a detector learns from the verdicts, once there are some on defects."""
+def say_learning(desk: Desk, person: Person, run: Run) -> None:
+    """Offers to learn from the verdicts, once there are some on defects; where no job may be
+    started, it says how.
+    """
     file = desk.files.find(run)
     defects = desk.store.count(Filters(state="anomalous"))
     if file is None or not defects:
@@ -141,6 +161,8 @@ def say_learning(desk: Desk, run: Run) -> None:
             "set by good images again. It takes as long as the first training:"
         )
         folder = file.parent
+        if learn_button(desk, person, run, folder):
+            return
         new = folder.with_name(f"{folder.name}-learnt")
         database = desk.settings.database
         if "@" in database:  # an address may hold a password
@@ -175,14 +197,23 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
     numbers = list(names)
     old, new = first_pair(desk, numbers, chosen)
     a = columns[0].selectbox("Old", numbers, numbers.index(old), format_func=names.__getitem__)
-    b = columns[1].selectbox("New", numbers, numbers.index(new), format_func=names.__getitem__)
-    if a == b:
-        st.info("Choose two different runs.")
+    shared = [number for number in numbers if number in desk.with_common_images(a)]
+    if not shared:
+        st.info(
+            "No other run judged an image of this one. Score the same images with another detector "
+            "into this database to compare the two."
+        )
         return
+    place = shared.index(new) if new in shared else 0
+    # of another run other ones are offered
+    b = columns[1].selectbox(
+        "New, of the runs with the same images",
+        shared,
+        place,
+        format_func=names.__getitem__,
+        key=f"compared with {a}",
+    )
     found = desk.store.compare(a, b)
-    if not len(found.paths):
-        st.info("These two runs have no image in common.")
-        return
     left, right = st.columns([1, 1], gap="medium")
     with left.container(border=True):
         show_chart(scatter(found), "Scores of both runs against each other")
@@ -300,6 +331,6 @@ def flips(desk: Desk, found: Comparison) -> None:
 
 
 try:
-    show(open_desk())
+    show(open_desk(), st.session_state["person"])
 except AnomalyError as error:
     st.error(plain(str(error)))

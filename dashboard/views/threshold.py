@@ -4,7 +4,6 @@ one, and keep it.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +26,24 @@ from anomaly.quality.moved_threshold import (
     with_review,
     write_moved,
 )
-from anomaly.reporting.charts import Scale
 from anomaly.reporting.guarantee import PREVIEW, change_rows, place_text, review_rows
 from anomaly.reporting.review import estimate_text
 from anomaly.review import Run, default_key
 from anomaly.review.threshold_preview import Preview, band, preview
-from anomaly.review.verdicts import Sample
 from anomaly.statistics.calibration import Calibration
 from dashboard.access import Person
 from dashboard.address import filters_here, query_for, queue_here, run_here
 from dashboard.components import plain, threshold_chart
 from dashboard.desk import Desk, open_desk
+from dashboard.findings import roots, short_path
+from dashboard.recalibration import SUGGESTED, WRITING, recalibration
+from dashboard.threshold_chart import chart_data
 
-BINS = 90
+MISSES = 8  # that are named
 CHART = "threshold chart"
+WHOLE = "whole range of scores"
 WITH_REVIEW = "with a review threshold"
 NAME, ACCEPTED, SAID = "name of the new file", "worse accepted", "what came of it"
-WRITING = threading.Lock()  # two admins at once get two versions
 
 
 def show(desk: Desk, person: Person) -> None:
@@ -90,18 +90,27 @@ def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibra
     dragged.
     """
     sample, scores = desk.store.sample(run.id), desk.scores(run.id)
+    whole = st.toggle("Whole range of scores", key=WHOLE)
     chart = st.container()
     tried = controls(desk, calibration)
     with chart:
         threshold_chart(
             CHART,
-            chart_data(sample, scores, calibration, tried, desk.detector(run.detector).what),
+            chart_data(
+                sample,
+                scores,
+                calibration,
+                tried,
+                what=desk.detector(run.detector).what,
+                whole=whole,
+            ),
             follow,
         )
         st.caption(
             "Drag the threshold, or move it by the arrow keys. It stands on the score of a good "
             "image: between two of them the guarantee is the same, above the highest there is "
-            "none. Heights are square roots of counts."
+            "none. Heights are square roots of counts; the figures at the edges count the images "
+            "beyond them."
         )
     # as the score table has it: the run's own threshold must be found to be the same one
     what = desk.detector(run.detector).what
@@ -111,7 +120,36 @@ def desk_of_threshold(desk: Desk, person: Person, run: Run, calibration: Calibra
         scores,
         what,
     )
+    misses(desk, run, shortest(float(tried.threshold)))
     keep(desk, person, run, tried)
+    recalibration(desk, person, run)
+
+
+def misses(desk: Desk, run: Run, threshold: float) -> None:
+    """Names the images judged anomalous that the threshold lets pass, each with a link."""
+    missed = replace(filters_here(desk), state="anomalous", result=None, low=None, high=threshold)
+    count = desk.store.count(missed)
+    if not count:
+        return
+    said = "image judged anomalous passes" if count == 1 else "images judged anomalous pass"
+    st.markdown(f"**{count:,} {said} at this threshold:**")
+    folders = roots(desk, run.id)
+    with st.container(horizontal=True, gap="small"):
+        for finding in desk.store.findings(missed, limit=MISSES):
+            score = "no score" if finding.score is None else f"{finding.score:.4g}"
+            st.page_link(
+                "views/image.py",
+                label=plain(f"{short_path(finding.path, folders)} ({score})"),
+                icon=":material/image:",
+                query_params=query_for(missed, "anomalous", finding=str(finding.id)),
+            )
+        if count > MISSES:
+            st.page_link(
+                "views/queue.py",
+                label=f"All {count:,}",
+                icon=":material/photo_library:",
+                query_params=query_for(missed, "anomalous"),
+            )
 
 
 def follow() -> None:
@@ -174,50 +212,6 @@ def show_between(desk: Desk, low: float, high: float) -> None:
     st.switch_page("views/queue.py", query_params=query)
 
 
-def chart_data(
-    sample: Sample,
-    scores: NDArray[np.float32],
-    calibration: Calibration,
-    tried: Calibration,
-    what: str,
-) -> dict[str, object]:
-    """Returns what the chart draws: good images, this run, and what the verdicts say."""
-    threshold, old = float(tried.threshold), float(calibration.threshold)
-    low = None if tried.review is None else float(tried.review.threshold)
-    scale = Scale.over(calibration.scores, scores, marks=[threshold, old])
-    judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
-    strips = [
-        (
-            f"Good {what}s",
-            f"{calibration.n:,} set the threshold",
-            "calibration",
-            calibration.scores,
-        ),
-        ("This run", f"{len(scores):,} images", "run", scores),
-        ("Judged normal", f"{len(judged['normal']):,} images", "normal", judged["normal"]),
-        (
-            "Judged anomalous",
-            f"{len(judged['anomalous']):,} images",
-            "anomalous",
-            judged["anomalous"],
-        ),
-    ]
-    return {
-        "low": scale.low,
-        "high": scale.high,
-        "threshold": threshold,
-        "old": old,
-        "review": low,
-        "mayMove": True,
-        "shown": {"threshold": f"{threshold:.4g}", "review": "" if low is None else f"{low:.4g}"},
-        "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
-        "strips": [
-            {"name": n, "detail": d, "kind": k, "bars": scale.bars(values, BINS)}
-            for n, d, k, values in strips
-        ],
-    }
-
-
 def tell(shown: Preview, tried: Calibration, scores: NDArray[np.float32], what: str) -> None:
     """Says what the threshold would do, counts before percent, and nothing that the verdicts do not
     carry.
@@ -275,7 +269,7 @@ def offer(desk: Desk, person: Person, run: Run, tried: Calibration, file: Path) 
     before = Guarantee.of(read_card(file))
     after = guarantee_of(before, tried)
     reasons = worse(before, after) if after != before else []
-    if NAME not in st.session_state or st.session_state.get("name suggested for") != (
+    if NAME not in st.session_state or st.session_state.get(SUGGESTED) != (
         run.id,
         str(file),
     ):
@@ -343,9 +337,7 @@ def suggest(desk: Desk, run: Run, file: Path) -> None:
         detector.version,
         versions_of(detector.name, file.parent, file.parent, desk.store.identities()),
     )
-    st.session_state.update(
-        {NAME: free_name(file, version).name, "name suggested for": (run.id, str(file))}
-    )
+    st.session_state.update({NAME: free_name(file, version).name, SUGGESTED: (run.id, str(file))})
 
 
 def target(file: Path, name: str) -> Path:

@@ -24,7 +24,14 @@ from dashboard.access import (
     read_roles,
     role_of,
 )
-from dashboard.launch import AUTH_NEEDS, SAFE, server_command, server_names, settings_for
+from dashboard.launch import (
+    AUTH_NEEDS,
+    SAFE,
+    job_folders,
+    server_command,
+    server_names,
+    settings_for,
+)
 from dashboard.settings import Settings
 
 KEY, OTHER = Key(b"k" * 32), Key(b"o" * 32)
@@ -185,6 +192,14 @@ def test_a_public_address_without_login_is_refused(options):
 
 def test_insecure_opens_it_but_makes_nobody_admin():
     assert settings("0.0.0.0", insecure=True).open_role == "inspector"
+
+
+def test_jobs_need_an_admin(tmp_path):
+    assert job_folders([tmp_path], settings()) == (str(tmp_path.resolve()),)
+    with pytest.raises(AnomalyError, match="only who logs in as an admin may start jobs"):
+        job_folders([tmp_path], settings("0.0.0.0", insecure=True))
+    with pytest.raises(AnomalyError, match="no such folder"):
+        job_folders([tmp_path / "none"], settings())
 
 
 def test_login_needs_roles_and_roles_need_a_login(tmp_path):
