@@ -30,7 +30,7 @@ SAID = {
     "Drift": NOTHING,
     "Runs": NOTHING,
     "Calibration": "No run folder is known here",
-    "Mask": "Choose an image and drag rectangles over it",
+    "Mask": "Choose an image and draw on it",
     "Queue": NOTHING,
 }
 

@@ -410,7 +410,8 @@ def test_verdicts_are_counted_once_and_taken_back_once(fresh: tuple[Server, int]
     for _ in range(3):  # sent again, since the answer got lost
         assert client.post("/api/undo", {"finding": finding, "key": "key 3"}).status == 200
     shown = client.get(f"/api/finding/{finding}").json
-    assert shown["mine"] == {"verdict": "normal", "type": None, "comment": EVIL}
+    mine = {"verdict": "normal", "type": None, "comment": EVIL, "regions": []}
+    assert shown["mine"] == mine
     listed = client.get("/api/recent").json["events"]
     assert [(event["finding"], event["verdict"], event["comment"]) for event in listed] == [
         (finding, "normal", EVIL)

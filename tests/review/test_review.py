@@ -1647,6 +1647,7 @@ def test_coco_has_images_categories_and_boxes(reviewed: Store, tmp_path: Path) -
             "area": 1200,
             "iscrowd": 0,
             "score": 1.5,
+            "source": "detector",
         }
     ]
 
