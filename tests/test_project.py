@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import anomaly
+from tests.support.order import BEGUN_FIRST
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -155,6 +156,11 @@ def test_scoring_installs_at_most_eight_packages():
     if "onnxruntime" not in {canonical(found.name) for found in importlib.metadata.distributions()}:
         pytest.skip("ONNX Runtime for the GPU is installed here, which brings CUDA")
     assert len(brought_by("anomaly[cpu]")) <= 8
+
+
+def test_files_that_are_said_to_take_longest_are_there():
+    assert [name for name in BEGUN_FIRST if not (ROOT / "tests" / name).is_file()] == []
+    assert len(set(BEGUN_FIRST)) == len(BEGUN_FIRST)
 
 
 def test_the_lock_pins_every_dependency():
