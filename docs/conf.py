@@ -15,7 +15,7 @@ from sphinx.writers.html5 import HTML5Translator
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from generated import insert  # noqa: E402
+from generated import insert, show  # noqa: E402
 
 from anomaly import __version__  # noqa: E402
 
@@ -24,6 +24,7 @@ copyright = "the authors of anomaly, Apache-2.0"
 version = release = __version__
 extensions = ["myst_parser"]
 root_doc = "index"
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4  # anchors as GitHub makes them, so that links hold in both places
 nitpicky = True
@@ -56,4 +57,5 @@ def _block(translator: HTML5Translator, node: math_block) -> None:
 
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.connect("source-read", show)
     app.connect("source-read", insert)

@@ -8,6 +8,7 @@ its place while the site is built.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -22,6 +23,29 @@ WANTED = re.compile(r"<!-- generated: (\w+) -->")
 def insert(app: Sphinx, page: str, content: list[str]) -> None:
     """Puts the generated texts into a page that Sphinx has read; KeyError for an unknown one."""
     content[0] = WANTED.sub(lambda found: TEXTS[found[1]](), content[0])
+
+
+def show(app: Sphinx, page: str, content: list[str]) -> None:
+    """Makes a page of a notebook that Sphinx has read: code, what it printed, its pictures."""
+    if page.startswith("notebooks/") and content[0].startswith("{"):
+        cells = json.loads(content[0])["cells"]
+        name = page.rpartition("/")[2]
+        download = f"{{download}}`The notebook itself <{name}.ipynb>`"
+        content[0] = "\n\n".join([*(part for cell in cells for part in _cell(cell)), download])
+
+
+def _cell(cell: dict[str, Any]) -> Iterator[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield source
+        return
+    yield f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        if "text" in output:
+            yield f"```text\n{''.join(output['text'])}```"
+        elif "image/png" in output["data"]:
+            picture = output["data"]["image/png"].strip()
+            yield f"![What the cell shows](data:image/png;base64,{picture})"
 
 
 def commands(of: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -22,6 +22,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:.*images were not judged:UserWarning")  # of the digits
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
 def test_an_example_runs(block, photos, monkeypatch, capsys):
     monkeypatch.chdir(photos)
