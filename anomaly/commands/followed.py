@@ -23,7 +23,8 @@ LINE_SECONDS = 5.0  # between two lines of progress: somebody is watching
 
 def follow() -> None:
     """Ends this process once its standard input is closed."""
-    while sys.stdin.read(1):
+    # not by sys.stdin: its lock would be held when Python ends
+    while os.read(sys.stdin.fileno(), 1):
         pass
     _thread.interrupt_main()
     time.sleep(PATIENCE)
