@@ -207,11 +207,12 @@ def compare(desk: Desk, names: dict[int, str], chosen: int) -> None:
     place = shared.index(new) if new in shared else 0
     # of another run other ones are offered
     b = columns[1].selectbox(
-        "New, of the runs with the same images",
+        "New",
         shared,
         place,
         format_func=names.__getitem__,
         key=f"compared with {a}",
+        help="Runs that share images with the old one",
     )
     found = desk.store.compare(a, b)
     left, right = st.columns([1, 1], gap="medium")

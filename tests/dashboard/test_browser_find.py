@@ -74,7 +74,7 @@ def test_images_are_found_and_back_goes_back(server: Server, open_page: Callable
     other.get_by_role("combobox", name="Saved filters").click()
     other.get_by_role("option", name="holes").click()
     wait_for(other, "find", "missing")
-    expect(other.locator("a.card")).to_have_count(scratched)
+    expect(other.locator("a.card")).to_have_count(scratched, timeout=30_000)
 
     other.keyboard.press("Escape")
     other.locator(".tick").nth(1).click()

@@ -630,6 +630,7 @@ def pages(
         "OPEN_ROLE": "admin",
         "DETECTORS": f'["{tmp_path / "run"}"]',
         "STATIONS": "[]",
+        "JOBS": "[]",
     }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{name}", value)
     monkeypatch.syspath_prepend(str(ROOT / "dashboard"))
@@ -821,6 +822,7 @@ def test_without_a_run_every_page_says_what_to_do(
         "OPEN_ROLE": "admin",
         "DETECTORS": "[]",
         "STATIONS": "[]",
+        "JOBS": "[]",
     }.items():
         monkeypatch.setenv(f"ANOMALY_REVIEW_{key}", value)
     open_desk.cache_clear()
