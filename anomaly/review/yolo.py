@@ -49,8 +49,10 @@ def export_yolo(store: Store, out: Path, filters: Filters, *, link: bool = False
         label.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(label, label_text(finding, regions, numbers).encode())
     names = [f"  {number - 1}: {json.dumps(name)}\n" for name, number in numbers.items()]
-    text = "path: .\ntrain: images/train\nval: images/val\nnames:\n" + "".join(names)
-    out.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "val"):
+        (out / "images" / part).mkdir(parents=True, exist_ok=True)
+    # without a path of its own: the folders are then looked for beside this file
+    text = "train: images/train\nval: images/val\nnames:\n" + "".join(names)
     write_atomically(out / "data.yaml", text.encode())
     return Exported(written, left_out)
 
