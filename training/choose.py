@@ -227,15 +227,16 @@ def unseen_errors(cross: CrossFit, bad: Tensor, sample: Sample) -> tuple[Tensor,
     (n, h, w), by models without the fold of each.
     """
     fold = folds(sample.groups)
-    raw = ((cross.maps, fold), (bad, fold[sample.sources]))
-    found = [torch.zeros(len(maps), *cross.space.grid) for maps, _ in raw]
+    of = fold[sample.sources]
+    products = cross.products_of(bad)
+    good, with_defect = (
+        torch.zeros(len(maps), *cross.learnt.shape[2:]) for maps in (cross.maps, bad)
+    )
     for k in range(fold.max() + 1):
-        model = cross.without(fold == k)
-        for errors, (maps, folds_of) in zip(found, raw, strict=True):
-            which = folds_of == k
-            if which.any():
-                errors[which] = torch.cat([model(cross.ready(b))[0] for b in maps[which].split(64)])
-    good, with_defect = found
+        left, made = fold == k, of == k
+        good[left] = cross.errors_without(left, cross.maps[left], cross.products[left])
+        if made.any():
+            with_defect[made] = cross.errors_without(left, bad[made], products[made])
     return good, with_defect
 
 

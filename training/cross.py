@@ -31,7 +31,6 @@ from torch import Tensor
 from anomaly.files.progress import Progress
 from anomaly.inputs.dataset import Record
 from training.export import DetectorGraph
-from training.fine_heatmap import Early, distances
 from training.folds import folds
 from training.known_defects import Defects, fit_known, judged_by
 from training.labelled_maps import describe_maps
@@ -53,12 +52,9 @@ def unchanged(heatmap: Tensor, path: Path) -> Tensor:
 
 def sharpening(fitted: Fitted) -> Sharpen:
     """Returns what makes the heatmaps of calibrating images fine, if anything does."""
-    split, trained = fitted.chosen.split, fitted.trained
-    fine = trained.fine
+    fine, known = fitted.trained.fine, fitted.trained.distances
     if fine is None:
         return unchanged
-    early = Early(trained.space, trained.prepare, trained.pose, split.rule)
-    known = distances(fine, early, split.sets.calibrating)
     return lambda heatmap, path: fine.combined(heatmap, known[path][None])
 
 

@@ -73,7 +73,7 @@ def describe(calibrated: Calibrated, sensitivity: dict[str, Any] | None) -> Card
         golden={},
         licences={"weights": weights_licence(split.job), "data": "not stated"},
         quality=None,
-        parent=None,
+        parent=options.parent,
         weights="",
         pooled=trained.pooled,
         heatmap=calibrated.heatmap,

@@ -48,6 +48,7 @@ from training.export import (
 )
 from training.good_images import keep_good_images
 from training.guard import Guard, learn_guard
+from training.kept_maps import MAPS, kept_maps, save_maps
 from training.options import TrainOptions
 from training.protocols import Module
 from training.sets import decode_all
@@ -64,10 +65,13 @@ def calibrate(fitted: Fitted) -> Calibrated:
     suspects = find_suspects(seen.records, seen.maps, split.space, to_heatmap)
     write_suspects(options.out, suspects, options.images)
     guard = learn_guard(split.sets.development, split.rule, trained.prepare)
-    graph, model = join(trained, guard)
+    graph = join(trained, guard)
+    model, explain = to_onnx(graph), explaining(trained)
     calibration, heatmap, highest, fold = set_threshold(fitted, model)
     own = None if trained.pooled else heatmap
-    return Calibrated(fitted, suspects, guard, graph, model, calibration, highest, fold, own)
+    return Calibrated(
+        fitted, suspects, guard, graph, model, explain, calibration, highest, fold, own
+    )
 
 
 def export(calibrated: Calibrated) -> Exported:
@@ -80,6 +84,9 @@ def export(calibrated: Calibrated) -> Exported:
     card = describe(calibrated, size_sensitivity(calibrated))
     card = write(split.job, card, calibrated, split.sets.calibration or split.sets.validation)
     keep_good_images(options, card, split.sets)
+    kept = kept_maps(calibrated.fitted.trained, split.seen)
+    if kept is not None:
+        save_maps(options.out / MAPS, kept)
     return Exported(calibrated, card)
 
 
@@ -122,12 +129,19 @@ def size_sensitivity(calibrated: Calibrated) -> dict[str, object] | None:
     )
 
 
-def join(trained: Trained, guard: Guard) -> tuple[DetectorGraph, onnx.ModelProto]:
-    """Returns the detector as one torch module and as an ONNX model that has no calibration yet."""
+def join(trained: Trained, guard: Guard) -> DetectorGraph:
+    """Returns the detector as one torch module, which has no calibration."""
     parts = (trained.prepare, trained.space, trained.model, trained.score, guard)
     finer = trained.tiles or trained.fine
-    graph = DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose).eval()
-    return graph, to_onnx(graph)
+    return DetectorGraph(*parts, trained.to_heatmap, finer, trained.pose).eval()
+
+
+def explaining(trained: Trained) -> onnx.ModelProto | None:
+    """Returns the ONNX model that draws what the model expected, None where nothing does."""
+    if trained.decoder is None:
+        return None
+    parts = (trained.prepare, trained.space, trained.model, trained.decoder, trained.pose)
+    return to_onnx(ExplainGraph(*parts))
 
 
 def set_threshold(
@@ -225,7 +239,7 @@ def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record
         golden=golden_samples(data, golden_sizes(card.size, tiled), tolerance),
         training=replace(card.training, parity=parity),
     )
-    save_run(job.options, card, trained, calibrated.guard)
+    save_run(job.options, card, calibrated)
     set_card(model, card)
     finished = model.SerializeToString(deterministic=True)
     remember(finished)  # its golden samples were scored here just now
@@ -233,23 +247,19 @@ def write(job: Job, card: Card, calibrated: Calibrated, records: Sequence[Record
     return read_card(job.options.out)
 
 
-def save_run(options: TrainOptions, card: Card, trained: Trained, guard: Guard) -> None:
+def save_run(options: TrainOptions, card: Card, calibrated: Calibrated) -> None:
     """Writes explain.onnx and the checkpoint that holds all weights (for sample, reconstruct and
     --resume).
     """
-    if trained.decoder is not None:
-        explain = to_onnx(
-            ExplainGraph(
-                trained.prepare, trained.space, trained.model, trained.decoder, trained.pose
-            )
-        )
+    trained, explain = calibrated.fitted.trained, calibrated.explain
+    if explain is not None:
         onnx.helper.set_model_props(explain, {"weights": card.weights})
         drawn = explain.SerializeToString(deterministic=True)
         remember(drawn)
         write_atomically(options.out / "explain.onnx", drawn)
     path = options.out / "checkpoint.safetensors"
     tensors, facts = load_checkpoint(path)
-    tensors |= weights_of(trained, guard)
+    tensors |= weights_of(trained, calibrated.guard)
     built = built_by(options, trained)
     if card.training.backbone is not None:
         built["backbone"] = card.training.backbone.to_json()

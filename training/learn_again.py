@@ -20,10 +20,11 @@ from anomaly.inputs.labels import GOOD
 from anomaly.inputs.used_images import DEFECTS
 from anomaly.quality.marks import training_images
 from anomaly.reporting.lines import line_of
-from training.options import check_out
+from training.options import TrainOptions, check_out, make_run
 from training.pipeline import train
 from training.retrain import options_of
 from training.tensors import sha256_of
+from training.update import Former, update
 
 MASKS = "defect_masks"  # in a run folder: regions that inspectors drew
 MANIFESTS = ("good_images.csv", "known_defects.csv")  # in a run folder: what it was learnt from
@@ -53,7 +54,9 @@ def learn_again(
     found unchanged, or the run did not learn from single images.
     """
     old = read_card(run)
-    options = replace(options_of(old, run), out=out, command=command, resume=False)
+    options = replace(
+        options_of(old, run), out=out, command=command, resume=False, parent=old.digest
+    )
     check_out(options)
     good, before = former_images(run, options.images)
     good_new = without(news.good, [*good, *before])
@@ -64,7 +67,7 @@ def learn_again(
             f"{run}: nothing new to learn from found: {len(news.good)} good images and "
             f"{len(news.defects)} defects given, all of them known to it"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_run(out)
     images = write_manifest(out / MANIFESTS[0], [*good, *good_new])
     known = with_masks([*before, *defects], {**news.masks, **marked}, out / MASKS)
     asked = replace(options, images=images, group_by=None, exclude=None, good=())
@@ -73,12 +76,31 @@ def learn_again(
     if news.defects:  # found by a detector, as far as anybody knows
         asked = replace(asked, independent_defects=False)
     say(line_of("learnt from", f"{len(good)} good images of {run}, {len(good_new)} new ones"))
-    new = train(asked, say)
+    new = learn_good(run, asked, good_new, say) or train(asked, say)
     if new is None:
         raise TrainingError(
             "more than one process found, one expected: anomaly learn does not run under torchrun"
         )
     return old, new
+
+
+def learn_good(
+    run: Path, options: TrainOptions, good: Sequence[Record], say: Callable[[str], None]
+) -> Card | None:
+    """Returns the card of a detector that is updated by good images alone; None, and says why,
+    where everything has to be learnt anew.
+    """
+    former = None
+    if options.defects is not None:
+        reason = "there are known defects"
+    elif options.by_unit is not None:
+        reason = "units calibrate"
+    else:
+        former, reason = Former.of(run), f"{run} keeps no maps that its model is updated by"
+    if former is None:
+        say(line_of("learnt anew", reason))
+        return None
+    return update(former, options, good, say)
 
 
 def former_images(run: Path, images: Path) -> tuple[list[Record], list[Record]]:

@@ -22,7 +22,7 @@ CLOSED_FORM = ("linear", "hmm")
 # images between which a recipe is chosen: of fewer a choice says nothing, and the fine maps of more
 # would fill the memory, 0.8 MB an image
 FEWEST_TO_CHOOSE, MOST_TO_CHOOSE = 20, 8000
-NOT_KEPT = ("out", "resume", "command", "device", "marked_by")  # of one training only
+NOT_KEPT = ("out", "resume", "command", "device", "marked_by", "parent")  # of one training only
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class TrainOptions:
     # who marked what ``exclude`` names as defects (anomaly retrain); empty: a list of the user's
     # own
     marked_by: str = ""
+    parent: str | None = None  # digest of the detector that this one is made from (anomaly learn)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what was asked for, as the card keeps it for another training of the

@@ -21,7 +21,7 @@ from anomaly.files.atomic import write_atomically
 from anomaly.files.delimited import read_lines
 from anomaly.inputs.dataset import Record, normal_training, read_dataset
 from anomaly.quality.marks import DEFECT, Mark, read_marks, sha256_of_image, training_images
-from training.options import TrainOptions, check_out
+from training.options import TrainOptions, check_out, make_run
 from training.pipeline import train
 from training.sets import name_of
 from training.tensors import sha256_of
@@ -47,7 +47,7 @@ def train_again(
     missing.
     """
     old = read_card(run)
-    options = replace(options_of(old, run), out=out, command=command)
+    options = replace(options_of(old, run), out=out, command=command, parent=old.digest)
     options = replace(options, images=images or options.images)
     check_out(options)
     defects = chosen(run, only, options)
@@ -55,7 +55,7 @@ def train_again(
     records = normal_training(read_dataset(options.images, options.group_by, good=options.good))
     before = left_out_before(run, options)
     paths = paths_leaving(run, records, leaving, before, options)
-    out.mkdir(parents=True, exist_ok=True)
+    make_run(out)
     lines = "".join(f"{line}\n" for line in sorted({*paths, *before}))
     write_atomically(out / LEFT_OUT, lines.encode("utf-8", "surrogateescape"))
     who = ", ".join(sorted({mark.by for mark in defects}))

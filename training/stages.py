@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,9 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Trained:
-    """The parts of a detector before they are joined and written."""
+    """The parts of a detector before they are joined and written. ``distances``: in
+    cross-calibration, what makes the heatmap of each image fine (h, w), by its path.
+    """
 
     prepare: Preprocess
     space: Space
@@ -138,6 +140,7 @@ class Trained:
     tiles: Tiles | None = None
     pose: Pose | None = None
     fine: FineHeatmap | None = None
+    distances: Mapping[Path, Tensor] = field(default_factory=dict)
 
     @property
     def pooled(self) -> bool:
@@ -214,7 +217,8 @@ class Fitted:
 class Calibrated:
     """A detector in one graph, with the threshold that its own scores set.
 
-    ``calibration``: None with --rank-only. ``heatmap``: where it has a unit of its own, the largest
+    ``explain``: draws what the model expected, None where nothing does. ``calibration``: None with
+    --rank-only. ``heatmap``: where it has a unit of its own, the largest
     value of each calibration image. ``highest``: the images that set the threshold and those next
     to it, the highest first. ``fold``: of cross-calibration, the first one.
     """
@@ -224,6 +228,7 @@ class Calibrated:
     guard: Guard
     graph: DetectorGraph
     model: onnx.ModelProto
+    explain: onnx.ModelProto | None
     calibration: Calibration | None
     highest: list[Record]
     fold: Fold | None = None

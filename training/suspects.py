@@ -31,7 +31,7 @@ from anomaly.reporting.lines import lines_of
 from anomaly.reporting.report import GalleryItem
 from anomaly.scorer import Scorer
 from training.folds import folds
-from training.models.autoencoder import LinearAutoencoder, inner_products
+from training.models.gaussian import KnownMaps, inner_products
 from training.pixels import to_unit
 from training.protocols import Space
 from training.scores import Heatmap, averaged
@@ -74,12 +74,13 @@ class Suspect:
 
 
 def find_suspects(
-    records: Sequence[Record], maps: Tensor, space: Space, to_heatmap: Heatmap
+    records: Sequence[Record], maps: Tensor, space: Space | None, to_heatmap: Heatmap
 ) -> list[Suspect]:
     """Returns the most unusual 5 % of the images (at least 5), the most unusual first.
 
-    ``maps``: their raw maps (n, C, h, w), or uint8 pixels; ``space``: whitened already. Empty where
-    most images are copies of one, so that models of a part of them have nothing to learn.
+    ``maps``: their raw maps (n, C, h, w), or uint8 pixels; ``space``: whitened already; None: so
+    are the maps. Empty where most images are copies of one, so that models of a part of them have
+    nothing to learn.
     """
     try:
         scores, heatmaps = cross_fitted(
@@ -106,7 +107,7 @@ def cross_fitted(images: CrossFit, groups: Sequence[str]) -> tuple[Floats, Float
     return scores, heatmaps
 
 
-def outliers(maps: Tensor, space: Space, to_heatmap: Heatmap) -> npt.NDArray[np.bool_]:
+def outliers(maps: Tensor, space: Space | None, to_heatmap: Heatmap) -> npt.NDArray[np.bool_]:
     """Returns which images of the fit set are so unlike all others that a model had better not
     learn from them, bool (n,).
 
@@ -142,19 +143,30 @@ class CrossFit:
     """
 
     @torch.inference_mode()
-    def __init__(self, maps: Tensor, space: Space, to_heatmap: Heatmap) -> None:
+    def __init__(self, maps: Tensor, space: Space | None, to_heatmap: Heatmap) -> None:
+        """``space``: whitened already; None: so are the maps."""
         self.maps, self.space, self.to_heatmap = maps, space, to_heatmap
         self.known = np.sort(np.random.default_rng(0).permutation(len(maps))[:MAX_MODEL_IMAGES])
         self.learnt = torch.cat([self.ready(batch) for batch in maps[self.known].split(64)])
-        self.products = inner_products(self.learnt.flatten(1))
+        self.products = self.products_of(maps)
+        coverage = to_heatmap.coverage
+        self.inspected = 1.0 if coverage is None else float(coverage.mean())
+
+    @torch.inference_mode()
+    def products_of(self, maps: Tensor) -> Tensor:
+        """Returns the inner products of raw maps (n, C, h, w) with those that are learnt from,
+        float64 (n, known).
+        """
+        rows, several = self.learnt.flatten(1), maps.split(MAX_MODEL_IMAGES)
+        return torch.cat([inner_products(rows, self.ready(some).flatten(1)) for some in several])
 
     def ready(self, batch: Tensor) -> Tensor:
         """Returns raw maps as the model takes them."""
-        return (
-            to_unit(batch[:, : self.space.channels])
-            if self.space.whitening is None
-            else self.space.whitening(batch)
-        )
+        if self.space is None:
+            return batch
+        if self.space.whitening is None:
+            return to_unit(batch[:, : self.space.channels])
+        return self.space.whitening(batch)
 
     @torch.inference_mode()
     def by_folds(self, groups: Sequence[str]) -> tuple[Floats, Floats]:
@@ -184,19 +196,21 @@ class CrossFit:
         never = np.zeros(len(fold), dtype=bool) if unseen is None else unseen
         errors = []
         for k in range(fold.max() + 1):
-            model = self.without((fold == k)[self.known] | never[self.known])
-            errors += [model(self.ready(batch))[0] for batch in self.maps[fold == k].split(64)]
+            left = fold == k
+            errors.append(self.errors_without(left | never, self.maps[left], self.products[left]))
         return torch.cat(errors)[np.argsort(np.argsort(fold, kind="stable"))]
 
-    def without(self, left_out: npt.NDArray[np.bool_]) -> LinearAutoencoder:
-        """Returns the linear Gaussian of the images that are not left out, bool (known,)."""
-        kept = torch.from_numpy(~left_out)
-        _, channels, height, width = self.learnt.shape
-        model = LinearAutoencoder(channels, height, width, pixels=self.space.whitening is None)
-        if self.to_heatmap.coverage is not None:
-            model.inspected = float(self.to_heatmap.coverage.mean())
-        model.fit_maps(self.learnt[kept], self.products[kept][:, kept])
-        return model
+    def errors_without(
+        self, left_out: npt.NDArray[np.bool_], maps: Tensor, products: Tensor
+    ) -> Tensor:
+        """Returns the errors of raw maps, (m, H, W), by the linear Gaussian of the images that are
+        not left out, bool (n,). ``products``: as ``products_of`` the maps.
+        """
+        kept = torch.from_numpy(~left_out[self.known])
+        among = self.products[self.known][kept][:, kept]
+        known = KnownMaps.of(self.learnt[kept], among, self.inspected)
+        several = zip(maps.split(64), products[:, kept].split(64), strict=True)
+        return torch.cat([known.errors(self.ready(some), of) for some, of in several])
 
 
 def write_suspects(run: Path, suspects: Sequence[Suspect], images: Path) -> None:

@@ -17,11 +17,16 @@ from anomaly.errors import TrainingError
 from anomaly.files.progress import Progress
 from anomaly.reporting.detector import tiles_text
 from training.explain import PictureDecoder, fit_decoder
-from training.fine_heatmap import MAX_IMAGES, Early, FineHeatmap, fit_fine_heatmap
+from training.fine_heatmap import (
+    MAX_IMAGES,
+    Early,
+    FineHeatmap,
+    distances,
+    fit_fine_heatmap,
+)
 from training.learnt import cells_of
 from training.models import MODELS
 from training.options import FitOptions, TrainOptions
-from training.pose import Pose
 from training.preprocess import Preprocess
 from training.processes import rank
 from training.protocols import Model, Space, Whitener
@@ -63,6 +68,13 @@ def fit_whole(chosen: Chosen) -> Trained:
         decoder = fit_decoder(fitted.model, fitted.maps, learnt.pictures, job.device).cpu()
     prepare, space = split.prepare.cpu(), space.cpu()
     pose = None if split.pose is None else split.pose.cpu()
+    early = Early(space, prepare, pose, split.rule)
+    fine = fine_heatmap(chosen, early)
+    known = (
+        {}
+        if fine is None or not split.sets.cross
+        else (distances(fine, early, split.sets.calibrating))
+    )
     return Trained(
         prepare,
         space,
@@ -74,22 +86,20 @@ def fit_whole(chosen: Chosen) -> Trained:
         job.recipe,
         fitted.warnings,
         pose=pose,
-        fine=fine_heatmap(chosen, prepare, space, pose),
+        fine=fine,
+        distances=known,
     )
 
 
-def fine_heatmap(
-    chosen: Chosen, prepare: Preprocess, space: Space, pose: Pose | None
-) -> FineHeatmap | None:
+def fine_heatmap(chosen: Chosen, early: Early) -> FineHeatmap | None:
     """Returns what makes the heatmap fine; None where nothing does: it has to be a sum of squares
     of features, of whole images.
     """
     options, records = chosen.split.job.options, chosen.learnt.records
-    if options.model != "linear" or options.tile or space.early_shape is None:
+    if options.model != "linear" or options.tile or early.space.early_shape is None:
         return None
     most = min(len(records), MAX_IMAGES)
     with Progress(most, "fitting the fine heatmap", quiet=rank() > 0) as progress:
-        early = Early(space, prepare, pose, chosen.split.rule)
         return fit_fine_heatmap(early, records, progress.advance)
 
 

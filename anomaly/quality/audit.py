@@ -164,7 +164,8 @@ def kept_files(detector: Path) -> Iterator[Path]:
 
 def detectors_beside(detector: Path, card: Card) -> set[str]:
     """Returns the digests of a detector and of all those in its folder."""
-    found = {card.digest} | ({card.parent} if card.parent else set())
+    recalibrated = card.parent is not None and card.training.recalibrated is not None
+    found = {card.digest} | ({card.parent} if card.parent and recalibrated else set())
     others = (path for path in kept_files(detector) if path.suffix == ".onnx" and path != detector)
     return found | {hashlib.sha256(read_own(path)).hexdigest() for path in others}
 

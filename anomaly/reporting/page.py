@@ -174,7 +174,7 @@ def _detector(card: Card) -> Sequence[Term]:
         ("seed", training.seed),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
         ("licences", "; ".join(f"{what}: {licence}" for what, licence in card.licences.items())),
-        ("recalibrated from", card.parent),
+        ("made from", card.parent),
     ]
     return [(label, said) for label, said in rows if said not in (None, "")]
 

@@ -7,7 +7,7 @@ And it compares the heatmap of a place with what is usual there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -15,18 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import TrainingError
-from training.folds import all_alike, folds, seeded_subset
+from training.folds import folds, seeded_subset
 from training.models.base import GenerativeModel
+from training.models.gaussian import KnownMaps, components, inner_products, spectrum
 from training.models.networks import Decoder, Encoder, dense_decoder, dense_encoder
 from training.pixels import to_unit
 from training.scores import ERRORS, averaged, squared_error
 
-MAX_COMPONENTS = 256  # of the linear code, so that the file stays small
-# what is added to every variance of the Gaussian, in units of their mean: see
-# docs/research/2026-11-settings.md
-RIDGE = 2.0
-# a component with less variance than this share of the ridge changes nothing
-MIN_VARIANCE_RIDGES = 0.02
 MAX_MAPS = 4096  # that the closed form uses: its cost grows with their square
 # with as many maps the root of a place's location scale is divided out: see
 # docs/research/2026-11-settings.md
@@ -72,6 +67,10 @@ class LinearAutoencoder(GenerativeModel):
     components: Tensor
     variances: Tensor
     ridge: Tensor
+    # what the graph computes with, by names of their own: see training.update
+    scale: Tensor
+    gain: Tensor
+    share: Tensor
 
     def __init__(self, channels: int, height: int, width: int, pixels: bool) -> None:
         super().__init__(pixels)
@@ -82,19 +81,21 @@ class LinearAutoencoder(GenerativeModel):
         self.register_buffer("variances", torch.zeros(0))  # (r,), of the codes
         self.register_buffer("ridge", torch.ones(()))
         self.register_buffer("usual", torch.ones(height, width))  # u^a
+        self.register_buffer("scale", torch.ones(()))  # s^(-1/2)
+        self.register_buffer("gain", torch.zeros(0))  # (v + s)^(-1/2) - s^(-1/2)
+        self.register_buffer("share", torch.zeros(0))  # v / (v + s)
         # How many components there are is only known after the fit: a saved state brings its own
         # number.
         self.register_load_state_dict_pre_hook(_make_room_for_components)  # type: ignore[no-untyped-call]
 
-    def fit_maps(self, maps: Tensor, products: Tensor | None = None) -> None:
+    def fit_maps(self, maps: Tensor) -> None:
         """Sets the Gaussian from maps (n, C, h, w), and the location scale of each place where
         their groups are known.
 
         Of more than 4096 maps it takes a random subset, always the same.
 
-        Maps are float32, or uint8 that stands for 0..1. ``products``: the inner products of all
-        maps (n, n) where they are known, whose computing takes most of the time. Raises
-        TrainingError where maps are too few or all alike.
+        Maps are float32, or uint8 that stands for 0..1. Raises TrainingError where maps are too few
+        or all alike.
         """
         if self.groups is not None and not self.pixels:  # in pixels it was not measured
             scale = location_scale(maps, self.groups)
@@ -102,12 +103,14 @@ class LinearAutoencoder(GenerativeModel):
         if len(maps) > MAX_MAPS:
             maps = maps[seeded_subset(len(maps), MAX_MAPS)]
         rows = to_unit(maps.flatten(1).to(self.mean.device), self.mean.dtype)
-        mean, components, variances, total = principal_components(rows, products)
-        self.ridge = (RIDGE * total / (self.inspected * len(mean))).to(self.mean)
-        kept = variances > MIN_VARIANCE_RIDGES * self.ridge.double()
-        self.mean, self.components, self.variances = (
-            x.to(self.mean) for x in (mean, components[kept], variances[kept])
+        gaussian = spectrum(rows, inner_products(rows), self.inspected)
+        mean, found = rows.mean(0, dtype=torch.float64), components(rows, gaussian)
+        self.mean, self.components, self.variances, self.ridge = (
+            x.to(self.mean) for x in (mean, found, gaussian.variances, gaussian.ridge)
         )
+        self.scale = self.ridge.rsqrt()
+        self.gain = (self.variances + self.ridge).rsqrt() - self.scale
+        self.share = self.variances / (self.variances + self.ridge)
 
     def loss(self, x: Tensor, noise: Tensor, player: str) -> Tensor:
         """Returns the mean squared error of each map, (N,)."""
@@ -127,8 +130,7 @@ class LinearAutoencoder(GenerativeModel):
     def whitened(self, x: Tensor) -> Tensor:
         """Returns w of maps, (N, C, h, w)."""
         deviation, code = x.flatten(1) - self.mean, self.encode(x)
-        gain = (self.variances + self.ridge).rsqrt() - self.ridge.rsqrt()
-        w = deviation * self.ridge.rsqrt() + (code * gain) @ self.components
+        w = deviation * self.scale + (code * self.gain) @ self.components
         return w.reshape(x.shape)
 
     def deviation(self, x: Tensor) -> Tensor:
@@ -145,8 +147,7 @@ class LinearAutoencoder(GenerativeModel):
         """Returns the expectation of maps without what the ridge stands for (Tipping & Bishop,
         section 3.4): (N, C, h, w).
         """
-        code = self.encode(x) * self.variances / (self.variances + self.ridge)
-        return self.as_map(code, x.shape)
+        return self.as_map(self.encode(x) * self.share, x.shape)
 
     def sample(self, noise: Tensor) -> Tensor:
         """Returns maps (N, C, h, w) from standard normal noise (N, r), without what the ridge
@@ -168,30 +169,31 @@ def _make_room_for_components(
     saved = state.get(f"{prefix}components")
     if saved is not None and saved.shape[1:] == model.components.shape[1:]:
         model.components = model.components.new_zeros(saved.shape)
-        model.variances = model.variances.new_zeros(len(saved))
+        for name in ("variances", "gain", "share"):
+            setattr(model, name, model.variances.new_zeros(len(saved)))
 
 
 @torch.no_grad()
-def location_scale(maps: Tensor, groups: Sequence[str]) -> Tensor:
+def location_scale(maps: Tensor, groups: Sequence[str], products: Tensor | None = None) -> Tensor:
     """Returns the mean heatmap of images not seen (h, w), smoothed, in units of the mean over the
     map, at least 0.5.
 
     Five Gaussians, each without a fifth of the groups, judge the maps (n, C, h, w) of those. Ones
-    where maps are too few or too alike for that.
+    where maps are too few or too alike for that. ``products``: the inner products of the maps,
+    float64 (n, n), where they are known.
     """
-    maps, groups = drawn(maps, groups)
+    chosen = seeded_subset(len(maps), LOCATION_SCALE_MAPS)  # of more than 800, always the same
+    maps, groups = to_unit(maps[chosen].cpu()), [groups[i] for i in chosen.tolist()]
     fold_numbers = torch.from_numpy(folds(groups))
-    products = inner_products(maps.flatten(1))
+    products = inner_products(maps.flatten(1)) if products is None else products[chosen][:, chosen]
     total = torch.zeros(maps.shape[2:])
     for fold in fold_numbers.unique():
-        kept = fold_numbers != fold
-        _, channels, height, width = maps.shape
-        model = LinearAutoencoder(channels, height, width, pixels=False)
+        left, kept = fold_numbers == fold, fold_numbers != fold
+        among, others = products[kept][:, kept], products[left][:, kept]
         try:
-            model.fit_maps(maps[kept], products[kept][:, kept])
+            total += KnownMaps.of(maps[kept], among).errors(maps[left], others).sum(0)
         except TrainingError:
             return torch.ones(maps.shape[2:])
-        total += sum(model(batch)[0].sum(0) for batch in maps[~kept].split(64))
     return location_scale_of(total)
 
 
@@ -204,62 +206,6 @@ def location_scale_of(errors: Tensor) -> Tensor:
 def shrinkage(maps: int) -> float:
     """Returns the power that a location scale is raised to: less, the more maps are learnt from."""
     return LOCATION_SCALE_PRIOR_MAPS / (maps + LOCATION_SCALE_PRIOR_MAPS)
-
-
-def drawn(maps: Tensor, groups: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Returns maps as float32 and their groups; of more than 800 a random subset, always
-    the same.
-    """
-    chosen = seeded_subset(len(maps), LOCATION_SCALE_MAPS)
-    return to_unit(maps[chosen].cpu()), [groups[i] for i in chosen.tolist()]
-
-
-def principal_components(
-    rows: Tensor, products: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns mean (D,), first components (r, D), their variances (r,) and the sum of all, in
-    float64, of rows (n, D).
-
-    By the eigenvectors of the n x n Gram matrix, which has the same non-zero eigenvalues as the D x
-    D covariance. Directions whose variance is rounding noise are dropped. Raises TrainingError
-    where nothing varies.
-    """
-    if len(rows) < 2:
-        raise TrainingError(f"{len(rows)} image to fit found, at least 2 expected: add good images")
-    mean = rows.mean(0, dtype=torch.float64)
-    gram = inner_products(rows) if products is None else double_centred(products)
-    values, vectors = (x.flip(-1) for x in torch.linalg.eigh(gram))
-    # float32 maps of one image seen twice differ by about 1e-7 of their size.
-    if not values[0] > 1e-12 * len(rows) * mean.square().sum().clamp(min=1e-12):
-        raise all_alike(f"all {len(rows)} images to fit")
-    r = min(MAX_COMPONENTS, int((values > 1e-9 * values[0]).sum()))
-    scaled = vectors[:, :r] / values[:r].sqrt()  # (n, r)
-    components = torch.cat([scaled.T @ block for block in centred_blocks(rows)], 1)
-    return mean, components, values[:r] / len(rows), values.clamp(min=0).sum() / len(rows)
-
-
-def centred_blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Yields rows (n, D) less their mean, 4096 columns at a time, so that memory never holds all of
-    it in float64.
-    """
-    for block in rows.split(4096, 1):
-        yield block.double() - block.mean(0, dtype=torch.float64)
-
-
-def inner_products(rows: Tensor) -> Tensor:
-    """Returns the inner products, float64 (n, n), of rows (n, D) less their mean."""
-    return sum(
-        (block @ block.T for block in centred_blocks(rows)),
-        torch.zeros((), dtype=torch.float64, device=rows.device),
-    )
-
-
-def double_centred(products: Tensor) -> Tensor:
-    """Returns the inner products, float64 (n, n), of vectors less their mean, from those of the
-    vectors.
-    """
-    means = products.mean(0, dtype=torch.float64)
-    return products.double() - means - means[:, None] + means.mean()
 
 
 class ConvolutionalAutoencoder(GenerativeModel):

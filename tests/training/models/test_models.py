@@ -23,8 +23,8 @@ from training.models.autoencoder import (
     ConvolutionalAutoencoder,
     DenseAutoencoder,
     LinearAutoencoder,
-    principal_components,
 )
+from training.models.gaussian import components, inner_products, spectrum
 from training.models.vae import VAE, divergence
 from training.options import FitOptions
 from training.scores import ERRORS, Heatmap, pool, scores_of
@@ -326,9 +326,9 @@ def test_linear_autoencoder_takes_uint8_as_0_to_1() -> None:
 def test_linear_autoencoder_drops_directions_that_are_rounding_noise() -> None:
     # rank 2 after centring, and 13 eigenvalues of rounding noise
     rows = torch.randn(3, 500).repeat(5, 1)
-    _, components, _, _ = principal_components(rows)
-    assert len(components) == 2
-    torch.testing.assert_close(components @ components.T, torch.eye(2, dtype=torch.float64))
+    found = components(rows, spectrum(rows, inner_products(rows)))
+    assert len(found) == 2
+    torch.testing.assert_close(found @ found.T, torch.eye(2, dtype=torch.float64))
 
 
 def test_linear_autoencoder_of_many_maps_takes_a_subset_that_is_always_the_same(
