@@ -217,7 +217,9 @@ def fit_again(
         known = dict(zip((record.path for record in seen.records), kept.distances, strict=True))
     trained = replace(parts_of(former, model.eval()), history=history, distances=known)
     choice = former.card.training.choice
-    chosen = Chosen(split, choice and dict(choice), some, seen.subset([]), None, to_heatmap)
+    chosen = Chosen(
+        split, None if choice is None else dict(choice), some, seen.subset([]), None, to_heatmap
+    )
     return Fitted(chosen, trained)
 
 
