@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from torch import Tensor
 
 import training.fit
 from anomaly.detector.card import Card
@@ -31,6 +32,7 @@ from training.describe import describe, list_highest, list_images
 from training.detector import calibrate_on, join, report, scores_by_file, write
 from training.fine_heatmap import Early, distances
 from training.folds import folds
+from training.good_images import keep_good_images
 from training.kept_maps import MAPS, KeptMaps, kept_maps, load_maps, save_maps
 from training.models.autoencoder import location_scale, shrinkage
 from training.models.gaussian import KnownMaps, inner_products
@@ -102,6 +104,7 @@ def update(former: Former, options: TrainOptions, new: Sequence[Record], say: Sa
     list_highest(options, calibrated.calibration, calibrated.highest)
     card = describe(calibrated, None)
     card = write(job, card, calibrated, sets.calibration or sets.validation)
+    keep_good_images(options, card, sets)
     save_maps(options.out / MAPS, kept)
     return report(Exported(calibrated, card))
 
@@ -138,51 +141,50 @@ def looked_at(former: Former, job: Job, new: Sequence[Record]) -> KeptMaps:
     if graph.fine is not None and former.cross:
         early = Early(space, prepare, graph.pose, rule)
         known = distances(graph.fine, early, seen.records)
-    found = kept_maps(replace(parts_of(former, graph.model), distances=known), seen)
+    found = kept_maps(replace(trained_as(former, graph.model), distances=known), seen)
     assert found is not None  # as the former ones were kept
     return found
 
 
 def divided(former: Former, job: Job, kept: KeptMaps) -> tuple[Split, npt.NDArray[np.bool_]]:
-    """Returns the three sets, and which of the images are learnt from, bool (n,).
-
-    What was learnt from stays so, with all that is of one group with it; new groups are drawn.
-    """
-    records, _ = join_copies(kept.seen.records, kept.seen.thumbs, kept.seen.digests, job.options)
+    """Returns the three sets, and which of the images are learnt from, bool (n,)."""
+    seen, graph = kept.seen, former.run.graph
+    records, _ = join_copies(seen.records, seen.thumbs, seen.digests, job.options)
     was = [former.sets.get(str(record.path), "") for record in records]
+    names = np.array(set_names([record.group for record in records], was, job.options.seed))
+    development, far = names != "calibration", np.array(was) == "outliers"
+    maps = seen.maps[torch.from_numpy(development)]
+    far[development] |= outliers(maps, None, graph.to_heatmap)
+    fit, validation, calibration, left = (
+        [records[i] for i in np.flatnonzero(some)]
+        for some in (
+            (names == "fit") & ~far,
+            (names == "validation") & ~far,
+            ~development,
+            far,
+        )
+    )
+    sets = Sets(fit, validation, calibration, left, cross=former.cross)
+    seen, rule = replace(seen, records=records), former.card.decode
+    split = Split(job, rule, graph.prepare, graph.space, seen, records, sets, [], graph.pose)
+    return split, development & ~far
+
+
+def set_names(groups: Sequence[str], was: Sequence[str], seed: int) -> list[str]:
+    """Returns the set of each image: what was learnt from stays so, with all that is of one group
+    with it; of new groups as large a share calibrates as of the former ones.
+    """
     set_of: dict[str, str] = {}
     for name in ("calibration", "validation", "fit"):  # the last one decides
-        set_of |= {r.group: name for r, own in zip(records, was, strict=True) if own == name}
-    fresh = sorted({record.group for record in records} - set(set_of))
-    old = list(set_of.values())
-    calibrating = round(len(fresh) * old.count("calibration") / max(len(old), 1))
-    order = np.random.default_rng(job.options.seed).permutation(len(fresh))
-    drawn = {fresh[i] for i in order[:calibrating].tolist()}
-    names = [
-        set_of.get(record.group, "calibration" if record.group in drawn else "fit")
-        for record in records
-    ]
-    by_set = {
-        name: [r for r, own in zip(records, names, strict=True) if own == name]
-        for name in ("fit", "validation", "calibration")
-    }
-    learnt = np.array([name != "calibration" for name in names])
-    to_heatmap = former.run.graph.to_heatmap
-    far = np.array([own == "outliers" for own in was])
-    far[learnt] |= outliers(kept.seen.maps[torch.from_numpy(learnt)], None, to_heatmap)
-    outside = {str(r.path) for r, is_far in zip(records, far, strict=True) if is_far}
-    left = [r for r in records if str(r.path) in outside]
-    fit, validation = (
-        [r for r in by_set[name] if str(r.path) not in outside] for name in ("fit", "validation")
-    )
-    sets = Sets(fit, validation, by_set["calibration"], left, cross=former.cross)
-    graph, rule = former.run.graph, former.card.decode
-    seen = replace(kept.seen, records=records)
-    split = Split(job, rule, graph.prepare, graph.space, seen, records, sets, [], graph.pose)
-    return split, learnt & ~far
+        set_of |= {group: name for group, own in zip(groups, was, strict=True) if own == name}
+    new, old = sorted(set(groups) - set(set_of)), list(set_of.values())
+    calibrating = round(len(new) * old.count("calibration") / max(len(old), 1))
+    order = np.random.default_rng(seed).permutation(len(new))
+    drawn = {new[i]: "calibration" for i in order[:calibrating].tolist()}
+    return [set_of.get(group) or drawn.get(group, "fit") for group in groups]
 
 
-def parts_of(former: Former, model: Model) -> Trained:
+def trained_as(former: Former, model: Model) -> Trained:
     """Returns the parts of the former detector with another model."""
     graph = former.run.graph
     return Trained(
@@ -215,7 +217,7 @@ def fit_again(
     known = {}
     if kept.distances.numel():
         known = dict(zip((record.path for record in seen.records), kept.distances, strict=True))
-    trained = replace(parts_of(former, model.eval()), history=history, distances=known)
+    trained = replace(trained_as(former, model.eval()), history=history, distances=known)
     choice = former.card.training.choice
     chosen = Chosen(
         split, None if choice is None else dict(choice), some, seen.subset([]), None, to_heatmap
@@ -276,25 +278,37 @@ def left_out_scores(fitted: Fitted) -> tuple[list[Record], npt.NDArray[np.float3
     model of the others without its fold, float32 (n, 2).
     """
     split, to_heatmap = fitted.chosen.split, fitted.trained.to_heatmap
-    records = split.sets.calibrating
-    seen, sharpen = split.seen.subset(records), sharpening(fitted)
+    seen, sharpen = split.seen.subset(split.sets.calibrating), sharpening(fitted)
     far = {record.path for record in split.sets.outliers}
     learnt = np.array([record.path not in far for record in seen.records])
     groups = [record.group for record in seen.records]
     fold, products = folds(groups), inner_products(seen.maps.flatten(1))
     found = np.zeros((len(groups), 2), np.float32)
     for k in range(fold.max() + 1):
-        left, kept = (torch.from_numpy(some) for some in (fold == k, (fold != k) & learnt))
-        among, maps = products[kept][:, kept], seen.maps[kept]
-        known = KnownMaps.of(maps, among, inspected_by(to_heatmap))
-        names = [group for group, is_kept in zip(groups, kept.tolist(), strict=True) if is_kept]
-        scale = location_scale(maps, names, among) ** shrinkage(len(maps))
-        errors = known.errors(seen.maps[left], products[left][:, kept]) / scale
+        left = np.flatnonzero(fold == k)
+        kept = np.flatnonzero((fold != k) & learnt)
+        errors = errors_by_others(seen.maps, products, groups, (left, kept), to_heatmap)
         heatmaps = to_heatmap(errors)
-        paths = [seen.records[i].path for i in np.flatnonzero(fold == k)]
-        fine = [
-            sharpen(heatmap[None], path).max()
-            for heatmap, path in zip(heatmaps, paths, strict=True)
-        ]
-        found[fold == k] = torch.stack([to_heatmap.pool(heatmaps), torch.stack(fine)], 1).numpy()
+        found[left, 0] = to_heatmap.pool(heatmaps).numpy()
+        for i, heatmap in zip(left, heatmaps, strict=True):
+            found[i, 1] = float(sharpen(heatmap[None], seen.records[i].path).max())
     return seen.records, found
+
+
+def errors_by_others(
+    maps: Tensor,
+    products: Tensor,
+    groups: Sequence[str],
+    divided: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    to_heatmap: Heatmap,
+) -> Tensor:
+    """Returns the errors of some maps, (m, h, w), by a model of others, as LinearAutoencoder finds
+    them. ``divided``: the indices of both.
+    """
+    left, kept = (torch.from_numpy(some) for some in divided)
+    among, known = products[kept][:, kept], maps[kept]
+    scale = location_scale(known, [groups[i] for i in divided[1]], among)
+    errors = KnownMaps.of(known, among, inspected_by(to_heatmap)).errors(
+        maps[left], products[left][:, kept]
+    )
+    return errors / scale ** shrinkage(len(known))
