@@ -121,6 +121,7 @@ def on_screen(
     """Returns where a pixel (x, y) of a picture of that size is on the screen, in a pane that shows
     all of it.
     """
+    page.locator(pane).scroll_into_view_if_needed()
     box = page.locator(pane).bounding_box()
     scale = min(box["width"] / width, box["height"] / height)
     left = box["x"] + (box["width"] - width * scale) / 2
