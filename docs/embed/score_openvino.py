@@ -32,12 +32,8 @@ card = json.loads(onnx.load(sys.argv[1]).metadata_props[0].value)
 model = openvino.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 typical = card["calibration"]["m"]
 for sample in card["golden"]["samples"]:
-    score, right = (
-        model(golden_picture(*(sample[k] for k in ("height", "width", "a", "b")))[None])["score"][
-            0
-        ],
-        sample["score"],
-    )
+    picture = golden_picture(*(sample[name] for name in ("height", "width", "a", "b")))
+    score, right = model(picture[None])["score"][0], sample["score"]
     if not abs(score - right) <= max(card["golden"]["tolerance"], 1e-5 * abs(right - typical)):
         sys.exit(
             f"a golden sample scores {score} instead of {right}: calibrate with --target portable"
