@@ -56,6 +56,22 @@ _remember: Renderer = st.components.v2.component(
 )
 
 
+# Streamlit's own HTML leaves SVG out; the drawing is parsed as one, not as a page's HTML.
+_drawing: Renderer = st.components.v2.component(
+    "anomaly.drawing",
+    html='<div class="drawing"></div>',
+    js="""export default function ({ data, parentElement }) {
+  const drawn = new DOMParser().parseFromString(data.svg, 'image/svg+xml').documentElement;
+  parentElement.querySelector('.drawing').replaceChildren(drawn);
+}""",
+)
+
+
+def drawing(key: str, svg: str) -> None:
+    """Shows a drawing of ours, whose texts are escaped, in the colours of the page's theme."""
+    _drawing(key=f"drawing {key}", data={"svg": svg})
+
+
 def viewer(data: dict[str, Any]) -> None:
     """Shows the review desk; it talks to the routes by itself."""
     _viewer(key="viewer", data=data, on_renew_change=lambda: None)

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.plant.settings import Plant, read_plant
 from anomaly.review import Detector, Store
 from anomaly.statistics.calibration import Calibration
-from anomaly.statistics.drift import Series
+from anomaly.statistics.drift import ScoreWatch, Series, watch
+from anomaly.statistics.lights import Light
 from dashboard.access import Key
 from dashboard.detectors import DetectorFiles
 from dashboard.images import Pictures
@@ -53,6 +55,7 @@ class Desk:
     store: Store
     files: DetectorFiles
     pictures: Pictures
+    plant: Plant
     jobs: JobDesk | None = None  # where the server was started with --jobs
     _known: dict[str, Known] = field(default_factory=dict)
     _kept: dict[tuple[object, ...], Any] = field(default_factory=dict)
@@ -65,7 +68,8 @@ class Desk:
         pictures, jobs = Pictures(store, files), JobDesk.of(settings)
         if jobs is not None:
             jobs.wake()
-        return cls(settings, settings.key, store, files, pictures, jobs)
+        plant = read_plant(Path(settings.plant) if settings.plant else None)
+        return cls(settings, settings.key, store, files, pictures, plant, jobs)
 
     def detector(self, digest: str) -> Known:
         """Returns a detector of the store. Its card never changes once it is there, so it is read
@@ -87,11 +91,30 @@ class Desk:
         """Returns the scores of a run's judged images."""
         return self._keep(("scores", run), lambda: self.store.scores(run))
 
-    def series(self, detector: str, depth: int) -> list[Series]:
-        """Returns the scores of all runs of a detector in the order of time, for each folder."""
-        # a service's runs grow
-        runs = tuple((run.id, run.images) for run in self.store.runs() if run.detector == detector)
-        return self._keep(("series", runs, depth), lambda: self.store.series(detector, depth=depth))
+    def watched(self, detector: str, depth: int) -> tuple[list[Series], list[ScoreWatch]]:
+        """Returns the scores of all runs of a detector in the order of time, for each line, and
+        what is found of them.
+        """
+        calibration = self.detector(detector).calibration
+
+        def make() -> tuple[list[Series], list[ScoreWatch]]:
+            found = self.store.series(detector, depth=depth)
+            return found, watch(found, calibration)
+
+        # a card may come later than its first run
+        return self._keep(("series", self._runs(detector), depth, calibration is None), make)
+
+    def lights(self, detector: str, days: int) -> list[Light]:
+        """Returns a light for each line and each of the last days of a detector."""
+        calendar, names = self.plant.calendar, self.plant.names
+        return self._keep(
+            ("lights", self._runs(detector), days),
+            lambda: self.store.lights(detector, days, shifts=calendar, names=names),
+        )
+
+    def _runs(self, detector: str) -> tuple[tuple[int, int], ...]:
+        """The runs of a detector with their images: a service's grow."""
+        return tuple((run.id, run.images) for run in self.store.runs() if run.detector == detector)
 
     def with_common_images(self, run: int) -> list[int]:
         """Returns the other runs that judged an image of this run too, the newest first."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from anomaly.errors import AnomalyError, RuntimeMissing
 from anomaly.files.regular_files import read_small_text
+from anomaly.plant.settings import read_plant
 from dashboard.access import check_host_name, is_private, read_roles
 from dashboard.settings import PREFIX, UPLOAD_MB, Settings
 from dashboard.stations import state_folder
@@ -76,11 +77,13 @@ class Places(NamedTuple):
     """What the pages read besides the database. ``detectors``: run folders or files of those that
     scored, for heatmaps and expected pictures; ``stations``: STATION.toml or state folders;
     ``jobs``: folders below which admins may start trainings.
+    ``plant``: PLANT.toml.
     """
 
     detectors: Sequence[Path] = ()
     stations: Sequence[Path] = ()
     jobs: Sequence[Path] = ()
+    plant: Path | None = None
 
 
 def launch(
@@ -103,7 +106,8 @@ def launch(
     """
     if importlib.util.find_spec("streamlit") is None:
         raise RuntimeMissing.extra("streamlit", "dashboard", "the review dashboard")
-    detectors, stations, jobs = places or Places()
+    detectors, stations, jobs, plant = places or Places()
+    read_plant(plant)
     settings = settings_for(
         database_url,
         host,
@@ -117,6 +121,7 @@ def launch(
         settings,
         stations=tuple(str(state_folder(place)) for place in stations),
         jobs=job_folders(jobs, settings),
+        plant="" if plant is None else str(plant.resolve()),
     )
     check_port(host, port)
     check_store(database_url, detectors)

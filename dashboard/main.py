@@ -22,6 +22,7 @@ PAGES = {
     "Image": "views/image.py",
     "Threshold": "views/threshold.py",
     "Team": "views/team.py",
+    "Statistics": "views/statistics.py",
     "Drift": "views/drift.py",
     "Runs": "views/runs.py",
     "Calibration": "views/calibration.py",

@@ -25,6 +25,7 @@ class Settings:
     of the detectors that scored (for heatmaps and expected pictures). ``stations``: state folders
     of stations that run. ``jobs``: folders below which admins may start trainings from the pages;
     none: nobody may.
+    of stations that run. ``plant``: PLANT.toml, "" without one.
     """
 
     database: str
@@ -36,6 +37,7 @@ class Settings:
     detectors: tuple[str, ...] = ()
     stations: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
+    plant: str = ""
 
     @property
     def key(self) -> Key:
@@ -53,6 +55,7 @@ class Settings:
             f"{PREFIX}DETECTORS": json.dumps(self.detectors),
             f"{PREFIX}STATIONS": json.dumps(self.stations),
             f"{PREFIX}JOBS": json.dumps(self.jobs),
+            f"{PREFIX}PLANT": self.plant,
         }
 
     @classmethod
@@ -71,6 +74,7 @@ class Settings:
                 detectors=tuple(json.loads(environment[f"{PREFIX}DETECTORS"])),
                 stations=tuple(json.loads(environment[f"{PREFIX}STATIONS"])),
                 jobs=tuple(json.loads(environment[f"{PREFIX}JOBS"])),
+                plant=environment.get(f"{PREFIX}PLANT", ""),
             )
         except KeyError as error:
             raise AnomalyError(

@@ -15,8 +15,8 @@ from tests.benchmarks.shape import ROOT, functions_of, line_count, source_files
 PACKAGES = """
     anomaly.version anomaly.errors anomaly.training_options anomaly.files anomaly.imaging
     anomaly.statistics anomaly.detector anomaly.scorer anomaly.inputs anomaly.scoring
-    anomaly.reporting anomaly.review anomaly.serve anomaly.station anomaly.quality anomaly.learning
-    anomaly.estimator anomaly anomaly.commands anomaly.__main__ training dashboard
+    anomaly.reporting anomaly.review anomaly.serve anomaly.station anomaly.plant anomaly.quality
+    anomaly.learning anomaly.estimator anomaly anomaly.commands anomaly.__main__ training dashboard
 """.split()
 # the commands start both by name, and only when they run
 ABOVE = {("anomaly.commands", "training"), ("anomaly.commands", "dashboard")}

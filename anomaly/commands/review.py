@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomaly.commands.arguments import command
+from anomaly.commands.review_alerts import add_alerts
+from anomaly.commands.review_report import add_report
+from anomaly.commands.review_types import add_types
 from anomaly.errors import NOT_ALL_JUDGED, AnomalyError, RuntimeMissing
 from anomaly.reporting.lines import line_of
 
 if TYPE_CHECKING:
-    from anomaly.review import DefectType, Store
+    from anomaly.review import Store
 
 DATABASE = "review.db"
 
@@ -64,6 +67,9 @@ def add_review(commands: Any) -> None:
         "--allow-host", action="append", default=[], metavar="NAME",
         help="host name that browsers use",
     )  # fmt: skip
+    p.add_argument(
+        "--plant", type=Path, metavar="TOML", help="shifts, names of lines and orders (Statistics)"
+    )
     p.add_argument("--insecure", action="store_true", help="allow a public address without a login")
     actions = p.add_subparsers(metavar="ACTION")
     add_import(actions)
@@ -71,13 +77,12 @@ def add_review(commands: Any) -> None:
     add_stats(actions)
     add_audit(actions)
     add_verify_log(actions)
-    add_types(actions)
+    for added in (add_types(actions), add_report(actions), add_alerts(actions)):
+        add_database(added)
 
 
 def add_database(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
-    """Adds --db. An action has no default of its own: it would replace what was given before the
-    action.
-    """
+    """Adds --db; an action has no default, which would replace what was given before it."""
     parser.add_argument(
         "--db",
         default=default,
@@ -184,31 +189,6 @@ def run_verify_log(options: argparse.Namespace) -> None:
     print(line_of("head", f"sha256:{chain.head}   (keep it elsewhere; --head compares)"))
 
 
-def add_types(actions: Any) -> None:
-    p = command(
-        actions,
-        "types",
-        run_types,
-        "list or edit the defect types that inspectors choose from",
-        "anomaly review types --add burr 'loose wire=#3a86ff'",
-        "list the defect types that inspectors choose from, or edit them; the first "
-        "nine have the keys 1 to 9",
-    )
-    add_database(p)
-    change = p.add_mutually_exclusive_group()
-    change.add_argument(
-        "--add", nargs="+", metavar="NAME[=#RRGGBB]", help="append these to the list"
-    )
-    change.add_argument(
-        "--remove",
-        nargs="+",
-        metavar="NAME",
-        help="remove these; existing verdicts keep them",
-    )
-    change.add_argument("--set", nargs="+", metavar="NAME[=#RRGGBB]", help="replace the list")
-    p.add_argument("--json", action="store_true")
-
-
 def run_dashboard(options: argparse.Namespace) -> int:
     try:
         from dashboard.launch import Places, launch
@@ -224,7 +204,7 @@ def run_dashboard(options: argparse.Namespace) -> int:
         roles=options.roles,
         auth_file=options.auth,
         allowed_hosts=options.allow_host,
-        places=Places(options.detector, options.station, options.jobs),
+        places=Places(options.detector, options.station, options.jobs, options.plant),
     )
     return status
 
@@ -354,42 +334,4 @@ def run_audit(options: argparse.Namespace) -> None:
             f"{drawn} images of run {run} that were not flagged, drawn at random; judge them in "
             "the dashboard",
         )
-    )
-
-
-def run_types(options: argparse.Namespace) -> None:
-    from anomaly.detector.file import user
-    from anomaly.review import Store, default_key
-
-    with Store(options.db, create=False) as store:
-        types = edited_types(options, store.defect_types())
-        if options.add or options.remove or options.set:
-            store.set_defect_types(types, by=user(), key=default_key())
-    if options.json:
-        print(json.dumps([asdict(kind) for kind in types], indent=2))
-        return
-    for kind in types:
-        key = f"key {kind.key}" if kind.key else "no key"
-        print(line_of(key, f"{kind.name} {kind.colour}"))
-
-
-def edited_types(options: argparse.Namespace, known: list[DefectType]) -> list[DefectType]:
-    """Returns the list of defect types as the options change it; AnomalyError for a name that is
-    not on it.
-    """
-    from anomaly.review.types import check_names, from_lines, to_text
-
-    check_names([*(options.add or ()), *(options.set or ())])
-    if options.set:
-        return from_lines(options.set, known)
-    if options.add:
-        return from_lines([*to_text(known).splitlines(), *options.add], known)
-    names = {kind.name for kind in known}
-    missing = [name for name in options.remove or () if name not in names]
-    if missing:
-        raise AnomalyError(f"defect type {missing[0]!r} found; on the list: {', '.join(names)}")
-    if not options.remove:
-        return known
-    return from_lines(
-        to_text(kind for kind in known if kind.name not in options.remove).splitlines(), known
     )

@@ -17,6 +17,7 @@ types.py       defect types as text           bulk.py      one verdict on many i
 regions.py     where exactly defects are      coco.py, yolo.py  regions for other programs
 jobs.py        the queue of jobs              job_worker.py the process that runs them
 job_commands.py what a job may run            saved.py     filters by name
+shifts.py      days and shifts                production.py  counts by day, shift, line, order
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from anomaly.errors import AnomalyError
 from anomaly.review import handout, journal, schema
 from anomaly.review.findings import Event
 from anomaly.review.journal import Click
+from anomaly.review.production import Statistics
 from anomaly.review.queries import (
     EVENT,
     EVENTS,
@@ -21,7 +22,6 @@ from anomaly.review.queries import (
     Row,
     as_event,
 )
-from anomaly.review.reader import Reader
 from anomaly.review.verdicts import VERDICTS
 
 MAX_BULK = 500  # images under one verdict
@@ -35,7 +35,7 @@ class Bulk:
     left_out: dict[int, str]
 
 
-class BulkVerdicts(Reader):
+class BulkVerdicts(Statistics):
     """The part of a Store that judges many images at once."""
 
     def record_bulk(

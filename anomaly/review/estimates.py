@@ -39,6 +39,34 @@ def recall(sample: Sample) -> Estimate:
     )
 
 
+def escape(sample: Sample) -> Estimate:
+    """Returns which share of the images that passed are defects (missed), by the audit sample's
+    core, which holds each image with the same probability; the interval is exact.
+    """
+    passed = _answered_core(sample) & (sample.stratum != 0)
+    return _exact(passed & (sample.states == "anomalous"), passed)
+
+
+def overkill(sample: Sample) -> Estimate:
+    """Returns which share of the good images was flagged (false alarms), by the core too."""
+    good = _answered_core(sample) & (sample.states == "normal")
+    return _exact(good & (sample.stratum == 0), good)
+
+
+def _answered_core(sample: Sample) -> NDArray[np.bool_]:
+    """The core's images with an answer, drawn before the first that nobody has looked at."""
+    waiting = sample.lot[sample.core & (sample.states == "open")]
+    before = sample.lot < (waiting.min() if len(waiting) else np.inf)
+    return sample.core & before & np.isin(sample.states, ("anomalous", "normal"))
+
+
+def _exact(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Estimate:
+    n, found = int(of.sum()), int(hits.sum())
+    if n < MIN_ANSWERS:
+        return Estimate(None, None, None, n, MIN_ANSWERS - n, EXACT, GO_ON if n else NO_AUDIT)
+    return Estimate(found / n, *clopper_pearson(found, n), n, 0, EXACT)
+
+
 NOTHING_FOUND = "No defect has been found above this threshold yet."
 
 

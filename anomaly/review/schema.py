@@ -15,6 +15,8 @@ them.
     jobs        commands started from the dashboard; job_lines: what they print; job_workers: who
                 runs them
     saved_filters   filters of the queue by name
+    alerts      who was told of what, until it clears
+    passed      how many images of a service passed and are not stored, by ten minutes
 
 A migration that has been released is never changed: a change is another one, at the end.
 """
@@ -90,6 +92,8 @@ jobs = _table(
 job_lines = _table("job_lines", text="text", whole="job number")
 saved_filters = _table("saved_filters", text="name made_by made_at", json="query")
 job_workers = _table("job_workers", text="worker", whole="place", real="until")
+passed = _table("passed", text="at", whole="run images")
+alerts = _table("alerts", text="channel key since")
 
 # ---- migrations ----
 
@@ -291,6 +295,18 @@ def m012_saved_filters() -> list[str]:
     ]
 
 
+def m013_counts_over_time() -> list[str]:
+    return [
+        """CREATE TABLE passed (run BIGINT NOT NULL REFERENCES runs (id), at TEXT NOT NULL,
+             images BIGINT NOT NULL, PRIMARY KEY (run, at))""",
+        "CREATE INDEX passed_by_time ON passed (at, run)",
+        """CREATE TABLE alerts (channel TEXT NOT NULL, key TEXT NOT NULL, since TEXT NOT NULL,
+             PRIMARY KEY (channel, key))""",
+        """CREATE INDEX findings_by_time ON findings
+             (scored_at, run, folder, result, state, defect_type)""",
+    ]
+
+
 MIGRATIONS: list[Callable[[], list[str]]] = [
     m001_findings_and_events,
     m002_audit_sample,
@@ -304,6 +320,7 @@ MIGRATIONS: list[Callable[[], list[str]]] = [
     m010_bulk_verdicts,
     m011_jobs,
     m012_saved_filters,
+    m013_counts_over_time,
 ]
 
 

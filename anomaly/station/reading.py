@@ -66,8 +66,8 @@ def read_station(file: Path) -> Station:
             for number, table in enumerate(tables, 1)
         )
     if "unit" in given:
-        given["unit"] = _filled(UnitSettings, given["unit"], f"{file}: unit", home)
-    station = _filled(Station, given, str(file), home)
+        given["unit"] = filled(UnitSettings, given["unit"], f"{file}: unit", home)
+    station = filled(Station, given, str(file), home)
     _check(station)
     return station
 
@@ -87,7 +87,7 @@ def _of_kind(table: Any, kinds: dict[str, Any], where: str, home: Path) -> Any:
     names = {field.name for field in dataclasses.fields(kinds[kind])}
     if "name" in names:
         fields.setdefault("name", kind)
-    return _filled(kinds[kind], fields, f"{where} ({kind})", home)
+    return filled(kinds[kind], fields, f"{where} ({kind})", home)
 
 
 def is_path(place: str) -> bool:
@@ -95,7 +95,7 @@ def is_path(place: str) -> bool:
     return bool(place) and "://" not in place and not place.isdecimal()
 
 
-def _filled(cls: type[Settings], given: Any, where: str, home: Path) -> Settings:
+def filled(cls: type[Settings], given: Any, where: str, home: Path) -> Settings:
     """Returns an instance of ``cls`` with the values of a table."""
     if not isinstance(given, dict):
         raise AnomalyError(f"{where}: {given!r} found, a table expected")

@@ -15,7 +15,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from anomaly.errors import AnomalyError
@@ -49,20 +49,24 @@ class Webhook:
         self._connection.connect()
 
     def send(self, results: Sequence[StationResult]) -> None:
-        assert self._connection is not None
         for result in results:
-            body = json.dumps(result.message(), ensure_ascii=False).encode()
-            self._connection.request("POST", self._target, body, self._headers(result, body))
-            answer = self._connection.getresponse()
-            answer.read()
-            if not 200 <= answer.status < 300:
-                raise OSError(f"{self._settings.url}: answered {answer.status}, 2xx expected")
+            self.post(result.id, result.message())
 
-    def _headers(self, result: StationResult, body: bytes) -> dict[str, str]:
+    def post(self, number: str, content: Mapping[str, object]) -> None:
+        """Posts one message under its id; OSError where the receiver does not take it."""
+        assert self._connection is not None
+        body = json.dumps(content, ensure_ascii=False).encode()
+        self._connection.request("POST", self._target, body, self._headers(number, body))
+        answer = self._connection.getresponse()
+        answer.read()
+        if not 200 <= answer.status < 300:
+            raise OSError(f"{self._settings.url}: answered {answer.status}, 2xx expected")
+
+    def _headers(self, number: str, body: bytes) -> dict[str, str]:
         now = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
-            "X-Anomaly-Id": result.id,
+            "X-Anomaly-Id": number,
             "X-Anomaly-Time": now,
         }
         if self._key is not None:

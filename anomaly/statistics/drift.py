@@ -27,6 +27,7 @@ from anomaly.statistics.intervals import binomial_limit
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEWEST_IMAGES = (200, 2000)  # images, over which the flagged ones and those not judged are counted
+WINDOWS, LEAST_IN_WINDOW = 60, 20  # on a chart; images
 ORDINARY_PROBABILITY = 0.95  # probability that none of the counts of good images is above its limit
 NOT_JUDGED = 0.02  # share of good images that may be unlike the training images by themselves
 
@@ -98,6 +99,13 @@ def calibration_quantiles(calibration: Calibration) -> NDArray[np.float64]:
     with.
     """
     return np.asarray(np.quantile(calibration.scores.astype(np.float64), LEVELS))
+
+
+def window_images(images: int) -> int:
+    """How many of a series' ``images`` make a window that a person can compare with its
+    neighbours: about 60 windows, and 20 images or more for their quantiles.
+    """
+    return max(LEAST_IN_WINDOW, -(-images // WINDOWS))
 
 
 def windows(

@@ -11,23 +11,34 @@ import streamlit as st
 
 from anomaly.errors import AnomalyError
 from anomaly.reporting.drift import score_watch_text
+from anomaly.reporting.lights import light_text, lights_table
 from anomaly.statistics.calibration import Calibration
 from anomaly.statistics.change_point import RUN_LENGTH
 from anomaly.statistics.drift import (
     ORDINARY_PROBABILITY,
     ScoreWatch,
-    Series,
     Window,
     calibration_quantiles,
     count_level,
-    watch,
+    window_images,
     windows,
 )
+from anomaly.statistics.lights import AMBER, RED, Light
 from dashboard.address import filters_here, run_here
 from dashboard.components import cells, plain, show_chart
 from dashboard.desk import Desk, open_desk
 
-DEPTHS = {"all together": 0, "folder": 1, "subfolder": 2}
+DEPTHS = {"all together": 0, "line": 1, "subfolder": 2}
+LIGHT_DAYS = 14  # in the table
+MAX_SENTENCES = 6  # of a colour
+LIGHTS = """
+.st-key-lights table { border-collapse: separate; border-spacing: 3px; font-size: 0.95rem; }
+.st-key-lights caption { caption-side: bottom; text-align: left; opacity: 0.8; }
+.st-key-lights th, .st-key-lights td { padding: 4px 10px; white-space: nowrap; }
+.st-key-lights th { text-align: left; }
+.st-key-lights td { border-radius: 4px; position: relative; font-variant-numeric: tabular-nums; }
+.st-key-lights div { overflow-x: auto; }
+"""
 QUANTILES = ("5 %", "25 %", "median", "75 %", "95 %")
 POINTS = 600  # of a line: more cannot be seen
 TO_DO = """
@@ -44,27 +55,16 @@ TO_DO = """
 
 
 def show(desk: Desk) -> None:
-    """Shows the alarms of every folder, and the scores over time against the calibration."""
+    """Shows the lights of lines and days, the alarms, and the scores over time; below, the test."""
     run = run_here(desk, filters_here(desk))
     known = desk.detector(run.detector)
     calibration = known.calibration
-    left, middle, right = st.columns([3, 1.6, 1.4], vertical_alignment="bottom")
-    against = (
-        "no calibration scores" if calibration is None else f"{calibration.n:,} calibration scores"
-    )
-    left.caption(plain(f"{known.short}: all its runs in the order of time, against {against}"))
-    depth = right.segmented_control(
-        "Series for each", list(DEPTHS), default="folder", required=True, key="depth"
-    )
-    found = desk.series(run.detector, depth=DEPTHS[depth])
+    st.caption(plain(f"{known.short}: all its runs. A light for each line and day"))
+    light_table(desk.lights(run.detector, LIGHT_DAYS))
+    found, watches = desk.watched(run.detector, DEPTHS["line"])
     if not found:
         st.info("No image has been scored by this detector yet.")
         return
-    names, watches = [series.name for series in found], watch(found, calibration)
-    first = next((at for at, one in enumerate(watches) if one.alarm), 0)
-    chosen = middle.selectbox(
-        "Folder", range(len(names)), index=first, format_func=names.__getitem__
-    )
     verdict(watches)
     if calibration is None:
         why = (
@@ -77,7 +77,44 @@ def show(desk: Desk) -> None:
             "counted."
         )
         return
-    charts(found[chosen], watches[chosen], calibration, count_level(found, calibration))
+    scores_over_time(desk, run.detector, calibration)
+
+
+def light_table(found: list[Light]) -> None:
+    """Shows the table of lights, and in a sentence each that is not green."""
+    if not found:
+        return
+    with st.container(key="lights", width="stretch"):
+        st.html(f"<style>{LIGHTS}</style>{lights_table(found)}")
+    for colour, show_as, icon in ((RED, st.error, "error"), (AMBER, st.warning, "warning")):
+        some = [light for light in found if light.colour == colour]
+        for light in some[-MAX_SENTENCES:]:
+            show_as(plain(light_text(light)), icon=f":material/{icon}:")
+        if len(some) > MAX_SENTENCES:
+            st.caption(f"and {len(some) - MAX_SENTENCES} more {colour} lights in the table")
+
+
+def scores_over_time(desk: Desk, detector: str, calibration: Calibration) -> None:
+    """Shows the scores of one line against the calibration scores, and the test behind it."""
+    left, middle, right = st.columns([3, 1.6, 1.6], vertical_alignment="bottom")
+    left.markdown("##### Scores over time")
+    depth = right.segmented_control(
+        "Series for each", list(DEPTHS), default="line", required=True, key="depth"
+    )
+    found, watches = desk.watched(detector, DEPTHS[depth])
+    first = next((at for at, one in enumerate(watches) if one.alarm), 0)
+    names = [series.name for series in found]
+    chosen = middle.selectbox("Line", range(len(names)), index=first, format_func=names.__getitem__)
+    series = found[chosen]
+    images = window_images(len(series.scores))
+    cut = windows(series, calibration, images, count_level(found, calibration))
+    show_chart(quantile_chart(cut, calibration), "Quantiles of the scores over time")
+    st.caption(
+        f"Lines: quantiles of up to {images:,} {series.what}s each, at the time of the last. Band: "
+        f"5 to 95 % of the {calibration.n:,} calibration scores; dashed: the threshold."
+    )
+    with st.expander("The test behind it, and the figures of each window"):
+        behind(watches[chosen], cut)
 
 
 def verdict(watches: list[ScoreWatch]) -> None:
@@ -93,11 +130,9 @@ def verdict(watches: list[ScoreWatch]) -> None:
         st.success(
             plain(texts[0])
             if len(texts) == 1
-            else f"{len(texts)} of {len(watches)} series without an alarm.",
+            else f"Test over all images: {len(texts)} of {len(watches)} lines without an alarm.",
             icon=":material/check:",
         )
-    with st.expander("How sure an alarm is"):
-        st.markdown(plain(SURE))
 
 
 SURE = (
@@ -113,24 +148,14 @@ SURE = (
 )
 
 
-def charts(series: Series, one: ScoreWatch, calibration: Calibration, level: float) -> None:
-    """Shows the quantiles of the scores, window by window, and the evidence against 'nothing has
-    changed'.
+def behind(one: ScoreWatch, cut: list[Window]) -> None:
+    """Shows the evidence against 'nothing has changed' (the wealth of who bets on a change), how
+    sure an alarm is, and the windows in figures.
     """
-    found = windows(series, calibration, level=level)
-    left, right = st.columns(2, gap="medium")
-    with left.container(border=True):
-        st.markdown("###### Scores over time")
-        show_chart(quantile_chart(found, calibration), "Quantiles of the scores over time")
-        st.caption(
-            "Lines: quantiles of windows of images. Band: 5 to 95 % of the calibration scores; "
-            "dashed: the threshold."
-        )
-    with right.container(border=True):
-        st.markdown("###### Evidence of a change")
-        show_chart(evidence_chart(one), "Evidence of a change, image by image")
-        st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
-    rows = [window_row(window) for window in reversed(found)]
+    show_chart(evidence_chart(one), "Evidence of a change, image by image")
+    st.caption("In powers of ten: low while nothing changes, at the dashed line an alarm.")
+    st.markdown(plain(SURE))
+    rows = [window_row(window) for window in reversed(cut)]
     st.dataframe(
         cells(rows), hide_index=True, width="stretch", height=min(240, 36 * (len(rows) + 1))
     )
@@ -157,12 +182,12 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
     """Returns the lines of the windows' quantiles over the band of the calibration."""
     lines = pd.DataFrame(
         [
-            {"window": at + 1, "score": float(value), "quantile": name, "from": window.start}
-            for at, window in enumerate(found)
+            {"time": window.end, "score": float(value), "quantile": name, "from": window.start}
+            for window in found
             for name, value in zip(QUANTILES, window.quantiles, strict=True)
             if not np.isnan(value)
         ],
-        columns=["window", "score", "quantile", "from"],
+        columns=["time", "score", "quantile", "from"],
     )
     low, *_, high = (float(value) for value in calibration_quantiles(calibration))
     band = (
@@ -179,7 +204,7 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
         alt.Chart(lines)
         .mark_line(point=len(found) < 60)
         .encode(
-            x=alt.X("window:O", title="window", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            x=alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True)),
             y=alt.Y("score:Q", title="score", scale=alt.Scale(zero=False)),
             color=alt.Color(
                 "quantile:N",
@@ -190,7 +215,7 @@ def quantile_chart(found: list[Window], calibration: Calibration) -> alt.LayerCh
                     range=["#9db7d9", "#6f98cc", "#1f6feb", "#6f98cc", "#12438f"],
                 ),
             ),
-            tooltip=["from:N", "quantile:N", "score:Q"],
+            tooltip=["from:N", alt.Tooltip("time:N", title="to"), "quantile:N", "score:Q"],
         )
     )
     chart: alt.LayerChart = (band + threshold + drawn).properties(height=250)

@@ -123,6 +123,26 @@ def test_exports(database: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_report_of_a_day_is_text_page_chart_and_table(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plant.toml").write_text('zone = "UTC"\nline = "test"\n')
+    report = ["review", "report", "--db", str(database), "--plant", str(tmp_path / "plant.toml")]
+    with Store(database) as store:
+        run = store.runs()[0]
+        day = store.newest()
+    assert main([*report, "--day", str(day)[:10]]) == 0
+    assert f"images                  {run.images}" in capsys.readouterr().out
+    begins = {".html": b"<!DOCTYPE html>", ".csv": b"day,shift", ".png": b"\x89PNG", ".json": b"{"}
+    for suffix, begin in begins.items():
+        for _ in range(2):  # cron writes the same name again
+            out = tmp_path / f"day{suffix}"
+            assert main([*report, "--day", str(day)[:10], "--days", "3", "--out", str(out)]) == 0
+        assert out.read_bytes().startswith(begin)
+    for wrong in (["--day", "monday"], ["--out", "day.pdf"], ["--days", "0"], ["--days", "9999"]):
+        assert main([*report, *wrong]) == 1
+
+
 def test_verdicts_without_an_audit_sample_set_no_threshold(
     run: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ DRAWN = {  # by page: what says that a page has been drawn
     "Image": "[data-part=bar][data-ready=true]",
     "Threshold": "[data-testid=stMetric]",
     "Team": "[data-testid=stMetric]",
+    "Statistics": "svg[role=img]",
     "Drift": "canvas.marks, svg.marks, .vega-embed",
     "Runs": "[data-testid=stDataFrame]",
     "Calibration": "[data-testid=stHeading], [data-testid=stAlert], img",

@@ -27,6 +27,7 @@ SAID = {
     "Image": NOTHING,
     "Threshold": NOTHING,
     "Team": NOTHING,
+    "Statistics": NOTHING,
     "Drift": NOTHING,
     "Runs": NOTHING,
     "Calibration": "No run folder is known here",
@@ -76,7 +77,16 @@ def test_every_page_is_reached_by_clicks(
 
 @pytest.mark.parametrize(
     "path",
-    ["", "image", "threshold", "team", "drift", "runs", "?run=99", "team?run=99&result=flagged"],
+    [
+        "",
+        "image",
+        "threshold",
+        "team",
+        "statistics",
+        "drift",
+        "?run=99",
+        "team?run=99&result=flagged",
+    ],
 )
 def test_an_address_opens_with_links_and_words(
     empty: Server, open_page: Callable[..., Any], path: str

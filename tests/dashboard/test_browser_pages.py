@@ -29,7 +29,7 @@ from tests.support.review_server import Server, find_chromium
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium found: apt-get install chromium"
 )
-PAGES = ("Threshold", "Team", "Drift", "Runs", "Calibration", "Mask", "Image", "Queue")
+PAGES = "Threshold Team Statistics Drift Runs Calibration Mask Image Queue".split()
 
 
 def state(page: Any) -> dict[str, str]:

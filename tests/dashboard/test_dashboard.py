@@ -675,7 +675,9 @@ def judge_all(store: Store, run: int, people: tuple[str, ...] = ("ann",)) -> Non
             store.record(name, finding.id, verdict, key=default_key(), seconds=2.0)
 
 
-@pytest.mark.parametrize("name", ["", "image", "threshold", "team", "drift", "runs", "calibration"])
+@pytest.mark.parametrize(
+    "name", ["", "image", "threshold", "team", "statistics", "drift", "runs", "calibration"]
+)
 def test_every_page_opens(pages: tuple[Store, int], name: str) -> None:
     open_page(name)
 
@@ -793,7 +795,9 @@ def test_drift_is_red_where_many_are_flagged_or_not_judged(
         tmp_path / "drift.csv", card=None if ranks_only else read_card(made / "run")
     )
     app = open_page("drift", run=str(run.id))
-    errors = [re.sub(r"\\(.)", r"\1", error.value) for error in app.error]
+    said = [re.sub(r"\\(.)", r"\1", error.value) for error in app.error]
+    assert any("red, not judged" in one and "69 of 120 not judged" in one for one in said)
+    errors = [one for one in said if " of the newest " in one]
     red = {name: text for name, _, text in (error.partition(": ") for error in errors)}
     assert (
         red["blind"].startswith("69 of the newest 120 images not judged, up to ")

@@ -1,0 +1,3 @@
+"""The plant around the detectors: its shifts, lines and orders, and who is told when a light turns
+red.
+"""
