@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.commands.main import main, parser
+from anomaly.commands.review import DATABASE
 from anomaly.detector.file import read_card
 from anomaly.errors import AnomalyError
 from anomaly.review import Filters, Store
@@ -244,6 +245,7 @@ def test_no_option_of_an_action_replaces_one_that_was_given_before_it() -> None:
                 twice,
             )
     assert "types" in subparsers(subparsers(parser())["review"])
+    assert parser().parse_args(["review", "report"]).db == DATABASE
 
 
 def subparsers(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
