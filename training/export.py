@@ -5,6 +5,7 @@ against torch.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+import torch.fx.config
 from torch import Tensor, nn
 
 from anomaly.detector.golden import golden_picture
@@ -30,6 +32,8 @@ from training.protocols import Model, Space
 from training.scores import Heatmap, ImageScore
 from training.tensors import small
 from training.tiles import Tiles
+
+NO_TRACES = "do_not_emit_stack_traces"  # of torch.fx.config; an older torch knows no such option
 
 
 class DetectorGraph(nn.Module):
@@ -154,7 +158,7 @@ def to_onnx(graph: DetectorGraph | ExplainGraph) -> onnx.ModelProto:
     ``prepare/...`` and ``judge/...``.
     """
     example = torch.zeros(2, 40, 48, 3, dtype=torch.uint8)
-    with quiet():
+    with quiet(), quick():
         program = torch.onnx.export(
             graph.eval().cpu(),
             (example,),
@@ -188,6 +192,22 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.getLogger("torch.onnx").setLevel(level)
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """Spares the exporter what costs it time and nobody needs: the lines of code that made each
+    node, which ``tidy`` would drop, and the search for garbage among all the objects it makes.
+    """
+    traced, collects = getattr(torch.fx.config, NO_TRACES, False), gc.isenabled()
+    setattr(torch.fx.config, NO_TRACES, True)
+    gc.disable()
+    try:
+        yield
+    finally:
+        setattr(torch.fx.config, NO_TRACES, traced)
+        if collects:
+            gc.enable()
 
 
 def tidy(model: onnx.ModelProto) -> None:

@@ -28,7 +28,8 @@ def own(
     request: pytest.FixtureRequest, parts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("own") / "run"
-    return trained(out, parts, space="filters", score="mean", calibrate=request.param)
+    options = {"space": "filters", "score": "mean", "expected_picture": False}
+    return trained(out, parts, calibrate=request.param, **options)
 
 
 def largest(detector: Path, images: list[Path]) -> list[float]:

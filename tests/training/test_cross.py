@@ -183,7 +183,9 @@ def run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.pipeline import train
 
     folder = tmp_path_factory.mktemp("cross") / "run"
-    options = TrainOptions(discs, folder, space="filters", size=SIZE, false_alarm_rate=0.1)
+    options = TrainOptions(
+        discs, folder, space="filters", size=SIZE, false_alarm_rate=0.1, expected_picture=False
+    )
     train(options, lambda line: None)
     return folder
 

@@ -42,7 +42,12 @@ def test_a_fine_heatmap_is_the_mean_of_both_and_keeps_to_the_mask() -> None:
 def test_a_scratch_looks_like_one_the_whole_way(tmp_path: Path, calibrate: str) -> None:
     write_dataset(tmp_path / "parts", "disc", train=24, good=2, per_defect=1, size=128)
     options = TrainOptions(
-        tmp_path / "parts", tmp_path / "run", space="features", size=128, calibrate=calibrate
+        tmp_path / "parts",
+        tmp_path / "run",
+        space="features",
+        size=128,
+        calibrate=calibrate,
+        expected_picture=calibrate == "split",
     )
     train(options, say=lambda line: None)
     card = read_card(tmp_path / "run")

@@ -24,6 +24,9 @@ def say_stain(store: Store, finding: int, marked: bool) -> None:
     store.record("anna", finding, "anomalous", key=key, defect_type="stain", regions=regions)
 
 
+OPTIONS = {"space": "filters", "false_alarm_rate": 0.2, "expected_picture": False}
+
+
 def sets(run: Path) -> Counter[str]:
     return Counter(row["set"] for row in read_listing(run / "images.csv"))
 
@@ -40,7 +43,7 @@ def test_verdicts_and_more_good_images_make_a_new_detector(
     more.mkdir()
     for path in moved:
         path.rename(more / path.name)
-    run = trained(tmp_path / "run", own, space="filters", false_alarm_rate=0.2)
+    run = trained(tmp_path / "run", own, **OPTIONS)
     table, database = tmp_path / "t.csv", tmp_path / "review.db"
     assert said("score", run, known / "test", "--out", table)[0] == 0
     assert said("review", "import", table, "--db", database, "--root", known / "test")[0] == 0
@@ -88,7 +91,7 @@ def test_what_is_not_there_any_more_is_said_before_anything_is_written(
 ) -> None:
     own = tmp_path / "own"
     shutil.copytree(parts / "train" / "good", own)
-    run = trained(tmp_path / "run", own, space="filters", false_alarm_rate=0.2)
+    run = trained(tmp_path / "run", own, **OPTIONS)
     status, _, error = said("learn", run, "--out", tmp_path / "new")
     assert status == 1 and "give --review DB, --defects DIR or --normal DIR" in error
     sorted(own.iterdir())[0].unlink()

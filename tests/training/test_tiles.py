@@ -267,7 +267,12 @@ def test_small_defects_are_found_that_the_whole_image_misses_and_the_guarantee_h
     sheets: Path, tiled: Path, tmp_path: Path
 ) -> None:
     options = TrainOptions(
-        sheets, tmp_path / "whole", space="filters", size=64, false_alarm_rate=0.05
+        sheets,
+        tmp_path / "whole",
+        space="filters",
+        size=64,
+        false_alarm_rate=0.05,
+        expected_picture=False,
     )
     train(options, lambda line: None)
     defects = [sheets / "test" / kind for kind in ("pit", "inclusion")]

@@ -57,7 +57,14 @@ def test_a_baseline_goes_the_whole_way(
 ) -> None:
     monkeypatch.setitem(MODELS, name, BASELINES[name])
     train(
-        TrainOptions(images=parts, out=tmp_path / "run", model=name, space="filters", size=64),
+        TrainOptions(
+            images=parts,
+            out=tmp_path / "run",
+            model=name,
+            space="filters",
+            size=64,
+            expected_picture=False,
+        ),
         say=lambda line: None,
     )
     scorer = Scorer(tmp_path / "run", device="cpu")
