@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from anomaly.errors import AnomalyError
@@ -14,16 +16,23 @@ from dashboard.desk import Desk
 CHOSEN, NAME = "Saved filters", "Save these filters as"
 
 
-def saved_filters(desk: Desk, person: Person, filters: Filters, queue: str) -> None:
-    """Shows the saved filters to choose from, and a field that saves those that are set."""
+def saved_filters(
+    desk: Desk,
+    person: Person,
+    filters: Filters,
+    queue: str,
+    put: Callable[[Filters, str | None], None],
+) -> None:
+    """Shows the saved filters to choose from, and a field that saves those that are set. ``put``
+    sets the fields of the page.
+    """
     known = desk.store.saved_filters()
-    run = {} if filters.run is None else {"run": str(filters.run)}
 
     def follow() -> None:
         name = st.session_state[CHOSEN]
         st.session_state[CHOSEN] = None  # it is a way to go, not a state
         if name in known:
-            st.query_params.from_dict({**known[name], **run})
+            put(Filters.from_query(known[name]), known[name].get("queue"))
 
     if known:
         st.selectbox(

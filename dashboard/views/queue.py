@@ -154,7 +154,7 @@ def filter_row(
     find = fields.text("Find", filters.find, "name, serial number, comment, type")
     chosen = replace(behind_more(desk, fields, filters, run), run=run, state=state, find=find)
     with saved:
-        saved_filters(desk, person, chosen, queue)
+        saved_filters(desk, person, chosen, queue, put)
     with columns[5].container(horizontal=True, gap="small"):
         chips()
     return chosen, queue
@@ -175,6 +175,23 @@ def behind_more(desk: Desk, fields: Fields, filters: Filters, run: int) -> Filte
         high=fields.number("to", filters.high),
         like=fields.whole("Similar to image", filters.like),
     )
+
+
+def put(filters: Filters, queue: str | None) -> None:
+    """Sets all fields but the run, before the page runs again."""
+    values = {
+        "Order": queue if queue in QUEUE_NAMES else next(iter(QUEUE_NAMES)),
+        "Verdict": filters.state or ANY,
+        "Folder": filters.folder or ANY,
+        "Detector says": detector_said(filters),
+        "Defect type": filters.defect_type or ANY,
+        "Judged by": filters.inspector or ANY,
+        "Score from": filters.low,
+        "to": filters.high,
+        "Find": filters.find or "",
+        "Similar to image": filters.like,
+    }
+    st.session_state.update(values)
 
 
 def chips() -> None:
