@@ -21,30 +21,29 @@ def connected_region(
     """
     if not mask[row, column]:
         return row, column, row + 1, column + 1, 1
-    rows, starts, ends = _runs(mask)
     width = mask.shape[1] + 1
-    labels = _labels(len(rows), *_touching(rows * width + starts, rows * width + ends, width))
-    here = (
-        labels == labels[np.searchsorted(rows * width + starts, row * width + column, "right") - 1]
-    )
-    rows, starts, ends = rows[here], starts[here], ends[here]
+    starts, ends = _runs(mask)
+    labels = _labels(len(starts), *_touching(starts, ends, width))
+    here = labels == labels[np.searchsorted(starts, row * width + column, "right") - 1]
+    starts, ends = starts[here], ends[here]
     return (
-        int(rows[0]),
-        int(starts.min()),
-        int(rows[-1]) + 1,
-        int(ends.max()),
+        int(starts[0]) // width,
+        int((starts % width).min()),
+        int(starts[-1]) // width + 1,
+        int((ends % width).max()),
         int((ends - starts).sum()),
     )
 
 
-def _runs(mask: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-    """Row, start and end (exclusive) of every unbroken run of set cells, row by row."""
+def _runs(mask: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Start and end (exclusive) of every unbroken run of set cells, row by row: places among rows
+    that are one cell longer, which is not set.
+    """
     height, width = mask.shape
-    edges = np.zeros((height, width + 2), np.int8)
-    edges[:, 1:-1] = mask
-    steps = np.diff(edges, axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    return rows, starts, np.nonzero(steps == -1)[1]
+    cells = np.zeros(1 + height * (width + 1), np.bool_)
+    cells[1:].reshape(height, width + 1)[:, :-1] = mask
+    changes = np.flatnonzero(cells[1:] != cells[:-1])
+    return changes[::2], changes[1::2]
 
 
 def _touching(starts: Ints, ends: Ints, width: int) -> tuple[Ints, Ints]:
@@ -82,12 +81,10 @@ def hottest_region(
     The region holds the cells connected with the hottest one that are nearer to it than to
     ``normal``, what is hottest in a typical good image (without one: the heatmap's own median).
     """
-    high = (
-        heatmap
-        >= (float(heatmap.max()) + (float(np.median(heatmap)) if normal is None else normal)) / 2
-    )
-    y, x = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
-    first_row, first_column, last_row, last_column, cells = connected_region(high, int(y), int(x))
+    y, x = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    typical = float(np.median(heatmap)) if normal is None else normal
+    high = heatmap >= (float(heatmap[y, x]) + typical) / 2
+    first_row, first_column, last_row, last_column, cells = connected_region(high, y, x)
     sy, sx = height / heatmap.shape[0], width / heatmap.shape[1]
     top, left = int(first_row * sy), int(first_column * sx)
     bottom, right = -int(-last_row * sy // 1), -int(-last_column * sx // 1)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from anomaly.errors import RequestError
 from anomaly.scorer import Result
@@ -58,27 +59,10 @@ COPIED = (  # of a Result, under the same name
 )
 
 
-class Direct(APIRoute):
-    """A route whose function is called at once where a request has no query: FastAPI takes longer
-    to find that there is none than a small detector to judge an image.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        with_query = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            if request.scope["query_string"]:
-                return await with_query(request)
-            answer: Response = await self.endpoint(request)
-            return answer
-
-        return handle
-
-
 Name = Annotated[
     str, Path(description="A detector's name: that of its run folder, or its file's stem")
 ]
-router, judging = APIRouter(), APIRouter(route_class=Direct)
+router = APIRouter()
 
 
 def service_of(request: Request) -> Service:
@@ -177,7 +161,7 @@ async def metrics(request: Request) -> Response:
 
 
 # --- judging --------------------------------------------------------------------------------------
-@judging.post(
+@router.post(
     "/score",
     tags=["judging"],
     responses={**JUDGED, 200: {"model": ImageResult}},
@@ -198,6 +182,9 @@ async def score(
         return result_json(served, judged(request, served, [image], deadline)[0], heatmap, deadline)
 
     return Response(await taken(request, work), media_type="application/json")
+
+
+SCORE = router.routes[-1]
 
 
 @router.post(
@@ -327,6 +314,37 @@ async def bug(request: Request, error: Exception) -> Response:
     return problem(500, "the server failed on this request; its log says where")
 
 
+class App(FastAPI):
+    """FastAPI, past which `POST /score` without a query goes: its layers took longer than a small
+    detector needs for an image.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = [scope.get(part) for part in ("method", "path", "query_string")]
+        if asked == ["POST", "/score", b""]:
+            scope["app"], scope["route"] = self, SCORE
+            await self.direct(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    @functools.cached_property
+    def direct(self) -> RequestLog:
+        return RequestLog(score_directly, self.state.service)
+
+
+async def score_directly(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    try:
+        answer = await score(request)
+    except RequestError as error:
+        answer = await refused(request, error)
+    except ClientDisconnect as error:
+        answer = await gone(request, error)
+    except Exception as error:
+        answer = await bug(request, error)
+    await answer(scope, receive, send)
+
+
 def build_app(service: Service) -> FastAPI:
     """Returns the application. It watches the detectors' files while it runs, and closes the
     workers when it ends.
@@ -339,7 +357,7 @@ def build_app(service: Service) -> FastAPI:
         watching.cancel()
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(
+    app = App(
         title="anomaly",
         version=__version__,
         lifespan=lifespan,
@@ -350,7 +368,6 @@ def build_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.stopping = service, False
     app.include_router(router)
-    app.include_router(judging)
     handlers = (
         (RequestError, refused),
         (RequestValidationError, not_valid),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from anomaly.errors import RequestError
@@ -30,25 +31,28 @@ async def read(
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most:
         raise too_long
-    body = bytearray()
+    body, more = bytearray(), True
     begun = asyncio.get_running_loop().time()
-    pieces = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout_at(begun + GRACE + len(body) / RATE):
-                piece = await anext(pieces, None)
-        except TimeoutError as error:
-            raise RequestError(
-                408,
-                f"{len(body)} bytes of the body in {GRACE + len(body) / RATE:.1f} s found, {RATE} "
-                "a second expected",
-            ) from error
-        if piece is None:
-            return bytes(body)
-        if len(body) + len(piece) > most:
-            raise too_long
-        hold(place, len(piece))
-        body += piece
+    try:
+        async with asyncio.timeout_at(begun + GRACE) as limit:
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                piece, more = message.get("body", b""), message.get("more_body", False)
+                if len(body) + len(piece) > most:
+                    raise too_long
+                hold(place, len(piece))
+                body += piece
+                if more:
+                    limit.reschedule(begun + GRACE + len(body) / RATE)
+    except TimeoutError as error:
+        raise RequestError(
+            408,
+            f"{len(body)} bytes of the body in {GRACE + len(body) / RATE:.1f} s found, {RATE} "
+            "a second expected",
+        ) from error
+    return bytes(body)
 
 
 def file_of(body: bytes, content_type: str, check: Callable[[], None]) -> bytes:

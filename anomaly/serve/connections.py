@@ -156,11 +156,13 @@ class Guarded(HttpToolsProtocol):
         if self._stopped:
             return
         self._bare += len(data)
-        if self.waits and self._head_timer is None:
-            self._expect_head()
         super().data_received(data)
-        if not self._stopped and self._bare > self.limits.head_bytes:
+        if self._stopped:
+            return
+        if self._bare > self.limits.head_bytes:
             self._refuse(431, f"more than {self.limits.head_bytes} bytes of head found")
+        elif self._bare and self.waits and self._head_timer is None:
+            self._expect_head()
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(self.limits.seconds, self._head_is_late)

@@ -8,8 +8,6 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from anomaly.errors import DetectorError, ImageError
 from anomaly.scorer import Result, Scorer
 from anomaly.serve.workers import Deadline
@@ -35,8 +33,6 @@ def judge_in_time(scorer: Scorer, image: Any, deadline: Deadline) -> Result:
         result = scorer.judge(decoded)
     except ImageError as error:
         result = Result("error", error=str(error), kind=error.kind)
-    if result.heatmap is not None and not np.isfinite(result.heatmap).all():
-        result = Result("error", kind="not finite")
     if result.kind not in ("not finite", "runtime") or result.status != "error":
         return result
     if reason := SOUNDNESS.damage(scorer):

@@ -142,6 +142,7 @@ def serve(places: Sequence[Path], options: ServeOptions) -> int:
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks what a proxy says of the client
         server_header=False,
         ws="none",
         timeout_keep_alive=75,
