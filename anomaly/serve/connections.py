@@ -157,11 +157,9 @@ class Guarded(HttpToolsProtocol):
             return
         self._bare += len(data)
         super().data_received(data)
-        if self._stopped:
-            return
-        if self._bare > self.limits.head_bytes:
+        if not self._stopped and self._bare > self.limits.head_bytes:
             self._refuse(431, f"more than {self.limits.head_bytes} bytes of head found")
-        elif self._bare and self.waits and self._head_timer is None:
+        elif not self._stopped and self._bare and self.waits and self._head_timer is None:
             self._expect_head()
 
     def _expect_head(self) -> None:
