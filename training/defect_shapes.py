@@ -101,6 +101,8 @@ def seamless(source: Picture, target: Picture) -> Picture:
     solution of Poisson's equation (Perez et al., "Poisson image editing", SIGGRAPH 2003) by a sine
     transform, which diagonalises the discrete Laplacian on a rectangle.
     """
+    if min(target.shape[:2]) < 3:  # nothing but border
+        return target.copy()
     step = target - source
     load = np.zeros((step.shape[0] - 2, step.shape[1] - 2, 3), np.float32)
     load[0] += step[0, 1:-1]
@@ -121,7 +123,10 @@ def main_direction(grey: Plane) -> float:
     """Returns the angle along which a picture changes least, by its structure tensor (Bigun and
     Granlund, ICCV 1987).
     """
-    down, right = np.gradient(grey)
+    down, right = (
+        np.gradient(grey, axis=axis) if grey.shape[axis] > 1 else np.zeros_like(grey)
+        for axis in (0, 1)
+    )
     gradient = math.atan2(
         2 * float((down * right).sum()), float((right * right).sum() - (down * down).sum())
     )

@@ -38,6 +38,7 @@ from data.synthetic import make
 from tests.training.test_tensors import extracted_of
 from training.checkpoint import load_checkpoint
 from training.describe import unseen_suspects
+from training.kept_maps import MAPS
 from training.learnt import learnt_and_held_out
 from training.options import TrainOptions, resolve
 from training.pipeline import train
@@ -137,7 +138,7 @@ def test_a_run_folder_holds_what_the_manual_says(run: Path, pixel_run: Path) -> 
         MARK,
     }
     # Other tests' `verify` and `evaluate` note in the shared runs what they found.
-    assert {path.name for path in run.iterdir()} - {CHECKS} == files | {"explain.onnx"}
+    assert {path.name for path in run.iterdir()} - {CHECKS} == files | {"explain.onnx", MAPS}
     assert {path.name for path in pixel_run.iterdir()} - {CHECKS} == files
     rows = [json.loads(line) for line in (pixel_run / "train.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]

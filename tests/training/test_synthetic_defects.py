@@ -10,6 +10,7 @@ import pytest
 from data.synthetic import make
 from training.defect_shapes import main_direction, seamless, warped
 from training.foreground import foreground
+from training.guard import accepted_copies
 from training.synthetic_defects import DEFECTS, add_defect, kinds_for, outline
 
 NORMAL, DONOR = (make("casting", seed, 160)[0][:120] for seed in (1, 2))
@@ -162,3 +163,11 @@ def test_a_warped_picture_shows_what_lies_beside() -> None:
     made = warped(picture, down, right)
     expected = (picture[2:, :-4] + picture[2:, 1:-3]) / 2
     np.testing.assert_allclose(made[:-2, 4:], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 3), (60, 1, 3), (2, 2, 3)])
+def test_pictures_of_one_row_take_defects(shape: tuple[int, int, int]) -> None:
+    picture = np.random.default_rng(0).integers(80, 160, shape).astype(np.uint8)
+    for seed in range(30):
+        for copy in accepted_copies(picture, seed, lossless=True):
+            assert copy.shape == shape and copy.dtype == np.uint8
