@@ -7,12 +7,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.quality.moved_threshold import largest_rank, with_rank
 from anomaly.reporting.charts import Scale
 from anomaly.review.verdicts import Sample
 from anomaly.statistics.calibration import Calibration
 
 BINS = 90
 ZONE_FROM = 0.8  # the zone begins where this share of the good images scores lower
+STOPS = 40  # on either side: keys pressed before the server answers go on from one to the next
 ZONE_BEYOND = 1.0  # and goes on, above the highest good image, for as much again
 
 
@@ -48,6 +50,8 @@ def chart_data(
         if whole
         else deciding_scale(calibration, marks)
     )
+    lowest = float(with_rank(calibration, largest_rank(calibration.n)).threshold)
+    below = float(np.nextafter(tried.threshold, np.float32(-np.inf)))
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
         (f"Good {what}s", "set the threshold", "calibration", calibration.scores),
@@ -62,6 +66,10 @@ def chart_data(
         "old": old,
         "review": low,
         "mayMove": True,
+        "stops": {
+            "threshold": stops(calibration, threshold, lowest, np.inf),
+            "review": [] if low is None else stops(calibration, low, lowest, below),
+        },
         "shown": {"threshold": f"{threshold:.4g}", "review": "" if low is None else f"{low:.4g}"},
         "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
         "strips": [
@@ -74,6 +82,16 @@ def chart_data(
             for name, detail, kind, values in strips
         ],
     }
+
+
+def stops(calibration: Calibration, at: float, low: float, high: float) -> list[float]:
+    """Returns the good images' scores from ``low`` to ``high`` that are nearest to ``at``,
+    ascending: where the arrow keys stop.
+    """
+    scores = np.unique(calibration.scores.astype(np.float64))
+    scores = scores[(scores >= low) & (scores <= high)]
+    here = int(np.searchsorted(scores, at))
+    return [float(score) for score in scores[max(0, here - STOPS) : here + STOPS + 1]]
 
 
 def strip(scale: Scale, values: NDArray[np.float32], whole: bool) -> dict[str, object]:

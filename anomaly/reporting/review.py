@@ -17,6 +17,8 @@ def estimate_text(estimate: Estimate) -> str:
         )
         return f"unknown ({verdicts}):{more} {estimate.note}".rstrip(" :")
     note = f". {estimate.note}" if estimate.note else ""
+    if estimate.low == estimate.high:  # all that it rests on has been judged
+        return f"{percent(estimate.value)}, counted, not estimated ({verdicts}){note}"
     interval = between(estimate.low, estimate.high)
     return f"{percent(estimate.value)} (95 %: {interval}; {verdicts}){note}"
 

@@ -18,6 +18,11 @@ class Thresholds {
       this.chart.querySelectorAll(".handle").forEach((handle) => (handle.firstChild.textContent = data.shown[handle.dataset.name]));
       return;
     }
+    this.draw();
+  }
+
+  draw() {
+    const data = this.data;
     const focused = this.root.getRootNode().activeElement?.dataset?.name;
     this.chart.replaceChildren(...data.strips.map((strip) => this.strip(strip)), this.scale(), ...this.marks());
     if (focused) this.chart.querySelector(`[data-name="${focused}"]`)?.focus();
@@ -101,7 +106,19 @@ class Thresholds {
   drop() {
     clearTimeout(this.timer);
     this.dragging = null;
+    // where the server will put it: an answer like the last one is not told again
+    if (this.wanted) {
+      const [name, value] = this.wanted;
+      const stops = this.data.stops[name];
+      if (stops[0] <= value && value <= stops.at(-1)) this.data[name] = stops[this.nearest(name, value)];
+    }
     this.flush();
+    this.draw();
+  }
+
+  nearest(name, value) {
+    const away = this.data.stops[name].map((stop) => Math.abs(stop - value));
+    return away.indexOf(Math.min(...away));
   }
 
   flush() {
@@ -115,8 +132,10 @@ class Thresholds {
     const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
     if (!step) return;
     event.preventDefault();
-    const { low, high } = this.data;
-    const value = Math.min(high, Math.max(low, this.data[name] + (step * (high - low)) / 400));
+    // from one good image to the next: between two of them the server would put it back
+    const stops = this.data.stops[name];
+    const value = stops[Math.min(stops.length - 1, Math.max(0, this.nearest(name, this.data[name]) + step))];
+    if (value === undefined || value === this.data[name]) return;
     this.data[name] = value;
     this.at(event.currentTarget, this.fraction(value));
     this.live.textContent = `${name} ${this.data.shown[name]}`;

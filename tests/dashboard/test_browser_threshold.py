@@ -53,6 +53,7 @@ def test_the_decision_fills_the_picture_misses_are_named_and_an_audit_recalibrat
     with serving(database, detectors=(tmp_path / "run",)) as server:
         page = open_page(f"{server.url}/threshold?run={run}")
         page.get_by_role("slider", name="Threshold", exact=True).wait_for()
+        page.get_by_text("96 %, counted, not estimated (56 verdicts)").wait_for()
         chart = page.locator(".chart")
         zoomed = chart.evaluate(COLUMNS)[0]
         assert chart.locator(".beyond").count() >= 2  # what is not drawn is counted
