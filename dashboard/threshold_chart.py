@@ -50,8 +50,6 @@ def chart_data(
         if whole
         else deciding_scale(calibration, marks)
     )
-    lowest = float(with_rank(calibration, largest_rank(calibration.n)).threshold)
-    below = float(np.nextafter(tried.threshold, np.float32(-np.inf)))
     judged = {state: sample.scores[sample.states == state] for state in ("anomalous", "normal")}
     strips = [
         (f"Good {what}s", "set the threshold", "calibration", calibration.scores),
@@ -66,10 +64,7 @@ def chart_data(
         "old": old,
         "review": low,
         "mayMove": True,
-        "stops": {
-            "threshold": stops(calibration, threshold, lowest, np.inf),
-            "review": [] if low is None else stops(calibration, low, lowest, below),
-        },
+        "stops": stops(calibration, tried),
         "shown": {"threshold": f"{threshold:.4g}", "review": "" if low is None else f"{low:.4g}"},
         "ticks": [{"at": at, "text": text} for at, text in scale.ticks(10)],
         "strips": [
@@ -84,14 +79,22 @@ def chart_data(
     }
 
 
-def stops(calibration: Calibration, at: float, low: float, high: float) -> list[float]:
-    """Returns the good images' scores from ``low`` to ``high`` that are nearest to ``at``,
-    ascending: where the arrow keys stop.
+def stops(calibration: Calibration, tried: Calibration) -> dict[str, list[float]]:
+    """Returns where the arrow keys stop: the good images' scores nearest to each of the thresholds
+    that are tried, ascending, as far as it may be moved.
     """
-    scores = np.unique(calibration.scores.astype(np.float64))
-    scores = scores[(scores >= low) & (scores <= high)]
-    here = int(np.searchsorted(scores, at))
-    return [float(score) for score in scores[max(0, here - STOPS) : here + STOPS + 1]]
+    scores = np.unique(calibration.scores)
+    scores = scores[scores >= with_rank(calibration, largest_rank(calibration.n)).threshold]
+
+    def near(some: NDArray[np.float32], at: np.float32) -> list[float]:
+        here = int(np.searchsorted(some, at))
+        return [float(score) for score in some[max(0, here - STOPS) : here + STOPS + 1]]
+
+    below = scores[scores < tried.threshold]
+    return {
+        "threshold": near(scores, tried.threshold),
+        "review": [] if tried.review is None else near(below, tried.review.threshold),
+    }
 
 
 def strip(scale: Scale, values: NDArray[np.float32], whole: bool) -> dict[str, object]:

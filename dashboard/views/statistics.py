@@ -28,9 +28,7 @@ def show(desk: Desk, person: Person) -> None:
         nothing_yet()
         return
     columns = st.columns([1.2, 1.8, 2.2, 3], vertical_alignment="bottom")
-    last = columns[0].date_input(
-        "Last day", desk.plant.calendar.day_of(newest), key="day", required=True
-    )
+    last = columns[0].date_input("Last day", desk.plant.calendar.day_of(newest), key="day")
     days = columns[1].segmented_control(
         "Days", list(DAYS), default=7, format_func=DAYS.__getitem__, required=True, key="days"
     )
