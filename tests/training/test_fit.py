@@ -191,7 +191,7 @@ def test_closed_form_models_say_what_they_ignore(tmp_path: Path) -> None:
         "LinearAutoencoder is fitted to all maps at once: epochs and further processes are ignored"
     ]
     assert [row["epoch"] for row in history] == [0]
-    kept = ["components", "mean", "ridge", "usual", "variances"]
+    kept = ["components", "gain", "mean", "ridge", "scale", "share", "usual", "variances"]
     assert list(load_checkpoint(tmp_path / "c.safetensors")[0]) == [
         "fingerprint",
         *(f"model.{name}" for name in kept),
