@@ -30,7 +30,7 @@ from dashboard.desk import Desk, open_desk
 
 DEPTHS = {"all together": 0, "line": 1, "subfolder": 2}
 LIGHT_DAYS = 14  # in the table
-MAX_SENTENCES = 6  # of a colour
+MAX_SENTENCES = 12  # of a colour
 LIGHTS = """
 .st-key-lights table { border-collapse: separate; border-spacing: 3px; font-size: 0.95rem; }
 .st-key-lights caption { caption-side: bottom; text-align: left; opacity: 0.8; }

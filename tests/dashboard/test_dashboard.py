@@ -773,9 +773,12 @@ def drifting(made: Path, table: Path) -> None:
                     "sha256": f"{sum(map(ord, camera)) * 1000 + at:064x}",
                 }
                 flagged = {good: "false", bad: "true", "": ""}[score]
+                result = {good: "not flagged", bad: "flagged", "": "not judged"}[score]
                 status = "ok" if score else "outside"
                 writer.writerow(
-                    row | {"score": score, "p_value": "", "is_anomaly": flagged, "status": status}
+                    row
+                    | {"score": score, "p_value": "", "is_anomaly": flagged}
+                    | {"result": result, "status": status}
                 )
 
 
@@ -797,6 +800,8 @@ def test_drift_is_red_where_many_are_flagged_or_not_judged(
     app = open_page("drift", run=str(run.id))
     said = [re.sub(r"\\(.)", r"\1", error.value) for error in app.error]
     assert any("red, not judged" in one and "69 of 120 not judged" in one for one in said)
+    assert not any(one.startswith("calm") for one in said)
+    assert ranks_only != any("red, flagged. 24 of 44 images flagged" in one for one in said)
     errors = [one for one in said if " of the newest " in one]
     red = {name: text for name, _, text in (error.partition(": ") for error in errors)}
     assert (
