@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from PIL import ImageFont
 
-WIDTH, NAMES, BARS = 900, 210, 470  # pixels: in all, of the names, of the longest bar
+WIDTH, NARROW = 900, 540  # pixels: of a drawing, and of one that stands beside another
+NAMES, SAID = 210, 160  # of the names, and of what is said behind the longest bar
+LARGER = 1.2  # on a wide page, at the most: a drawing's texts grow with it
 ROW, THICK, TOP = 28, 18, 62  # of a row, of its bar, above the first one
 MAX_NAME = 30  # characters
 MAX_BARS = 62  # rows: two months of days
@@ -49,15 +51,16 @@ class Text(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """``height`` in pixels, at a width of 900; texts lie on their middle line."""
+    """``width`` and ``height`` in pixels; texts lie on their middle line."""
 
     title: str
+    width: int
     height: int
     rects: list[Rect]
     texts: list[Text]
 
 
-def bars(title: str, kinds: Sequence[Kind], rows: Sequence[Bar]) -> Drawing:
+def bars(title: str, kinds: Sequence[Kind], rows: Sequence[Bar], width: int = WIDTH) -> Drawing:
     """Returns the drawing; of too many rows the last are drawn, and how many are not is said."""
     shown, left_out = rows[-MAX_BARS:], max(0, len(rows) - MAX_BARS)
     longest = max([1, *(sum(row.counts) for row in shown)])
@@ -67,7 +70,7 @@ def bars(title: str, kinds: Sequence[Kind], rows: Sequence[Bar]) -> Drawing:
         y, x = float(TOP + ROW * at), float(NAMES)
         texts.append(Text(NAMES - 10, y + ROW / 2, _short(row.name), "end"))
         for kind, count in zip(kinds, row.counts, strict=True):
-            wide = BARS * count / longest
+            wide = (width - NAMES - SAID) * count / longest
             if count:
                 said = f"{row.name}: {count:,} {kind.name}"
                 rects.append(Rect(x, y + (ROW - THICK) / 2, wide, THICK, kind.colour, said))
@@ -77,7 +80,7 @@ def bars(title: str, kinds: Sequence[Kind], rows: Sequence[Bar]) -> Drawing:
     if left_out:
         texts.append(Text(NAMES, height + 8, f"and {left_out:,} before these", "start"))
         height += 24
-    return Drawing(title, height, rects, texts)
+    return Drawing(title, width, height, rects, texts)
 
 
 def _legend(kinds: Sequence[Kind]) -> tuple[list[Rect], list[Text]]:
@@ -109,8 +112,9 @@ def svg(drawing: Drawing) -> str:
         for t in drawing.texts
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {drawing.height}" '
-        f'role="img" style="width: 100%; height: auto"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {drawing.width} {drawing.height}" '
+        f'role="img" style="width: 100%; height: auto; '
+        f'max-width: {LARGER * drawing.width:.0f}px"'
         f' aria-label="{escape(said)}">{rects}{texts}</svg>'
     )
 
@@ -119,7 +123,7 @@ def png(drawing: Drawing, scale: int = 2) -> bytes:
     """Returns the drawing as a PNG file on white, ``scale`` times as large."""
     from PIL import Image, ImageDraw
 
-    picture = Image.new("RGB", (WIDTH * scale, drawing.height * scale), "white")
+    picture = Image.new("RGB", (drawing.width * scale, drawing.height * scale), "white")
     draw = ImageDraw.Draw(picture)
     for r in drawing.rects:
         corners = (r.x, r.y, r.x + r.width, r.y + r.height)

@@ -9,7 +9,7 @@ from datetime import date
 
 from anomaly.files.csv_cells import Value, csv_text
 from anomaly.files.numbers import between, percent
-from anomaly.reporting.bars import Bar, Drawing, Kind, bars, svg
+from anomaly.reporting.bars import NARROW, Bar, Drawing, Kind, bars, svg
 from anomaly.reporting.lines import rows_text
 from anomaly.reporting.page import templates
 from anomaly.statistics.intervals import Estimate
@@ -174,7 +174,8 @@ def pareto(production: Production) -> Drawing:
     shown = list(types.items())[:MAX_TYPES]
     if rest := sum(types.values()) - sum(count for _, count in shown):
         shown.append((f"{len(types) - MAX_TYPES} other types", rest))
-    return bars("Defect types of images found anomalous", [ONE], list(_pareto_bars(shown)))
+    title = "Defect types of images found anomalous"
+    return bars(title, [ONE], list(_pareto_bars(shown)), NARROW)
 
 
 def _pareto_bars(types: Sequence[tuple[str, int]]) -> Iterator[Bar]:
