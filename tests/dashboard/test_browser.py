@@ -607,6 +607,7 @@ def test_a_mask_is_drawn_and_saved_as_train_takes_it(
     Image.fromarray(np.full((300, 400, 3), 128, np.uint8)).save(tmp_path / "part.png")
     page = open_page(f"{server.url}/mask")
     page.get_by_text("of a file").click()
+    page.locator("input[type=file]").nth(1).wait_for(state="attached")  # beside the mask's own
     page.locator("input[type=file]").first.set_input_files(tmp_path / "part.png")
     page.get_by_text("0 shapes").wait_for()
     page.locator(".mask .note").wait_for(state="hidden")

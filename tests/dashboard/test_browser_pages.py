@@ -171,6 +171,7 @@ def test_a_mask_is_drawn_on_a_large_photograph(
     assert file.stat().st_size > least
     page = open_page(f"{server.url}/mask")
     page.get_by_text("of a file").click()
+    page.locator("input[type=file]").nth(1).wait_for(state="attached")  # beside the mask's own
     page.locator("input[type=file]").first.set_input_files(file)
     page.get_by_text("0 shapes").wait_for(timeout=120_000)
     page.locator(".mask .note").wait_for(state="hidden", timeout=120_000)
@@ -191,6 +192,7 @@ def test_what_is_no_image_is_said_in_words(
     (tmp_path / "photo.png").write_bytes(b"\x89PNG not an image")
     page = open_page(f"{server.url}/mask")
     page.get_by_text("of a file").click()
+    page.locator("input[type=file]").nth(1).wait_for(state="attached")  # beside the mask's own
     page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.png")
     said = page.get_by_text("it is damaged or no image")
     said.wait_for()
