@@ -37,6 +37,7 @@ def test_every_flag_is_an_option_and_every_option_a_flag():
         "out",
         "command",
         "marked_by",
+        "parent",
     }
 
 
