@@ -66,7 +66,7 @@ def runs_as_trained(session_folder: Path) -> Iterator[None]:
     counts from the first.
     """
     yield
-    for noted in session_folder.glob("*/versions.jsonl"):
+    for noted in session_folder.rglob("versions.jsonl"):
         noted.unlink()
 
 

@@ -10,13 +10,13 @@ import pytest
 # Files of tests that take longest, the longest first; tests/test_project.py looks whether they are
 # there. A worker that begins one of them last would work alone for minutes.
 BEGUN_FIRST = (
-    "dashboard/test_browser.py",
+    "dashboard/test_dashboard.py",
     "training/test_tiles.py",
+    "dashboard/test_browser.py",
     "dashboard/test_browser_pages.py",
     "training/test_pipeline.py",
     "dashboard/test_browser_verdicts.py",
     "training/test_export.py",
-    "dashboard/test_dashboard.py",
     "imaging/test_mask.py",
     "training/test_choose.py",
     "review/test_review.py",
