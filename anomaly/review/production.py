@@ -202,7 +202,7 @@ class Statistics(Reader):
             for row in some:
                 if row.state == "anomalous":
                     types[row.defect_type or ""] += row.images
-            yield Part(*place, sum((row.tally for row in some), Tally()), types)
+            yield Part(*place, sum((row.tally for row in some), Tally()), dict(types))
 
 
 @dataclass(frozen=True)

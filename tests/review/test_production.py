@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ pytest.importorskip(
 )
 
 from anomaly.errors import AnomalyError
+from anomaly.reporting.production import production_json
 from anomaly.review import Filters, Store, default_key
 from anomaly.review.production import Names
 from anomaly.review.shifts import Shifts
@@ -66,6 +68,8 @@ def test_every_image_counts_once_in_its_shift_on_its_line(store: Store, tmp_path
         ),
     }
     assert found.total.undecided == 2 and found.types == {"": 1, "dent": 1}
+    written = json.loads(production_json(found))
+    assert sum(part["types"].get("dent", 0) for part in written["parts"]) == 1
     assert store.production(DAY, NEXT, SHIFTS).total.images == 7
     assert store.production(NEXT, NEXT, SHIFTS).total == Tally(images=1, flagged=1)
     assert store.production(date(2025, 1, 1), date(2025, 1, 1), SHIFTS).parts == []
