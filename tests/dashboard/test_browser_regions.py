@@ -290,7 +290,7 @@ def test_a_mask_is_drawn_on_an_image_of_the_run_over_one_that_is_there(
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Inspect", exact=True).click()
     page.get_by_role("button", name="Polygon").click()
-    for place in ((0, 0), (40, 0), (40, 40), (0, 40)):
+    for place in ((4, 4), (44, 4), (44, 44), (4, 44)):
         page.mouse.click(*at(*place))
     page.keyboard.press("Enter")
     page.get_by_text("2 shapes on the mask that is edited").wait_for()

@@ -5,6 +5,7 @@ what they show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -115,14 +116,29 @@ def log_of(server: Server) -> list[tuple[str, int | None, str, str | None]]:
     ]
 
 
+def _settled(page: Any, pane: str) -> dict[str, float]:
+    """Returns where a pane is once it stays there: a page that runs again may put another one in
+    its place.
+    """
+    before = None
+    for _ in range(100):
+        with suppress(pytest.importorskip("playwright.sync_api").Error):
+            page.locator(pane).scroll_into_view_if_needed(timeout=5000)
+            box: dict[str, float] | None = page.locator(pane).bounding_box()
+            if box is not None and box == before:
+                return box
+            before = box
+        page.wait_for_timeout(300)
+    raise AssertionError(f"{pane}: not in one place for 300 ms within 30 s")
+
+
 def on_screen(
     page: Any, pane: str, width: int, height: int
 ) -> Callable[[float, float], tuple[float, float]]:
     """Returns where a pixel (x, y) of a picture of that size is on the screen, in a pane that shows
     all of it.
     """
-    page.locator(pane).scroll_into_view_if_needed()
-    box = page.locator(pane).bounding_box()
+    box = _settled(page, pane)
     scale = min(box["width"] / width, box["height"] / height)
     left = box["x"] + (box["width"] - width * scale) / 2
     top = box["y"] + (box["height"] - height * scale) / 2

@@ -346,6 +346,7 @@ def test_two_processes_write_one_detector(cells: Path, tmp_path: Path) -> None:
         MARK,
         "checkpoint.safetensors",
         "detector.onnx",
+        "good_images.zip",
         HIGHEST,
         IMAGES,
         "report.html",
