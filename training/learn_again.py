@@ -191,14 +191,27 @@ def write_manifest(file: Path, records: Sequence[Record]) -> Path:
 
 
 def news_of(
-    normal: Path | None, defects: Path | None, review: str | None, say: Callable[[str], None]
+    normal: Path | None,
+    defects: Path | None,
+    review: str | None,
+    say: Callable[[str], None],
+    group_by: str | None = None,
 ) -> News:
     """Returns what there is to learn: a folder of good images, one of known defects, and the
-    verdicts of a review, of which only the audit sample's good images count.
+    verdicts of a review, of which only the audit sample's good images count. ``group_by``: the
+    expression that names groups in the run's training.
+
+    A good image that is its own group goes by its whole path: another folder may hold one of the
+    same name.
     """
     good, known, masks = [], [], {}
     if normal is not None:
-        good += normal_training(read_dataset(normal, say=say), say)
+        root = normal if normal.is_dir() else normal.parent
+        found_good = normal_training(read_dataset(normal, group_by, say=say), say)
+        good += [
+            replace(one, group=str(one.path)) if one.path == root / one.group else one
+            for one in found_good
+        ]
     if defects is not None:
         known += read_defects(defects, say=say)
     if review is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,11 @@ from training.models.autoencoder import location_scale, shrinkage
 from training.models.gaussian import KnownMaps, inner_products
 from training.options import FitOptions, TrainOptions
 from training.protocols import Model
-from training.reading import job_of
+from training.reading import job_of, warn
 from training.recipes import Recipe
 from training.restore import Run, restore
 from training.scores import Heatmap
-from training.sets import Sets, decode_all, join_copies
+from training.sets import Sets, copies_text, decode_all, join_copies
 from training.stages import Calibrated, Chosen, Exported, Fitted, Job, Split, Trained
 from training.suspects import find_suspects, outliers, write_suspects
 from training.tensors import extract
@@ -135,7 +136,7 @@ def looked_at(former: Former, job: Job, new: Sequence[Record]) -> KeptMaps:
     graph, rule = former.run.graph, former.card.decode
     prepare, space = graph.prepare, graph.space
     with Progress(len(new), "looking at new images") as progress:
-        advance = lambda: progress.advance(1)  # noqa: E731
+        advance = partial(progress.advance, 1)
         seen = extract(new, rule, prepare, space, job.device, advance, graph.pose)
     known = {}
     if graph.fine is not None and former.cross:
@@ -149,7 +150,9 @@ def looked_at(former: Former, job: Job, new: Sequence[Record]) -> KeptMaps:
 def divided(former: Former, job: Job, kept: KeptMaps) -> tuple[Split, npt.NDArray[np.bool_]]:
     """Returns the three sets, and which of the images are learnt from, bool (n,)."""
     seen, graph = kept.seen, former.run.graph
-    records, _ = join_copies(seen.records, seen.thumbs, seen.digests, job.options)
+    records, copies = join_copies(seen.records, seen.thumbs, seen.digests, job.options)
+    warnings = warn(seen, copies_text(seen.records, records, copies, job.options))
+    job.tell(warnings)
     was = [former.sets.get(str(record.path), "") for record in records]
     names = np.array(set_names([record.group for record in records], was, job.options.seed))
     development, far = names != "calibration", np.array(was) == "outliers"
@@ -166,7 +169,7 @@ def divided(former: Former, job: Job, kept: KeptMaps) -> tuple[Split, npt.NDArra
     )
     sets = Sets(fit, validation, calibration, left, cross=former.cross)
     seen, rule = replace(seen, records=records), former.card.decode
-    split = Split(job, rule, graph.prepare, graph.space, seen, records, sets, [], graph.pose)
+    split = Split(job, rule, graph.prepare, graph.space, seen, records, sets, warnings, graph.pose)
     return split, development & ~far
 
 

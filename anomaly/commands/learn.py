@@ -48,9 +48,11 @@ def run_learn(options: argparse.Namespace) -> None:
             "nothing to learn from found: give --review DB, --defects DIR or --normal DIR"
         )
     import_training()
+    from anomaly.detector.file import read_card
     from training.learn_again import learn_again, news_of
 
-    news = news_of(options.normal, options.defects, options.review, say)
+    group_by = read_card(options.detector).training.group_by
+    news = news_of(options.normal, options.defects, options.review, say, group_by)
     old, new = learn_again(
         options.detector, options.out, news, command=options.command_line, say=say
     )

@@ -74,9 +74,12 @@ def files(
 ) -> None:
     """Offers the chart, the table and the page; each is made when it is asked for."""
     name = f"statistics-{found.last}"
-    page = lambda: say.production_page(found, production(desk, found.last, 14), kind)  # noqa: E731
     offered: dict[str, tuple[Callable[[], str | bytes], str, str]] = {
-        "Page": (page, "html", "text/html"),
+        "Page": (
+            lambda: say.production_page(found, production(desk, found.last, 14), kind),
+            "html",
+            "text/html",
+        ),
         "Chart": (lambda: png(say.chart(found, kind)), "png", "image/png"),
         "Table": (lambda: say.csv(found), "csv", "text/csv"),
     }

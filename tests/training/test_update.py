@@ -31,8 +31,9 @@ def given(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     first, more = folder / "first", folder / "more"
     shutil.copytree(parts / "train" / "good", first)
     more.mkdir()
-    for path in sorted(first.iterdir())[::6]:
-        path.rename(more / path.name)
+    kept = sorted(first.iterdir())
+    for path, name in zip(kept[::6], kept[1::6], strict=True):
+        path.rename(more / name.name)  # a name that stands in the first folder too
     assert len(list(more.iterdir())) == NEW
     return first, more
 
